@@ -1,0 +1,1 @@
+"""Asynchronous Python client for Danube."""

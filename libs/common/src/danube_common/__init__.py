@@ -1,0 +1,1 @@
+"""Domain types, frame format, ports and adapters, service runtime."""

@@ -1,0 +1,1 @@
+"""Wire messages of the Danube contracts, generated from the .proto files beside it."""

@@ -1,0 +1,1 @@
+"""Metadata, leader election and assignment."""

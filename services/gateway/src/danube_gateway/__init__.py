@@ -1,0 +1,1 @@
+"""Terminates client gRPC."""

@@ -1,0 +1,1 @@
+"""Tier 2: segments on disk or S3."""

@@ -1,0 +1,1 @@
+"""Owns bundles of topics and runs dispatch."""

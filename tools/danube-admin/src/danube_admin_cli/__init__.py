@@ -1,0 +1,1 @@
+"""Administer a Danube cluster from the command line."""
