@@ -1,0 +1,1 @@
+"""The internal bus: at-most-once messages and request-reply between services."""

@@ -1,0 +1,54 @@
+"""What a service may ask of the bus. Implementations: `nats` and `memory`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+MessageHandler = Callable[[bytes], None]
+RequestHandler = Callable[[bytes], Awaitable[bytes]]
+
+
+class Subscription(Protocol):
+    """A standing interest in a subject."""
+
+    async def close(self) -> None:
+        """Stop receiving. Messages already handed over may still be processed. Idempotent."""
+
+
+class Bus(Protocol):
+    """Carries opaque bytes between services, at most once, in order per sender and subject."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the transport is up now (feeds readiness)."""
+
+    def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """Call back each time the transport returns after a loss: messages in between are gone."""
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        """Send without an answer. Raises BusUnavailable when the message cannot leave."""
+
+    async def request(self, subject: str, payload: bytes, *, timeout_s: float) -> bytes:
+        """Send and await one answer.
+
+        Raises:
+            NoResponders: nobody serves the subject; known at once.
+            RequestTimeout: no answer within ``timeout_s``.
+            BusUnavailable: the transport is down.
+        """
+
+    async def subscribe(self, subject: str, handler: MessageHandler) -> Subscription:
+        """Call ``handler`` for each message, one at a time, in order. The handler must not raise or block."""
+
+    async def serve(
+        self, subject: str, handler: RequestHandler, *, concurrent_max: int = 1024
+    ) -> Subscription:
+        """Answer requests on ``subject``; at most ``concurrent_max`` run at a time, further ones wait.
+
+        A handler that raises sends no answer: the caller meets its deadline. Handlers therefore
+        encode expected errors in their answer.
+        """
+
+    async def close(self) -> None:
+        """Flush what was published, then close. Idempotent."""

@@ -1,0 +1,103 @@
+"""Every error the platform raises on purpose.
+
+DanubeError
+├── InvalidInput            the caller's data breaks a documented rule; nothing was changed
+│   ├── InvalidName
+│   ├── SchemaViolation
+│   └── CorruptData         bytes that do not decode: frame, journal, delivery
+├── NotFound
+├── AlreadyExists
+├── LimitExceeded           a named bound or policy was reached
+├── Refused                 legal in itself, but not in the present state
+└── Unavailable             the other side does not answer now; the call may be repeated
+    ├── BusUnavailable
+    │   ├── NoResponders
+    │   └── RequestTimeout
+    ├── LogUnavailable
+    │   └── LogFull
+    └── MetadataUnavailable
+
+Conflict and JournalFenced stand alone: they are answers of a compare-and-set, not faults.
+"""
+
+from __future__ import annotations
+
+
+class DanubeError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class InvalidInput(DanubeError):
+    """The caller's data breaks a documented rule; nothing was changed."""
+
+
+class InvalidName(InvalidInput):
+    """A topic, namespace, subscription, producer or consumer name breaks the naming rules."""
+
+
+class SchemaViolation(InvalidInput):
+    """A payload does not fit the schema stored with its topic."""
+
+
+class CorruptData(InvalidInput):
+    """Bytes that claim to be one of our formats and are not."""
+
+
+class NotFound(DanubeError):
+    """The named thing does not exist."""
+
+
+class AlreadyExists(DanubeError):
+    """The named thing exists and must not."""
+
+
+class LimitExceeded(DanubeError):
+    """A named bound was reached.
+
+    Attributes:
+        limit: the policy's or bound's name, e.g. ``max_producers_per_topic``.
+    """
+
+    def __init__(self, limit: str, message: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
+class Refused(DanubeError):
+    """The request is legal in itself but not in the present state (an exclusive place is taken, a type differs)."""
+
+
+class Unavailable(DanubeError):
+    """The other side does not answer now; the call may be repeated."""
+
+
+class BusUnavailable(Unavailable):
+    """The bus could not carry the message."""
+
+
+class NoResponders(BusUnavailable):
+    """Nobody listens on the subject: known at once, without waiting for a deadline."""
+
+
+class RequestTimeout(BusUnavailable):
+    """No answer within the deadline; the request may or may not have been carried out."""
+
+
+class LogUnavailable(Unavailable):
+    """The log did not acknowledge; an append may or may not be stored."""
+
+
+class LogFull(LogUnavailable):
+    """The log refused an append because its size bound is reached; nothing was stored."""
+
+
+class MetadataUnavailable(Unavailable):
+    """The metadata store does not answer."""
+
+
+class Conflict(DanubeError):
+    """A compare-and-set met another revision than expected; nothing was changed."""
+
+
+class JournalFenced(DanubeError):
+    """Another writer has written the journal since; this writer must stop."""

@@ -1,0 +1,79 @@
+"""What a service may ask of the bundles' logs. Implementations: `jetstream` and `memory`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from danube_common.bundle import Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One stored frame. ``sequence`` counts from 1 without gaps within a bundle."""
+
+    sequence: int
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """``duplicate`` means the frame id was stored before; ``sequence`` is then the first one's."""
+
+    sequence: int
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LogBounds:
+    """Stored sequences are ``first_sequence..last_sequence``; empty when first = last + 1."""
+
+    first_sequence: int
+    last_sequence: int
+
+
+class LogFeed(Protocol):
+    """A live feed that `BundleLog.follow` opened."""
+
+    async def close(self) -> None:
+        """Stop calling back. Idempotent."""
+
+
+class BundleLog(Protocol):
+    """Append-only, durable (file family) or volatile (memory family), ordered per bundle."""
+
+    async def open(self, bundle: Bundle) -> None:
+        """Make the bundle's log exist. Idempotent, safe from several processes at once."""
+
+    async def append(self, bundle: Bundle, frame: bytes, *, frame_id: str, timeout_s: float) -> Appended:
+        """Store ``frame``; returns when it is durable to the family's promise.
+
+        Repeating a ``frame_id`` within the duplicate window (2 minutes) stores nothing new.
+
+        Raises:
+            LogFull: the log's size bound is reached; nothing was stored.
+            LogUnavailable: no acknowledgement in time; the frame may or may not be stored.
+        """
+
+    async def bounds(self, bundle: Bundle) -> LogBounds:
+        """The stored range now. Raises LogUnavailable; NotFound if the log was never opened."""
+
+    async def read(
+        self, bundle: Bundle, from_sequence: int, *, frames_max: int, bytes_max: int
+    ) -> list[LogEntry]:
+        """Up to ``frames_max`` entries and about ``bytes_max`` bytes, at least one if any is left.
+
+        Starts at ``from_sequence`` or, below the log's floor, at the floor. Empty past the end.
+        Raises LogUnavailable.
+        """
+
+    async def follow(self, bundle: Bundle, on_entry: Callable[[LogEntry], None]) -> LogFeed:
+        """Call back for every entry appended from now on, in order, at most once.
+
+        Entries may be missing after a transport loss: the reader compares sequences and fills
+        gaps with `read`. The callback must not raise or block.
+        """
+
+    async def purge(self, bundle: Bundle, through_sequence: int) -> None:
+        """Delete every entry up to and including ``through_sequence``. Idempotent."""

@@ -1,0 +1,1 @@
+"""The seam between RPC handlers and the server library (architecture D15)."""

@@ -1,0 +1,75 @@
+"""What a handler sees of an RPC: request bytes in; bytes, a stream of bytes or a status out.
+
+Nothing of the server library is visible here, so that a faster front can replace it without
+touching a handler. Methods are registered by full name, ``/danube.ProducerService/SendMessage``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class StatusCode(IntEnum):
+    """gRPC status codes by their numbers on the wire."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+
+
+class RpcError(Exception):
+    """Ends the call with a status.
+
+    Attributes:
+        code: the status code.
+        message: one human sentence, sent as grpc-message.
+        trailers: binary and text trailers, e.g. ``error-message-bin``.
+    """
+
+    def __init__(self, code: StatusCode, message: str, trailers: Mapping[str, str | bytes] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.trailers = dict(trailers or {})
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One RPC as a handler sees it."""
+
+    method: str
+    request: bytes
+    metadata: Mapping[str, str | bytes] = field(default_factory=dict)
+    peer: str = ""
+
+
+UnaryHandler = Callable[[Call], Awaitable[bytes]]
+StreamHandler = Callable[[Call], AsyncIterator[bytes]]
+
+
+@dataclass(slots=True)
+class Methods:
+    """The methods a server answers, by full name. A name stands in one of the two only.
+
+    A stream handler is an asynchronous generator; when the client goes away or the server stops,
+    it is closed (``aclose``), so its ``finally`` runs. ``on_error`` turns any exception that is not
+    an RpcError into one; what it does not know is INTERNAL and logged.
+    """
+
+    unary: dict[str, UnaryHandler] = field(default_factory=dict)
+    stream: dict[str, StreamHandler] = field(default_factory=dict)
+    on_error: Callable[[Exception], RpcError | None] = lambda _error: None
