@@ -1,0 +1,57 @@
+"""The configuration text of the NATS server that standalone runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# One message must hold the largest frame; the frame bounds are far below, the rest is room for headers.
+MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
+# What the server may hold for one connection that reads slowly before it drops that connection. Several of
+# the largest messages must fit, or a batched read of large frames would be taken for a dead client.
+MAX_PENDING_BYTES = 4 * MAX_PAYLOAD_BYTES
+DEFAULT_FILE_STORE_BYTES_MAX = 64 * 1024**3
+DEFAULT_MEMORY_STORE_BYTES_MAX = 1024**3
+
+RANDOM_PORT = -1
+
+
+def render_nats_config(
+    *,
+    store_dir: Path,
+    host: str = "127.0.0.1",
+    port: int = 4222,
+    server_name: str = "danube-standalone",
+    file_store_bytes_max: int = DEFAULT_FILE_STORE_BYTES_MAX,
+    memory_store_bytes_max: int = DEFAULT_MEMORY_STORE_BYTES_MAX,
+) -> str:
+    """The server's configuration file as text.
+
+    Every acknowledged write is synced to the disk first: there is no other mode, because what the log
+    acknowledges the platform promises to keep (architecture D3).
+
+    Args:
+        store_dir: where JetStream keeps its files.
+        host: the address to listen on.
+        port: the port to listen on; `RANDOM_PORT` lets the server choose a free one.
+        server_name: the name the server shows in its answers.
+        file_store_bytes_max: bound on the bytes of all file streams.
+        memory_store_bytes_max: bound on the bytes of all memory streams.
+    """
+    return f"""\
+server_name: {_quoted(server_name)}
+host: {_quoted(host)}
+port: {port}
+max_payload: {MAX_PAYLOAD_BYTES}
+max_pending: {MAX_PENDING_BYTES}
+jetstream {{
+  store_dir: {_quoted(str(store_dir))}
+  sync_interval: always
+  max_file_store: {file_store_bytes_max}
+  max_memory_store: {memory_store_bytes_max}
+}}
+"""
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
