@@ -64,7 +64,7 @@ class LimitExceeded(DanubeError):
 
 
 class Refused(DanubeError):
-    """The request is legal in itself but not in the present state (an exclusive place is taken, a type differs)."""
+    """Legal in itself but not in the present state: an exclusive place is taken, a type differs."""
 
 
 class Unavailable(DanubeError):

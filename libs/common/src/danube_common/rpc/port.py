@@ -40,7 +40,9 @@ class RpcError(Exception):
         trailers: binary and text trailers, e.g. ``error-message-bin``.
     """
 
-    def __init__(self, code: StatusCode, message: str, trailers: Mapping[str, str | bytes] | None = None) -> None:
+    def __init__(
+        self, code: StatusCode, message: str, trailers: Mapping[str, str | bytes] | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message

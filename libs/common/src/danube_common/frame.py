@@ -1,0 +1,123 @@
+"""The frame: the unit from gateway to log to owner to segment (architecture D1).
+
+Layout, little-endian::
+
+    header   magic "DNBF" | version u8 | flags u8 | sections u16 | gateway u64 | number u64
+    table    per section: topic_id u64 | messages u32 | body bytes u32 | body crc32c u32
+    crc32c   u32 over header and table
+    bodies   per section: messages x u32 end offsets, then the messages' bytes back to back
+
+Messages are opaque: serialized StreamMessages, never decoded or encoded again on the way.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import google_crc32c
+
+from danube_common.errors import CorruptData
+from danube_common.position import MESSAGES_PER_SECTION_MAX, SECTIONS_PER_FRAME_MAX
+
+MAGIC = b"DNBF"
+VERSION = 1
+
+_HEADER = struct.Struct("<4sBBHQQ")
+_ENTRY = struct.Struct("<QIII")
+_CRC = struct.Struct("<I")
+
+MESSAGE_OVERHEAD_BYTES = 4
+SECTION_OVERHEAD_BYTES = _ENTRY.size
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The messages of one topic in one frame; ``ends[i]`` is where message i ends in ``messages``."""
+
+    topic_id: int
+    ends: tuple[int, ...]
+    messages: bytes
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def message(self, index: int) -> bytes:
+        start = self.ends[index - 1] if index else 0
+        return self.messages[start : self.ends[index]]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """``gateway`` and ``number`` together identify a frame; a retried frame keeps them."""
+
+    gateway: int
+    number: int
+    sections: tuple[Section, ...]
+
+    @property
+    def frame_id(self) -> str:
+        return f"{self.gateway:x}-{self.number:x}"
+
+
+def encode_frame(gateway: int, number: int, sections: Sequence[tuple[int, Sequence[bytes]]]) -> bytes:
+    """Build a frame from (topic id, messages) pairs, at most one per topic.
+
+    Raises ValueError over SECTIONS_PER_FRAME_MAX sections or MESSAGES_PER_SECTION_MAX messages in
+    one: the batcher that fills frames stops before.
+    """
+    if len(sections) >= SECTIONS_PER_FRAME_MAX:
+        raise ValueError(f"{len(sections)} sections in one frame")
+    table: list[bytes] = [_HEADER.pack(MAGIC, VERSION, 0, len(sections), gateway, number)]
+    bodies: list[bytes] = []
+    for topic_id, messages in sections:
+        if not 0 < len(messages) <= MESSAGES_PER_SECTION_MAX:
+            raise ValueError(f"{len(messages)} messages in one section")
+        end = 0
+        ends = [end := end + len(message) for message in messages]
+        body = b"".join((struct.pack(f"<{len(ends)}I", *ends), *messages))
+        table.append(_ENTRY.pack(topic_id, len(messages), len(body), google_crc32c.value(body)))
+        bodies.append(body)
+    head = b"".join(table)
+    return b"".join((head, _CRC.pack(google_crc32c.value(head)), *bodies))
+
+
+def decode_frame(data: bytes) -> Frame:
+    """Read a frame whole, checksums included; raises CorruptData for anything but a whole frame."""
+    try:
+        magic, version, flags, count, gateway, number = _HEADER.unpack_from(data)
+        table_end = _HEADER.size + count * _ENTRY.size
+        (crc,) = _CRC.unpack_from(data, table_end)
+    except struct.error:
+        raise CorruptData(f"{len(data)} bytes are too short for a frame") from None
+    if magic != MAGIC or version != VERSION or flags:
+        raise CorruptData(f"not a frame of version {VERSION}: {data[:6]!r}")
+    if google_crc32c.value(data[:table_end]) != crc:
+        raise CorruptData("the frame's section table fails its checksum")
+    sections: list[Section] = []
+    start = table_end + _CRC.size
+    for entry in range(count):
+        topic_id, messages, body_bytes, body_crc = _ENTRY.unpack_from(
+            data, _HEADER.size + entry * _ENTRY.size
+        )
+        sections.append(
+            _decode_section(topic_id, messages, data[start : start + body_bytes], body_bytes, body_crc)
+        )
+        start += body_bytes
+    if start != len(data):
+        raise CorruptData(f"the frame has {len(data) - start} bytes more than its table says")
+    return Frame(gateway, number, tuple(sections))
+
+
+def _decode_section(topic_id: int, messages: int, body: bytes, body_bytes: int, crc: int) -> Section:
+    if len(body) != body_bytes or google_crc32c.value(body) != crc:
+        raise CorruptData(f"the section of topic {topic_id} is cut short or fails its checksum")
+    if not 0 < messages <= MESSAGES_PER_SECTION_MAX or body_bytes < 4 * messages:
+        raise CorruptData(f"the section of topic {topic_id} cannot hold {messages} messages")
+    ends = struct.unpack_from(f"<{messages}I", body)
+    payload = body[4 * messages :]
+    if ends[-1] != len(payload) or any(a > b for a, b in pairwise(ends)):
+        raise CorruptData(f"the section of topic {topic_id} has an index that does not fit its bytes")
+    return Section(topic_id, ends, payload)

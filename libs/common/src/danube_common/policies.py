@@ -1,0 +1,67 @@
+"""The eight policies, set per broker, namespace and topic; the nearest one set holds (v0.2 spec section 4.2)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from danube_common.errors import InvalidInput
+
+MESSAGE_BYTES_CEILING = 16 * 1024 * 1024
+"""No policy lets a larger payload pass: the bus and the log are sized for it."""
+POLICY_MAX = (1 << 32) - 1
+
+
+class PolicyOverrides(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one level sets; None leaves the level above in force. 0 means no limit."""
+
+    max_producers_per_topic: int | None = None
+    max_subscriptions_per_topic: int | None = None
+    max_consumers_per_topic: int | None = None
+    max_consumers_per_subscription: int | None = None
+    max_publish_rate: int | None = None
+    max_dispatch_rate: int | None = None
+    max_subscription_dispatch_rate: int | None = None
+    max_message_size: int | None = None
+
+    def over(self, below: PolicyOverrides) -> PolicyOverrides:
+        """These values where set, else those of ``below`` (the next level up the chain)."""
+        merged = {
+            field: value if (value := getattr(self, field)) is not None else getattr(below, field)
+            for field in self.__struct_fields__
+        }
+        return PolicyOverrides(**merged)
+
+
+class Policies(msgspec.Struct, frozen=True):
+    """The values in force: rates in messages per second, sizes in bytes, 0 = no limit."""
+
+    max_producers_per_topic: int = 0
+    max_subscriptions_per_topic: int = 0
+    max_consumers_per_topic: int = 0
+    max_consumers_per_subscription: int = 0
+    max_publish_rate: int = 0
+    max_dispatch_rate: int = 0
+    max_subscription_dispatch_rate: int = 0
+    max_message_size: int = 10 * 1024 * 1024
+
+    @property
+    def message_bytes_max(self) -> int:
+        """The payload bound in force, never above the ceiling."""
+        return min(self.max_message_size or MESSAGE_BYTES_CEILING, MESSAGE_BYTES_CEILING)
+
+    def overridden_by(self, *levels: PolicyOverrides) -> Policies:
+        """Apply ``levels`` from the widest (namespace) to the nearest (topic)."""
+        values = msgspec.structs.asdict(self)
+        for level in levels:
+            values.update({k: v for k, v in msgspec.structs.asdict(level).items() if v is not None})
+        return Policies(**values)
+
+
+def check_overrides(overrides: PolicyOverrides) -> None:
+    """Refuse values out of range; raises InvalidInput."""
+    for field, value in msgspec.structs.asdict(overrides).items():
+        if value is not None and not 0 <= value <= POLICY_MAX:
+            raise InvalidInput(f"{field} must be in 0..{POLICY_MAX}, not {value}")
+    size = overrides.max_message_size
+    if size is not None and size > MESSAGE_BYTES_CEILING:
+        raise InvalidInput(f"max_message_size {size} is over the ceiling of {MESSAGE_BYTES_CEILING} bytes")

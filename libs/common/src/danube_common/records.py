@@ -1,0 +1,98 @@
+"""The values behind the keys of `keys`, as JSON."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from danube_common.bundle import Bundle, Family
+from danube_common.errors import CorruptData
+from danube_common.names import TopicName
+from danube_common.policies import PolicyOverrides
+from danube_common.schema import Schema
+from danube_common.strategy import Strategy
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """How many bundles each family has. The numbers may grow, never shrink."""
+
+    file_bundles: int
+    memory_bundles: int
+
+    def bundles(self) -> list[Bundle]:
+        counts = ((Family.FILE, self.file_bundles), (Family.MEMORY, self.memory_bundles))
+        return [Bundle(family, number) for family, count in counts for number in range(count)]
+
+    def count(self, family: Family) -> int:
+        return self.file_bundles if family is Family.FILE else self.memory_bundles
+
+
+class Instance(msgspec.Struct, frozen=True):
+    """A live process of ours. ``kind`` is gateway, topic-owner, storage or admin."""
+
+    instance_id: str
+    kind: str
+    http_url: str
+    address: str = ""
+    started_ms: int = 0
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    instance_id: str
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """``nonce`` tells two claims of one instance apart (a restarted process claims anew)."""
+
+    instance_id: str
+    nonce: str
+
+
+class Namespace(msgspec.Struct, frozen=True):
+    name: str
+    policies: PolicyOverrides = PolicyOverrides()
+
+
+class Topic(msgspec.Struct, frozen=True):
+    """A topic or one partition.
+
+    Attributes:
+        name: ``/namespace/topic``.
+        topic_id: unique per creation; what frames carry.
+        bundle: where it belongs for life, e.g. ``f3``.
+        schema: enforced on publish.
+        strategy: how it is dispatched and, for reliable topics, kept.
+        log_floor: the log's last sequence when the topic was created; no message of it is at or below.
+        created_ms: wall clock, for people.
+    """
+
+    name: str
+    topic_id: int
+    bundle: str
+    schema: Schema
+    strategy: Strategy
+    log_floor: int
+    created_ms: int
+
+    @property
+    def topic_name(self) -> TopicName:
+        return TopicName.parse(self.name)
+
+    @property
+    def home(self) -> Bundle:
+        return Bundle.parse(self.bundle)
+
+
+def encode_record(record: msgspec.Struct) -> bytes:
+    return msgspec.json.encode(record)
+
+
+def decode_record(kind: type[R], data: bytes) -> R:
+    """Read a record; raises CorruptData."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise CorruptData(f"not a {kind.__name__} record: {error}") from None

@@ -1,0 +1,114 @@
+"""Topics in the metadata store: creation, look-up, partitions, policies, deletion."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+from danube_common import keys
+from danube_common.bundle import Bundle
+from danube_common.errors import AlreadyExists, Conflict, NotFound, Unavailable
+from danube_common.ids import new_topic_id
+from danube_common.log.port import BundleLog
+from danube_common.metadata.port import MetadataStore
+from danube_common.names import TopicName
+from danube_common.policies import PolicyOverrides, check_overrides
+from danube_common.records import Layout, Namespace, Topic, decode_record, encode_record
+from danube_common.schema import Schema, check_schema
+from danube_common.strategy import Strategy, check_options
+
+
+class Topics:
+    """Reads and changes topics; every answer comes from the store itself."""
+
+    def __init__(self, store: MetadataStore, log: BundleLog, *, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._log = log
+        self._now_ms = now_ms
+
+    async def create(self, name: TopicName, schema: Schema, strategy: Strategy) -> Topic:
+        """Create one topic (or one partition).
+
+        Raises:
+            InvalidInput: the schema or the options cannot be enforced.
+            NotFound: the namespace does not exist.
+            AlreadyExists: the topic exists; nothing was changed.
+            Unavailable: the cluster has no layout yet, or a store does not answer.
+        """
+        check_schema(schema)
+        if strategy.reliable is not None:
+            check_options(strategy.reliable)
+        if await self._store.get(keys.namespace_key(name.namespace)) is None:
+            raise NotFound(f"namespace {name.namespace!r} does not exist")
+        bundle = place(name, strategy, await self.layout())
+        await self._log.open(bundle)
+        floor = (await self._log.bounds(bundle)).last_sequence
+        topic = Topic(str(name), new_topic_id(), str(bundle), schema, strategy, floor, self._now_ms())
+        try:
+            await self._store.put(keys.topic_key(name), encode_record(topic), expected_revision=0)
+        except Conflict:
+            raise AlreadyExists(f"topic {name} exists already") from None
+        return topic
+
+    async def get(self, name: TopicName) -> Topic | None:
+        entry = await self._store.get(keys.topic_key(name))
+        return decode_record(Topic, entry.value) if entry else None
+
+    async def in_namespace(self, namespace: str) -> list[Topic]:
+        """Sorted by name; empty for an unknown namespace."""
+        listing = await self._store.list(keys.namespace_topics_prefix(namespace))
+        topics = [decode_record(Topic, e.value) for e in listing.entries if e.key.endswith("/definition")]
+        return sorted(topics, key=lambda topic: topic.name)
+
+    async def partitions(self, name: TopicName) -> list[Topic]:
+        """The topic itself if it exists, else its ``-part-N`` topics by number (spec section 2.3)."""
+        exact = await self.get(name)
+        if exact is not None:
+            return [exact]
+        parts = [t for t in await self.in_namespace(name.namespace) if t.topic_name.partition_of == name]
+        return sorted(parts, key=lambda topic: topic.topic_name.partition_number or 0)
+
+    async def delete(self, name: TopicName) -> Topic:
+        """Delete the topic and its policies; returns what it was. Raises NotFound, Conflict."""
+        entry = await self._store.get(keys.topic_key(name))
+        if entry is None:
+            raise NotFound(f"topic {name} does not exist")
+        await self._store.delete(entry.key, expected_revision=entry.revision)
+        await self._store.delete(keys.topic_policy_key(name))
+        return decode_record(Topic, entry.value)
+
+    async def policies(self, name: TopicName) -> tuple[PolicyOverrides, PolicyOverrides]:
+        """What the namespace sets and what the topic sets. Raises NotFound for an unknown topic."""
+        if await self.get(name) is None:
+            raise NotFound(f"topic {name} does not exist")
+        namespace = await self._store.get(keys.namespace_key(name.namespace))
+        own = await self._store.get(keys.topic_policy_key(name))
+        return (
+            decode_record(Namespace, namespace.value).policies if namespace else PolicyOverrides(),
+            decode_record(PolicyOverrides, own.value) if own else PolicyOverrides(),
+        )
+
+    async def set_policies(self, name: TopicName, changes: PolicyOverrides) -> None:
+        """Set what ``changes`` sets, keep the rest. Raises InvalidInput, NotFound, Conflict."""
+        check_overrides(changes)
+        if await self.get(name) is None:
+            raise NotFound(f"topic {name} does not exist")
+        key = keys.topic_policy_key(name)
+        entry = await self._store.get(key)
+        present = decode_record(PolicyOverrides, entry.value) if entry else PolicyOverrides()
+        revision = entry.revision if entry else 0
+        await self._store.put(key, encode_record(changes.over(present)), expected_revision=revision)
+
+    async def layout(self) -> Layout:
+        """Raises Unavailable until an admin instance has written it."""
+        entry = await self._store.get(keys.LAYOUT)
+        if entry is None:
+            raise Unavailable("the cluster has no bundle layout yet: no admin service has started")
+        return decode_record(Layout, entry.value)
+
+
+def place(name: TopicName, strategy: Strategy, layout: Layout) -> Bundle:
+    """The bundle for a new topic: by its name, partitions of one topic one after another."""
+    base, number = name.partition_of or name, name.partition_number or 0
+    count = layout.count(strategy.family)
+    return Bundle(strategy.family, (zlib.crc32(str(base).encode()) + number) % count)
