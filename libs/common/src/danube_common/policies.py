@@ -1,4 +1,4 @@
-"""The eight policies, set per broker, namespace and topic; the nearest one set holds (v0.2 spec section 4.2)."""
+"""The eight policies, set per broker, namespace and topic; the nearest one set holds (v0.2 spec 4.2)."""
 
 from __future__ import annotations
 

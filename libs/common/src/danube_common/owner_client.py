@@ -1,0 +1,87 @@
+"""Asking a bundle's owner over the bus, whoever that is at the moment."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TypeVar
+
+from danube_common.bundle import Bundle
+from danube_common.bus.port import Bus
+from danube_common.catalogue import Catalogue
+from danube_common.errors import BusUnavailable, CorruptData, Unavailable
+from danube_common.owner_protocol import (
+    Credit,
+    OwnerReply,
+    OwnerRequest,
+    Reason,
+    Refusal,
+    decode_reply,
+    encode,
+    error_of,
+    owner_subject,
+)
+
+ATTEMPT_TIMEOUT_S = 2.0
+"""One attempt waits this long at most: a paused owner must not hold a call to its deadline."""
+RETRY_WAIT_S = 0.02
+RETRY_WAIT_MAX_S = 0.25
+
+Reply = TypeVar("Reply", bound=OwnerReply)
+
+
+class OwnerClient:
+    """Sends requests to the present owner of a bundle, again to the next one when it changes."""
+
+    def __init__(self, bus: Bus, catalogue: Catalogue) -> None:
+        self._bus = bus
+        self._catalogue = catalogue
+
+    async def ask(
+        self, bundle: Bundle, request: OwnerRequest, reply: type[Reply], *, timeout_s: float
+    ) -> Reply:
+        """The owner's answer, awaited through a change of owner for up to ``timeout_s``.
+
+        Every request is absolute, so asking again is harmless.
+
+        Raises:
+            DanubeError: the error the owner refused with.
+            Unavailable: no owner answered in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        payload = encode(request)
+        wait_s = RETRY_WAIT_S
+        while True:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
+                raise Unavailable(f"no owner of bundle {bundle} answered within {timeout_s:g} s")
+            answer = await self._attempt(bundle, payload, min(remaining_s, ATTEMPT_TIMEOUT_S))
+            if isinstance(answer, reply):
+                return answer
+            if isinstance(answer, Refusal) and answer.reason is not Reason.UNAVAILABLE:
+                raise error_of(answer)
+            if answer is not None and not isinstance(answer, Refusal):
+                raise CorruptData(f"the owner answered {type(answer).__name__} to {type(request).__name__}")
+            await asyncio.sleep(min(wait_s, max(deadline - time.monotonic(), 0)))
+            wait_s = min(wait_s * 2, RETRY_WAIT_MAX_S)
+
+    async def _attempt(self, bundle: Bundle, payload: bytes, timeout_s: float) -> OwnerReply | None:
+        epoch = self._catalogue.epoch(bundle)
+        if epoch is None:
+            return None
+        try:
+            return decode_reply(
+                await self._bus.request(owner_subject(bundle, epoch), payload, timeout_s=timeout_s)
+            )
+        except BusUnavailable:
+            return None
+
+    async def grant(self, bundle: Bundle, credit: Credit) -> None:
+        """Pass on credit without asking for an answer; losing it is made good by the next Sync."""
+        epoch = self._catalogue.epoch(bundle)
+        if epoch is None:
+            return
+        try:
+            await self._bus.publish(owner_subject(bundle, epoch), encode(credit))
+        except BusUnavailable:
+            return
