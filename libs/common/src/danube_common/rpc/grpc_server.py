@@ -1,0 +1,265 @@
+"""The RPC server of version one: `grpc.aio` behind the seam of `rpc.port`.
+
+Handlers are registered as coroutines over identity serializers. Measured with 64 unary calls of 1 KiB in
+flight on two shared cores: a ``unary_unary`` coroutine costs 165-170 us of CPU per call, the same
+method as ``unary_stream`` 180-200 us, as ``stream_stream`` with explicit reads 200 us; building the
+metadata mapping and the peer's name adds about 5 us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+
+import grpc
+import grpc.aio
+import structlog
+
+from danube_common.rpc.port import Call, Methods, RpcError, StatusCode, StreamHandler, UnaryHandler
+
+if TYPE_CHECKING:  # these are generic in the stubs only
+    _Context = grpc.aio.ServicerContext[bytes, bytes]
+    _Handler = grpc.RpcMethodHandler[bytes, bytes]
+    _GenericHandler = grpc.GenericRpcHandler[bytes, bytes]
+else:
+    _GenericHandler = grpc.GenericRpcHandler
+
+STREAMS_MAX: Final = 10_000
+"""Server streams open at one time, unless the caller says otherwise."""
+
+CALLS_PENDING_MAX: Final = 1024
+"""Calls begun by clients whose request has not arrived in full, over and above the two bounds."""
+
+CLEANUP_S_MAX: Final = 5.0
+"""How long `GrpcServer.stop` waits for the ``finally`` of cancelled handlers."""
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.rpc")
+_STATUS: Final = {StatusCode(status.value[0]): status for status in grpc.StatusCode if status.value[0] < 15}
+
+
+class GrpcServer:
+    """Serves `Methods` over gRPC on one port, without TLS.
+
+    Args:
+        methods: what to answer; names that are not in it are UNIMPLEMENTED.
+        message_bytes_max: a larger request ends with RESOURCE_EXHAUSTED before a handler sees it.
+        concurrent_calls_max: unary handlers running at one time; further calls are answered
+            RESOURCE_EXHAUSTED at once.
+        streams_max: the same bound for server streams, counted apart because they are long-lived.
+        keepalive_s: a peer that is silent this long is pinged.
+        keepalive_timeout_s: a ping unanswered this long ends the connection and cancels its calls.
+    """
+
+    def __init__(
+        self,
+        methods: Methods,
+        *,
+        message_bytes_max: int,
+        concurrent_calls_max: int,
+        streams_max: int = STREAMS_MAX,
+        keepalive_s: float = 10.0,
+        keepalive_timeout_s: float = 5.0,
+    ) -> None:
+        twice = methods.unary.keys() & methods.stream.keys()
+        if twice:
+            raise ValueError(f"registered as unary and as stream: {', '.join(sorted(twice))}")
+        self._methods = methods
+        self._concurrent_calls_max = concurrent_calls_max
+        self._streams_max = streams_max
+        self._options = {
+            "grpc.so_reuseport": 0,
+            "grpc.max_receive_message_length": message_bytes_max,
+            "grpc.max_send_message_length": -1,
+            "grpc.keepalive_time_ms": int(keepalive_s * 1000),
+            "grpc.keepalive_timeout_ms": int(keepalive_timeout_s * 1000),
+            "grpc.keepalive_permit_without_calls": 1,
+            "grpc.http2.max_pings_without_data": 0,
+            # Clients may ping as often as they like: a client that is cut off for it comes back at once.
+            "grpc.http2.max_ping_strikes": 0,
+        }
+        self._calls = 0
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._stopping = asyncio.Event()
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self, addr: str) -> str:
+        """Listen on ``addr``, ``host:port`` or ``[v6]:port``; port 0 takes a free one.
+
+        Returns:
+            The bound ``host:port``.
+
+        Raises:
+            OSError: the address cannot be had; the text names it and the reason.
+            ValueError: ``addr`` is no address.
+        """
+        if self._server is not None:
+            raise RuntimeError("the server was started before")
+        host, port, bind_host = _probe(addr)
+        self._server = grpc.aio.server(
+            options=tuple(self._options.items()),
+            maximum_concurrent_rpcs=self._concurrent_calls_max + self._streams_max + CALLS_PENDING_MAX,
+        )
+        self._server.add_generic_rpc_handlers((_Lookup(self._handlers()),))
+        try:
+            port = self._server.add_insecure_port(f"{bind_host}:{port}")
+        except RuntimeError as error:
+            raise OSError(errno.EADDRINUSE, f"cannot listen on {addr}") from error
+        await self._server.start()
+        return f"{host}:{port}"
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls, end streams with UNAVAILABLE at once, let unary calls finish for ``grace_s``.
+
+        Returns when no handler runs any more. Idempotent.
+        """
+        if self._server is None or self._stopping.is_set():
+            return
+        self._stopping.set()
+        stopped = asyncio.ensure_future(self._server.stop(grace_s))
+        streams = set(self._streams)
+        for task in streams:
+            task.cancel()
+        await stopped
+        streams |= self._streams
+        if streams:
+            _done, left = await asyncio.wait(streams, timeout=CLEANUP_S_MAX)
+            if left:
+                _log.error("rpc_streams_not_closed", streams=len(left))
+
+    def _handlers(self) -> dict[str, _Handler]:
+        handlers: dict[str, _Handler] = {}
+        for name, unary in self._methods.unary.items():
+            handlers[name] = grpc.unary_unary_rpc_method_handler(cast("Any", self._unary(name, unary)))
+        for name, stream in self._methods.stream.items():
+            handlers[name] = grpc.unary_stream_rpc_method_handler(cast("Any", self._stream(name, stream)))
+        return handlers
+
+    def _unary(self, name: str, handler: UnaryHandler) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+        async def answer(request: bytes, context: _Context) -> bytes:
+            if self._calls >= self._concurrent_calls_max:
+                await _abort(context, _too_many("concurrent_calls_max", self._concurrent_calls_max))
+            self._calls += 1
+            try:
+                return await handler(_call(name, request, context))
+            except asyncio.CancelledError:
+                if context.cancelled() or self._stopping.is_set():
+                    raise
+                # A cancellation from inside would leave the client without any status.
+                _log.exception("rpc_failed", method=name)
+                error = RpcError(StatusCode.INTERNAL, "internal error")
+            except Exception as raised:  # noqa: BLE001 - the boundary: everything becomes a status
+                error = self._status_of(name, raised)
+            finally:
+                self._calls -= 1
+            return await _abort(context, error)
+
+        return answer
+
+    def _stream(self, name: str, handler: StreamHandler) -> Callable[[bytes, _Context], Awaitable[None]]:
+        async def answer(request: bytes, context: _Context) -> None:
+            if self._stopping.is_set():
+                await _abort(context, _STOPPING)
+            if len(self._streams) >= self._streams_max:
+                await _abort(context, _too_many("streams_max", self._streams_max))
+            task = cast("asyncio.Task[Any]", asyncio.current_task())
+            self._streams.add(task)
+            try:
+                messages = cast("AsyncGenerator[bytes, None]", handler(_call(name, request, context)))
+                # A cancelled write leaves the generator suspended at its yield: close it here, not when
+                # the collector finds it.
+                async with contextlib.aclosing(messages):
+                    async for message in messages:
+                        await context.write(message)
+                return
+            except asyncio.CancelledError:
+                if context.cancelled():
+                    raise
+                if self._stopping.is_set():
+                    task.uncancel()
+                    error = _STOPPING
+                else:
+                    _log.exception("rpc_failed", method=name)
+                    error = RpcError(StatusCode.INTERNAL, "internal error")
+            except Exception as raised:  # noqa: BLE001 - the boundary: everything becomes a status
+                if context.cancelled() or context.done():
+                    return  # the write failed because the client went away
+                error = self._status_of(name, raised)
+            finally:
+                self._streams.discard(task)
+            await _abort(context, error)
+
+        return answer
+
+    def _status_of(self, name: str, raised: Exception) -> RpcError:
+        if isinstance(raised, RpcError):
+            return raised
+        mapped: RpcError | None = None
+        try:
+            mapped = self._methods.on_error(raised)
+        except Exception:  # noqa: BLE001 - a mapping with a fault must not hide the first one
+            _log.exception("rpc_error_mapping_failed", method=name)
+        if mapped is not None:
+            return mapped
+        _log.error("rpc_failed", method=name, exc_info=raised)
+        return RpcError(StatusCode.INTERNAL, "internal error")
+
+
+_STOPPING: Final = RpcError(StatusCode.UNAVAILABLE, "the server is stopping")
+
+
+class _Lookup(_GenericHandler):
+    """Finds a handler by the method's full name."""
+
+    def __init__(self, handlers: Mapping[str, _Handler]) -> None:
+        self._handlers = handlers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> _Handler | None:
+        return self._handlers.get(handler_call_details.method)
+
+
+def _call(name: str, request: bytes, context: _Context) -> Call:
+    metadata = cast("Any", context.invocation_metadata())
+    return Call(name, request, dict(metadata or ()), context.peer())
+
+
+def _too_many(bound: str, limit: int) -> RpcError:
+    return RpcError(StatusCode.RESOURCE_EXHAUSTED, f"{bound} ({limit}) is reached, try again later")
+
+
+async def _abort(context: _Context, error: RpcError) -> NoReturn:
+    code, message, trailers = _STATUS[error.code], error.message, tuple(error.trailers.items())
+    wrong = [key for key, value in trailers if isinstance(value, bytes) != key.endswith("-bin")]
+    if wrong or error.code is StatusCode.OK:
+        _log.error("rpc_status_malformed", code=error.code.name, message=message, trailers=wrong)
+        code, message, trailers = grpc.StatusCode.INTERNAL, "internal error", ()
+    await context.abort(code, message, tuple((key.lower(), value) for key, value in trailers))
+    raise AssertionError  # abort always raises
+
+
+def _probe(addr: str) -> tuple[str, int, str]:
+    """Bind and release ``addr``, because the library's own failure does not name a reason.
+
+    Returns:
+        The host as it was written, the port, and the literal address to bind.
+    """
+    host, colon, port_text = addr.rpartition(":")
+    if not colon or not host or not port_text.isascii() or not port_text.isdigit() or int(port_text) > 65535:
+        raise ValueError(f"not an address of the form host:port: {addr}")
+    port = int(port_text)
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _name, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as error:
+        reason = error.strerror or os.strerror(error.errno or 0)
+        raise OSError(error.errno, f"cannot listen on {addr}: {reason}") from error
+    literal = str(address[0])
+    return host, port, f"[{literal}]" if family == socket.AF_INET6 else literal
