@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import grpc
 import grpc.aio
@@ -42,7 +42,7 @@ async def status_of(call: Any) -> tuple[grpc.StatusCode, str, dict[str, Any]]:
     return (
         error.code(),
         error.details() or "",
-        {str(key): value for key, value in error.trailing_metadata() or ()},
+        {str(key): value for key, value in cast("Any", error.trailing_metadata() or ())},
     )
 
 

@@ -77,6 +77,8 @@ class GrpcServer:
             "grpc.max_send_message_length": -1,
             "grpc.keepalive_time_ms": int(keepalive_s * 1000),
             "grpc.keepalive_timeout_ms": int(keepalive_timeout_s * 1000),
+            # Seen with 1.85: this bound, a minute by default, ends the connection, not keepalive_timeout_ms.
+            "grpc.http2.ping_timeout_ms": int(keepalive_timeout_s * 1000),
             "grpc.keepalive_permit_without_calls": 1,
             "grpc.http2.max_pings_without_data": 0,
             # Clients may ping as often as they like: a client that is cut off for it comes back at once.
