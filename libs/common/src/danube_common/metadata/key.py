@@ -12,12 +12,12 @@ KEY_CHARS_MAX: Final = 1024
 VALUE_BYTES_MAX: Final = 1 << 20
 TTL_S_MAX: Final = 365 * 24 * 3600
 
-_KEY: Final = re.compile(r"(?:/[A-Za-z0-9_-]+)+", re.ASCII)
-_PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9_-]+)*/", re.ASCII)
+_KEY: Final = re.compile(r"(?:/[A-Za-z0-9_=-]+)+", re.ASCII)
+_PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9_=-]+)*/", re.ASCII)
 
 
 def require_key(key: str) -> str:
-    """The key itself, or InvalidInput: a key is ``/part/part``, parts of ``[A-Za-z0-9_-]``."""
+    """The key itself, or InvalidInput: a key is ``/part/part``, parts of ``[A-Za-z0-9_=-]``."""
     if len(key) > KEY_CHARS_MAX or _KEY.fullmatch(key) is None:
         raise InvalidInput(f"not a metadata key: {key[:80]!r}")
     return key

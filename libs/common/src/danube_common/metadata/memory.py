@@ -75,7 +75,7 @@ class MemoryState:
         self.wake()
 
     def expire_due(self) -> None:
-        """Delete what has outlived its ttl. Every call does; tests with a clock of their own may ask for it."""
+        """Delete what has outlived its ttl. Every call does it; tests with their own clock may too."""
         now = self.clock()
         due = [
             (s.expires_at, k)

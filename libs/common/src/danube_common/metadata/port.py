@@ -83,5 +83,5 @@ class MetadataStore(Protocol):
         """End watches and connections. Idempotent."""
 
 
-class WatchLost(Exception):  # noqa: N818 - a signal to list again, not a fault
+class WatchLost(Exception):
     """The history after the asked revision is gone; list again."""
