@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from danube_admin.placement import plan
+from danube_common.bundle import Bundle, Family
+
+OWNERS = [f"owner-{n}" for n in range(5)]
+BUNDLES = [Bundle(family, number) for family in Family for number in range(8)]
+
+bundles_of_a_layout = st.integers(1, 16).map(lambda count: BUNDLES[:count])
+placements = st.dictionaries(st.sampled_from(BUNDLES), st.sampled_from(OWNERS))
+living = st.sets(st.sampled_from(OWNERS))
+
+
+def applied(assigned: dict[Bundle, str], changes: dict[Bundle, str]) -> dict[Bundle, str]:
+    return {**assigned, **changes}
+
+
+def spread(bundles: list[Bundle], assigned: dict[Bundle, str], live: set[str]) -> int:
+    per_owner = [sum(assigned[b] == owner for b in bundles) for owner in live]
+    return max(per_owner) - min(per_owner)
+
+
+@given(bundles_of_a_layout, placements, placements, living, st.integers(0, 4))
+def test_every_bundle_has_a_living_owner_whenever_one_lives(
+    bundles: list[Bundle],
+    assigned: dict[Bundle, str],
+    claimed: dict[Bundle, str],
+    live: set[str],
+    handovers_max: int,
+) -> None:
+    after = applied(assigned, plan(bundles, assigned, claimed, live, handovers_max=handovers_max))
+    assert not live or all(after[bundle] in live for bundle in bundles)
+
+
+@given(bundles_of_a_layout, placements, placements)
+def test_nothing_changes_while_nobody_lives(
+    bundles: list[Bundle], assigned: dict[Bundle, str], claimed: dict[Bundle, str]
+) -> None:
+    assert plan(bundles, assigned, claimed, set()) == {}
+
+
+@given(bundles_of_a_layout, living.filter(bool))
+def test_fresh_bundles_are_spread_evenly(bundles: list[Bundle], live: set[str]) -> None:
+    assert spread(bundles, plan(bundles, {}, {}, live), live) <= 1
+
+
+@given(bundles_of_a_layout, placements, placements, living.filter(bool))
+def test_with_handovers_enough_the_owners_differ_by_one_bundle_at_most(
+    bundles: list[Bundle], assigned: dict[Bundle, str], claimed: dict[Bundle, str], live: set[str]
+) -> None:
+    changes = plan(bundles, assigned, claimed, live, handovers_max=len(BUNDLES))
+    assert spread(bundles, applied(assigned, changes), live) <= 1
+
+
+@given(bundles_of_a_layout, placements, placements, living.filter(bool), st.integers(0, 4))
+def test_a_bundle_leaves_a_living_owner_only_when_that_owner_has_more_than_its_share(
+    bundles: list[Bundle],
+    assigned: dict[Bundle, str],
+    claimed: dict[Bundle, str],
+    live: set[str],
+    handovers_max: int,
+) -> None:
+    changes = plan(bundles, assigned, claimed, live, handovers_max=handovers_max)
+    after = applied(assigned, changes)
+    floor = len(bundles) // len(live)
+    left = {assigned[b] for b in changes if assigned.get(b) in live and assigned[b] != changes[b]}
+    for owner in left:
+        assert sum(after[b] == owner for b in bundles) >= floor
+
+
+@given(bundles_of_a_layout, placements, placements, living.filter(bool), st.integers(0, 4))
+def test_every_change_changes_something(
+    bundles: list[Bundle],
+    assigned: dict[Bundle, str],
+    claimed: dict[Bundle, str],
+    live: set[str],
+    handovers_max: int,
+) -> None:
+    changes = plan(bundles, assigned, claimed, live, handovers_max=handovers_max)
+    assert all(assigned.get(bundle) != owner for bundle, owner in changes.items())
+    assert set(changes) <= set(bundles)
+
+
+@given(bundles_of_a_layout, placements, living.filter(bool), st.integers(0, 4))
+def test_no_more_bundles_than_allowed_are_on_their_way_between_living_owners(
+    bundles: list[Bundle], assigned: dict[Bundle, str], live: set[str], handovers_max: int
+) -> None:
+    serving = {b: owner for b, owner in assigned.items() if owner in live}
+    after = applied(assigned, plan(bundles, assigned, serving, live, handovers_max=handovers_max))
+    assert sum(after[b] != serving[b] for b in bundles if b in serving) <= handovers_max
+
+
+@given(bundles_of_a_layout, placements, living.filter(bool), st.integers(1, 4))
+def test_bounded_steps_come_to_rest_in_balance(
+    bundles: list[Bundle], assigned: dict[Bundle, str], live: set[str], handovers_max: int
+) -> None:
+    claimed: dict[Bundle, str] = {}
+    for _step in range(len(bundles) + 1):
+        changes = plan(bundles, assigned, claimed, live, handovers_max=handovers_max)
+        assigned = applied(assigned, changes)
+        claimed = {bundle: assigned[bundle] for bundle in bundles}
+    assert changes == {}
+    assert spread(bundles, assigned, live) <= 1
+
+
+def test_a_second_owner_gets_half_of_what_the_first_has() -> None:
+    alone = plan(BUNDLES, {}, {}, {"a"})
+    changes = plan(BUNDLES, alone, alone, {"a", "b"})
+    assert set(changes.values()) == {"b"}
+    assert len(changes) == len(BUNDLES) // 2
+
+
+def test_a_dead_owners_bundles_go_to_the_others_and_nothing_else_moves() -> None:
+    assigned = plan(BUNDLES, {}, {}, {"a", "b", "c", "d"})
+    changes = plan(BUNDLES, assigned, assigned, {"a", "b", "c"})
+    assert set(changes) == {b for b in BUNDLES if assigned[b] == "d"}
+    assert sorted(Counter(applied(assigned, changes).values()).values()) == [5, 5, 6]
+
+
+def test_a_served_bundle_without_an_assignment_stays_where_it_is_served() -> None:
+    serving = {BUNDLES[0]: "b", BUNDLES[1]: "a"}
+    assert plan(BUNDLES[:2], {}, serving, {"a", "b"}) == serving
+
+
+def test_bundles_nobody_serves_yet_move_before_served_ones() -> None:
+    assigned = dict.fromkeys(BUNDLES[:4], "a")
+    serving = dict.fromkeys(BUNDLES[:2], "a")
+    assert plan(BUNDLES[:4], assigned, serving, {"a", "b"}, handovers_max=0) == {
+        BUNDLES[2]: "b",
+        BUNDLES[3]: "b",
+    }
+
+
+def test_equal_owners_are_taken_in_the_order_of_their_ids() -> None:
+    assert list(plan(BUNDLES[:3], {}, {}, {"c", "a", "b"}).values()) == ["a", "b", "c"]
