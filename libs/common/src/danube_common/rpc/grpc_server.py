@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
-import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
@@ -20,6 +18,7 @@ import grpc
 import grpc.aio
 import structlog
 
+from danube_common.address import bind, join_address, split_address
 from danube_common.rpc.port import Call, Methods, RpcError, StatusCode, StreamHandler, UnaryHandler
 
 if TYPE_CHECKING:  # these are generic in the stubs only
@@ -101,18 +100,20 @@ class GrpcServer:
         """
         if self._server is not None:
             raise RuntimeError("the server was started before")
-        host, port, bind_host = _probe(addr)
+        host, port = split_address(addr)
+        with bind(addr) as probe:  # because the library's own failure does not name a reason
+            literal = str(probe.getsockname()[0])
         self._server = grpc.aio.server(
             options=tuple(self._options.items()),
             maximum_concurrent_rpcs=self._concurrent_calls_max + self._streams_max + CALLS_PENDING_MAX,
         )
         self._server.add_generic_rpc_handlers((_Lookup(self._handlers()),))
         try:
-            port = self._server.add_insecure_port(f"{bind_host}:{port}")
+            port = self._server.add_insecure_port(join_address(literal, port))
         except RuntimeError as error:
             raise OSError(errno.EADDRINUSE, f"cannot listen on {addr}") from error
         await self._server.start()
-        return f"{host}:{port}"
+        return join_address(host, port)
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, end streams with UNAVAILABLE at once, let unary calls finish for ``grace_s``.
@@ -241,27 +242,3 @@ async def _abort(context: _Context, error: RpcError) -> NoReturn:
         code, message, trailers = grpc.StatusCode.INTERNAL, "internal error", ()
     await context.abort(code, message, tuple((key.lower(), value) for key, value in trailers))
     raise AssertionError  # abort always raises
-
-
-def _probe(addr: str) -> tuple[str, int, str]:
-    """Bind and release ``addr``, because the library's own failure does not name a reason.
-
-    Returns:
-        The host as it was written, the port, and the literal address to bind.
-    """
-    host, colon, port_text = addr.rpartition(":")
-    if not colon or not host or not port_text.isascii() or not port_text.isdigit() or int(port_text) > 65535:
-        raise ValueError(f"not an address of the form host:port: {addr}")
-    port = int(port_text)
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _name, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)
-    except OSError as error:
-        reason = error.strerror or os.strerror(error.errno or 0)
-        raise OSError(error.errno, f"cannot listen on {addr}: {reason}") from error
-    literal = str(address[0])
-    return host, port, f"[{literal}]" if family == socket.AF_INET6 else literal

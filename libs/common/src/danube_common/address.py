@@ -1,0 +1,59 @@
+"""Addresses to listen on: ``host:port``, ``[v6]:port``; port 0 stands for a free one."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Final
+
+PORT_MAX: Final = 65535
+BACKLOG: Final = 1024
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Host and port of ``text``; brackets of an IPv6 host are taken off. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > PORT_MAX:
+        raise ValueError(f"not an address of the form host:port: {text!r}")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"an IPv6 host stands in brackets, [::1]:80, unlike {text!r}")
+    return host, int(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """The text that `split_address` reads."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def check_address(text: str) -> str:
+    """``text`` itself if it is an address; raises ValueError."""
+    split_address(text)
+    return text
+
+
+def bind(address: str) -> socket.socket:
+    """A bound TCP socket; of a name's addresses the IPv4 one is preferred.
+
+    Raises:
+        OSError: the address cannot be had; the text names it and the reason.
+        ValueError: ``address`` is none.
+    """
+    host, port = split_address(address)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _name, target = min(found, key=lambda one: one[0] != socket.AF_INET)
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(target)
+            # Two sockets may be bound to one port until one of them listens.
+            bound.listen(BACKLOG)
+        except OSError:
+            bound.close()
+            raise
+    except OSError as error:
+        reason = error.strerror or os.strerror(error.errno or 0)
+        raise OSError(error.errno, f"cannot listen on {address}: {reason}") from error
+    return bound

@@ -1,0 +1,282 @@
+"""A service's configuration: defaults < TOML file < environment < flags, each field with its origin.
+
+A field ``a`` of section ``s`` is ``s.a`` in messages, ``[s] a = ...`` in the file,
+``DANUBE_<SERVICE>_S_A`` in the environment and ``--s-a`` on the command line. Texts from the
+environment and the command line are read as the field's type; lists are written ``a,b``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import secrets
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from danube_common.address import check_address
+
+INSTANCE_ID_MAX: Final = (1 << 63) - 1
+_PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text is one line that names the field or file."""
+
+
+class Section(BaseModel):
+    """A group of fields; unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def _check_instance_id(text: str) -> str:
+    if not (text.isascii() and text.isdigit() and text[0] != "0" and int(text) <= INSTANCE_ID_MAX):
+        raise ValueError("must be a positive 63-bit decimal")
+    return text
+
+
+def _check_metadata(text: str) -> str:
+    if text != "nats":
+        scheme, found, endpoints = text.partition("://")
+        if not found or scheme != "etcd":
+            raise ValueError("must be nats or etcd://host:port[,host:port]")
+        for endpoint in endpoints.split(","):
+            check_address(endpoint)
+    return text
+
+
+def new_instance_id() -> str:
+    """A random positive 63-bit decimal."""
+    return str(secrets.randbelow(INSTANCE_ID_MAX) + 1)
+
+
+Address = Annotated[str, AfterValidator(check_address)]
+"""``host:port``; port 0 takes a free one where it is listened on."""
+
+InstanceId = Annotated[str, AfterValidator(_check_instance_id)]
+
+
+class ServiceConfig(Section):
+    """The fields that all services share; each service adds its own in a subclass."""
+
+    instance_id: InstanceId = Field(
+        default_factory=new_instance_id,
+        description="identity of this instance, a positive 63-bit decimal; keep it across restarts",
+        json_schema_extra={"default_text": "random"},
+    )
+    nats_url: str = Field(default="nats://127.0.0.1:4222", description="NATS servers, separated by commas")
+    metadata: Annotated[str, AfterValidator(_check_metadata)] = Field(
+        default="nats", description="where metadata lives: nats, or etcd://host:port[,host:port]"
+    )
+    http_addr: Address = Field(default="127.0.0.1:0", description="listen address of health and metrics")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least severe event"
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="auto is console on a terminal and json elsewhere"
+    )
+    shutdown_deadline_s: float = Field(
+        default=10.0, gt=0, le=600, description="seconds a graceful shutdown may take before it is cut short"
+    )
+    ready_file: Path | None = Field(
+        default=None, description="file to write a JSON object of addresses to, once the service is ready"
+    )
+
+    @property
+    def nats_urls(self) -> list[str]:
+        """Each server's address."""
+        return [url.strip() for url in self.nats_url.split(",")]
+
+    @property
+    def etcd_endpoints(self) -> list[str]:
+        """``host:port`` of each etcd server; empty when metadata lives in NATS."""
+        return [] if self.metadata == "nats" else self.metadata.partition("://")[2].split(",")
+
+
+C = TypeVar("C", bound=ServiceConfig)
+Origin = Literal["default", "file", "environment", "flag"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[C]):
+    """The values in force, where each came from (by dotted name), and whether to show them only."""
+
+    config: C
+    origins: Mapping[str, Origin]
+    show: bool
+
+    def lines(self) -> list[str]:
+        """``name = value  (origin)`` for every field; passwords in addresses and secrets are masked."""
+        shown = []
+        for field in _leaves(type(self.config)):
+            value: Any = self.config
+            for part in field.path:
+                value = getattr(value, part)
+            text = _PASSWORD.sub(r"\1:***@", str(value))
+            shown.append(f"{field.name} = {text}  ({self.origins[field.name]})")
+        return shown
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """One field that holds a value, by its path through the sections."""
+
+    path: tuple[str, ...]
+    info: FieldInfo
+
+    @property
+    def name(self) -> str:
+        return ".".join(self.path)
+
+    @property
+    def flag(self) -> str:
+        return "--" + "-".join(self.path).replace("_", "-")
+
+    def variable(self, service: str) -> str:
+        return "_".join(("danube", service.replace("-", "_"), *self.path)).upper()
+
+    @property
+    def default_text(self) -> str:
+        extra = self.info.json_schema_extra
+        if isinstance(extra, dict) and "default_text" in extra:
+            return str(extra["default_text"])
+        if self.info.is_required():
+            return "none, must be set"
+        default = self.info.get_default(call_default_factory=True)
+        return "none" if default is None else str(default)
+
+    def read(self, text: str) -> object:
+        """Pydantic reads numbers and booleans from text by itself; lists it does not."""
+        kind = self.info.annotation
+        if get_origin(kind) in (list, tuple, set, frozenset):
+            return [part.strip() for part in text.split(",")] if text.strip() else []
+        if text == "" and type(None) in get_args(kind):
+            return None
+        return text
+
+
+def load(
+    service: str, config_type: type[C], argv: Sequence[str], environment: Mapping[str, str]
+) -> Loaded[C]:
+    """Gather every field from its strongest source and check the whole.
+
+    ``--help`` prints and raises SystemExit, as argparse does; so do flags that do not exist.
+
+    Raises:
+        ConfigError: an unreadable file, an unknown key or a value that does not fit.
+    """
+    leaves = list(_leaves(config_type))
+    flags = vars(_parser(service, leaves).parse_args(argv))
+    values: dict[str, Any] = {}
+    origins: dict[str, Origin] = {leaf.name: "default" for leaf in leaves}
+    sources: dict[str, str] = {}
+    if flags["config"] is not None:
+        in_file = _read_file(flags["config"], config_type)
+        for leaf in leaves:
+            if leaf.name in in_file:
+                _set(values, leaf.path, in_file[leaf.name])
+                origins[leaf.name], sources[leaf.name] = "file", f"in {flags['config']}"
+    for leaf in leaves:
+        variable = leaf.variable(service)
+        if variable in environment:
+            _set(values, leaf.path, leaf.read(environment[variable]))
+            origins[leaf.name], sources[leaf.name] = "environment", f"in ${variable}"
+        if flags[leaf.name] is not None:
+            _set(values, leaf.path, leaf.read(flags[leaf.name]))
+            origins[leaf.name], sources[leaf.name] = "flag", f"in {leaf.flag}"
+    try:
+        config = config_type.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, sources)) from None
+    return Loaded(config, origins, show=flags["config_show"])
+
+
+def _leaves(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[_Leaf]:
+    for name, info in model.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _leaves(kind, (*above, name))
+        else:
+            yield _Leaf((*above, name), info)
+
+
+def _parser(service: str, leaves: Sequence[_Leaf]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"danube-{service}",
+        allow_abbrev=False,
+        epilog="Each field may also stand in the file of --config or in the environment variable named with "
+        "it. Flags win over the environment, the environment over the file. Exit status: 0 stopped on "
+        "request, 1 failed, 2 wrong configuration, 3 shutdown cut short by its deadline, "
+        "128 + n ended by a second signal n.",
+    )
+    parser.add_argument("--config", metavar="FILE", type=Path, help="TOML file with any of the fields below")
+    parser.add_argument(
+        "--config-show", action="store_true", help="print every value with its origin, and end"
+    )
+    for leaf in leaves:
+        description = (leaf.info.description or "").replace("%", "%%")
+        default = leaf.default_text.replace("%", "%%")
+        parser.add_argument(
+            leaf.flag,
+            dest=leaf.name,
+            metavar="VALUE",
+            help=f"{description} [default: {default}] [{leaf.variable(service)}]",
+            nargs="?" if leaf.info.annotation is bool else None,
+            const="true" if leaf.info.annotation is bool else None,
+        )
+    return parser
+
+
+def _read_file(path: Path, config_type: type[BaseModel]) -> dict[str, Any]:
+    """The file's values by dotted name."""
+    try:
+        with path.open("rb") as file:
+            document = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    return dict(_flatten(document, config_type, path, ()))
+
+
+def _flatten(
+    table: Mapping[str, Any], model: type[BaseModel], path: Path, above: tuple[str, ...]
+) -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        name = ".".join((*above, key))
+        info = model.model_fields.get(key)
+        if info is None:
+            near = difflib.get_close_matches(key, model.model_fields, n=1)
+            hint = f", did you mean {'.'.join((*above, near[0]))}?" if near else ""
+            raise ConfigError(f"unknown key {name} in {path}{hint}")
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{name} in {path} must be a section, [{name}]")
+            yield from _flatten(value, kind, path, (*above, key))
+        else:
+            yield name, value
+
+
+def _set(values: dict[str, Any], path: tuple[str, ...], value: object) -> None:
+    for part in path[:-1]:
+        values = values.setdefault(part, {})
+    values[path[-1]] = value
+
+
+def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
+    told = []
+    for fault in error.errors(include_url=False, include_context=False):
+        name = ".".join(str(part) for part in fault["loc"])
+        source = next((text for field, text in sources.items() if name.startswith(field)), "")
+        message = fault["msg"].removeprefix("Value error, ").replace("\n", " ")
+        given = "" if fault["type"] == "missing" or not name else f", not {fault['input']!r}"
+        told.append(f"{name} {source}: {message}{given}".replace(" :", ":").removeprefix(": "))
+    return "; ".join(told)

@@ -1,0 +1,86 @@
+"""Health and metrics over HTTP: /livez, /readyz, /metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import orjson
+from aiohttp import web
+
+from danube_common.address import bind, join_address, split_address
+from danube_common.runtime.metrics import Metrics
+
+Check = Callable[[], str | None]
+"""None when all is well, else what is wrong."""
+
+WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound
+CLOSE_S_MAX: Final = 1.0
+
+
+class Health:
+    """Named checks; a service is ready when each of them is content."""
+
+    def __init__(self) -> None:
+        self._checks: dict[str, Check] = {}
+
+    def add_check(self, name: str, check: Check) -> None:
+        """Ask ``check`` each time readiness is asked for; it must not block. A later one replaces it."""
+        self._checks[name] = check
+
+    def problems(self) -> dict[str, str | None]:
+        """Every check's answer."""
+        answers: dict[str, str | None] = {}
+        for name, check in self._checks.items():
+            try:
+                answers[name] = check()
+            except Exception as error:  # noqa: BLE001 - a check that fails is an answer too
+                answers[name] = f"the check itself failed: {error!r}"
+        return answers
+
+
+class HttpServer:
+    """Serves one process's health and metrics.
+
+    ``/livez`` answers 200 as long as the event loop turns. ``/readyz`` answers 200 or 503 and a JSON
+    object ``{"ready": bool, "checks": {name: {"ok": bool, "problem": text or null}}}``.
+    """
+
+    def __init__(self, health: Health, metrics: Metrics) -> None:
+        self._health = health
+        self._metrics = metrics
+        app = web.Application()
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics_text)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_S_MAX)
+
+    async def start(self, address: str) -> str:
+        """Listen on ``address``, port 0 for a free one; returns the URL. Raises OSError, ValueError."""
+        host, _ = split_address(address)
+        socket = bind(address)
+        port = int(socket.getsockname()[1])
+        await self._runner.setup()
+        await web.SockSite(self._runner, socket).start()
+        reachable = "127.0.0.1" if host in WILDCARDS else host
+        return f"http://{join_address(reachable, port)}"
+
+    async def stop(self) -> None:
+        """Close every connection. Idempotent."""
+        await self._runner.cleanup()
+
+    async def _livez(self, _request: web.Request) -> web.Response:
+        return _json({"live": True}, 200)
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        problems = self._health.problems()
+        ready = all(problem is None for problem in problems.values())
+        checks = {name: {"ok": problem is None, "problem": problem} for name, problem in problems.items()}
+        return _json({"ready": ready, "checks": checks}, 200 if ready else 503)
+
+    async def _metrics_text(self, _request: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.render(), headers={"Content-Type": self._metrics.content_type})
+
+
+def _json(value: object, status: int) -> web.Response:
+    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")

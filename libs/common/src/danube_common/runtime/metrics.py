@@ -1,0 +1,118 @@
+"""A process's metrics, with a bound on how many series each may have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Generic, TypeVar, cast
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+PREFIX: Final = "danube_"
+SERIES_MAX: Final = 1000
+"""Label sets of one metric, unless it says otherwise."""
+OTHER: Final = "other"
+LATENCY_BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+class Family(Generic[M]):
+    """One metric with labels. Past ``series_max`` label sets, new ones share the values ``other``."""
+
+    def __init__(self, metric: M, labels: int, series_max: int, folded: Counter) -> None:
+        self._metric: Any = metric  # its own `labels` is untyped
+        self._labels = labels
+        self._series_max = series_max
+        self._folded = folded
+        self._series: dict[tuple[str, ...], M] = {}
+
+    def labels(self, *values: str) -> M:
+        """The series of these label values, in the order the labels were named."""
+        series = self._series.get(values)
+        if series is None:
+            if len(self._series) >= self._series_max:
+                self._folded.inc()
+                return cast("M", self._metric.labels(*(OTHER,) * self._labels))
+            series = self._series[values] = cast("M", self._metric.labels(*values))
+        return series
+
+    def remove(self, *values: str) -> None:
+        """Forget a series whose subject is gone; its place is free again. Nothing if there is none."""
+        if self._series.pop(values, None) is not None:
+            self._metric.remove(*values)
+
+
+class Metrics:
+    """The metrics of one process. Names are given without the prefix ``danube_``."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self, service: str, instance_id: str) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        instance = Gauge(
+            f"{PREFIX}instance", "This process.", ("service", "instance"), registry=self.registry
+        )
+        instance.labels(service, instance_id).set(1)
+        self._folded = Counter(
+            f"{PREFIX}metric_folds",
+            "Uses of a label set that was counted as other, because its metric has all the series it may.",
+            ("metric",),
+            registry=self.registry,
+        )
+
+    def counter(
+        self, name: str, text: str, labels: Sequence[str], *, series_max: int = SERIES_MAX
+    ) -> Family[Counter]:
+        """A count that only grows; shown with the suffix ``_total``."""
+        metric = Counter(PREFIX + name, text, labels, registry=self.registry)
+        return Family(metric, len(labels), series_max, self._folded.labels(PREFIX + name))
+
+    def gauge(
+        self, name: str, text: str, labels: Sequence[str], *, series_max: int = SERIES_MAX
+    ) -> Family[Gauge]:
+        """A value that rises and falls."""
+        metric = Gauge(PREFIX + name, text, labels, registry=self.registry)
+        return Family(metric, len(labels), series_max, self._folded.labels(PREFIX + name))
+
+    def histogram(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        *,
+        buckets: Sequence[float] = LATENCY_BUCKETS_S,
+        series_max: int = SERIES_MAX,
+    ) -> Family[Histogram]:
+        """A distribution; the unit, seconds by default, belongs into the name."""
+        metric = Histogram(PREFIX + name, text, labels, buckets=buckets, registry=self.registry)
+        return Family(metric, len(labels), series_max, self._folded.labels(PREFIX + name))
+
+    def plain_counter(self, name: str, text: str) -> Counter:
+        """A count without labels."""
+        return Counter(PREFIX + name, text, registry=self.registry)
+
+    def plain_gauge(self, name: str, text: str) -> Gauge:
+        """A value without labels."""
+        return Gauge(PREFIX + name, text, registry=self.registry)
+
+    def plain_histogram(
+        self, name: str, text: str, *, buckets: Sequence[float] = LATENCY_BUCKETS_S
+    ) -> Histogram:
+        """A distribution without labels."""
+        return Histogram(PREFIX + name, text, buckets=buckets, registry=self.registry)
+
+    def render(self) -> bytes:
+        """All of it in the text format of Prometheus."""
+        return generate_latest(self.registry)

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field, SecretStr
+
+from danube_common.runtime.config import ConfigError, Loaded, Section, ServiceConfig, load
+
+
+class Limits(Section):
+    calls_max: int = Field(default=10, ge=0, description="calls at one time")
+    names: list[str] = Field(default=["a"], description="names")
+
+
+class GateConfig(ServiceConfig):
+    grpc_addr: str = Field(default="127.0.0.1:0", description="listen address, 100 % free text")
+    fast: bool = Field(default=False, description="hurry")
+    bytes_max: int | None = Field(default=None, description="bound")
+    key: SecretStr = Field(default=SecretStr("none"), description="secret")
+    limits: Limits = Limits()
+
+
+def read(
+    *argv: str, env: dict[str, str] | None = None, file: tuple[Path, str] | None = None
+) -> Loaded[GateConfig]:
+    arguments = list(argv)
+    if file is not None:
+        file[0].write_text(file[1])
+        arguments += ["--config", str(file[0])]
+    return load("topic-owner", GateConfig, arguments, env or {})
+
+
+def test_nothing_given_means_every_default() -> None:
+    loaded = read()
+    assert loaded.config.http_addr == "127.0.0.1:0"
+    assert loaded.config.limits.names == ["a"]
+    assert set(loaded.origins.values()) == {"default"}
+
+
+def test_two_processes_without_an_id_get_different_ones() -> None:
+    ids = [read().config.instance_id for _ in range(100)]
+    assert len(set(ids)) == 100
+    assert all(0 < int(one) < 1 << 63 for one in ids)
+
+
+def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
+    toml = 'nats_url = "nats://file:1"\nlog_level = "error"\ngrpc_addr = "h:1"\n[limits]\ncalls_max = 1\n'
+    env = {
+        "DANUBE_TOPIC_OWNER_LOG_LEVEL": "warning",
+        "DANUBE_TOPIC_OWNER_LIMITS_CALLS_MAX": "2",
+        "DANUBE_TOPIC_OWNER_GRPC_ADDR": "h:2",
+        "DANUBE_GATEWAY_HTTP_ADDR": "another:1",
+        "DANUBE_TOPIC_OWNER_SERVICE_HOST": "what Kubernetes adds",
+    }
+    loaded = read("--grpc-addr", "h:3", env=env, file=(tmp_path / "c.toml", toml))
+    assert loaded.config.nats_url == "nats://file:1"
+    assert loaded.config.log_level == "warning"
+    assert loaded.config.limits.calls_max == 2
+    assert loaded.config.grpc_addr == "h:3"
+    assert loaded.config.limits.names == ["a"]
+    assert loaded.origins["nats_url"] == "file"
+    assert loaded.origins["log_level"] == "environment"
+    assert loaded.origins["limits.calls_max"] == "environment"
+    assert loaded.origins["grpc_addr"] == "flag"
+    assert loaded.origins["limits.names"] == "default"
+
+
+def test_texts_are_read_as_the_fields_types(tmp_path: Path) -> None:
+    loaded = read("--fast", "--bytes-max=7", "--limits-names", "x, y", "--ready-file", str(tmp_path))
+    assert loaded.config.fast is True
+    assert loaded.config.bytes_max == 7
+    assert loaded.config.limits.names == ["x", "y"]
+    assert loaded.config.ready_file == tmp_path
+    assert read("--fast", "no", "--bytes-max=", "--limits-names=").config.model_dump(
+        include={"fast", "bytes_max", "limits"}
+    ) == {"fast": False, "bytes_max": None, "limits": {"calls_max": 10, "names": []}}
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("grpc_adr = 'x'", "unknown key grpc_adr in {file}, did you mean grpc_addr?"),
+        ("[limits]\ncall_max = 1", "unknown key limits.call_max in {file}, did you mean limits.calls_max?"),
+        ("[other]\nx = 1", "unknown key other in {file}"),
+        ("limits = 3", "limits in {file} must be a section, [limits]"),
+        ("log_level = 'loud'", "log_level in {file}: Input should be 'debug', 'info', 'warning' or 'error'"),
+        ("x = = 1", "{file} is not TOML"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_names_the_key(tmp_path: Path, toml: str, said: str) -> None:
+    file = tmp_path / "c.toml"
+    with pytest.raises(ConfigError) as caught:
+        read(file=(file, toml))
+    assert str(caught.value).startswith(said.replace("{file}", str(file)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "env", "said"),
+    [
+        (["--limits-calls-max", "-1"], {}, "limits.calls_max in --limits-calls-max: Input should be greater"),
+        (["--http-addr", "9040"], {}, "http_addr in --http-addr: not an address of the form host:port"),
+        (["--metadata", "etcd"], {}, "metadata in --metadata: must be nats or etcd://"),
+        (["--metadata", "etcd://a"], {}, "metadata in --metadata: not an address"),
+        (["--instance-id", "0"], {}, "instance_id in --instance-id: must be a positive 63-bit decimal"),
+        (["--instance-id", str(1 << 63)], {}, "instance_id in --instance-id: must be a positive 63-bit"),
+        (["--instance-id", ""], {}, "instance_id in --instance-id: must be a positive"),
+        (
+            [],
+            {"DANUBE_TOPIC_OWNER_SHUTDOWN_DEADLINE_S": "soon"},
+            "shutdown_deadline_s in $DANUBE_TOPIC_OWNER_SHUTDOWN_DEADLINE_S: Input should be a valid number",
+        ),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_field_and_source(
+    argv: list[str], env: dict[str, str], said: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(*argv, env=env)
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"cannot read /nowhere/c\.toml: No such file"):
+        read("--config", "/nowhere/c.toml")
+
+
+def test_help_lists_every_field_with_description_default_and_variable(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        read("--help")
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for said in (
+        "--grpc-addr VALUE listen address, 100 % free text [default: 127.0.0.1:0] [DANUBE_TOPIC_OWNER_GRPC",
+        "--limits-calls-max VALUE calls at one time [default: 10] [DANUBE_TOPIC_OWNER_LIMITS_CALLS_MAX]",
+        "[default: random] [DANUBE_TOPIC_OWNER_INSTANCE_ID]",
+    ):
+        assert said in text
+    for field in ServiceConfig.model_fields:
+        assert f"--{field.replace('_', '-')} " in text
+
+
+def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        read("--grpc-adr", "x")
+    assert ended.value.code == 2
+    assert "--grpc-adr" in capsys.readouterr().err
+
+
+def test_shown_values_carry_their_origin_and_hide_secrets() -> None:
+    loaded = read("--config-show", "--nats-url", "nats://me:pass@h:4222", "--key", "word")
+    assert loaded.show
+    lines = loaded.lines()
+    assert "nats_url = nats://me:***@h:4222  (flag)" in lines
+    assert "key = **********  (flag)" in lines
+    assert "limits.calls_max = 10  (default)" in lines
+    assert "word" not in "\n".join(lines)
+
+
+def test_etcd_endpoints_are_split() -> None:
+    assert read("--metadata", "etcd://a:1,b:2").config.etcd_endpoints == ["a:1", "b:2"]
+    assert read().config.etcd_endpoints == []
