@@ -52,9 +52,9 @@ def status_of(error: Exception) -> RpcError:
     return failure("internal error", code=StatusCode.INTERNAL)
 
 
-def topic_name(text: str) -> TopicName:
-    """A topic name from a request; raises RpcError of type INVALID_TOPIC_NAME."""
+def topic_name(text: str, *, code: StatusCode = StatusCode.NOT_FOUND) -> TopicName:
+    """A topic name from a request; raises RpcError with ``code`` and type INVALID_TOPIC_NAME."""
     try:
         return TopicName.parse(text)
     except InvalidName as error:
-        raise failure(str(error), INVALID_TOPIC_NAME) from None
+        raise failure(str(error), INVALID_TOPIC_NAME, code=code) from None

@@ -1,0 +1,104 @@
+"""``danube_platform.PolicyAdmin``: reading and setting policies, which v0.2 cannot.
+
+No v0.2 client knows these methods, so failures have the status that says what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from danube_admin.errors import failure, topic_name
+from danube_admin.in_force import PoliciesInForce
+from danube_admin.unary import unary
+from danube_common.errors import Conflict, CorruptData, InvalidInput, NotFound
+from danube_common.names import check_namespace
+from danube_common.namespaces import Namespaces
+from danube_common.policies import PolicyOverrides
+from danube_common.rpc.port import StatusCode, UnaryHandler
+from danube_common.topics import Topics
+from danube_proto.danube_api_pb2 import TOPIC_NOT_FOUND, UNKNOWN_ERROR, ErrorType
+from danube_proto.danube_platform_pb2 import (
+    GetTopicPoliciesRequest,
+    Policies,
+    PoliciesResponse,
+    SetNamespacePoliciesRequest,
+    SetTopicPoliciesRequest,
+)
+
+CHANGE_ATTEMPTS_MAX: Final = 5
+
+
+class PolicyAdmin:
+    """Every method answers with the policies now in force."""
+
+    def __init__(self, namespaces: Namespaces, topics: Topics, in_force: PoliciesInForce) -> None:
+        self._namespaces = namespaces
+        self._topics = topics
+        self._in_force = in_force
+
+    def methods(self) -> dict[str, UnaryHandler]:
+        prefix = "/danube_platform.PolicyAdmin"
+        return {
+            f"{prefix}/SetNamespacePolicies": unary(SetNamespacePoliciesRequest, self.set_namespace),
+            f"{prefix}/GetTopicPolicies": unary(GetTopicPoliciesRequest, self.get_topic),
+            f"{prefix}/SetTopicPolicies": unary(SetTopicPoliciesRequest, self.set_topic),
+        }
+
+    async def set_namespace(self, request: SetNamespacePoliciesRequest) -> PoliciesResponse:
+        async with _own_statuses(UNKNOWN_ERROR):
+            name, changes = check_namespace(request.namespace), overrides_of(request.policies)
+            await _again(lambda: self._namespaces.set_policies(name, changes))
+            return PoliciesResponse(policies=await self._in_force.in_namespace(name))
+
+    async def get_topic(self, request: GetTopicPoliciesRequest) -> PoliciesResponse:
+        async with _own_statuses(TOPIC_NOT_FOUND):
+            return PoliciesResponse(
+                policies=await self._in_force.of_topic(
+                    topic_name(request.topic, code=StatusCode.INVALID_ARGUMENT)
+                )
+            )
+
+    async def set_topic(self, request: SetTopicPoliciesRequest) -> PoliciesResponse:
+        async with _own_statuses(TOPIC_NOT_FOUND):
+            name, changes = (
+                topic_name(request.topic, code=StatusCode.INVALID_ARGUMENT),
+                overrides_of(request.policies),
+            )
+            await _again(lambda: self._topics.set_policies(name, changes))
+            return PoliciesResponse(policies=await self._in_force.of_topic(name))
+
+
+def overrides_of(policies: Policies) -> PolicyOverrides:
+    """What the message sets; a policy that is not set in it is None."""
+    return PolicyOverrides(
+        **{
+            name: getattr(policies, name) if policies.HasField(name) else None
+            for name in PolicyOverrides.__struct_fields__
+        }
+    )
+
+
+async def _again(change: Callable[[], Awaitable[None]]) -> None:
+    """Repeat a read-change-write that another one came between."""
+    for _ in range(CHANGE_ATTEMPTS_MAX - 1):
+        try:
+            return await change()
+        except Conflict:
+            continue
+    return await change()
+
+
+@asynccontextmanager
+async def _own_statuses(unknown: ErrorType) -> AsyncIterator[None]:
+    try:
+        yield
+    except CorruptData:
+        raise
+    except NotFound as error:
+        raise failure(str(error), unknown) from None
+    except InvalidInput as error:
+        raise failure(str(error), code=StatusCode.INVALID_ARGUMENT) from None
+    except Conflict as error:
+        raise failure(str(error), code=StatusCode.ABORTED) from None

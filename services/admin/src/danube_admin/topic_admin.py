@@ -1,0 +1,110 @@
+"""``danube_admin.TopicAdmin`` (v0.2 spec section 5.3); ListTopics is beside the namespaces."""
+
+from __future__ import annotations
+
+from danube_admin.dispatch_words import parse_schema, parse_strategy
+from danube_admin.errors import failure, topic_name
+from danube_admin.topic_readiness import TopicReadiness
+from danube_admin.unary import unary
+from danube_common import owner_protocol
+from danube_common.errors import AlreadyExists, InvalidName, NotFound
+from danube_common.names import TopicName, check_label
+from danube_common.namespaces import Namespaces
+from danube_common.owner_client import OwnerClient
+from danube_common.records import Topic
+from danube_common.rpc.port import UnaryHandler
+from danube_common.schema import check_schema
+from danube_common.topics import Topics, place
+from danube_proto.danube_admin_pb2 import (
+    NewTopicRequest,
+    SubscriptionListResponse,
+    SubscriptionRequest,
+    SubscriptionResponse,
+    TopicRequest,
+    TopicResponse,
+)
+from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND
+
+OWNER_TIMEOUT_S = 5.0
+
+
+class TopicAdmin:
+    """Names are whole names everywhere: none matches by its beginning."""
+
+    def __init__(
+        self, namespaces: Namespaces, topics: Topics, owners: OwnerClient, readiness: TopicReadiness
+    ) -> None:
+        self._namespaces = namespaces
+        self._topics = topics
+        self._owners = owners
+        self._readiness = readiness
+
+    def methods(self) -> dict[str, UnaryHandler]:
+        prefix = "/danube_admin.TopicAdmin"
+        return {
+            f"{prefix}/CreateTopic": unary(NewTopicRequest, self.create),
+            f"{prefix}/DeleteTopic": unary(TopicRequest, self.delete),
+            f"{prefix}/ListSubscriptions": unary(TopicRequest, self.list_subscriptions),
+            f"{prefix}/Unsubscribe": unary(SubscriptionRequest, self.unsubscribe),
+        }
+
+    async def create(self, request: NewTopicRequest) -> TopicResponse:
+        """Returns once the topic can be used; a topic that exists stays as it is."""
+        name = topic_name(request.name)
+        schema = parse_schema(str(name), request.schema_type, request.schema_data)
+        check_schema(schema)
+        strategy = parse_strategy(request.dispatch_strategy)
+        await self._namespaces.get(name.namespace)
+        if await self._topics.get(name) is not None:
+            raise AlreadyExists(f"topic {name} exists already")
+        await self._readiness.owner_answers(place(name, strategy, await self._topics.layout()), name)
+        await self._readiness.usable(await self._topics.create(name, schema, strategy))
+        return TopicResponse(success=True)
+
+    async def delete(self, request: TopicRequest) -> TopicResponse:
+        name = topic_name(request.name)
+        try:
+            topic = await self._topics.delete(name)
+        except NotFound as error:
+            raise failure(str(error), TOPIC_NOT_FOUND) from None
+        await self._readiness.gone(topic)
+        return TopicResponse(success=True)
+
+    async def list_subscriptions(self, request: TopicRequest) -> SubscriptionListResponse:
+        """Their names, sorted; none for an unknown topic."""
+        name = topic_name(request.name)
+        topic = await self._topics.get(name)
+        if topic is None:
+            return SubscriptionListResponse()
+        try:
+            answer = await self._owners.ask(
+                topic.home,
+                owner_protocol.ListSubscriptions(str(name)),
+                owner_protocol.Subscriptions,
+                timeout_s=OWNER_TIMEOUT_S,
+            )
+        except NotFound:  # deleted meanwhile
+            return SubscriptionListResponse()
+        return SubscriptionListResponse(subscriptions=sorted(one.name for one in answer.subscriptions))
+
+    async def unsubscribe(self, request: SubscriptionRequest) -> SubscriptionResponse:
+        """Refused while a consumer is connected."""
+        name = topic_name(request.topic)
+        topic = await self._existing(name)
+        try:
+            subscription = check_label(request.subscription, "subscription")
+            await self._owners.ask(
+                topic.home,
+                owner_protocol.Unsubscribe(str(name), subscription),
+                owner_protocol.Done,
+                timeout_s=OWNER_TIMEOUT_S,
+            )
+        except (InvalidName, NotFound) as error:
+            raise failure(str(error), SUBSCRIPTION_NOT_FOUND) from None
+        return SubscriptionResponse(success=True)
+
+    async def _existing(self, name: TopicName) -> Topic:
+        topic = await self._topics.get(name)
+        if topic is None:
+            raise failure(f"topic {name} does not exist", TOPIC_NOT_FOUND)
+        return topic
