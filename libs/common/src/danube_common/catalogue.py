@@ -19,8 +19,8 @@ from danube_common.names import TopicName
 from danube_common.policies import Policies, PolicyOverrides
 from danube_common.records import Claim, Instance, Layout, Namespace, Topic, decode_record
 
-TopicListener = Callable[[Topic, bool], None]
-"""Called with (topic, exists) when a topic appears or disappears."""
+TopicGoneListener = Callable[[Topic], None]
+"""Called with a topic that was deleted (also when it was created again under its name)."""
 OwnerListener = Callable[[Bundle, int], None]
 """Called with (bundle, epoch) when a bundle has a new owner."""
 
@@ -41,7 +41,7 @@ class Catalogue:
         self._layout: Layout | None = None
         self._broker_policies = Policies()
         self._policies: dict[str, Policies] = {}
-        self._topic_listeners: list[TopicListener] = []
+        self._gone_listeners: list[TopicGoneListener] = []
         self._owner_listeners: list[OwnerListener] = []
         self._mirrors: list[Mirror] = []
 
@@ -61,8 +61,8 @@ class Catalogue:
         for mirror in self._mirrors:
             await mirror.close()
 
-    def on_topic(self, listener: TopicListener) -> None:
-        self._topic_listeners.append(listener)
+    def on_topic_gone(self, listener: TopicGoneListener) -> None:
+        self._gone_listeners.append(listener)
 
     def on_owner(self, listener: OwnerListener) -> None:
         self._owner_listeners.append(listener)
@@ -185,11 +185,9 @@ class Catalogue:
             self._by_id.pop(before.topic_id, None)
             self._by_bundle[before.bundle].pop(before.topic_id, None)
             self._policies.pop(before.name, None)
-            for listener in self._topic_listeners:
-                listener(before, False)
+            for listener in self._gone_listeners:
+                listener(before)
         if after is not None:
             self._topics[after.name] = after
             self._by_id[after.topic_id] = after
             self._by_bundle[after.bundle][after.topic_id] = after
-            for listener in self._topic_listeners:
-                listener(after, True)

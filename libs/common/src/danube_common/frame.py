@@ -59,7 +59,20 @@ class Frame:
 
     @property
     def frame_id(self) -> str:
-        return f"{self.gateway:x}-{self.number:x}"
+        return make_frame_id(self.gateway, self.number)
+
+
+def make_frame_id(gateway: int, number: int) -> str:
+    """The id under which the log recognises a retried frame."""
+    return f"{gateway:x}-{number:x}"
+
+
+def frame_id_of(data: bytes) -> str:
+    """The id of an encoded frame, reading its header only; empty if there is none."""
+    if len(data) < _HEADER.size:
+        return ""
+    *_, gateway, number = _HEADER.unpack_from(data)
+    return make_frame_id(gateway, number)
 
 
 def encode_frame(gateway: int, number: int, sections: Sequence[tuple[int, Sequence[bytes]]]) -> bytes:

@@ -1,0 +1,44 @@
+"""A token bucket: how many messages may pass now, or when the next one may."""
+
+from __future__ import annotations
+
+BURST_S = 1.0
+"""A bucket that was idle lets this many seconds' worth through at once."""
+
+
+class TokenBucket:
+    """``rate`` messages per second, time given in (monotonic seconds). Rate 0 lets everything pass."""
+
+    def __init__(self, rate: float, now: float) -> None:
+        self.rate = rate
+        self._tokens = rate * BURST_S
+        self._at = now
+
+    def set_rate(self, rate: float, now: float) -> None:
+        """Change the rate; what had gathered is kept up to the new burst."""
+        if rate != self.rate:
+            self._refill(now)
+            self._tokens = min(self._tokens, rate * BURST_S) if self.rate else rate * BURST_S
+            self.rate = rate
+
+    def available(self, now: float) -> float:
+        """Whole and part messages that may pass now; infinite without a rate."""
+        if not self.rate:
+            return float("inf")
+        self._refill(now)
+        return self._tokens
+
+    def take(self, count: float) -> None:
+        """Use up ``count``; a debt is allowed and delays what follows."""
+        if self.rate:
+            self._tokens -= count
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until one whole message may pass; 0 if one may now."""
+        missing = 1.0 - self.available(now)
+        return max(missing / self.rate, 0.0) if self.rate else 0.0
+
+    def _refill(self, now: float) -> None:
+        burst = max(self.rate * BURST_S, 1.0)
+        self._tokens = min(self._tokens + (now - self._at) * self.rate, burst)
+        self._at = now

@@ -1,0 +1,382 @@
+"""One bundle at its owner: state, log, dispatch and deliveries put together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from danube_common.bundle import Bundle, Family
+from danube_common.bus.port import Bus
+from danube_common.catalogue import Catalogue
+from danube_common.errors import CorruptData, JournalFenced
+from danube_common.frame import decode_frame
+from danube_common.journal.port import StateJournal
+from danube_common.log.port import BundleLog, LogEntry
+from danube_common.names import TopicName
+from danube_common.owner_protocol import SessionEnded
+from danube_common.position import BEFORE_ALL
+from danube_common.rate_limit import TokenBucket
+from danube_common.records import Topic
+from danube_topic_owner.backlog import Backlog
+from danube_topic_owner.cursor import Cursor
+from danube_topic_owner.dispatch import Dispatch, Superseded
+from danube_topic_owner.events import Claimed, Event, LogRestarted, LogSeen, TopicRemoved, decode_events
+from danube_topic_owner.journal_writer import JournalWriter
+from danube_topic_owner.log_reader import LogReader
+from danube_topic_owner.non_reliable import NonReliableDispatch
+from danube_topic_owner.outbox import Outbox
+from danube_topic_owner.owner_metrics import OwnerMetrics
+from danube_topic_owner.producers import Producers
+from danube_topic_owner.reliable import ReliableDispatch
+from danube_topic_owner.state import BundleState, SubscriptionState
+from danube_topic_owner.subscription import (
+    ActiveSubscription,
+    LogSubscription,
+    first_unread,
+)
+
+CLAIM_ATTEMPTS_MAX = 5
+STOP_FLUSH_S = 3.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Bounds of what one consumer may have unacknowledged."""
+
+    messages: int = 1000
+    bytes: int = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerPorts:
+    bus: Bus
+    log: BundleLog
+    journal: StateJournal
+
+
+class BundleOwner:
+    """Runs between `start` and `stop`; calls ``on_lost`` once when another owner has taken over."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        epoch: int,
+        instance_id: str,
+        ports: OwnerPorts,
+        catalogue: Catalogue,
+        *,
+        window: Window,
+        metrics: OwnerMetrics,
+        on_lost: Callable[[], None],
+    ) -> None:
+        self.bundle = bundle
+        self.epoch = epoch
+        self.catalogue = catalogue
+        self.state = BundleState()
+        self.clock = time.monotonic
+        self.subscriptions: dict[int, dict[str, ActiveSubscription]] = defaultdict(dict)
+        self.outbox = Outbox(ports.bus, epoch)
+        self.reader = LogReader(ports.log, bundle, self._on_entry, self._on_log_restarted)
+        self.backlog = Backlog(ports.log, bundle, self._behind, lambda: self.reader.tail)
+        self.metrics = metrics
+        self._instance_id = instance_id
+        self._ports = ports
+        self._window = window
+        self._on_lost = on_lost
+        self._topic_rates: dict[int, TokenBucket] = {}
+        self._ready: dict[tuple[int, str], ActiveSubscription] = {}
+        self._lagging: dict[tuple[int, str], LogSubscription] = {}
+        self._moved: dict[tuple[int, str], LogSubscription] = {}
+        self._flush_planned = False
+        self._timers: dict[tuple[int, str], asyncio.TimerHandle] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.producers = Producers(bundle, self.state, self.clock())
+        self.writer: JournalWriter
+
+    # Lifecycle
+
+    async def start(self) -> None:
+        """Take over the bundle: fence the journal, rebuild the state, follow the log.
+
+        Raises JournalFenced when other owners keep winning, LogUnavailable.
+        """
+        await self._claim_journal()
+        seen = self.state.log_seen
+        await self.reader.open(seen.sequence, seen.frame_id)
+        for topic in await self._living_topics():
+            for subscription in self.state.topics[topic.topic_id].subscriptions.values():
+                self.activate(topic, subscription)
+        self.spawn(self.reader.run(), "reader")
+        self.spawn(self.backlog.run(), "backlog")
+        self.spawn(self.outbox.run(), "outbox")
+
+    async def stop(self) -> None:
+        """Journal what is known, then end. Safe after a failed start."""
+        for timer in self._timers.values():
+            timer.cancel()
+        await self.reader.close()
+        if hasattr(self, "writer"):
+            for subscriptions in self.subscriptions.values():
+                for subscription in subscriptions.values():
+                    if isinstance(subscription, LogSubscription):
+                        subscription.pass_over(self.reader.tail)
+                        if subscription.cursor_moved:
+                            self._moved[subscription.key] = subscription
+            self.writer.stop()
+            writing = [task for task in self._tasks if task.get_name().endswith(" journal")]
+            await asyncio.wait(writing, timeout=STOP_FLUSH_S) if writing else None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run ``work`` until `stop`; its failure gives the bundle up."""
+        task = asyncio.create_task(work, name=f"{self.bundle} {name}")
+        task.add_done_callback(self._task_ended)
+        self._tasks.append(task)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("bundle_task_failed", bundle=str(self.bundle), task=task.get_name(), exc_info=error)
+            self._on_lost()
+
+    async def _claim_journal(self) -> None:
+        await self._ports.journal.open()
+        for _ in range(CLAIM_ATTEMPTS_MAX):
+            self.state = BundleState()
+            sequence = 0
+            for record in await self._ports.journal.replay(self.bundle):
+                self.state.fold(decode_events(record.data))
+                sequence = record.sequence
+            self.producers = Producers(self.bundle, self.state, self.clock())
+            self.writer = JournalWriter(
+                self._ports.journal,
+                self.bundle,
+                self.state,
+                sequence=sequence,
+                moved_cursors=self._moved_cursors,
+                on_fenced=self._on_fenced,
+            )
+            self.writer.record(Claimed(self.epoch, self._instance_id))
+            self.spawn(self.writer.run(), "journal")
+            try:
+                await self.writer.flushed()
+            except JournalFenced:
+                continue
+            return
+        raise JournalFenced(f"bundle {self.bundle} is being written by another owner")
+
+    def _on_fenced(self) -> None:
+        self.metrics.fenced.labels(self.metrics.broker).inc()
+        self._on_lost()
+
+    async def _living_topics(self) -> list[Topic]:
+        """The journaled topics that exist; the others were deleted while nobody owned the bundle."""
+        living: list[Topic] = []
+        for known in list(self.state.topics.values()):
+            topic = self.catalogue.topic_by_id(known.topic_id)
+            if topic is None:
+                topic = await self.catalogue.find_topic(TopicName.parse(known.name))
+            if topic is not None and topic.topic_id == known.topic_id:
+                living.append(topic)
+            else:
+                self.writer.record(TopicRemoved(known.topic_id))
+        return living
+
+    # Subscriptions
+
+    def activate(self, topic: Topic, state: SubscriptionState) -> ActiveSubscription:
+        """Put a journaled subscription to work; idempotent."""
+        known = self.subscriptions[topic.topic_id].get(state.name)
+        if known is not None:
+            return known
+        rate = TokenBucket(0, self.clock())
+        subscription: ActiveSubscription
+        if not topic.strategy.is_reliable:
+            subscription = ActiveSubscription(
+                topic.topic_id, topic.name, state, NonReliableDispatch(state.subscription_type), rate
+            )
+        else:
+            cursor = Cursor(state.mark_delete, state.acked)
+            dispatch = ReliableDispatch(
+                state.subscription_type,
+                cursor,
+                window_messages=self._window.messages,
+                window_bytes=self._window.bytes,
+            )
+            start = first_unread(state.mark_delete)
+            subscription = LogSubscription(
+                topic.topic_id,
+                topic.name,
+                state,
+                dispatch,
+                rate,
+                next_sequence=start,
+                at_tail=start > self.reader.tail,
+            )
+        for consumer_id, name in state.consumers.items():
+            subscription.dispatch.add(consumer_id, name)
+        self.subscriptions[topic.topic_id][state.name] = subscription
+        return subscription
+
+    def subscription_of(self, consumer_id: int) -> ActiveSubscription | None:
+        found = self.state.consumer(consumer_id)
+        if found is None:
+            return None
+        topic, subscription = found
+        return self.subscriptions[topic.topic_id].get(subscription.name)
+
+    def drop_topic(self, topic: Topic) -> None:
+        """The topic was deleted: end its streams, forget its state."""
+        for subscription in self.subscriptions.pop(topic.topic_id, {}).values():
+            self.end_sessions(subscription, f"topic {topic.name} was deleted")
+        if (known := self.state.topics.get(topic.topic_id)) is not None:
+            self.producers.forget(list(known.producers))
+            self.writer.record(TopicRemoved(topic.topic_id))
+        self._topic_rates.pop(topic.topic_id, None)
+
+    def drop_subscription(self, subscription: ActiveSubscription) -> None:
+        """It was deleted: nothing is read or journaled for it any more."""
+        self.end_sessions(subscription, "the subscription was deleted")
+        del self.subscriptions[subscription.topic_id][subscription.state.name]
+
+    def end_sessions(self, subscription: ActiveSubscription, reason: str) -> None:
+        for consumer in list(subscription.dispatch.attached):
+            session = consumer.session
+            if session is not None:
+                self.tell_superseded(
+                    Superseded(session.gateway, consumer.consumer_id, session.session), reason
+                )
+        self._ready.pop(subscription.key, None)
+        self._lagging.pop(subscription.key, None)
+        self._moved.pop(subscription.key, None)
+
+    def tell_superseded(self, ended: Superseded, reason: str) -> None:
+        self.outbox.notice(ended.gateway, SessionEnded(self.epoch, ended.consumer_id, ended.session, reason))
+
+    # Messages
+
+    def _on_entry(self, entry: LogEntry) -> None:
+        try:
+            frame = decode_frame(entry.frame)
+        except CorruptData as error:
+            _log.error("corrupt_frame_skipped", sequence=entry.sequence, error=str(error))
+            return
+        for number, section in enumerate(frame.sections):
+            for subscription in self.subscriptions.get(section.topic_id, {}).values():
+                if isinstance(subscription, LogSubscription):
+                    subscription.offer_live(entry.sequence, number, section)
+                    self.mark_ready(subscription)
+
+    def on_fast_frame(self, data: bytes) -> None:
+        """Non-reliable messages from a gateway."""
+        try:
+            frame = decode_frame(data)
+        except CorruptData as error:
+            _log.error("corrupt_frame_dropped", error=str(error))
+            return
+        for section in frame.sections:
+            messages = [(BEFORE_ALL, section.message(index)) for index in range(len(section))]
+            for subscription in self.subscriptions.get(section.topic_id, {}).values():
+                if isinstance(subscription.dispatch, NonReliableDispatch):
+                    subscription.dispatch.offer(messages)
+                    self.mark_ready(subscription)
+
+    def mark_ready(self, subscription: ActiveSubscription) -> None:
+        """Something changed: dispatch it at the end of this turn of the loop."""
+        self._ready[subscription.key] = subscription
+        if not self._flush_planned:
+            self._flush_planned = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_planned = False
+        ready, self._ready = self._ready, {}
+        now = self.clock()
+        for subscription in ready.values():
+            dispatch = subscription.dispatch
+            buckets = self._buckets(subscription, now)
+            counted = _losses(dispatch)
+            for outgoing in dispatch.dispatch(now, buckets):
+                self.outbox.deliver(outgoing)
+            self._count(subscription, counted)
+            if isinstance(subscription, LogSubscription):
+                self._after_dispatch(subscription)
+            if dispatch.waiting and dispatch.attached and (wait_s := max(b.wait_s(now) for b in buckets)):
+                self._later(wait_s, subscription)
+
+    def _after_dispatch(self, subscription: LogSubscription) -> None:
+        if subscription.cursor_moved:
+            self._moved[subscription.key] = subscription
+        if subscription.at_tail:
+            self._lagging.pop(subscription.key, None)
+        elif subscription.dispatch.attached:
+            self._lagging[subscription.key] = subscription
+            if subscription.wants_backlog:
+                self.backlog.wake()
+        else:
+            self._lagging.pop(subscription.key, None)
+
+    def _later(self, wait_s: float, subscription: ActiveSubscription) -> None:
+        """Dispatch again when the rates allow the next message."""
+
+        def ready() -> None:
+            del self._timers[subscription.key]
+            self.mark_ready(subscription)
+
+        if subscription.key not in self._timers:
+            self._timers[subscription.key] = asyncio.get_running_loop().call_later(wait_s, ready)
+
+    def _behind(self) -> list[LogSubscription]:
+        return list(self._lagging.values())
+
+    def _buckets(self, subscription: ActiveSubscription, now: float) -> tuple[TokenBucket, TokenBucket]:
+        policies = self.catalogue.policies(TopicName.parse(subscription.topic))
+        topic_rate = self._topic_rates.get(subscription.topic_id)
+        if topic_rate is None:
+            topic_rate = self._topic_rates[subscription.topic_id] = TokenBucket(0, now)
+        topic_rate.set_rate(policies.max_dispatch_rate, now)
+        subscription.rate.set_rate(policies.max_subscription_dispatch_rate, now)
+        return topic_rate, subscription.rate
+
+    def _count(self, subscription: ActiveSubscription, before: int) -> None:
+        dispatch = subscription.dispatch
+        if (grown := _losses(dispatch) - before) > 0:
+            family = (
+                self.metrics.dropped
+                if isinstance(dispatch, NonReliableDispatch)
+                else self.metrics.redelivered
+            )
+            family.labels(subscription.topic, subscription.state.name).inc(grown)
+
+    # Journal
+
+    def _moved_cursors(self) -> list[Event]:
+        moved, self._moved = self._moved, {}
+        events: list[Event] = [subscription.moved() for subscription in moved.values()]
+        if events and self.bundle.family is Family.MEMORY:
+            events.append(LogSeen(self.reader.tail, self.reader.tail_frame_id))
+        return events
+
+    def _on_log_restarted(self) -> None:
+        self.writer.record(LogRestarted(time.time_ns() // 1_000_000))
+        for subscriptions in self.subscriptions.values():
+            for subscription in subscriptions.values():
+                if isinstance(subscription, LogSubscription):
+                    subscription.restart(Cursor(BEFORE_ALL), self.reader.tail)
+                    self.mark_ready(subscription)
+
+
+def _losses(dispatch: Dispatch) -> int:
+    """The count that grew by what was lost or repeated."""
+    if isinstance(dispatch, NonReliableDispatch):
+        return dispatch.dropped
+    return dispatch.redelivered if isinstance(dispatch, ReliableDispatch) else 0

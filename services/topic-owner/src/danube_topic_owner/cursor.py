@@ -1,0 +1,92 @@
+"""A subscription's cursor: mark-delete and what is acknowledged beyond it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+ACKED_AHEAD_MAX = 100_000
+"""Acknowledged positions kept beyond what was read; more are dropped and delivered again."""
+
+Range = tuple[int, int]
+"""First and last position, both acknowledged, as everything between them."""
+
+
+class Cursor:
+    """Positions are admitted in ascending order as the log is read, and acknowledged in any order.
+
+    Invariant: every message of the topic at or below ``mark_delete`` is acknowledged (or was
+    retained no longer); ``mark_delete`` never goes back.
+    """
+
+    def __init__(self, mark_delete: int, acked: Iterable[Range] = ()) -> None:
+        self.mark_delete = mark_delete
+        self._acked = {position for first, last in acked for position in range(first, last + 1)}
+        self._window: deque[int] = deque()
+        self.read_position = mark_delete
+        """The last position admitted or skipped."""
+
+    def admit(self, position: int) -> bool:
+        """Note that ``position`` was read; False if it was acknowledged before and must not be delivered."""
+        if position <= self.read_position:
+            return False
+        self.read_position = position
+        self._window.append(position)
+        if position in self._acked:
+            self._trim()
+            return False
+        return True
+
+    def ack(self, position: int) -> bool:
+        """Acknowledge; False if nothing changed (old, repeated, or too far ahead)."""
+        if position <= self.mark_delete or position in self._acked:
+            return False
+        if len(self._acked) >= len(self._window) + ACKED_AHEAD_MAX:
+            return False
+        self._acked.add(position)
+        if self._window and position == self._window[0]:
+            self._trim()
+        return True
+
+    def skip_to(self, position: int) -> bool:
+        """Everything up to ``position`` that was not admitted is no message of this topic, or is gone.
+
+        Moves mark-delete too when nothing is outstanding; True if it moved.
+        """
+        self.read_position = max(self.read_position, position)
+        if self._window or position <= self.mark_delete:
+            return False
+        self._move(position)
+        return True
+
+    def is_acked(self, position: int) -> bool:
+        return position <= self.mark_delete or position in self._acked
+
+    @property
+    def outstanding(self) -> int:
+        """Messages read and not yet acknowledged, those acknowledged out of order included."""
+        return len(self._window)
+
+    def acked_ranges(self) -> list[Range]:
+        """What is acknowledged beyond mark-delete, as ascending ranges of consecutive positions."""
+        ranges: list[Range] = []
+        for position in sorted(p for p in self._acked if p > self.mark_delete):
+            if ranges and position == ranges[-1][1] + 1:
+                ranges[-1] = (ranges[-1][0], position)
+            else:
+                ranges.append((position, position))
+        return ranges
+
+    def _trim(self) -> None:
+        window, acked = self._window, self._acked
+        position = self.mark_delete
+        while window and window[0] in acked:
+            position = window.popleft()
+            acked.discard(position)
+        if position > self.mark_delete:
+            self._move(position if window else self.read_position)
+
+    def _move(self, position: int) -> None:
+        self.mark_delete = position
+        if self._acked and not self._window:
+            self._acked = {p for p in self._acked if p > position}

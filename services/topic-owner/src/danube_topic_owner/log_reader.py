@@ -1,0 +1,126 @@
+"""Reads a bundle's log once, in order: the live feed, with gaps filled from the log (architecture D6)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from danube_common.bundle import Bundle, Family
+from danube_common.errors import LogUnavailable, NotFound
+from danube_common.frame import frame_id_of
+from danube_common.log.port import BundleLog, LogEntry, LogFeed
+
+FRAMES_PER_READ_MAX = 128
+BYTES_PER_READ_MAX = 4 * 1024 * 1024
+CHECK_INTERVAL_S = 1.0
+"""A feed that lost its last message shows no gap: the log's end is compared this often."""
+RETRY_WAIT_S = 0.2
+
+_log = structlog.get_logger(__name__)
+
+
+class LogReader:
+    """Calls back with every entry after ``tail``, each once, in order, however the feed behaves."""
+
+    def __init__(
+        self,
+        log: BundleLog,
+        bundle: Bundle,
+        on_entry: Callable[[LogEntry], None],
+        on_restarted: Callable[[], None],
+    ) -> None:
+        self._log = log
+        self._bundle = bundle
+        self._on_entry = on_entry
+        self._on_restarted = on_restarted
+        self.tail = 0
+        """The last sequence handed over; what is above it is still to come."""
+        self.tail_frame_id = ""
+        """The frame at the tail, kept for volatile logs only: they may begin anew under us."""
+        self._volatile = bundle.family is Family.MEMORY
+        self._seen = 0
+        self._doubt = False
+        self._gap = asyncio.Event()
+        self._feed: LogFeed | None = None
+
+    async def open(self, seen_sequence: int, seen_frame_id: str) -> None:
+        """Start at the log's present end.
+
+        ``seen_*`` is what an earlier owner journaled of a volatile log; if it is there no more,
+        the log began anew. Raises LogUnavailable.
+        """
+        await self._log.open(self._bundle)
+        if self._volatile and seen_sequence and not await self._holds(seen_sequence, seen_frame_id):
+            self._on_restarted()
+        self._feed = await self._log.follow(self._bundle, self._live)
+        last = (await self._log.bounds(self._bundle)).last_sequence
+        if last > self.tail:
+            entries = await self._log.read(self._bundle, last, frames_max=1, bytes_max=1)
+            self.tail_frame_id = frame_id_of(entries[0].frame) if entries else ""
+            self.tail = max(self.tail, last)
+
+    async def close(self) -> None:
+        if self._feed is not None:
+            await self._feed.close()
+
+    def check(self) -> None:
+        """Compare with the log soon: the bus was away, and with it perhaps a volatile log."""
+        self._doubt = self._volatile
+        self._gap.set()
+
+    async def run(self) -> None:
+        """Fill gaps until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(CHECK_INTERVAL_S):
+                    await self._gap.wait()
+            except TimeoutError:
+                pass
+            self._gap.clear()
+            try:
+                await self._fill()
+            except (LogUnavailable, NotFound) as error:
+                _log.warning("log_read_retried", bundle=str(self._bundle), error=str(error))
+                await asyncio.sleep(RETRY_WAIT_S)
+                self._gap.set()
+
+    def _live(self, entry: LogEntry) -> None:
+        self._seen = max(self._seen, entry.sequence)
+        if entry.sequence == self.tail + 1:
+            self._hand_over(entry)
+        elif entry.sequence > self.tail:
+            self._gap.set()
+
+    async def _fill(self) -> None:
+        tail = self.tail
+        last = (await self._log.bounds(self._bundle)).last_sequence
+        doubt, self._doubt = self._doubt, False
+        gone = last < tail or (doubt and tail > 0 and not await self._holds(tail, self.tail_frame_id))
+        if gone and self.tail == tail:
+            _log.warning("log_restarted", bundle=str(self._bundle), tail=tail, last=last)
+            self.tail = self._seen = 0
+            self._on_restarted()
+        while self.tail < max(last, self._seen):
+            entries = await self._log.read(
+                self._bundle,
+                self.tail + 1,
+                frames_max=FRAMES_PER_READ_MAX,
+                bytes_max=BYTES_PER_READ_MAX,
+            )
+            if not entries:
+                return
+            for entry in entries:
+                if entry.sequence > self.tail:
+                    self._hand_over(entry)
+
+    async def _holds(self, sequence: int, frame_id: str) -> bool:
+        entries = await self._log.read(self._bundle, sequence, frames_max=1, bytes_max=1)
+        return bool(entries) and frame_id_of(entries[0].frame) == frame_id
+
+    def _hand_over(self, entry: LogEntry) -> None:
+        self.tail = entry.sequence
+        if self._volatile:
+            self.tail_frame_id = frame_id_of(entry.frame)
+        self._on_entry(entry)

@@ -1,0 +1,194 @@
+"""Which bundles this process owns: assignments taken up, claims made, bundles given up."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+import structlog
+
+from danube_common import keys
+from danube_common.bundle import Bundle
+from danube_common.bus.port import Subscription
+from danube_common.catalogue import Catalogue
+from danube_common.errors import DanubeError
+from danube_common.metadata.mirror import Mirror
+from danube_common.metadata.port import Change, MetadataStore
+from danube_common.owner_protocol import fast_subject, owner_subject
+from danube_common.records import Assignment, Claim, Topic, decode_record, encode_record
+from danube_topic_owner.bundle_owner import BundleOwner, OwnerPorts, Window
+from danube_topic_owner.owner_metrics import OwnerMetrics
+from danube_topic_owner.requests import Requests
+from danube_topic_owner.sessions import Sessions
+
+RETRY_WAIT_S = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+class Owned:
+    """A bundle being served: its owner and what listens for it."""
+
+    def __init__(self, owner: BundleOwner) -> None:
+        self.owner = owner
+        self._listeners: list[Subscription] = []
+
+    async def start(self, ports: OwnerPorts) -> None:
+        """Raises DanubeError when the bundle cannot be taken over now."""
+        owner = self.owner
+        await owner.start()
+        sessions = Sessions(owner)
+        owner.spawn(sessions.run(), "sessions")
+        requests = Requests(owner, sessions)
+        subject = owner_subject(owner.bundle, owner.epoch)
+        self._listeners.append(await ports.bus.subscribe(fast_subject(owner.bundle), owner.on_fast_frame))
+        self._listeners.append(await ports.bus.serve(subject, requests.serve))
+
+    async def stop(self) -> None:
+        for listener in self._listeners:
+            await listener.close()
+        await self.owner.stop()
+
+
+class Ownership:
+    """Follows the assignments to this instance. Serving stops when the lease on being alive is lost."""
+
+    def __init__(
+        self,
+        instance_id: str,
+        store: MetadataStore,
+        ports: OwnerPorts,
+        catalogue: Catalogue,
+        *,
+        window: Window,
+        metrics: OwnerMetrics,
+    ) -> None:
+        self._instance_id = instance_id
+        self._store = store
+        self._ports = ports
+        self._catalogue = catalogue
+        self._window = window
+        self._metrics = metrics
+        self._nonce = secrets.token_hex(8)
+        self._assigned: set[Bundle] = set()
+        self._owned: dict[Bundle, Owned] = {}
+        self._lost: set[Bundle] = set()
+        self._alive = False
+        self._wake = asyncio.Event()
+        self._mirror: Mirror | None = None
+
+    async def open(self) -> None:
+        """Learn the present assignments. Raises MetadataUnavailable."""
+        self._mirror = await Mirror.open(self._store, keys.ASSIGNMENTS, self._assignment_changed)
+        self._catalogue.on_owner(self._owner_changed)
+        self._catalogue.on_topic_gone(self._topic_gone)
+        self._ports.bus.on_reconnect(self._bus_returned)
+
+    async def close(self) -> None:
+        """Give every bundle up, journaling what is known."""
+        if self._mirror is not None:
+            await self._mirror.close()
+        await asyncio.gather(*(self._give_up(bundle) for bundle in list(self._owned)))
+
+    def set_alive(self, *, alive: bool) -> None:
+        """Whether this instance holds its lease; without it, it owns nothing (architecture D8)."""
+        self._alive = alive
+        self._wake.set()
+
+    @property
+    def bundles(self) -> list[Bundle]:
+        return sorted(self._owned)
+
+    def missing(self) -> list[Bundle]:
+        """Assigned to this instance and not served yet."""
+        return sorted(self._assigned - self._owned.keys())
+
+    async def run(self) -> None:
+        """Take up and give up bundles until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            wanted = self._assigned if self._alive else set()
+            given_up = (self._owned.keys() - wanted) | (self._lost & self._owned.keys())
+            self._lost.clear()
+            await asyncio.gather(*(self._give_up(bundle) for bundle in given_up))
+            results = await asyncio.gather(
+                *(self._take_up(bundle) for bundle in sorted(wanted - self._owned.keys()))
+            )
+            self._metrics.bundles.labels(self._metrics.broker).set(len(self._owned))
+            if not all(results):
+                asyncio.get_running_loop().call_later(RETRY_WAIT_S, self._wake.set)
+
+    async def _take_up(self, bundle: Bundle) -> bool:
+        try:
+            epoch = await self._claim(bundle)
+            owned = Owned(
+                BundleOwner(
+                    bundle,
+                    epoch,
+                    self._instance_id,
+                    self._ports,
+                    self._catalogue,
+                    window=self._window,
+                    metrics=self._metrics,
+                    on_lost=self._losing(bundle),
+                )
+            )
+        except DanubeError as error:
+            _log.warning("claim_failed", bundle=str(bundle), error=str(error))
+            return False
+        try:
+            await owned.start(self._ports)
+        except DanubeError as error:
+            _log.warning("take_over_failed", bundle=str(bundle), epoch=epoch, error=str(error))
+            await owned.stop()
+            return False
+        self._owned[bundle] = owned
+        _log.info("bundle_owned", bundle=str(bundle), epoch=epoch)
+        return True
+
+    async def _claim(self, bundle: Bundle) -> int:
+        """Write the claim; its revision is the epoch. Raises Conflict when another claims meanwhile."""
+        key = keys.owner_key(bundle)
+        present = await self._store.get(key)
+        claim = encode_record(Claim(self._instance_id, self._nonce))
+        return await self._store.put(key, claim, expected_revision=present.revision if present else 0)
+
+    async def _give_up(self, bundle: Bundle) -> None:
+        owned = self._owned.pop(bundle)
+        await owned.stop()
+        _log.info("bundle_given_up", bundle=str(bundle), epoch=owned.owner.epoch)
+
+    def _losing(self, bundle: Bundle) -> Callable[[], None]:
+        def lost() -> None:
+            self._lost.add(bundle)
+            self._wake.set()
+
+        return lost
+
+    def _assignment_changed(self, change: Change) -> None:
+        bundle = Bundle.parse(change.key.removeprefix(keys.ASSIGNMENTS))
+        mine = (
+            change.value is not None
+            and decode_record(Assignment, change.value).instance_id == self._instance_id
+        )
+        if mine:
+            self._assigned.add(bundle)
+        else:
+            self._assigned.discard(bundle)
+        self._wake.set()
+
+    def _owner_changed(self, bundle: Bundle, epoch: int) -> None:
+        owned = self._owned.get(bundle)
+        if owned is not None and epoch > owned.owner.epoch:
+            self._losing(bundle)()
+
+    def _topic_gone(self, topic: Topic) -> None:
+        owned = self._owned.get(topic.home)
+        if owned is not None:
+            owned.owner.drop_topic(topic)
+
+    def _bus_returned(self) -> None:
+        for owned in self._owned.values():
+            owned.owner.reader.check()

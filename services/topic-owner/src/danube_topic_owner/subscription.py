@@ -1,0 +1,95 @@
+"""A subscription at work: its dispatch, and for reliable topics its place in the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from danube_common.frame import Frame, Section
+from danube_common.position import end_of_sequence, position_of, sequence_of
+from danube_common.rate_limit import TokenBucket
+from danube_topic_owner.cursor import Cursor
+from danube_topic_owner.dispatch import Dispatch, Message
+from danube_topic_owner.events import CursorMoved
+from danube_topic_owner.reliable import ReliableDispatch
+from danube_topic_owner.state import SubscriptionState
+
+
+@dataclass(slots=True)
+class ActiveSubscription:
+    """What both kinds have."""
+
+    topic_id: int
+    topic: str
+    state: SubscriptionState
+    dispatch: Dispatch
+    rate: TokenBucket
+
+    @property
+    def key(self) -> tuple[int, str]:
+        return self.topic_id, self.state.name
+
+
+@dataclass(slots=True)
+class LogSubscription(ActiveSubscription):
+    """A reliable subscription. ``at_tail``: the live feed serves it; else it reads from ``next_sequence``."""
+
+    dispatch: ReliableDispatch
+    next_sequence: int
+    at_tail: bool = False
+    cursor_moved: bool = False
+
+    @property
+    def wants_backlog(self) -> bool:
+        return not self.at_tail and self.dispatch.has_room
+
+    def offer_live(self, sequence: int, section_number: int, section: Section) -> None:
+        """The live feed's next messages of the topic; without room for them it falls behind."""
+        if not self.at_tail:
+            return
+        if not self.dispatch.has_room:
+            self.at_tail = False
+            self.next_sequence = sequence
+            return
+        self.dispatch.offer(section_messages(sequence, section_number, section))
+
+    def offer_frame(self, sequence: int, frame: Frame) -> None:
+        for number, section in enumerate(frame.sections):
+            if section.topic_id == self.topic_id:
+                self.dispatch.offer(section_messages(sequence, number, section))
+
+    def reach_tail(self) -> None:
+        self.at_tail = True
+
+    def acknowledge(self, positions: list[int], log_end: int) -> None:
+        if self.dispatch.ack(positions, end_of_sequence(log_end)):
+            self.cursor_moved = True
+
+    def pass_over(self, sequence: int) -> None:
+        """At the tail with nothing outstanding, mark-delete moves with the log: a restart need not scan."""
+        if self.at_tail and self.dispatch.cursor.skip_to(end_of_sequence(sequence)):
+            self.cursor_moved = True
+
+    def moved(self) -> CursorMoved:
+        """The cursor as an event."""
+        self.cursor_moved = False
+        cursor = self.dispatch.cursor
+        return CursorMoved(self.topic_id, self.state.name, cursor.mark_delete, cursor.acked_ranges())
+
+    def restart(self, cursor: Cursor, tail: int) -> None:
+        """The volatile log began anew: what was in flight or waiting is gone."""
+        self.dispatch.start_over(cursor)
+        self.next_sequence = 1
+        self.at_tail = tail == 0
+        self.cursor_moved = False
+
+
+def first_unread(mark_delete: int) -> int:
+    """The log sequence to read from for a cursor at ``mark_delete``."""
+    sequence = sequence_of(mark_delete)
+    return sequence + 1 if mark_delete == end_of_sequence(sequence) else max(sequence, 1)
+
+
+def section_messages(sequence: int, number: int, section: Section) -> list[Message]:
+    """The section's messages with their positions."""
+    first = position_of(sequence, number, 0)
+    return [(first + index, section.message(index)) for index in range(len(section))]
