@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import nats.aio.client
@@ -44,6 +45,14 @@ _STATUS_NO_RESPONDERS = "503"
 log = structlog.get_logger(__name__)
 
 
+@dataclass(slots=True)
+class _Exchange:
+    """One request under way: who takes its answers, and whether they are complete."""
+
+    take: Callable[[Msg], bool]
+    done: asyncio.Future[None]
+
+
 class Connection(Client):
     """A nats-py client that fails fast and never gives up.
 
@@ -53,9 +62,10 @@ class Connection(Client):
 
     def __init__(self) -> None:
         super().__init__()
-        self._answers: dict[str, asyncio.Future[Msg]] = {}
-        self._call_count = 0
-        self._call_prefix = ""
+        self._exchanges: dict[str, _Exchange] = {}
+        self._exchange_count = 0
+        self._listening: set[Subscription] = set()
+        self._reply_prefix = ""
         self._room: asyncio.Task[None] | None = None
         self._reconnect_callbacks: list[Callable[[], None]] = []
         self._dropped = 0
@@ -145,16 +155,42 @@ class Connection(Client):
             BusUnavailable: the transport is down, or was lost while waiting.
             LimitExceeded: the payload is above the server's ``max_payload``.
         """
-        with self._expected_answer() as (reply, answer):
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self.send(subject, payload, reply=reply, headers=headers)
-                    message = await answer
-            except TimeoutError as error:
-                raise RequestTimeout(f"no answer on {subject} within {timeout_s} s") from error
+        answers: list[Msg] = []
+
+        def take(message: Msg) -> bool:
+            answers.append(message)
+            return True
+
+        await self.collect(subject, payload, take, timeout_s=timeout_s, headers=headers)
+        message = answers[0]
         if message.headers and message.headers.get(STATUS_HEADER) == _STATUS_NO_RESPONDERS:
             raise NoResponders(f"nobody listens on {subject}")
         return message
+
+    async def collect(
+        self,
+        subject: str,
+        payload: bytes,
+        take: Callable[[Msg], bool],
+        *,
+        timeout_s: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Send and hand each answer to ``take`` until it returns True; raises as `call` does."""
+        self._exchange_count += 1
+        reply = f"{self._reply_prefix}{self._exchange_count}"
+        exchange = _Exchange(take, asyncio.get_running_loop().create_future())
+        self._exchanges[reply] = exchange
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.send(subject, payload, reply=reply, headers=headers)
+                await exchange.done
+        except TimeoutError as error:
+            raise RequestTimeout(f"no answer on {subject} within {timeout_s} s") from error
+        finally:
+            del self._exchanges[reply]
+            if exchange.done.done() and not exchange.done.cancelled():
+                exchange.done.exception()  # a loss nobody waits for any more is not an unhandled error
 
     async def listen(
         self, subject: str, deliver: Callable[[Msg], Awaitable[None]], *, queue: str = ""
@@ -172,6 +208,7 @@ class Connection(Client):
             )
         except nats.errors.Error as error:
             raise BusUnavailable(str(error)) from error
+        self._listening.add(subscription)
         try:
             await self._round_trip()
         except BaseException:
@@ -181,6 +218,7 @@ class Connection(Client):
 
     async def forget(self, subscription: Subscription) -> None:
         """End a subscription, whatever the state of the connection. Idempotent."""
+        self._listening.discard(subscription)
         # An error says that it has ended already, or went with the connection.
         with contextlib.suppress(nats.errors.Error):
             await subscription.unsubscribe()
@@ -203,47 +241,34 @@ class Connection(Client):
         if self._closing:
             return
         self._closing = True
+        # Told before the flush, the server routes nothing more to handlers that are about to go.
+        for subscription in list(self._listening):
+            await self.forget(subscription)
         if self.is_connected:
             try:
                 await self.flush(FLUSH_TIMEOUT_S)  # type: ignore[arg-type]  # annotated int
             except (nats.errors.Error, OSError) as error:
                 log.warning("bus_flush_failed", error=str(error))
         await self.close()
-        self._fail_answers("the connection was closed")
+        self._fail_exchanges("the connection was closed")
 
     async def _open_inbox(self) -> None:
         inbox = self.new_inbox()
-        self._call_prefix = inbox + "."
+        self._reply_prefix = inbox + "."
         await self.listen(inbox + ".*", self._answered)
 
     async def _round_trip(self) -> None:
         """Wait until the server has taken everything sent so far: it works in order."""
-        with self._expected_answer() as (reply, answer):
-            try:
-                async with asyncio.timeout(ROUND_TRIP_TIMEOUT_S):
-                    await self.send(reply, b"")
-                    await answer
-            except TimeoutError as error:
-                raise BusUnavailable("NATS does not answer") from error
-
-    @contextlib.contextmanager
-    def _expected_answer(self) -> Iterator[tuple[str, asyncio.Future[Msg]]]:
-        """A reply subject of our own and the future that its first message resolves."""
-        self._call_count += 1
-        reply = f"{self._call_prefix}{self._call_count}"
-        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        self._answers[reply] = answer
+        echo = f"{self._reply_prefix}{self._exchange_count + 1}"
         try:
-            yield reply, answer
-        finally:
-            del self._answers[reply]
-            if answer.done() and not answer.cancelled():
-                answer.exception()  # a loss that nobody waits for any more is not an unhandled error
+            await self.collect(echo, b"", lambda _: True, timeout_s=ROUND_TRIP_TIMEOUT_S)
+        except RequestTimeout as error:
+            raise BusUnavailable("NATS does not answer") from error
 
     async def _answered(self, message: Msg) -> None:
-        answer = self._answers.get(message.subject)
-        if answer is not None and not answer.done():
-            answer.set_result(message)
+        exchange = self._exchanges.get(message.subject)
+        if exchange is not None and not exchange.done.done() and exchange.take(message):
+            exchange.done.set_result(None)
 
     async def _wait_for_room(self) -> None:
         # One flush serves every waiting publisher.
@@ -287,7 +312,7 @@ class Connection(Client):
     async def _lost(self) -> None:
         if not self._closing:
             log.warning("bus_lost")
-        self._fail_answers("the connection was lost while waiting for an answer")
+        self._fail_exchanges("the connection was lost while waiting for an answer")
 
     async def _returned(self) -> None:
         log.info("bus_returned")
@@ -301,7 +326,7 @@ class Connection(Client):
         if not self._closing:
             log.error("bus_closed", error=str(self.last_error))
 
-    def _fail_answers(self, reason: str) -> None:
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_exception(BusUnavailable(reason))
+    def _fail_exchanges(self, reason: str) -> None:
+        for exchange in self._exchanges.values():
+            if not exchange.done.done():
+                exchange.done.set_exception(BusUnavailable(reason))

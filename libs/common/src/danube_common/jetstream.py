@@ -1,0 +1,263 @@
+"""One JetStream stream, spoken to in the server's own terms; what the log and the journal are made of.
+
+nats-py's JetStream context is left aside: it has no batched direct get, and its publish costs more than
+the frame it carries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from nats.aio.msg import Msg
+
+from danube_common.bus.nats_connection import STATUS_HEADER, Connection
+from danube_common.errors import BusUnavailable, DanubeError, LogUnavailable, NotFound
+
+API_TIMEOUT_S = 5.0
+# A server that starts again, or a cluster that elects, is waited for within this bound.
+PATIENCE_S = 10.0
+RETRY_WAIT_S = 0.01
+RETRY_WAIT_S_MAX = 0.25
+READ_TIMEOUT_S = 10.0
+READ_BYTES_MAX = 32 << 20
+
+MESSAGE_ID_HEADER = "Nats-Msg-Id"
+SEQUENCE_HEADER = "Nats-Sequence"
+EXPECTED_SUBJECT_SEQUENCE_HEADER = "Nats-Expected-Last-Subject-Sequence"
+_PREVIOUS_SEQUENCE_HEADER = "Nats-Last-Sequence"
+_PENDING_HEADER = "Nats-Num-Pending"
+
+STREAM_NOT_FOUND = 10059
+_STREAM_CONFIG_DIFFERS = 10058
+_STATUS_END_OF_BATCH = "204"
+_STATUS_NO_MESSAGE = "404"
+_STATUS_NO_RESPONDERS = "503"
+
+
+class JetStreamRefused(DanubeError):
+    """JetStream answered with an error.
+
+    Attributes:
+        code: the HTTP-like class of the error, e.g. 503.
+        error_code: JetStream's own number, e.g. 10071.
+    """
+
+    def __init__(self, code: int, error_code: int, description: str) -> None:
+        super().__init__(f"JetStream refused: {description} ({error_code})")
+        self.code = code
+        self.error_code = error_code
+        self.description = description
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message read back; ``message_id`` is empty if it was written without one."""
+
+    sequence: int
+    data: bytes
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages of one read, in order, without holes; ``complete`` when none is left behind them."""
+
+    messages: list[StoredMessage]
+    complete: bool
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _PublishAck(msgspec.Struct):
+    seq: int = 0
+    duplicate: bool = False
+    error: _Error | None = None
+
+
+class _State(msgspec.Struct):
+    first_seq: int = 0
+    last_seq: int = 0
+
+
+class _ApiAnswer(msgspec.Struct):
+    state: _State | None = None
+    config: dict[str, Any] | None = None
+    error: _Error | None = None
+
+
+_decode_ack = msgspec.json.Decoder(_PublishAck).decode
+_decode_answer = msgspec.json.Decoder(_ApiAnswer).decode
+
+
+class Patience:
+    """Bounds how long something is tried again, with a wait that doubles up to a maximum."""
+
+    def __init__(self, patience_s: float) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._deadline_s = self._clock() + patience_s
+        self._wait_s = RETRY_WAIT_S
+
+    @property
+    def left_s(self) -> float:
+        return self._deadline_s - self._clock()
+
+    async def wait(self) -> bool:
+        """Wait before the next attempt; False, at once, when there is no time for one."""
+        if self.left_s <= self._wait_s:
+            return False
+        await asyncio.sleep(self._wait_s)
+        self._wait_s = min(2 * self._wait_s, RETRY_WAIT_S_MAX)
+        return True
+
+
+class Stream:
+    """One stream by name. Every method raises LogUnavailable when JetStream does not answer in time."""
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        self._connection = connection
+        self._name = name
+
+    async def ensure(self, config: Mapping[str, Any]) -> None:
+        """Make the stream exist with ``config``; safe from several processes at once.
+
+        An existing stream takes over what differs, except where its numbering starts.
+        """
+        wanted = {**config, "name": self._name}
+        try:
+            existing = await self._api("STREAM.INFO", b"")
+        except NotFound:
+            try:
+                await self._api("STREAM.CREATE", msgspec.json.encode(wanted))
+            except JetStreamRefused as refusal:
+                if refusal.error_code != _STREAM_CONFIG_DIFFERS:
+                    raise LogUnavailable(str(refusal)) from refusal
+                existing = await self._api("STREAM.INFO", b"")  # another process was first
+            else:
+                return
+        settings = existing.config or {}
+        wanted["first_seq"] = settings.get("first_seq", 0)
+        if any(settings.get(key, 0) != value for key, value in wanted.items()):
+            try:
+                await self._api("STREAM.UPDATE", msgspec.json.encode(wanted))
+            except JetStreamRefused as refusal:
+                raise LogUnavailable(str(refusal)) from refusal
+
+    async def bounds(self) -> tuple[int, int]:
+        """First and last sequence, first = last + 1 when empty. Raises NotFound."""
+        state = (await self._api("STREAM.INFO", b"")).state or _State()
+        return max(state.first_seq, 1), state.last_seq
+
+    async def purge(self, *, below: int, subject: str = "") -> None:
+        """Delete every message with a lower sequence; of ``subject`` only, if given. Raises NotFound."""
+        selection: dict[str, Any] = {"seq": below}
+        if subject:
+            selection["filter"] = subject
+        await self._api("STREAM.PURGE", msgspec.json.encode(selection))
+
+    async def publish(
+        self, subject: str, payload: bytes, headers: Mapping[str, str], *, timeout_s: float
+    ) -> tuple[int, bool]:
+        """Store one message: its sequence, and whether its id was stored before.
+
+        Raises:
+            BusUnavailable: no acknowledgement; it may or may not be stored.
+            JetStreamRefused: nothing was stored.
+        """
+        answer = await self._connection.call(subject, payload, timeout_s=timeout_s, headers=headers)
+        try:
+            ack = _decode_ack(answer.data)
+        except msgspec.DecodeError as error:
+            raise BusUnavailable(
+                f"no acknowledgement came from {subject} but {answer.data[:64]!r}"
+            ) from error
+        if ack.error is not None:
+            raise JetStreamRefused(ack.error.code, ack.error.err_code, ack.error.description)
+        return ack.seq, ack.duplicate
+
+    async def last(self, subject: str) -> StoredMessage | None:
+        """The subject's last message."""
+        batch = await self._read({"last_by_subj": subject}, messages_max=1)
+        return batch.messages[0] if batch.messages else None
+
+    async def read(self, subject: str, from_sequence: int, *, messages_max: int, bytes_max: int) -> Batch:
+        """The subject's messages from ``from_sequence`` on, as many as the bounds allow, at least one."""
+        query = {
+            "seq": max(from_sequence, 1),
+            "next_by_subj": subject,
+            "batch": messages_max,
+            "max_bytes": max(1, min(bytes_max, READ_BYTES_MAX)),
+        }
+        return await self._read(query, messages_max=messages_max)
+
+    async def _read(self, query: Mapping[str, Any], *, messages_max: int) -> Batch:
+        body = msgspec.json.encode(query)
+        patience = Patience(PATIENCE_S)
+        while True:
+            reading = _Reading(messages_max)
+            try:
+                await self._connection.collect(
+                    f"$JS.API.DIRECT.GET.{self._name}", body, reading.take, timeout_s=READ_TIMEOUT_S
+                )
+            except BusUnavailable as error:
+                # What has arrived is sound by itself; the next read goes on behind it.
+                if not reading.messages:
+                    raise LogUnavailable(str(error)) from error
+            if not reading.unserved:
+                return Batch(reading.messages, reading.complete)
+            if not await patience.wait():
+                raise LogUnavailable(f"stream {self._name} is not served")
+
+    async def _api(self, verb: str, body: bytes) -> _ApiAnswer:
+        """Call JetStream's API for this stream; only for calls that may be repeated."""
+        subject = f"$JS.API.{verb}.{self._name}"
+        patience = Patience(PATIENCE_S)
+        while True:
+            try:
+                message = await self._connection.call(subject, body, timeout_s=API_TIMEOUT_S)
+                break
+            except BusUnavailable as error:
+                if not await patience.wait():
+                    raise LogUnavailable(f"JetStream does not answer: {error}") from error
+        answer = _decode_answer(message.data)
+        if answer.error is None:
+            return answer
+        if answer.error.err_code == STREAM_NOT_FOUND:
+            raise NotFound(f"there is no stream {self._name}")
+        raise JetStreamRefused(answer.error.code, answer.error.err_code, answer.error.description)
+
+
+class _Reading:
+    """The fold of one batched direct get."""
+
+    def __init__(self, messages_max: int) -> None:
+        self.messages: list[StoredMessage] = []
+        self.complete = False
+        self.unserved = False
+        self._messages_max = messages_max
+
+    def take(self, message: Msg) -> bool:
+        headers = message.headers or {}
+        status = headers.get(STATUS_HEADER)
+        if status is not None:
+            self.complete = status == _STATUS_NO_MESSAGE or (
+                status == _STATUS_END_OF_BATCH and headers.get(_PENDING_HEADER) == "0"
+            )
+            self.unserved = status == _STATUS_NO_RESPONDERS
+            return True
+        previous = int(headers.get(_PREVIOUS_SEQUENCE_HEADER, 0))
+        if self.messages and previous != self.messages[-1].sequence:
+            return True  # a message in between did not reach us: the next read starts there
+        self.messages.append(
+            StoredMessage(int(headers[SEQUENCE_HEADER]), message.data, headers.get(MESSAGE_ID_HEADER, ""))
+        )
+        # The closing status is an extra message: with the last one in hand it is not waited for.
+        self.complete = headers.get(_PENDING_HEADER) == "0"
+        return self.complete or len(self.messages) == self._messages_max

@@ -1,0 +1,202 @@
+"""Tier 1 over JetStream: one stream per bundle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from danube_common.bundle import Bundle, Family
+from danube_common.bus.nats_connection import Connection
+from danube_common.errors import BusUnavailable, LogFull, LogUnavailable, NoResponders, NotFound
+from danube_common.jetstream import MESSAGE_ID_HEADER, SEQUENCE_HEADER, JetStreamRefused, Patience, Stream
+from danube_common.log.port import Appended, LogBounds, LogEntry
+
+DUPLICATE_WINDOW_S = 120
+# One attempt's share of the caller's deadline: an acknowledgement can be lost without the connection.
+APPEND_ATTEMPT_S_MAX = 5.0
+
+# JetStream's error codes for "there is no room".
+_STORE_FAILED = 10077
+_NO_ROOM = frozenset({10023, 10028, 10047})
+_MEMORY_EPOCH_S = 1735689600  # 2025-01-01T00:00:00Z
+
+log = structlog.get_logger(__name__)
+
+
+class JetStreamLog:
+    """BundleLog whose acknowledgement is JetStream's.
+
+    A log of the file family keeps what it acknowledged across any crash of NATS, given the rendered
+    server configuration (``sync_interval: always``).
+
+    A log of the memory family is gone when NATS restarts, with all its entries, its duplicate window
+    and its place in the numbering. It is made again on the first use, empty, and begins at a sequence
+    drawn from the clock, so that sequences do not go back and cursors kept elsewhere stay below new
+    entries. (They could only after a life of more than 100 appends a second on average, in processes
+    that have all been restarted too.)
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        file_bytes_max: int,
+        memory_bytes_max: int,
+        replicas: int = 1,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Use ``connection``, which stays the caller's.
+
+        Args:
+            connection: shared with the bus.
+            file_bytes_max: bound on each log of the file family; beyond it appends raise LogFull.
+                JetStream reserves it at `open`: all bundles' together must fit the server's store.
+            memory_bytes_max: the same for the memory family.
+            replicas: how many servers of a cluster keep each log.
+            clock: seconds since 1970.
+        """
+        self._connection = connection
+        self._bytes_max = {Family.FILE: file_bytes_max, Family.MEMORY: memory_bytes_max}
+        self._replicas = replicas
+        self._clock = clock
+        self._opened: set[Bundle] = set()
+        self._highest: dict[Bundle, int] = {}
+
+    async def open(self, bundle: Bundle) -> None:
+        await self._stream(bundle).ensure(self._config(bundle))
+        self._opened.add(bundle)
+
+    async def append(self, bundle: Bundle, frame: bytes, *, frame_id: str, timeout_s: float) -> Appended:
+        """See the port; raises LimitExceeded too, for a frame above the server's ``max_payload``."""
+        stream = self._stream(bundle)
+        subject = _subject(bundle)
+        headers = {MESSAGE_ID_HEADER: frame_id}
+        patience = Patience(timeout_s)
+        while True:
+            try:
+                sequence, duplicate = await stream.publish(
+                    subject, frame, headers, timeout_s=min(patience.left_s, APPEND_ATTEMPT_S_MAX)
+                )
+                break
+            except JetStreamRefused as refusal:
+                reason: Exception = self._explained(refusal)
+                if refusal.code != 503 or isinstance(reason, LogFull):
+                    raise reason from refusal
+            except NoResponders as error:
+                reason = error
+                await self._revive(bundle)
+            except BusUnavailable as error:
+                reason = error
+            if not await patience.wait():
+                raise LogUnavailable(f"bundle {bundle}: {reason}") from reason
+        self._highest[bundle] = max(sequence, self._highest.get(bundle, 0))
+        return Appended(sequence, duplicate)
+
+    async def bounds(self, bundle: Bundle) -> LogBounds:
+        stream = self._stream(bundle)
+        try:
+            first, last = await stream.bounds()
+        except NotFound:
+            if not await self._revive(bundle):
+                raise
+            first, last = await stream.bounds()
+        except JetStreamRefused as refusal:
+            raise self._explained(refusal) from refusal
+        return LogBounds(first, last)
+
+    async def read(
+        self, bundle: Bundle, from_sequence: int, *, frames_max: int, bytes_max: int
+    ) -> list[LogEntry]:
+        """See the port; at most `danube_common.jetstream.READ_BYTES_MAX` bytes at a time."""
+        try:
+            batch = await self._stream(bundle).read(
+                _subject(bundle), from_sequence, messages_max=frames_max, bytes_max=bytes_max
+            )
+        except LogUnavailable:
+            if not await self._revive(bundle):
+                raise
+            return []
+        return [LogEntry(message.sequence, message.data) for message in batch.messages]
+
+    async def follow(self, bundle: Bundle, on_entry: Callable[[LogEntry], None]) -> _Feed:
+        async def deliver(message: Msg) -> None:
+            sequence = (message.headers or {}).get(SEQUENCE_HEADER)
+            if sequence is None:
+                log.warning("log_feed_foreign_message", subject=message.subject)
+                return
+            on_entry(LogEntry(int(sequence), message.data))
+
+        try:
+            return _Feed(self._connection, await self._connection.listen(_live_subject(bundle), deliver))
+        except BusUnavailable as error:
+            raise LogUnavailable(str(error)) from error
+
+    async def purge(self, bundle: Bundle, through_sequence: int) -> None:
+        stream = self._stream(bundle)
+        bounds = await self.bounds(bundle)
+        # Purging past the end would move the numbering forward.
+        through_sequence = min(through_sequence, bounds.last_sequence)
+        if through_sequence < bounds.first_sequence:
+            return
+        try:
+            await stream.purge(below=through_sequence + 1)
+        except JetStreamRefused as refusal:
+            raise self._explained(refusal) from refusal
+
+    def _stream(self, bundle: Bundle) -> Stream:
+        return Stream(self._connection, f"DANUBE_LOG_{bundle}")
+
+    async def _revive(self, bundle: Bundle) -> bool:
+        """Make a memory log again that a restart of NATS has taken; False if that is not the case."""
+        if bundle.family is not Family.MEMORY or bundle not in self._opened:
+            return False
+        try:
+            await self.open(bundle)
+        except LogUnavailable:
+            return False
+        return True
+
+    def _config(self, bundle: Bundle) -> dict[str, Any]:
+        config: dict[str, Any] = {
+            "subjects": [_subject(bundle)],
+            "storage": "file" if bundle.family is Family.FILE else "memory",
+            "retention": "limits",
+            "discard": "new",
+            "max_bytes": self._bytes_max[bundle.family],
+            "num_replicas": self._replicas,
+            "duplicate_window": DUPLICATE_WINDOW_S * 1_000_000_000,
+            "allow_direct": True,
+            "republish": {"src": _subject(bundle), "dest": _live_subject(bundle)},
+        }
+        if bundle.family is Family.MEMORY:
+            hundredths = int((self._clock() - _MEMORY_EPOCH_S) * 100)
+            config["first_seq"] = max(hundredths, self._highest.get(bundle, 0) + 1, 1)
+        return config
+
+    def _explained(self, refusal: JetStreamRefused) -> LogUnavailable:
+        full = refusal.error_code in _NO_ROOM or (
+            refusal.error_code == _STORE_FAILED and "maximum" in refusal.description
+        )
+        return LogFull(str(refusal)) if full else LogUnavailable(str(refusal))
+
+
+class _Feed:
+    def __init__(self, connection: Connection, subscription: Subscription) -> None:
+        self._connection = connection
+        self._subscription = subscription
+
+    async def close(self) -> None:
+        await self._connection.forget(self._subscription)
+
+
+def _subject(bundle: Bundle) -> str:
+    return f"danube.log.{bundle}"
+
+
+def _live_subject(bundle: Bundle) -> str:
+    return f"danube.live.{bundle}"
