@@ -1,0 +1,291 @@
+"""A connection to one address, and all that a client has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+from urllib.parse import urlsplit
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from danube_client.errors import ClientError, Closed, InvalidAddress, Unreachable, from_status
+from danube_proto import danube_api_pb2 as wire
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+RECEIVE_BYTES_MAX = 64 * 1024 * 1024
+CONNECTIONS_MAX = 256
+HEALTH_TIMEOUT_S = 5.0
+
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
+    ("grpc.max_send_message_length", -1),
+    # Repeating is this library's business: it keeps the order, the channel would not.
+    ("grpc.enable_retries", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+def normalized(address: str) -> str:
+    """``http://host:port`` of an address with or without its scheme or a trailing slash.
+
+    Raises:
+        InvalidAddress: it is something else.
+    """
+    text = address if "://" in address else f"http://{address}"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise InvalidAddress(f"{address!r}: {error}") from error
+    if parts.scheme != "http":
+        raise InvalidAddress(f"{address!r}: only http:// is spoken")
+    if not parts.hostname or port is None or parts.path not in ("", "/") or parts.query or parts.username:
+        raise InvalidAddress(f"{address!r}: an address is http://host:port")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"http://{host}:{port}"
+
+
+class Unary(Generic[Request, Response]):
+    """One unary method of a connection."""
+
+    def __init__(
+        self, call: grpc.aio.UnaryUnaryMultiCallable[Request, Response], address: str, timeout_s: float
+    ) -> None:
+        self._call = call
+        self._address = address
+        self._timeout_s = timeout_s
+
+    async def __call__(self, request: Request) -> Response:
+        return await self.finish(self.start(request))
+
+    def start(self, request: Request) -> grpc.aio.UnaryUnaryCall[Request, Response]:
+        """Starts the call at once: calls started one after the other leave in that order.
+
+        Raises:
+            Closed: the connection is closed.
+        """
+        try:
+            return self._call(request, timeout=self._timeout_s)
+        except grpc.aio.UsageError as error:
+            raise Closed("the client is closed") from error
+
+    async def finish(self, call: grpc.aio.UnaryUnaryCall[Request, Response]) -> Response:
+        """The started call's answer.
+
+        Raises:
+            CallError: it ended with another status than OK.
+            Closed: the connection was closed meanwhile.
+        """
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            raise from_status(error, self._address) from error
+        except asyncio.CancelledError:
+            # A closed channel cancels its calls; that is not the awaiting task's cancellation.
+            _raise_unless_cancelled()
+            raise
+
+
+class Deliveries:
+    """A stream of deliveries; iterate over it. It ends when the server ends it.
+
+    The iteration raises CallError when the stream ended with another status than OK, Unreachable when it was
+    broken off here, and Closed when the connection was closed.
+    """
+
+    def __init__(
+        self, call: grpc.aio.UnaryStreamCall[wire.ReceiveRequest, wire.StreamMessage], address: str
+    ) -> None:
+        self._call = call
+        self._address = address
+        self._broken_off = False
+
+    def __aiter__(self) -> Deliveries:
+        return self
+
+    async def __anext__(self) -> wire.StreamMessage:
+        try:
+            message = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise from_status(error, self._address) from error
+        except asyncio.CancelledError:
+            if self._broken_off:
+                raise Unreachable("UNAVAILABLE", f"{self._address} was given up") from None
+            _raise_unless_cancelled()
+            raise
+        if isinstance(message, wire.StreamMessage):
+            return message
+        raise StopAsyncIteration
+
+    def break_off(self) -> None:
+        """Ends the stream from here."""
+        self._broken_off = True
+        self._call.cancel()
+
+
+class Connection:
+    """The methods of one address.
+
+    Attributes:
+        address: ``http://host:port``.
+    """
+
+    def __init__(self, address: str, call_timeout_s: float) -> None:
+        self.address = address
+        self._channel = grpc.aio.insecure_channel(address.removeprefix("http://"), options=CHANNEL_OPTIONS)
+
+        def unary(
+            method: str, question: type[Request], answer: type[Response], timeout_s: float = call_timeout_s
+        ) -> Unary[Request, Response]:
+            call = self._channel.unary_unary(
+                method,
+                request_serializer=question.SerializeToString,
+                response_deserializer=answer.FromString,
+            )
+            return Unary(call, address, timeout_s)
+
+        self.create_producer = unary(
+            "/danube.ProducerService/CreateProducer", wire.ProducerRequest, wire.ProducerResponse
+        )
+        self.send_message = unary(
+            "/danube.ProducerService/SendMessage", wire.StreamMessage, wire.MessageResponse
+        )
+        self.subscribe = unary(
+            "/danube.ConsumerService/Subscribe", wire.ConsumerRequest, wire.ConsumerResponse
+        )
+        self.ack = unary("/danube.ConsumerService/Ack", wire.AckRequest, wire.AckResponse)
+        self.topic_lookup = unary(
+            "/danube.Discovery/TopicLookup", wire.TopicLookupRequest, wire.TopicLookupResponse
+        )
+        self.topic_partitions = unary(
+            "/danube.Discovery/TopicPartitions", wire.TopicLookupRequest, wire.TopicPartitionsResponse
+        )
+        self.get_schema = unary("/danube.Discovery/GetSchema", wire.SchemaRequest, wire.SchemaResponse)
+        self.health_check = unary(
+            "/danube.HealthCheck/HealthCheck",
+            wire.HealthCheckRequest,
+            wire.HealthCheckResponse,
+            min(call_timeout_s, HEALTH_TIMEOUT_S),
+        )
+        self._receive = self._channel.unary_stream(
+            "/danube.ConsumerService/ReceiveMessages",
+            request_serializer=wire.ReceiveRequest.SerializeToString,
+            response_deserializer=wire.StreamMessage.FromString,
+        )
+
+    def receive_messages(self, request: wire.ReceiveRequest) -> Deliveries:
+        """Opens the stream of deliveries.
+
+        Raises:
+            Closed: the connection is closed.
+        """
+        try:
+            return Deliveries(self._receive(request), self.address)
+        except grpc.aio.UsageError as error:
+            raise Closed("the client is closed") from error
+
+    async def ready(self, timeout_s: float) -> None:
+        """Returns once the connection stands.
+
+        Raises:
+            Unreachable: the address refused, or the time is over.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                state = self._channel.get_state(try_to_connect=True)
+                while state is not grpc.ChannelConnectivity.READY:
+                    if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                        raise Unreachable("UNAVAILABLE", f"{self.address} cannot be reached")
+                    await self._channel.wait_for_state_change(state)
+                    state = self._channel.get_state(try_to_connect=True)
+        except TimeoutError:
+            raise Unreachable("UNAVAILABLE", f"{self.address} does not answer") from None
+
+    async def close(self) -> None:
+        await self._channel.close(None)
+
+
+class Connections:
+    """The connections of one client, by address.
+
+    The given addresses are equals: any of them serves every topic. One is home at a time.
+    """
+
+    def __init__(self, addresses: Sequence[str], call_timeout_s: float) -> None:
+        if not addresses:
+            raise InvalidAddress("no address is given")
+        self._addresses = [normalized(address) for address in addresses]
+        self._call_timeout_s = call_timeout_s
+        self._home = 0
+        self._by_address: dict[str, Connection] = {}
+        self._closed = False
+
+    @property
+    def home(self) -> Connection:
+        return self.to(self._addresses[self._home])
+
+    def to(self, address: str) -> Connection:
+        """The one connection to an address.
+
+        Raises:
+            Closed: all were closed.
+            ClientError: there are already CONNECTIONS_MAX.
+        """
+        if self._closed:
+            raise Closed("the client is closed")
+        address = normalized(address)
+        connection = self._by_address.get(address)
+        if connection is None:
+            if len(self._by_address) >= CONNECTIONS_MAX:
+                raise ClientError(f"more than {CONNECTIONS_MAX} addresses")
+            connection = self._by_address[address] = Connection(address, self._call_timeout_s)
+        return connection
+
+    def after(self, lost: Connection) -> Connection:
+        """Where to go on when a connection was lost: home, which is the next address if home was lost."""
+        if lost.address == self._addresses[self._home]:
+            self._home = (self._home + 1) % len(self._addresses)
+        return self.home
+
+    async def ready(self, timeout_s: float) -> None:
+        """Makes the first address home that can be reached.
+
+        Raises:
+            Unreachable: none can.
+        """
+        for _ in self._addresses[1:]:
+            try:
+                return await self.home.ready(timeout_s)
+            except Unreachable:
+                self.after(self.home)
+        return await self.home.ready(timeout_s)
+
+    async def lookup(self, connection: Connection, topic: str) -> Connection:
+        """The connection that serves a topic, as asked at ``connection``.
+
+        Raises:
+            CallError: as the platform says.
+        """
+        answer = await connection.topic_lookup(wire.TopicLookupRequest(topic=topic))
+        if answer.response_type == wire.TopicLookupResponse.Redirect:
+            return self.to(answer.brokerServiceUrl)
+        return connection
+
+    async def close(self) -> None:
+        self._closed = True
+        for connection in self._by_address.values():
+            await connection.close()
+
+
+def _raise_unless_cancelled() -> None:
+    task = asyncio.current_task()
+    if task is None or not task.cancelling():
+        raise Closed("the client is closed") from None

@@ -1,0 +1,146 @@
+"""A consumer of a topic or of all partitions of one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from enum import IntEnum
+from types import TracebackType
+from typing import Self
+
+from danube_client.errors import Closed
+from danube_client.message import Message
+from danube_client.topic_consumer import TopicConsumer
+
+RECEIVED_MAX = 100
+ACKS_IN_FLIGHT_MAX = 64
+
+
+class SubscriptionType(IntEnum):
+    """Numbered as on the wire."""
+
+    EXCLUSIVE = 0
+    SHARED = 1
+    FAILOVER = 2
+
+
+class Consumer:
+    """Receives messages; made by ``Client.consumer``, opened by ``async with`` or ``await``, then iterated.
+
+    The iteration ends when every stream has ended or the consumer is closed, and raises CallError when
+    a stream failed. At most RECEIVED_MAX messages wait here to be taken.
+    """
+
+    def __init__(
+        self, resolve: Callable[[], Awaitable[Sequence[TopicConsumer]]], acks_in_flight_max: int
+    ) -> None:
+        self._resolve = resolve
+        self._topic_consumers: Sequence[TopicConsumer] = ()
+        # None stands for the end.
+        self._received: asyncio.Queue[Message | None] = asyncio.Queue(RECEIVED_MAX)
+        self._receiving: asyncio.Task[None] | None = None
+        self._ack_room = asyncio.Semaphore(acks_in_flight_max)
+        self._acks: set[asyncio.Task[None]] = set()
+        self._error: Exception | None = None
+
+    @property
+    def topics(self) -> list[str]:
+        """The topic itself, or its partitions."""
+        return [consumer.topic for consumer in self._topic_consumers]
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        if self._receiving is None:
+            raise Closed("the consumer is not open")
+        message = await self._received.get()
+        if message is not None:
+            return message
+        self._received.put_nowait(None)  # the end stays the end, for every iteration
+        if self._error is not None:
+            raise self._error
+        raise StopAsyncIteration
+
+    async def post_ack(self, message: Message) -> asyncio.Task[None]:
+        """Acknowledges a message, waiting only for room among the acknowledgements in flight.
+
+        Returns:
+            What ``message.ack()`` would raise; whether it is looked at is the caller's affair: a message
+            whose acknowledgement failed comes again.
+        """
+        await self._ack_room.acquire()
+        task = asyncio.create_task(self._ack(message))
+        self._acks.add(task)
+        task.add_done_callback(self._acked)
+        return task
+
+    async def flush_acks(self) -> None:
+        """Returns once every acknowledgement posted so far has its answer, one way or the other."""
+        if self._acks:
+            await asyncio.wait(self._acks)
+
+    async def open(self) -> Self:
+        """Subscribes to the topic, or to each of its partitions, and begins to receive.
+
+        Raises:
+            TopicNotFound: there is neither the topic nor a partition of it.
+            CallError: the platform refuses, or did not become ready within the retries.
+        """
+        self._topic_consumers = await self._resolve()
+        await asyncio.gather(*(consumer.open() for consumer in self._topic_consumers))
+        self._receiving = asyncio.create_task(self._receive())
+        return self
+
+    async def close(self) -> None:
+        """Waits for the acknowledgements in flight and stops; messages not taken will come again."""
+        await self.flush_acks()
+        await self._stop()
+
+    async def _ack(self, message: Message) -> None:
+        try:
+            await message.ack()
+        finally:
+            self._ack_room.release()
+
+    def _acked(self, task: asyncio.Task[None]) -> None:
+        self._acks.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    async def _receive(self) -> None:
+        tasks = [asyncio.create_task(consumer.run(self._received.put)) for consumer in self._topic_consumers]
+        try:
+            await asyncio.gather(*tasks)
+        except Exception as error:  # noqa: BLE001 - the iteration raises it
+            self._error = error
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await self._received.put(None)
+
+    async def _stop(self) -> None:
+        tasks = [*self._acks]
+        if self._receiving is not None:
+            tasks.append(self._receiving)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        while not self._received.empty():
+            self._received.get_nowait()
+        self._received.put_nowait(None)
+
+    def __await__(self) -> Generator[object, None, Self]:
+        return self.open().__await__()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            await self.close()
+        else:
+            await self._stop()

@@ -1,0 +1,219 @@
+"""A producer on one topic: the ordered, pipelined and repeated path of its messages."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import grpc.aio
+
+from danube_client.connection import Connection, Connections
+from danube_client.errors import RECOVERABLE, ClientError, Closed, TopicNotFound, Unreachable
+from danube_client.health import ClientType, watch
+from danube_client.retry import Retry
+from danube_proto import danube_api_pb2 as wire
+
+SendCall = grpc.aio.UnaryUnaryCall[wire.StreamMessage, wire.MessageResponse]
+
+
+@dataclass(slots=True)
+class Unsettled:
+    """A message without a final answer."""
+
+    request: wire.StreamMessage
+    outcome: asyncio.Future[int]
+
+
+class TopicProducer:
+    """Sends one topic's messages in order, many at a time.
+
+    While all goes well, every message leaves at once. When one fails for a passing reason, sending stops
+    until every call in flight has ended; then the producer is set up anew and what failed leaves again, in
+    order and with the old sequence ids, followed by what was handed over meanwhile. A message that had
+    overtaken a failed one within the window stays where it is: with one in flight that cannot happen.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        request: wire.ProducerRequest,
+        retry: Retry,
+        room: asyncio.Semaphore,
+        health_interval_s: float,
+    ) -> None:
+        """Takes ``request`` as its own; releases one of ``room`` for every message that is settled."""
+        self.topic = request.topic_name
+        self.name = request.producer_name
+        self._connections = connections
+        self._connection = connections.home
+        self._request = request
+        self._retry = retry
+        self._room = room
+        self._health_interval_s = health_interval_s
+        self._id = 0
+        self._request_id = 0
+        self._sequence_id = 0
+        self._unsettled: dict[int, Unsettled] = {}
+        self._calls: set[asyncio.Task[None]] = set()
+        self._failures = 0
+        self._last_error: ClientError | None = None
+        self._recovery: asyncio.Task[None] | None = None
+        self._health: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def open(self) -> None:
+        """Creates the producer, and the topic if it is new.
+
+        Raises:
+            CallError: the platform refuses, or did not become ready within the retries.
+        """
+        attempts = 0
+
+        async def attempt() -> None:
+            nonlocal attempts
+            attempts += 1
+            await self._attach(anew=attempts > 1)
+
+        await self._retry.run(attempt, on=RECOVERABLE)
+        self._health = asyncio.create_task(
+            watch(self._place, ClientType.Producer, self._health_interval_s, self._recover)
+        )
+
+    def post(self, payload: bytes, attributes: Mapping[str, str]) -> asyncio.Future[int]:
+        """Hands over a message, for which the caller has taken room; the future gives its sequence id.
+
+        Raises:
+            Closed: nothing is taken any more; the room is still the caller's.
+        """
+        if self._closed:
+            raise Closed(f"the producer {self.name} is closed")
+        self._request_id += 1
+        request = wire.StreamMessage(
+            request_id=self._request_id,
+            msg_id=wire.MsgID(
+                sequence_id=self._sequence_id,
+                producer_id=self._id,
+                topic_name=self.topic,
+                broker_addr=f"{self._connection.address}/",
+            ),
+            payload=payload,
+            publish_time=time.time_ns() // 1_000_000,
+            producer_name=self.name,
+            attributes=attributes,
+        )
+        message = Unsettled(request, asyncio.get_running_loop().create_future())
+        self._unsettled[self._sequence_id] = message
+        self._sequence_id += 1
+        if self._recovery is None:
+            self._send(message)
+        return message.outcome
+
+    async def flush(self) -> None:
+        """Returns once everything handed over so far is settled, one way or the other."""
+        outcomes = [message.outcome for message in self._unsettled.values()]
+        if outcomes:
+            await asyncio.wait(outcomes)
+
+    async def close(self) -> None:
+        """Stops; what is not settled fails with Closed."""
+        self._closed = True
+        tasks = [task for task in (self._health, self._recovery, *self._calls) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._fail_all(Closed(f"the producer {self.name} was closed"))
+
+    def _place(self) -> tuple[Connection, int]:
+        return self._connection, self._id
+
+    async def _attach(self, *, anew: bool) -> None:
+        if anew:
+            if isinstance(self._last_error, Unreachable):
+                self._connection = self._connections.after(self._connection)
+            try:
+                self._connection = await self._connections.lookup(self._connection, self.topic)
+            except TopicNotFound:
+                pass  # not known yet, or gone: creating the producer creates it
+            except ClientError as error:
+                self._last_error = error
+                raise
+        self._request_id += 1
+        self._request.request_id = self._request_id
+        try:
+            response = await self._connection.create_producer(self._request)
+        except ClientError as error:
+            self._last_error = error
+            raise
+        self._last_error = None
+        self._id = response.producer_id
+
+    def _send(self, message: Unsettled) -> None:
+        try:
+            call = self._connection.send_message.start(message.request)
+        except Closed as error:
+            self._finish(message, error)
+            return
+        task = asyncio.create_task(self._settle(call, message))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _settle(self, call: SendCall, message: Unsettled) -> None:
+        try:
+            response = await self._connection.send_message.finish(call)
+        except RECOVERABLE as error:
+            self._last_error = error
+            self._recover()
+        except ClientError as error:
+            self._finish(message, error)
+        else:
+            self._failures = 0
+            self._finish(message, response.sequence_id)
+
+    def _finish(self, message: Unsettled, outcome: int | ClientError) -> None:
+        del self._unsettled[message.request.msg_id.sequence_id]
+        self._room.release()
+        if message.outcome.done():
+            return  # its sender has stopped waiting
+        if isinstance(outcome, int):
+            message.outcome.set_result(outcome)
+        else:
+            message.outcome.set_exception(outcome)
+
+    def _fail_all(self, error: ClientError) -> None:
+        for message in list(self._unsettled.values()):
+            self._finish(message, error)
+
+    def _recover(self) -> None:
+        if self._recovery is None and not self._closed:
+            self._recovery = asyncio.create_task(self._set_up_anew())
+
+    async def _set_up_anew(self) -> None:
+        while self._calls:
+            await asyncio.wait(self._calls)
+        while True:
+            self._failures += 1
+            if self._failures >= self._retry.attempts_max:
+                self._give_up()
+                return
+            await asyncio.sleep(self._retry.pause_s(self._failures))
+            try:
+                await self._attach(anew=True)
+            except RECOVERABLE:
+                continue
+            except ClientError:
+                self._give_up()
+                return
+            break
+        self._recovery = None
+        for message in list(self._unsettled.values()):
+            message.request.msg_id.producer_id = self._id
+            message.request.msg_id.broker_addr = f"{self._connection.address}/"
+            self._send(message)
+
+    def _give_up(self) -> None:
+        """Fails what waits. The next message, or question for health, tries anew."""
+        self._failures = 0
+        self._recovery = None
+        self._fail_all(self._last_error or Closed(f"the producer {self.name} lost its place"))

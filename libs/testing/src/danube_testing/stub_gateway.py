@@ -1,0 +1,286 @@
+"""A gateway in miniature for tests of clients and tools: it keeps everything in memory and fails on demand.
+
+It delivers each accepted message to every subscription of its topic, one consumer each, and redelivers
+nothing. It is not a model of the platform; what the platform does is tested against the platform.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from danube_proto import danube_api_pb2 as wire
+
+ANY_FREE_PORT = 0
+MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a call fails: a status and, unless None, the type of the attached ErrorMessage."""
+
+    code: grpc.StatusCode
+    error_type: wire.ErrorType | None = None
+    message: str = "as scripted"
+
+
+UNREACHABLE = Failure(grpc.StatusCode.UNAVAILABLE)
+NOT_READY = Failure(grpc.StatusCode.UNAVAILABLE, wire.SERVICE_NOT_READY)
+
+
+@dataclass(slots=True)
+class Consumer:
+    identity: int
+    topic: str
+    name: str
+    subscription: str
+    # None ends the stream with OK, a Failure with its status.
+    outbox: asyncio.Queue[wire.StreamMessage | Failure | None] = field(default_factory=asyncio.Queue)
+
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class StubGateway:
+    """Serves the client contract on a free port of this machine.
+
+    Attributes:
+        schemas: the topics, with their schemas.
+        accepted: the messages of each topic, in the order in which they were answered with OK.
+        requests: every request by method name, in order of arrival, failed ones included.
+        producers: the ids in force by topic and name; clear it and the producers are not known any more.
+        consumers: likewise, by topic, subscription and name.
+        failures: what the next calls of a method do; None lets one pass. An empty queue lets all pass.
+        gates: a method's calls wait until its event is set; without one they do not wait.
+    """
+
+    def __init__(self) -> None:
+        self.schemas: dict[str, wire.Schema] = {}
+        self.strategies: dict[str, wire.TopicDispatchStrategy] = {}
+        self.accepted: defaultdict[str, list[wire.StreamMessage]] = defaultdict(list)
+        self.requests: defaultdict[str, list[Any]] = defaultdict(list)
+        self.producers: dict[tuple[str, str], int] = {}
+        self.consumers: dict[tuple[str, str, str], Consumer] = {}
+        self.failures: defaultdict[str, deque[Failure | None]] = defaultdict(deque)
+        self.gates: dict[str, asyncio.Event] = {}
+        self.redirect_to: str | None = None
+        self.changed = asyncio.Condition()
+        self._identities = 0
+        self._deliveries = 0
+        self._server: grpc.aio.Server | None = None
+        self.port = ANY_FREE_PORT
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Serves on a free port; after ``stop``, on the same one again."""
+        server = grpc.aio.server(
+            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)]
+        )
+        for service, methods in self._methods().items():
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
+        self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await server.start()
+        self._server = server
+
+    async def stop(self) -> None:
+        """Breaks every connection off."""
+        if self._server is not None:
+            await self._server.stop(None)
+            self._server = None
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Returns once the condition holds, looked at after every request."""
+        async with self.changed:
+            await self.changed.wait_for(condition)
+
+    def deliver(self, topic: str, payload: bytes, **fields: Any) -> None:
+        """Lets a message reach every consumer of the topic."""
+        message = wire.StreamMessage(payload=payload, msg_id=wire.MsgID(topic_name=topic), **fields)
+        self._deliver(topic, message)
+
+    def end_streams(self, how: Failure | None = None) -> None:
+        for consumer in self.consumers.values():
+            consumer.outbox.put_nowait(how)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def _methods(self) -> dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]]:
+        receive = grpc.unary_stream_rpc_method_handler(
+            self._receive_messages,
+            request_deserializer=wire.ReceiveRequest.FromString,
+            response_serializer=wire.StreamMessage.SerializeToString,
+        )
+        return {
+            "danube.ProducerService": {
+                "CreateProducer": self._unary("CreateProducer", wire.ProducerRequest, self._create_producer),
+                "SendMessage": self._unary("SendMessage", wire.StreamMessage, self._send_message),
+            },
+            "danube.ConsumerService": {
+                "Subscribe": self._unary("Subscribe", wire.ConsumerRequest, self._subscribe),
+                "ReceiveMessages": receive,
+                "Ack": self._unary("Ack", wire.AckRequest, self._ack),
+            },
+            "danube.Discovery": {
+                "TopicLookup": self._unary("TopicLookup", wire.TopicLookupRequest, self._topic_lookup),
+                "TopicPartitions": self._unary("TopicPartitions", wire.TopicLookupRequest, self._partitions),
+                "GetSchema": self._unary("GetSchema", wire.SchemaRequest, self._get_schema),
+            },
+            "danube.HealthCheck": {
+                "HealthCheck": self._unary("HealthCheck", wire.HealthCheckRequest, self._health_check),
+            },
+        }
+
+    def _unary(
+        self, method: str, request_type: type[Message], answer: Callable[[Any, Context], Awaitable[Message]]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        async def handler(request: Any, context: Context) -> Message:
+            await self._enter(method, request, context)
+            response = await answer(request, context)
+            async with self.changed:
+                self.changed.notify_all()
+            return response
+
+        return grpc.unary_unary_rpc_method_handler(
+            handler,
+            request_deserializer=request_type.FromString,
+            response_serializer=lambda response: response.SerializeToString(),
+        )
+
+    async def _enter(self, method: str, request: Any, context: Context) -> None:
+        self.requests[method].append(request)
+        # Decided on arrival, so that a script speaks of calls in their order.
+        failure = self.failures[method].popleft() if self.failures[method] else None
+        async with self.changed:
+            self.changed.notify_all()
+        if gate := self.gates.get(method):
+            await gate.wait()
+        if failure is not None:
+            await fail(context, failure)
+
+    async def _create_producer(self, request: wire.ProducerRequest, _context: Context) -> Message:
+        self.schemas.setdefault(request.topic_name, request.schema)
+        self.strategies.setdefault(request.topic_name, request.dispatch_strategy)
+        identity = self.producers.setdefault((request.topic_name, request.producer_name), self._identity())
+        return wire.ProducerResponse(
+            request_id=request.request_id, producer_id=identity, producer_name=request.producer_name
+        )
+
+    async def _send_message(self, request: wire.StreamMessage, context: Context) -> Message:
+        topics = {identity: topic for (topic, _), identity in self.producers.items()}
+        topic = topics.get(request.msg_id.producer_id)
+        if topic is None:
+            await fail(context, Failure(grpc.StatusCode.NOT_FOUND, message="producer not found"))
+            raise AssertionError
+        self.accepted[topic].append(request)
+        self._deliver(topic, request)
+        return wire.MessageResponse(request_id=request.request_id, sequence_id=request.msg_id.sequence_id)
+
+    async def _subscribe(self, request: wire.ConsumerRequest, context: Context) -> Message:
+        if request.topic_name not in self.schemas:
+            await fail(
+                context, Failure(grpc.StatusCode.INVALID_ARGUMENT, wire.TOPIC_NOT_FOUND, "no such topic")
+            )
+        key = (request.topic_name, request.subscription, request.consumer_name)
+        if key not in self.consumers:
+            self.consumers[key] = Consumer(
+                self._identity(), request.topic_name, request.consumer_name, request.subscription
+            )
+        return wire.ConsumerResponse(
+            request_id=request.request_id,
+            consumer_id=self.consumers[key].identity,
+            consumer_name=request.consumer_name,
+        )
+
+    async def _receive_messages(
+        self, request: wire.ReceiveRequest, context: Context
+    ) -> AsyncIterator[wire.StreamMessage]:
+        await self._enter("ReceiveMessages", request, context)
+        consumer = next((c for c in self.consumers.values() if c.identity == request.consumer_id), None)
+        if consumer is None:
+            await fail(context, Failure(grpc.StatusCode.NOT_FOUND, message="consumer not found"))
+            raise AssertionError
+        while True:
+            message = await consumer.outbox.get()
+            if isinstance(message, Failure):
+                await fail(context, message)
+            elif message is None:
+                return
+            else:
+                yield message
+
+    async def _ack(self, request: wire.AckRequest, _context: Context) -> Message:
+        return wire.AckResponse(request_id=request.request_id)
+
+    async def _topic_lookup(self, request: wire.TopicLookupRequest, context: Context) -> Message:
+        if request.topic not in self.schemas:
+            await fail(
+                context, Failure(grpc.StatusCode.INVALID_ARGUMENT, wire.TOPIC_NOT_FOUND, "no such topic")
+            )
+        kind = wire.TopicLookupResponse.Redirect if self.redirect_to else wire.TopicLookupResponse.Connect
+        return wire.TopicLookupResponse(
+            request_id=request.request_id,
+            response_type=kind,
+            brokerServiceUrl=self.redirect_to or self.address,
+        )
+
+    async def _partitions(self, request: wire.TopicLookupRequest, _context: Context) -> Message:
+        prefix = f"{request.topic}-part-"
+        topics = [topic for topic in self.schemas if topic == request.topic or topic.startswith(prefix)]
+        return wire.TopicPartitionsResponse(request_id=request.request_id, partitions=topics)
+
+    async def _get_schema(self, request: wire.SchemaRequest, context: Context) -> Message:
+        for topic, schema in self.schemas.items():
+            if topic == request.topic or topic.startswith(f"{request.topic}-part-"):
+                return wire.SchemaResponse(request_id=request.request_id, schema=schema)
+        await fail(context, Failure(grpc.StatusCode.NOT_FOUND, wire.TOPIC_NOT_FOUND, "no such topic"))
+        raise AssertionError
+
+    async def _health_check(self, request: wire.HealthCheckRequest, _context: Context) -> Message:
+        known = (
+            self.producers.values()
+            if request.client == wire.HealthCheckRequest.Producer
+            else [consumer.identity for consumer in self.consumers.values()]
+        )
+        status = wire.HealthCheckResponse.OK if request.id in known else wire.HealthCheckResponse.CLOSE
+        return wire.HealthCheckResponse(status=status)
+
+    def _deliver(self, topic: str, message: wire.StreamMessage) -> None:
+        for consumer in self.consumers.values():
+            if consumer.topic == topic:
+                self._deliveries += 1
+                delivery = wire.StreamMessage()
+                delivery.CopyFrom(message)
+                delivery.request_id = self._deliveries
+                delivery.subscription_name = consumer.subscription
+                consumer.outbox.put_nowait(delivery)
+
+    def _identity(self) -> int:
+        self._identities += 1
+        return self._identities
+
+
+async def fail(context: Context, failure: Failure) -> None:
+    """Ends the call as the gateway does: a status and, attached, an ErrorMessage."""
+    trailers: tuple[tuple[str, bytes], ...] = ()
+    if failure.error_type is not None:
+        attached = wire.ErrorMessage(error_type=failure.error_type, error_message=failure.message)
+        trailers = (("error-message-bin", attached.SerializeToString()),)
+    await context.abort(failure.code, failure.message, trailers)
