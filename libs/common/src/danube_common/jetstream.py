@@ -15,7 +15,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from danube_common.bus.nats_connection import STATUS_HEADER, Connection
-from danube_common.errors import BusUnavailable, DanubeError, LogUnavailable, NotFound
+from danube_common.errors import BusUnavailable, DanubeError, LogFull, LogUnavailable, NotFound
 
 API_TIMEOUT_S = 5.0
 # A server that starts again, or a cluster that elects, is waited for within this bound.
@@ -31,8 +31,11 @@ EXPECTED_SUBJECT_SEQUENCE_HEADER = "Nats-Expected-Last-Subject-Sequence"
 _PREVIOUS_SEQUENCE_HEADER = "Nats-Last-Sequence"
 _PENDING_HEADER = "Nats-Num-Pending"
 
-STREAM_NOT_FOUND = 10059
 _STREAM_CONFIG_DIFFERS = 10058
+_STREAM_NOT_FOUND = 10059
+_STORE_FAILED = 10077
+_NO_ROOM = frozenset({10023, 10028, 10047})
+_SERVICE_UNAVAILABLE = 503
 _STATUS_END_OF_BATCH = "204"
 _STATUS_NO_MESSAGE = "404"
 _STATUS_NO_RESPONDERS = "503"
@@ -44,13 +47,23 @@ class JetStreamRefused(DanubeError):
     Attributes:
         code: the HTTP-like class of the error, e.g. 503.
         error_code: JetStream's own number, e.g. 10071.
+        full: a size bound is reached.
     """
 
     def __init__(self, code: int, error_code: int, description: str) -> None:
         super().__init__(f"JetStream refused: {description} ({error_code})")
         self.code = code
         self.error_code = error_code
-        self.description = description
+        self.full = error_code in _NO_ROOM or (error_code == _STORE_FAILED and "maximum" in description)
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same call may succeed in a moment: a leader is missing, a queue is long."""
+        return self.code == _SERVICE_UNAVAILABLE and not self.full
+
+    def as_unavailable(self) -> LogUnavailable:
+        """The same in the ports' terms."""
+        return LogFull(str(self)) if self.full else LogUnavailable(str(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +151,7 @@ class Stream:
                 await self._api("STREAM.CREATE", msgspec.json.encode(wanted))
             except JetStreamRefused as refusal:
                 if refusal.error_code != _STREAM_CONFIG_DIFFERS:
-                    raise LogUnavailable(str(refusal)) from refusal
+                    raise refusal.as_unavailable() from refusal
                 existing = await self._api("STREAM.INFO", b"")  # another process was first
             else:
                 return
@@ -148,7 +161,7 @@ class Stream:
             try:
                 await self._api("STREAM.UPDATE", msgspec.json.encode(wanted))
             except JetStreamRefused as refusal:
-                raise LogUnavailable(str(refusal)) from refusal
+                raise refusal.as_unavailable() from refusal
 
     async def bounds(self) -> tuple[int, int]:
         """First and last sequence, first = last + 1 when empty. Raises NotFound."""
@@ -211,9 +224,12 @@ class Stream:
                 if not reading.messages:
                     raise LogUnavailable(str(error)) from error
             if not reading.unserved:
-                return Batch(reading.messages, reading.complete)
+                break
             if not await patience.wait():
                 raise LogUnavailable(f"stream {self._name} is not served")
+        if not reading.messages and not reading.complete:
+            raise LogUnavailable(f"stream {self._name} answered with status {reading.status}")
+        return Batch(reading.messages, reading.complete)
 
     async def _api(self, verb: str, body: bytes) -> _ApiAnswer:
         """Call JetStream's API for this stream; only for calls that may be repeated."""
@@ -229,7 +245,7 @@ class Stream:
         answer = _decode_answer(message.data)
         if answer.error is None:
             return answer
-        if answer.error.err_code == STREAM_NOT_FOUND:
+        if answer.error.err_code == _STREAM_NOT_FOUND:
             raise NotFound(f"there is no stream {self._name}")
         raise JetStreamRefused(answer.error.code, answer.error.err_code, answer.error.description)
 
@@ -240,17 +256,20 @@ class _Reading:
     def __init__(self, messages_max: int) -> None:
         self.messages: list[StoredMessage] = []
         self.complete = False
-        self.unserved = False
+        self.status = ""
         self._messages_max = messages_max
+
+    @property
+    def unserved(self) -> bool:
+        return self.status == _STATUS_NO_RESPONDERS
 
     def take(self, message: Msg) -> bool:
         headers = message.headers or {}
-        status = headers.get(STATUS_HEADER)
-        if status is not None:
-            self.complete = status == _STATUS_NO_MESSAGE or (
-                status == _STATUS_END_OF_BATCH and headers.get(_PENDING_HEADER) == "0"
+        self.status = headers.get(STATUS_HEADER, "")
+        if self.status:
+            self.complete = self.status == _STATUS_NO_MESSAGE or (
+                self.status == _STATUS_END_OF_BATCH and headers.get(_PENDING_HEADER) == "0"
             )
-            self.unserved = status == _STATUS_NO_RESPONDERS
             return True
         previous = int(headers.get(_PREVIOUS_SEQUENCE_HEADER, 0))
         if self.messages and previous != self.messages[-1].sequence:

@@ -12,7 +12,7 @@ from nats.aio.subscription import Subscription
 
 from danube_common.bundle import Bundle, Family
 from danube_common.bus.nats_connection import Connection
-from danube_common.errors import BusUnavailable, LogFull, LogUnavailable, NoResponders, NotFound
+from danube_common.errors import BusUnavailable, LogUnavailable, NoResponders, NotFound
 from danube_common.jetstream import MESSAGE_ID_HEADER, SEQUENCE_HEADER, JetStreamRefused, Patience, Stream
 from danube_common.log.port import Appended, LogBounds, LogEntry
 
@@ -20,9 +20,6 @@ DUPLICATE_WINDOW_S = 120
 # One attempt's share of the caller's deadline: an acknowledgement can be lost without the connection.
 APPEND_ATTEMPT_S_MAX = 5.0
 
-# JetStream's error codes for "there is no room".
-_STORE_FAILED = 10077
-_NO_ROOM = frozenset({10023, 10028, 10047})
 _MEMORY_EPOCH_S = 1735689600  # 2025-01-01T00:00:00Z
 
 log = structlog.get_logger(__name__)
@@ -84,9 +81,9 @@ class JetStreamLog:
                 )
                 break
             except JetStreamRefused as refusal:
-                reason: Exception = self._explained(refusal)
-                if refusal.code != 503 or isinstance(reason, LogFull):
-                    raise reason from refusal
+                if not refusal.passing:
+                    raise refusal.as_unavailable() from refusal
+                reason: Exception = refusal
             except NoResponders as error:
                 reason = error
                 await self._revive(bundle)
@@ -106,7 +103,7 @@ class JetStreamLog:
                 raise
             first, last = await stream.bounds()
         except JetStreamRefused as refusal:
-            raise self._explained(refusal) from refusal
+            raise refusal.as_unavailable() from refusal
         return LogBounds(first, last)
 
     async def read(
@@ -146,7 +143,7 @@ class JetStreamLog:
         try:
             await stream.purge(below=through_sequence + 1)
         except JetStreamRefused as refusal:
-            raise self._explained(refusal) from refusal
+            raise refusal.as_unavailable() from refusal
 
     def _stream(self, bundle: Bundle) -> Stream:
         return Stream(self._connection, f"DANUBE_LOG_{bundle}")
@@ -177,12 +174,6 @@ class JetStreamLog:
             hundredths = int((self._clock() - _MEMORY_EPOCH_S) * 100)
             config["first_seq"] = max(hundredths, self._highest.get(bundle, 0) + 1, 1)
         return config
-
-    def _explained(self, refusal: JetStreamRefused) -> LogUnavailable:
-        full = refusal.error_code in _NO_ROOM or (
-            refusal.error_code == _STORE_FAILED and "maximum" in refusal.description
-        )
-        return LogFull(str(refusal)) if full else LogUnavailable(str(refusal))
 
 
 class _Feed:

@@ -1,0 +1,125 @@
+"""The state journals over JetStream: one stream, one subject per bundle."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from danube_common.bundle import Bundle
+from danube_common.bus.nats_connection import Connection
+from danube_common.errors import BusUnavailable, JournalFenced, LogUnavailable, NotFound
+from danube_common.jetstream import (
+    EXPECTED_SUBJECT_SEQUENCE_HEADER,
+    MESSAGE_ID_HEADER,
+    JetStreamRefused,
+    Patience,
+    Stream,
+)
+from danube_common.journal.port import JournalRecord
+
+STREAM_NAME = "DANUBE_JOURNAL"
+APPEND_TIMEOUT_S = 5.0
+REPLAY_BATCH_RECORDS = 1000
+REPLAY_BATCH_BYTES = 4 << 20
+DUPLICATE_WINDOW_S = 120
+DEFAULT_BYTES_MAX = 4 << 30
+
+_WRONG_LAST_SEQUENCE = 10071
+
+
+class JetStreamJournal:
+    """StateJournal whose fence is JetStream's expected-last-subject-sequence."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        replicas: int = 1,
+        bytes_max: int = DEFAULT_BYTES_MAX,
+        append_timeout_s: float = APPEND_TIMEOUT_S,
+    ) -> None:
+        """Use ``connection``, which stays the caller's.
+
+        Args:
+            connection: shared with the bus.
+            replicas: how many servers of a cluster keep the journals.
+            bytes_max: bound on all bundles' records together; beyond it appends raise LogFull.
+            append_timeout_s: how long one append is tried, across a reconnect if need be.
+        """
+        self._stream = Stream(connection, STREAM_NAME)
+        self._append_timeout_s = append_timeout_s
+        self._config: dict[str, Any] = {
+            "subjects": [_subject("*")],
+            "storage": "file",
+            "retention": "limits",
+            "discard": "new",
+            "max_bytes": bytes_max,
+            "num_replicas": replicas,
+            "duplicate_window": DUPLICATE_WINDOW_S * 1_000_000_000,
+            "allow_direct": True,
+        }
+
+    async def open(self) -> None:
+        await self._stream.ensure(self._config)
+
+    async def append(self, bundle: Bundle, data: bytes, *, expected_sequence: int) -> int:
+        subject = _subject(bundle)
+        record_id = secrets.token_hex(16)
+        headers = {
+            MESSAGE_ID_HEADER: record_id,
+            EXPECTED_SUBJECT_SEQUENCE_HEADER: str(expected_sequence),
+        }
+        patience = Patience(self._append_timeout_s)
+        while True:
+            try:
+                sequence, _ = await self._stream.publish(subject, data, headers, timeout_s=patience.left_s)
+                return sequence
+            except JetStreamRefused as refusal:
+                if refusal.error_code == _WRONG_LAST_SEQUENCE:
+                    return await self._own_record(bundle, record_id, expected_sequence)
+                if not refusal.passing:
+                    raise refusal.as_unavailable() from refusal
+                reason: Exception = refusal
+            except BusUnavailable as error:
+                reason = error
+            if not await patience.wait():
+                raise LogUnavailable(f"journal of bundle {bundle}: {reason}") from reason
+
+    async def replay(self, bundle: Bundle) -> list[JournalRecord]:
+        records: list[JournalRecord] = []
+        following = 1
+        while True:
+            batch = await self._stream.read(
+                _subject(bundle),
+                following,
+                messages_max=REPLAY_BATCH_RECORDS,
+                bytes_max=REPLAY_BATCH_BYTES,
+            )
+            records += (JournalRecord(message.sequence, message.data) for message in batch.messages)
+            if batch.complete:
+                return records
+            following = batch.messages[-1].sequence + 1
+
+    async def discard(self, bundle: Bundle, before_sequence: int) -> None:
+        """See the port. The last record always stays: it carries the fence."""
+        last = await self._stream.last(_subject(bundle))
+        if last is None:
+            return
+        try:
+            await self._stream.purge(below=min(before_sequence, last.sequence), subject=_subject(bundle))
+        except (JetStreamRefused, NotFound) as refusal:
+            raise LogUnavailable(str(refusal)) from refusal
+
+    async def _own_record(self, bundle: Bundle, record_id: str, expected_sequence: int) -> int:
+        """The fence is closed: by this very call, if an earlier attempt was stored and its answer lost."""
+        last = await self._stream.last(_subject(bundle))
+        if last is None or last.message_id != record_id:
+            found = "no record" if last is None else f"record {last.sequence}"
+            raise JournalFenced(
+                f"bundle {bundle}: the last record is not {expected_sequence} any more, but {found}"
+            )
+        return last.sequence
+
+
+def _subject(bundle: Bundle | str) -> str:
+    return f"danube.journal.{bundle}"
