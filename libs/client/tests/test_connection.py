@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+import danube_client
+from danube_client.connection import normalized
+from danube_testing.stub_gateway import StubGateway
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("http://127.0.0.1:6650", "http://127.0.0.1:6650"),
+        ("http://127.0.0.1:6650/", "http://127.0.0.1:6650"),
+        ("gateway.example:1", "http://gateway.example:1"),
+        ("http://[::1]:6650", "http://[::1]:6650"),
+    ],
+)
+def test_addresses_are_taken_with_and_without_their_scheme(address: str, expected: str) -> None:
+    assert normalized(address) == expected
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "http://",
+        "http://host",
+        "https://host:1",
+        "http://host:99999",
+        "host:x",
+        "http://host:1/path",
+        "a b",
+    ],
+)
+def test_what_is_no_address_is_refused_at_once(address: str) -> None:
+    with pytest.raises(danube_client.InvalidAddress):
+        danube_client.connect(address)
+
+
+def test_no_address_at_all_is_refused() -> None:
+    with pytest.raises(danube_client.InvalidAddress):
+        danube_client.connect()
+
+
+async def test_a_refusing_address_is_unreachable_without_waiting(gateway: StubGateway) -> None:
+    await gateway.stop()
+    with pytest.raises(danube_client.Unreachable, match=gateway.address):
+        await danube_client.connect(gateway.address, connect_timeout_s=3600)
+
+
+async def test_a_silent_address_is_unreachable_after_its_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # listens, and never accepts
+        port = silent.getsockname()[1]
+        with pytest.raises(danube_client.Unreachable, match="does not answer"):
+            await danube_client.connect(f"127.0.0.1:{port}", connect_timeout_s=0.1)
+
+
+async def test_the_first_address_that_answers_is_home(gateway: StubGateway) -> None:
+    async with StubGateway() as dead:
+        pass
+    async with danube_client.connect(dead.address, gateway.address) as client:
+        await client.producer("/default/t", name="p")
+    assert len(gateway.requests["CreateProducer"]) == 1

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import inspect
+
+import danube_client
+
+
+def test_every_public_name_is_exported_on_purpose() -> None:
+    visible = {
+        name
+        for name, value in vars(danube_client).items()
+        if not name.startswith("_") and not inspect.ismodule(value) and name != "annotations"
+    }
+    assert danube_client.__all__ == sorted(visible)
+
+
+def test_every_error_can_be_caught_by_the_base() -> None:
+    errors = [
+        value
+        for value in vars(danube_client).values()
+        if inspect.isclass(value) and issubclass(value, Exception)
+    ]
+    assert len(errors) == 15
+    assert all(issubclass(error, danube_client.ClientError) for error in errors)
