@@ -13,7 +13,7 @@ from danube_admin.errors import failure, topic_name
 from danube_admin.in_force import PoliciesInForce
 from danube_admin.unary import unary
 from danube_common.errors import Conflict, CorruptData, InvalidInput, NotFound
-from danube_common.names import check_namespace
+from danube_common.names import TopicName, check_namespace
 from danube_common.namespaces import Namespaces
 from danube_common.policies import PolicyOverrides
 from danube_common.rpc.port import StatusCode, UnaryHandler
@@ -54,16 +54,12 @@ class PolicyAdmin:
 
     async def get_topic(self, request: GetTopicPoliciesRequest) -> PoliciesResponse:
         async with _own_statuses(TOPIC_NOT_FOUND):
-            return PoliciesResponse(
-                policies=await self._in_force.of_topic(
-                    topic_name(request.topic, code=StatusCode.INVALID_ARGUMENT)
-                )
-            )
+            return PoliciesResponse(policies=await self._in_force.of_topic(_named(request.topic)))
 
     async def set_topic(self, request: SetTopicPoliciesRequest) -> PoliciesResponse:
         async with _own_statuses(TOPIC_NOT_FOUND):
             name, changes = (
-                topic_name(request.topic, code=StatusCode.INVALID_ARGUMENT),
+                _named(request.topic),
                 overrides_of(request.policies),
             )
             await _again(lambda: self._topics.set_policies(name, changes))
@@ -78,6 +74,10 @@ def overrides_of(policies: Policies) -> PolicyOverrides:
             for name in PolicyOverrides.__struct_fields__
         }
     )
+
+
+def _named(topic: str) -> TopicName:
+    return topic_name(topic, code=StatusCode.INVALID_ARGUMENT)
 
 
 async def _again(change: Callable[[], Awaitable[None]]) -> None:

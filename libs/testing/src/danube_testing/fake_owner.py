@@ -1,0 +1,80 @@
+"""A topic-owner's side of the bus, as far as the admin service asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from danube_common import keys
+from danube_common.bundle import Bundle
+from danube_common.bus.port import Bus
+from danube_common.errors import DanubeError, NotFound, Refused
+from danube_common.metadata.port import MetadataStore
+from danube_common.names import TopicName
+from danube_common.owner_protocol import (
+    Done,
+    ListSubscriptions,
+    OwnerReply,
+    OwnerRequest,
+    SubscriptionInfo,
+    Subscriptions,
+    SubscriptionType,
+    Unsubscribe,
+    decode_request,
+    encode,
+    owner_subject,
+    refusal_of,
+)
+from danube_common.records import Claim, encode_record
+
+
+class FakeOwner:
+    """Answers for the bundles it claims: every topic of the store, and the subscriptions a test gives it.
+
+    Attributes:
+        subscriptions: names by topic.
+        connected: (topic, subscription) pairs with a consumer.
+        forgetful: how many more times a topic is answered as unknown, as an owner that lags does.
+    """
+
+    def __init__(self, store: MetadataStore, bus: Bus, instance_id: str) -> None:
+        self.subscriptions: dict[str, list[str]] = {}
+        self.connected: set[tuple[str, str]] = set()
+        self.forgetful = 0
+        self._store = store
+        self._bus = bus
+        self._instance_id = instance_id
+
+    async def claim(self, bundles: Iterable[Bundle]) -> None:
+        for bundle in bundles:
+            claim = encode_record(Claim(self._instance_id, "nonce"))
+            epoch = await self._store.put(keys.owner_key(bundle), claim)
+            await self._bus.serve(owner_subject(bundle, epoch), self._answer)
+
+    async def _answer(self, data: bytes) -> bytes:
+        try:
+            return encode(await self._carry_out(decode_request(data)))
+        except DanubeError as error:
+            return encode(refusal_of(error))
+
+    async def _carry_out(self, request: OwnerRequest) -> OwnerReply:
+        match request:
+            case ListSubscriptions(topic=topic):
+                await self._require(topic)
+                names = self.subscriptions.get(topic, [])
+                return Subscriptions([SubscriptionInfo(n, SubscriptionType.SHARED, []) for n in names])
+            case Unsubscribe(topic=topic, subscription=name):
+                await self._require(topic)
+                if name not in self.subscriptions.get(topic, []):
+                    raise NotFound(f"subscription {name!r} does not exist")
+                if (topic, name) in self.connected:
+                    raise Refused(f"subscription {name!r} has a connected consumer")
+                self.subscriptions[topic].remove(name)
+                return Done()
+        raise AssertionError(request)
+
+    async def _require(self, topic: str) -> None:
+        if self.forgetful > 0:
+            self.forgetful -= 1
+            raise NotFound(f"topic {topic} is not known yet")
+        if await self._store.get(keys.topic_key(TopicName.parse(topic))) is None:
+            raise NotFound(f"topic {topic} does not exist")
