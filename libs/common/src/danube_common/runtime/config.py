@@ -63,6 +63,19 @@ Address = Annotated[str, AfterValidator(check_address)]
 InstanceId = Annotated[str, AfterValidator(_check_instance_id)]
 
 
+class BundleLogConfig(Section):
+    """Bounds of tier 1. All services of a cluster must agree on them."""
+
+    file_bytes_max: int = Field(
+        default=8 << 30,
+        ge=1 << 20,
+        description="bytes that the log of one bundle of the file family may keep",
+    )
+    memory_bytes_max: int = Field(
+        default=128 << 20, ge=1 << 20, description="the same for a bundle of the memory family"
+    )
+
+
 class ServiceConfig(Section):
     """The fields that all services share; each service adds its own in a subclass."""
 
@@ -75,6 +88,10 @@ class ServiceConfig(Section):
     metadata: Annotated[str, AfterValidator(_check_metadata)] = Field(
         default="nats", description="where metadata lives: nats, or etcd://host:port[,host:port]"
     )
+    nats_replicas: int = Field(
+        default=1, ge=1, le=5, description="servers of the NATS cluster that keep each log, journal and key"
+    )
+    bundle_log: BundleLogConfig = BundleLogConfig()
     http_addr: Address = Field(default="127.0.0.1:0", description="listen address of health and metrics")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe event"

@@ -1,0 +1,65 @@
+"""The ports of a service, connected to the real adapters."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from danube_common.bus.nats import NatsBus
+from danube_common.bus.nats_connection import Connection
+from danube_common.bus.port import Bus
+from danube_common.journal.jetstream import JetStreamJournal
+from danube_common.journal.port import StateJournal
+from danube_common.log.jetstream import JetStreamLog
+from danube_common.log.port import BundleLog
+from danube_common.metadata.jetstream import JetStreamMetadata
+from danube_common.metadata.port import MetadataStore
+from danube_common.runtime.config import ServiceConfig
+from danube_common.runtime.service import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What a service reaches the world outside of its process through."""
+
+    bus: Bus
+    log: BundleLog
+    journal: StateJournal
+    metadata: MetadataStore
+
+
+@asynccontextmanager
+async def open_ports(runtime: Runtime, config: ServiceConfig) -> AsyncIterator[Ports]:
+    """Connect to NATS and to the metadata store, and let readiness depend on both.
+
+    Raises:
+        BusUnavailable: no NATS server answers.
+        MetadataUnavailable: the metadata store does not answer.
+    """
+    async with AsyncExitStack() as opened:
+        bus = await NatsBus.connect(config.nats_urls, name=f"danube-{runtime.service}-{runtime.instance_id}")
+        opened.push_async_callback(bus.close)
+        runtime.add_check("bus", lambda: None if bus.connected else "not connected to NATS")
+        metadata = await _open_metadata(config, bus.connection)
+        opened.push_async_callback(metadata.close)
+        runtime.add_check("metadata", lambda: None if metadata.connected else "the store does not answer")
+        yield Ports(
+            bus=bus,
+            log=JetStreamLog(
+                bus.connection,
+                file_bytes_max=config.bundle_log.file_bytes_max,
+                memory_bytes_max=config.bundle_log.memory_bytes_max,
+                replicas=config.nats_replicas,
+            ),
+            journal=JetStreamJournal(bus.connection, replicas=config.nats_replicas),
+            metadata=metadata,
+        )
+
+
+async def _open_metadata(config: ServiceConfig, connection: Connection) -> MetadataStore:
+    if not config.etcd_endpoints:
+        return await JetStreamMetadata.open(connection, replicas=config.nats_replicas)
+    from danube_common.metadata.etcd import EtcdMetadata  # noqa: PLC0415 - its library loads only if used
+
+    return await EtcdMetadata.connect(config.etcd_endpoints)
