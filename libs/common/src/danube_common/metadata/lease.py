@@ -144,12 +144,12 @@ class Lease:
 
     async def release(self) -> None:
         """Stop renewing and delete the key if it is still ours. Idempotent; when it fails the ttl ends it."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
         if self._tenure.ended:
             return
         self._tenure.ended = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
         try:
             await self._delete_own()
         except (Conflict, MetadataUnavailable) as error:
@@ -175,6 +175,8 @@ class Lease:
         except Exception as error:
             reason = f"renewing failed: {error!r}"
             log.exception("lease_failed", key=self.key)
+        if tenure.ended:
+            return  # released
         tenure.ended = True
         self.lost.set()
         log.warning("lease_lost", key=self.key, reason=reason)

@@ -123,7 +123,7 @@ class Mirror:
     async def _follow(self) -> None:
         pause_s = RESYNC_PAUSE_S_MIN
         try:
-            while True:
+            while not self._closed:
                 before = self._revision
                 try:
                     await self._watch()
@@ -153,7 +153,7 @@ class Mirror:
 
     async def _resync(self, pause_s: float) -> float:
         """List until the store answers; returns the pause to begin the next loss with."""
-        while True:
+        while not self._closed:
             # Spread out: every mirror of every process lost its watch at the same moment.
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - not a secret
             pause_s = min(pause_s * 2, RESYNC_PAUSE_S_MAX)
@@ -165,7 +165,8 @@ class Mirror:
                 log.exception("mirror_failed", prefix=self._prefix, revision=self._revision)
             else:
                 log.info("mirror_resynced", prefix=self._prefix, revision=self._revision)
-                return pause_s
+                break
+        return pause_s
 
     async def _relist(self, *, replace: bool) -> None:
         # One at a time: of two listings under way the older could arrive last.

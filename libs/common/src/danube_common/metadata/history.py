@@ -1,0 +1,37 @@
+"""What a process remembers about when it met which revision. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+SAMPLES_MAX: Final = 64
+
+
+class RevisionsSeen:
+    """For a revision, a time before every later change: tells how far back a history must reach.
+
+    Args:
+        valid_s: samples older than this are of no use.
+    """
+
+    def __init__(self, *, valid_s: float) -> None:
+        self._valid_s = valid_s
+        # One more than fit into valid_s, so that the oldest kept always covers it.
+        self._spacing_s = valid_s / (SAMPLES_MAX - 1)
+        self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES_MAX)
+
+    def note(self, revision: int, at: float) -> None:
+        """At ``at`` (monotonic, seconds) no change after ``revision`` had been made yet."""
+        if self._samples:
+            last_at, last_revision = self._samples[-1]
+            if at < last_at + self._spacing_s or revision < last_revision:
+                return
+        self._samples.append((at, revision))
+
+    def known_at(self, revision: int) -> float | None:
+        """The latest known time before every change after ``revision``; None when there is none."""
+        for at, noted in reversed(self._samples):
+            if noted <= revision:
+                return at
+        return None
