@@ -99,13 +99,15 @@ class Cluster:
         except TimeoutError:
             return
 
-    async def until_led(self, timeout_s: float) -> str:
-        """The leader's instance id. Raises MetadataUnavailable when none is seen within ``timeout_s``."""
+    async def until_settled(self, timeout_s: float) -> None:
+        """Until somebody leads and there is a layout. Raises MetadataUnavailable after ``timeout_s``."""
         try:
-            await self._copy.wait_for(lambda _: self.leader is not None, timeout_s)
+            await self._copy.wait_for(
+                lambda _: self.leader is not None and self.layout is not None, timeout_s
+            )
         except TimeoutError:
-            raise MetadataUnavailable(f"no admin instance leads after {timeout_s:g} s") from None
-        return self.leader or ""
+            missing = "layout" if self.leader else "leader"
+            raise MetadataUnavailable(f"the cluster has no {missing} after {timeout_s:g} s") from None
 
     @property
     def _copy(self) -> Mirror:

@@ -7,7 +7,7 @@ from danube_admin.errors import failure, topic_name
 from danube_admin.topic_readiness import TopicReadiness
 from danube_admin.unary import unary
 from danube_common import owner_protocol
-from danube_common.errors import AlreadyExists, InvalidName, NotFound
+from danube_common.errors import AlreadyExists, InvalidInput, NotFound
 from danube_common.names import TopicName, check_label
 from danube_common.namespaces import Namespaces
 from danube_common.owner_client import OwnerClient
@@ -93,13 +93,16 @@ class TopicAdmin:
         topic = await self._existing(name)
         try:
             subscription = check_label(request.subscription, "subscription")
+        except InvalidInput as error:
+            raise failure(str(error), SUBSCRIPTION_NOT_FOUND) from None
+        try:
             await self._owners.ask(
                 topic.home,
                 owner_protocol.Unsubscribe(str(name), subscription),
                 owner_protocol.Done,
                 timeout_s=OWNER_TIMEOUT_S,
             )
-        except (InvalidName, NotFound) as error:
+        except NotFound as error:
             raise failure(str(error), SUBSCRIPTION_NOT_FOUND) from None
         return SubscriptionResponse(success=True)
 

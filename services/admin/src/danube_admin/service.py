@@ -1,0 +1,160 @@
+"""The admin process: gRPC for operators, election and assignment behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, Field
+
+from danube_admin.assigner import Assigner
+from danube_admin.call_metrics import counted
+from danube_admin.cluster import Cluster
+from danube_admin.leader import Election
+from danube_admin.methods import admin_methods
+from danube_admin.registration import Registration
+from danube_common.catalogue import Catalogue
+from danube_common.errors import InvalidName
+from danube_common.names import check_namespace
+from danube_common.namespaces import DEFAULT_NAMESPACES, Namespaces
+from danube_common.owner_client import OwnerClient
+from danube_common.policies import MESSAGE_BYTES_CEILING, POLICY_MAX, Policies
+from danube_common.records import Instance, Layout
+from danube_common.rpc.grpc_server import GrpcServer
+from danube_common.runtime.config import Address, Section, ServiceConfig
+from danube_common.runtime.ports import Ports, open_ports
+from danube_common.runtime.service import Runtime
+
+KIND: Final = "admin"
+REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024
+"""What peers of the v0.2 contract send at most; a schema's own bound is far lower."""
+CALLS_MAX: Final = 256
+GRACE_S: Final = 2.0
+SETTLE_TIMEOUT_S: Final = 15.0
+"""A dead leader's key and two elections fit in."""
+BUNDLES_MAX: Final = 1024
+
+
+def _check_namespaces(names: list[str]) -> list[str]:
+    for name in names:
+        try:
+            check_namespace(name)
+        except InvalidName as error:
+            raise ValueError(str(error)) from None
+    return names
+
+
+def _limit(description: str) -> Any:
+    return Field(default=0, ge=0, le=POLICY_MAX, description=f"{description}; 0 is unlimited")
+
+
+class PoliciesConfig(Section):
+    """What holds where neither the namespace nor the topic sets anything."""
+
+    max_producers_per_topic: int = _limit("producers of one topic")
+    max_subscriptions_per_topic: int = _limit("subscriptions of one topic")
+    max_consumers_per_topic: int = _limit("consumers of one topic, over all its subscriptions")
+    max_consumers_per_subscription: int = _limit("consumers of one subscription")
+    max_publish_rate: int = _limit("messages a second published to one topic")
+    max_dispatch_rate: int = _limit("messages a second dispatched from one topic")
+    max_subscription_dispatch_rate: int = _limit("messages a second dispatched to one subscription")
+    max_message_size: int = Field(
+        default=Policies().max_message_size,
+        ge=0,
+        le=MESSAGE_BYTES_CEILING,
+        description=f"bytes of one payload; 0 is the platform's own bound, {MESSAGE_BYTES_CEILING}",
+    )
+
+
+class AdminConfig(ServiceConfig):
+    grpc_addr: Address = Field(default="127.0.0.1:50051", description="listen address of the admin port")
+    bundles_file: int = Field(
+        default=4, ge=1, le=BUNDLES_MAX, description="bundles kept on disk; the number never shrinks"
+    )
+    bundles_memory: int = Field(
+        default=4,
+        ge=1,
+        le=BUNDLES_MAX,
+        description="bundles kept in memory; the number never shrinks",
+    )
+    bootstrap_namespaces: Annotated[list[str], AfterValidator(_check_namespaces)] = Field(
+        default=[], description="namespaces to create at start, beside default and system"
+    )
+    policies: PoliciesConfig = PoliciesConfig()
+
+
+@asynccontextmanager
+async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
+    """Ready once somebody leads and the cluster has its layout."""
+    async with AsyncExitStack() as opened:
+        ports = await opened.enter_async_context(open_ports(runtime, config))
+        cluster = await Cluster.open(ports.metadata)
+        opened.push_async_callback(cluster.close)
+        runtime.add_check("leader", lambda: None if cluster.leader else "no admin instance leads")
+
+        namespaces = Namespaces(ports.metadata)
+        for name in (*DEFAULT_NAMESPACES, *config.bootstrap_namespaces):
+            await namespaces.ensure(name)
+
+        grpc_addr = await _serve(opened, runtime, config, ports)
+        await _join(opened, runtime, ports, grpc_addr)
+        _lead(opened, runtime, config, ports, cluster)
+        await cluster.until_settled(SETTLE_TIMEOUT_S)
+        yield
+
+
+async def _serve(opened: AsyncExitStack, runtime: Runtime, config: AdminConfig, ports: Ports) -> str:
+    """The admin port; returns its bound address."""
+    catalogue = await Catalogue.open(ports.metadata)
+    opened.push_async_callback(catalogue.close)
+    methods = admin_methods(ports.metadata, ports.log, OwnerClient(ports.bus, catalogue))
+    server = GrpcServer(
+        counted(methods, runtime.metrics),
+        message_bytes_max=REQUEST_BYTES_MAX,
+        concurrent_calls_max=CALLS_MAX,
+    )
+    grpc_addr = await server.start(config.grpc_addr)
+    opened.push_async_callback(server.stop, GRACE_S)
+    runtime.announce(grpc_addr=grpc_addr)
+    return grpc_addr
+
+
+async def _join(opened: AsyncExitStack, runtime: Runtime, ports: Ports, grpc_addr: str) -> None:
+    """Take this instance's place among the living."""
+    now_ms = int(time.time() * 1000)
+    instance = Instance(runtime.instance_id, KIND, runtime.http_url, grpc_addr, now_ms)
+    registration = await Registration.open(ports.metadata, instance)
+    opened.push_async_callback(registration.close)
+    _beside(opened, runtime, registration.run(), "registration")
+
+
+def _lead(
+    opened: AsyncExitStack, runtime: Runtime, config: AdminConfig, ports: Ports, cluster: Cluster
+) -> None:
+    """Stand for leader, and do a leader's work while being it."""
+    election = Election(ports.metadata, cluster, runtime.instance_id, on_leading=cluster.changed.set)
+    runtime.metrics.plain_gauge("admin_leading", "1 while this instance leads.").set_function(
+        lambda: float(election.leading)
+    )
+    assigner = Assigner(
+        ports.metadata,
+        cluster,
+        election,
+        layout=Layout(file_bundles=config.bundles_file, memory_bundles=config.bundles_memory),
+        policies=Policies(**config.policies.model_dump()),
+    )
+    _beside(opened, runtime, assigner.run(), "assigner")
+    _beside(opened, runtime, election.run(), "election")
+
+
+def _beside(opened: AsyncExitStack, runtime: Runtime, work: Coroutine[Any, Any, None], name: str) -> None:
+    task = runtime.spawn(work, name)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    opened.push_async_callback(end)
