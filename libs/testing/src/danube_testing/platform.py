@@ -114,6 +114,7 @@ class Platform:
                     *("--data-dir", self.data_dir),
                     *("--gateway-addr", "127.0.0.1:0"),
                     *("--admin-addr", "127.0.0.1:0"),
+                    *("--http-addr", "127.0.0.1:0"),
                     *("--nats-port", "0"),
                     *("--ready-file", self._ready_file),
                     *self._arguments,

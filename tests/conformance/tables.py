@@ -1,0 +1,183 @@
+"""The wire contract as tables, written by hand and independent of the ``.proto`` files.
+
+A field is ``number: (name, type)``. Types are those of protobuf; ``enum X``, ``message X``,
+``repeated T`` and ``map`` (of string to string) besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+Fields = Mapping[int, tuple[str, str]]
+
+DANUBE_MESSAGES: Mapping[str, Fields] = {
+    "ReliableOptions": {
+        1: ("segment_size", "uint64"),
+        2: ("storage_backend", "enum StorageBackend"),
+        3: ("storage_path", "string"),
+        4: ("retention_policy", "enum RetentionPolicy"),
+        5: ("retention_period", "uint64"),
+    },
+    "TopicDispatchStrategy": {
+        1: ("strategy", "enum DispatchStrategy"),
+        2: ("reliable_options", "message ReliableOptions"),
+    },
+    "ProducerRequest": {
+        1: ("request_id", "uint64"),
+        2: ("producer_name", "string"),
+        3: ("topic_name", "string"),
+        4: ("schema", "message Schema"),
+        5: ("producer_access_mode", "enum ProducerAccessMode"),
+        6: ("dispatch_strategy", "message TopicDispatchStrategy"),
+    },
+    "ProducerResponse": {
+        1: ("request_id", "uint64"),
+        2: ("producer_id", "uint64"),
+        3: ("producer_name", "string"),
+    },
+    "MessageResponse": {1: ("request_id", "uint64"), 2: ("sequence_id", "uint64")},
+    "ConsumerRequest": {
+        1: ("request_id", "uint64"),
+        2: ("topic_name", "string"),
+        3: ("consumer_name", "string"),
+        4: ("subscription", "string"),
+        5: ("subscription_type", "enum ConsumerRequest.SubscriptionType"),
+    },
+    "ConsumerResponse": {
+        1: ("request_id", "uint64"),
+        2: ("consumer_id", "uint64"),
+        3: ("consumer_name", "string"),
+    },
+    "ReceiveRequest": {1: ("request_id", "uint64"), 2: ("consumer_id", "uint64")},
+    "StreamMessage": {
+        1: ("request_id", "uint64"),
+        2: ("msg_id", "message MsgID"),
+        3: ("payload", "bytes"),
+        4: ("publish_time", "uint64"),
+        5: ("producer_name", "string"),
+        6: ("subscription_name", "string"),
+        7: ("attributes", "map"),
+    },
+    "MsgID": {
+        1: ("sequence_id", "uint64"),
+        2: ("producer_id", "uint64"),
+        3: ("topic_name", "string"),
+        4: ("broker_addr", "string"),
+    },
+    "AckRequest": {
+        1: ("request_id", "uint64"),
+        2: ("msg_id", "message MsgID"),
+        3: ("subscription_name", "string"),
+    },
+    "AckResponse": {1: ("request_id", "uint64")},
+    "TopicLookupRequest": {1: ("request_id", "uint64"), 2: ("topic", "string")},
+    "TopicLookupResponse": {
+        3: ("request_id", "uint64"),
+        4: ("response_type", "enum TopicLookupResponse.LookupType"),
+        5: ("brokerServiceUrl", "string"),
+    },
+    "TopicPartitionsResponse": {1: ("request_id", "uint64"), 2: ("partitions", "repeated string")},
+    "SchemaRequest": {1: ("request_id", "uint64"), 2: ("topic", "string")},
+    "SchemaResponse": {1: ("request_id", "uint64"), 2: ("schema", "message Schema")},
+    "Schema": {
+        1: ("name", "string"),
+        3: ("schema_data", "bytes"),
+        4: ("type_schema", "enum Schema.TypeSchema"),
+    },
+    "HealthCheckRequest": {
+        1: ("request_id", "uint64"),
+        2: ("client", "enum HealthCheckRequest.ClientType"),
+        3: ("id", "uint64"),
+    },
+    "HealthCheckResponse": {1: ("status", "enum HealthCheckResponse.ClientStatus")},
+    "ErrorMessage": {
+        1: ("error_type", "enum ErrorType"),
+        2: ("error_message", "string"),
+        3: ("redirect_to", "string"),
+    },
+}
+
+DANUBE_ENUMS: Mapping[str, Mapping[str, int]] = {
+    "ProducerAccessMode": {"Shared": 0, "Exclusive": 1},
+    "StorageBackend": {"IN_MEMORY": 0, "DISK": 1, "S3": 2},
+    "DispatchStrategy": {"NonReliable": 0, "Reliable": 1},
+    "RetentionPolicy": {"RetainUntilAck": 0, "RetainUntilExpire": 1},
+    "ConsumerRequest.SubscriptionType": {"Exclusive": 0, "Shared": 1, "Failover": 2},
+    "TopicLookupResponse.LookupType": {"Redirect": 0, "Connect": 1, "Failed": 2},
+    "Schema.TypeSchema": {"Bytes": 0, "String": 1, "Int64": 2, "JSON": 3},
+    "HealthCheckRequest.ClientType": {"Producer": 0, "Consumer": 1},
+    "HealthCheckResponse.ClientStatus": {"OK": 0, "CLOSE": 1},
+    "ErrorType": {
+        "UNKNOWN_ERROR": 0,
+        "INVALID_TOPIC_NAME": 1,
+        "TOPIC_NOT_FOUND": 2,
+        "SERVICE_NOT_READY": 3,
+        "PRODUCER_ALREADY_EXISTS": 4,
+        "SUBSCRIBE_PERMISSION_DENIED": 5,
+        "SUBSCRIPTION_NOT_FOUND": 6,
+    },
+}
+
+ADMIN_MESSAGES: Mapping[str, Fields] = {
+    "Empty": {},
+    "NamespaceRequest": {1: ("name", "string")},
+    "TopicRequest": {1: ("name", "string")},
+    "NamespaceResponse": {1: ("success", "bool")},
+    "TopicResponse": {1: ("success", "bool")},
+    "SubscriptionResponse": {1: ("success", "bool")},
+    "NewTopicRequest": {
+        1: ("name", "string"),
+        2: ("schema_type", "string"),
+        3: ("schema_data", "string"),
+        4: ("dispatch_strategy", "string"),
+    },
+    "SubscriptionRequest": {1: ("topic", "string"), 2: ("subscription", "string")},
+    "BrokerListResponse": {1: ("brokers", "repeated message BrokerInfo")},
+    "BrokerInfo": {1: ("broker_id", "string"), 2: ("broker_addr", "string"), 3: ("broker_role", "string")},
+    "BrokerResponse": {1: ("leader", "string")},
+    "NamespaceListResponse": {1: ("namespaces", "repeated string")},
+    "TopicListResponse": {1: ("topics", "repeated string")},
+    "PolicyResponse": {1: ("policies", "string")},
+    "SubscriptionListResponse": {1: ("subscriptions", "repeated string")},
+}
+
+MESSAGES: Mapping[str, Mapping[str, Fields]] = {"danube": DANUBE_MESSAGES, "danube_admin": ADMIN_MESSAGES}
+ENUMS: Mapping[str, Mapping[str, Mapping[str, int]]] = {"danube": DANUBE_ENUMS, "danube_admin": {}}
+
+METHODS: Mapping[str, tuple[str, str]] = {
+    "/danube.ProducerService/CreateProducer": ("ProducerRequest", "ProducerResponse"),
+    "/danube.ProducerService/SendMessage": ("StreamMessage", "MessageResponse"),
+    "/danube.ConsumerService/Subscribe": ("ConsumerRequest", "ConsumerResponse"),
+    "/danube.ConsumerService/ReceiveMessages": ("ReceiveRequest", "stream StreamMessage"),
+    "/danube.ConsumerService/Ack": ("AckRequest", "AckResponse"),
+    "/danube.Discovery/TopicLookup": ("TopicLookupRequest", "TopicLookupResponse"),
+    "/danube.Discovery/TopicPartitions": ("TopicLookupRequest", "TopicPartitionsResponse"),
+    "/danube.Discovery/GetSchema": ("SchemaRequest", "SchemaResponse"),
+    "/danube.HealthCheck/HealthCheck": ("HealthCheckRequest", "HealthCheckResponse"),
+    "/danube_admin.BrokerAdmin/ListBrokers": ("Empty", "BrokerListResponse"),
+    "/danube_admin.BrokerAdmin/GetLeaderBroker": ("Empty", "BrokerResponse"),
+    "/danube_admin.BrokerAdmin/ListNamespaces": ("Empty", "NamespaceListResponse"),
+    "/danube_admin.NamespaceAdmin/GetNamespaceTopics": ("NamespaceRequest", "TopicListResponse"),
+    "/danube_admin.NamespaceAdmin/GetNamespacePolicies": ("NamespaceRequest", "PolicyResponse"),
+    "/danube_admin.NamespaceAdmin/CreateNamespace": ("NamespaceRequest", "NamespaceResponse"),
+    "/danube_admin.NamespaceAdmin/DeleteNamespace": ("NamespaceRequest", "NamespaceResponse"),
+    "/danube_admin.TopicAdmin/ListTopics": ("NamespaceRequest", "TopicListResponse"),
+    "/danube_admin.TopicAdmin/CreateTopic": ("NewTopicRequest", "TopicResponse"),
+    "/danube_admin.TopicAdmin/DeleteTopic": ("TopicRequest", "TopicResponse"),
+    "/danube_admin.TopicAdmin/ListSubscriptions": ("TopicRequest", "SubscriptionListResponse"),
+    "/danube_admin.TopicAdmin/Unsubscribe": ("SubscriptionRequest", "SubscriptionResponse"),
+}
+
+STREAM = "/danube.ConsumerService/ReceiveMessages"
+
+POLICY_NAMES = (
+    "max_producers_per_topic",
+    "max_subscriptions_per_topic",
+    "max_consumers_per_topic",
+    "max_consumers_per_subscription",
+    "max_publish_rate",
+    "max_dispatch_rate",
+    "max_subscription_dispatch_rate",
+    "max_message_size",
+)
+MAX_MESSAGE_BYTES = 10 * 1024 * 1024

@@ -1,0 +1,103 @@
+"""ReceiveMessages (2.8)."""
+
+from __future__ import annotations
+
+import pytest
+from tests.conformance.client import SERVICE_NOT_READY, SHARED, Client, Refusal, check_refusal
+
+
+@pytest.mark.parametrize("unknown", [0, 1, 98765432109876543, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+async def test_an_unknown_consumer_is_not_found(client: Client, unknown: int) -> None:
+    with pytest.raises(Refusal) as caught:
+        await client.receive(unknown).next()
+    check_refusal("ReceiveMessages", caught.value)
+    assert caught.value.code == "NOT_FOUND"
+    assert caught.value.error_type != SERVICE_NOT_READY
+
+
+@pytest.mark.parametrize("reliable", [False, True])
+async def test_a_stream_opens_before_any_message_exists(client: Client, topic: str, reliable: bool) -> None:
+    # The Rust client waits for the headers of one partition's stream before it opens the next one.
+    await (client.reliable_producer(topic) if reliable else client.producer(topic))
+    stream = client.receive(await client.subscribe(topic, "sub"))
+    await stream.opened()
+
+
+async def test_a_message_sent_after_the_stream_opened_is_delivered(client: Client, topic: str) -> None:
+    producer = await client.producer(topic)
+    for number in range(10):
+        consumer = await client.consume(topic, f"sub{number}")
+        await producer.send(f"{number}")
+        assert (await consumer.next()).payload == f"{number}".encode()
+
+
+async def test_a_consumer_id_works_on_another_connection(
+    client: Client, other_client: Client, topic: str
+) -> None:
+    producer = await client.reliable_producer(topic)
+    consumer_id = await client.subscribe(topic, "sub")
+    await producer.send("one")
+    assert (await other_client.receive(consumer_id).next()).payload == b"one"
+
+
+@pytest.mark.parametrize("reliable", [False, True])
+async def test_a_second_stream_of_a_consumer_takes_the_first_one_over(
+    client: Client, other_client: Client, topic: str, reliable: bool
+) -> None:
+    producer = await (client.reliable_producer(topic) if reliable else client.producer(topic))
+    consumer_id = await client.subscribe(topic, "sub")
+    first = client.receive(consumer_id)
+    await first.opened()
+    await producer.send("to the first")
+    await client.ack(await first.next(), "sub")
+    second = other_client.receive(consumer_id)
+    await second.opened()
+    await first.ended()
+    await producer.send("to the second")
+    assert (await second.next()).payload == b"to the second"
+
+
+async def test_what_the_first_stream_left_unacknowledged_comes_again_on_the_second(
+    client: Client, topic: str
+) -> None:
+    producer = await client.reliable_producer(topic)
+    await producer.send_all(["0", "1", "2"])
+    consumer_id = await client.subscribe(topic, "sub")
+    first = client.receive(consumer_id)
+    messages = await first.take(3)
+    await client.ack(messages[1], "sub")
+    second = client.receive(consumer_id)
+    assert [message.payload for message in await second.take(2)] == [b"0", b"2"]
+
+
+@pytest.mark.parametrize("reliable", [False, True])
+async def test_messages_carry_their_msg_id_as_produced(client: Client, topic: str, reliable: bool) -> None:
+    producer = await (client.reliable_producer(topic) if reliable else client.producer(topic))
+    consumer = await client.consume(topic, "sub")
+    for _ in range(5):
+        sent = producer.message("x")
+        sent.msg_id.broker_addr = "anything the client calls it"
+        await client.call("SendMessage", sent)
+        assert (await consumer.next()).msg_id == sent.msg_id
+
+
+async def test_every_delivery_of_a_reliable_topic_has_its_own_tag(client: Client, topic: str) -> None:
+    producer = await client.reliable_producer(topic)
+    consumer = await client.consume(topic, "sub")
+    for _ in range(20):
+        message = producer.message("x")
+        message.request_id = 5
+        await client.call("SendMessage", message)
+    messages = await consumer.take(20)
+    assert len({message.request_id for message in messages}) == 20
+    assert 0 not in {message.request_id for message in messages}
+
+
+async def test_several_streams_run_over_one_connection(client: Client, topic: str) -> None:
+    names = [f"{topic}-part-{number}" for number in range(8)]
+    producers = [await client.reliable_producer(name) for name in names]
+    streams = [await client.consume(name, "sub", kind=SHARED) for name in await client.partitions(topic)]
+    for producer in producers:
+        await producer.send(producer.topic)
+    received = [(await stream.next()).payload.decode() for stream in streams]
+    assert sorted(received) == sorted(names)
