@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
 
+from danube_common.bus import nats_connection
 from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.bus.nats import NatsBus
+from danube_common.bus.nats_connection import LARGE_PAYLOAD_BYTES
 from danube_common.bus.port import Bus
 from danube_common.errors import BusUnavailable, InvalidInput, LimitExceeded, NoResponders, RequestTimeout
 from danube_testing.nats_server import NatsServer
@@ -415,5 +420,51 @@ class TestRealServer:
         await bus.connection._flush_pending()
         await returned.wait_for(1)
         await bus.serve("echo", echo)
+        assert await bus.request("echo", b"x", timeout_s=TIMEOUT_S) == b"x"
+        await bus.close()
+
+    @pytest.mark.parametrize(
+        "length", [0, 1, LARGE_PAYLOAD_BYTES - 1, LARGE_PAYLOAD_BYTES, LARGE_PAYLOAD_BYTES + 1, 1 << 20]
+    )
+    @pytest.mark.parametrize("headers", [None, {"One": "1", "Two": "zwei drei"}])
+    async def test_payload_and_headers_arrive_as_sent_at_every_size(
+        self, nats_server: NatsServer, length: int, headers: dict[str, str] | None
+    ) -> None:
+        bus = await NatsBus.connect(nats_server.url, name="test")
+        received: asyncio.Queue[Msg] = asyncio.Queue()
+        await bus.connection.listen("in", received.put)
+        payload = bytes(index % 251 for index in range(length))
+        await bus.connection.send("in", payload, reply="back", headers=headers)
+        await bus.connection.send("in", b"next")
+        async with asyncio.timeout(TIMEOUT_S):
+            first, second = await received.get(), await received.get()
+        assert (first.data, first.reply, first.headers) == (payload, "back", headers)
+        assert second.data == b"next"
+        await bus.close()
+
+    async def test_a_header_that_would_end_its_line_never_leaves(self, nats_server: NatsServer) -> None:
+        bus = await NatsBus.connect(nats_server.url, name="test")
+        with pytest.raises(InvalidInput):
+            await bus.connection.send("in", bytes(LARGE_PAYLOAD_BYTES), headers={"A": "b\r\nPUB x 0\r\n"})
+        await bus.serve("echo", echo)
+        assert await bus.request("echo", b"x", timeout_s=TIMEOUT_S) == b"x"
+        await bus.close()
+
+    async def test_a_server_that_stops_answering_is_noticed_without_a_closed_socket(
+        self, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(nats_connection, "PING_INTERVAL_S", 0.1)
+        bus = await NatsBus.connect(nats_server.url, name="test")
+        await bus.serve("echo", echo)
+        returned = Inbox()
+        bus.on_reconnect(lambda: returned(b""))
+        os.kill(nats_server.pid, signal.SIGSTOP)
+        try:
+            await disconnected(bus)
+            with pytest.raises(BusUnavailable):
+                await bus.publish("any", b"")
+        finally:
+            os.kill(nats_server.pid, signal.SIGCONT)
+        await returned.wait_for(1)
         assert await bus.request("echo", b"x", timeout_s=TIMEOUT_S) == b"x"
         await bus.close()

@@ -58,6 +58,16 @@ def test_the_store_bounds_are_those_asked_for() -> None:
     assert "max_memory_store: 45" in jetstream_directives(text)
 
 
+def test_a_client_that_does_not_answer_is_dropped_within_ten_seconds() -> None:
+    directives = dict(
+        line.split(": ", 1)
+        for line in active_directives(render_nats_config(store_dir=Path("/d")))
+        if ": " in line
+    )
+    interval_s = int(directives["ping_interval"].strip('"').removesuffix("s"))
+    assert interval_s * (int(directives["ping_max"]) + 1) < 10
+
+
 @pytest.mark.parametrize("name", ["plain", "with space", 'with "quotes"', "with\\backslash", "with#hash"])
 async def test_the_server_accepts_the_configuration_whatever_the_path(tmp_path: Path, name: str) -> None:
     config = tmp_path / "nats.conf"

@@ -9,6 +9,10 @@ MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
 # What the server may hold for one connection that reads slowly before it drops that connection. Several of
 # the largest messages must fit, or a batched read of large frames would be taken for a dead client.
 MAX_PENDING_BYTES = 4 * MAX_PAYLOAD_BYTES
+# A paused or cut-off client is dropped after three intervals, well within the 10 s in which what it owned
+# is served elsewhere: until then its subscriptions take their share of the requests.
+PING_INTERVAL_S = 2
+PINGS_OUTSTANDING_MAX = 2
 DEFAULT_FILE_STORE_BYTES_MAX = 64 * 1024**3
 DEFAULT_MEMORY_STORE_BYTES_MAX = 1024**3
 
@@ -43,6 +47,8 @@ host: {_quoted(host)}
 port: {port}
 max_payload: {MAX_PAYLOAD_BYTES}
 max_pending: {MAX_PENDING_BYTES}
+ping_interval: "{PING_INTERVAL_S}s"
+ping_max: {PINGS_OUTSTANDING_MAX}
 jetstream {{
   store_dir: {_quoted(str(store_dir))}
   sync_interval: always

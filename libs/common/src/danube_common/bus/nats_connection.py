@@ -36,6 +36,8 @@ PENDING_MESSAGES_MAX = 64 * 1024
 PENDING_BYTES_MAX = 128 << 20
 # The server counts headers into max_payload, nats-py does not; ours stay far below this.
 HEADER_BYTES_MAX = 1024
+# From here on a payload is handed to the socket as it is, see `_send_publish`.
+LARGE_PAYLOAD_BYTES = 32 * 1024
 
 DROP_REPORT_INTERVAL_S = 1.0
 
@@ -289,6 +291,22 @@ class Connection(Client):
         wait_s = self._reconnect_wait_s * 2 ** min(server.reconnects, 16)
         return server, min(wait_s, RECONNECT_WAIT_S_MAX)
 
+    async def _send_publish(
+        self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
+    ) -> None:
+        if payload_size < LARGE_PAYLOAD_BYTES:
+            await super()._send_publish(subject, reply, payload, payload_size, headers)
+            return
+        # nats-py builds one command of head and payload, copying the payload twice: 0.6 ms of CPU for
+        # 512 KiB. As parts of the same queue it costs 0.15 ms.
+        head = _publish_head(subject, reply, payload_size, headers or {})
+        self._pending.extend((head, payload, b"\r\n"))
+        self._pending_data_size += len(head) + payload_size + 2
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += payload_size
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
+
     async def _process_err(self, err_msg: str) -> None:
         # nats-py closes for good on most errors that a server sends before it drops a client (too many
         # connections, authorization during a rollout). Ours returns when the server lets it.
@@ -330,3 +348,15 @@ class Connection(Client):
         for exchange in self._exchanges.values():
             if not exchange.done.done():
                 exchange.done.set_exception(BusUnavailable(reason))
+
+
+def _publish_head(subject: str, reply: str, payload_size: int, headers: Mapping[str, str]) -> bytes:
+    if not headers:
+        return f"PUB {subject} {reply} {payload_size}\r\n".encode()
+    lines = []
+    for name, value in headers.items():
+        if not f"{name}{value}".isprintable():
+            raise InvalidInput(f"{name}: {value!r} is not a header")
+        lines.append(f"{name}: {value}\r\n")
+    block = f"NATS/1.0\r\n{''.join(lines)}\r\n".encode()
+    return f"HPUB {subject} {reply} {len(block)} {len(block) + payload_size}\r\n".encode() + block
