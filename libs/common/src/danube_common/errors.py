@@ -32,7 +32,7 @@ class InvalidInput(DanubeError):
 
 
 class InvalidName(InvalidInput):
-    """A topic, namespace, subscription, producer or consumer name breaks the naming rules."""
+    """A topic or namespace name breaks the naming rules."""
 
 
 class SchemaViolation(InvalidInput):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
-from danube_common.errors import InvalidName
+from danube_common.errors import InvalidInput, InvalidName
 
 PART_LENGTH_MAX = 255
 """Characters in one part of a topic name."""
@@ -75,16 +75,16 @@ def check_namespace(text: str) -> str:
 
 
 def check_label(text: str, what: str) -> str:
-    """Return ``text`` if it can name a subscription, producer or consumer; raises InvalidName.
+    """Return ``text`` if it can name a subscription, producer or consumer; raises InvalidInput.
 
     Any printable text is allowed, as official clients send what their users choose.
     """
     if not text:
-        raise InvalidName(f"the {what} name is empty")
+        raise InvalidInput(f"the {what} name is empty")
     if len(text) > LABEL_LENGTH_MAX:
-        raise InvalidName(f"the {what} name {_shown(text)} is longer than {LABEL_LENGTH_MAX} characters")
+        raise InvalidInput(f"the {what} name {_shown(text)} is longer than {LABEL_LENGTH_MAX} characters")
     if not text.isprintable():
-        raise InvalidName(f"the {what} name {_shown(text)} holds an unprintable character")
+        raise InvalidInput(f"the {what} name {_shown(text)} holds an unprintable character")
     return text
 
 

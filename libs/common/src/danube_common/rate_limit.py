@@ -33,6 +33,11 @@ class TokenBucket:
         if self.rate:
             self._tokens -= count
 
+    def debt_s(self, now: float) -> float:
+        """Seconds until what was taken is paid back; 0 without a debt."""
+        available = self.available(now)
+        return -available / self.rate if self.rate and available < 0 else 0.0
+
     def wait_s(self, now: float) -> float:
         """Seconds until one whole message may pass; 0 if one may now."""
         missing = 1.0 - self.available(now)

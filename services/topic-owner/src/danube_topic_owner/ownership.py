@@ -91,7 +91,7 @@ class Ownership:
             await self._mirror.close()
         await asyncio.gather(*(self._give_up(bundle) for bundle in list(self._owned)))
 
-    def set_alive(self, *, alive: bool) -> None:
+    def set_alive(self, alive: bool) -> None:
         """Whether this instance holds its lease; without it, it owns nothing (architecture D8)."""
         self._alive = alive
         self._wake.set()

@@ -108,7 +108,7 @@ class Producers:
                 raise AlreadyExists(f"producer {other.name!r} has exclusive access to topic {topic}")
         if mode is AccessMode.EXCLUSIVE and alive:
             raise AlreadyExists(
-                f"topic {topic} has other producers, {alive[0].name!r} among them: exclusive access is refused"
+                f"topic {topic} has other producers, {alive[0].name!r} for one: no exclusive access"
             )
 
     def _new_id(self, topic: str, name: str) -> int:

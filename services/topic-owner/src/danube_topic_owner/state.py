@@ -113,12 +113,10 @@ class BundleState:
         if self.log_seen.sequence:
             facts.append(self.log_seen)
         for topic in self.topics.values():
-            for producer in topic.producers.values():
-                facts.append(
-                    ProducerCreated(
-                        topic.topic_id, topic.name, producer.producer_id, producer.name, producer.access_mode
-                    )
-                )
+            facts.extend(
+                ProducerCreated(topic.topic_id, topic.name, each.producer_id, each.name, each.access_mode)
+                for each in topic.producers.values()
+            )
             for subscription in topic.subscriptions.values():
                 facts.append(
                     SubscriptionCreated(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -19,7 +19,13 @@ RETRY_S: Final = 1.0
 
 
 @asynccontextmanager
-async def presence(runtime: Runtime, store: MetadataStore, *, address: str = "") -> AsyncIterator[None]:
+async def presence(
+    runtime: Runtime,
+    store: MetadataStore,
+    *,
+    address: str = "",
+    on_held: Callable[[bool], None] = lambda _held: None,
+) -> AsyncIterator[None]:
     """Keep the instance registered: also again, after the metadata store was away for longer than the lease.
 
     The place is given up on leaving. Raises MetadataUnavailable when the first registration fails.
@@ -28,16 +34,20 @@ async def presence(runtime: Runtime, store: MetadataStore, *, address: str = "")
         runtime: who is present; its service name is the kind.
         store: where.
         address: what others may want to reach besides health and metrics, e.g. a gateway's URL.
+        on_held: called with True when the place is held, with False as soon as it counts as lost.
     """
     started_ms = int(time.time() * 1000)
     instance = Instance(runtime.instance_id, runtime.service, runtime.http_url, address, started_ms)
     lease = await register(store, instance)
+    on_held(True)  # noqa: FBT003 - a callback that is a predicate
 
     async def stay() -> None:
         nonlocal lease
         while True:
             await lease.lost.wait()
+            on_held(False)  # noqa: FBT003
             lease = await _register_again(runtime, store, instance)
+            on_held(True)  # noqa: FBT003
 
     staying = runtime.spawn(stay(), "presence")
     runtime.add_check("presence", lambda: None if lease.held else "not registered in the cluster")

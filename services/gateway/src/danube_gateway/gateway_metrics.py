@@ -1,0 +1,37 @@
+"""What a gateway counts, under the names of the original (v0.2 spec section 4.4)."""
+
+from __future__ import annotations
+
+from danube_common.runtime.metrics import Metrics
+
+
+class GatewayMetrics:
+    def __init__(self, metrics: Metrics) -> None:
+        self._msg_in = metrics.counter("topic_msg_in_counter", "Messages accepted.", ("topic", "producer"))
+        self._bytes_in = metrics.counter(
+            "topic_bytes_in_counter", "Payload bytes accepted.", ("topic", "producer")
+        )
+        self._publish_s = metrics.histogram(
+            "producer_msg_out_rate", "Seconds from a message's arrival to its answer.", ("producer",)
+        )
+        self._msg_out = metrics.counter(
+            "consumer_msg_out_counter", "Messages handed to clients.", ("topic", "consumer")
+        )
+        self._bytes_out = metrics.counter(
+            "consumer_bytes_out_counter", "Bytes handed to clients.", ("topic", "consumer")
+        )
+        self.sessions = metrics.gauge("gateway_sessions", "Open consumer streams.", ("topic",))
+        self.gaps = metrics.counter(
+            "gateway_delivery_gaps", "Times deliveries were lost on the bus and asked for again.", ("topic",)
+        )
+
+    def published(self, topic: str, producer_id: int, payload_bytes: int, seconds: float) -> None:
+        producer = str(producer_id)
+        self._msg_in.labels(topic, producer).inc()
+        self._bytes_in.labels(topic, producer).inc(payload_bytes)
+        self._publish_s.labels(producer).observe(seconds)
+
+    def delivered(self, topic: str, consumer_id: int, messages: int, total_bytes: int) -> None:
+        consumer = str(consumer_id)
+        self._msg_out.labels(topic, consumer).inc(messages)
+        self._bytes_out.labels(topic, consumer).inc(total_bytes)

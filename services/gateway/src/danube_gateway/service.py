@@ -1,0 +1,119 @@
+"""The gateway process: client gRPC in, the bus and the log behind it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from pydantic import Field
+
+from danube_common.bundle import Bundle
+from danube_common.catalogue import Catalogue
+from danube_common.owner_client import OwnerClient
+from danube_common.policies import MESSAGE_BYTES_CEILING
+from danube_common.rpc.grpc_server import GrpcServer
+from danube_common.rpc.port import Methods
+from danube_common.runtime.config import Address, ServiceConfig
+from danube_common.runtime.ports import Ports, open_ports
+from danube_common.runtime.presence import presence
+from danube_common.runtime.service import Runtime
+from danube_common.topics import Topics
+from danube_gateway.acks import AckBatcher
+from danube_gateway.gateway_metrics import GatewayMetrics
+from danube_gateway.producers import Producers
+from danube_gateway.publisher import FastPublisher, FrameNumbers, LogPublisher, Publisher
+from danube_gateway.publishing import ENVELOPE_BYTES_MAX, Publishing
+from danube_gateway.sessions import Sessions
+from danube_gateway.topic_gate import TopicGate
+from danube_gateway.v0_2.consumer_service import ConsumerService
+from danube_gateway.v0_2.discovery import Discovery
+from danube_gateway.v0_2.errors import to_rpc_error
+from danube_gateway.v0_2.health_check import HealthCheck
+from danube_gateway.v0_2.producer_service import ProducerService
+
+SERVICE: Final = "gateway"
+STREAM_GRACE_S: Final = 2.0
+"""What calls in progress get to finish when the gateway stops."""
+
+
+class GatewayConfig(ServiceConfig):
+    """Where clients connect."""
+
+    grpc_addr: Address = Field(default="127.0.0.1:6650", description="listen address for clients")
+    advertised_url: str = Field(
+        default="",
+        description="URL that clients are told to connect to, with http://; the listen address if empty",
+    )
+    concurrent_calls_max: int = Field(
+        default=10_000, ge=1, description="unary calls in progress; more are refused"
+    )
+
+
+class _Doors:
+    """Makes what exists once per bundle, when it is first needed."""
+
+    def __init__(self, runtime: Runtime, ports: Ports, owners: OwnerClient) -> None:
+        self._runtime = runtime
+        self._ports = ports
+        self._owners = owners
+        self._numbers = FrameNumbers()
+        self._ackers: dict[Bundle, AckBatcher] = {}
+
+    def publisher(self, bundle: Bundle, reliable: bool) -> Publisher:
+        if reliable:
+            return LogPublisher(bundle, self._numbers, self._ports.log)
+        return FastPublisher(bundle, self._numbers, self._ports.bus)
+
+    def acks(self, bundle: Bundle) -> AckBatcher:
+        batcher = self._ackers.get(bundle)
+        if batcher is None:
+            batcher = self._ackers[bundle] = AckBatcher(bundle, self._owners)
+            self._runtime.spawn(batcher.run(), f"acks {bundle}")
+        return batcher
+
+
+@asynccontextmanager
+async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
+    """Serve clients until stopped."""
+    async with open_ports(runtime, config) as ports:
+        catalogue = await Catalogue.open(ports.metadata)
+        owners = OwnerClient(ports.bus, catalogue)
+        metrics = GatewayMetrics(runtime.metrics)
+        gate = TopicGate(Topics(ports.metadata, ports.log, now_ms=_now_ms), catalogue)
+        producers = Producers(owners, catalogue)
+        sessions = Sessions(runtime.instance_id, ports.bus, owners, catalogue, runtime.spawn, metrics)
+        doors = _Doors(runtime, ports, owners)
+        publishing = Publishing(producers, catalogue, doors.publisher, runtime.spawn, metrics)
+
+        methods = Methods(on_error=to_rpc_error)
+        server = GrpcServer(
+            methods,
+            message_bytes_max=MESSAGE_BYTES_CEILING + 2 * ENVELOPE_BYTES_MAX,
+            concurrent_calls_max=config.concurrent_calls_max,
+        )
+        ProducerService(gate, producers, publishing).register(methods)
+        ConsumerService(gate, owners, sessions, doors.acks).register(methods)
+        HealthCheck(producers, sessions).register(methods)
+        discovery = Discovery(gate, config.advertised_url)
+        discovery.register(methods)
+
+        await sessions.start()
+        runtime.add_check("layout", lambda: None if catalogue.layout else "no bundle layout yet")
+        bound = await server.start(config.grpc_addr)
+        discovery.url = config.advertised_url or f"http://{bound}"
+        runtime.announce(grpc_addr=bound)
+        runtime.spawn(producers.run(), "producers")
+        runtime.spawn(sessions.run(), "sessions")
+        try:
+            async with presence(runtime, ports.metadata, address=discovery.url):
+                yield
+        finally:
+            await sessions.stop()
+            await server.stop(STREAM_GRACE_S)
+            await catalogue.close()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,46 @@
+"""Our errors as v0.2 clients know them: a status and `error-message-bin` (v0.2 spec section 2.13)."""
+
+from __future__ import annotations
+
+from danube_common.errors import (
+    AlreadyExists,
+    DanubeError,
+    InvalidInput,
+    InvalidName,
+    LimitExceeded,
+    NotFound,
+    Refused,
+    Unavailable,
+)
+from danube_common.rpc.port import RpcError, StatusCode
+from danube_proto.danube_api_pb2 import ErrorMessage, ErrorType
+
+TRAILER = "error-message-bin"
+
+_STATUS: tuple[tuple[type[DanubeError], StatusCode, ErrorType], ...] = (
+    (InvalidName, StatusCode.INVALID_ARGUMENT, ErrorType.INVALID_TOPIC_NAME),
+    (InvalidInput, StatusCode.INVALID_ARGUMENT, ErrorType.UNKNOWN_ERROR),
+    (NotFound, StatusCode.NOT_FOUND, ErrorType.UNKNOWN_ERROR),
+    (AlreadyExists, StatusCode.ALREADY_EXISTS, ErrorType.PRODUCER_ALREADY_EXISTS),
+    (LimitExceeded, StatusCode.RESOURCE_EXHAUSTED, ErrorType.UNKNOWN_ERROR),
+    (Refused, StatusCode.PERMISSION_DENIED, ErrorType.SUBSCRIBE_PERMISSION_DENIED),
+    (Unavailable, StatusCode.UNAVAILABLE, ErrorType.SERVICE_NOT_READY),
+)
+
+
+def rpc_error(code: StatusCode, error_type: ErrorType, message: str) -> RpcError:
+    """A status with its trailer; only SERVICE_NOT_READY makes official clients try again."""
+    detail = ErrorMessage(error_type=error_type, error_message=message)
+    return RpcError(code, message, {TRAILER: detail.SerializeToString()})
+
+
+def topic_not_found(topic: str) -> RpcError:
+    return rpc_error(StatusCode.INVALID_ARGUMENT, ErrorType.TOPIC_NOT_FOUND, f"topic {topic} does not exist")
+
+
+def to_rpc_error(error: Exception) -> RpcError | None:
+    """The status of any DanubeError; anything else is our own fault and INTERNAL."""
+    for kind, code, error_type in _STATUS:
+        if isinstance(error, kind):
+            return rpc_error(code, error_type, str(error))
+    return rpc_error(StatusCode.INTERNAL, ErrorType.UNKNOWN_ERROR, "internal error")

@@ -1,0 +1,62 @@
+"""The topic-owner process: follows its assignments and serves the bundles it owns."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from pydantic import Field
+
+from danube_common.catalogue import Catalogue
+from danube_common.runtime.config import ServiceConfig
+from danube_common.runtime.ports import open_ports
+from danube_common.runtime.presence import presence
+from danube_common.runtime.service import Runtime
+from danube_topic_owner.bundle_owner import OwnerPorts, Window
+from danube_topic_owner.owner_metrics import OwnerMetrics
+from danube_topic_owner.ownership import Ownership
+
+SERVICE: Final = "topic-owner"
+
+
+class TopicOwnerConfig(ServiceConfig):
+    """What bounds the unacknowledged messages of one consumer."""
+
+    window_messages: int = Field(
+        default=1000, ge=1, le=100_000, description="unacknowledged messages per consumer of a reliable topic"
+    )
+    window_bytes: int = Field(
+        default=64 * 1024 * 1024, ge=1, description="the same in bytes; one message always passes"
+    )
+
+
+@asynccontextmanager
+async def start(runtime: Runtime, config: TopicOwnerConfig) -> AsyncIterator[None]:
+    """Own what is assigned, until stopped."""
+    async with open_ports(runtime, config) as ports:
+        catalogue = await Catalogue.open(ports.metadata)
+        metrics = OwnerMetrics(runtime.metrics, runtime.instance_id)
+        ownership = Ownership(
+            runtime.instance_id,
+            ports.metadata,
+            OwnerPorts(ports.bus, ports.log, ports.journal),
+            catalogue,
+            window=Window(config.window_messages, config.window_bytes),
+            metrics=metrics,
+        )
+        await ownership.open()
+        runtime.add_check("bundles", lambda: _unserved(ownership))
+        running = runtime.spawn(ownership.run(), "ownership")
+        try:
+            async with presence(runtime, ports.metadata, on_held=ownership.set_alive):
+                yield
+        finally:
+            running.cancel()
+            await ownership.close()
+            await catalogue.close()
+
+
+def _unserved(ownership: Ownership) -> str | None:
+    missing = ownership.missing()
+    return f"not served yet: {', '.join(map(str, missing))}" if missing else None
