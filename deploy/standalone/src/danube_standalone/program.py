@@ -1,0 +1,111 @@
+"""A program that the launcher runs: how to start it, how to see that it is ready, where its output goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+LOG_BYTES_MAX: Final = 16 * 1024 * 1024
+"""A log file larger than this becomes ``<name>.log.1``, which is replaced; so twice this per program."""
+
+TAIL_BYTES: Final = 8 * 1024
+
+_PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+Addresses = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run under one name.
+
+    Attributes:
+        name: unique, e.g. ``topic-owner-2``.
+        command: the command line, given the addresses this program announced when it ran before (none
+            the first time), so that a restarted one listens where it did.
+        ready: the addresses that the process with this pid announced; None until it is ready.
+        log_file: takes its standard output and error.
+    """
+
+    name: str
+    command: Callable[[Addresses], Sequence[str]]
+    ready: Callable[[int], Addresses | None]
+    log_file: Path
+
+
+async def start(program: Program, addresses: Addresses, *, lock_fd: int) -> Process:
+    """Run it, at most as long as the launcher lives.
+
+    It gets a process group of its own, so that Ctrl-C reaches the launcher alone. It inherits ``lock_fd``,
+    so that the data directory stays locked while any process uses it.
+    """
+    rotate(program.log_file)
+    launcher = os.getpid()
+
+    def die_with_launcher() -> None:
+        # Between fork and exec: plain calls only.
+        if _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0 or os.getppid() != launcher:
+            os._exit(126)
+
+    with program.log_file.open("ab") as output:
+        return await asyncio.create_subprocess_exec(
+            *program.command(addresses),
+            stdin=DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(lock_fd,),
+            process_group=0,
+            preexec_fn=die_with_launcher,
+        )
+
+
+async def stop(process: Process, deadline_s: float) -> bool:
+    """SIGTERM, then SIGKILL after ``deadline_s``. Whether it ended by itself in time."""
+    if process.returncode is not None:
+        return True
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(deadline_s):
+            await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        return False
+    return True
+
+
+def rotate(log_file: Path, bytes_max: int = LOG_BYTES_MAX) -> None:
+    """Move the content aside if it is larger than ``bytes_max``; the writer keeps its open file.
+
+    The writer appends, so after the cut it goes on at the start. Lines written between copy and cut are lost.
+    """
+    try:
+        if log_file.stat().st_size <= bytes_max:
+            return
+    except FileNotFoundError:
+        return
+    shutil.copyfile(log_file, log_file.with_name(f"{log_file.name}.1"))
+    os.truncate(log_file, 0)
+
+
+def tail(log_file: Path, lines_max: int) -> list[str]:
+    """The last lines of a log."""
+    try:
+        with log_file.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    return [line for line in text.splitlines() if line.strip()][-lines_max:]

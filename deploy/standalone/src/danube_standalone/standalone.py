@@ -1,0 +1,131 @@
+"""One run of the whole platform, from the first process to the last."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from danube_standalone.data_dir import DataDir, write_json
+from danube_standalone.program import Program, tail
+from danube_standalone.programs import SERVICE_DEADLINE_S, Layout, nats, services
+from danube_standalone.supervisor import StartFailed, Supervisor
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_SIGNAL_BASE: Final = 128
+TAIL_LINES: Final = 8
+STOP_S_MAX: Final = SERVICE_DEADLINE_S + 0.5
+
+
+class Standalone:
+    """One run of the platform."""
+
+    def __init__(self, directory: DataDir, layout: Layout, ready_file: Path | None) -> None:
+        self._directory = directory
+        self._layout = layout
+        self._ready_file = ready_file
+        self._nats = self._supervisor([[nats(directory, layout.nats_port)]])
+        self._services: Supervisor | None = None
+
+    async def run(self) -> int:
+        """Start, stay, stop. Returns the exit status."""
+        began = time.monotonic()
+        stopping = asyncio.Event()
+        self._obey_signals(stopping)
+        try:
+            work = asyncio.create_task(self._work(began))
+            asked = asyncio.create_task(stopping.wait())
+            await asyncio.wait((work, asked), return_when=asyncio.FIRST_COMPLETED)
+            asked.cancel()
+            work.cancel()
+            (outcome,) = await asyncio.gather(work, return_exceptions=True)
+            if isinstance(outcome, StartFailed):
+                tell(str(outcome))
+                for line in tail(outcome.program.log_file, TAIL_LINES):
+                    tell(f"  {line}")
+                return EXIT_FAILED
+            if isinstance(outcome, Exception):
+                raise outcome
+            return EXIT_OK
+        finally:
+            await self._stop()
+
+    async def _work(self, began: float) -> None:
+        await self._nats.start()
+        listed = services(self._directory, self._layout, self._nats.addresses["nats"])
+        gateways = [program for program in listed if program.name.startswith("gateway")]
+        others = [program for program in listed if program not in gateways]
+        # Gateways are stopped first, so that what they still carry finds its owners.
+        self._services = self._supervisor([gateways, others])
+        await self._services.start()
+        self._save()
+        if self._ready_file is not None:
+            write_json(self._ready_file, self._state())
+        sys.stdout.write(self._ready_block(time.monotonic() - began) + "\n")
+        sys.stdout.flush()
+        await asyncio.gather(self._nats.failed(), self._services.failed())
+
+    async def _stop(self) -> None:
+        if self._services is not None:
+            await self._services.stop()
+        await self._nats.stop()
+        for file in (self._directory.state_file, self._ready_file):
+            if file is not None:
+                file.unlink(missing_ok=True)
+
+    def _supervisor(self, waves: Sequence[Sequence[Program]]) -> Supervisor:
+        return Supervisor(
+            waves, lock_fd=self._directory.lock_fd, tell=tell, changed=self._save, stop_s_max=STOP_S_MAX
+        )
+
+    def _state(self) -> dict[str, Any]:
+        addresses, pids = self._nats.addresses, self._nats.pids
+        if self._services is not None:
+            addresses |= self._services.addresses
+            pids |= self._services.pids
+        return {
+            "pid": os.getpid(),
+            "nats_url": addresses.get("nats", {}).get("url", ""),
+            "gateway_addr": addresses.get("gateway", {}).get("grpc_addr", ""),
+            "admin_addr": addresses.get("admin", {}).get("grpc_addr", ""),
+            "pids": pids,
+            "addresses": {name: dict(told) for name, told in addresses.items()},
+        }
+
+    def _save(self) -> None:
+        write_json(self._directory.state_file, self._state())
+
+    def _ready_block(self, took_s: float) -> str:
+        state = self._state()
+        addresses: dict[str, dict[str, str]] = state["addresses"]
+        serving = {name: told for name, told in addresses.items() if "http_url" in told}
+        lines = [f"Danube is ready ({took_s:.1f} s). Ctrl-C stops it.", ""]
+        lines += [f"  {name:<15}{told['grpc_addr']}" for name, told in serving.items() if "grpc_addr" in told]
+        lines += [f"  {'nats':<15}{state['nats_url']}", f"  {'data, logs':<15}{self._directory.path}", ""]
+        lines += ["  health: /livez /readyz, metrics: /metrics, at"]
+        lines += [f"  {name:<15}{told['http_url']}" for name, told in serving.items()]
+        return "\n".join(lines)
+
+    def _obey_signals(self, stopping: asyncio.Event) -> None:
+        def on_signal(number: signal.Signals) -> None:
+            if stopping.is_set():
+                for supervisor in (self._services, self._nats):
+                    if supervisor is not None:
+                        supervisor.kill()
+                os._exit(EXIT_SIGNAL_BASE + number)
+            stopping.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+
+
+def tell(line: str) -> None:
+    """A line for people on standard error."""
+    sys.stderr.write(f"danube-standalone: {line}\n")
+    sys.stderr.flush()

@@ -1,0 +1,187 @@
+"""Runs programs, starts again what ends, and stops all of them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from asyncio.subprocess import Process
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from danube_standalone.program import Addresses, Program, rotate, start, stop, tail
+from danube_standalone.restarts import RestartPolicy, Restarts
+
+POLL_S: Final = 0.02
+ROTATE_INTERVAL_S: Final = 5.0
+TAIL_LINES: Final = 5
+
+
+class StartFailed(Exception):
+    """A program ended or was not ready in time when the platform was started.
+
+    Attributes:
+        program: which.
+    """
+
+    def __init__(self, program: Program, text: str) -> None:
+        super().__init__(f"{program.name} {text}")
+        self.program = program
+
+
+class Supervisor:
+    """The programs of one platform.
+
+    Args:
+        waves: programs in the order they are stopped: a wave only when the one before is gone. They are
+            all started at once, because that is faster: each waits for what it needs.
+        lock_fd: inherited by every program, see `program.start`.
+        tell: takes one line for people about what went wrong and what is done about it.
+        changed: called whenever a process was started or became ready.
+        policy: when to start again what ended.
+        ready_s_max: how long a program may take to become ready the first time.
+        stop_s_max: how long a wave may take to stop before it is killed.
+    """
+
+    def __init__(
+        self,
+        waves: Sequence[Sequence[Program]],
+        *,
+        lock_fd: int,
+        tell: Callable[[str], None],
+        changed: Callable[[], None] = lambda: None,
+        policy: RestartPolicy | None = None,
+        ready_s_max: float = 30.0,
+        stop_s_max: float = 6.0,
+    ) -> None:
+        self._waves = waves
+        self._lock_fd = lock_fd
+        self._tell = tell
+        self._changed = changed
+        self._policy = policy or RestartPolicy()
+        self._ready_s_max = ready_s_max
+        self._stop_s_max = stop_s_max
+        self._processes: dict[str, Process] = {}
+        self._addresses: dict[str, Addresses] = {}
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._rotation: asyncio.Task[None] | None = None
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The processes that run now, by name."""
+        return {name: one.pid for name, one in self._processes.items() if one.returncode is None}
+
+    @property
+    def addresses(self) -> dict[str, Addresses]:
+        """What each program announced last, by name."""
+        return dict(self._addresses)
+
+    async def start(self) -> None:
+        """Start everything; returns when it is ready. Raises StartFailed: then call `stop`."""
+        self._rotation = asyncio.create_task(self._rotate(), name="rotate logs")
+        programs = [program for wave in self._waves for program in wave]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for program in programs:
+                    group.create_task(self._first_start(program))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        for program in programs:
+            keeper = asyncio.create_task(self._keep(program), name=f"keep {program.name}")
+            self._keepers[program.name] = keeper
+
+    async def failed(self) -> None:
+        """Returns never, unless the supervision itself breaks: then raises why."""
+        for done in asyncio.as_completed([*self._keepers.values()]):
+            await done
+
+    async def stop(self) -> None:
+        """Stop wave by wave; returns when no process is left. Idempotent."""
+        tasks = [*self._keepers.values(), *([self._rotation] if self._rotation else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for wave in self._waves:
+            running = [program for program in wave if program.name in self._processes]
+            ended = await asyncio.gather(
+                *(stop(self._processes[program.name], self._stop_s_max) for program in running)
+            )
+            for program, in_time in zip(running, ended, strict=True):
+                if not in_time:
+                    self._tell(f"{program.name} did not stop within {self._stop_s_max:g} s and was killed")
+
+    def kill(self) -> None:
+        """SIGKILL for everything that runs."""
+        for process in self._processes.values():
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+
+    async def _first_start(self, program: Program) -> None:
+        try:
+            process = await self._launch(program)
+            async with asyncio.timeout(self._ready_s_max):
+                if await self._until_ready(program, process):
+                    return
+        except OSError as error:
+            # A timeout of our own is an OSError too, since Python 3.11.
+            late = isinstance(error, TimeoutError)
+            text = f"was not ready within {self._ready_s_max:g} s" if late else f"cannot be started: {error}"
+            raise StartFailed(program, text) from None
+        raise StartFailed(program, how_it_ended(await process.wait()))
+
+    async def _keep(self, program: Program) -> None:
+        restarts = Restarts(self._policy)
+        started = time.monotonic()
+        while True:
+            status = await self._processes[program.name].wait()
+            wait_s = restarts.ended(time.monotonic() - started)
+            self._tell_of_end(program, status, wait_s)
+            await asyncio.sleep(wait_s)
+            started = time.monotonic()
+            try:
+                process = await self._launch(program)
+            except OSError as error:
+                self._tell(f"{program.name} cannot be started: {error}")
+                continue
+            if await self._until_ready(program, process):
+                self._tell(f"{program.name} is ready again (pid {process.pid})")
+
+    async def _launch(self, program: Program) -> Process:
+        known = self._addresses.get(program.name, {})
+        process = await start(program, known, lock_fd=self._lock_fd)
+        self._processes[program.name] = process
+        self._changed()
+        return process
+
+    async def _until_ready(self, program: Program, process: Process) -> bool:
+        """False if it ended first. A file of another process has no event to wait for, so it is polled."""
+        while process.returncode is None:
+            addresses = program.ready(process.pid)
+            if addresses is not None:
+                self._addresses[program.name] = addresses
+                self._changed()
+                return True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), POLL_S)
+        return False
+
+    async def _rotate(self) -> None:
+        while True:
+            await asyncio.sleep(ROTATE_INTERVAL_S)
+            for wave in self._waves:
+                for program in wave:
+                    rotate(program.log_file)
+
+    def _tell_of_end(self, program: Program, status: int, wait_s: float) -> None:
+        self._tell(f"{program.name} {how_it_ended(status)}, starting it again in {wait_s:g} s")
+        for line in tail(program.log_file, TAIL_LINES):
+            self._tell(f"  {program.name}: {line}")
+
+
+def how_it_ended(status: int) -> str:
+    """A process's end in words."""
+    if status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"ended with status {status}"

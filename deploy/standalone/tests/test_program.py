@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from danube_standalone.program import rotate, tail
+
+
+def test_a_log_within_its_bound_is_left_alone(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("x" * 10)
+    rotate(log, bytes_max=10)
+    assert list(tmp_path.iterdir()) == [log]
+
+
+def test_a_log_over_its_bound_moves_aside_and_its_writer_goes_on(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    with log.open("ab", buffering=0) as writer:
+        for round_number in range(3):
+            writer.write(b"%d" % round_number * 11)
+            rotate(log, bytes_max=10)
+            writer.write(b"after")
+            assert log.read_bytes() == b"after"
+    assert (tmp_path / "a.log.1").read_bytes() == b"after" + b"2" * 11
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_missing_log_is_no_trouble(tmp_path: Path) -> None:
+    rotate(tmp_path / "none.log")
+    assert tail(tmp_path / "none.log", 3) == []
+
+
+def test_the_tail_is_the_last_lines_that_say_something(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(b"".join(b"line %d\n\n" % number for number in range(10_000)) + b"\xff end")
+    assert tail(log, 2) == ["line 9999", "\N{REPLACEMENT CHARACTER} end"]
