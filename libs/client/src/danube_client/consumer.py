@@ -48,6 +48,11 @@ class Consumer:
         """The topic itself, or its partitions."""
         return [consumer.topic for consumer in self._topic_consumers]
 
+    @property
+    def ready(self) -> int:
+        """How many messages, or the end, can be taken without waiting."""
+        return self._received.qsize()
+
     def __aiter__(self) -> Self:
         return self
 
@@ -95,7 +100,19 @@ class Consumer:
     async def close(self) -> None:
         """Waits for the acknowledgements in flight and stops; messages not taken will come again."""
         await self.flush_acks()
-        await self._stop()
+        await self.abort()
+
+    async def abort(self) -> None:
+        """Stops at once; messages not taken or not acknowledged by then may come again."""
+        tasks = [*self._acks]
+        if self._receiving is not None:
+            tasks.append(self._receiving)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        while not self._received.empty():
+            self._received.get_nowait()
+        self._received.put_nowait(None)
 
     async def _ack(self, message: Message) -> None:
         try:
@@ -120,17 +137,6 @@ class Consumer:
             await asyncio.gather(*tasks, return_exceptions=True)
         await self._received.put(None)
 
-    async def _stop(self) -> None:
-        tasks = [*self._acks]
-        if self._receiving is not None:
-            tasks.append(self._receiving)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        while not self._received.empty():
-            self._received.get_nowait()
-        self._received.put_nowait(None)
-
     def __await__(self) -> Generator[object, None, Self]:
         return self.open().__await__()
 
@@ -143,4 +149,4 @@ class Consumer:
         if kind is None:
             await self.close()
         else:
-            await self._stop()
+            await self.abort()

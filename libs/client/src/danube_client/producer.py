@@ -83,7 +83,12 @@ class Producer:
         """Takes no more messages, settles those handed over and stops."""
         self._closed = True
         await self.flush()
-        await self._stop()
+        await self.abort()
+
+    async def abort(self) -> None:
+        """Stops at once; what is not settled fails with Closed, and may have been sent."""
+        self._closed = True
+        await asyncio.gather(*(producer.close() for producer in self._topic_producers))
 
     async def open(self) -> Self:
         """Creates the producer with the platform, and the topic or partitions that are new.
@@ -94,13 +99,9 @@ class Producer:
         try:
             await asyncio.gather(*(producer.open() for producer in self._topic_producers))
         except BaseException:
-            await self._stop()
+            await self.abort()
             raise
         return self
-
-    async def _stop(self) -> None:
-        self._closed = True
-        await asyncio.gather(*(producer.close() for producer in self._topic_producers))
 
     def __await__(self) -> Generator[object, None, Self]:
         return self.open().__await__()
@@ -114,7 +115,7 @@ class Producer:
         if kind is None:
             await self.close()
         else:
-            await self._stop()
+            await self.abort()
 
 
 def _look_at(outcome: asyncio.Future[int]) -> None:

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import typer
+
+from danube_cli import consume, produce
+
+# Plain help and errors: they stay one line each in logs, and rich is slow to import.
+app = typer.Typer(
+    name="danube-cli",
+    help="Produce to and consume from Danube topics.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(help=produce.HELP)(produce.produce)
+app.command(help=consume.HELP)(consume.consume)
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

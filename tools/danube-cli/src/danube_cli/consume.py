@@ -1,0 +1,102 @@
+"""``danube-cli consume``: its flags, and what they must obey."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from danube_cli.outcome import EXIT_CODES, run
+from danube_cli.produce import ServiceAddr
+
+
+class SubscriptionChoice(StrEnum):
+    exclusive = "exclusive"
+    shared = "shared"
+    fail_over = "fail-over"
+
+
+class OutputChoice(StrEnum):
+    text = "text"
+    json = "json"
+
+
+HELP = f"""Receive the messages of a topic, print them and acknowledge them.
+
+A message is acknowledged after it was printed; one that does not fit the topic's schema is reported on stderr
+and not acknowledged. When the connection is lost, the consumer subscribes again by its name. An interrupt
+ends it with a summary on stderr.
+
+\b
+Examples:
+  danube-cli consume -s http://127.0.0.1:6650 -t /default/news -m my_subscription
+  danube-cli consume -s http://127.0.0.1:6650 -m my_exclusive --sub-type exclusive -n reader-1
+  danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m export --exit-at-end --raw > events.txt
+  danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m peek --max 10 -o json | jq .payload
+
+\b
+{EXIT_CODES}
+"""
+
+
+def consume(
+    service_addr: ServiceAddr,
+    subscription: Annotated[
+        str,
+        typer.Option(
+            "--subscription", "-m", metavar="NAME", help="The subscription: each gets every message."
+        ),
+    ],
+    topic: Annotated[
+        str,
+        typer.Option(
+            "--topic", "-t", metavar="TOPIC", help="/namespace/topic, of all partitions if it has some."
+        ),
+    ] = "/default/test_topic",
+    consumer: Annotated[
+        str, typer.Option("--consumer", "-n", metavar="NAME", help="The consumer's name.")
+    ] = "consumer_pubsub",
+    sub_type: Annotated[
+        SubscriptionChoice,
+        typer.Option("--sub-type", help="How the consumers of a new subscription share its messages."),
+    ] = SubscriptionChoice.shared,
+    max_messages: Annotated[
+        int | None, typer.Option("--max", metavar="N", min=1, help="End after so many messages.")
+    ] = None,
+    exit_at_end: Annotated[
+        bool, typer.Option("--exit-at-end", help="End when nothing has come for --quiet-time.")
+    ] = False,
+    quiet_time: Annotated[
+        float, typer.Option("--quiet-time", metavar="SECS", min=0.001, help="See --exit-at-end.")
+    ] = 2.0,
+    output: Annotated[
+        OutputChoice, typer.Option("--output", "-o", help="json prints one object per line.")
+    ] = OutputChoice.text,
+    raw: Annotated[bool, typer.Option("--raw", help="Print the payload's bytes and a newline only.")] = False,
+) -> None:
+    if raw and output is OutputChoice.json:
+        raise typer.BadParameter("goes with neither -o json nor any other form", param_hint="'--raw'")
+
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from danube_cli.payload import as_json, as_line, as_raw  # noqa: PLC0415
+    from danube_cli.receiving import Job, receive  # noqa: PLC0415
+    from danube_client import SubscriptionType  # noqa: PLC0415 - slow to import, help needs nothing of it
+
+    types = {
+        SubscriptionChoice.exclusive: SubscriptionType.EXCLUSIVE,
+        SubscriptionChoice.shared: SubscriptionType.SHARED,
+        SubscriptionChoice.fail_over: SubscriptionType.FAILOVER,
+    }
+    job = Job(
+        addresses=service_addr.split(","),
+        topic=topic,
+        subscription=subscription,
+        consumer_name=consumer,
+        type=types[sub_type],
+        show=as_raw if raw else as_json if output is OutputChoice.json else as_line,
+        count_max=max_messages,
+        quiet_s=quiet_time if exit_at_end else None,
+    )
+    raise typer.Exit(run(receive(job)))

@@ -1,0 +1,60 @@
+"""The lines of a file or a pipe, read without standing in the way of the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import threading
+from collections.abc import AsyncIterator
+from typing import BinaryIO
+
+READ_BYTES = 1 << 18
+LINE_BYTES_MAX = 64 * 1024 * 1024
+# How long a reader that waits for a pipe takes to notice that nobody wants its lines any more.
+STOP_CHECK_S = 0.2
+
+
+class Lines:
+    """Iterates over the lines without their newlines; a last line need not have one.
+
+    Attributes:
+        read_bytes: how much has been read.
+    """
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._descriptor = source.fileno()
+        self._stopped = threading.Event()
+        self.read_bytes = 0
+
+    def size_bytes(self) -> int | None:
+        """The size of a regular file; None for a pipe or a terminal."""
+        size = os.fstat(self._descriptor).st_size
+        return size or None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yields line by line.
+
+        Raises:
+            OSError: reading failed, or a line is longer than LINE_BYTES_MAX.
+        """
+        rest = b""
+        try:
+            while chunk := await asyncio.to_thread(self._read):
+                self.read_bytes += len(chunk)
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield line
+                if len(rest) > LINE_BYTES_MAX:
+                    raise OSError(f"a line is longer than {LINE_BYTES_MAX} bytes")
+            if rest:
+                yield rest
+        finally:
+            self._stopped.set()
+
+    def _read(self) -> bytes:
+        while not self._stopped.is_set():
+            ready, _, _ = select.select([self._descriptor], [], [], STOP_CHECK_S)
+            if ready:
+                return os.read(self._descriptor, READ_BYTES)
+        return b""

@@ -1,0 +1,67 @@
+"""How a command ends: its exit code, its one-line error, and what an interrupt does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+OK = 0
+FAILED = 1
+USAGE = 2
+UNREACHABLE = 3
+INTERRUPTED = 130
+
+EXIT_CODES = """Exit codes: 0 done, or the reader of the output has gone; 1 something failed or was refused;
+2 wrong usage; 3 the platform cannot be reached or is not ready; 130 interrupted."""
+
+
+def run(command: Coroutine[Any, Any, int]) -> int:
+    """Runs a command to its end and returns its exit code; prints what went wrong in one line.
+
+    The first interrupt cancels the command, which may still finish what it has begun; the second cuts that
+    short.
+    """
+    try:
+        return asyncio.run(_interruptible(command))
+    except BrokenPipeError:
+        _leave_pipe()
+        return OK
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+async def _interruptible(command: Coroutine[Any, Any, int]) -> int:
+    from danube_client import ClientError, NotReady, Unreachable  # noqa: PLC0415 - slow to import
+
+    task = asyncio.ensure_future(command)
+    for interrupt in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(interrupt, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return INTERRUPTED
+    except (Unreachable, NotReady) as error:
+        complain(f"Error: {error}")
+        return UNREACHABLE
+    except (ClientError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        complain(f"Error: {error}")
+        return FAILED
+
+
+def complain(line: str) -> None:
+    """Prints one line to stderr."""
+    sys.stderr.write(" ".join(line.split("\n")) + "\n")
+    sys.stderr.flush()
+
+
+def _leave_pipe() -> None:
+    """Lets nothing more be written, so that the interpreter's own flush at the end fails at nothing."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, sys.stdout.fileno())
+    os.close(sink)

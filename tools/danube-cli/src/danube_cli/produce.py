@@ -1,0 +1,224 @@
+"""``danube-cli produce``: its flags, and what they must obey."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from danube_cli.outcome import EXIT_CODES, run
+
+if TYPE_CHECKING:
+    from danube_client import Schema, Strategy
+
+SCHEMA_NAME = "my_app"
+INTERVAL_MS_MIN = 100
+
+
+class SchemaChoice(StrEnum):
+    bytes = "bytes"
+    string = "string"
+    int64 = "int64"
+    json = "json"
+
+
+class StorageChoice(StrEnum):
+    memory = "memory"
+    disk = "disk"
+    s3 = "s3"
+
+
+class RetentionChoice(StrEnum):
+    ack = "ack"
+    expire = "expire"
+
+
+ServiceAddr = Annotated[
+    str,
+    typer.Option(
+        "--service-addr",
+        "-s",
+        envvar="DANUBE_SERVICE_ADDR",
+        metavar="URL",
+        help="The gateway, e.g. http://127.0.0.1:6650; several, by commas, stand in for each other.",
+    ),
+]
+
+HELP = f"""Send messages to a topic, which is created if it is new.
+
+Messages come from --message, or one per line from --file (`-` is stdin). They leave as fast as the platform
+takes them, --in-flight at a time, unless --interval spaces them out. For each --message the sequence id
+is printed; for --file the progress is shown on stderr.
+
+\b
+Examples:
+  danube-cli produce -s http://127.0.0.1:6650 -t /default/news -m hello
+  danube-cli produce -s http://127.0.0.1:6650 -m hello --count 100 --interval 500
+  danube-cli produce -s http://127.0.0.1:6650 -y json --json-schema '{{"type": "object"}}' -m '{{"a": 1}}'
+  danube-cli produce -s http://127.0.0.1:6650 -m hi --reliable --storage disk --segment-size 10
+  danube-cli produce -s http://127.0.0.1:6650 -m hi -a "key1:value1,key2:value2"
+  zcat events.gz | danube-cli produce -s http://127.0.0.1:6650 -t /default/events --reliable --file -
+
+\b
+{EXIT_CODES}
+"""
+
+
+def produce(
+    service_addr: ServiceAddr,
+    producer_name: Annotated[
+        str, typer.Option("--producer-name", "-n", metavar="NAME", help="The producer's name.")
+    ] = "test_producer",
+    topic: Annotated[
+        str, typer.Option("--topic", "-t", metavar="TOPIC", help="/namespace/topic")
+    ] = "/default/test_topic",
+    message: Annotated[
+        str | None, typer.Option("--message", "-m", metavar="TEXT", help="The message, sent as UTF-8.")
+    ] = None,
+    file: Annotated[
+        typer.FileBinaryRead | None,
+        typer.Option("--file", metavar="FILE", help="Send each line of the file as one message; - is stdin."),
+    ] = None,
+    schema: Annotated[
+        SchemaChoice, typer.Option("--schema", "-y", help="What the payloads of a new topic are.")
+    ] = SchemaChoice.string,
+    json_schema: Annotated[
+        str | None, typer.Option("--json-schema", metavar="TEXT", help="The JSON Schema, needed with json.")
+    ] = None,
+    attributes: Annotated[
+        str | None,
+        typer.Option("--attributes", "-a", metavar="K:V,...", help="Attributes of every message."),
+    ] = None,
+    partitions: Annotated[
+        int | None,
+        typer.Option("--partitions", "-p", metavar="N", min=1, help="Spread over so many partitions."),
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--count", "-c", metavar="N", min=1, help="How often to send --message.")
+    ] = 1,
+    interval: Annotated[
+        int | None,
+        typer.Option(
+            "--interval",
+            "-i",
+            metavar="MS",
+            min=INTERVAL_MS_MIN,
+            help="Milliseconds between messages; none if absent.",
+        ),
+    ] = None,
+    in_flight: Annotated[
+        int,
+        typer.Option(
+            "--in-flight",
+            metavar="N",
+            min=1,
+            help="Messages under way at a time; 1 keeps order through failures.",
+        ),
+    ] = 64,
+    reliable: Annotated[
+        bool, typer.Option("--reliable", help="Store the messages of a new topic; the options below say how.")
+    ] = False,
+    storage: Annotated[
+        StorageChoice, typer.Option("--storage", help="Where its segments live.")
+    ] = StorageChoice.memory,
+    segment_size: Annotated[
+        int, typer.Option("--segment-size", metavar="MB", min=0, help="When a segment is full.")
+    ] = 20,
+    retention: Annotated[
+        RetentionChoice, typer.Option("--retention", help="Kept until acknowledged, or for a time.")
+    ] = RetentionChoice.expire,
+    retention_period: Annotated[
+        int, typer.Option("--retention-period", metavar="SECS", min=0, help="The time.")
+    ] = 3600,
+) -> None:
+    if (message is None) == (file is None):
+        raise typer.BadParameter(
+            "give either --message or --file", param_hint="'-m' / '--message' / '--file'"
+        )
+    if file is not None and (count != 1 or interval is not None):
+        raise typer.BadParameter("--count and --interval go with --message", param_hint="'--file'")
+    if schema is SchemaChoice.json and json_schema is None:
+        raise typer.BadParameter("needed with --schema json", param_hint="'--json-schema'")
+    pairs = parse_attributes(attributes or "")
+
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from danube_cli import payload as payloads  # noqa: PLC0415 - slow to import, help needs nothing of it
+    from danube_cli.lines import Lines  # noqa: PLC0415
+    from danube_cli.sending import Job, Text, send  # noqa: PLC0415
+
+    the_schema = wire_schema(schema, json_schema)
+    source: Text | Lines
+    if file is not None:
+        source = Lines(file)
+    else:
+        payload = (message or "").encode(errors="surrogateescape")
+        try:
+            payloads.check(payload, the_schema.type)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="'--message'") from error
+        source = Text(payload, count, (interval or 0) / 1000)
+    job = Job(
+        addresses=service_addr.split(","),
+        topic=topic,
+        producer_name=producer_name,
+        schema=the_schema,
+        strategy=strategy(reliable, storage, segment_size, retention, retention_period),
+        partitions=partitions,
+        in_flight_max=in_flight,
+        attributes=pairs,
+        source=source,
+    )
+    raise typer.Exit(run(send(job)))
+
+
+def parse_attributes(text: str) -> dict[str, str]:
+    """Reads ``k:v,k2:v2``; a value may hold colons.
+
+    Raises:
+        typer.BadParameter: a pair has no colon or no key.
+    """
+    pairs = {}
+    for part in filter(str.strip, text.split(",")):
+        key, colon, value = part.partition(":")
+        if not colon or not key.strip():
+            raise typer.BadParameter(f"{part.strip()!r} is not key:value", param_hint="'--attributes'")
+        pairs[key.strip()] = value.strip()
+    return pairs
+
+
+def wire_schema(choice: SchemaChoice, json_schema: str | None) -> Schema:
+    """The schema to create a topic with.
+
+    Raises:
+        typer.BadParameter: the JSON Schema is not even JSON.
+    """
+    import orjson  # noqa: PLC0415
+
+    from danube_client import Schema, SchemaType  # noqa: PLC0415
+
+    if choice is SchemaChoice.json:
+        try:
+            orjson.loads(json_schema or "")
+        except orjson.JSONDecodeError as error:
+            raise typer.BadParameter(f"not JSON: {error}", param_hint="'--json-schema'") from error
+    definition = json_schema if choice is SchemaChoice.json else None
+    return Schema(SchemaType[choice.name.upper()], SCHEMA_NAME, definition or "")
+
+
+def strategy(
+    reliable: bool, storage: StorageChoice, segment_size: int, retention: RetentionChoice, period_s: int
+) -> Strategy:
+    """The strategy to create a topic with. The path is for first-generation brokers; ours has its own."""
+    from danube_client import NonReliable, Reliable, Retention, Storage  # noqa: PLC0415
+
+    if not reliable:
+        return NonReliable()
+    paths = {
+        StorageChoice.memory: "",
+        StorageChoice.disk: os.environ.get("DANUBE_STORAGE_PATH", "/tmp/danube"),  # noqa: S108 - their default
+        StorageChoice.s3: os.environ.get("DANUBE_S3_BUCKET", "danube-bucket"),
+    }
+    policy = Retention.UNTIL_ACKNOWLEDGED if retention is RetentionChoice.ack else Retention.UNTIL_EXPIRED
+    return Reliable(Storage[storage.name.upper()], segment_size, policy, period_s, paths[storage])

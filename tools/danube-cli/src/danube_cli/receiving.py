@@ -1,0 +1,114 @@
+"""The work of ``consume``: received, shown, acknowledged, in this order."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from danube_cli.outcome import INTERRUPTED, OK, complain
+from danube_client import Consumer, Message, SchemaType, SubscriptionType, connect
+
+# Shown together at most, before they are acknowledged.
+SHOWN_MAX = 64
+# How long an ending command waits for the answers to its acknowledgements.
+SETTLE_S = 5.0
+
+Show = Callable[[Message, SchemaType], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to receive, and how to show it.
+
+    Attributes:
+        count_max: ends after so many messages, unless None.
+        quiet_s: ends when nothing has come for so long, unless None.
+    """
+
+    addresses: list[str]
+    topic: str
+    subscription: str
+    consumer_name: str
+    type: SubscriptionType
+    show: Show
+    count_max: int | None
+    quiet_s: float | None
+
+
+@dataclass(slots=True)
+class Screen:
+    """Shows messages and acknowledges them once they are out of this process."""
+
+    consumer: Consumer
+    show: Show
+    schema: SchemaType
+    received: int = 0
+    shown: list[Message] = field(default_factory=list)
+
+    def put(self, message: Message) -> None:
+        self.received += 1
+        try:
+            line = self.show(message, self.schema)
+        except ValueError as error:
+            complain(f"Error processing message: {error}")
+            return
+        sys.stdout.buffer.write(line)
+        self.shown.append(message)
+
+    async def flush(self) -> None:
+        sys.stdout.buffer.flush()
+        for message in self.shown:
+            (await self.consumer.post_ack(message)).add_done_callback(_tell)
+        self.shown.clear()
+
+
+async def receive(job: Job) -> int:
+    """Receives until the end and returns the exit code.
+
+    Raises:
+        ClientError: the topic is not there, or the stream could not be kept.
+        BrokenPipeError: the reader of the output has gone.
+    """
+    async with connect(*job.addresses) as client:
+        schema = await client.schema(job.topic)
+        consumer = await client.consumer(
+            job.topic, job.subscription, name=job.consumer_name, type=job.type, reconnect=True
+        )
+        screen = Screen(consumer, job.show, schema.type)
+        began_s = time.monotonic()
+        code = OK
+        try:
+            await _receive(job, screen)
+        except asyncio.CancelledError:
+            code = INTERRUPTED
+        finally:
+            with suppress(TimeoutError, BrokenPipeError):
+                async with asyncio.timeout(SETTLE_S):
+                    await screen.flush()
+                    await consumer.flush_acks()
+            await consumer.abort()
+            seconds = time.monotonic() - began_s
+            rate = screen.received / seconds
+            complain(f"{screen.received} messages received in {seconds:.2f} s, {rate:.0f} msg/s")
+        return code
+
+
+async def _receive(job: Job, screen: Screen) -> None:
+    while job.count_max is None or screen.received < job.count_max:
+        if not screen.consumer.ready or len(screen.shown) >= SHOWN_MAX:
+            await screen.flush()
+        try:
+            async with asyncio.timeout(job.quiet_s):
+                message = await anext(screen.consumer)
+        except (StopAsyncIteration, TimeoutError):
+            return
+        screen.put(message)
+
+
+def _tell(ack: asyncio.Task[None]) -> None:
+    if not ack.cancelled() and (error := ack.exception()):
+        complain(f"Failed to acknowledge message: {error}")

@@ -1,0 +1,146 @@
+"""The work of ``produce``: messages in, sequence ids or complaints out."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from danube_cli import payload as payloads
+from danube_cli.lines import Lines
+from danube_cli.outcome import FAILED, INTERRUPTED, OK, UNREACHABLE, complain
+from danube_cli.progress import SendProgress
+from danube_client import ClientError, NotReady, Producer, Schema, Strategy, Unreachable, connect
+
+# How long an interrupted command waits for the answers it is owed.
+SETTLE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One message, so many times, at least so far apart."""
+
+    payload: bytes
+    count: int
+    interval_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to send, and where to."""
+
+    addresses: list[str]
+    topic: str
+    producer_name: str
+    schema: Schema
+    strategy: Strategy
+    partitions: int | None
+    in_flight_max: int
+    attributes: dict[str, str]
+    source: Text | Lines
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the messages. The answers are looked at in the order of sending."""
+
+    announce: bool
+    sent: int = 0
+    failed: int = 0
+    lost: bool = False
+    waiting: deque[asyncio.Future[int]] = field(default_factory=deque)
+
+    def look(self) -> None:
+        while self.waiting and self.waiting[0].done():
+            self._count(self.waiting.popleft())
+        if self.announce:
+            sys.stdout.flush()
+
+    def _count(self, outcome: asyncio.Future[int]) -> None:
+        try:
+            sequence_id = outcome.result()
+        except ClientError as error:
+            self.fail(str(error))
+            self.lost = self.lost or isinstance(error, (Unreachable, NotReady))
+        else:
+            self.sent += 1
+            if self.announce:
+                sys.stdout.write(f"Message sent successfully with ID: {sequence_id}\n")
+
+    def fail(self, reason: str) -> None:
+        self.failed += 1
+        complain(f"Failed to send message: {reason}")
+
+
+async def send(job: Job) -> int:
+    """Sends everything and returns the exit code.
+
+    Raises:
+        ClientError: there could not even be a producer.
+    """
+    tally = Tally(announce=isinstance(job.source, Text))
+    code = OK
+    async with connect(*job.addresses) as client:
+        producer = await client.producer(
+            job.topic,
+            name=job.producer_name,
+            schema=job.schema,
+            strategy=job.strategy,
+            partitions=job.partitions,
+            in_flight_max=job.in_flight_max,
+        )
+        lines = job.source if isinstance(job.source, Lines) else None
+        with SendProgress(lines.size_bytes() if lines else None) as progress:
+            try:
+                await _feed(job, producer, tally, progress)
+                await producer.flush()
+            except asyncio.CancelledError:
+                code = INTERRUPTED
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SETTLE_S):
+                        await producer.flush()
+            finally:
+                await producer.abort()
+            tally.look()
+            seconds = progress.seconds()
+    if lines is not None or code == INTERRUPTED or (isinstance(job.source, Text) and job.source.count > 1):
+        failed = f", {tally.failed} failed" if tally.failed else ""
+        complain(f"{tally.sent} messages sent in {seconds:.2f} s, {tally.sent / seconds:.0f} msg/s{failed}")
+    if code != OK:
+        return code
+    if tally.lost:
+        return UNREACHABLE
+    return FAILED if tally.failed else OK
+
+
+async def _feed(job: Job, producer: Producer, tally: Tally, progress: SendProgress) -> None:
+    lines = job.source if isinstance(job.source, Lines) else None
+    number = 0
+    async for payload in _payloads(job.source):
+        number += 1
+        if lines is not None:
+            try:
+                payloads.check(payload, job.schema.type)
+            except ValueError as error:
+                tally.fail(f"line {number}: {error}")
+                continue
+        tally.waiting.append(await producer.post(payload, job.attributes))
+        tally.look()
+        if tally.lost:
+            return
+        if lines is not None:
+            progress.show(tally.sent, lines.read_bytes)
+
+
+async def _payloads(source: Text | Lines) -> AsyncIterator[bytes]:
+    if isinstance(source, Lines):
+        async for line in source:
+            yield line
+        return
+    for number in range(source.count):
+        if number and source.interval_s:
+            await asyncio.sleep(source.interval_s)
+        yield source.payload
