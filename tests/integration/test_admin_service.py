@@ -1,0 +1,259 @@
+"""The admin process on a real NATS server: its port as clients reach it, and who leads when one dies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import grpc
+import grpc.aio
+import pytest
+import pytest_asyncio
+from google.protobuf.message import Message
+
+from danube_common import keys
+from danube_common.bundle import Bundle
+from danube_common.bus.nats import NatsBus
+from danube_common.membership import register
+from danube_common.metadata.jetstream import JetStreamMetadata
+from danube_common.metadata.lease import Lease
+from danube_common.metadata.mirror import Mirror
+from danube_common.records import Assignment, Instance, Layout, decode_record
+from danube_proto import danube_admin_pb2 as pb
+from danube_proto import danube_platform_pb2 as platform_pb
+from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND, UNKNOWN_ERROR, ErrorMessage
+from danube_testing.fake_owner import FakeOwner
+from danube_testing.lifeline import die_with_parent
+from danube_testing.nats_server import NatsServer
+
+PATIENCE_S = 30.0
+POLL_INTERVAL_S = 0.02
+LAYOUT = Layout(file_bundles=3, memory_bundles=3)
+TOPIC = "/danube_admin.TopicAdmin"
+NAMESPACE = "/danube_admin.NamespaceAdmin"
+
+A = TypeVar("A", bound=Message)
+
+
+class AdminProcess:
+    """One ``danube-admin-service`` and a channel to it."""
+
+    def __init__(self, instance_id: str, process: asyncio.subprocess.Process, told: dict[str, Any]) -> None:
+        self.instance_id = instance_id
+        self.process = process
+        self.http_url = str(told["http_url"])
+        self.channel = grpc.aio.insecure_channel(str(told["grpc_addr"]))
+
+    @classmethod
+    @asynccontextmanager
+    async def run(
+        cls, directory: Path, nats_url: str, instance_id: str, *arguments: str
+    ) -> AsyncIterator[AdminProcess]:
+        ready_file = directory / f"admin-{instance_id}.json"
+        output = directory / f"admin-{instance_id}.log"
+        with output.open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "danube_admin", "--nats-url", nats_url, "--instance-id", instance_id),
+                *("--grpc-addr", "127.0.0.1:0", "--ready-file", str(ready_file)),
+                *("--bundles-file", str(LAYOUT.file_bundles)),
+                *("--bundles-memory", str(LAYOUT.memory_bundles)),
+                *arguments,
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent,
+            )
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while not ready_file.exists():
+                    assert process.returncode is None, output.read_text()
+                    await asyncio.sleep(POLL_INTERVAL_S)
+            admin = cls(instance_id, process, json.loads(ready_file.read_bytes()))
+            yield admin
+            await admin.channel.close(None)
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await asyncio.wait_for(process.wait(), PATIENCE_S)
+
+    async def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        await self.process.wait()
+
+    async def call(self, method: str, request: Message | bytes, answer: type[A]) -> A:
+        data = request if isinstance(request, bytes) else request.SerializeToString()
+        ask = self.channel.unary_unary(
+            method, request_serializer=bytes, response_deserializer=answer.FromString
+        )
+        return cast("A", await ask(data, timeout=PATIENCE_S))
+
+    async def refused(self, method: str, request: Message | bytes) -> tuple[grpc.StatusCode, ErrorMessage]:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await self.call(method, request, ErrorMessage)
+        trailers: dict[str, Any] = dict(cast("Any", caught.value.trailing_metadata()))
+        message = ErrorMessage.FromString(trailers["error-message-bin"])
+        assert message.error_message == caught.value.details()
+        return caught.value.code(), message
+
+
+class World:
+    """The test's own end of the NATS server."""
+
+    def __init__(self, bus: NatsBus, store: JetStreamMetadata, seen: Mirror) -> None:
+        self.bus = bus
+        self.store = store
+        self.seen = seen
+
+    async def owner(self, instance_id: str) -> Lease:
+        return await register(self.store, Instance(instance_id, "topic-owner", "http://127.0.0.1:9"))
+
+    def shares(self) -> dict[str, int]:
+        owners = [
+            decode_record(Assignment, entry.value).instance_id
+            for entry in self.seen.entries(keys.ASSIGNMENTS)
+            if Bundle.parse(entry.key.removeprefix(keys.ASSIGNMENTS)) in LAYOUT.bundles()
+        ]
+        return {owner: owners.count(owner) for owner in sorted(set(owners))}
+
+    async def until_shares_are(self, shares: dict[str, int]) -> None:
+        await self.seen.wait_for(lambda _: self.shares() == shares, PATIENCE_S)
+
+
+@pytest_asyncio.fixture
+async def world(nats_server: NatsServer) -> AsyncIterator[World]:
+    bus = await NatsBus.connect(nats_server.url, name="test")
+    store = await JetStreamMetadata.open(bus.connection)
+    seen = await Mirror.open(store, keys.CLUSTER)
+    yield World(bus, store, seen)
+    await seen.close()
+    await store.close()
+    await bus.close()
+
+
+async def test_topics_live_from_their_creation_to_their_deletion(
+    nats_server: NatsServer, world: World, tmp_path: Path
+) -> None:
+    arguments = ("--bootstrap-namespaces", "shop,depot", "--policies-max-publish-rate", "9")
+    async with AdminProcess.run(tmp_path, nats_server.url, "11", *arguments) as admin:
+        owner = FakeOwner(world.store, world.bus, "71")
+        await owner.claim(LAYOUT.bundles())
+        lease = await world.owner("71")
+
+        brokers = await admin.call("/danube_admin.BrokerAdmin/ListBrokers", pb.Empty(), pb.BrokerListResponse)
+        leader = await admin.call("/danube_admin.BrokerAdmin/GetLeaderBroker", pb.Empty(), pb.BrokerResponse)
+        names = await admin.call(
+            "/danube_admin.BrokerAdmin/ListNamespaces", pb.Empty(), pb.NamespaceListResponse
+        )
+        assert [(b.broker_id, b.broker_role) for b in brokers.brokers] == [("71", "Cluster_Follower")]
+        assert leader.leader == "11"
+        assert list(names.namespaces) == ["default", "depot", "shop", "system"]
+
+        for name in ("/shop/a", "/shop/ab"):
+            request = pb.NewTopicRequest(
+                name=name, schema_type="String", dispatch_strategy="reliable:storage=disk"
+            )
+            assert (await admin.call(f"{TOPIC}/CreateTopic", request, pb.TopicResponse)).success
+        owner.subscriptions["/shop/a"] = ["left", "stays"]
+        unsubscribe = pb.SubscriptionRequest(topic="/shop/a", subscription="left")
+        assert (await admin.call(f"{TOPIC}/Unsubscribe", unsubscribe, pb.SubscriptionResponse)).success
+        subscriptions = await admin.call(
+            f"{TOPIC}/ListSubscriptions", pb.TopicRequest(name="/shop/a"), pb.SubscriptionListResponse
+        )
+        assert list(subscriptions.subscriptions) == ["stays"]
+
+        await admin.call(
+            "/danube_platform.PolicyAdmin/SetTopicPolicies",
+            platform_pb.SetTopicPoliciesRequest(
+                topic="/shop/a", policies=platform_pb.Policies(max_message_size=5)
+            ),
+            platform_pb.PoliciesResponse,
+        )
+        policies = await admin.call(
+            "/danube_platform.PolicyAdmin/GetTopicPolicies",
+            platform_pb.GetTopicPoliciesRequest(topic="/shop/a"),
+            platform_pb.PoliciesResponse,
+        )
+        in_force = json.loads(policies.policies)
+        assert (in_force["max_publish_rate"], in_force["max_message_size"]) == (9, 5)
+
+        await admin.call(f"{TOPIC}/DeleteTopic", pb.TopicRequest(name="/shop/a"), pb.TopicResponse)
+        left = await admin.call(f"{TOPIC}/ListTopics", pb.NamespaceRequest(name="shop"), pb.TopicListResponse)
+        assert list(left.topics) == ["/shop/ab"]
+
+        missing = grpc.StatusCode.NOT_FOUND
+        code, error = await admin.refused(f"{TOPIC}/DeleteTopic", pb.TopicRequest(name="/shop/a"))
+        assert (code, error.error_type) == (missing, TOPIC_NOT_FOUND)
+        unsubscribe = pb.SubscriptionRequest(topic="/shop/ab", subscription="left")
+        code, error = await admin.refused(f"{TOPIC}/Unsubscribe", unsubscribe)
+        assert (code, error.error_type) == (missing, SUBSCRIPTION_NOT_FOUND)
+        code, error = await admin.refused(f"{NAMESPACE}/DeleteNamespace", pb.NamespaceRequest(name="shop"))
+        assert (code, error.error_type) == (missing, UNKNOWN_ERROR)
+        code, error = await admin.refused(f"{TOPIC}/ListTopics", b"\x08\x01")
+        assert (code, error.error_type) == (grpc.StatusCode.INVALID_ARGUMENT, UNKNOWN_ERROR)
+        await lease.release()
+
+
+async def test_two_owners_both_get_bundles_and_a_gone_ones_move(
+    nats_server: NatsServer, world: World, tmp_path: Path
+) -> None:
+    async with AdminProcess.run(tmp_path, nats_server.url, "11"):
+        first = await world.owner("71")
+        await world.until_shares_are({"71": 6})
+        second = await world.owner("72")
+        await world.until_shares_are({"71": 3, "72": 3})
+        await first.release()
+        await world.until_shares_are({"72": 6})
+        await second.release()
+
+
+async def test_when_the_leader_is_killed_another_leads_and_assigns(
+    nats_server: NatsServer, world: World, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        admins = {
+            instance_id: await stack.enter_async_context(
+                AdminProcess.run(tmp_path, nats_server.url, instance_id)
+            )
+            for instance_id in ("11", "12")
+        }
+        first = await world.owner("71")
+        await world.until_shares_are({"71": 6})
+        method = "/danube_admin.BrokerAdmin/GetLeaderBroker"
+        answers = [(await a.call(method, pb.Empty(), pb.BrokerResponse)).leader for a in admins.values()]
+        (leader,) = set(answers)
+        (heir,) = set(admins) - {leader}
+
+        await admins[leader].kill()
+        second = await world.owner("72")
+        await world.until_shares_are({"71": 3, "72": 3})
+        assert (await admins[heir].call(method, pb.Empty(), pb.BrokerResponse)).leader == heir
+        await first.release()
+        await second.release()
+
+
+async def test_an_asked_process_gives_up_its_lead_and_its_place_before_it_ends(
+    nats_server: NatsServer, world: World, tmp_path: Path
+) -> None:
+    async with AdminProcess.run(tmp_path, nats_server.url, "11") as admin:
+        await world.seen.wait_for(lambda m: m.get(keys.instance_key("11")) is not None, PATIENCE_S)
+    assert admin.process.returncode == 0
+    assert await world.store.get(keys.LEADER) is None
+    assert await world.store.get(keys.instance_key("11")) is None
+
+
+async def test_a_restarted_store_is_followed_again(
+    nats_server: NatsServer, world: World, tmp_path: Path
+) -> None:
+    async with AdminProcess.run(tmp_path, nats_server.url, "11") as admin:
+        await nats_server.restart()
+        owner = await world.owner("71")
+        await world.until_shares_are({"71": 6})
+        leader = await admin.call("/danube_admin.BrokerAdmin/GetLeaderBroker", pb.Empty(), pb.BrokerResponse)
+        assert leader.leader == "11"
+        await owner.release()
