@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from pathlib import Path
 
 SERVICE = Path(__file__).parent.name.removeprefix("danube_").replace("_", "-")
@@ -49,15 +48,22 @@ signal.signal(signal.SIGTERM, on_signal)
 signal.signal(signal.SIGINT, on_signal)
 assert nats_answers()
 told = {"service": SERVICE, "instance_id": FLAGS["--instance-id"], "pid": os.getpid()}
-sockets = [listen(FLAGS["--http-addr"])]
-told["http_url"] = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
+health = listen(FLAGS["--http-addr"])
+told["http_url"] = f"http://127.0.0.1:{health.getsockname()[1]}"
 if "--grpc-addr" in FLAGS:
-    sockets.append(listen(FLAGS["--grpc-addr"]))
-    told["grpc_addr"] = f"127.0.0.1:{sockets[1].getsockname()[1]}"
+    grpc = listen(FLAGS["--grpc-addr"])
+    told["grpc_addr"] = f"127.0.0.1:{grpc.getsockname()[1]}"
 if FAULT != "never-ready":
     ready_file = Path(FLAGS["--ready-file"])
     unfinished = ready_file.with_suffix(".part")
     unfinished.write_text(json.dumps(told))
     unfinished.replace(ready_file)
+refusals = 3 if FAULT == "slow" else sys.maxsize if FAULT == "unwell" else 0
 while True:
-    time.sleep(60)
+    connection, _ = health.accept()
+    with connection:
+        connection.recv(1024)
+        status = "503 Service Unavailable" if refusals > 0 else "200 OK"
+        refusals -= 1
+        checks = {"checks": {"sample": {"ok": False, "problem": "unwell"}}}
+        connection.sendall(f"HTTP/1.0 {status}\r\n\r\n{json.dumps(checks)}".encode())

@@ -248,6 +248,24 @@ def test_a_service_that_fails_at_start_ends_the_launcher_and_shows_why(launcher:
     assert "Server Exiting" in (launcher.data / "logs" / "nats.log").read_text()
 
 
+def test_the_platform_is_ready_only_when_every_service_says_so(launcher: Launcher) -> None:
+    ready = launcher.start(gateway="slow", storage="slow")
+    assert connects(ready["gateway_addr"])
+    assert launcher.stop() == 0
+
+
+def test_a_service_that_never_gets_ready_ends_the_launcher_and_says_what_is_wrong(
+    launcher: Launcher,
+) -> None:
+    launcher.begin("--ready-seconds-max", "1", topic_owner="unwell")
+    assert launcher.status() == 1
+    assert (
+        launcher.err.splitlines()[0]
+        == "danube-standalone: topic-owner was not ready within 1 s: sample: unwell"
+    )
+    assert not any(is_alive(one["pid"]) for one in launcher.trace)
+
+
 def test_a_stop_while_starting_is_obeyed(launcher: Launcher) -> None:
     launcher.begin(gateway="never-ready")
     until(lambda: launcher.trace_file.exists() and launcher.facts("gateway"), "the gateway's start")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,13 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     for kind in ("gateways", "topic-owners", "storages", "admins"):
         add(f"--{kind}", type=_count, default=1, metavar="N", help="how many run [1]")
     add("--ready-file", type=Path, metavar="FILE", help="gets a JSON object of what runs, once it is ready")
+    add(
+        "--ready-seconds-max",
+        type=_seconds,
+        default=60.0,
+        metavar="S",
+        help="how long starting may take [60]",
+    )
     return parser.parse_args(argv)
 
 
@@ -53,6 +61,13 @@ def _address(text: str) -> str:
 
 def _port(text: str) -> int:
     return int(_address(f"{HOST}:{text}").rpartition(":")[2])
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
+    return seconds
 
 
 def _count(text: str) -> int:
@@ -114,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             http_addr=layout.http_addr,
             nats_port=f"{HOST}:{layout.nats_port}",
         )
-        return asyncio.run(Standalone(directory, layout, given.ready_file).run())
+        return asyncio.run(Standalone(directory, layout, given.ready_file, given.ready_seconds_max).run())
     except OSError as error:
         tell(str(error))
         return EXIT_FAILED

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,10 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 Addresses = Mapping[str, str]
 
 
+async def _no_problem(_addresses: Addresses) -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """What to run under one name.
@@ -35,12 +39,14 @@ class Program:
             the first time), so that a restarted one listens where it did.
         ready: the addresses that the process with this pid announced; None until it is ready.
         log_file: takes its standard output and error.
+        problem: what keeps a process that announced these addresses from serving; None when it serves.
     """
 
     name: str
     command: Callable[[Addresses], Sequence[str]]
     ready: Callable[[int], Addresses | None]
     log_file: Path
+    problem: Callable[[Addresses], Awaitable[str | None]] = _no_problem
 
 
 async def start(program: Program, addresses: Addresses, *, lock_fd: int) -> Process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import sysconfig
@@ -19,6 +20,10 @@ HOST: Final = "127.0.0.1"
 FREE: Final = f"{HOST}:0"
 SERVICE_DEADLINE_S: Final = 4.0
 """How long a service may take to stop; the supervisor's own bound is a little more."""
+
+
+HEALTH_TIMEOUT_S: Final = 2.0
+HEALTH_BYTES_MAX: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +124,38 @@ def _service(directory: DataDir, kind: str, name: str, flags: dict[str, str]) ->
         told = _read(ready_file)
         return None if told is None or told["pid"] != pid else {k: str(v) for k, v in told.items()}
 
-    return Program(name, command, ready, directory.logs / f"{name}.log")
+    async def problem(addresses: Addresses) -> str | None:
+        return await readiness(addresses["http_url"])
+
+    return Program(name, command, ready, directory.logs / f"{name}.log", problem)
 
 
 def keep_port(asked: str, announced: str) -> str:
     """The address that was asked for, with the port that was had (the end of ``announced``)."""
     host, _ = split_address(asked)
     return join_address(host, int(announced.rstrip("/").rpartition(":")[2]))
+
+
+async def readiness(http_url: str) -> str | None:
+    """What /readyz of a service complains about; None when it is ready."""
+    host, port = split_address(http_url.removeprefix("http://"))
+    try:
+        async with asyncio.timeout(HEALTH_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(b"GET /readyz HTTP/1.0\r\n\r\n")
+                answer = b""
+                while len(answer) < HEALTH_BYTES_MAX and (part := await reader.read(HEALTH_BYTES_MAX)):
+                    answer += part
+            finally:
+                writer.close()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        if head.split(maxsplit=2)[1] == b"200":
+            return None
+        checks = json.loads(body)["checks"]
+    except (OSError, ValueError, LookupError) as error:
+        return f"/readyz does not answer: {error!r}"
+    return ", ".join(f"{name}: {told['problem']}" for name, told in checks.items() if not told["ok"])
 
 
 def _read(file: Path) -> dict[str, Any] | None:

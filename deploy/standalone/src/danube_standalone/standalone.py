@@ -26,10 +26,13 @@ STOP_S_MAX: Final = SERVICE_DEADLINE_S + 0.5
 class Standalone:
     """One run of the platform."""
 
-    def __init__(self, directory: DataDir, layout: Layout, ready_file: Path | None) -> None:
+    def __init__(
+        self, directory: DataDir, layout: Layout, ready_file: Path | None, ready_s_max: float
+    ) -> None:
         self._directory = directory
         self._layout = layout
         self._ready_file = ready_file
+        self._ready_s_max = ready_s_max
         self._nats = self._supervisor([[nats(directory, layout.nats_port)]])
         self._services: Supervisor | None = None
 
@@ -81,7 +84,12 @@ class Standalone:
 
     def _supervisor(self, waves: Sequence[Sequence[Program]]) -> Supervisor:
         return Supervisor(
-            waves, lock_fd=self._directory.lock_fd, tell=tell, changed=self._save, stop_s_max=STOP_S_MAX
+            waves,
+            lock_fd=self._directory.lock_fd,
+            tell=tell,
+            changed=self._save,
+            ready_s_max=self._ready_s_max,
+            stop_s_max=STOP_S_MAX,
         )
 
     def _state(self) -> dict[str, Any]:

@@ -64,6 +64,7 @@ class Supervisor:
         self._stop_s_max = stop_s_max
         self._processes: dict[str, Process] = {}
         self._addresses: dict[str, Addresses] = {}
+        self._problems: dict[str, str | None] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._rotation: asyncio.Task[None] | None = None
 
@@ -125,9 +126,10 @@ class Supervisor:
                 if await self._until_ready(program, process):
                     return
         except OSError as error:
-            # A timeout of our own is an OSError too, since Python 3.11.
-            late = isinstance(error, TimeoutError)
-            text = f"was not ready within {self._ready_s_max:g} s" if late else f"cannot be started: {error}"
+            text = f"cannot be started: {error}"
+            if isinstance(error, TimeoutError):  # an OSError since Python 3.11
+                problem = self._problems.get(program.name)
+                text = f"was not ready within {self._ready_s_max:g} s{f': {problem}' if problem else ''}"
             raise StartFailed(program, text) from None
         raise StartFailed(program, how_it_ended(await process.wait()))
 
@@ -156,13 +158,16 @@ class Supervisor:
         return process
 
     async def _until_ready(self, program: Program, process: Process) -> bool:
-        """False if it ended first. A file of another process has no event to wait for, so it is polled."""
+        """False if it ended first. Files and health of another process are polled: they have no event."""
+        addresses: Addresses | None = None
         while process.returncode is None:
-            addresses = program.ready(process.pid)
-            if addresses is not None:
+            if addresses is None and (addresses := program.ready(process.pid)) is not None:
                 self._addresses[program.name] = addresses
                 self._changed()
-                return True
+            if addresses is not None:
+                self._problems[program.name] = await program.problem(addresses)
+                if self._problems[program.name] is None:
+                    return True
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), POLL_S)
         return False

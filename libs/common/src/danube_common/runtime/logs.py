@@ -8,11 +8,14 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal, TextIO
+from typing import Any, Final, Literal, TextIO
 
 import orjson
 import structlog
 from structlog.typing import Processor
+
+FIRST_KEYS: Final = ("timestamp", "level", "event", "service", "instance")
+"""What every line begins with; the rest follows as it was given."""
 
 
 def configure_logs(
@@ -75,5 +78,6 @@ def configure_logs(
     logging.captureWarnings(capture=True)
 
 
-def _dumps(event: object, **_options: object) -> str:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+def _dumps(event: dict[str, object], **_options: object) -> str:
+    first = {name: event.pop(name) for name in FIRST_KEYS if name in event}
+    return orjson.dumps(first | event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
