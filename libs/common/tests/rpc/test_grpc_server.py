@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from danube_common.rpc.grpc_server import GrpcServer
-from danube_common.rpc.port import Call, Methods, RpcError, StatusCode
+from danube_common.rpc.port import OPENED, Call, Methods, Opened, RpcError, StatusCode
 
 NOTICE_S = 1.0
 Served = tuple[GrpcServer, str]
@@ -504,3 +504,19 @@ async def test_wire_noise_on_one_connection_does_not_disturb_others(serve: Serve
             await asyncio.wait_for(reader.read(-1), 10)
         writer.close()
         assert await channel.unary_unary("/a.B/C")(b"") == b"ok"
+
+
+async def test_a_stream_that_says_it_is_open_sends_its_headers_before_any_message(serve: Serve) -> None:
+    release = asyncio.Event()
+
+    async def silent(_call: Call) -> AsyncIterator[bytes | Opened]:
+        yield OPENED
+        await release.wait()
+        yield b"late"
+
+    _, addr = await serve(Methods(stream={"/t/silent": silent}))
+    async with grpc.aio.insecure_channel(addr) as channel:
+        call = channel.unary_stream("/t/silent")(b"")
+        await asyncio.wait_for(call.initial_metadata(), 5)
+        release.set()
+        assert [message async for message in call] == [b"late"]

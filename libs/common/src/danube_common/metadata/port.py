@@ -39,7 +39,7 @@ class Listing:
 
 
 class MetadataStore(Protocol):
-    """Linearizable per key. Every method raises MetadataUnavailable when the store does not answer in time."""
+    """Linearizable per key. Every method raises MetadataUnavailable when no answer comes in time."""
 
     @property
     def connected(self) -> bool:
@@ -49,7 +49,7 @@ class MetadataStore(Protocol):
         """The key's entry, never older than the last write that any process was told of."""
 
     async def list(self, prefix: str) -> Listing:
-        """Entries whose key starts with ``prefix``, which ends in ``/`` so that no name matches by its beginning."""
+        """Entries under ``prefix``, which ends in ``/`` so that no name matches by its beginning."""
 
     async def put(
         self, key: str, value: bytes, *, expected_revision: int | None = None, ttl_s: float | None = None
@@ -72,7 +72,7 @@ class MetadataStore(Protocol):
         """Delete; False if there was nothing. Raises Conflict when the condition does not hold."""
 
     def watch(self, prefix: str, *, after_revision: int) -> AsyncIterator[Change]:
-        """Every change under ``prefix`` newer than ``after_revision``, in order of revision, then live, for ever.
+        """Every change under ``prefix`` newer than ``after_revision``, in order, then live, for ever.
 
         Several changes of one key before the watch began may be folded into the latest one. Survives
         reconnects without a gap. Raises WatchLost when the store no longer has the history

@@ -19,7 +19,8 @@ import grpc.aio
 import structlog
 
 from danube_common.address import bind, join_address, split_address
-from danube_common.rpc.port import Call, Methods, RpcError, StatusCode, StreamHandler, UnaryHandler
+from danube_common.errors import DanubeError, LimitExceeded, Unavailable
+from danube_common.rpc.port import Call, Methods, Opened, RpcError, StatusCode, StreamHandler, UnaryHandler
 
 if TYPE_CHECKING:  # these are generic in the stubs only
     _Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -36,6 +37,12 @@ CALLS_PENDING_MAX: Final = 1024
 
 CLEANUP_S_MAX: Final = 5.0
 """How long `GrpcServer.stop` waits for the ``finally`` of cancelled handlers."""
+
+_REFUSALS: Final = {
+    LimitExceeded: StatusCode.RESOURCE_EXHAUSTED,
+    Unavailable: StatusCode.UNAVAILABLE,
+}
+"""What the server itself refuses with, where ``on_error`` says nothing of it."""
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.rpc")
 _STATUS: Final = {StatusCode(status.value[0]): status for status in grpc.StatusCode if status.value[0] < 15}
@@ -145,7 +152,7 @@ class GrpcServer:
     def _unary(self, name: str, handler: UnaryHandler) -> Callable[[bytes, _Context], Awaitable[bytes]]:
         async def answer(request: bytes, context: _Context) -> bytes:
             if self._calls >= self._concurrent_calls_max:
-                await _abort(context, _too_many("concurrent_calls_max", self._concurrent_calls_max))
+                await _abort(context, self._too_many("concurrent_calls_max", self._concurrent_calls_max))
             self._calls += 1
             try:
                 return await handler(_call(name, request, context))
@@ -166,25 +173,30 @@ class GrpcServer:
     def _stream(self, name: str, handler: StreamHandler) -> Callable[[bytes, _Context], Awaitable[None]]:
         async def answer(request: bytes, context: _Context) -> None:
             if self._stopping.is_set():
-                await _abort(context, _STOPPING)
+                await _abort(context, self._status_of(name, _stopping()))
             if len(self._streams) >= self._streams_max:
-                await _abort(context, _too_many("streams_max", self._streams_max))
+                await _abort(context, self._too_many("streams_max", self._streams_max))
             task = cast("asyncio.Task[Any]", asyncio.current_task())
             self._streams.add(task)
             try:
-                messages = cast("AsyncGenerator[bytes, None]", handler(_call(name, request, context)))
+                messages = cast(
+                    "AsyncGenerator[bytes | Opened, None]", handler(_call(name, request, context))
+                )
                 # A cancelled write leaves the generator suspended at its yield: close it here, not when
                 # the collector finds it.
                 async with contextlib.aclosing(messages):
                     async for message in messages:
-                        await context.write(message)
+                        if isinstance(message, Opened):
+                            await context.send_initial_metadata(())
+                        else:
+                            await context.write(message)
                 return
             except asyncio.CancelledError:
                 if context.cancelled():
                     raise
                 if self._stopping.is_set():
                     task.uncancel()
-                    error = _STOPPING
+                    error = self._status_of(name, _stopping())
                 else:
                     _log.exception("rpc_failed", method=name)
                     error = RpcError(StatusCode.INTERNAL, "internal error")
@@ -206,13 +218,19 @@ class GrpcServer:
             mapped = self._methods.on_error(raised)
         except Exception:  # noqa: BLE001 - a mapping with a fault must not hide the first one
             _log.exception("rpc_error_mapping_failed", method=name)
+        if not isinstance(raised, DanubeError):
+            _log.error("rpc_failed", method=name, exc_info=raised)
         if mapped is not None:
             return mapped
-        _log.error("rpc_failed", method=name, exc_info=raised)
-        return RpcError(StatusCode.INTERNAL, "internal error")
+        code = _REFUSALS.get(type(raised), StatusCode.INTERNAL)
+        return RpcError(code, str(raised) if type(raised) in _REFUSALS else "internal error")
+
+    def _too_many(self, bound: str, limit: int) -> RpcError:
+        return self._status_of(bound, LimitExceeded(bound, f"{bound} ({limit}) is reached, try again later"))
 
 
-_STOPPING: Final = RpcError(StatusCode.UNAVAILABLE, "the server is stopping")
+def _stopping() -> Unavailable:
+    return Unavailable("the server is stopping")
 
 
 class _Lookup(_GenericHandler):
@@ -228,10 +246,6 @@ class _Lookup(_GenericHandler):
 def _call(name: str, request: bytes, context: _Context) -> Call:
     metadata = cast("Any", context.invocation_metadata())
     return Call(name, request, dict(metadata or ()), context.peer())
-
-
-def _too_many(bound: str, limit: int) -> RpcError:
-    return RpcError(StatusCode.RESOURCE_EXHAUSTED, f"{bound} ({limit}) is reached, try again later")
 
 
 async def _abort(context: _Context, error: RpcError) -> NoReturn:

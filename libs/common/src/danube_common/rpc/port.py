@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Final
 
 
 class StatusCode(IntEnum):
@@ -59,8 +60,17 @@ class Call:
     peer: str = ""
 
 
+class Opened:
+    """What a stream yields to say that it is open before it has a message: the headers go out.
+
+    Official Rust clients wait for the headers before they hand a stream to their user.
+    """
+
+
+OPENED: Final = Opened()
+
 UnaryHandler = Callable[[Call], Awaitable[bytes]]
-StreamHandler = Callable[[Call], AsyncIterator[bytes]]
+StreamHandler = Callable[[Call], AsyncIterator[bytes | Opened]]
 
 
 @dataclass(slots=True)
@@ -69,7 +79,8 @@ class Methods:
 
     A stream handler is an asynchronous generator; when the client goes away or the server stops,
     it is closed (``aclose``), so its ``finally`` runs. ``on_error`` turns any exception that is not
-    an RpcError into one; what it does not know is INTERNAL and logged.
+    an RpcError into one, the server's own refusals (LimitExceeded, Unavailable) too; what it does not
+    know is INTERNAL. Faults that are no DanubeError are logged by the server.
     """
 
     unary: dict[str, UnaryHandler] = field(default_factory=dict)

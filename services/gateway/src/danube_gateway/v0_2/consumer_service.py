@@ -10,7 +10,7 @@ from danube_common.names import TopicName, check_label
 from danube_common.owner_client import OwnerClient
 from danube_common.owner_protocol import ConsumerFound, CreateConsumer
 from danube_common.protobuf_strict import parse_strict
-from danube_common.rpc.port import Call, Methods, StatusCode
+from danube_common.rpc.port import OPENED, Call, Methods, Opened, StatusCode
 from danube_gateway.acks import AckBatcher
 from danube_gateway.producers import OWNER_TIMEOUT_S
 from danube_gateway.sessions import Sessions
@@ -65,10 +65,11 @@ class ConsumerService:
         )
         return response.SerializeToString()
 
-    async def receive_messages(self, call: Call) -> AsyncIterator[bytes]:
+    async def receive_messages(self, call: Call) -> AsyncIterator[bytes | Opened]:
         request = parse_strict(api.ReceiveRequest, call.request)
         session = await self._sessions.open(request.consumer_id)
         try:
+            yield OPENED
             suffix = subscription_field(session.subscription)
             while (batch := await session.next_batch()) is not None:
                 for position, message in batch:
