@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from danube_testing.fixtures import nats_server
+from danube_testing.fixtures import etcd_server, nats_server
 
-__all__ = ["nats_server"]
+__all__ = ["etcd_server", "nats_server"]

@@ -16,12 +16,14 @@ import pytest_asyncio
 
 from danube_common.bus.nats_connection import Connection
 from danube_common.errors import Conflict, InvalidInput, MetadataUnavailable
+from danube_common.metadata.etcd import EtcdMetadata
 from danube_common.metadata.jetstream import JetStreamMetadata
 from danube_common.metadata.key import VALUE_BYTES_MAX
 from danube_common.metadata.lease import Lease
 from danube_common.metadata.memory import MemoryMetadata
 from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import Change, Entry, MetadataStore
+from danube_testing.etcd_server import EtcdServer
 from danube_testing.nats_server import NatsServer
 
 PATIENCE_S = 20.0
@@ -107,7 +109,29 @@ class JetStream(Backend):
         os.kill(self.server.pid, signal.SIGCONT)
 
 
-BACKENDS: dict[str, type[Backend]] = {"memory": Memory, "jetstream": JetStream}
+class Etcd(Backend):
+    async def start(self) -> None:
+        self.server = await self.stack.enter_async_context(EtcdServer.run(self.directory))
+
+    async def store(self) -> MetadataStore:
+        store = await EtcdMetadata.connect([self.server.endpoint])
+        self.stack.push_async_callback(store.close)
+        return store
+
+    async def kill(self) -> None:
+        await self.server.kill()
+
+    async def restart(self) -> None:
+        await self.server.restart()
+
+    def pause(self) -> None:
+        os.kill(self.server.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.server.pid, signal.SIGCONT)
+
+
+BACKENDS: dict[str, type[Backend]] = {"memory": Memory, "jetstream": JetStream, "etcd": Etcd}
 
 
 @pytest_asyncio.fixture(params=BACKENDS)

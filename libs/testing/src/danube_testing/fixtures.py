@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest_asyncio
 
+from danube_testing.etcd_server import EtcdServer
 from danube_testing.nats_server import NatsServer
 
 
@@ -16,4 +17,13 @@ async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
     directory = tmp_path / "nats"
     directory.mkdir()
     async with NatsServer.run(directory) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def etcd_server(tmp_path: Path) -> AsyncIterator[EtcdServer]:
+    """A server of one member, the test's own: it is up within a second, and tests may kill it."""
+    directory = tmp_path / "etcd"
+    directory.mkdir()
+    async with EtcdServer.run(directory) as server:
         yield server

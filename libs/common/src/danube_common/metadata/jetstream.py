@@ -118,9 +118,10 @@ class JetStreamMetadata:
     async def list(self, prefix: str) -> Listing:
         require_prefix(prefix)
         asked_at = time.monotonic()
-        async with self._deadline("list", LIST_TIMEOUT_S):
+        async with self._deadline("list", OPERATION_TIMEOUT_S):
             # The revision first: what is written while the entries are read is in a watch from there.
             revision, subjects = await self._subjects(self._filter(prefix))
+        async with self._deadline("list", LIST_TIMEOUT_S):
             stored = await self._read_all(subjects)
         self._seen.note(revision, asked_at)
         entries = (self._entry(message) for message in stored if not _is_marker(message.headers()))
