@@ -18,6 +18,8 @@ from danube_common.journal.memory import MemoryJournal
 from danube_common.journal.port import StateJournal
 from danube_testing.nats_server import NatsServer
 
+TIMEOUT_S = 10.0
+
 F0 = Bundle(Family.FILE, 0)
 F1 = Bundle(Family.FILE, 1)
 M0 = Bundle(Family.MEMORY, 0)
@@ -222,6 +224,41 @@ class TestRealServer:
         records = await journal.replay(F0)
         assert [record.data for record in records] == [b"before", b"ours"]
         assert records[-1].sequence == ours
+
+    async def test_an_append_made_again_after_it_was_given_up_is_recognised_as_our_own(
+        self, bus: NatsBus, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal, other = (
+            JetStreamJournal(bus.connection, append_timeout_s=0),
+            JetStreamJournal(bus.connection),
+        )
+        await journal.open()
+        [last] = await write(other, F0, b"before")
+        sent = Stream.publish
+
+        async def lose_the_answer(
+            self: Stream, subject: str, payload: bytes, headers: Mapping[str, str], *, timeout_s: float
+        ) -> tuple[int, bool]:
+            await sent(self, subject, payload, headers, timeout_s=TIMEOUT_S)
+            raise RequestTimeout("the answer is lost")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Stream, "publish", lose_the_answer)
+            with pytest.raises(LogUnavailable):
+                await journal.append(F0, b"ours", expected_sequence=last)
+        with pytest.raises(JournalFenced):
+            await other.append(F0, b"ours", expected_sequence=last)
+        patient = JetStreamJournal(bus.connection)
+        patient._writer_id = journal._writer_id
+        ours = await patient.append(F0, b"ours", expected_sequence=last)
+        assert [record.sequence for record in await journal.replay(F0)] == [last, ours]
+
+    async def test_equal_first_records_of_two_bundles_are_both_kept(self, bus: NatsBus) -> None:
+        journal = JetStreamJournal(bus.connection)
+        await journal.open()
+        for bundle in (F0, F1):
+            await write(journal, bundle, b"same")
+        assert await contents(journal, F0) == await contents(journal, F1) == [b"same"]
 
     async def test_another_writer_after_our_lost_answer_fences_us(
         self, bus: NatsBus, monkeypatch: pytest.MonkeyPatch

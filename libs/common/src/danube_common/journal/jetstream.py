@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from typing import Any
 
@@ -48,6 +49,7 @@ class JetStreamJournal:
         """
         self._stream = Stream(connection, STREAM_NAME)
         self._append_timeout_s = append_timeout_s
+        self._writer_id = secrets.token_hex(8)
         self._config: dict[str, Any] = {
             "subjects": [_subject("*")],
             "storage": "file",
@@ -63,8 +65,9 @@ class JetStreamJournal:
         await self._stream.ensure(self._config)
 
     async def append(self, bundle: Bundle, data: bytes, *, expected_sequence: int) -> int:
+        """See the port; the same call made again by this writer is recognised too."""
         subject = _subject(bundle)
-        record_id = secrets.token_hex(16)
+        record_id = self._record_id(bundle, data, expected_sequence)
         headers = {
             MESSAGE_ID_HEADER: record_id,
             EXPECTED_SUBJECT_SEQUENCE_HEADER: str(expected_sequence),
@@ -109,6 +112,11 @@ class JetStreamJournal:
             await self._stream.purge(below=min(before_sequence, last.sequence), subject=_subject(bundle))
         except (JetStreamRefused, NotFound) as refusal:
             raise LogUnavailable(str(refusal)) from refusal
+
+    def _record_id(self, bundle: Bundle, data: bytes, expected_sequence: int) -> str:
+        # The bundle is part of it, because the duplicate window spans all subjects of the stream.
+        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        return f"{self._writer_id}-{bundle}-{expected_sequence}-{digest}"
 
     async def _own_record(self, bundle: Bundle, record_id: str, expected_sequence: int) -> int:
         """The fence is closed: by this very call, if an earlier attempt was stored and its answer lost."""

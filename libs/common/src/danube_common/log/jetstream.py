@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,14 @@ from nats.aio.subscription import Subscription
 from danube_common.bundle import Bundle, Family
 from danube_common.bus.nats_connection import Connection
 from danube_common.errors import BusUnavailable, LogUnavailable, NoResponders, NotFound
-from danube_common.jetstream import MESSAGE_ID_HEADER, SEQUENCE_HEADER, JetStreamRefused, Patience, Stream
+from danube_common.jetstream import (
+    MESSAGE_ID_HEADER,
+    PATIENCE_S,
+    SEQUENCE_HEADER,
+    JetStreamRefused,
+    Patience,
+    Stream,
+)
 from danube_common.log.port import Appended, LogBounds, LogEntry
 
 DUPLICATE_WINDOW_S = 120
@@ -65,8 +73,9 @@ class JetStreamLog:
         self._highest: dict[Bundle, int] = {}
 
     async def open(self, bundle: Bundle) -> None:
-        await self._stream(bundle).ensure(self._config(bundle))
-        self._opened.add(bundle)
+        """See the port; costs nothing from the second time on."""
+        if bundle not in self._opened:
+            await self._make(bundle)
 
     async def append(self, bundle: Bundle, frame: bytes, *, frame_id: str, timeout_s: float) -> Appended:
         """See the port; raises LimitExceeded too, for a frame above the server's ``max_payload``."""
@@ -86,7 +95,7 @@ class JetStreamLog:
                 reason: Exception = refusal
             except NoResponders as error:
                 reason = error
-                await self._revive(bundle)
+                await self._revive(bundle, patience.left_s)
             except BusUnavailable as error:
                 reason = error
             if not await patience.wait():
@@ -148,13 +157,21 @@ class JetStreamLog:
     def _stream(self, bundle: Bundle) -> Stream:
         return Stream(self._connection, f"DANUBE_LOG_{bundle}")
 
-    async def _revive(self, bundle: Bundle) -> bool:
-        """Make a memory log again that a restart of NATS has taken; False if that is not the case."""
+    async def _make(self, bundle: Bundle) -> None:
+        await self._stream(bundle).ensure(self._config(bundle))
+        self._opened.add(bundle)
+
+    async def _revive(self, bundle: Bundle, patience_s: float = PATIENCE_S) -> bool:
+        """Make a memory log again that a restart of NATS has taken; False if that is not the case.
+
+        A log of the file family that is gone is a loss which must not pass for an empty log.
+        """
         if bundle.family is not Family.MEMORY or bundle not in self._opened:
             return False
         try:
-            await self.open(bundle)
-        except LogUnavailable:
+            async with asyncio.timeout(patience_s):
+                await self._make(bundle)
+        except (LogUnavailable, TimeoutError):
             return False
         return True
 
