@@ -35,7 +35,7 @@ def run(command: Coroutine[Any, Any, int]) -> int:
 
 
 async def _interruptible(command: Coroutine[Any, Any, int]) -> int:
-    from danube_client import ClientError, NotReady, Unreachable  # noqa: PLC0415 - slow to import
+    from danube_client import ClientError, InvalidAddress, NotReady, Unreachable  # noqa: PLC0415 - slow to import
 
     task = asyncio.ensure_future(command)
     for interrupt in (signal.SIGINT, signal.SIGTERM):
@@ -44,6 +44,9 @@ async def _interruptible(command: Coroutine[Any, Any, int]) -> int:
         return await task
     except asyncio.CancelledError:
         return INTERRUPTED
+    except InvalidAddress as error:
+        complain(f"Error: {error}")
+        return USAGE
     except (Unreachable, NotReady) as error:
         complain(f"Error: {error}")
         return UNREACHABLE

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from typing import Any
+
+import pytest
+from grpc import StatusCode
+
+from danube_proto import danube_api_pb2 as wire
+from danube_testing.stub_gateway import UNREACHABLE, Failure, StubGateway
+
+TOPIC = "/default/test_topic"
+
+
+@pytest.fixture(autouse=True)
+def topic(gateway: StubGateway) -> None:
+    gateway.schemas[TOPIC] = wire.Schema(type_schema=wire.Schema.String)
+
+
+async def subscribed(gateway: StubGateway) -> None:
+    await gateway.until(lambda: bool(gateway.requests["ReceiveMessages"]))
+
+
+async def shown(gateway: StubGateway, cli: Any, *arguments: str, payloads: list[bytes], **fields: Any) -> Any:
+    """What the command shows of these messages, and how it ends when they are acknowledged or refused."""
+    running = asyncio.create_task(cli("consume", "-m", "s", "--max", str(len(payloads)), *arguments))
+    await subscribed(gateway)
+    for payload in payloads:
+        gateway.deliver(TOPIC, payload, **fields)
+    return await running
+
+
+async def test_text_is_shown_as_the_first_generation_shows_it(gateway: StubGateway, cli: Any) -> None:
+    ended = await shown(gateway, cli, payloads=["grüße".encode(), b""], attributes={"k2": "v2", "k1": "v1"})
+    assert ended.code == 0
+    assert ended.out == (
+        "Received bytes message: 0, with payload: grüße, with attributes: k1=v1, k2=v2\n"
+        "Received bytes message: 0, with payload: , with attributes: k1=v1, k2=v2\n"
+    )
+    assert ended.err.startswith("2 messages received in ")
+    assert len(gateway.requests["Ack"]) == 2
+
+
+async def test_the_flags_reach_the_platform(gateway: StubGateway, cli: Any) -> None:
+    gateway.schemas["/default/other"] = wire.Schema(type_schema=wire.Schema.String)
+    ended = await cli(
+        *("consume", "-s", gateway.address, "-t", "/default/other", "-m", "s", "-n", "c"),
+        *("--sub-type", "fail-over", "--exit-at-end", "--quiet-time", "0.1"),
+    )
+    assert ended.code == 0
+    assert ended.err.startswith("0 messages received in ")
+    (request,) = gateway.requests["Subscribe"]
+    assert (request.topic_name, request.subscription, request.consumer_name) == ("/default/other", "s", "c")
+    assert request.subscription_type == wire.ConsumerRequest.Failover
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "text"),
+    [
+        (wire.Schema.Bytes, b"\x00text\xff", "\x00text\\xff"),
+        (wire.Schema.String, b"text", "text"),
+        (wire.Schema.Int64, b"-9223372036854775808", "-9223372036854775808"),
+        (wire.Schema.JSON, b'{"a":[1]}', '{\n  "a": [\n    1\n  ]\n}'),
+    ],
+)
+async def test_each_schema_has_its_form(
+    gateway: StubGateway, cli: Any, kind: wire.Schema.TypeSchema, payload: bytes, text: str
+) -> None:
+    gateway.schemas[TOPIC] = wire.Schema(type_schema=kind)
+    ended = await shown(gateway, cli, payloads=[payload])
+    assert ended.out == f"Received bytes message: 0, with payload: {text}\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "reason"),
+    [
+        (wire.Schema.String, b"\xff", "not UTF-8 text"),
+        (wire.Schema.Int64, b"12x", "not a 64-bit integer in decimal: '12x'"),
+        (wire.Schema.Int64, b"9223372036854775808", "beyond 64 bits"),
+        (wire.Schema.JSON, b"", "an empty payload is not JSON"),
+        (wire.Schema.JSON, b"{", "not JSON"),
+    ],
+)
+async def test_a_misfit_is_reported_and_not_acknowledged(
+    gateway: StubGateway, cli: Any, kind: wire.Schema.TypeSchema, payload: bytes, reason: str
+) -> None:
+    gateway.schemas[TOPIC] = wire.Schema(type_schema=kind)
+    ended = await shown(gateway, cli, payloads=[payload, b"1"])
+    assert ended.code == 0
+    assert ended.err.startswith(f"Error processing message: {reason}")
+    assert ended.out == "Received bytes message: 0, with payload: 1\n"
+    assert [ack.request_id for ack in gateway.requests["Ack"]] == [2]
+
+
+async def test_json_output_is_one_object_per_line(gateway: StubGateway, cli: Any) -> None:
+    gateway.schemas[TOPIC] = wire.Schema(type_schema=wire.Schema.JSON)
+    big = b'{"id":123456789012345678901234567890}'
+    ended = await shown(
+        gateway,
+        cli,
+        *("-o", "json"),
+        payloads=[big, b'{\n"a": 1}'],
+        attributes={"k": "v"},
+        producer_name="p",
+        publish_time=7,
+    )
+    first, second = ended.out.splitlines()
+    assert big.decode() in first
+    assert json.loads(second) == {
+        "topic": TOPIC,
+        "producer": "p",
+        "sequence_id": 0,
+        "publish_time_ms": 7,
+        "attributes": {"k": "v"},
+        "payload": {"a": 1},
+    }
+
+
+async def test_json_output_keeps_bytes_that_are_no_text(gateway: StubGateway, cli: Any) -> None:
+    gateway.schemas[TOPIC] = wire.Schema(type_schema=wire.Schema.Bytes)
+    ended = await shown(gateway, cli, "-o", "json", payloads=[b"\xff\xfe", b"text"])
+    first, second = map(json.loads, ended.out.splitlines())
+    assert first["payload_base64"] == "//4="
+    assert second["payload"] == "text"
+
+
+async def test_raw_output_is_the_payload_whatever_it_is(gateway: StubGateway, cli: Any) -> None:
+    ended = await shown(gateway, cli, "--raw", payloads=[b"a\tb", b"", b"{"])
+    assert ended.out == "a\tb\n\n{\n"
+    assert len(gateway.requests["Ack"]) == 3
+
+
+async def test_messages_are_shown_while_more_are_awaited(gateway: StubGateway, cli: Any) -> None:
+    process = await cli.start("consume", "-m", "s", "--raw")
+    await subscribed(gateway)
+    gateway.deliver(TOPIC, b"now")
+    assert await process.stdout.readline() == b"now\n"
+    await gateway.until(lambda: len(gateway.requests["Ack"]) == 1)
+    process.send_signal(signal.SIGINT)
+    err = await process.stderr.read()
+    assert await process.wait() == 130
+    assert err.startswith(b"1 messages received in ")
+    assert err.count(b"\n") == 1
+
+
+async def test_the_end_is_when_nothing_has_come_for_a_while(gateway: StubGateway, cli: Any) -> None:
+    running = asyncio.create_task(cli("consume", "-m", "s", "--raw", "--exit-at-end", "--quiet-time", "0.5"))
+    await subscribed(gateway)
+    for number in range(200):
+        gateway.deliver(TOPIC, b"%d" % number)
+    ended = await running
+    assert ended.code == 0
+    assert ended.out == "".join(f"{number}\n" for number in range(200))
+    assert len(gateway.requests["Ack"]) == 200
+
+
+async def test_a_lost_stream_is_taken_up_again(gateway: StubGateway, cli: Any) -> None:
+    running = asyncio.create_task(cli("consume", "-m", "s", "--raw", "--max", "2"))
+    await subscribed(gateway)
+    gateway.deliver(TOPIC, b"0")
+    gateway.end_streams(UNREACHABLE)
+    await gateway.until(lambda: len(gateway.requests["ReceiveMessages"]) == 2)
+    gateway.deliver(TOPIC, b"1")
+    ended = await running
+    assert (ended.code, ended.out) == (0, "0\n1\n")
+
+
+async def test_a_failed_acknowledgement_is_told(gateway: StubGateway, cli: Any) -> None:
+    gateway.failures["Ack"].append(Failure(StatusCode.INTERNAL, message="no such subscription"))
+    ended = await shown(gateway, cli, "--raw", payloads=[b"x"])
+    assert "Failed to acknowledge message: no such subscription\n" in ended.err
+
+
+async def test_a_reader_that_leaves_is_no_failure(gateway: StubGateway, cli: Any) -> None:
+    process = await cli.start("consume", "-m", "s", "--raw")
+    await subscribed(gateway)
+    process.stdout._transport.close()
+    ended = asyncio.create_task(process.wait())
+    gateway.deliver(TOPIC, b"x")
+    assert await ended == 0
+    assert b"Error" not in await process.stderr.read()
+    assert not gateway.requests["Ack"]
+
+
+async def test_an_unknown_topic_is_one_line(cli: Any) -> None:
+    ended = await cli("consume", "-m", "s", "-t", "/default/none")
+    assert (ended.code, ended.out, ended.err) == (1, "", "Error: no such topic\n")
+
+
+async def test_nobody_at_the_address_has_its_own_code(gateway: StubGateway, cli: Any) -> None:
+    await gateway.stop()
+    ended = await cli("consume", "-m", "s")
+    assert (ended.code, ended.err) == (3, f"Error: {gateway.address} cannot be reached\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("-m", "s", "--sub-type", "failover"),
+        ("-m", "s", "--max", "0"),
+        ("-m", "s", "--raw", "-o", "json"),
+        ("-m", "s", "--quiet-time", "0"),
+    ],
+)
+async def test_wrong_usage_is_told_before_anything_is_asked(
+    gateway: StubGateway, cli: Any, arguments: tuple[str, ...]
+) -> None:
+    ended = await cli("consume", *arguments)
+    assert ended.code == 2
+    assert "Error: " in ended.err.splitlines()[-1]
+    assert not gateway.requests

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpc import StatusCode
+
+from danube_proto import danube_api_pb2 as wire
+from danube_testing.stub_gateway import UNREACHABLE, Failure, StubGateway
+
+TOPIC = "/default/test_topic"
+
+
+def payloads(gateway: StubGateway, topic: str = TOPIC) -> list[bytes]:
+    return [
+        message.payload for message in sorted(gateway.accepted[topic], key=lambda m: m.msg_id.sequence_id)
+    ]
+
+
+async def test_a_message_is_sent_with_the_documented_defaults(gateway: StubGateway, cli: Any) -> None:
+    ended = await cli("produce", "-m", "grüße")
+    assert (ended.code, ended.out, ended.err) == (0, "Message sent successfully with ID: 0\n", "")
+    assert payloads(gateway) == ["grüße".encode()]
+    (request,) = gateway.requests["CreateProducer"]
+    assert request.producer_name == "test_producer"
+    assert request.schema == wire.Schema(name="my_app", type_schema=wire.Schema.String)
+    assert request.dispatch_strategy.strategy == wire.NonReliable
+
+
+async def test_every_flag_reaches_the_platform(gateway: StubGateway, cli: Any) -> None:
+    ended = await cli(
+        *("produce", "-s", gateway.address, "-n", "p", "-t", "/default/j", "-y", "json"),
+        *(
+            "--json-schema",
+            '{"type":"object"}',
+            "-m",
+            '{"a":1}',
+            "-a",
+            " k1 : v1 ,k2:v:2",
+            "-p",
+            "2",
+            "-c",
+            "3",
+        ),
+        *("--reliable", "--storage", "disk", "--segment-size", "10", "--retention", "ack"),
+        *("--retention-period", "7200", "--in-flight", "2"),
+    )
+    assert ended.code == 0
+    assert ended.out == "".join(f"Message sent successfully with ID: {number}\n" for number in (0, 0, 1))
+    request = gateway.requests["CreateProducer"][0]
+    assert request.schema == wire.Schema(
+        name="my_app", schema_data=b'{"type":"object"}', type_schema=wire.Schema.JSON
+    )
+    assert request.dispatch_strategy.reliable_options == wire.ReliableOptions(
+        segment_size=10,
+        storage_backend=wire.DISK,
+        storage_path="/tmp/danube",  # noqa: S108 - the documented default
+        retention_policy=wire.RetainUntilAck,
+        retention_period=7200,
+    )
+    assert sorted(gateway.producers) == [("/default/j-part-0", "p-0"), ("/default/j-part-1", "p-1")]
+    assert dict(gateway.accepted["/default/j-part-1"][0].attributes) == {"k1": "v1", "k2": "v:2"}
+
+
+async def test_an_int64_travels_as_decimal_text(gateway: StubGateway, cli: Any) -> None:
+    assert (await cli("produce", "-y", "int64", "-m", "-42")).code == 0
+    assert payloads(gateway) == [b"-42"]
+
+
+async def test_each_line_of_a_file_is_a_message(gateway: StubGateway, cli: Any, tmp_path: Path) -> None:
+    file = tmp_path / "lines"
+    lines = [b"first", b"", "dritte ü".encode(), *(b"%d" % number for number in range(500)), b"no newline"]
+    file.write_bytes(b"\n".join(lines))
+    ended = await cli("produce", "--file", str(file))
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err.startswith("504 messages sent in ")
+    assert payloads(gateway) == lines
+
+
+async def test_each_line_of_stdin_is_a_message_at_once(gateway: StubGateway, cli: Any) -> None:
+    process = await cli.start("produce", "--file", "-")
+    process.stdin.write(b"first\nsec")
+    await gateway.until(lambda: payloads(gateway) == [b"first"])
+    process.stdin.write(b"ond\n")
+    await gateway.until(lambda: payloads(gateway) == [b"first", b"second"])
+    _, err = await process.communicate(b"")
+    assert process.returncode == 0
+    assert err.startswith(b"2 messages sent in ")
+
+
+async def test_lines_that_break_the_schema_are_reported_and_the_rest_is_sent(
+    gateway: StubGateway, cli: Any
+) -> None:
+    ended = await cli(
+        "produce", "--file", "-", "-y", "json", "--json-schema", "{}", stdin=b'{"a":1}\nno\n[2]\n'
+    )
+    assert ended.code == 1
+    assert payloads(gateway) == [b'{"a":1}', b"[2]"]
+    first, last = ended.err.splitlines()
+    assert first.startswith("Failed to send message: line 2: not JSON")
+    assert last.startswith("2 messages sent in ")
+    assert last.endswith(", 1 failed")
+
+
+async def test_a_refused_message_is_reported_and_the_rest_is_sent(gateway: StubGateway, cli: Any) -> None:
+    refusal = Failure(StatusCode.INVALID_ARGUMENT, wire.UNKNOWN_ERROR, "too long\nby far")
+    gateway.failures["SendMessage"].extend([None, refusal])
+    ended = await cli("produce", "-m", "x", "-c", "3", "--in-flight", "1")
+    assert ended.code == 1
+    assert ended.out == "Message sent successfully with ID: 0\nMessage sent successfully with ID: 2\n"
+    assert "Failed to send message: too long by far\n" in ended.err
+
+
+async def test_a_passing_failure_is_not_seen(gateway: StubGateway, cli: Any) -> None:
+    gateway.failures["SendMessage"].append(UNREACHABLE)
+    ended = await cli("produce", "-m", "x")
+    assert (ended.code, ended.out, ended.err) == (0, "Message sent successfully with ID: 0\n", "")
+
+
+async def test_messages_are_spaced_by_the_interval(gateway: StubGateway, cli: Any) -> None:
+    assert (await cli("produce", "-m", "x", "-c", "3", "-i", "100")).code == 0
+    times = [message.publish_time for message in gateway.accepted[TOPIC]]
+    assert times[1] - times[0] >= 99
+    assert times[2] - times[1] >= 99
+
+
+async def test_a_refused_producer_is_one_line(gateway: StubGateway, cli: Any) -> None:
+    gateway.failures["CreateProducer"].append(
+        Failure(StatusCode.INVALID_ARGUMENT, wire.INVALID_TOPIC_NAME, "the topic has no name")
+    )
+    ended = await cli("produce", "-m", "x")
+    assert (ended.code, ended.out, ended.err) == (1, "", "Error: the topic has no name\n")
+
+
+async def test_nobody_at_the_address_is_one_line_and_its_own_code(gateway: StubGateway, cli: Any) -> None:
+    await gateway.stop()
+    ended = await cli("produce", "-m", "x")
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err == f"Error: {gateway.address} cannot be reached\n"
+
+
+async def test_an_interrupt_ends_with_a_summary_of_what_was_sent(gateway: StubGateway, cli: Any) -> None:
+    process = await cli.start("produce", "--file", "-")
+    process.stdin.write(b"a\nb\n")
+    await gateway.until(lambda: len(gateway.accepted[TOPIC]) == 2)
+    process.send_signal(signal.SIGINT)
+    err = await process.stderr.read()
+    assert await process.wait() == 130
+    assert err.startswith(b"2 messages sent in ")
+    assert err.count(b"\n") == 1
+
+
+async def test_a_reader_that_leaves_is_no_failure(gateway: StubGateway, cli: Any) -> None:
+    process = await cli.start("produce", "-m", "x", "-c", "1000000")
+    await process.stdout.readline()
+    process.stdout._transport.close()
+    err = await process.stderr.read()
+    assert await process.wait() == 0
+    assert b"rror" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("-m", "x", "--file", "-"),
+        ("--file", "-", "-c", "2"),
+        ("--file", "/does/not/exist"),
+        ("-m", "x", "-i", "99"),
+        ("-m", "x", "-c", "0"),
+        ("-m", "x", "-p", "0"),
+        ("-m", "x", "-a", "key"),
+        ("-m", "x", "-a", ":value"),
+        ("-m", "x", "-y", "avro"),
+        ("-m", "{}", "-y", "json"),
+        ("-m", "{}", "-y", "json", "--json-schema", "{"),
+        ("-m", "{", "-y", "json", "--json-schema", "{}"),
+        ("-m", "1.5", "-y", "int64"),
+        ("-m", str(2**63), "-y", "int64"),
+        ("-m", b"\xff", "-y", "string"),
+    ],
+)
+async def test_wrong_usage_is_told_before_anything_is_sent(
+    gateway: StubGateway, cli: Any, arguments: tuple[str, ...]
+) -> None:
+    ended = await cli("produce", *arguments)
+    assert ended.code == 2
+    assert "Error: " in ended.err.splitlines()[-1]
+    assert not gateway.requests
+
+
+async def test_an_address_that_is_none_is_one_line(cli: Any) -> None:
+    ended = await cli("produce", "-s", "https://host:1", "-m", "x")
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1] == "Error: 'https://host:1': only http:// is spoken"
