@@ -45,12 +45,11 @@ class Publisher(ABC):
         self._batch: Batch[asyncio.Future[None]] = Batch()
         self._wake = asyncio.Event()
 
-    async def publish(self, topic_id: int, message: bytes) -> None:
-        """Returns when the message is as safe as its topic promises.
+    def enqueue(self, topic_id: int, message: bytes) -> asyncio.Future[None]:
+        """Put the message in line; done when it is as safe as its topic promises.
 
-        Raises:
-            LimitExceeded: too much waits already.
-            Unavailable: not acknowledged in time; the message may or may not be stored.
+        The future may hold Unavailable: not acknowledged in time, it may or may not be stored.
+        Raises LimitExceeded: too much waits already.
         """
         if self._batch.bytes + len(message) > PENDING_BYTES_MAX:
             raise LimitExceeded(
@@ -59,7 +58,7 @@ class Publisher(ABC):
         done = asyncio.get_running_loop().create_future()
         self._batch.add(topic_id, message, done)
         self._wake.set()
-        await done
+        return done
 
     async def run(self) -> None:
         """Send frames until cancelled."""

@@ -13,7 +13,8 @@ from danube_common.errors import LimitExceeded
 from danube_common.rate_limit import TokenBucket
 from danube_common.records import Topic
 from danube_gateway.gateway_metrics import GatewayMetrics
-from danube_gateway.producers import Producer, Producers
+from danube_gateway.producer_line import ProducerLine
+from danube_gateway.producers import PRODUCERS_MAX, Producer, Producers
 from danube_gateway.publisher import Publisher
 
 ENVELOPE_BYTES_MAX = 64 * 1024
@@ -42,10 +43,13 @@ class Publishing:
         self._metrics = metrics
         self._publishers: dict[tuple[Bundle, bool], Publisher] = {}
         self._rates: dict[int, TokenBucket] = {}
+        self._lines: dict[int, ProducerLine] = {}
         catalogue.on_topic_gone(self._topic_gone)
 
-    async def publish(self, producer_id: int, payload: bytes, message: bytes) -> None:
+    async def publish(self, producer_id: int, number: int, payload: bytes, message: bytes) -> None:
         """Publish ``message``, the whole StreamMessage, whose payload is ``payload``.
+
+        ``number`` is its place among its producer's messages.
 
         Raises:
             NotFound: no such producer.
@@ -55,6 +59,18 @@ class Publishing:
         """
         began = time.perf_counter()
         producer = await self._producers.find(producer_id)
+        line = self._lines.get(producer_id)
+        if line is None:
+            line = self._new_line(producer_id)
+        await line.turn(number)
+        try:
+            stored = await self._enqueue(producer, payload, message)
+        finally:
+            line.passed(number)
+        await stored
+        self._metrics.published(producer.topic.name, producer_id, len(payload), time.perf_counter() - began)
+
+    async def _enqueue(self, producer: Producer, payload: bytes, message: bytes) -> asyncio.Future[None]:
         policies = self._catalogue.policies(producer.topic_name)
         limit = policies.message_bytes_max
         if len(payload) > limit or len(message) > limit + ENVELOPE_BYTES_MAX:
@@ -65,8 +81,13 @@ class Publishing:
         if policies.max_publish_rate:
             await self._wait_for_rate(producer, policies.max_publish_rate)
         publisher = self._publisher(producer.bundle, reliable=producer.topic.strategy.is_reliable)
-        await publisher.publish(producer.topic.topic_id, message)
-        self._metrics.published(producer.topic.name, producer_id, len(payload), time.perf_counter() - began)
+        return publisher.enqueue(producer.topic.topic_id, message)
+
+    def _new_line(self, producer_id: int) -> ProducerLine:
+        if len(self._lines) >= PRODUCERS_MAX:
+            self._lines.pop(next(iter(self._lines)))
+        line = self._lines[producer_id] = ProducerLine()
+        return line
 
     async def _wait_for_rate(self, producer: Producer, limit: int) -> None:
         """Spread the topic's rate over the live gateways; later callers wait longer, so order holds."""

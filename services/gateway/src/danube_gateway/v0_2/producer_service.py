@@ -48,6 +48,7 @@ class ProducerService:
         message = parse_strict(api.StreamMessage, call.request)
         if not message.HasField("msg_id"):
             raise InvalidInput("the message has no msg_id")
-        await self._publishing.publish(message.msg_id.producer_id, message.payload, call.request)
-        response = api.MessageResponse(request_id=message.request_id, sequence_id=message.msg_id.sequence_id)
+        msg_id = message.msg_id
+        await self._publishing.publish(msg_id.producer_id, msg_id.sequence_id, message.payload, call.request)
+        response = api.MessageResponse(request_id=message.request_id, sequence_id=msg_id.sequence_id)
         return response.SerializeToString()

@@ -1,0 +1,64 @@
+"""Keeps a producer's messages in its order, although its calls may overtake each other.
+
+A client with several unary calls in flight sends them in order, but HTTP/2 promises no order between
+calls: under flow control one arrives late now and then. Official clients number their messages
+consecutively, so a gap in the numbers says that an earlier message is still on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+
+HOLD_S_MAX = 0.25
+"""A message waits this long for those before it; then it goes first."""
+TRUST_AFTER = 8
+"""Consecutive numbers seen before a gap is taken for a late message."""
+RESTART_DISTANCE = 4096
+"""A number this far behind, or the first ones, mean that the producer began anew."""
+FIRST_NUMBERS = 1
+
+
+class ProducerLine:
+    """The order of one producer. Producers that do not count by one are never held up for long."""
+
+    def __init__(self) -> None:
+        self._expected = 0
+        self._run = 0
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._arrivals = 0
+
+    async def turn(self, number: int) -> None:
+        """Returns when every earlier message has passed, or has not come in time."""
+        if number <= self._expected or self._run < TRUST_AFTER:
+            return
+        self._arrivals += 1
+        turn = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (number, self._arrivals, turn))
+        try:
+            async with asyncio.timeout(HOLD_S_MAX):
+                await turn
+        except TimeoutError:
+            self._run = 0
+            self._release(everything=True)
+
+    def passed(self, number: int) -> None:
+        """The message is in its frame's queue, or was refused: the next one may go."""
+        if number == self._expected:
+            self._run += 1
+        elif number > self._expected:
+            self._run = 0
+        elif number > FIRST_NUMBERS and self._expected - number < RESTART_DISTANCE:
+            return
+        else:
+            self._run = 0
+        self._expected = number + 1
+        self._release(everything=False)
+
+    def _release(self, *, everything: bool) -> None:
+        while self._waiting and (everything or self._waiting[0][0] <= self._expected):
+            turn = heapq.heappop(self._waiting)[2]
+            if not turn.done():
+                turn.set_result(None)
+                if not everything:
+                    return
