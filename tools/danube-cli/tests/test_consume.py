@@ -19,14 +19,17 @@ def topic(gateway: StubGateway) -> None:
     gateway.schemas[TOPIC] = wire.Schema(type_schema=wire.Schema.String)
 
 
-async def subscribed(gateway: StubGateway) -> None:
-    await gateway.until(lambda: bool(gateway.requests["ReceiveMessages"]))
+async def subscribed(gateway: StubGateway, running: asyncio.Task[Any]) -> None:
+    """Returns once the command receives; fails with what it said if it ends before that."""
+    receiving = asyncio.create_task(gateway.until(lambda: bool(gateway.requests["ReceiveMessages"])))
+    await asyncio.wait([receiving, running], return_when=asyncio.FIRST_COMPLETED)
+    assert receiving.done(), running.result()
 
 
 async def shown(gateway: StubGateway, cli: Any, *arguments: str, payloads: list[bytes], **fields: Any) -> Any:
     """What the command shows of these messages, and how it ends when they are acknowledged or refused."""
     running = asyncio.create_task(cli("consume", "-m", "s", "--max", str(len(payloads)), *arguments))
-    await subscribed(gateway)
+    await subscribed(gateway, running)
     for payload in payloads:
         gateway.deliver(TOPIC, payload, **fields)
     return await running
@@ -134,20 +137,21 @@ async def test_raw_output_is_the_payload_whatever_it_is(gateway: StubGateway, cl
 
 async def test_messages_are_shown_while_more_are_awaited(gateway: StubGateway, cli: Any) -> None:
     process = await cli.start("consume", "-m", "s", "--raw")
-    await subscribed(gateway)
+    ended = asyncio.create_task(process.wait())
+    await subscribed(gateway, ended)
     gateway.deliver(TOPIC, b"now")
     assert await process.stdout.readline() == b"now\n"
     await gateway.until(lambda: len(gateway.requests["Ack"]) == 1)
     process.send_signal(signal.SIGINT)
     err = await process.stderr.read()
-    assert await process.wait() == 130
+    assert await ended == 130
     assert err.startswith(b"1 messages received in ")
     assert err.count(b"\n") == 1
 
 
 async def test_the_end_is_when_nothing_has_come_for_a_while(gateway: StubGateway, cli: Any) -> None:
     running = asyncio.create_task(cli("consume", "-m", "s", "--raw", "--exit-at-end", "--quiet-time", "0.5"))
-    await subscribed(gateway)
+    await subscribed(gateway, running)
     for number in range(200):
         gateway.deliver(TOPIC, b"%d" % number)
     ended = await running
@@ -158,7 +162,7 @@ async def test_the_end_is_when_nothing_has_come_for_a_while(gateway: StubGateway
 
 async def test_a_lost_stream_is_taken_up_again(gateway: StubGateway, cli: Any) -> None:
     running = asyncio.create_task(cli("consume", "-m", "s", "--raw", "--max", "2"))
-    await subscribed(gateway)
+    await subscribed(gateway, running)
     gateway.deliver(TOPIC, b"0")
     gateway.end_streams(UNREACHABLE)
     await gateway.until(lambda: len(gateway.requests["ReceiveMessages"]) == 2)
@@ -175,9 +179,9 @@ async def test_a_failed_acknowledgement_is_told(gateway: StubGateway, cli: Any) 
 
 async def test_a_reader_that_leaves_is_no_failure(gateway: StubGateway, cli: Any) -> None:
     process = await cli.start("consume", "-m", "s", "--raw")
-    await subscribed(gateway)
-    process.stdout._transport.close()
     ended = asyncio.create_task(process.wait())
+    await subscribed(gateway, ended)
+    process.stdout._transport.close()
     gateway.deliver(TOPIC, b"x")
     assert await ended == 0
     assert b"Error" not in await process.stderr.read()

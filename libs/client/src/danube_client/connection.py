@@ -27,8 +27,9 @@ CHANNEL_OPTIONS = (
     # Repeating is this library's business: it keeps the order, the channel would not.
     ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # In spite of its name: how long one attempt to connect may take.
+    ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.use_local_subchannel_pool", 1),
 )
 
