@@ -10,7 +10,14 @@ from typing import Final
 
 import structlog
 
-from danube_common.errors import CorruptData, DanubeError, InvalidName, JournalFenced, Unavailable
+from danube_common.errors import (
+    CorruptData,
+    DanubeError,
+    InvalidName,
+    JournalFenced,
+    LimitExceeded,
+    Unavailable,
+)
 from danube_common.names import TopicName
 from danube_common.rpc.port import RpcError, StatusCode
 from danube_proto.danube_api_pb2 import (
@@ -44,6 +51,8 @@ def status_of(error: Exception) -> RpcError:
             return error
         case Unavailable():
             return failure(str(error), SERVICE_NOT_READY, code=StatusCode.UNAVAILABLE)
+        case LimitExceeded():  # the server's own bound on calls; no v0.2 call has another
+            return failure(str(error), SERVICE_NOT_READY, code=StatusCode.RESOURCE_EXHAUSTED)
         case CorruptData() | JournalFenced():
             pass  # what the platform itself wrote cannot be read: not the caller's doing
         case DanubeError():
