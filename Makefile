@@ -3,32 +3,59 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA_DIR ?= data
+WORKERS ?= 2
 MEMBERS := $(shell sed -n '/^members = \[/,/^\]/s/^ *"\(.*\)",$$/\1/p' pyproject.toml)
+PACKAGES := $(notdir $(wildcard $(MEMBERS:%=%/src/*)))
+# Where tests are: each folder is checked by itself, because file names repeat among them.
+TESTS := $(foreach m,$(MEMBERS),$(if $(wildcard $(m)/tests/*.py $(m)/tests/*/*.py),$(m)/tests)) tests conftest.py
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/pytest -q
 
-.PHONY: run test acceptance bench setup setup-test check clean
+.PHONY: run test acceptance bench setup setup-test check format clean
 
 run: setup
 	@exec $(BIN)/danube-standalone --data-dir $(DATA_DIR) $(ARGS)
+
+test: check
+	$(PYTEST) -n $(WORKERS) -m "not acceptance and not benchmark"
+
+acceptance: setup-test
+	$(PYTEST) -m acceptance tests/acceptance
+
+bench: setup-test
+	$(PYTEST) -m benchmark -s -p no:randomly tests/benchmarks
+
+check: setup-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(PACKAGES:%=-p %)
+	@set -e; for tests in $(TESTS); do echo "$(BIN)/mypy $$tests"; $(BIN)/mypy $$tests; done
+	$(BIN)/lint-imports
+
+format: setup-test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it: make PYTHON=python3.11")'
+	@echo "Setting up $(VENV), once."
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python requirements/run.txt $(MEMBERS:%=%/pyproject.toml)
-	$(PIP) --require-hashes -r requirements/run.txt
-	$(PIP) --no-deps --no-build-isolation $(MEMBERS:%=-e %)
+	@echo "Installing what the platform needs: about 30 s the first time."
+	@$(PIP) --require-hashes -r requirements/run.txt
+	@echo "Installing the platform itself: a few seconds."
+	@$(PIP) --no-deps --no-build-isolation $(MEMBERS:%=-e %)
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed requirements/test.txt requirements/data.txt
-	$(PIP) --require-hashes -r requirements/test.txt
-	$(PIP) --require-hashes --no-deps -r requirements/data.txt
+	@echo "Installing what the tests need: about 20 s the first time."
+	@$(PIP) --require-hashes -r requirements/test.txt
+	@$(PIP) --require-hashes --no-deps -r requirements/data.txt
 	@touch $@
 
-check: setup-test
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+clean:
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache reports

@@ -515,7 +515,7 @@ async def test_a_stream_that_says_it_is_open_sends_its_headers_before_any_messag
         yield b"late"
 
     _, addr = await serve(Methods(stream={"/t/silent": silent}))
-    async with grpc.aio.insecure_channel(addr) as channel:
+    async with connect(addr) as channel:
         call = channel.unary_stream("/t/silent")(b"")
         await asyncio.wait_for(call.initial_metadata(), 5)
         release.set()

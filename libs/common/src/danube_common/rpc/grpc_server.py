@@ -218,7 +218,7 @@ class GrpcServer:
             mapped = self._methods.on_error(raised)
         except Exception:  # noqa: BLE001 - a mapping with a fault must not hide the first one
             _log.exception("rpc_error_mapping_failed", method=name)
-        if not isinstance(raised, DanubeError):
+        if not isinstance(raised, DanubeError) or (mapped is None and type(raised) not in _REFUSALS):
             _log.error("rpc_failed", method=name, exc_info=raised)
         if mapped is not None:
             return mapped
