@@ -13,7 +13,7 @@ import pytest
 from danube_common.bundle import Bundle, Family
 from danube_common.bus.nats import NatsBus
 from danube_common.errors import LogFull, LogUnavailable, NotFound
-from danube_common.jetstream import READ_BYTES_MAX
+from danube_common.jetstream import PATIENCE_S, READ_BYTES_MAX
 from danube_common.log.jetstream import JetStreamLog
 from danube_common.log.memory import MemoryLog
 from danube_common.log.port import BundleLog, LogBounds, LogEntry
@@ -360,9 +360,13 @@ class TestRealServer:
         await other.follow(M0, feed)
         before = (await append_many(log, M0, 300))[-1]
         await feed.wait_for(300)
+        back = asyncio.Event()
+        log._connection.on_reconnect(back.set)
         await nats_server.restart()
+        await back.wait()
         if first_use == "read":
-            assert await log.read(M0, before, frames_max=10, bytes_max=1000) == []
+            async with asyncio.timeout(PATIENCE_S / 2):  # it is not waited for, it is made again
+                assert await log.read(M0, before, frames_max=10, bytes_max=1000) == []
         if first_use == "bounds":
             bounds = await log.bounds(M0)
             assert bounds.first_sequence == bounds.last_sequence + 1 > before

@@ -145,27 +145,22 @@ class Stream:
         """
         wanted = {**config, "name": self._name}
         try:
-            existing = await self._api("STREAM.INFO", b"")
+            existing = await self._api("STREAM.INFO")
         except NotFound:
-            try:
-                await self._api("STREAM.CREATE", msgspec.json.encode(wanted))
-            except JetStreamRefused as refusal:
-                if refusal.error_code != _STREAM_CONFIG_DIFFERS:
-                    raise refusal.as_unavailable() from refusal
-                existing = await self._api("STREAM.INFO", b"")  # another process was first
-            else:
+            created = await self._ask("STREAM.CREATE", wanted)
+            if created.error is None:
                 return
+            if created.error.err_code != _STREAM_CONFIG_DIFFERS:
+                raise _refused(created.error).as_unavailable() from None
+            existing = await self._api("STREAM.INFO")  # another process was first
         settings = existing.config or {}
         wanted["first_seq"] = settings.get("first_seq", 0)
         if any(settings.get(key, 0) != value for key, value in wanted.items()):
-            try:
-                await self._api("STREAM.UPDATE", msgspec.json.encode(wanted))
-            except JetStreamRefused as refusal:
-                raise refusal.as_unavailable() from refusal
+            await self._api("STREAM.UPDATE", wanted)
 
     async def bounds(self) -> tuple[int, int]:
         """First and last sequence, first = last + 1 when empty. Raises NotFound."""
-        state = (await self._api("STREAM.INFO", b"")).state or _State()
+        state = (await self._api("STREAM.INFO")).state or _State()
         return max(state.first_seq, 1), state.last_seq
 
     async def purge(self, *, below: int, subject: str = "") -> None:
@@ -173,7 +168,7 @@ class Stream:
         selection: dict[str, Any] = {"seq": below}
         if subject:
             selection["filter"] = subject
-        await self._api("STREAM.PURGE", msgspec.json.encode(selection))
+        await self._api("STREAM.PURGE", selection)
 
     async def publish(
         self, subject: str, payload: bytes, headers: Mapping[str, str], *, timeout_s: float
@@ -192,7 +187,7 @@ class Stream:
                 f"no acknowledgement came from {subject} but {answer.data[:64]!r}"
             ) from error
         if ack.error is not None:
-            raise JetStreamRefused(ack.error.code, ack.error.err_code, ack.error.description)
+            raise _refused(ack.error)
         return ack.seq, ack.duplicate
 
     async def last(self, subject: str) -> StoredMessage | None:
@@ -200,19 +195,32 @@ class Stream:
         batch = await self._read({"last_by_subj": subject}, messages_max=1)
         return batch.messages[0] if batch.messages else None
 
-    async def read(self, subject: str, from_sequence: int, *, messages_max: int, bytes_max: int) -> Batch:
-        """The subject's messages from ``from_sequence`` on, as many as the bounds allow, at least one."""
+    async def read(
+        self,
+        subject: str,
+        from_sequence: int,
+        *,
+        messages_max: int,
+        bytes_max: int,
+        patience_s: float = PATIENCE_S,
+    ) -> Batch:
+        """The subject's messages from ``from_sequence`` on, as many as the bounds allow, at least one.
+
+        A stream that is not served is asked again until ``patience_s`` is over.
+        """
         query = {
             "seq": max(from_sequence, 1),
             "next_by_subj": subject,
             "batch": messages_max,
             "max_bytes": max(1, min(bytes_max, READ_BYTES_MAX)),
         }
-        return await self._read(query, messages_max=messages_max)
+        return await self._read(query, messages_max=messages_max, patience_s=patience_s)
 
-    async def _read(self, query: Mapping[str, Any], *, messages_max: int) -> Batch:
+    async def _read(
+        self, query: Mapping[str, Any], *, messages_max: int, patience_s: float = PATIENCE_S
+    ) -> Batch:
         body = msgspec.json.encode(query)
-        patience = Patience(PATIENCE_S)
+        patience = Patience(patience_s)
         while True:
             reading = _Reading(messages_max)
             try:
@@ -231,23 +239,31 @@ class Stream:
             raise LogUnavailable(f"stream {self._name} answered with status {reading.status}")
         return Batch(reading.messages, reading.complete)
 
-    async def _api(self, verb: str, body: bytes) -> _ApiAnswer:
+    async def _api(self, verb: str, body: Mapping[str, Any] | None = None) -> _ApiAnswer:
+        """`_ask`, with an error raised: NotFound for a missing stream, else LogUnavailable."""
+        answer = await self._ask(verb, body)
+        if answer.error is not None:
+            if answer.error.err_code == _STREAM_NOT_FOUND:
+                raise NotFound(f"there is no stream {self._name}")
+            raise _refused(answer.error).as_unavailable()
+        return answer
+
+    async def _ask(self, verb: str, body: Mapping[str, Any] | None) -> _ApiAnswer:
         """Call JetStream's API for this stream; only for calls that may be repeated."""
         subject = f"$JS.API.{verb}.{self._name}"
+        payload = b"" if body is None else msgspec.json.encode(body)
         patience = Patience(PATIENCE_S)
         while True:
             try:
-                message = await self._connection.call(subject, body, timeout_s=API_TIMEOUT_S)
-                break
+                message = await self._connection.call(subject, payload, timeout_s=API_TIMEOUT_S)
+                return _decode_answer(message.data)
             except BusUnavailable as error:
                 if not await patience.wait():
                     raise LogUnavailable(f"JetStream does not answer: {error}") from error
-        answer = _decode_answer(message.data)
-        if answer.error is None:
-            return answer
-        if answer.error.err_code == _STREAM_NOT_FOUND:
-            raise NotFound(f"there is no stream {self._name}")
-        raise JetStreamRefused(answer.error.code, answer.error.err_code, answer.error.description)
+
+
+def _refused(error: _Error) -> JetStreamRefused:
+    return JetStreamRefused(error.code, error.err_code, error.description)
 
 
 class _Reading:

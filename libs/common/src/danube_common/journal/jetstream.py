@@ -8,7 +8,7 @@ from typing import Any
 
 from danube_common.bundle import Bundle
 from danube_common.bus.nats_connection import Connection
-from danube_common.errors import BusUnavailable, JournalFenced, LogUnavailable, NotFound
+from danube_common.errors import BusUnavailable, JournalFenced, LogUnavailable
 from danube_common.jetstream import (
     EXPECTED_SUBJECT_SEQUENCE_HEADER,
     MESSAGE_ID_HEADER,
@@ -108,10 +108,7 @@ class JetStreamJournal:
         last = await self._stream.last(_subject(bundle))
         if last is None:
             return
-        try:
-            await self._stream.purge(below=min(before_sequence, last.sequence), subject=_subject(bundle))
-        except (JetStreamRefused, NotFound) as refusal:
-            raise LogUnavailable(str(refusal)) from refusal
+        await self._stream.purge(below=min(before_sequence, last.sequence), subject=_subject(bundle))
 
     def _record_id(self, bundle: Bundle, data: bytes, expected_sequence: int) -> str:
         # The bundle is part of it, because the duplicate window spans all subjects of the stream.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -111,22 +112,25 @@ class JetStreamLog:
             if not await self._revive(bundle):
                 raise
             first, last = await stream.bounds()
-        except JetStreamRefused as refusal:
-            raise refusal.as_unavailable() from refusal
         return LogBounds(first, last)
 
     async def read(
         self, bundle: Bundle, from_sequence: int, *, frames_max: int, bytes_max: int
     ) -> list[LogEntry]:
         """See the port; at most `danube_common.jetstream.READ_BYTES_MAX` bytes at a time."""
+        read = partial(
+            self._stream(bundle).read,
+            _subject(bundle),
+            from_sequence,
+            messages_max=frames_max,
+            bytes_max=bytes_max,
+        )
         try:
-            batch = await self._stream(bundle).read(
-                _subject(bundle), from_sequence, messages_max=frames_max, bytes_max=bytes_max
-            )
+            batch = await read(patience_s=0 if bundle.family is Family.MEMORY else PATIENCE_S)
         except LogUnavailable:
             if not await self._revive(bundle):
                 raise
-            return []
+            batch = await read()
         return [LogEntry(message.sequence, message.data) for message in batch.messages]
 
     async def follow(self, bundle: Bundle, on_entry: Callable[[LogEntry], None]) -> _Feed:
@@ -149,10 +153,7 @@ class JetStreamLog:
         through_sequence = min(through_sequence, bounds.last_sequence)
         if through_sequence < bounds.first_sequence:
             return
-        try:
-            await stream.purge(below=through_sequence + 1)
-        except JetStreamRefused as refusal:
-            raise refusal.as_unavailable() from refusal
+        await stream.purge(below=through_sequence + 1)
 
     def _stream(self, bundle: Bundle) -> Stream:
         return Stream(self._connection, f"DANUBE_LOG_{bundle}")
