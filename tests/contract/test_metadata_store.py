@@ -11,18 +11,20 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
+import grpc.aio
 import pytest
 import pytest_asyncio
+from aetcd import rpc  # type: ignore[import-untyped]
 
 from danube_common.bus.nats_connection import Connection
 from danube_common.errors import Conflict, InvalidInput, MetadataUnavailable
 from danube_common.metadata.etcd import EtcdMetadata
-from danube_common.metadata.jetstream import JetStreamMetadata
+from danube_common.metadata.jetstream import MARKER_TTL_S, JetStreamMetadata
 from danube_common.metadata.key import VALUE_BYTES_MAX
 from danube_common.metadata.lease import Lease
 from danube_common.metadata.memory import MemoryMetadata
 from danube_common.metadata.mirror import Mirror
-from danube_common.metadata.port import Change, Entry, MetadataStore
+from danube_common.metadata.port import Change, Entry, Listing, MetadataStore, WatchLost
 from danube_testing.etcd_server import EtcdServer
 from danube_testing.nats_server import NatsServer
 
@@ -52,6 +54,10 @@ class Backend(ABC):
     async def restart(self) -> None: ...
 
     @abstractmethod
+    async def forget(self, revision: int) -> None:
+        """Make the store forget the changes up to ``revision``, as its housekeeping would in time."""
+
+    @abstractmethod
     def pause(self) -> None:
         """The server stops answering without closing a connection."""
 
@@ -74,6 +80,9 @@ class Memory(Backend):
     async def restart(self) -> None:
         self.resume()
 
+    async def forget(self, revision: int) -> None:
+        self.root.state.compact(revision)
+
     def pause(self) -> None:
         for handle in self.handles:
             handle.reachable = False
@@ -84,7 +93,7 @@ class Memory(Backend):
 
 
 class JetStream(Backend):
-    marker_ttl_s = 3600
+    marker_ttl_s = MARKER_TTL_S
 
     async def start(self) -> None:
         self.server = await self.stack.enter_async_context(NatsServer.run(self.directory))
@@ -101,6 +110,12 @@ class JetStream(Backend):
 
     async def restart(self) -> None:
         await self.server.restart()
+
+    async def forget(self, revision: int) -> None:  # noqa: ARG002 - it goes by age
+        # What this bucket forgets is deletions, by their age.
+        self.marker_ttl_s = 1
+        await self.store()
+        await asyncio.sleep(self.marker_ttl_s)
 
     def pause(self) -> None:
         os.kill(self.server.pid, signal.SIGSTOP)
@@ -123,6 +138,10 @@ class Etcd(Backend):
 
     async def restart(self) -> None:
         await self.server.restart()
+
+    async def forget(self, revision: int) -> None:
+        async with grpc.aio.insecure_channel(self.server.endpoint.removeprefix("http://")) as channel:
+            await rpc.KVStub(channel).Compact(rpc.CompactionRequest(revision=revision, physical=True))
 
     def pause(self) -> None:
         os.kill(self.server.pid, signal.SIGSTOP)
@@ -488,6 +507,71 @@ async def test_a_mirror_survives_killed_servers(backend: Backend, store: Metadat
         assert {entry.key: entry.value for entry in mirror.entries()} == truth
         assert seen == truth
     await mirror.close()
+
+
+async def test_a_watch_of_forgotten_history_is_lost(backend: Backend, store: MetadataStore) -> None:
+    first = await store.put("/a/kept", b"1")
+    await store.put("/a/deleted", b"1")
+    await store.delete("/a/deleted")
+    last = await store.put("/a/kept", b"2")
+    await backend.forget(last)
+    watcher = await backend.store()
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(WatchLost):
+            await anext(watching(watcher, "/a/", first))
+        listing = await watcher.list("/a/")
+        added = await store.put("/a/added", b"3")
+        async with aclosing(watching(watcher, "/a/", listing.revision)) as changes:
+            assert await anext(changes) == Change("/a/added", b"3", added)
+
+
+class FirstListsThePast:
+    """A store whose first listing is an old one, as if what followed had taken very long."""
+
+    def __init__(self, store: MetadataStore, past: Listing) -> None:
+        self._store = store
+        self._past: Listing | None = past
+
+    @property
+    def connected(self) -> bool:
+        return self._store.connected
+
+    async def list(self, prefix: str) -> Listing:
+        past, self._past = self._past, None
+        return past or await self._store.list(prefix)
+
+    async def get(self, key: str) -> Entry | None:
+        return await self._store.get(key)
+
+    async def put(
+        self, key: str, value: bytes, *, expected_revision: int | None = None, ttl_s: float | None = None
+    ) -> int:
+        return await self._store.put(key, value, expected_revision=expected_revision, ttl_s=ttl_s)
+
+    async def delete(self, key: str, *, expected_revision: int | None = None) -> bool:
+        return await self._store.delete(key, expected_revision=expected_revision)
+
+    def watch(self, prefix: str, *, after_revision: int) -> AsyncIterator[Change]:
+        return self._store.watch(prefix, after_revision=after_revision)
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
+async def test_a_mirror_lists_again_when_history_is_forgotten(backend: Backend, store: MetadataStore) -> None:
+    await store.put("/a/deleted", b"1")
+    await store.put("/a/same", b"1")
+    await store.put("/a/changed", b"1")
+    past = await store.list("/a/")
+    await store.delete("/a/deleted")
+    last = await store.put("/a/changed", b"2")
+    await backend.forget(last)
+    seen: list[Change] = []
+    mirror = await Mirror.open(FirstListsThePast(await backend.store(), past), "/a/", seen.append)
+    await mirror.wait_for(lambda m: m.revision >= last, PATIENCE_S)
+    await mirror.close()
+    assert {c.key: c.value for c in seen[:3]} == {"/a/deleted": b"1", "/a/same": b"1", "/a/changed": b"1"}
+    assert {c.key: c.value for c in seen[3:]} == {"/a/deleted": None, "/a/changed": b"2"}
 
 
 async def test_closing_ends_a_watch(store: MetadataStore) -> None:

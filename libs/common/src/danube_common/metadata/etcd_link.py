@@ -116,7 +116,7 @@ class EtcdLink:
         raise self.lost(index, "the stream ended without an answer")
 
     async def open_watch(self, request: Any) -> tuple[int, grpc.aio.StreamStreamCall[Any, Any]]:
-        """A watch stream with its first request sent, and its endpoint's number. Raises MetadataUnavailable."""
+        """A watch stream with its first request sent, and where it goes. Raises MetadataUnavailable."""
         index = self._current
         with self._mapped(index):
             metadata = [*(await self._metadata(index) or ()), _LEADER_REQUIRED]
