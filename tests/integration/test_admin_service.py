@@ -1,4 +1,4 @@
-"""The admin process on a real NATS server: its port as clients reach it, and who leads when one dies."""
+"""The admin process on real servers: its port as clients reach it, and who leads when one dies."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ from danube_common import keys
 from danube_common.bundle import Bundle
 from danube_common.bus.nats import NatsBus
 from danube_common.membership import register
+from danube_common.metadata.etcd import EtcdMetadata
 from danube_common.metadata.jetstream import JetStreamMetadata
 from danube_common.metadata.lease import Lease
 from danube_common.metadata.mirror import Mirror
+from danube_common.metadata.port import MetadataStore
 from danube_common.records import Assignment, Instance, Layout, decode_record
 from danube_proto import danube_admin_pb2 as pb
 from danube_proto import danube_platform_pb2 as platform_pb
 from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND, UNKNOWN_ERROR, ErrorMessage
+from danube_testing.etcd_server import EtcdServer
 from danube_testing.fake_owner import FakeOwner
 from danube_testing.lifeline import die_with_parent
 from danube_testing.nats_server import NatsServer
@@ -53,14 +56,14 @@ class AdminProcess:
     @classmethod
     @asynccontextmanager
     async def run(
-        cls, directory: Path, nats_url: str, instance_id: str, *arguments: str
+        cls, directory: Path, servers: tuple[str, ...], instance_id: str, *arguments: str
     ) -> AsyncIterator[AdminProcess]:
         ready_file = directory / f"admin-{instance_id}.json"
         output = directory / f"admin-{instance_id}.log"
         with output.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "danube_admin", "--nats-url", nats_url, "--instance-id", instance_id),
+                *("-m", "danube_admin", *servers, "--instance-id", instance_id),
                 *("--grpc-addr", "127.0.0.1:0", "--ready-file", str(ready_file)),
                 *("--bundles-file", str(LAYOUT.file_bundles)),
                 *("--bundles-memory", str(LAYOUT.memory_bundles)),
@@ -103,9 +106,14 @@ class AdminProcess:
 
 
 class World:
-    """The test's own end of the NATS server."""
+    """The test's own end of the servers.
 
-    def __init__(self, bus: NatsBus, store: JetStreamMetadata, seen: Mirror) -> None:
+    Attributes:
+        flags: what an admin process needs to reach them.
+    """
+
+    def __init__(self, flags: tuple[str, ...], bus: NatsBus, store: MetadataStore, seen: Mirror) -> None:
+        self.flags = flags
         self.bus = bus
         self.store = store
         self.seen = seen
@@ -126,21 +134,36 @@ class World:
 
 
 @pytest_asyncio.fixture
-async def world(nats_server: NatsServer) -> AsyncIterator[World]:
-    bus = await NatsBus.connect(nats_server.url, name="test")
-    store = await JetStreamMetadata.open(bus.connection)
-    seen = await Mirror.open(store, keys.CLUSTER)
-    yield World(bus, store, seen)
-    await seen.close()
-    await store.close()
-    await bus.close()
+async def world(
+    nats_server: NatsServer, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[World]:
+    """Metadata lives in NATS unless a test asks for etcd."""
+    flags: tuple[str, ...] = ("--nats-url", nats_server.url)
+    async with AsyncExitStack() as opened:
+        bus = await NatsBus.connect(nats_server.url, name="test")
+        opened.push_async_callback(bus.close)
+        store: MetadataStore
+        if getattr(request, "param", "nats") == "etcd":
+            directory = tmp_path / "etcd"
+            directory.mkdir()
+            etcd = await opened.enter_async_context(EtcdServer.run(directory))
+            flags += ("--metadata", f"etcd://{etcd.endpoint.removeprefix('http://')}")
+            store = await EtcdMetadata.connect([etcd.endpoint])
+        else:
+            store = await JetStreamMetadata.open(bus.connection)
+        opened.push_async_callback(store.close)
+        seen = await Mirror.open(store, keys.CLUSTER)
+        opened.push_async_callback(seen.close)
+        yield World(flags, bus, store, seen)
 
 
-async def test_topics_live_from_their_creation_to_their_deletion(
-    nats_server: NatsServer, world: World, tmp_path: Path
-) -> None:
+on_both_stores = pytest.mark.parametrize("world", ["nats", "etcd"], indirect=True)
+
+
+@on_both_stores
+async def test_topics_live_from_their_creation_to_their_deletion(world: World, tmp_path: Path) -> None:
     arguments = ("--bootstrap-namespaces", "shop,depot", "--policies-max-publish-rate", "9")
-    async with AdminProcess.run(tmp_path, nats_server.url, "11", *arguments) as admin:
+    async with AdminProcess.run(tmp_path, world.flags, "11", *arguments) as admin:
         owner = FakeOwner(world.store, world.bus, "71")
         await owner.claim(LAYOUT.bundles())
         lease = await world.owner("71")
@@ -199,10 +222,8 @@ async def test_topics_live_from_their_creation_to_their_deletion(
         await lease.release()
 
 
-async def test_two_owners_both_get_bundles_and_a_gone_ones_move(
-    nats_server: NatsServer, world: World, tmp_path: Path
-) -> None:
-    async with AdminProcess.run(tmp_path, nats_server.url, "11"):
+async def test_two_owners_both_get_bundles_and_a_gone_ones_move(world: World, tmp_path: Path) -> None:
+    async with AdminProcess.run(tmp_path, world.flags, "11"):
         first = await world.owner("71")
         await world.until_shares_are({"71": 6})
         second = await world.owner("72")
@@ -212,14 +233,11 @@ async def test_two_owners_both_get_bundles_and_a_gone_ones_move(
         await second.release()
 
 
-async def test_when_the_leader_is_killed_another_leads_and_assigns(
-    nats_server: NatsServer, world: World, tmp_path: Path
-) -> None:
+@on_both_stores
+async def test_when_the_leader_is_killed_another_leads_and_assigns(world: World, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         admins = {
-            instance_id: await stack.enter_async_context(
-                AdminProcess.run(tmp_path, nats_server.url, instance_id)
-            )
+            instance_id: await stack.enter_async_context(AdminProcess.run(tmp_path, world.flags, instance_id))
             for instance_id in ("11", "12")
         }
         first = await world.owner("71")
@@ -238,9 +256,9 @@ async def test_when_the_leader_is_killed_another_leads_and_assigns(
 
 
 async def test_an_asked_process_gives_up_its_lead_and_its_place_before_it_ends(
-    nats_server: NatsServer, world: World, tmp_path: Path
+    world: World, tmp_path: Path
 ) -> None:
-    async with AdminProcess.run(tmp_path, nats_server.url, "11") as admin:
+    async with AdminProcess.run(tmp_path, world.flags, "11") as admin:
         await world.seen.wait_for(lambda m: m.get(keys.instance_key("11")) is not None, PATIENCE_S)
     assert admin.process.returncode == 0
     assert await world.store.get(keys.LEADER) is None
@@ -250,7 +268,7 @@ async def test_an_asked_process_gives_up_its_lead_and_its_place_before_it_ends(
 async def test_a_restarted_store_is_followed_again(
     nats_server: NatsServer, world: World, tmp_path: Path
 ) -> None:
-    async with AdminProcess.run(tmp_path, nats_server.url, "11") as admin:
+    async with AdminProcess.run(tmp_path, world.flags, "11") as admin:
         await nats_server.restart()
         owner = await world.owner("71")
         await world.until_shares_are({"71": 6})
