@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.acceptance.flights import FLIGHTS_TOTAL, lines, schema_text
+from tests.acceptance.readers import CLI, Reader, Subscription, start, watch
+
+from danube_testing.history import check
+from danube_testing.platform import Platform
+
+WHOLE = os.environ.get("DANUBE_ACCEPTANCE") == "whole"
+"""All flights instead of the first ones; set by ``make acceptance``."""
+
+COUNT = FLIGHTS_TOTAL if WHOLE else 8_000
+BOUND_S = 3000.0 if WHOLE else 180.0
+TOPIC = "/default/flights"
+KILLS = ((0.20, "gateway"), (0.45, "topic-owner"), (0.70, "nats"))
+"""At which part of the lines received which process is ended by SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """A process that was ended, and where the slowest subscription was then."""
+
+    name: str
+    received: int
+    at: float
+
+
+class Trouble:
+    """Kills what `KILLS` says when its time has come."""
+
+    def __init__(self, platform: Platform, total: int) -> None:
+        self.killed: list[Killed] = []
+        self._platform = platform
+        self._left = [(int(part * total), name) for part, name in KILLS]
+
+    def __call__(self, received: int) -> None:
+        if self._left and received >= self._left[0][0]:
+            _, name = self._left.pop(0)
+            at = time.monotonic()
+            self._platform.kill(name)
+            self.killed.append(Killed(name, received, at))
+
+
+def produce(platform: Platform, file: Path) -> list[str | Path]:
+    """The command that publishes the lines of a file."""
+    return [
+        *(CLI, "produce", "-s", f"http://{platform.gateway_addr}", "-t", TOPIC, "-n", "flights"),
+        *("--schema", "json", "--json-schema", schema_text(), "--reliable", "--storage", "disk"),
+        *("--file", file),
+    ]
+
+
+def consume(platform: Platform, subscription: str, kind: str) -> list[str]:
+    """The arguments that receive from a subscription."""
+    return ["-s", f"http://{platform.gateway_addr}", "-t", TOPIC, "-m", subscription, "--sub-type", kind]
+
+
+@contextlib.contextmanager
+def reading(
+    platform: Platform, directory: Path, sent: list[bytes], kinds: dict[str, int]
+) -> Iterator[list[Subscription]]:
+    """One subscription of each kind with so many readers; it exists when this begins."""
+    readers: list[Reader] = []
+    subscriptions: list[Subscription] = []
+    try:
+        for kind, count in kinds.items():
+            name = f"all-{kind}"
+            arguments = consume(platform, name, kind)
+            subprocess.run(
+                [CLI, "consume", *arguments, "-n", f"{kind}-1", "--exit-at-end", "--quiet-time", "0.001"],
+                check=True,
+                capture_output=True,
+            )
+            own = [Reader(f"{kind}-{number}", arguments, directory, sent) for number in range(1, count + 1)]
+            readers.extend(own)
+            subscriptions.append(Subscription(name, own))
+        yield subscriptions
+        for reader in readers:
+            reader.interrupt()
+    except BaseException:
+        for reader in readers:
+            reader.kill()
+            print(reader.name, reader.errors)
+        print(platform.output)
+        raise
+
+
+@pytest.mark.acceptance
+@pytest.mark.timeout(BOUND_S + 120)
+def test_every_flight_arrives_on_every_subscription_though_processes_are_killed(
+    platform: Platform, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent = lines(COUNT)
+    empty, file = tmp_path / "empty.jsonl", tmp_path / "flights.jsonl"
+    empty.touch()
+    file.write_bytes(b"\n".join(sent) + b"\n")
+    subprocess.run(produce(platform, empty), check=True, capture_output=True)
+
+    trouble = Trouble(platform, COUNT)
+    with reading(platform, tmp_path, sent, {"exclusive": 1, "shared": 3}) as subscriptions:
+        began = time.monotonic()
+        with (tmp_path / "producer.err").open("wb") as errors:
+            producer = start(produce(platform, file), stdout=errors, stderr=errors)
+        watch(subscriptions, began + BOUND_S, until=COUNT, on_progress=trouble)
+        ended = time.monotonic()
+        status = producer.wait(timeout=BOUND_S)
+    said = (tmp_path / "producer.err").read_text()
+
+    reports = {
+        subscription.name: check(
+            {"flights": range(1, COUNT + 1)},
+            {reader.name: reader.receipts for reader in subscription.readers},
+        )
+        for subscription in subscriptions
+    }
+    with capsys.disabled():
+        print(f"\n{COUNT} flights in {ended - began:.1f} s, {COUNT / (ended - began):.0f} flights/s")
+        for name, report in reports.items():
+            print(f"{name}: {report.text()}")
+        for killed, until in zip(trouble.killed, [*(k.at for k in trouble.killed[1:]), ended], strict=True):
+            silences = ", ".join(
+                f"{one.name} {one.silence_s(killed.at, until):.2f} s" for one in subscriptions
+            )
+            print(f"killed {killed.name} at {killed.received}: longest silence after it: {silences}")
+
+    assert status == 0, said
+    assert re.search(rf"^{COUNT} messages sent in ", said, re.MULTILINE), said
+    assert [killed.name for killed in trouble.killed] == [name for _, name in KILLS]
+    for report in reports.values():
+        assert report.ok, report.text()
+        assert report.received == COUNT
