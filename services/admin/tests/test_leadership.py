@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import pytest
 import pytest_asyncio
 
 from danube_admin.assigner import Assigner
-from danube_admin.cluster import Cluster
+from danube_admin.cluster import Cluster, LeaderRecord
 from danube_admin.leader import LEADER_TTL_S, Election, Phase
 from danube_common import keys
 from danube_common.bundle import Bundle, Family
@@ -135,6 +136,30 @@ async def test_a_leader_that_cannot_renew_stops_by_its_own_clock_before_another_
             world.pass_time(LEADER_TTL_S)
             await world.until(lambda: second.election.leading)
             assert not first.election.leading
+
+
+async def test_a_restarted_leader_leads_again_without_waiting_for_its_former_ttl(world: World) -> None:
+    former = encode_record(LeaderRecord("1", "former process"))
+    await world.store.put(keys.LEADER, former, ttl_s=LEADER_TTL_S)
+    async with Member.joined(world, "1") as again:
+        await until_leading(world, again)
+        entry = await world.store.get(keys.LEADER)
+        assert entry is not None
+        assert entry.value != former
+
+
+async def test_a_leaders_key_is_not_taken_by_another(world: World) -> None:
+    theirs = encode_record(LeaderRecord("9", "alive"))
+    revision = await world.store.put(keys.LEADER, theirs)
+    async with Member.joined(world, "1") as member:
+        await world.owner("71")
+        await member.cluster.catch_up(world.store.state.revision)
+        with pytest.raises(TimeoutError):
+            await world.seen.wait_for(lambda _: member.election.leading, 0.3)
+    entry = await world.store.get(keys.LEADER)
+    assert entry is not None
+    assert entry.revision == revision
+    assert world.assigned() == {}
 
 
 async def test_a_leader_whose_key_was_taken_away_stops_and_stands_again(world: World) -> None:

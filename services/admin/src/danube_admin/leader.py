@@ -74,19 +74,23 @@ class Election:
 
     async def run(self) -> None:
         """Until cancelled; a leader then gives the key back, so that another leads at once."""
+        # A restarted process need not wait for the key it left behind. Only at the start: two processes
+        # that were given one id must not take the key from each other for ever.
+        left_behind = self._cluster.leader == self._instance_id
+        lease = await self._stand(self._cluster.revision(keys.LEADER) if left_behind else 0)
         while True:
-            lease = await self._stand()
             if lease is None:
                 await asyncio.sleep(STAND_PAUSE_S)
                 await self._cluster.until_vacant(STAND_AGAIN_S)
-                continue
-            try:
-                await self._lead(lease)
-            finally:
-                self._lease = None
-                await lease.release()
+            else:
+                try:
+                    await self._lead(lease)
+                finally:
+                    self._lease = None
+                    await lease.release()
+            lease = await self._stand(0)
 
-    async def _stand(self) -> Lease | None:
+    async def _stand(self, expected_revision: int) -> Lease | None:
         record = LeaderRecord(self._instance_id, secrets.token_hex(8))
         try:
             return await Lease.acquire(
@@ -94,7 +98,7 @@ class Election:
                 keys.LEADER,
                 encode_record(record),
                 self._ttl_s,
-                expected_revision=0,
+                expected_revision=expected_revision,
                 clock=self._clock,
             )
         except Conflict:
