@@ -140,8 +140,8 @@ def test_help_lists_every_field_with_description_default_and_variable(
         "[default: random] [DANUBE_TOPIC_OWNER_INSTANCE_ID]",
     ):
         assert said in text
-    for field in ServiceConfig.model_fields:
-        assert f"--{field.replace('_', '-')} " in text
+    for name in read().origins:
+        assert f"--{name.replace('_', '-').replace('.', '-')} " in text
 
 
 def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
