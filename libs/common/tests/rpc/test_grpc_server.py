@@ -131,6 +131,22 @@ async def test_an_rpc_error_arrives_with_code_message_and_trailers(serve: Serve,
         assert (got.value[0], text, trailers["error-message-bin"]) == (code, "later", b"\xff")
 
 
+@pytest.mark.parametrize("letter", ["x", "ä", "\N{GRINNING FACE}", "%"])
+async def test_a_status_as_long_as_a_clients_own_words_still_arrives(serve: Serve, letter: str) -> None:
+    async def fail(_call: Call) -> bytes:
+        trailers = {"large-bin": bytes(50_000), "small-bin": b"\x01"}
+        raise RpcError(StatusCode.NOT_FOUND, f"there is no {letter * 50_000}", trailers)
+
+    _, addr = await serve(Methods({"/a.B/C": fail}))
+    with capture_logs() as logs:
+        async with connect(addr) as channel:
+            code, text, trailers = await status_of(channel.unary_unary("/a.B/C")(b""))
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert text.startswith(f"there is no {letter}")
+    assert trailers == {"small-bin": b"\x01"}
+    assert logs[0]["trailers"] == ["large-bin"]
+
+
 async def test_a_malformed_status_is_internal_and_logged(serve: Serve) -> None:
     async def fail(_call: Call) -> bytes:
         raise RpcError(StatusCode.NOT_FOUND, "secret", {"no-suffix": b"\x00"})

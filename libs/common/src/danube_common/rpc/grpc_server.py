@@ -38,6 +38,10 @@ CALLS_PENDING_MAX: Final = 1024
 CLEANUP_S_MAX: Final = 5.0
 """How long `GrpcServer.stop` waits for the ``finally`` of cancelled handlers."""
 
+STATUS_BYTES_MAX: Final = 1300
+"""A status's message is cut to so many bytes, and a longer trailer is left out: percent or base64 encoding
+enlarges them, and peers refuse a call whose headers are over 8 KiB."""
+
 _REFUSALS: Final = {
     LimitExceeded: StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: StatusCode.UNAVAILABLE,
@@ -249,10 +253,15 @@ def _call(name: str, request: bytes, context: _Context) -> Call:
 
 
 async def _abort(context: _Context, error: RpcError) -> NoReturn:
-    code, message, trailers = _STATUS[error.code], error.message, tuple(error.trailers.items())
+    code, trailers = _STATUS[error.code], tuple(error.trailers.items())
+    message = error.message.encode(errors="replace")[:STATUS_BYTES_MAX].decode(errors="ignore")
     wrong = [key for key, value in trailers if isinstance(value, bytes) != key.endswith("-bin")]
     if wrong or error.code is StatusCode.OK:
         _log.error("rpc_status_malformed", code=error.code.name, message=message, trailers=wrong)
         code, message, trailers = grpc.StatusCode.INTERNAL, "internal error", ()
-    await context.abort(code, message, tuple((key.lower(), value) for key, value in trailers))
+    large = {key for key, value in trailers if len(value) > STATUS_BYTES_MAX}
+    if large:
+        _log.error("rpc_trailers_left_out", code=error.code.name, message=message, trailers=sorted(large))
+    sent = tuple((key.lower(), value) for key, value in trailers if key not in large)
+    await context.abort(code, message, sent)
     raise AssertionError  # abort always raises
