@@ -84,6 +84,11 @@ class Platform:
         return str(self._ready["admin_addr"])
 
     @property
+    def nats_url(self) -> str:
+        """Where its NATS server listens."""
+        return str(self._ready["nats_url"])
+
+    @property
     def pid(self) -> int:
         """The launcher's process id."""
         return self._running().pid
