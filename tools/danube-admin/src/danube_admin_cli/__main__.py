@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import typer
+
+from danube_admin_cli import brokers, namespaces, topics
+from danube_admin_cli.admin import Endpoint, Output
+from danube_admin_cli.outcome import EXIT_CODES
+
+HELP = f"""Administer a Danube cluster.
+
+\b
+Examples:
+  danube-admin brokers list
+  danube-admin namespaces create orders
+  danube-admin namespaces set-policies orders --max-publish-rate 1000 --max-message-size 1048576
+  danube-admin topics create /orders/new -s JSON -d '{{"type": "object"}}' --dispatch-strategy reliable
+  danube-admin topics create /orders/log --dispatch-strategy reliable --storage s3 --retention ack
+  danube-admin topics create-partitioned /orders/events 8
+  danube-admin topics subscriptions /orders/new -o json --endpoint http://admin.example:50051
+
+\b
+{EXIT_CODES}
+"""
+
+# Plain help and errors: they stay one line each in logs, and rich is slow to import.
+app = typer.Typer(
+    name="danube-admin",
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(brokers.app, name="brokers", help="The brokers and their leader.")
+app.add_typer(namespaces.app, name="namespaces", help="Namespaces and their policies.")
+app.add_typer(topics.app, name="topics", help="Topics, their subscriptions and policies.")
+
+
+@app.callback()
+def root(endpoint: Endpoint = None, output: Output = None) -> None:
+    """Takes what every command takes too; the command's own wins."""
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

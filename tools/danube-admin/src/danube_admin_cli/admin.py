@@ -1,0 +1,90 @@
+"""Calls to the admin service, and where it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar, cast
+
+import typer
+
+from danube_admin_cli.outcome import FAILED, UNREACHABLE, USAGE, give_up
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+Response = TypeVar("Response", bound="Message")
+
+ENDPOINT = "http://127.0.0.1:50051"
+ENDPOINT_VARIABLE = "DANUBE_ADMIN_ENDPOINT"
+TIMEOUT_S = 30.0
+# Lists of all topics are long.
+RECEIVE_BYTES_MAX = 64 * 1024 * 1024
+
+
+class Form(StrEnum):
+    table = "table"
+    json = "json"
+
+
+ENDPOINT_HELP = f"The admin service; default {ENDPOINT}, or {ENDPOINT_VARIABLE} if set."
+Endpoint = Annotated[str | None, typer.Option("--endpoint", metavar="URL", help=ENDPOINT_HELP)]
+Output = Annotated[
+    Form | None, typer.Option("--output", "-o", help="How results are printed; default table.")
+]
+
+
+class Call(Protocol):
+    """Calls a method by its full name and returns its answer."""
+
+    def __call__(self, method: str, request: Message, answer: type[Response]) -> Response: ...
+
+
+def form_of(context: typer.Context, output: Form | None) -> Form:
+    """The form asked for at the command, else before it."""
+    return output or context.find_root().params.get("output") or Form.table
+
+
+@contextmanager
+def admin(context: typer.Context, endpoint: str | None) -> Iterator[Call]:
+    """Calls to the endpoint given at the command, else before it, else by the environment.
+
+    Whatever fails ends the command with one line.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    import grpc  # noqa: PLC0415 - slow to import, help needs nothing of it
+
+    root = context.find_root().params.get("endpoint")
+    address = endpoint or root or os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT
+    target = address.removeprefix("http://").rstrip("/")
+    if "://" in target or "/" in target or not target.rpartition(":")[2].isdigit():
+        give_up(f"{address!r}: an endpoint is http://host:port", USAGE)
+    options = [("grpc.max_receive_message_length", RECEIVE_BYTES_MAX)]
+    with grpc.insecure_channel(target, options=options) as channel:
+
+        def call(method: str, request: Message, answer: type[Response]) -> Response:
+            function = channel.unary_unary(
+                method,
+                request_serializer=type(request).SerializeToString,
+                response_deserializer=answer.FromString,
+            )
+            try:
+                return cast("Response", function(request, timeout=TIMEOUT_S))
+            except grpc.RpcError as error:
+                code, details = error.code(), error.details() or error.code().name
+                if code is grpc.StatusCode.UNAVAILABLE and _is_transport(details):
+                    give_up(f"{address} cannot be reached", UNREACHABLE)
+                if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                    give_up(f"{address}: {details}", UNREACHABLE)
+                if code is grpc.StatusCode.UNIMPLEMENTED:
+                    give_up(f"{address} does not offer {method}")
+                give_up(details, FAILED)
+
+        yield call
+
+
+def _is_transport(details: str) -> bool:
+    """Whether the library itself speaks: its texts name addresses and system calls that help nobody."""
+    return details.startswith(("failed to connect", "DNS resolution failed"))

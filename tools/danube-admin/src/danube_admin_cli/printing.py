@@ -1,0 +1,120 @@
+"""How results are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+import typer
+
+from danube_admin_cli.admin import Form
+from danube_admin_cli.outcome import FAILED, give_up
+
+RULE = "-" * 23
+
+POLICY_LABELS = {
+    "max_producers_per_topic": "Max Producers per Topic",
+    "max_subscriptions_per_topic": "Max Subscriptions per Topic",
+    "max_consumers_per_topic": "Max Consumers per Topic",
+    "max_consumers_per_subscription": "Max Consumers per Subscription",
+    "max_publish_rate": "Max publish rate",
+    "max_dispatch_rate": "The dispatch rate",
+    "max_subscription_dispatch_rate": "Dispatch rate for subscription",
+    "max_message_size": "Max message size",
+}
+
+
+def show_lines(form: Form, label: str, values: Sequence[str]) -> None:
+    """One labelled line per value, or a JSON array."""
+    if form is Form.json:
+        _json(list(values))
+        return
+    for value in values:
+        _line(f"{label}: {value}")
+
+
+def show_table(form: Form, columns: Mapping[str, str], rows: Iterable[Mapping[str, str]]) -> None:
+    """A table without lines, or a JSON array of objects.
+
+    Args:
+        form: which of the two.
+        columns: headings by field.
+        rows: the fields of each row.
+    """
+    rows = list(rows)
+    if form is Form.json:
+        _json(rows)
+        return
+    table = [list(columns.values()), *([row[field] for field in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for cells in table:
+        _line(" | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+
+
+def show_value(form: Form, label: str, field: str, value: str) -> None:
+    """A labelled, quoted value, or a JSON object of one field."""
+    if form is Form.json:
+        _json({field: value})
+    else:
+        _line(f"{label}: {json.dumps(value, ensure_ascii=False)}")
+
+
+def show_quoted(form: Form, label: str, values: Sequence[str]) -> None:
+    """All values in one line, or a JSON array."""
+    if form is Form.json:
+        _json(list(values))
+    else:
+        _line(f"{label}: {json.dumps(list(values), ensure_ascii=False)}")
+
+
+def show_success(form: Form, label: str, *, success: bool) -> None:
+    """Whether it worked.
+
+    Raises:
+        typer.Exit: it did not.
+    """
+    if form is Form.json:
+        _json({"success": success})
+    else:
+        _line(f"{label}: {str(success).lower()}")
+    if not success:
+        give_up("the admin service says it did not do it", FAILED)
+
+
+def show_policies(form: Form, text: str) -> None:
+    """The policies of an answer, which are JSON text.
+
+    Raises:
+        typer.Exit: they are not.
+    """
+    try:
+        policies = json.loads(text)
+    except json.JSONDecodeError:
+        policies = None
+    if not isinstance(policies, dict):
+        give_up(f"the admin service sent policies that are not a JSON object: {text[:80]!r}")
+    if form is Form.json:
+        _json(policies)
+        return
+    _line("Policies Configuration:")
+    _line(RULE)
+    for name, label in POLICY_LABELS.items():
+        value = policies.get(name)
+        _line(f"{label}: {'Not Set' if value is None else value}")
+    _line(RULE)
+
+
+def _json(value: object) -> None:
+    _line(json.dumps(value, ensure_ascii=False))
+
+
+def _line(text: str) -> None:
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has what it wanted; the interpreter's own flush at the end must fail at nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit from None

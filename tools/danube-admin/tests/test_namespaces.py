@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import grpc
+import pytest
+
+from danube_proto import danube_admin_pb2 as wire
+from danube_proto import danube_platform_pb2 as platform
+
+SERVICE = "/danube_admin.NamespaceAdmin"
+SET = "/danube_platform.PolicyAdmin/SetNamespacePolicies"
+
+
+@pytest.mark.parametrize(
+    ("command", "method", "label"),
+    [("create", "CreateNamespace", "Namespace Created"), ("delete", "DeleteNamespace", "Namespace Deleted")],
+)
+def test_creating_and_deleting_say_what_they_did(
+    service: Any, cli: Any, command: str, method: str, label: str
+) -> None:
+    service.answers[f"{SERVICE}/{method}"] = wire.NamespaceResponse(success=True)
+    ended = cli("namespaces", command, "ns")
+    assert (ended.code, ended.out, ended.err) == (0, f"{label}: true\n", "")
+    assert service.requests == [(f"{SERVICE}/{method}", wire.NamespaceRequest(name="ns"))]
+    assert json.loads(cli("namespaces", command, "ns", "-o", "json").out) == {"success": True}
+
+
+def test_what_was_not_done_is_a_failure(service: Any, cli: Any) -> None:
+    service.answers[f"{SERVICE}/DeleteNamespace"] = wire.NamespaceResponse(success=False)
+    ended = cli("namespaces", "delete", "ns")
+    assert (ended.code, ended.out) == (1, "Namespace Deleted: false\n")
+    assert ended.err == "Error: the admin service says it did not do it\n"
+
+
+def test_a_refusal_is_the_service_s_own_sentence(service: Any, cli: Any) -> None:
+    service.answers[f"{SERVICE}/DeleteNamespace"] = (grpc.StatusCode.NOT_FOUND, "ns still has\ntopics")
+    ended = cli("namespaces", "delete", "ns")
+    assert (ended.code, ended.out, ended.err) == (1, "", "Error: ns still has topics\n")
+
+
+def test_topics_are_one_per_line(service: Any, cli: Any) -> None:
+    service.answers[f"{SERVICE}/GetNamespaceTopics"] = wire.TopicListResponse(topics=["ns/a", "ns/b"])
+    assert cli("namespaces", "topics", "ns").out == "Topic: ns/a\nTopic: ns/b\n"
+
+
+def test_policies_stand_under_their_labels(service: Any, cli: Any) -> None:
+    policies = {"max_producers_per_topic": 1, "max_publish_rate": 0, "max_message_size": 10485760}
+    service.answers[f"{SERVICE}/GetNamespacePolicies"] = wire.PolicyResponse(policies=json.dumps(policies))
+    assert cli("namespaces", "policies", "ns").out == (
+        "Policies Configuration:\n"
+        "-----------------------\n"
+        "Max Producers per Topic: 1\n"
+        "Max Subscriptions per Topic: Not Set\n"
+        "Max Consumers per Topic: Not Set\n"
+        "Max Consumers per Subscription: Not Set\n"
+        "Max publish rate: 0\n"
+        "The dispatch rate: Not Set\n"
+        "Dispatch rate for subscription: Not Set\n"
+        "Max message size: 10485760\n"
+        "-----------------------\n"
+    )
+    assert json.loads(cli("namespaces", "policies", "ns", "-o", "json").out) == policies
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{"])
+def test_policies_that_are_none_are_one_line(service: Any, cli: Any, text: str) -> None:
+    service.answers[f"{SERVICE}/GetNamespacePolicies"] = wire.PolicyResponse(policies=text)
+    ended = cli("namespaces", "policies", "ns")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("Error: the admin service sent policies that are not a JSON object")
+
+
+def test_setting_policies_tells_zero_from_not_given(service: Any, cli: Any) -> None:
+    service.answers[SET] = platform.PoliciesResponse(policies='{"max_publish_rate": 10}')
+    ended = cli("namespaces", "set-policies", "ns", "--max-publish-rate", "10", "--max-message-size", "0")
+    assert ended.code == 0
+    assert "Max publish rate: 10\n" in ended.out
+    ((_, request),) = service.requests
+    assert request == platform.SetNamespacePoliciesRequest(
+        namespace="ns", policies=platform.Policies(max_publish_rate=10, max_message_size=0)
+    )
+    assert [field.name for field, _ in request.policies.ListFields()] == [
+        "max_publish_rate",
+        "max_message_size",
+    ]
+
+
+def test_each_policy_has_its_option(service: Any, cli: Any) -> None:
+    service.answers[SET] = platform.PoliciesResponse(policies="{}")
+    names = [field.name for field in platform.Policies.DESCRIPTOR.fields]
+    options = [text for n, name in enumerate(names) for text in (f"--{name.replace('_', '-')}", str(n))]
+    assert cli("namespaces", "set-policies", "ns", *options).code == 0
+    ((_, request),) = service.requests
+    assert request.policies == platform.Policies(**{name: n for n, name in enumerate(names)})
+
+
+def test_clearing_sets_none(service: Any, cli: Any) -> None:
+    service.answers[SET] = platform.PoliciesResponse(policies="{}")
+    assert cli("namespaces", "set-policies", "ns", "--clear").code == 0
+    ((_, request),) = service.requests
+    assert request.HasField("policies")
+    assert request.policies == platform.Policies()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--clear", "--max-publish-rate", "1"),
+        ("--max-publish-rate", "-1"),
+        ("--max-publish-rate", "4294967296"),
+    ],
+)
+def test_wrong_policies_are_told_before_anything_is_asked(
+    service: Any, cli: Any, arguments: tuple[str, ...]
+) -> None:
+    ended = cli("namespaces", "set-policies", "ns", *arguments)
+    assert ended.code == 2
+    assert "Error: " in ended.err.splitlines()[-1]
+    assert not service.requests
+
+
+def test_a_service_without_the_extension_is_named(service: Any, cli: Any) -> None:
+    ended = cli("namespaces", "set-policies", "ns", "--clear")
+    assert (ended.code, ended.err) == (1, f"Error: {service.endpoint} does not offer {SET}\n")
