@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from danube_admin.dispatch_words import parse_schema, parse_strategy
 from danube_common.errors import InvalidInput
 from danube_common.schema import SchemaKind, check_schema
 from danube_common.strategy import ReliableOptions, Retention, StorageBackend, Strategy
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,7 @@ def test_a_wrong_strategy_is_refused_with_its_reason(text: str, reason: str) -> 
     assert len(str(caught.value)) < 300
 
 
+@unhurried
 @given(st.text(max_size=200))
 def test_any_text_is_a_strategy_or_invalid_input(text: str) -> None:
     for candidate in (text, f"reliable:{text}"):

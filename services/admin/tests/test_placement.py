@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from danube_admin.placement import plan
@@ -14,6 +14,7 @@ BUNDLES = [Bundle(family, number) for family in Family for number in range(8)]
 bundles_of_a_layout = st.integers(1, 16).map(lambda count: BUNDLES[:count])
 placements = st.dictionaries(st.sampled_from(BUNDLES), st.sampled_from(OWNERS))
 living = st.sets(st.sampled_from(OWNERS))
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def applied(assigned: dict[Bundle, str], changes: dict[Bundle, str]) -> dict[Bundle, str]:
@@ -25,6 +26,7 @@ def spread(bundles: list[Bundle], assigned: dict[Bundle, str], live: set[str]) -
     return max(per_owner) - min(per_owner)
 
 
+@unhurried
 @given(bundles_of_a_layout, placements, placements, living, st.integers(0, 4))
 def test_every_bundle_has_a_living_owner_whenever_one_lives(
     bundles: list[Bundle],
@@ -37,6 +39,7 @@ def test_every_bundle_has_a_living_owner_whenever_one_lives(
     assert not live or all(after[bundle] in live for bundle in bundles)
 
 
+@unhurried
 @given(bundles_of_a_layout, placements, placements)
 def test_nothing_changes_while_nobody_lives(
     bundles: list[Bundle], assigned: dict[Bundle, str], claimed: dict[Bundle, str]
@@ -44,11 +47,13 @@ def test_nothing_changes_while_nobody_lives(
     assert plan(bundles, assigned, claimed, set()) == {}
 
 
+@unhurried
 @given(bundles_of_a_layout, living.filter(bool))
 def test_fresh_bundles_are_spread_evenly(bundles: list[Bundle], live: set[str]) -> None:
     assert spread(bundles, plan(bundles, {}, {}, live), live) <= 1
 
 
+@unhurried
 @given(bundles_of_a_layout, placements, placements, living.filter(bool))
 def test_with_handovers_enough_the_owners_differ_by_one_bundle_at_most(
     bundles: list[Bundle], assigned: dict[Bundle, str], claimed: dict[Bundle, str], live: set[str]
@@ -57,6 +62,7 @@ def test_with_handovers_enough_the_owners_differ_by_one_bundle_at_most(
     assert spread(bundles, applied(assigned, changes), live) <= 1
 
 
+@unhurried
 @given(bundles_of_a_layout, placements, placements, living.filter(bool), st.integers(0, 4))
 def test_a_bundle_leaves_a_living_owner_only_when_that_owner_has_more_than_its_share(
     bundles: list[Bundle],
@@ -73,6 +79,7 @@ def test_a_bundle_leaves_a_living_owner_only_when_that_owner_has_more_than_its_s
         assert sum(after[b] == owner for b in bundles) >= floor
 
 
+@unhurried
 @given(bundles_of_a_layout, placements, placements, living.filter(bool), st.integers(0, 4))
 def test_every_change_changes_something(
     bundles: list[Bundle],
@@ -86,6 +93,7 @@ def test_every_change_changes_something(
     assert set(changes) <= set(bundles)
 
 
+@unhurried
 @given(bundles_of_a_layout, placements, living.filter(bool), st.integers(0, 4))
 def test_no_more_bundles_than_allowed_are_on_their_way_between_living_owners(
     bundles: list[Bundle], assigned: dict[Bundle, str], live: set[str], handovers_max: int
@@ -95,6 +103,7 @@ def test_no_more_bundles_than_allowed_are_on_their_way_between_living_owners(
     assert sum(after[b] != serving[b] for b in bundles if b in serving) <= handovers_max
 
 
+@unhurried
 @given(bundles_of_a_layout, placements, living.filter(bool), st.integers(1, 4))
 def test_bounded_steps_come_to_rest_in_balance(
     bundles: list[Bundle], assigned: dict[Bundle, str], live: set[str], handovers_max: int
