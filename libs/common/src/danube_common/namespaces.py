@@ -61,7 +61,14 @@ class Namespaces:
         entry = await self._store.get(keys.namespace_key(name))
         if entry is None:
             raise NotFound(f"namespace {name!r} does not exist")
-        topics = await self._store.list(keys.namespace_topics_prefix(name))
-        if topics.entries:
-            raise Refused(f"namespace {name!r} still has topics")
+        await self._check_empty(name)
         await self._store.delete(entry.key, expected_revision=entry.revision)
+        try:
+            await self._check_empty(name)
+        except Refused:
+            await self._store.put(entry.key, entry.value, expected_revision=0)
+            raise
+
+    async def _check_empty(self, name: str) -> None:
+        if (await self._store.list(keys.namespace_topics_prefix(name))).entries:
+            raise Refused(f"namespace {name!r} still has topics")

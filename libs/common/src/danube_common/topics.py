@@ -48,6 +48,10 @@ class Topics:
             await self._store.put(keys.topic_key(name), encode_record(topic), expected_revision=0)
         except Conflict:
             raise AlreadyExists(f"topic {name} exists already") from None
+        # `Namespaces.delete` looks for topics once more after it has deleted: one of the two sees the other.
+        if await self._store.get(keys.namespace_key(name.namespace)) is None:
+            await self._store.delete(keys.topic_key(name))
+            raise NotFound(f"namespace {name.namespace!r} does not exist")
         return topic
 
     async def get(self, name: TopicName) -> Topic | None:
