@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any, Final
@@ -15,17 +14,17 @@ from danube_admin.call_metrics import counted
 from danube_admin.cluster import Cluster
 from danube_admin.leader import Election
 from danube_admin.methods import admin_methods
-from danube_admin.registration import Registration
 from danube_common.catalogue import Catalogue
 from danube_common.errors import InvalidName
 from danube_common.names import check_namespace
 from danube_common.namespaces import DEFAULT_NAMESPACES, Namespaces
 from danube_common.owner_client import OwnerClient
 from danube_common.policies import MESSAGE_BYTES_CEILING, POLICY_MAX, Policies
-from danube_common.records import Instance, Layout
+from danube_common.records import Layout
 from danube_common.rpc.grpc_server import GrpcServer
 from danube_common.runtime.config import Address, Section, ServiceConfig
 from danube_common.runtime.ports import Ports, open_ports
+from danube_common.runtime.presence import presence
 from danube_common.runtime.service import Runtime
 
 KIND: Final = "admin"
@@ -100,7 +99,7 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
             await namespaces.ensure(name)
 
         grpc_addr = await _serve(opened, runtime, config, ports)
-        await _join(opened, runtime, ports, grpc_addr)
+        await opened.enter_async_context(presence(runtime, ports.metadata, address=grpc_addr))
         _lead(opened, runtime, config, ports, cluster)
         await cluster.until_settled(SETTLE_TIMEOUT_S)
         yield
@@ -120,15 +119,6 @@ async def _serve(opened: AsyncExitStack, runtime: Runtime, config: AdminConfig, 
     opened.push_async_callback(server.stop, GRACE_S)
     runtime.announce(grpc_addr=grpc_addr)
     return grpc_addr
-
-
-async def _join(opened: AsyncExitStack, runtime: Runtime, ports: Ports, grpc_addr: str) -> None:
-    """Take this instance's place among the living."""
-    now_ms = int(time.time() * 1000)
-    instance = Instance(runtime.instance_id, KIND, runtime.http_url, grpc_addr, now_ms)
-    registration = await Registration.open(ports.metadata, instance)
-    opened.push_async_callback(registration.close)
-    _beside(opened, runtime, registration.run(), "registration")
 
 
 def _lead(
