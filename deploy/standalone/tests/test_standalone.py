@@ -21,7 +21,7 @@ from danube_testing.lifeline import die_with_parent
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 SERVICES = ("gateway", "topic-owner", "storage", "admin")
-WAIT_S = 20.0
+WAIT_S = 40.0
 POLL_S = 0.02
 
 
@@ -150,7 +150,7 @@ def test_one_block_names_every_address_and_the_ready_file_every_process(launcher
     assert launcher.err == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_services_are_stopped_before_nats_gateways_first_and_nothing_is_left(
     launcher: Launcher, number: signal.Signals
 ) -> None:
@@ -252,18 +252,6 @@ def test_the_platform_is_ready_only_when_every_service_says_so(launcher: Launche
     ready = launcher.start(gateway="slow", storage="slow")
     assert connects(ready["gateway_addr"])
     assert launcher.stop() == 0
-
-
-def test_a_service_that_never_gets_ready_ends_the_launcher_and_says_what_is_wrong(
-    launcher: Launcher,
-) -> None:
-    launcher.begin("--ready-seconds-max", "1", topic_owner="unwell")
-    assert launcher.status() == 1
-    assert (
-        launcher.err.splitlines()[0]
-        == "danube-standalone: topic-owner was not ready within 1 s: sample: unwell"
-    )
-    assert not any(is_alive(one["pid"]) for one in launcher.trace)
 
 
 def test_a_stop_while_starting_is_obeyed(launcher: Launcher) -> None:

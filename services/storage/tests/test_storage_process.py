@@ -21,7 +21,7 @@ from danube_testing.lifeline import die_with_parent
 from danube_testing.nats_server import NatsServer
 
 INSTANCE_ID = "77"
-WAIT_S = 20.0
+WAIT_S = 40.0
 
 
 class Storage:

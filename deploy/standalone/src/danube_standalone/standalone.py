@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from danube_standalone.data_dir import DataDir, write_json
 from danube_standalone.program import Program, tail
@@ -70,8 +71,7 @@ class Standalone:
         self._save()
         if self._ready_file is not None:
             write_json(self._ready_file, self._state())
-        sys.stdout.write(self._ready_block(time.monotonic() - began) + "\n")
-        sys.stdout.flush()
+        _say(sys.stdout, self._ready_block(time.monotonic() - began))
         await asyncio.gather(self._nats.failed(), self._services.failed())
 
     async def _stop(self) -> None:
@@ -129,11 +129,17 @@ class Standalone:
                 os._exit(EXIT_SIGNAL_BASE + number)
             stopping.set()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
 
 
 def tell(line: str) -> None:
     """A line for people on standard error."""
-    sys.stderr.write(f"danube-standalone: {line}\n")
-    sys.stderr.flush()
+    _say(sys.stderr, f"danube-standalone: {line}")
+
+
+def _say(stream: TextIO, text: str) -> None:
+    # Nobody listening any more (`| head`) is no reason to end the platform.
+    with contextlib.suppress(OSError):
+        stream.write(f"{text}\n")
+        stream.flush()

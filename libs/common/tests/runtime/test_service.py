@@ -17,7 +17,7 @@ import pytest
 from danube_testing.lifeline import die_with_parent
 
 SERVICE = Path(__file__).with_name("sample_service.py")
-WAIT_S = 20.0
+WAIT_S = 40.0
 
 
 class Sample:
