@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +36,15 @@ def test_a_failed_renewal_is_tried_again_soon_and_does_not_move_the_end() -> Non
     assert 102.1 < tenure.renew_at < 104
     assert tenure.ends_at == ends_at
     assert tenure.unconfirmed
+
+
+def test_there_is_time_for_another_renewal_after_one_without_an_answer() -> None:
+    tenure = Tenure(6, 100, 7)
+    sent_at = tenure.renew_at
+    tenure.failed(sent_at, sent_at + tenure.patience_s(sent_at))
+    assert tenure.patience_s(tenure.renew_at) > 1
+    assert tenure.patience_s(tenure.ends_at - 0.5) == pytest.approx(0.5)
+    assert tenure.patience_s(tenure.ends_at + 1) == 0
 
 
 def test_an_own_write_found_later_counts_from_the_first_one_without_an_answer() -> None:
@@ -151,6 +162,31 @@ async def test_a_lost_answer_to_a_renewal_does_not_lose_the_lease() -> None:
     assert lease.held
     await lease.release()
     assert await store.get(KEY) is None
+
+
+class Silent(MemoryMetadata):
+    """Takes one put and never answers it."""
+
+    silent = False
+
+    async def put(
+        self, key: str, value: bytes, *, expected_revision: int | None = None, ttl_s: float | None = None
+    ) -> int:
+        if self.silent:
+            self.silent = False
+            await asyncio.Event().wait()
+        return await super().put(key, value, expected_revision=expected_revision, ttl_s=ttl_s)
+
+
+async def test_a_renewal_that_never_answers_does_not_lose_the_lease() -> None:
+    store = Silent()
+    lease = await Lease.acquire(store, KEY, b"me", 2)
+    store.silent = True
+    changes = store.watch("/cluster/", after_revision=lease.revision)
+    assert (await anext(changes)).value == b"me"
+    assert not store.silent
+    assert lease.held
+    await lease.release()
 
 
 async def test_a_released_key_is_free_at_once() -> None:
