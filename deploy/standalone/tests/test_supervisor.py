@@ -99,11 +99,13 @@ async def test_a_program_that_keeps_ending_is_started_again_and_again_and_its_la
     watch: Watch,
 ) -> None:
     count = watch.directory / "count"
-    script = f"echo run >> {count}; echo some words; case $(wc -l < {count}) in 2 | 3) exit 3; esac; exec sleep 600"
+    script = (
+        f"echo some words; echo >> {count}; case $(wc -l < {count}) in 2 | 3) exit 3; esac; exec sleep 600"
+    )
     supervisor = watch.supervisor(watch.program("a", "/bin/sh", "-c", script))
     await supervisor.start()
     async with asyncio.timeout(WAIT_S):
-        while not count.exists():  # noqa: ASYNC110 - a file of another process
+        while not (count.exists() and count.read_text()):  # noqa: ASYNC110 - a file of another process
             await asyncio.sleep(0.01)
     os.kill(supervisor.pids["a"], 9)
     await watch.until("a ended with status 3, starting it again in 0.04 s")
