@@ -11,6 +11,7 @@ import argparse
 import difflib
 import re
 import secrets
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -215,6 +216,12 @@ def load(
     return Loaded(config, origins, show=flags["config_show"])
 
 
+def program_name(service: str) -> str:
+    """What the user typed, if it was a command of ours; else ``danube-<service>``."""
+    typed = Path(sys.argv[0]).name
+    return typed if typed.startswith("danube-") else f"danube-{service}"
+
+
 def _leaves(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[_Leaf]:
     for name, info in model.model_fields.items():
         kind = info.annotation
@@ -226,7 +233,7 @@ def _leaves(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[_Le
 
 def _parser(service: str, leaves: Sequence[_Leaf]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=f"danube-{service}",
+        prog=program_name(service),
         allow_abbrev=False,
         epilog="Each field may also stand in the file of --config or in the environment variable named with "
         "it. Flags win over the environment, the environment over the file. Exit status: 0 stopped on "

@@ -17,7 +17,7 @@ import orjson
 import structlog
 
 from danube_common.errors import DanubeError
-from danube_common.runtime.config import ConfigError, Loaded, ServiceConfig, load
+from danube_common.runtime.config import ConfigError, Loaded, ServiceConfig, load, program_name
 from danube_common.runtime.http import Check, Health, HttpServer
 from danube_common.runtime.logs import configure_logs
 from danube_common.runtime.metrics import Metrics
@@ -118,7 +118,7 @@ def run(service: str, config_type: type[C], start: Start[C], argv: Sequence[str]
     try:
         loaded = load(service, config_type, sys.argv[1:] if argv is None else argv, os.environ)
     except ConfigError as error:
-        sys.stderr.write(f"danube-{service}: {error}\n")
+        sys.stderr.write(f"{program_name(service)}: {error}\n")
         return EXIT_CONFIG
     if loaded.show:
         sys.stdout.write("\n".join(loaded.lines()) + "\n")
