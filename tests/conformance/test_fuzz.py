@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -42,6 +43,7 @@ DEADLINE_S = 10.0
 SETTLE_S = 0.2
 """A stream that opened and is refused all the same ends within this."""
 
+HANG_UP_S = 0.5
 EXAMPLES = 25
 REQUEST_BYTES_MAX = 512
 HUGE_BYTES = 40 * 1024 * 1024
@@ -347,11 +349,10 @@ def test_a_request_larger_than_any_message_is_refused(wire: Wire, bases: Mapping
 @pytest.mark.usefixtures("unchanged")
 def test_what_is_no_grpc_harms_nobody(platform: Platform, port: str, noise: bytes) -> None:
     host, _, number = str(getattr(platform, port)).rpartition(":")
-    with socket.create_connection((host, int(number)), timeout=DEADLINE_S) as connection:
+    connection = socket.create_connection((host, int(number)), timeout=HANG_UP_S)
+    # The server may hang up at any of these, or leave it to us.
+    with connection, contextlib.suppress(OSError):
         connection.sendall(noise)
         connection.shutdown(socket.SHUT_WR)
-        try:
-            while connection.recv(65536):
-                pass
-        except ConnectionResetError:
+        while connection.recv(65536):
             pass
