@@ -44,7 +44,29 @@ async def test_a_new_topic_is_described_in_full(gateway: StubGateway, client: Cl
     )
 
 
-async def test_the_defaults_are_those_of_the_first_generation(gateway: StubGateway, client: Client) -> None:
+async def test_a_topic_that_exists_is_taken_as_it_is(gateway: StubGateway, client: Client) -> None:
+    gateway.schemas[TOPIC] = Schema.int64().to_wire()
+    async with client.producer(TOPIC, name="p"):
+        pass
+    (request,) = gateway.requests["CreateProducer"]
+    assert not request.HasField("schema")
+    assert not request.HasField("dispatch_strategy")
+
+
+async def test_what_is_given_is_asked_for_even_if_the_topic_exists(
+    gateway: StubGateway, client: Client
+) -> None:
+    gateway.schemas[TOPIC] = Schema.int64().to_wire()
+    async with client.producer(TOPIC, name="p", strategy=Reliable()):
+        pass
+    (request,) = gateway.requests["CreateProducer"]
+    assert not request.HasField("schema")
+    assert request.dispatch_strategy == Reliable().to_wire()
+
+
+async def test_a_new_topic_has_the_defaults_of_the_first_generation(
+    gateway: StubGateway, client: Client
+) -> None:
     async with client.producer(TOPIC, name="p"):
         pass
     (request,) = gateway.requests["CreateProducer"]

@@ -25,8 +25,16 @@ async def test_a_message_is_sent_with_the_documented_defaults(gateway: StubGatew
     assert payloads(gateway) == ["grüße".encode()]
     (request,) = gateway.requests["CreateProducer"]
     assert request.producer_name == "test_producer"
-    assert request.schema == wire.Schema(name="my_app", type_schema=wire.Schema.String)
+    assert request.schema.type_schema == wire.Schema.String
     assert request.dispatch_strategy.strategy == wire.NonReliable
+
+
+async def test_a_topic_that_exists_is_taken_as_it_is(gateway: StubGateway, cli: Any) -> None:
+    gateway.schemas[TOPIC] = wire.Schema(type_schema=wire.Schema.Int64)
+    assert (await cli("produce", "-m", "12")).code == 0
+    (request,) = gateway.requests["CreateProducer"]
+    assert not request.HasField("schema")
+    assert not request.HasField("dispatch_strategy")
 
 
 async def test_every_flag_reaches_the_platform(gateway: StubGateway, cli: Any) -> None:

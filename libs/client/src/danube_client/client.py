@@ -14,7 +14,7 @@ from danube_client.health import INTERVAL_S
 from danube_client.producer import IN_FLIGHT_MAX, AccessMode, Producer
 from danube_client.retry import Retry
 from danube_client.schema import Schema
-from danube_client.strategy import NonReliable, Strategy
+from danube_client.strategy import Strategy
 from danube_client.topic_consumer import TopicConsumer
 from danube_client.topic_producer import TopicProducer
 from danube_proto import danube_api_pb2 as wire
@@ -57,8 +57,9 @@ class Client:
         Args:
             topic: ``/namespace/topic``.
             name: the producer's name: the same name on the same topic is the same producer.
-            schema: what the payloads are, if the topic is new; text by default.
-            strategy: how the messages are kept, if the topic is new; not at all by default.
+            schema: what the payloads are. None takes a topic as it is, and creates a new one for text.
+            strategy: how the messages are kept. None takes a topic as it is, and creates a new one
+                that keeps nothing.
             access_mode: whether other producers may send to the topic.
             partitions: sends round ``{topic}-part-0``, ``-1``, ... instead, as ``{name}-0``, ``-1``, ...
             in_flight_max: messages without an answer before ``send`` and ``post`` wait; 1 keeps the order
@@ -78,9 +79,9 @@ class Client:
                 wire.ProducerRequest(
                     producer_name=part_name,
                     topic_name=part_topic,
-                    schema=(schema or Schema.string()).to_wire(),
+                    schema=None if schema is None else schema.to_wire(),
                     producer_access_mode=wire.ProducerAccessMode.Name(int(access_mode)),
-                    dispatch_strategy=(strategy or NonReliable()).to_wire(),
+                    dispatch_strategy=None if strategy is None else strategy.to_wire(),
                 ),
                 self._retry,
                 room,

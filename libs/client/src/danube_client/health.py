@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from danube_client.connection import Connection
-from danube_client.errors import CallError
+from danube_client.errors import CallError, Closed
 from danube_proto import danube_api_pb2 as wire
 
 INTERVAL_S = 5.0
@@ -22,7 +22,7 @@ async def watch(
     interval_s: float,
     on_lost: Callable[[], None],
 ) -> None:
-    """Asks every ``interval_s`` until cancelled.
+    """Asks every ``interval_s`` until cancelled or the connection is closed.
 
     Args:
         place: where the producer or consumer is now, and its id there.
@@ -38,6 +38,8 @@ async def watch(
         request = wire.HealthCheckRequest(request_id=request_id, client=client, id=identity)
         try:
             answer = await connection.health_check(request)
+        except Closed:
+            return
         except CallError:
             failures += 1
             lost = failures >= FAILURES_MAX

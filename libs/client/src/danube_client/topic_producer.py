@@ -13,6 +13,8 @@ from danube_client.connection import Connection, Connections
 from danube_client.errors import RECOVERABLE, ClientError, Closed, TopicNotFound, Unreachable
 from danube_client.health import ClientType, watch
 from danube_client.retry import Retry
+from danube_client.schema import Schema
+from danube_client.strategy import NonReliable
 from danube_proto import danube_api_pb2 as wire
 
 SendCall = grpc.aio.UnaryUnaryCall[wire.StreamMessage, wire.MessageResponse]
@@ -129,25 +131,39 @@ class TopicProducer:
         return self._connection, self._id
 
     async def _attach(self, *, anew: bool) -> None:
-        if anew:
-            if isinstance(self._last_error, Unreachable):
-                self._connection = self._connections.after(self._connection)
-            try:
-                self._connection = await self._connections.lookup(self._connection, self.topic)
-            except TopicNotFound:
-                pass  # not known yet, or gone: creating the producer creates it
-            except ClientError as error:
-                self._last_error = error
-                raise
-        self._request_id += 1
-        self._request.request_id = self._request_id
+        if anew and isinstance(self._last_error, Unreachable):
+            self._connection = self._connections.after(self._connection)
         try:
-            response = await self._connection.create_producer(self._request)
+            exists = True
+            if anew or not self._describes_topic():
+                exists = await self._look_up()
+            self._request_id += 1
+            request = wire.ProducerRequest()
+            request.CopyFrom(self._request)
+            request.request_id = self._request_id
+            if not exists:
+                # An existing topic is taken as it is; a new one must be described in full.
+                if not request.HasField("schema"):
+                    request.schema.CopyFrom(Schema.string().to_wire())
+                if not request.HasField("dispatch_strategy"):
+                    request.dispatch_strategy.CopyFrom(NonReliable().to_wire())
+            response = await self._connection.create_producer(request)
         except ClientError as error:
             self._last_error = error
             raise
         self._last_error = None
         self._id = response.producer_id
+
+    def _describes_topic(self) -> bool:
+        return self._request.HasField("schema") and self._request.HasField("dispatch_strategy")
+
+    async def _look_up(self) -> bool:
+        """Goes to where the topic is served; False if there is none."""
+        try:
+            self._connection = await self._connections.lookup(self._connection, self.topic)
+        except TopicNotFound:
+            return False
+        return True
 
     def _send(self, message: Unsettled) -> None:
         try:

@@ -48,6 +48,8 @@ ServiceAddr = Annotated[
 
 HELP = f"""Send messages to a topic, which is created if it is new.
 
+A topic that exists is taken as it is; --schema and --reliable, if given, must fit it.
+
 Messages come from --message, or one per line from --file (`-` is stdin). They leave as fast as the platform
 takes them, --in-flight at a time, unless --interval spaces them out. For each --message the sequence id
 is printed; for --file the progress is shown on stderr.
@@ -82,8 +84,9 @@ def produce(
         typer.Option("--file", metavar="FILE", help="Send each line of the file as one message; - is stdin."),
     ] = None,
     schema: Annotated[
-        SchemaChoice, typer.Option("--schema", "-y", help="What the payloads of a new topic are.")
-    ] = SchemaChoice.string,
+        SchemaChoice | None,
+        typer.Option("--schema", "-y", help="What the payloads are; string if absent and the topic is new."),
+    ] = None,
     json_schema: Annotated[
         str | None, typer.Option("--json-schema", metavar="TEXT", help="The JSON Schema, needed with json.")
     ] = None,
@@ -118,7 +121,7 @@ def produce(
         ),
     ] = 64,
     reliable: Annotated[
-        bool, typer.Option("--reliable", help="Store the messages of a new topic; the options below say how.")
+        bool, typer.Option("--reliable", help="Store a new topic's messages; the options below say how.")
     ] = False,
     storage: Annotated[
         StorageChoice, typer.Option("--storage", help="Where its segments live.")
@@ -155,7 +158,8 @@ def produce(
     else:
         payload = (message or "").encode(errors="surrogateescape")
         try:
-            payloads.check(payload, the_schema.type)
+            if the_schema is not None:
+                payloads.check(payload, the_schema.type)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="'--message'") from error
         source = Text(payload, count, (interval or 0) / 1000)
@@ -188,8 +192,8 @@ def parse_attributes(text: str) -> dict[str, str]:
     return pairs
 
 
-def wire_schema(choice: SchemaChoice, json_schema: str | None) -> Schema:
-    """The schema to create a topic with.
+def wire_schema(choice: SchemaChoice | None, json_schema: str | None) -> Schema | None:
+    """The schema to create a topic with, or None to leave that open.
 
     Raises:
         typer.BadParameter: the JSON Schema is not even JSON.
@@ -198,6 +202,8 @@ def wire_schema(choice: SchemaChoice, json_schema: str | None) -> Schema:
 
     from danube_client import Schema, SchemaType  # noqa: PLC0415
 
+    if choice is None:
+        return None
     if choice is SchemaChoice.json:
         try:
             orjson.loads(json_schema or "")
@@ -209,12 +215,15 @@ def wire_schema(choice: SchemaChoice, json_schema: str | None) -> Schema:
 
 def strategy(
     reliable: bool, storage: StorageChoice, segment_size: int, retention: RetentionChoice, period_s: int
-) -> Strategy:
-    """The strategy to create a topic with. The path is for first-generation brokers; ours has its own."""
-    from danube_client import NonReliable, Reliable, Retention, Storage  # noqa: PLC0415
+) -> Strategy | None:
+    """The strategy to create a topic with, or None to leave that open.
+
+    The path is for first-generation brokers; ours have their own.
+    """
+    from danube_client import Reliable, Retention, Storage  # noqa: PLC0415
 
     if not reliable:
-        return NonReliable()
+        return None
     paths = {
         StorageChoice.memory: "",
         StorageChoice.disk: os.environ.get("DANUBE_STORAGE_PATH", "/tmp/danube"),  # noqa: S108 - their default

@@ -30,13 +30,13 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to send, and where to."""
+    """What to send, and where to; schema and strategy as ``Client.producer`` takes them."""
 
     addresses: list[str]
     topic: str
     producer_name: str
-    schema: Schema
-    strategy: Strategy
+    schema: Schema | None
+    strategy: Strategy | None
     partitions: int | None
     in_flight_max: int
     attributes: dict[str, str]
@@ -121,7 +121,7 @@ async def _feed(job: Job, producer: Producer, tally: Tally, progress: SendProgre
     number = 0
     async for payload in _payloads(job.source):
         number += 1
-        if lines is not None:
+        if lines is not None and job.schema is not None:
             try:
                 payloads.check(payload, job.schema.type)
             except ValueError as error:
