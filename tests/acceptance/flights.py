@@ -72,7 +72,8 @@ def flights(count: int = FLIGHTS_TOTAL) -> Iterator[dict[str, Any]]:
 
 def lines(count: int = FLIGHTS_TOTAL) -> list[bytes]:
     """Each flight as one line of JSON without its newline, ``LINE_START`` first; no two are equal."""
-    return [orjson.dumps(flight) for flight in flights(count)]
+    # Copied, because orjson's own objects keep the large buffer they were written in.
+    return [bytes(memoryview(orjson.dumps(flight))) for flight in flights(count)]
 
 
 def number_of(line: bytes) -> int:

@@ -136,18 +136,21 @@ class Platform:
             self.kill_all()
             raise
 
-    def stop(self) -> None:
-        """End it as a user does, by SIGTERM to the launcher. Idempotent.
+    def stop(self, signal_number: signal.Signals = signal.SIGTERM) -> int:
+        """End it as a user does, by a signal to the launcher. Idempotent.
+
+        Returns:
+            The launcher's exit status; 0 if it did not run.
 
         Raises:
-            RuntimeError: it did not end in time and was killed.
+            RuntimeError: it did not end in time and was killed, or left processes behind.
         """
         if self._process is None:
-            return
+            return 0
         process, children = self._process, self._descendants()
-        process.terminate()
+        process.send_signal(signal_number)
         try:
-            process.wait(STOP_TIMEOUT_S)
+            status = process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.kill_all()
             raise RuntimeError(f"the platform did not stop in time:\n{self.output}") from None
@@ -158,6 +161,7 @@ class Platform:
                 os.kill(pid, signal.SIGKILL)
         if left:
             raise RuntimeError(f"the launcher left {len(left)} children behind:\n{self.output}")
+        return status
 
     def kill_all(self) -> None:
         """SIGKILL for the launcher and every child at once, as a power cut would end them."""
