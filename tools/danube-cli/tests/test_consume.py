@@ -53,7 +53,7 @@ async def test_the_flags_reach_the_platform(gateway: StubGateway, cli: Any) -> N
         *("--sub-type", "fail-over", "--exit-at-end", "--quiet-time", "0.1"),
     )
     assert ended.code == 0
-    assert ended.err.startswith("0 messages received in ")
+    assert ended.err == "0 messages received\n"
     (request,) = gateway.requests["Subscribe"]
     assert (request.topic_name, request.subscription, request.consumer_name) == ("/default/other", "s", "c")
     assert request.subscription_type == wire.ConsumerRequest.Failover
@@ -145,8 +145,7 @@ async def test_messages_are_shown_while_more_are_awaited(gateway: StubGateway, c
     process.send_signal(signal.SIGINT)
     err = await process.stderr.read()
     assert await ended == 130
-    assert err.startswith(b"1 messages received in ")
-    assert err.count(b"\n") == 1
+    assert err == b"1 message received\n"
 
 
 async def test_the_end_is_when_nothing_has_come_for_a_while(gateway: StubGateway, cli: Any) -> None:

@@ -47,9 +47,13 @@ class Screen:
     show: Show
     schema: SchemaType
     received: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
     shown: list[Message] = field(default_factory=list)
 
     def put(self, message: Message) -> None:
+        self.last_s = time.monotonic()
+        self.first_s = self.first_s or self.last_s
         self.received += 1
         try:
             line = self.show(message, self.schema)
@@ -58,6 +62,12 @@ class Screen:
             return
         sys.stdout.buffer.write(line)
         self.shown.append(message)
+
+    def summary(self) -> str:
+        """How many came, and how fast from the first to the last: waiting for either end is not counted."""
+        seconds = self.last_s - self.first_s
+        text = f"{self.received} message{'' if self.received == 1 else 's'} received"
+        return f"{text} in {seconds:.2f} s, {self.received / seconds:.0f} msg/s" if seconds else text
 
     async def flush(self) -> None:
         sys.stdout.buffer.flush()
@@ -79,7 +89,6 @@ async def receive(job: Job) -> int:
             job.topic, job.subscription, name=job.consumer_name, type=job.type, reconnect=True
         )
         screen = Screen(consumer, job.show, schema.type)
-        began_s = time.monotonic()
         code = OK
         try:
             await _receive(job, screen)
@@ -91,9 +100,7 @@ async def receive(job: Job) -> int:
                     await screen.flush()
                     await consumer.flush_acks()
             await consumer.abort()
-            seconds = time.monotonic() - began_s
-            rate = screen.received / seconds
-            complain(f"{screen.received} messages received in {seconds:.2f} s, {rate:.0f} msg/s")
+            complain(screen.summary())
         return code
 
 

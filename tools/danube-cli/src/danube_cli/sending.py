@@ -108,7 +108,8 @@ async def send(job: Job) -> int:
             seconds = progress.seconds()
     if lines is not None or code == INTERRUPTED or (isinstance(job.source, Text) and job.source.count > 1):
         failed = f", {tally.failed} failed" if tally.failed else ""
-        complain(f"{tally.sent} messages sent in {seconds:.2f} s, {tally.sent / seconds:.0f} msg/s{failed}")
+        noun = "message" if tally.sent == 1 else "messages"
+        complain(f"{tally.sent} {noun} sent in {seconds:.2f} s, {tally.sent / seconds:.0f} msg/s{failed}")
     if code != OK:
         return code
     if tally.lost:
