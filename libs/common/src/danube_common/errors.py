@@ -43,6 +43,10 @@ class CorruptData(InvalidInput):
     """Bytes that claim to be one of our formats and are not."""
 
 
+UNDECODABLE = (ValueError, RecursionError)
+"""What decoders raise for bytes that are not theirs: their own errors, broken UTF-8, endless nesting."""
+
+
 class NotFound(DanubeError):
     """The named thing does not exist."""
 

@@ -13,6 +13,7 @@ import msgspec
 
 from danube_common.bundle import Bundle
 from danube_common.errors import (
+    UNDECODABLE,
     AlreadyExists,
     CorruptData,
     DanubeError,
@@ -280,7 +281,7 @@ def decode_request(data: bytes) -> OwnerRequest:
     """Raises CorruptData."""
     try:
         return _REQUESTS.decode(data)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise CorruptData(f"not a request to an owner: {error}") from None
 
 
@@ -288,7 +289,7 @@ def decode_reply(data: bytes) -> OwnerReply:
     """Raises CorruptData."""
     try:
         return _REPLIES.decode(data)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise CorruptData(f"not an owner's reply: {error}") from None
 
 
@@ -329,5 +330,5 @@ def decode_notice(data: bytes) -> SessionEnded:
     """Raises CorruptData. Notices and deliveries share a subject; a delivery starts with its magic byte."""
     try:
         return _NOTICES.decode(data)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise CorruptData(f"not a notice: {error}") from None

@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from danube_common.bundle import Bundle, Family
-from danube_common.errors import CorruptData
+from danube_common.errors import UNDECODABLE, CorruptData
 from danube_common.names import TopicName
 from danube_common.policies import PolicyOverrides
 from danube_common.schema import Schema
@@ -94,5 +94,5 @@ def decode_record(kind: type[R], data: bytes) -> R:
     """Read a record; raises CorruptData."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise CorruptData(f"not a {kind.__name__} record: {error}") from None

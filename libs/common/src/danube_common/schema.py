@@ -93,7 +93,7 @@ def _check_int64(payload: bytes) -> None:
 
 def _json_check(definition: str) -> PayloadCheck:
     schema = _parsed(definition)
-    if schema in ({}, True):
+    if schema == {} or schema is True:
         return _check_json
     try:
         validator = jsonschema_rs.validator_for(schema, retriever=_no_remote_reference)
@@ -102,8 +102,11 @@ def _json_check(definition: str) -> PayloadCheck:
 
     def check(payload: bytes) -> None:
         instance = _load(payload)
-        if not validator.is_valid(instance):
-            first = next(validator.iter_errors(instance))
+        try:
+            first = None if validator.is_valid(instance) else next(validator.iter_errors(instance))
+        except ValueError as error:
+            raise SchemaViolation(f"the payload cannot be checked: {_first_line(error)}") from None
+        if first is not None:
             where = "/".join(str(step) for step in first.instance_path)
             raise SchemaViolation(
                 f"the payload breaks the JSON schema at '/{where}': {_first_line(first.message)}"

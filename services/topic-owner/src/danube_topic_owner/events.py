@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from danube_common.errors import CorruptData
+from danube_common.errors import UNDECODABLE, CorruptData
 from danube_common.owner_protocol import AccessMode, SubscriptionType
 from danube_topic_owner.cursor import Range
 
@@ -117,5 +117,5 @@ def decode_events(data: bytes) -> list[Event]:
     """Raises CorruptData."""
     try:
         return _DECODER.decode(data)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise CorruptData(f"not a journal record: {error}") from None
