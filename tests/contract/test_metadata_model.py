@@ -51,6 +51,7 @@ class StoreModel(RuleBasedStateMachine):
         self.store = self.run(self.open_store())
         self.model: dict[str, Entry] = {}
         self.revisions: list[int] = [0]
+        self.deletions: dict[str, int] = {}
         self.views: list[tuple[str, dict[str, bytes], int]] = []
 
     def run(self, awaitable: Awaitable[T]) -> T:
@@ -86,8 +87,15 @@ class StoreModel(RuleBasedStateMachine):
     def delete(self, key: str) -> None:
         deleted = self.run(self.store.delete(key))
         assert deleted == (self.model.pop(key, None) is not None)
-        # A deletion has a revision too, but its key must never count as being at one.
-        self.revisions.append(self.run(self.store.list("/")).revision)
+        if deleted:
+            self.deletions[key] = self.run(self.store.list("/")).revision
+
+    @precondition(lambda self: bool(self.deletions))
+    @rule(value=values, data=st.data())
+    def put_at_the_revision_of_a_deletion(self, value: bytes, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.deletions)))
+        with pytest.raises(Conflict):
+            self.run(self.store.put(key, value, expected_revision=self.deletions[key]))
 
     @rule(key=keys, data=st.data())
     def delete_at_some_revision(self, key: str, data: st.DataObject) -> None:

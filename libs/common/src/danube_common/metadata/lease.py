@@ -14,6 +14,8 @@ from danube_common.metadata.port import MetadataStore
 
 RENEWALS_PER_TTL: Final = 3
 RETRIES_PER_TTL: Final = 12
+ATTEMPTS_PER_TTL: Final = 4
+"""A renewal without an answer after this part of the ttl is given up, so that there is time for another."""
 SAFETY_MARGIN_RATIO: Final = 0.1
 """Part of the ttl that is given away: between the holder's clock, its last action and the store's clock."""
 
@@ -53,6 +55,10 @@ class Tenure:
     def unconfirmed(self) -> bool:
         """Whether a renewal was sent whose fate is unknown: it may have moved the key's revision."""
         return self._unconfirmed_at is not None
+
+    def patience_s(self, now: float) -> float:
+        """How long a renewal sent now may take; 0 when the key is not held any more."""
+        return max(0.0, min(self.ttl_s / ATTEMPTS_PER_TTL, self._ends_at - now))
 
     def held(self, now: float) -> bool:
         return not self.ended and now < self._ends_at
@@ -182,11 +188,11 @@ class Lease:
         log.warning("lease_lost", key=self.key, reason=reason)
 
     async def _renew(self) -> bool:
-        """One attempt, never longer than the key is held. False when the key is another's."""
+        """One attempt. False when the key is another's."""
         tenure = self._tenure
         sent_at = self._clock()
         try:
-            async with asyncio.timeout(tenure.ends_at - sent_at):
+            async with asyncio.timeout(tenure.patience_s(sent_at)):
                 try:
                     revision = await self._store.put(
                         self.key, self._value, expected_revision=tenure.revision, ttl_s=tenure.ttl_s
