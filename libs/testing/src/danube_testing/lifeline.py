@@ -6,6 +6,10 @@ import ctypes
 import os
 import signal
 
+# A fork while gRPC's threads run makes it restart them in the child, where `subprocess` closes their
+# descriptors: about one child in a hundred aborts before its exec. Read when gRPC is first used.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
