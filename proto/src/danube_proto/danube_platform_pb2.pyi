@@ -26,12 +26,14 @@ class Policies(_message.Message):
     def __init__(self, max_producers_per_topic: _Optional[int] = ..., max_subscriptions_per_topic: _Optional[int] = ..., max_consumers_per_topic: _Optional[int] = ..., max_consumers_per_subscription: _Optional[int] = ..., max_publish_rate: _Optional[int] = ..., max_dispatch_rate: _Optional[int] = ..., max_subscription_dispatch_rate: _Optional[int] = ..., max_message_size: _Optional[int] = ...) -> None: ...
 
 class SetNamespacePoliciesRequest(_message.Message):
-    __slots__ = ("namespace", "policies")
+    __slots__ = ("namespace", "policies", "clear")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     POLICIES_FIELD_NUMBER: _ClassVar[int]
+    CLEAR_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     policies: Policies
-    def __init__(self, namespace: _Optional[str] = ..., policies: _Optional[_Union[Policies, _Mapping[str, object]]] = ...) -> None: ...
+    clear: bool
+    def __init__(self, namespace: _Optional[str] = ..., policies: _Optional[_Union[Policies, _Mapping[str, object]]] = ..., clear: _Optional[bool] = ...) -> None: ...
 
 class GetTopicPoliciesRequest(_message.Message):
     __slots__ = ("topic",)
@@ -40,12 +42,14 @@ class GetTopicPoliciesRequest(_message.Message):
     def __init__(self, topic: _Optional[str] = ...) -> None: ...
 
 class SetTopicPoliciesRequest(_message.Message):
-    __slots__ = ("topic", "policies")
+    __slots__ = ("topic", "policies", "clear")
     TOPIC_FIELD_NUMBER: _ClassVar[int]
     POLICIES_FIELD_NUMBER: _ClassVar[int]
+    CLEAR_FIELD_NUMBER: _ClassVar[int]
     topic: str
     policies: Policies
-    def __init__(self, topic: _Optional[str] = ..., policies: _Optional[_Union[Policies, _Mapping[str, object]]] = ...) -> None: ...
+    clear: bool
+    def __init__(self, topic: _Optional[str] = ..., policies: _Optional[_Union[Policies, _Mapping[str, object]]] = ..., clear: _Optional[bool] = ...) -> None: ...
 
 class PoliciesResponse(_message.Message):
     __slots__ = ("policies",)

@@ -450,6 +450,22 @@ async def test_a_topics_policies_stand_over_its_namespaces(admin: Admin) -> None
     assert (in_force["max_publish_rate"], in_force["max_dispatch_rate"]) == (0, 6)
 
 
+async def test_a_policy_that_is_not_named_stays_until_it_is_cleared(admin: Admin) -> None:
+    async def change(policies: platform_pb.Policies, *, clear: bool = False) -> tuple[int, int]:
+        answer = await admin.call(
+            f"{POLICY}/SetNamespacePolicies",
+            platform_pb.SetNamespacePoliciesRequest(namespace="default", policies=policies, clear=clear),
+            platform_pb.PoliciesResponse,
+        )
+        in_force = json.loads(answer.policies)
+        return in_force["max_publish_rate"], in_force["max_dispatch_rate"]
+
+    assert await change(platform_pb.Policies(max_publish_rate=5)) == (5, 0)
+    assert await change(platform_pb.Policies(max_dispatch_rate=6)) == (5, 6)
+    assert await change(platform_pb.Policies(max_dispatch_rate=7), clear=True) == (0, 7)
+    assert await change(platform_pb.Policies(), clear=True) == (0, 0)
+
+
 TOO_LARGE = platform_pb.Policies(max_message_size=MESSAGE_BYTES_CEILING + 1)
 
 

@@ -45,13 +45,17 @@ class Namespaces:
         listing = await self._store.list(keys.NAMESPACES)
         return sorted(decode_record(Namespace, entry.value).name for entry in listing.entries)
 
-    async def set_policies(self, name: str, changes: PolicyOverrides) -> None:
-        """Set what ``changes`` sets, keep the rest. Raises InvalidInput, NotFound, Conflict."""
+    async def set_policies(self, name: str, changes: PolicyOverrides, *, clear: bool = False) -> None:
+        """Set what ``changes`` sets; keep the rest, or with ``clear`` forget it.
+
+        Raises InvalidInput, NotFound, Conflict.
+        """
         check_overrides(changes)
         entry = await self._store.get(keys.namespace_key(name))
         if entry is None:
             raise NotFound(f"namespace {name!r} does not exist")
-        merged = changes.over(decode_record(Namespace, entry.value).policies)
+        present = decode_record(Namespace, entry.value).policies
+        merged = changes if clear else changes.over(present)
         await self._store.put(
             entry.key, encode_record(Namespace(name, merged)), expected_revision=entry.revision
         )

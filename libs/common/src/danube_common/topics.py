@@ -92,8 +92,11 @@ class Topics:
             decode_record(PolicyOverrides, own.value) if own else PolicyOverrides(),
         )
 
-    async def set_policies(self, name: TopicName, changes: PolicyOverrides) -> None:
-        """Set what ``changes`` sets, keep the rest. Raises InvalidInput, NotFound, Conflict."""
+    async def set_policies(self, name: TopicName, changes: PolicyOverrides, *, clear: bool = False) -> None:
+        """Set what ``changes`` sets; keep the rest, or with ``clear`` forget it.
+
+        Raises InvalidInput, NotFound, Conflict.
+        """
         check_overrides(changes)
         if await self.get(name) is None:
             raise NotFound(f"topic {name} does not exist")
@@ -101,7 +104,8 @@ class Topics:
         entry = await self._store.get(key)
         present = decode_record(PolicyOverrides, entry.value) if entry else PolicyOverrides()
         revision = entry.revision if entry else 0
-        await self._store.put(key, encode_record(changes.over(present)), expected_revision=revision)
+        merged = changes if clear else changes.over(present)
+        await self._store.put(key, encode_record(merged), expected_revision=revision)
 
     async def layout(self) -> Layout:
         """Raises Unavailable until an admin instance has written it."""

@@ -49,7 +49,7 @@ class PolicyAdmin:
     async def set_namespace(self, request: SetNamespacePoliciesRequest) -> PoliciesResponse:
         async with _own_statuses(UNKNOWN_ERROR):
             name, changes = check_namespace(request.namespace), overrides_of(request.policies)
-            await _again(lambda: self._namespaces.set_policies(name, changes))
+            await _again(lambda: self._namespaces.set_policies(name, changes, clear=request.clear))
             return PoliciesResponse(policies=await self._in_force.in_namespace(name))
 
     async def get_topic(self, request: GetTopicPoliciesRequest) -> PoliciesResponse:
@@ -62,7 +62,7 @@ class PolicyAdmin:
                 _named(request.topic),
                 overrides_of(request.policies),
             )
-            await _again(lambda: self._topics.set_policies(name, changes))
+            await _again(lambda: self._topics.set_policies(name, changes, clear=request.clear))
             return PoliciesResponse(policies=await self._in_force.of_topic(name))
 
 

@@ -1,8 +1,8 @@
 """Keeps a producer's messages in its order, although its calls may overtake each other.
 
-A client with several unary calls in flight sends them in order, but HTTP/2 promises no order between
-calls: under flow control one arrives late now and then. Official clients number their messages
-consecutively, so a gap in the numbers says that an earlier message is still on its way.
+A client with several unary calls in flight sends them in order, but neither HTTP/2 nor the server
+library promises an order between calls: now and then one is handed over late. Official clients number
+their messages consecutively, so a gap in the numbers says that an earlier message is still on its way.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ MaxSubscriptionDispatchRate = Annotated[
     _option("--max-subscription-dispatch-rate", "N", "Messages per second delivered to a subscription."),
 ]
 MaxMessageSize = Annotated[int | None, _option("--max-message-size", "BYTES", "Bytes of a payload.")]
-Clear = Annotated[bool, typer.Option("--clear", help="Set none: everything is inherited.")]
+Clear = Annotated[bool, typer.Option("--clear", help="First forget what was set here before.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +57,12 @@ class GivenPolicies:
     max_message_size: int | None
 
     def to_wire(self, *, clear: bool) -> Policies:
-        """The message that sets these and no others.
+        """The message that sets these.
 
         Raises:
-            typer.BadParameter: nothing is set, and that was not said; or both.
+            typer.BadParameter: there is nothing to change.
         """
         given = {name: value for name, value in asdict(self).items() if value is not None}
-        if clear == bool(given):
+        if not given and not clear:
             raise typer.BadParameter("give the policies to set, or --clear to inherit all of them")
         return Policies(**given)

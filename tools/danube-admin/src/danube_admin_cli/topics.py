@@ -162,9 +162,10 @@ def set_policies(
     endpoint: Endpoint = None,
     output: Output = None,
 ) -> None:
-    """Set a topic's policies, all at once: what is not given is inherited from the namespace.
+    """Set a topic's policies; what is not given stays as it is.
 
-    0 means unlimited. Prints the policies then in force.
+    What was never set is inherited from the namespace. 0 means unlimited. Prints the policies then in
+    force.
     """
     given = policies.GivenPolicies(
         max_producers_per_topic=max_producers_per_topic,
@@ -177,7 +178,7 @@ def set_policies(
         max_message_size=max_message_size,
     ).to_wire(clear=clear)
     with admin(context, endpoint) as call:
-        request = platform.SetTopicPoliciesRequest(topic=topic, policies=given)
+        request = platform.SetTopicPoliciesRequest(topic=topic, policies=given, clear=clear)
         answer = call("/danube_platform.PolicyAdmin/SetTopicPolicies", request, platform.PoliciesResponse)
     show_policies(form_of(context, output), answer.policies)
 
