@@ -12,8 +12,8 @@ from danube_testing.platform import Platform
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """One platform for all tests of a worker; a test's topics are its own."""
-    with Platform.run(tmp_path_factory.mktemp("platform")) as running:
+    """One platform for all tests of a worker, with two gateways; a test's topics are its own."""
+    with Platform.run(tmp_path_factory.mktemp("platform"), arguments=("--gateways", "2")) as running:
         yield running
 
 
@@ -26,8 +26,8 @@ async def client(platform: Platform) -> AsyncIterator[Client]:
 
 @pytest_asyncio.fixture
 async def other_client(platform: Platform) -> AsyncIterator[Client]:
-    """Another connection."""
-    connected = Client(platform.gateway_addr)
+    """A connection to another gateway: whatever one tells a client holds at every other at once."""
+    connected = Client(platform.gateway_addrs[1])
     yield connected
     await connected.close()
 

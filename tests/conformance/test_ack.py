@@ -37,7 +37,9 @@ async def test_an_acknowledgement_counts_for_its_subscription_only(client: Clien
     assert (await client.receive(second_id).next()).payload == b"x"
 
 
-async def test_any_connection_may_acknowledge(client: Client, other_client: Client, topic: str) -> None:
+async def test_any_gateway_takes_the_acknowledgement(
+    client: Client, other_client: Client, topic: str
+) -> None:
     producer = await client.reliable_producer(topic)
     consumer = await client.consume(topic, "sub")
     await producer.send_all(["0", "1"])

@@ -265,7 +265,7 @@ async def test_a_rust_client_that_never_creates_anything_again_goes_on_after_a_p
     await producer.send("0")
     await client.ack(await stream.next(), "sub")
     await stream.cancel()
-    # Only ids remain: from another connection, without CreateProducer or Subscribe.
+    # Only ids remain: at another gateway, without CreateProducer or Subscribe.
     message = danube.StreamMessage(
         request_id=9,
         msg_id=danube.MsgID(sequence_id=1, producer_id=producer.producer_id, topic_name=topic),

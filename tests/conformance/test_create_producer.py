@@ -47,8 +47,11 @@ async def test_another_name_or_another_topic_gets_another_id(client: Client, top
     assert len({producer.producer_id for producer in producers}) == 3
 
 
-async def test_racing_first_calls_all_succeed_with_one_id(client: Client, topic: str) -> None:
-    producers = await asyncio.gather(*(client.producer(topic, "racer") for _ in range(16)))
+async def test_racing_first_calls_all_succeed_with_one_id(
+    client: Client, other_client: Client, topic: str
+) -> None:
+    calls = [either.producer(topic, "racer") for _ in range(8) for either in (client, other_client)]
+    producers = await asyncio.gather(*calls)
     assert len({producer.producer_id for producer in producers}) == 1
 
 
@@ -59,6 +62,12 @@ async def test_a_new_topic_needs_a_schema_and_a_strategy(client: Client, topic: 
     assert (refusal.code, refusal.error_type) == ("INVALID_ARGUMENT", UNKNOWN_ERROR)
     assert missing.partition("_")[0] in refusal.message
     assert await client.partitions(topic) == []
+
+
+async def test_a_topic_that_exists_needs_neither(client: Client, topic: str) -> None:
+    await client.producer(topic)
+    producer = await client.producer(topic, "second", schema=None, dispatch_strategy=None)
+    await producer.send("fine")
 
 
 @pytest.mark.parametrize("value", [2, 7, -1, 2**31 - 1])

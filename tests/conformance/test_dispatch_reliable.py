@@ -175,6 +175,28 @@ async def test_the_order_of_each_producer_is_kept(client: Client, topic: str) ->
     assert received == {producer.name: list(range(50)) for producer in producers}
 
 
+async def test_calls_in_flight_together_keep_the_order_they_were_made_in(client: Client, topic: str) -> None:
+    producer = await client.reliable_producer(topic)
+    consumer = await client.consume(topic, "sub")
+    await asyncio.gather(*(client.call("SendMessage", producer.message(b"x")) for _ in range(500)))
+    received = [message.msg_id.sequence_id for message in await consumer.take(500)]
+    assert received == list(range(500))
+
+
+async def test_numbers_that_leap_repeat_or_begin_anew_hold_nothing_up(client: Client, topic: str) -> None:
+    producer = await client.reliable_producer(topic)
+    consumer = await client.consume(topic, "sub")
+    sequence = [*range(20), 1000, 7, 7, 7, 0, 0, 1, 2, 1 << 40, (1 << 64) - 1, 5000, *range(20), 19, 18, 17]
+    for index, number in enumerate(sequence):
+        message = producer.message(f"{index}")
+        message.msg_id.sequence_id = number
+        answer = await client.call("SendMessage", message)
+        assert answer.sequence_id == number
+    messages = await consumer.take(len(sequence))
+    assert numbers(messages) == list(range(len(sequence)))
+    assert [message.msg_id.sequence_id for message in messages] == sequence
+
+
 async def test_a_consumer_that_does_not_read_blocks_nobody_and_loses_nothing(
     client: Client, other_client: Client, topic: str
 ) -> None:

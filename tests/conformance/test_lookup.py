@@ -59,14 +59,15 @@ async def test_partitions_of_another_namespace_do_not_count(
     assert await client.partitions(topic) == []
 
 
+@pytest.mark.parametrize("number", [0, 1])
 async def test_lookup_always_says_connect_with_a_url_that_serves_the_topic(
-    platform: Platform, client: Client, topic: str
+    platform: Platform, client: Client, other_client: Client, topic: str, number: int
 ) -> None:
     producer = await client.producer(topic)
-    answer = await client.lookup(topic)
+    answer = await (client, other_client)[number].lookup(topic)
     assert answer.request_id == 8
     assert answer.response_type == CONNECT
-    assert answer.brokerServiceUrl.rstrip("/") == f"http://{platform.gateway_addr}"
+    assert answer.brokerServiceUrl.rstrip("/") == f"http://{platform.gateway_addrs[number]}"
     there = Client(answer.brokerServiceUrl.removeprefix("http://").rstrip("/"))
     try:
         await Producer(there, topic, producer.name, producer.producer_id).send(
@@ -89,7 +90,7 @@ async def test_lookup_of_an_unknown_topic_says_topic_not_found(
     assert (refusal.code, refusal.error_type) == ("INVALID_ARGUMENT", TOPIC_NOT_FOUND)
 
 
-async def test_what_create_producer_made_is_found_at_once_over_another_connection(
+async def test_what_create_producer_made_is_found_at_once_at_another_gateway(
     client: Client, other_client: Client, topic: str
 ) -> None:
     for number in range(10):

@@ -31,7 +31,7 @@ async def test_a_message_sent_after_the_stream_opened_is_delivered(client: Clien
         assert (await consumer.next()).payload == f"{number}".encode()
 
 
-async def test_a_consumer_id_works_on_another_connection(
+async def test_a_consumer_id_works_at_another_gateway(
     client: Client, other_client: Client, topic: str
 ) -> None:
     producer = await client.reliable_producer(topic)
@@ -41,8 +41,9 @@ async def test_a_consumer_id_works_on_another_connection(
 
 
 @pytest.mark.parametrize("reliable", [False, True])
+@pytest.mark.parametrize("elsewhere", [False, True])
 async def test_a_second_stream_of_a_consumer_takes_the_first_one_over(
-    client: Client, other_client: Client, topic: str, reliable: bool
+    client: Client, other_client: Client, topic: str, reliable: bool, elsewhere: bool
 ) -> None:
     producer = await (client.reliable_producer(topic) if reliable else client.producer(topic))
     consumer_id = await client.subscribe(topic, "sub")
@@ -50,7 +51,7 @@ async def test_a_second_stream_of_a_consumer_takes_the_first_one_over(
     await first.opened()
     await producer.send("to the first")
     await client.ack(await first.next(), "sub")
-    second = other_client.receive(consumer_id)
+    second = (other_client if elsewhere else client).receive(consumer_id)
     await second.opened()
     await first.ended()
     await producer.send("to the second")

@@ -79,6 +79,13 @@ class Platform:
         return str(self._ready["gateway_addr"])
 
     @property
+    def gateway_addrs(self) -> list[str]:
+        """The client ports of all gateways, the first one's first."""
+        addresses: Mapping[str, Mapping[str, str]] = self._ready["addresses"]
+        names = [name for name in addresses if name.partition("-")[0] == "gateway"]
+        return [addresses[name]["grpc_addr"] for name in sorted(names, key=_instance_number)]
+
+    @property
     def admin_addr(self) -> str:
         """``host:port`` of the administration port."""
         return str(self._ready["admin_addr"])
@@ -216,6 +223,12 @@ class Platform:
                 found.append(pid)
                 waiting.append(pid)
         return found
+
+
+def _instance_number(name: str) -> int:
+    """2 of ``gateway-2``; the first has no number."""
+    number = name.rpartition("-")[2]
+    return int(number) if number.isdigit() else 1
 
 
 def _children(pid: int) -> list[int]:
