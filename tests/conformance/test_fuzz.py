@@ -149,7 +149,7 @@ class Reference:
 
 
 @pytest.fixture(scope="module")
-def reference(platform: Platform) -> Reference:
+def reference(platform: Platform) -> Iterator[Reference]:
     namespace = f"kept_{uuid4().hex[:8]}"
     topic = f"/{namespace}/topic"
 
@@ -160,7 +160,14 @@ def reference(platform: Platform) -> Reference:
         schema = (await client.schema(topic)).SerializeToString()
         return Reference(topic, producer.producer_id, schema, await admin.topics(namespace), pids(platform))
 
-    return run(platform, prepare)
+    yield run(platform, prepare)
+    run(platform, lambda client, _: check_messages(client, topic, "afterwards"))
+
+
+async def check_messages(client: Client, topic: str, subscription: str) -> None:
+    """What nobody acknowledged comes every time."""
+    consumer = await client.consume(topic, subscription)
+    assert [message.payload for message in await consumer.take(len(PAYLOADS))] == PAYLOADS
 
 
 def pids(platform: Platform) -> dict[str, list[int]]:
@@ -177,8 +184,7 @@ def unchanged(platform: Platform, reference: Reference) -> Iterator[None]:
         assert await client.health(PRODUCER, reference.producer_id) == OK
         assert (await client.schema(topic)).SerializeToString() == reference.schema
         assert await admin.topics(topic.split("/")[1]) == reference.topics
-        consumer = await client.consume(topic, f"look_{uuid4().hex[:8]}")
-        assert [message.payload for message in await consumer.take(len(PAYLOADS))] == PAYLOADS
+        await check_messages(client, topic, "meanwhile")
 
     run(platform, check)
     assert pids(platform) == reference.pids, "a process died"
