@@ -76,12 +76,13 @@ class BundleOwner:
         window: Window,
         metrics: OwnerMetrics,
         on_lost: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.bundle = bundle
         self.epoch = epoch
         self.catalogue = catalogue
         self.state = BundleState()
-        self.clock = time.monotonic
+        self.clock = clock
         self.subscriptions: dict[int, dict[str, ActiveSubscription]] = defaultdict(dict)
         self.outbox = Outbox(ports.bus, epoch)
         self.reader = LogReader(ports.log, bundle, self._on_entry, self._on_log_restarted)
@@ -111,6 +112,7 @@ class BundleOwner:
         await self._claim_journal()
         seen = self.state.log_seen
         await self.reader.open(seen.sequence, seen.frame_id)
+        self._note_log()
         for topic in await self._living_topics():
             for subscription in self.state.topics[topic.topic_id].subscriptions.values():
                 self.activate(topic, subscription)
@@ -156,6 +158,9 @@ class BundleOwner:
             for record in await self._ports.journal.replay(self.bundle):
                 self.state.fold(decode_events(record.data))
                 sequence = record.sequence
+            if self.state.epoch > self.epoch:
+                # A claim that was paused must not fence the one that came after it.
+                raise JournalFenced(f"bundle {self.bundle} was taken over in epoch {self.state.epoch}")
             self.producers = Producers(self.bundle, self.state, self.clock())
             self.writer = JournalWriter(
                 self._ports.journal,
@@ -258,6 +263,8 @@ class BundleOwner:
         self._ready.pop(subscription.key, None)
         self._lagging.pop(subscription.key, None)
         self._moved.pop(subscription.key, None)
+        if (timer := self._timers.pop(subscription.key, None)) is not None:
+            timer.cancel()
 
     def tell_superseded(self, ended: Superseded, reason: str) -> None:
         self.outbox.notice(ended.gateway, SessionEnded(self.epoch, ended.consumer_id, ended.session, reason))
@@ -265,6 +272,7 @@ class BundleOwner:
     # Messages
 
     def _on_entry(self, entry: LogEntry) -> None:
+        self._note_log()
         try:
             frame = decode_frame(entry.frame)
         except CorruptData as error:
@@ -304,10 +312,9 @@ class BundleOwner:
         for subscription in ready.values():
             dispatch = subscription.dispatch
             buckets = self._buckets(subscription, now)
-            counted = _losses(dispatch)
             for outgoing in dispatch.dispatch(now, buckets):
                 self.outbox.deliver(outgoing)
-            self._count(subscription, counted)
+            self._count(subscription)
             if isinstance(subscription, LogSubscription):
                 self._after_dispatch(subscription)
             if dispatch.waiting and dispatch.attached and (wait_s := max(b.wait_s(now) for b in buckets)):
@@ -347,9 +354,10 @@ class BundleOwner:
         subscription.rate.set_rate(policies.max_subscription_dispatch_rate, now)
         return topic_rate, subscription.rate
 
-    def _count(self, subscription: ActiveSubscription, before: int) -> None:
+    def _count(self, subscription: ActiveSubscription) -> None:
         dispatch = subscription.dispatch
-        if (grown := _losses(dispatch) - before) > 0:
+        if (grown := _losses(dispatch) - subscription.losses_counted) > 0:
+            subscription.losses_counted += grown
             family = (
                 self.metrics.dropped
                 if isinstance(dispatch, NonReliableDispatch)
@@ -365,6 +373,11 @@ class BundleOwner:
         if events and self.bundle.family is Family.MEMORY:
             events.append(LogSeen(self.reader.tail, self.reader.tail_frame_id))
         return events
+
+    def _note_log(self) -> None:
+        """Journal one frame of a volatile log: without it, its successor could not be told from it."""
+        if self.reader.tail_frame_id and not self.state.log_seen.sequence:
+            self.writer.record(LogSeen(self.reader.tail, self.reader.tail_frame_id))
 
     def _on_log_restarted(self) -> None:
         self.writer.record(LogRestarted(time.time_ns() // 1_000_000))

@@ -50,6 +50,7 @@ class JournalWriter:
         self._wake = asyncio.Event()
         self._closing = False
         self._fenced = False
+        self._ended = False
         self._records_since_snapshot = SNAPSHOT_RECORDS
         """So that a new owner's first record leads to a snapshot and shortens the next start."""
 
@@ -61,8 +62,8 @@ class JournalWriter:
         self._wake.set()
 
     async def flushed(self) -> None:
-        """Return once everything recorded so far is durable. Raises JournalFenced."""
-        if self._fenced:
+        """Return once everything recorded so far is durable. Raises JournalFenced, also after the end."""
+        if self._fenced or self._ended:
             raise JournalFenced(f"bundle {self._bundle} has another owner")
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
@@ -80,6 +81,7 @@ class JournalWriter:
                 if self._closing and not self._pending:
                     return
         finally:
+            self._ended = True
             self._fail_waiters()
 
     def stop(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from danube_common.bundle import Bundle, Family
-from danube_common.errors import LogUnavailable, NotFound
+from danube_common.errors import DanubeError, LogUnavailable, NotFound
 from danube_common.frame import frame_id_of
 from danube_common.log.port import BundleLog, LogEntry, LogFeed
 
@@ -56,10 +56,14 @@ class LogReader:
             self._on_restarted()
         self._feed = await self._log.follow(self._bundle, self._live)
         last = (await self._log.bounds(self._bundle)).last_sequence
+        entries = (
+            await self._log.read(self._bundle, last, frames_max=1, bytes_max=1)
+            if self._volatile and last > self.tail
+            else []
+        )
         if last > self.tail:
-            entries = await self._log.read(self._bundle, last, frames_max=1, bytes_max=1)
             self.tail_frame_id = frame_id_of(entries[0].frame) if entries else ""
-            self.tail = max(self.tail, last)
+            self.tail = last
 
     async def close(self) -> None:
         if self._feed is not None:
@@ -96,8 +100,7 @@ class LogReader:
     async def _fill(self) -> None:
         tail = self.tail
         last = (await self._log.bounds(self._bundle)).last_sequence
-        doubt, self._doubt = self._doubt, False
-        gone = last < tail or (doubt and tail > 0 and not await self._holds(tail, self.tail_frame_id))
+        gone = last < tail or not await self._is_the_same(tail)
         if gone and self.tail == tail:
             _log.warning("log_restarted", bundle=str(self._bundle), tail=tail, last=last)
             self.tail = self._seen = 0
@@ -114,6 +117,15 @@ class LogReader:
             for entry in entries:
                 if entry.sequence > self.tail:
                     self._hand_over(entry)
+
+    async def _is_the_same(self, tail: int) -> bool:
+        """Whether the log still is the one that was read; looked up only in doubt."""
+        doubt, self._doubt = self._doubt, False
+        try:
+            return not doubt or tail == 0 or await self._holds(tail, self.tail_frame_id)
+        except DanubeError:
+            self._doubt = True
+            raise
 
     async def _holds(self, sequence: int, frame_id: str) -> bool:
         entries = await self._log.read(self._bundle, sequence, frames_max=1, bytes_max=1)

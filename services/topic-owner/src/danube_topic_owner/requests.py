@@ -112,8 +112,9 @@ class Requests:
         )
         if admission.events:
             owner.writer.record(*admission.events)
-            await owner.writer.flushed()
             owner.metrics.producers.labels(topic.name).set(owner.producers.alive_count(topic.topic_id, now))
+        # Also for a known name: the call that made it known may still wait for the journal.
+        await owner.writer.flushed()
         return ProducerFound(admission.producer_id, request.producer_name, topic.name, topic.topic_id)
 
     def _find_producer(self, producer_id: int) -> ProducerFound:

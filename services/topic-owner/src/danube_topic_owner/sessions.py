@@ -71,7 +71,9 @@ class Sessions:
             sent[state.consumer_id] = session.number if session else 0
             owner.mark_ready(subscription)
         named = {state.consumer_id for state in request.sessions}
-        for consumer_id in self._held[request.gateway] - named:
+        held = self._held[request.gateway]
+        for consumer_id in held - named:
+            held.discard(consumer_id)
             self._drop(request.gateway, consumer_id)
         return Synced(unknown, sent)
 
@@ -86,18 +88,21 @@ class Sessions:
         """End the sessions of gateways that fell silent, until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
-            now = self._owner.clock()
-            for gateway, heard in list(self._heard.items()):
-                if now - heard > GATEWAY_SILENCE_S:
-                    held = self._held.pop(gateway, set())
-                    del self._heard[gateway]
-                    if held:
-                        _log.warning("gateway_silent", gateway=gateway, consumers=len(held))
-                    for consumer_id in held:
-                        self._drop(gateway, consumer_id)
+            self.sweep()
+
+    def sweep(self) -> None:
+        """End the sessions of gateways that were not heard for GATEWAY_SILENCE_S."""
+        now = self._owner.clock()
+        for gateway, heard in list(self._heard.items()):
+            if now - heard > GATEWAY_SILENCE_S:
+                held = self._held.pop(gateway, set())
+                del self._heard[gateway]
+                if held:
+                    _log.warning("gateway_silent", gateway=gateway, consumers=len(held))
+                for consumer_id in held:
+                    self._drop(gateway, consumer_id)
 
     def _drop(self, gateway: str, consumer_id: int) -> None:
-        self._held[gateway].discard(consumer_id)
         subscription = self._owner.subscription_of(consumer_id)
         consumer = subscription.dispatch.consumers.get(consumer_id) if subscription else None
         if subscription is None or consumer is None or consumer.session is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from danube_common.frame import Frame, Section
 from danube_common.position import end_of_sequence, position_of, sequence_of
@@ -16,13 +16,14 @@ from danube_topic_owner.state import SubscriptionState
 
 @dataclass(slots=True)
 class ActiveSubscription:
-    """What both kinds have."""
+    """What both kinds have. ``losses_counted``: drops or redeliveries that the metrics know of."""
 
     topic_id: int
     topic: str
     state: SubscriptionState
     dispatch: Dispatch
     rate: TokenBucket
+    losses_counted: int = field(default=0, kw_only=True)
 
     @property
     def key(self) -> tuple[int, str]:
