@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from danube_common.bundle import Bundle, Family
+from danube_common.errors import LogUnavailable
+from danube_common.frame import encode_frame, make_frame_id
+from danube_common.log.memory import MemoryLog
+from danube_common.log.port import LogBounds, LogEntry
+from danube_topic_owner.log_reader import LogReader
+
+FILE, MEMORY = Bundle(Family.FILE, 0), Bundle(Family.MEMORY, 0)
+ACTIONS = st.lists(
+    st.sampled_from(["append", "append", "append", "live", "live", "live", "drop", "repeat", "fill", "fail"]),
+    max_size=40,
+)
+
+
+class ScriptedFeed:
+    async def close(self) -> None:
+        pass
+
+
+class ScriptedLog(MemoryLog):
+    """A log whose feed says what the test wants, and that does something during each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: Callable[[LogEntry], None] = lambda _entry: None
+        self.under_way: list[LogEntry] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+        self.failures = 0
+        self.numbers = 0
+
+    def append_now(self, bundle: Bundle) -> None:
+        self.numbers += 1
+        frame = encode_frame(id(self), self.numbers, [(1, [b"m"])])
+        stored = self._opened(bundle)
+        stored.last_sequence += 1
+        entry = LogEntry(stored.last_sequence, frame)
+        stored.entries.append(entry)
+        self.under_way.append(entry)
+
+    async def follow(  # type: ignore[override]
+        self, _bundle: Bundle, on_entry: Callable[[LogEntry], None]
+    ) -> ScriptedFeed:
+        self.live = on_entry
+        return ScriptedFeed()
+
+    async def bounds(self, bundle: Bundle) -> LogBounds:
+        self._fail()
+        answer = await super().bounds(bundle)
+        self.meanwhile()
+        return answer
+
+    async def read(
+        self, bundle: Bundle, from_sequence: int, *, frames_max: int, bytes_max: int
+    ) -> list[LogEntry]:
+        self._fail()
+        self.meanwhile()
+        answer = await super().read(bundle, from_sequence, frames_max=min(frames_max, 3), bytes_max=bytes_max)
+        self.meanwhile()
+        return answer
+
+    def lose_everything(self, bundle: Bundle) -> None:
+        self._stored.pop(bundle)
+        self.under_way.clear()
+
+    def _fail(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise LogUnavailable("not now")
+
+
+class Listener:
+    """What a reader handed over, and where it said that the log began anew."""
+
+    def __init__(self, log: ScriptedLog, bundle: Bundle) -> None:
+        self.entries: list[LogEntry] = []
+        self.restarts = 0
+        self.reader = LogReader(log, bundle, self.entries.append, self._restarted)
+
+    def _restarted(self) -> None:
+        self.restarts += 1
+        self.entries.clear()
+
+    @property
+    def sequences(self) -> list[int]:
+        return [entry.sequence for entry in self.entries]
+
+
+async def fill(listener: Listener) -> None:
+    try:
+        await listener.reader._fill()
+    except LogUnavailable:
+        return
+
+
+@settings(max_examples=150, deadline=None)
+@given(ACTIONS, ACTIONS, st.integers(0, 3), st.sampled_from([FILE, MEMORY]))
+def test_every_entry_is_handed_over_once_and_in_order(
+    script: list[str], meanwhile: list[str], before: int, bundle: Bundle
+) -> None:
+    async def scenario() -> None:
+        log = ScriptedLog()
+        await log.open(bundle)
+        for _ in range(before):
+            log.append_now(bundle)
+        log.under_way.clear()
+        listener = Listener(log, bundle)
+        during = iter(meanwhile)
+
+        def act(action: str) -> None:
+            match action:
+                case "append":
+                    log.append_now(bundle)
+                case "live" if log.under_way:
+                    log.live(log.under_way.pop(0))
+                case "repeat" if log.under_way:
+                    log.live(log.under_way[0])
+                case "drop" if log.under_way:
+                    log.under_way.pop(0)
+                case "fail" if listener.reader.tail >= before:
+                    log.failures += 1
+
+        log.meanwhile = lambda: act(next(during, ""))
+        await listener.reader.open(0, "")
+        start = listener.reader.tail
+        early = len(listener.entries)
+        for action in script:
+            if action == "fill":
+                await fill(listener)
+            else:
+                act(action)
+        log.meanwhile = lambda: None
+        log.failures = 0
+        await listener.reader._fill()
+        last = (await log.bounds(bundle)).last_sequence
+        assert listener.sequences[:early] == list(range(1, early + 1))
+        assert listener.sequences[early:] == list(range(start + 1, last + 1))
+        assert listener.reader.tail == last
+        assert listener.restarts == 0
+
+    asyncio.run(scenario())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 2)), min_size=1, max_size=4))
+def test_a_volatile_log_that_began_anew_is_read_from_its_beginning(lives: list[tuple[int, int, int]]) -> None:
+    """Whether the new log is shorter, as long or longer than the old one."""
+
+    async def scenario() -> None:
+        log = ScriptedLog()
+        await log.open(MEMORY)
+        listener = Listener(log, MEMORY)
+        await listener.reader.open(0, "")
+        restarts = 0
+        for live, unseen, failures in lives:
+            for _ in range(live):
+                log.append_now(MEMORY)
+                log.live(log.under_way.pop())
+            assert listener.sequences == list(range(1, live + 1))
+            log.lose_everything(MEMORY)
+            await log.open(MEMORY)
+            for _ in range(unseen):
+                log.append_now(MEMORY)
+            log.failures = failures
+            listener.reader.check()
+            for _ in range(failures + 1):
+                await fill(listener)
+            restarts += live > 0
+            assert listener.restarts == restarts
+            held = await log.read(MEMORY, 1, frames_max=100, bytes_max=1 << 30)
+            assert listener.sequences == list(range(1, unseen + 1))
+            assert [entry.frame for entry in listener.entries[:3]] == [entry.frame for entry in held]
+            log.lose_everything(MEMORY)
+            await log.open(MEMORY)
+            listener.reader.check()
+            await fill(listener)
+            restarts += unseen > 0
+            assert (listener.restarts, listener.sequences) == (restarts, [])
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("seen", "restarts"), [((0, ""), 0), ((2, "mine"), 0), ((2, "other"), 1), ((9, "x"), 1)]
+)
+async def test_a_new_owner_recognises_the_volatile_log_its_predecessor_read(
+    seen: tuple[int, str], restarts: int
+) -> None:
+    log = ScriptedLog()
+    await log.open(MEMORY)
+    for _ in range(4):
+        log.append_now(MEMORY)
+    listener = Listener(log, MEMORY)
+    frame_id = make_frame_id(id(log), 2) if seen[1] == "mine" else seen[1]
+    await listener.reader.open(seen[0], frame_id)
+    assert listener.restarts == restarts
+    assert listener.reader.tail == 4
+    assert listener.reader.tail_frame_id == make_frame_id(id(log), 4)
+
+
+async def test_a_feed_that_lost_its_last_entry_is_caught_up_without_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("danube_topic_owner.log_reader.CHECK_INTERVAL_S", 0.001)
+    monkeypatch.setattr("danube_topic_owner.log_reader.RETRY_WAIT_S", 0.001)
+    log = ScriptedLog()
+    await log.open(FILE)
+    arrived = asyncio.Event()
+    reader = LogReader(log, FILE, lambda _entry: arrived.set(), lambda: None)
+    await reader.open(0, "")
+    running = asyncio.create_task(reader.run())
+    log.append_now(FILE)
+    log.failures = 2
+    await arrived.wait()
+    assert reader.tail == 1
+    running.cancel()
