@@ -15,22 +15,30 @@ HOLD_S_MAX = 0.25
 TRUST_AFTER = 8
 """Consecutive numbers seen before a gap is taken for a late message."""
 RESTART_DISTANCE = 4096
-"""A number this far behind, or the first ones, mean that the producer began anew."""
+"""A number this far behind, or one of the first, means that the producer began anew."""
 FIRST_NUMBERS = 1
+"""Rust clients begin with 0, Go clients with 1."""
+FIRST_BURST = 1000
+"""A producer met for the first time at a greater number did not begin here."""
 
 
 class ProducerLine:
     """The order of one producer. Producers that do not count by one are never held up for long."""
 
     def __init__(self) -> None:
-        self._expected = 0
-        self._run = 0
+        self._expected: int | None = None
+        self._run = TRUST_AFTER
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._arrivals = 0
 
     async def turn(self, number: int) -> None:
         """Returns when every earlier message has passed, or has not come in time."""
-        if number <= self._expected or self._run < TRUST_AFTER:
+        if self._expected is None:
+            # Nothing has passed: a first burst may begin out of order, a later place says nothing.
+            in_place = number <= FIRST_NUMBERS or number > FIRST_BURST
+        else:
+            in_place = number <= self._expected
+        if in_place or self._run < TRUST_AFTER:
             return
         self._arrivals += 1
         turn = asyncio.get_running_loop().create_future()
@@ -44,11 +52,12 @@ class ProducerLine:
 
     def passed(self, number: int) -> None:
         """The message is in its frame's queue, or was refused: the next one may go."""
-        if number == self._expected:
+        expected = self._expected
+        if number == expected:
             self._run += 1
-        elif number > self._expected:
-            self._run = 0
-        elif number > FIRST_NUMBERS and self._expected - number < RESTART_DISTANCE:
+        elif number <= FIRST_NUMBERS:
+            self._run = TRUST_AFTER
+        elif expected is not None and 0 < expected - number < RESTART_DISTANCE:
             return
         else:
             self._run = 0
@@ -56,7 +65,7 @@ class ProducerLine:
         self._release(everything=False)
 
     def _release(self, *, everything: bool) -> None:
-        while self._waiting and (everything or self._waiting[0][0] <= self._expected):
+        while self._waiting and (everything or self._waiting[0][0] <= (self._expected or 0)):
             turn = heapq.heappop(self._waiting)[2]
             if not turn.done():
                 turn.set_result(None)

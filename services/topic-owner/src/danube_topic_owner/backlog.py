@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
@@ -36,16 +36,29 @@ class Reader(Protocol):
         """Nothing is left below the tail: the live feed serves it from now on."""
 
 
-class Backlog:
-    """One pass at a time: starts at one reader's place and serves every reader it meets on the way."""
+R = TypeVar("R", bound=Reader)
+
+
+class Backlog(Generic[R]):
+    """One pass at a time: starts at one reader's place and serves every reader it meets on the way.
+
+    ``served`` is called with each reader that was given something: it can be dispatched.
+    """
 
     def __init__(
-        self, log: BundleLog, bundle: Bundle, readers: Callable[[], Iterable[Reader]], tail: Callable[[], int]
+        self,
+        log: BundleLog,
+        bundle: Bundle,
+        readers: Callable[[], Iterable[R]],
+        *,
+        tail: Callable[[], int],
+        served: Callable[[R], None],
     ) -> None:
         self._log = log
         self._bundle = bundle
         self._readers = readers
         self._tail = tail
+        self._served = served
         self._wake = asyncio.Event()
         self._last_start = 0
 
@@ -84,7 +97,7 @@ class Backlog:
                 self._offer(entry, start)
             await asyncio.sleep(0)
 
-    def _choose_start(self, behind: list[Reader]) -> int:
+    def _choose_start(self, behind: list[R]) -> int:
         """Readers in turn from low to high, so that one that crawls does not hold the others."""
         starts = sorted({reader.next_sequence for reader in behind})
         start = next((s for s in starts if s > self._last_start), starts[0])
@@ -111,9 +124,10 @@ class Backlog:
         for reader in takers:
             reader.offer_frame(entry.sequence, frame)
             reader.next_sequence = entry.sequence + 1
+            self._served(reader)
         self._release_at_tail(takers)
 
-    def _release_at_tail(self, readers: list[Reader]) -> None:
+    def _release_at_tail(self, readers: list[R]) -> None:
         tail = self._tail()
         for reader in readers:
             if reader.next_sequence > tail:

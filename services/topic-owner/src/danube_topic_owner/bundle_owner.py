@@ -86,7 +86,9 @@ class BundleOwner:
         self.subscriptions: dict[int, dict[str, ActiveSubscription]] = defaultdict(dict)
         self.outbox = Outbox(ports.bus, epoch)
         self.reader = LogReader(ports.log, bundle, self._on_entry, self._on_log_restarted)
-        self.backlog = Backlog(ports.log, bundle, self._behind, lambda: self.reader.tail)
+        self.backlog = Backlog(
+            ports.log, bundle, self._behind, tail=lambda: self.reader.tail, served=self.mark_ready
+        )
         self.metrics = metrics
         self._instance_id = instance_id
         self._ports = ports

@@ -1,6 +1,6 @@
 """What a service may ask of the metadata store. Implementations: `etcd`, `jetstream` and `memory`.
 
-Keys look like paths, ``/namespaces/default/policy``: parts of ``[A-Za-z0-9_-]`` separated by ``/``,
+Keys look like paths, ``/namespaces/default/policy``: parts of ``[A-Za-z0-9_=-]`` separated by ``/``,
 a leading slash. Values are bytes. A *revision* is a positive integer that grows with every change
 anywhere in the store.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 from danube_common.bundle import Bundle
-from danube_common.errors import InvalidInput, NotFound
+from danube_common.errors import InvalidInput, InvalidName, NotFound
 from danube_common.names import TopicName, check_label
 from danube_common.owner_client import OwnerClient
 from danube_common.owner_protocol import ConsumerFound, CreateConsumer
@@ -85,8 +85,11 @@ class ConsumerService:
         if not request.HasField("msg_id"):
             raise InvalidInput("the acknowledgement has no msg_id")
         response = api.AckResponse(request_id=request.request_id)
-        topic = await self._gate.find(TopicName.parse(request.msg_id.topic_name))
-        if topic is None:
+        try:
+            topic = await self._gate.find(TopicName.parse(request.msg_id.topic_name))
+        except InvalidName:
+            topic = None
+        if topic is None:  # nothing to acknowledge: clients take an error for the end of their loop
             return response.SerializeToString()
         batcher = self._ack_batcher(topic.home)
         try:
