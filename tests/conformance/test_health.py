@@ -54,25 +54,32 @@ async def test_another_kind_of_client_is_refused(client: Client, value: int) -> 
 
 
 @pytest.mark.parametrize("reliable", [False, True])
-async def test_deleting_a_topic_closes_its_ids_and_ends_its_streams(
-    client: Client, admin: Admin, topic: str, reliable: bool
+async def test_deleting_a_topic_closes_its_ids_and_ends_its_streams_at_every_gateway(
+    client: Client, other_client: Client, admin: Admin, topic: str, reliable: bool
 ) -> None:
     producer = await (client.reliable_producer(topic) if reliable else client.producer(topic))
-    consumer_id = await client.subscribe(topic, "sub")
-    stream = client.receive(consumer_id)
-    await stream.opened()
+    consumers = []
+    for number, there in enumerate((client, other_client)):
+        consumer_id = await there.subscribe(topic, f"sub{number}")
+        stream = there.receive(consumer_id)
+        await stream.opened()
+        consumers.append((consumer_id, stream))
     await producer.send("before")
-    assert (await stream.next()).payload == b"before"
+    for _consumer_id, stream in consumers:
+        assert (await stream.next()).payload == b"before"
     await admin.delete_topic(topic)
-    await stream.ended()
-    assert await client.health(PRODUCER, producer.producer_id) == CLOSE
-    assert await client.health(CONSUMER, consumer_id) == CLOSE
+    for consumer_id, stream in consumers:
+        await stream.ended()
+        for asked in (client, other_client):
+            assert await asked.health(CONSUMER, consumer_id) == CLOSE
+            assert await asked.health(PRODUCER, producer.producer_id) == CLOSE
     refusal = await producer.refused("after")
     assert refusal.code in {"NOT_FOUND", "INTERNAL"}
     assert refusal.error_type != SERVICE_NOT_READY
-    refusal = await client.refused("TopicLookup", danube.TopicLookupRequest(topic=topic))
-    assert refusal.error_type == TOPIC_NOT_FOUND
-    assert await client.partitions(topic) == []
+    for asked in (client, other_client):
+        refusal = await asked.refused("TopicLookup", danube.TopicLookupRequest(topic=topic))
+        assert refusal.error_type == TOPIC_NOT_FOUND
+        assert await asked.partitions(topic) == []
 
 
 async def test_a_topic_made_again_is_another_one(client: Client, admin: Admin, topic: str) -> None:

@@ -130,11 +130,39 @@ async def test_dispatch_is_slowed_down_to_its_rate(client: Client, limited: Any,
     producer = await client.reliable_producer(topic)
     consumer_id = await client.subscribe(topic, "sub")
     await asyncio.gather(*(client.call("SendMessage", producer.message(b"x")) for _ in range(2 * RATE)))
-    started = time.monotonic()
     stream = client.receive(consumer_id)
-    numbers = [message.msg_id.sequence_id for message in await stream.take(2 * RATE)]
+    messages = await stream.take(1)
+    started = time.monotonic()
+    messages += await stream.take(2 * RATE - 1)
+    numbers = [message.msg_id.sequence_id for message in messages]
     assert sorted(numbers) == list(range(2 * RATE)), "slowed down, not thinned out"
     assert time.monotonic() - started >= 0.8, "200 messages at 100/s with a burst of 1 s"
+
+
+async def test_non_reliable_dispatch_keeps_to_its_rate(client: Client, limited: Any) -> None:
+    topic = await limited(max_dispatch_rate=RATE)
+    producer = await client.producer(topic)
+    stream = await client.consume(topic, "sub")
+    started = time.monotonic()
+    await asyncio.gather(*(client.call("SendMessage", producer.message(b"x")) for _ in range(2 * RATE)))
+    await stream.take(RATE + RATE // 2)
+    assert time.monotonic() - started >= 0.4, "150 messages at 100/s with a burst of 1 s"
+
+
+async def test_a_change_keeps_what_it_does_not_name_unless_it_clears_first(
+    client: Client, admin: Admin, topic: str
+) -> None:
+    await client.producer(topic)
+    await admin.set_topic_policies(topic, max_message_size=2000, max_publish_rate=5)
+    await admin.set_topic_policies(topic, max_publish_rate=6)
+    changed = {"max_message_size": 2000, "max_publish_rate": 6}
+    assert await policies_of(admin, topic) == DEFAULTS | changed
+    clearing = danube_platform.SetTopicPoliciesRequest(
+        topic=topic, policies=danube_platform.Policies(max_publish_rate=7), clear=True
+    )
+    answer = await admin.call("SetTopicPolicies", clearing)
+    assert json.loads(answer.policies) == DEFAULTS | {"max_publish_rate": 7}
+    assert await policies_of(admin, topic) == DEFAULTS | {"max_publish_rate": 7}
 
 
 async def test_a_topics_own_policy_wins_over_its_namespaces(
