@@ -162,7 +162,7 @@ class Platform:
             self.kill_all()
             raise RuntimeError(f"the platform did not stop in time:\n{self.output}") from None
         self._process = None
-        left = [pid for pid in children if _is_alive(pid)]
+        left = [pid for pid in children if is_alive(pid)]
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -251,7 +251,8 @@ def _name_of(pid: int) -> str | None:
     return None
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits for its parent does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -261,7 +262,7 @@ def _is_alive(pid: int) -> bool:
 
 def _await_death(pid: int) -> None:
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    while _is_alive(pid):
+    while is_alive(pid):
         if time.monotonic() > deadline:
             raise RuntimeError(f"process {pid} did not die")
         time.sleep(POLL_INTERVAL_S)
