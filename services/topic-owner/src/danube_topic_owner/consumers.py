@@ -86,7 +86,7 @@ def admit_consumer(
 
 def starting_mark(topic: Topic, state: BundleState) -> int:
     """Mark-delete of a new subscription: everything retained is still to come."""
-    if not topic.strategy.is_reliable or topic.created_ms < state.log_restarted_ms:
+    if not topic.strategy.is_reliable or topic.created_ms <= state.log_restarted_ms:
         return BEFORE_ALL
     return end_of_sequence(topic.log_floor)
 

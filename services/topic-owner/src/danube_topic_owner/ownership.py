@@ -32,15 +32,15 @@ class Owned:
 
     def __init__(self, owner: BundleOwner) -> None:
         self.owner = owner
+        self.sessions = Sessions(owner)
         self._listeners: list[Subscription] = []
 
     async def start(self, ports: OwnerPorts) -> None:
         """Raises DanubeError when the bundle cannot be taken over now."""
         owner = self.owner
         await owner.start()
-        sessions = Sessions(owner)
-        owner.spawn(sessions.run(), "sessions")
-        requests = Requests(owner, sessions)
+        owner.spawn(self.sessions.run(), "sessions")
+        requests = Requests(owner, self.sessions)
         subject = owner_subject(owner.bundle, owner.epoch)
         self._listeners.append(await ports.bus.subscribe(fast_subject(owner.bundle), owner.on_fast_frame))
         self._listeners.append(await ports.bus.serve(subject, requests.serve))
