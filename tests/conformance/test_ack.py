@@ -94,8 +94,9 @@ async def test_a_delivery_of_an_ended_stream_can_still_be_acknowledged(client: C
 
 
 async def test_an_unknown_topic_is_no_error(client: Client, topic: str) -> None:
-    stranger = danube.StreamMessage(request_id=9, msg_id=danube.MsgID(topic_name=topic))
-    await client.ack(stranger, "sub")
+    for name in (topic, "", "no name of a topic"):
+        stranger = danube.StreamMessage(request_id=9, msg_id=danube.MsgID(topic_name=name))
+        await client.ack(stranger, "sub")
 
 
 async def test_an_unknown_subscription_is_an_internal_error_of_a_kind_not_to_retry(
