@@ -36,6 +36,8 @@ class OwnerClient:
     def __init__(self, bus: Bus, catalogue: Catalogue) -> None:
         self._bus = bus
         self._catalogue = catalogue
+        self._changes: dict[Bundle, asyncio.Future[None]] = {}
+        catalogue.on_owner(self._owner_changed)
 
     async def ask(
         self, bundle: Bundle, request: OwnerRequest, reply: type[Reply], *, timeout_s: float
@@ -66,15 +68,29 @@ class OwnerClient:
             wait_s = min(wait_s * 2, RETRY_WAIT_MAX_S)
 
     async def _attempt(self, bundle: Bundle, payload: bytes, timeout_s: float) -> OwnerReply | None:
+        """One request to the present owner; given up at once when another one takes over."""
         epoch = self._catalogue.epoch(bundle)
         if epoch is None:
             return None
+        change = self._changes.get(bundle)
+        if change is None:
+            change = self._changes[bundle] = asyncio.get_running_loop().create_future()
+        subject = owner_subject(bundle, epoch)
+        request = asyncio.ensure_future(self._bus.request(subject, payload, timeout_s=timeout_s))
         try:
-            return decode_reply(
-                await self._bus.request(owner_subject(bundle, epoch), payload, timeout_s=timeout_s)
-            )
+            await asyncio.wait((request, change), return_when=asyncio.FIRST_COMPLETED)
+            if not request.done():
+                return None
+            return decode_reply(request.result())
         except BusUnavailable:
             return None
+        finally:
+            request.cancel()
+
+    def _owner_changed(self, bundle: Bundle, _epoch: int) -> None:
+        change = self._changes.pop(bundle, None)
+        if change is not None:
+            change.set_result(None)
 
     async def grant(self, bundle: Bundle, credit: Credit) -> None:
         """Pass on credit without asking for an answer; losing it is made good by the next Sync."""

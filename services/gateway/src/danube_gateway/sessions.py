@@ -223,7 +223,8 @@ class Sessions:
 
     async def _sync(self, bundle: Bundle, sessions: list[Session]) -> None:
         try:
-            request = Sync(self.name, [session.state() for session in sessions[:SESSIONS_PER_SYNC_MAX]])
+            states = [session.state() for session in sessions[:SESSIONS_PER_SYNC_MAX]]
+            request = Sync(self.name, states)
             synced = await self._owners.ask(bundle, request, Synced, timeout_s=OWNER_TIMEOUT_S)
         except DanubeError as error:
             _log.warning("sync_failed", bundle=str(bundle), error=str(error))
@@ -231,9 +232,9 @@ class Sessions:
         finally:
             self._syncing.discard(bundle)
         unknown = set(synced.unknown)
-        for session in sessions:
-            if session.attaching or session.closed:
-                continue
+        for session, state in zip(sessions, states, strict=False):
+            if session.attaching or session.closed or session.number != state.session:
+                continue  # the answer is about an attachment that is over
             if session.consumer_id in unknown:
                 self._repair(session, resumes=False)
             elif session.lost_tail(synced.sent.get(session.consumer_id, 0)):
