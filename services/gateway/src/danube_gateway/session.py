@@ -45,7 +45,8 @@ class Session:
         self.closed = False
         self.end: DanubeError | None = None
         self._queue: deque[Entry] = deque()
-        self._queue_bytes = 0
+        self._held = (0, 0)
+        """Messages and bytes that arrived and the client has not taken; a batch in its hands counts."""
         self._arrived = asyncio.Event()
         self._initial = (WINDOW_MESSAGES, WINDOW_BYTES)
         self._drained = (0, 0)
@@ -68,7 +69,7 @@ class Session:
 
     def drained(self, messages: int, size: int) -> bool:
         """The client took these; True when it is time to tell the owner."""
-        self._queue_bytes -= size
+        self._held = (self._held[0] - messages, self._held[1] - size)
         self._drained = (self._drained[0] + messages, self._drained[1] + size)
         return (
             self._drained[0] - self._granted_at >= WINDOW_MESSAGES // REGRANT_PART
@@ -87,11 +88,15 @@ class Session:
         """Take a delivery if it is the next one of this session and epoch."""
         if delivery.session != self.number or delivery.epoch < self.epoch or self.closed:
             return Arrival.STALE
+        if delivery.epoch > self.epoch:
+            # The attach was asked of one owner and answered by the next: what the first one sent is over.
+            self._begin(delivery.epoch, keep=not self.reliable)
         if delivery.number != self.received + 1:
             return Arrival.STALE if delivery.number <= self.received else Arrival.GAP
         self.received = delivery.number
         self._queue.extend(delivery.entries)
-        self._queue_bytes += sum(len(message) for _, message in delivery.entries)
+        size = sum(len(message) for _, message in delivery.entries)
+        self._held = (self._held[0] + len(delivery.entries), self._held[1] + size)
         self._arrived.set()
         return Arrival.TAKEN
 
@@ -102,14 +107,8 @@ class Session:
         another one: it sends again what was not acknowledged, so what waits here is dropped.
         """
         before, received = (self.number, self.received) if resumes else (0, 0)
-        if not resumes and self.reliable:
-            self._queue.clear()
-            self._queue_bytes = 0
-        self.number, self.epoch, self.received, self.sent_before = number, epoch, 0, 0
-        self.attaching = True
-        self._initial = (WINDOW_MESSAGES - len(self._queue), WINDOW_BYTES - self._queue_bytes)
-        self._drained = (0, 0)
-        self._granted_at = self._granted_bytes_at = 0
+        self.number, self.attaching = number, True
+        self._begin(epoch, keep=resumes or not self.reliable)
         return Attach(
             self.consumer_id,
             gateway,
@@ -119,6 +118,17 @@ class Session:
             before,
             received,
         )
+
+    def _begin(self, epoch: int, *, keep: bool) -> None:
+        """Deliveries and credit count anew; what waits is dropped unless it is to be kept."""
+        if not keep:
+            dropped = sum(len(message) for _, message in self._queue)
+            self._held = (self._held[0] - len(self._queue), self._held[1] - dropped)
+            self._queue.clear()
+        self.epoch, self.received, self.sent_before = epoch, 0, 0
+        self._initial = (WINDOW_MESSAGES - self._held[0], WINDOW_BYTES - self._held[1])
+        self._drained = (0, 0)
+        self._granted_at = self._granted_bytes_at = 0
 
     def state(self) -> SessionState:
         """The credit now, as absolute totals."""
