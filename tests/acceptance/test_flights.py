@@ -145,3 +145,4 @@ def test_every_flight_arrives_on_every_subscription_though_processes_are_killed(
     for report in reports.values():
         assert report.ok, report.text()
         assert report.received == count
+    assert not reports["all-exclusive"].reordered, reports["all-exclusive"].text()
