@@ -242,8 +242,7 @@ class House:
         await asyncio.gather(*owner._tasks, return_exceptions=True)
         for listener in owned._listeners:
             await listener.close()
-        for timer in owner._timers.values():
-            timer.cancel()
+        owner.dispatcher.close()
         await owner.reader.close()
 
     async def publish(self, topic: Topic, *texts: str) -> None:

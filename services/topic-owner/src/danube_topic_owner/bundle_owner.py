@@ -25,7 +25,8 @@ from danube_common.rate_limit import TokenBucket
 from danube_common.records import Topic
 from danube_topic_owner.backlog import Backlog
 from danube_topic_owner.cursor import Cursor
-from danube_topic_owner.dispatch import Dispatch, Superseded
+from danube_topic_owner.dispatch import Superseded
+from danube_topic_owner.dispatcher import Dispatcher
 from danube_topic_owner.events import Claimed, Event, LogRestarted, LogSeen, TopicRemoved, decode_events
 from danube_topic_owner.journal_writer import JournalWriter
 from danube_topic_owner.log_reader import LogReader
@@ -86,20 +87,25 @@ class BundleOwner:
         self.subscriptions: dict[int, dict[str, ActiveSubscription]] = defaultdict(dict)
         self.outbox = Outbox(ports.bus, epoch)
         self.reader = LogReader(ports.log, bundle, self._on_entry, self._on_log_restarted)
+        self.dispatcher = Dispatcher(
+            self.outbox,
+            catalogue.policies,
+            clock=clock,
+            metrics=metrics,
+            on_backlog=self._wake_backlog,
+        )
         self.backlog = Backlog(
-            ports.log, bundle, self._behind, tail=lambda: self.reader.tail, served=self.mark_ready
+            ports.log,
+            bundle,
+            self.dispatcher.lagging,
+            tail=lambda: self.reader.tail,
+            served=self.dispatcher.mark_ready,
         )
         self.metrics = metrics
         self._instance_id = instance_id
         self._ports = ports
         self._window = window
         self._on_lost = on_lost
-        self._topic_rates: dict[int, TokenBucket] = {}
-        self._ready: dict[tuple[int, str], ActiveSubscription] = {}
-        self._lagging: dict[tuple[int, str], LogSubscription] = {}
-        self._moved: dict[tuple[int, str], LogSubscription] = {}
-        self._flush_planned = False
-        self._timers: dict[tuple[int, str], asyncio.TimerHandle] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.producers = Producers(bundle, self.state, self.clock())
         self.writer: JournalWriter
@@ -124,8 +130,7 @@ class BundleOwner:
 
     async def stop(self) -> None:
         """Journal what is known, then end. Safe after a failed start."""
-        for timer in self._timers.values():
-            timer.cancel()
+        self.dispatcher.close()
         await self.reader.close()
         if hasattr(self, "writer"):
             for subscriptions in self.subscriptions.values():
@@ -133,7 +138,7 @@ class BundleOwner:
                     if isinstance(subscription, LogSubscription):
                         subscription.pass_over(self.reader.tail)
                         if subscription.cursor_moved:
-                            self._moved[subscription.key] = subscription
+                            self.dispatcher.note_moved(subscription)
             self.writer.stop()
             writing = [task for task in self._tasks if task.get_name().endswith(" journal")]
             await asyncio.wait(writing, timeout=STOP_FLUSH_S) if writing else None
@@ -248,7 +253,7 @@ class BundleOwner:
         if (known := self.state.topics.get(topic.topic_id)) is not None:
             self.producers.forget(list(known.producers))
             self.writer.record(TopicRemoved(topic.topic_id))
-        self._topic_rates.pop(topic.topic_id, None)
+        self.dispatcher.forget_topic(topic.topic_id)
 
     def drop_subscription(self, subscription: ActiveSubscription) -> None:
         """It was deleted: nothing is read or journaled for it any more."""
@@ -262,11 +267,7 @@ class BundleOwner:
                 self.tell_superseded(
                     Superseded(session.gateway, consumer.consumer_id, session.session), reason
                 )
-        self._ready.pop(subscription.key, None)
-        self._lagging.pop(subscription.key, None)
-        self._moved.pop(subscription.key, None)
-        if (timer := self._timers.pop(subscription.key, None)) is not None:
-            timer.cancel()
+        self.dispatcher.forget(subscription)
 
     def tell_superseded(self, ended: Superseded, reason: str) -> None:
         self.outbox.notice(ended.gateway, SessionEnded(self.epoch, ended.consumer_id, ended.session, reason))
@@ -284,7 +285,7 @@ class BundleOwner:
             for subscription in self.subscriptions.get(section.topic_id, {}).values():
                 if isinstance(subscription, LogSubscription):
                     subscription.offer_live(entry.sequence, number, section)
-                    self.mark_ready(subscription)
+                    self.dispatcher.mark_ready(subscription)
 
     def on_fast_frame(self, data: bytes) -> None:
         """Non-reliable messages from a gateway."""
@@ -298,80 +299,15 @@ class BundleOwner:
             for subscription in self.subscriptions.get(section.topic_id, {}).values():
                 if isinstance(subscription.dispatch, NonReliableDispatch):
                     subscription.dispatch.offer(messages)
-                    self.mark_ready(subscription)
+                    self.dispatcher.mark_ready(subscription)
 
-    def mark_ready(self, subscription: ActiveSubscription) -> None:
-        """Something changed: dispatch it at the end of this turn of the loop."""
-        self._ready[subscription.key] = subscription
-        if not self._flush_planned:
-            self._flush_planned = True
-            asyncio.get_running_loop().call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flush_planned = False
-        ready, self._ready = self._ready, {}
-        now = self.clock()
-        for subscription in ready.values():
-            dispatch = subscription.dispatch
-            buckets = self._buckets(subscription, now)
-            for outgoing in dispatch.dispatch(now, buckets):
-                self.outbox.deliver(outgoing)
-            self._count(subscription)
-            if isinstance(subscription, LogSubscription):
-                self._after_dispatch(subscription)
-            if dispatch.waiting and dispatch.attached and (wait_s := max(b.wait_s(now) for b in buckets)):
-                self._later(wait_s, subscription)
-
-    def _after_dispatch(self, subscription: LogSubscription) -> None:
-        if subscription.cursor_moved:
-            self._moved[subscription.key] = subscription
-        if subscription.at_tail:
-            self._lagging.pop(subscription.key, None)
-        elif subscription.dispatch.attached:
-            self._lagging[subscription.key] = subscription
-            if subscription.wants_backlog:
-                self.backlog.wake()
-        else:
-            self._lagging.pop(subscription.key, None)
-
-    def _later(self, wait_s: float, subscription: ActiveSubscription) -> None:
-        """Dispatch again when the rates allow the next message."""
-
-        def ready() -> None:
-            del self._timers[subscription.key]
-            self.mark_ready(subscription)
-
-        if subscription.key not in self._timers:
-            self._timers[subscription.key] = asyncio.get_running_loop().call_later(wait_s, ready)
-
-    def _behind(self) -> list[LogSubscription]:
-        return list(self._lagging.values())
-
-    def _buckets(self, subscription: ActiveSubscription, now: float) -> tuple[TokenBucket, TokenBucket]:
-        policies = self.catalogue.policies(TopicName.parse(subscription.topic))
-        topic_rate = self._topic_rates.get(subscription.topic_id)
-        if topic_rate is None:
-            topic_rate = self._topic_rates[subscription.topic_id] = TokenBucket(0, now)
-        topic_rate.set_rate(policies.max_dispatch_rate, now)
-        subscription.rate.set_rate(policies.max_subscription_dispatch_rate, now)
-        return topic_rate, subscription.rate
-
-    def _count(self, subscription: ActiveSubscription) -> None:
-        dispatch = subscription.dispatch
-        if (grown := _losses(dispatch) - subscription.losses_counted) > 0:
-            subscription.losses_counted += grown
-            family = (
-                self.metrics.dropped
-                if isinstance(dispatch, NonReliableDispatch)
-                else self.metrics.redelivered
-            )
-            family.labels(subscription.topic, subscription.state.name).inc(grown)
+    def _wake_backlog(self) -> None:
+        self.backlog.wake()
 
     # Journal
 
     def _moved_cursors(self) -> list[Event]:
-        moved, self._moved = self._moved, {}
-        events: list[Event] = [subscription.moved() for subscription in moved.values()]
+        events: list[Event] = [subscription.moved() for subscription in self.dispatcher.take_moved()]
         if events and self.bundle.family is Family.MEMORY:
             events.append(LogSeen(self.reader.tail, self.reader.tail_frame_id))
         return events
@@ -387,11 +323,4 @@ class BundleOwner:
             for subscription in subscriptions.values():
                 if isinstance(subscription, LogSubscription):
                     subscription.restart(Cursor(BEFORE_ALL), self.reader.tail)
-                    self.mark_ready(subscription)
-
-
-def _losses(dispatch: Dispatch) -> int:
-    """The count that grew by what was lost or repeated."""
-    if isinstance(dispatch, NonReliableDispatch):
-        return dispatch.dropped
-    return dispatch.redelivered if isinstance(dispatch, ReliableDispatch) else 0
+                    self.dispatcher.mark_ready(subscription)

@@ -159,7 +159,7 @@ class Requests:
                 unknown.append((batch.topic, batch.subscription))
             elif isinstance(subscription, LogSubscription):
                 subscription.acknowledge(batch.positions, owner.reader.tail)
-                owner.mark_ready(subscription)
+                owner.dispatcher.mark_ready(subscription)
         return Acked(unknown)
 
     def _list_subscriptions(self, topic: Topic) -> Subscriptions:

@@ -69,7 +69,7 @@ class Sessions:
                 continue
             session = subscription.dispatch.consumers[state.consumer_id].session
             sent[state.consumer_id] = session.number if session else 0
-            owner.mark_ready(subscription)
+            owner.dispatcher.mark_ready(subscription)
         named = {state.consumer_id for state in request.sessions}
         held = self._held[request.gateway]
         for consumer_id in held - named:
@@ -81,7 +81,7 @@ class Sessions:
         for state in request.sessions:
             subscription = self._owner.subscription_of(state.consumer_id)
             if subscription is not None and subscription.dispatch.grant(state):
-                self._owner.mark_ready(subscription)
+                self._owner.dispatcher.mark_ready(subscription)
         return Done()
 
     async def run(self) -> None:
@@ -112,7 +112,7 @@ class Sessions:
             self._changed(subscription)
 
     def _changed(self, subscription: ActiveSubscription) -> None:
-        self._owner.mark_ready(subscription)
+        self._owner.dispatcher.mark_ready(subscription)
         topic_consumers = sum(
             len(each.dispatch.attached)
             for each in self._owner.subscriptions.get(subscription.topic_id, {}).values()
