@@ -50,3 +50,14 @@ def test_histograms_are_bounded_too() -> None:
         'danube_took_seconds_count{topic="other"} 1.0',
         'danube_took_seconds_count{topic="t1"} 1.0',
     ]
+
+
+def test_a_counter_can_keep_the_name_the_original_gave_it() -> None:
+    metrics = Metrics("gateway", "1")
+    metrics.counter("topic_msg_in_counter", "Messages.", ("topic",), suffix=False).labels("/a/b").inc(2)
+    metrics.counter("other_counter", "Others.", ("topic",)).labels("/a/b").inc()
+    rendered = metrics.render().decode()
+    assert 'danube_topic_msg_in_counter{topic="/a/b"} 2.0' in rendered
+    assert "# TYPE danube_topic_msg_in_counter counter" in rendered
+    assert 'danube_other_counter_total{topic="/a/b"} 1.0' in rendered
+    assert "_created" not in rendered

@@ -7,18 +7,20 @@ from danube_common.runtime.metrics import Metrics
 
 class GatewayMetrics:
     def __init__(self, metrics: Metrics) -> None:
-        self._msg_in = metrics.counter("topic_msg_in_counter", "Messages accepted.", ("topic", "producer"))
+        self._msg_in = metrics.counter(
+            "topic_msg_in_counter", "Messages accepted.", ("topic", "producer"), suffix=False
+        )
         self._bytes_in = metrics.counter(
-            "topic_bytes_in_counter", "Payload bytes accepted.", ("topic", "producer")
+            "topic_bytes_in_counter", "Payload bytes accepted.", ("topic", "producer"), suffix=False
         )
         self._publish_s = metrics.histogram(
             "producer_msg_out_rate", "Seconds from a message's arrival to its answer.", ("producer",)
         )
         self._msg_out = metrics.counter(
-            "consumer_msg_out_counter", "Messages handed to clients.", ("topic", "consumer")
+            "consumer_msg_out_counter", "Messages handed to clients.", ("topic", "consumer"), suffix=False
         )
         self._bytes_out = metrics.counter(
-            "consumer_bytes_out_counter", "Bytes handed to clients.", ("topic", "consumer")
+            "consumer_bytes_out_counter", "Bytes handed to clients.", ("topic", "consumer"), suffix=False
         )
         self.sessions = metrics.gauge("gateway_sessions", "Open consumer streams.", ("topic",))
         self.gaps = metrics.counter(

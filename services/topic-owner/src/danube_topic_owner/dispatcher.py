@@ -126,6 +126,9 @@ class Dispatcher:
 
     def _count(self, subscription: ActiveSubscription) -> None:
         dispatch = subscription.dispatch
+        if isinstance(dispatch, ReliableDispatch):
+            unacked = self._metrics.unacked.labels(subscription.topic, subscription.state.name)
+            unacked.set(dispatch.unacked)
         if (grown := _losses(dispatch) - subscription.losses_counted) > 0:
             subscription.losses_counted += grown
             lost = isinstance(dispatch, NonReliableDispatch)

@@ -45,6 +45,9 @@ async def start(runtime: Runtime, config: TopicOwnerConfig) -> AsyncIterator[Non
             window=Window(config.window_messages, config.window_bytes),
             metrics=metrics,
         )
+        metrics.topics.labels(runtime.instance_id).set_function(
+            lambda: sum(catalogue.topic_count(bundle) for bundle in ownership.bundles)
+        )
         await ownership.open()
         runtime.add_check("bundles", lambda: _unserved(ownership))
         running = runtime.spawn(ownership.run(), "ownership")

@@ -13,6 +13,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
@@ -21,6 +22,9 @@ SERIES_MAX: Final = 1000
 """Label sets of one metric, unless it says otherwise."""
 OTHER: Final = "other"
 LATENCY_BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+# A second series for each counter, that nobody asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 M = TypeVar("M", Counter, Gauge, Histogram)
 
@@ -58,6 +62,7 @@ class Metrics:
 
     def __init__(self, service: str, instance_id: str) -> None:
         self.registry = CollectorRegistry()
+        self._bare: list[bytes] = []
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -73,9 +78,17 @@ class Metrics:
         )
 
     def counter(
-        self, name: str, text: str, labels: Sequence[str], *, series_max: int = SERIES_MAX
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        *,
+        series_max: int = SERIES_MAX,
+        suffix: bool = True,
     ) -> Family[Counter]:
-        """A count that only grows; shown with the suffix ``_total``."""
+        """A count that only grows; its name ends in ``_total``, but for names kept from the original."""
+        if not suffix:
+            self._bare.append(f"{PREFIX}{name}".encode())
         metric = Counter(PREFIX + name, text, labels, registry=self.registry)
         return Family(metric, len(labels), series_max, self._folded.labels(PREFIX + name))
 
@@ -115,4 +128,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """All of it in the text format of Prometheus."""
-        return generate_latest(self.registry)
+        rendered = generate_latest(self.registry)
+        for name in self._bare:
+            rendered = rendered.replace(name + b"_total", name)
+        return rendered
