@@ -367,3 +367,14 @@ async def test_a_second_gateway_process_of_one_instance_gets_its_own_deliveries(
     owners = OwnerClient(house.bus, house.catalogue)
     second = Sessions("g", house.bus, owners, house.catalogue, house.spawn, metrics)
     assert second.name != house.sessions.name
+
+
+async def test_no_more_streams_are_opened_than_one_sync_can_name(
+    house: House, owner: ScriptedOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions_module, "SESSIONS_PER_SYNC_MAX", 1)
+    session = await house.sessions.open(CONSUMER)
+    with pytest.raises(Unavailable):
+        await house.sessions.open(OTHER)
+    house.sessions.close(session)
+    await house.sessions.open(OTHER)

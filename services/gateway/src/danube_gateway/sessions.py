@@ -92,6 +92,9 @@ class Sessions:
             raise NotFound(f"consumer {consumer_id} does not exist")
         if len(self._sessions) >= SESSIONS_MAX:
             raise Unavailable(f"this gateway has {SESSIONS_MAX} streams already")
+        if len(self._by_bundle[bundle]) >= SESSIONS_PER_SYNC_MAX:
+            # A stream that a Sync does not name would be ended by its owner.
+            raise Unavailable(f"this gateway has {SESSIONS_PER_SYNC_MAX} streams of bundle {bundle} already")
         session = Session(consumer_id, bundle, 0)
         if (older := self._sessions.get(consumer_id)) is not None:
             older.close()
