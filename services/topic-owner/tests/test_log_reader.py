@@ -17,8 +17,12 @@ from danube_topic_owner.log_reader import LogReader
 FILE, MEMORY = Bundle(Family.FILE, 0), Bundle(Family.MEMORY, 0)
 ACTIONS = st.lists(
     st.sampled_from(["append", "append", "append", "live", "live", "live", "drop", "repeat", "fill", "fail"]),
-    max_size=40,
+    min_size=5,
+    max_size=50,
 )
+Life = tuple[int, int, list[bool]]
+LIVES = st.tuples(st.integers(0, 6), st.integers(0, 6), st.lists(st.booleans(), max_size=4))
+"""Of a volatile log: what was read of it, what of the next one is not yet, which looks at that fail."""
 
 
 class ScriptedFeed:
@@ -34,7 +38,7 @@ class ScriptedLog(MemoryLog):
         self.live: Callable[[LogEntry], None] = lambda _entry: None
         self.under_way: list[LogEntry] = []
         self.meanwhile: Callable[[], None] = lambda: None
-        self.failures = 0
+        self.failures: list[bool] = []
         self.numbers = 0
 
     def append_now(self, bundle: Bundle) -> None:
@@ -72,8 +76,7 @@ class ScriptedLog(MemoryLog):
         self.under_way.clear()
 
     def _fail(self) -> None:
-        if self.failures:
-            self.failures -= 1
+        if self.failures and self.failures.pop(0):
             raise LogUnavailable("not now")
 
 
@@ -126,7 +129,7 @@ def test_every_entry_is_handed_over_once_and_in_order(
                 case "drop" if log.under_way:
                     log.under_way.pop(0)
                 case "fail" if listener.reader.tail >= before:
-                    log.failures += 1
+                    log.failures.append(True)
 
         log.meanwhile = lambda: act(next(during, ""))
         await listener.reader.open(0, "")
@@ -138,7 +141,7 @@ def test_every_entry_is_handed_over_once_and_in_order(
             else:
                 act(action)
         log.meanwhile = lambda: None
-        log.failures = 0
+        log.failures.clear()
         await listener.reader._fill()
         last = (await log.bounds(bundle)).last_sequence
         assert listener.sequences[:early] == list(range(1, early + 1))
@@ -150,8 +153,8 @@ def test_every_entry_is_handed_over_once_and_in_order(
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 2)), min_size=1, max_size=4))
-def test_a_volatile_log_that_began_anew_is_read_from_its_beginning(lives: list[tuple[int, int, int]]) -> None:
+@given(st.lists(LIVES, min_size=1, max_size=4))
+def test_a_volatile_log_that_began_anew_is_read_from_its_beginning(lives: list[Life]) -> None:
     """Whether the new log is shorter, as long or longer than the old one."""
 
     async def scenario() -> None:
@@ -169,9 +172,9 @@ def test_a_volatile_log_that_began_anew_is_read_from_its_beginning(lives: list[t
             await log.open(MEMORY)
             for _ in range(unseen):
                 log.append_now(MEMORY)
-            log.failures = failures
+            log.failures = list(failures)
             listener.reader.check()
-            for _ in range(failures + 1):
+            for _ in range(len(failures) + 1):
                 await fill(listener)
             restarts += live > 0
             assert listener.restarts == restarts
@@ -218,7 +221,7 @@ async def test_a_feed_that_lost_its_last_entry_is_caught_up_without_another(
     await reader.open(0, "")
     running = asyncio.create_task(reader.run())
     log.append_now(FILE)
-    log.failures = 2
+    log.failures = [True, False, True]
     await arrived.wait()
     assert reader.tail == 1
     running.cancel()

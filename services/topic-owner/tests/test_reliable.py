@@ -19,6 +19,8 @@ WINDOW_BYTES = 60
 NAMES = {1: "anna", 2: "bert", 3: "carl"}
 CONSUMERS = st.sampled_from(list(NAMES))
 PLENTY = 1 << 40
+SIZES = st.sampled_from([0, 0, 0, 10, 10, 20, 90])
+CREDIT = st.tuples(st.sampled_from([0, 3, 20, 20]), st.sampled_from([0, 10, 20, 500, 500]))
 
 
 class Stream:
@@ -57,7 +59,7 @@ class DispatchMachine(RuleBasedStateMachine):
 
     # What happens
 
-    @rule(sizes=st.lists(st.integers(0, 25) | st.just(90), max_size=6), gap=st.integers(0, 3))
+    @rule(sizes=st.lists(SIZES, max_size=8), gap=st.integers(0, 3))
     def offer(self, sizes: list[int], gap: int) -> None:
         messages = []
         self.last += gap
@@ -90,9 +92,9 @@ class DispatchMachine(RuleBasedStateMachine):
 
     @rule(
         consumer_id=CONSUMERS,
-        credit=st.tuples(st.integers(0, 8), st.integers(0, 120)),
+        credit=CREDIT,
         how=st.sampled_from(["new", "resume", "resume", "repeat", "late"]),
-        part=st.floats(0, 1),
+        part=st.sampled_from([0, 0.5, 1]),
     )
     def attach(self, consumer_id: int, credit: tuple[int, int], how: str, part: float) -> None:
         before = self.streams.get(consumer_id)
@@ -144,7 +146,12 @@ class DispatchMachine(RuleBasedStateMachine):
         self.joined.remove(consumer_id)
         self.release(consumer_id, set())
 
-    @rule(consumer_id=CONSUMERS, messages=st.integers(-3, 8), size=st.integers(-30, 120), stale=st.booleans())
+    @rule(
+        consumer_id=CONSUMERS,
+        messages=st.integers(-3, 8),
+        size=st.sampled_from([-30, 0, 10, 20, 120]),
+        stale=st.booleans(),
+    )
     def grant(self, consumer_id: int, messages: int, size: int, *, stale: bool) -> None:
         stream = self.streams.get(consumer_id)
         if stream is None or stale:
@@ -224,6 +231,11 @@ class DispatchMachine(RuleBasedStateMachine):
             assert consumer.unacked_bytes == sum(len(one.data) for one in consumer.unacked.values())
             assert len(consumer.unacked) <= WINDOW_MESSAGES
         assert [consumer.consumer_id for consumer in dispatch.attached] == self.joined
+        for consumer_id, stream in self.streams.items():
+            session = dispatch.consumers[consumer_id].session
+            assert session is not None
+            assert [session.messages_total, session.bytes_total] == stream.credit
+            assert [session.messages_sent, session.bytes_sent] == stream.sent
 
 
 DispatchMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
@@ -258,6 +270,22 @@ def test_a_shared_subscription_gives_each_consumer_its_turn() -> None:
     assert counts == Counter({1: 10, 2: 10, 3: 10})
     offered(dispatch, 30, first=31)
     assert sent_to(dispatch.dispatch(0.0, ())) == Counter({1: 10, 2: 10, 3: 10})
+
+
+def test_a_stream_resumed_again_and_again_keeps_what_it_received() -> None:
+    dispatch = new_dispatch(SubscriptionType.EXCLUSIVE, 1)
+    for position in range(1, 5):
+        offered(dispatch, 1, first=position)
+        dispatch.dispatch(0.0, ())
+    dispatch.attach(Attach(1, "g", 2, PLENTY, PLENTY, resumes=1, received=3), 0.0)
+    (outgoing,) = dispatch.dispatch(0.0, ())
+    assert (outgoing.number, [position for position, _ in outgoing.entries]) == (1, [4])
+    dispatch.attach(Attach(1, "g", 3, PLENTY, PLENTY, resumes=2, received=0), 0.0)
+    (outgoing,) = dispatch.dispatch(0.0, ())
+    assert [position for position, _ in outgoing.entries] == [4]
+    dispatch.attach(Attach(1, "g", 4, PLENTY, PLENTY, resumes=2, received=1), 0.0)
+    (outgoing,) = dispatch.dispatch(0.0, ())
+    assert [position for position, _ in outgoing.entries] == [1, 2, 3, 4], "it resumed a stream that is over"
 
 
 def test_a_consumer_without_room_does_not_hold_up_the_others() -> None:

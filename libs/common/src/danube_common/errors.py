@@ -4,7 +4,7 @@ DanubeError
 ├── InvalidInput            the caller's data breaks a documented rule; nothing was changed
 │   ├── InvalidName
 │   ├── SchemaViolation
-│   └── CorruptData         bytes that do not decode: frame, journal, delivery
+│   └── CorruptData         bytes that do not decode: frame, segment, journal, delivery
 ├── NotFound
 ├── AlreadyExists
 ├── LimitExceeded           a named bound or policy was reached
@@ -15,7 +15,9 @@ DanubeError
     │   └── RequestTimeout
     ├── LogUnavailable
     │   └── LogFull
-    └── MetadataUnavailable
+    ├── MetadataUnavailable
+    └── StoreUnavailable
+        └── StoreFull
 
 Conflict and JournalFenced stand alone: they are answers of a compare-and-set, not faults.
 """
@@ -97,6 +99,14 @@ class LogFull(LogUnavailable):
 
 class MetadataUnavailable(Unavailable):
     """The metadata store does not answer."""
+
+
+class StoreUnavailable(Unavailable):
+    """The segment store does not answer or failed; a segment being written is absent or whole."""
+
+
+class StoreFull(StoreUnavailable):
+    """The segment store has no room left; what it holds can still be read and deleted."""
 
 
 class Conflict(DanubeError):

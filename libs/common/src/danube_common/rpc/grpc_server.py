@@ -196,11 +196,11 @@ class GrpcServer:
                             await context.write(message)
                 return
             except asyncio.CancelledError:
-                if context.cancelled():
-                    raise
-                if self._stopping.is_set():
+                if self._stopping.is_set() and not context.cancelled():
                     task.uncancel()
                     error = self._status_of(name, _stopping())
+                elif context.cancelled() or task.cancelling():
+                    raise  # the client went away; the context may learn of it later than the task
                 else:
                     _log.exception("rpc_failed", method=name)
                     error = RpcError(StatusCode.INTERNAL, "internal error")
