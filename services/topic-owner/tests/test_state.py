@@ -149,7 +149,7 @@ def test_ids_lead_to_what_is_there_and_to_nothing_else(history: list[Event]) -> 
 
 def test_a_subscription_that_is_created_again_keeps_its_cursor_and_its_consumers() -> None:
     created = SubscriptionCreated(1, "/default/ü", "s", SubscriptionType.SHARED, 5)
-    history = [created, CursorMoved(1, "s", 90, [(95, 97)]), ConsumerCreated(1, "s", 8, "c")]
+    history: list[Event] = [created, CursorMoved(1, "s", 90, [(95, 97)]), ConsumerCreated(1, "s", 8, "c")]
     assert seen(folded(history, [created])) == seen(folded(history))
 
 
