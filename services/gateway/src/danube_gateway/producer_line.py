@@ -11,7 +11,10 @@ import asyncio
 import heapq
 
 HOLD_S_MAX = 0.25
-"""A message waits this long for those before it; then it goes first."""
+"""A message waits this long for those before it; then all that wait go, in their order."""
+HOLD_PARTS = 5
+"""The wait is made of so many, because a process that stood still finds its timers over at once, and what
+came meanwhile unread: it costs one part, and in the next the late messages are read."""
 TRUST_AFTER = 8
 """Consecutive numbers seen before a gap is taken for a late message."""
 RESTART_DISTANCE = 4096
@@ -28,8 +31,10 @@ class ProducerLine:
     def __init__(self) -> None:
         self._expected: int | None = None
         self._run = TRUST_AFTER
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[int, int, int, asyncio.Future[None]]] = []
         self._arrivals = 0
+        self._parts = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     async def turn(self, number: int) -> None:
         """Returns when every earlier message has passed, or has not come in time."""
@@ -42,13 +47,10 @@ class ProducerLine:
             return
         self._arrivals += 1
         turn = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (number, self._arrivals, turn))
-        try:
-            async with asyncio.timeout(HOLD_S_MAX):
-                await turn
-        except TimeoutError:
-            self._run = 0
-            self._release(everything=True)
+        heapq.heappush(self._waiting, (number, self._arrivals, self._parts, turn))
+        if self._timer is None:
+            self._time()
+        await turn
 
     def passed(self, number: int) -> None:
         """The message is in its frame's queue, or was refused: the next one may go."""
@@ -64,9 +66,23 @@ class ProducerLine:
         self._expected = number + 1
         self._release(everything=False)
 
+    def _time(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(HOLD_S_MAX / HOLD_PARTS, self._part_over)
+
+    def _part_over(self) -> None:
+        self._timer = None
+        if not self._waiting:
+            return
+        self._parts += 1
+        if self._parts - min(since for _, _, since, _ in self._waiting) < HOLD_PARTS:
+            self._time()
+        else:
+            self._run = 0
+            self._release(everything=True)
+
     def _release(self, *, everything: bool) -> None:
         while self._waiting and (everything or self._waiting[0][0] <= (self._expected or 0)):
-            turn = heapq.heappop(self._waiting)[2]
+            turn = heapq.heappop(self._waiting)[3]
             if not turn.done():
                 turn.set_result(None)
                 if not everything:
