@@ -37,7 +37,7 @@ class Schema(msgspec.Struct, frozen=True):
     def differs_from(self, other: Schema) -> str | None:
         """Why two schemas are not the same contract, or None. Names are labels and do not count."""
         if self.kind is not other.kind:
-            return f"the schema type is {other.kind}, not {self.kind}"
+            return f"its schema type is {self.kind}, not {other.kind}"
         if self.kind is SchemaKind.JSON and _parsed(self.definition) != _parsed(other.definition):
             return "the JSON schema differs from the one stored with the topic"
         return None

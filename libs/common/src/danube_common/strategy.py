@@ -58,11 +58,11 @@ class Strategy(msgspec.Struct, frozen=True):
         if self.reliable is None or asked.reliable is None:
             if (self.reliable is None) == (asked.reliable is None):
                 return None
-            return f"the dispatch strategy is {self.word}, not {asked.word}"
+            return f"its dispatch strategy is {self.word}, not {asked.word}"
         for field in ("segment_size_mb", "retention", "retention_period_s"):
             mine, theirs = getattr(self.reliable, field), getattr(asked.reliable, field)
             if mine != theirs:
-                return f"{field} is {mine}, not {theirs}"
+                return f"its {field} is {mine}, not {theirs}"
         return None
 
     @property
