@@ -47,6 +47,23 @@ async def test_a_process_that_stood_still_keeps_the_order_of_what_came_meanwhile
     assert passing.order == list(range(10, 31))
 
 
+async def test_what_a_producer_sends_first_after_its_gateway_died_keeps_its_order() -> None:
+    passing = Passing(0)
+    await asyncio.gather(*(passing.come(number) for number in (5004, 5001, 5003, 5002)))
+    await asyncio.gather(*(passing.come(number) for number in (5007, 5006, 5005)))
+    assert passing.order == list(range(5001, 5008))
+
+
+async def test_a_producer_that_does_not_count_is_held_up_for_moments_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(producer_line, "HOLD_S_MAX", 0.01)
+    passing = Passing(0)
+    for number in (70_000, 1_000, 90_000, 80_000):
+        await passing.come(number)
+    assert passing.order == [70_000, 1_000, 90_000, 80_000]
+
+
 async def test_what_waited_in_vain_goes_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(producer_line, "HOLD_S_MAX", 0.01)
     passing = Passing(10)

@@ -22,7 +22,9 @@ RESTART_DISTANCE = 4096
 FIRST_NUMBERS = 1
 """Rust clients begin with 0, Go clients with 1."""
 FIRST_BURST = 1000
-"""A producer met for the first time at a greater number did not begin here."""
+"""A producer met for the first time at a greater number did not begin here, but at a gateway that is gone."""
+SETTLE_PARTS = 2
+"""What such a producer sends first is gathered for so many parts of the wait: its next is the lowest."""
 
 
 class ProducerLine:
@@ -38,12 +40,9 @@ class ProducerLine:
 
     async def turn(self, number: int) -> None:
         """Returns when every earlier message has passed, or has not come in time."""
-        if self._expected is None:
-            # Nothing has passed: a first burst may begin out of order, a later place says nothing.
-            in_place = number <= FIRST_NUMBERS or number > FIRST_BURST
-        else:
-            in_place = number <= self._expected
-        if in_place or self._run < TRUST_AFTER:
+        # Until something has passed, even a first burst may begin out of order.
+        in_place = FIRST_NUMBERS if self._expected is None else self._expected
+        if number <= in_place or self._run < TRUST_AFTER:
             return
         self._arrivals += 1
         turn = asyncio.get_running_loop().create_future()
@@ -74,11 +73,16 @@ class ProducerLine:
         if not self._waiting:
             return
         self._parts += 1
-        if self._parts - min(since for _, _, since, _ in self._waiting) < HOLD_PARTS:
-            self._time()
-        else:
+        waited = self._parts - min(since for _, _, since, _ in self._waiting)
+        lowest = self._waiting[0][0]
+        if waited >= HOLD_PARTS:
             self._run = 0
             self._release(everything=True)
+            return
+        if self._expected is None and lowest > FIRST_BURST and waited >= SETTLE_PARTS:
+            self._expected = lowest
+            self._release(everything=False)
+        self._time()
 
     def _release(self, *, everything: bool) -> None:
         while self._waiting and (everything or self._waiting[0][0] <= (self._expected or 0)):
