@@ -50,6 +50,16 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class RawSection:
+    """A section as it lies in a frame: ``body`` is the index of end offsets and the messages, untouched."""
+
+    topic_id: int
+    messages: int
+    body: bytes
+    crc32c: int
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """``gateway`` and ``number`` together identify a frame; a retried frame keeps them."""
 
@@ -99,6 +109,35 @@ def encode_frame(gateway: int, number: int, sections: Sequence[tuple[int, Sequen
 
 def decode_frame(data: bytes) -> Frame:
     """Read a frame whole, checksums included; raises CorruptData for anything but a whole frame."""
+    gateway, number, raw_sections = _split(data)
+    return Frame(gateway, number, tuple([decode_section(raw) for raw in raw_sections]))
+
+
+def split_frame(data: bytes) -> tuple[RawSection, ...]:
+    """Cut a frame into its sections without reading their messages, as a segment keeps them.
+
+    Raises CorruptData as `decode_frame` does, except for what only `decode_section` sees.
+    """
+    sections = tuple(_split(data)[2])
+    for raw in sections:
+        _check_body(raw)
+    return sections
+
+
+def decode_section(raw: RawSection) -> Section:
+    """Read one section, checksum included; raises CorruptData."""
+    _check_body(raw)
+    messages, body = raw.messages, raw.body
+    if not 0 < messages <= MESSAGES_PER_SECTION_MAX or len(body) < 4 * messages:
+        raise CorruptData(f"the section of topic {raw.topic_id} cannot hold {messages} messages")
+    ends = struct.unpack_from(f"<{messages}I", body)
+    payload = body[4 * messages :]
+    if ends[-1] != len(payload) or any(a > b for a, b in pairwise(ends)):
+        raise CorruptData(f"the section of topic {raw.topic_id} has an index that does not fit its bytes")
+    return Section(raw.topic_id, ends, payload)
+
+
+def _split(data: bytes) -> tuple[int, int, list[RawSection]]:
     try:
         magic, version, flags, count, gateway, number = _HEADER.unpack_from(data)
         table_end = _HEADER.size + count * _ENTRY.size
@@ -109,28 +148,22 @@ def decode_frame(data: bytes) -> Frame:
         raise CorruptData(f"not a frame of version {VERSION}: {data[:6]!r}")
     if google_crc32c.value(data[:table_end]) != crc:
         raise CorruptData("the frame's section table fails its checksum")
-    sections: list[Section] = []
+    sections: list[RawSection] = []
     start = table_end + _CRC.size
     for entry in range(count):
         topic_id, messages, body_bytes, body_crc = _ENTRY.unpack_from(
             data, _HEADER.size + entry * _ENTRY.size
         )
-        sections.append(
-            _decode_section(topic_id, messages, data[start : start + body_bytes], body_bytes, body_crc)
-        )
+        body = data[start : start + body_bytes]
+        if len(body) != body_bytes:
+            raise CorruptData(f"the section of topic {topic_id} is cut short")
+        sections.append(RawSection(topic_id, messages, body, body_crc))
         start += body_bytes
     if start != len(data):
         raise CorruptData(f"the frame has {len(data) - start} bytes more than its table says")
-    return Frame(gateway, number, tuple(sections))
+    return gateway, number, sections
 
 
-def _decode_section(topic_id: int, messages: int, body: bytes, body_bytes: int, crc: int) -> Section:
-    if len(body) != body_bytes or google_crc32c.value(body) != crc:
-        raise CorruptData(f"the section of topic {topic_id} is cut short or fails its checksum")
-    if not 0 < messages <= MESSAGES_PER_SECTION_MAX or body_bytes < 4 * messages:
-        raise CorruptData(f"the section of topic {topic_id} cannot hold {messages} messages")
-    ends = struct.unpack_from(f"<{messages}I", body)
-    payload = body[4 * messages :]
-    if ends[-1] != len(payload) or any(a > b for a, b in pairwise(ends)):
-        raise CorruptData(f"the section of topic {topic_id} has an index that does not fit its bytes")
-    return Section(topic_id, ends, payload)
+def _check_body(raw: RawSection) -> None:
+    if google_crc32c.value(raw.body) != raw.crc32c:
+        raise CorruptData(f"the section of topic {raw.topic_id} fails its checksum")

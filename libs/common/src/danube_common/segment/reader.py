@@ -1,0 +1,300 @@
+"""Reads a segment by its tail and ranges of it: bytes in, sections out (architecture D9)."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import google_crc32c
+
+from danube_common.bundle import Bundle
+from danube_common.errors import CorruptData, InvalidInput
+from danube_common.frame import RawSection, Section, decode_section
+from danube_common.position import (
+    MESSAGES_PER_SECTION_MAX,
+    SECTIONS_PER_FRAME_MAX,
+    SEQUENCE_MAX,
+    position_of,
+)
+from danube_common.segment.format import (
+    BLOCK,
+    BLOCKS_MAX,
+    CRC,
+    END_MAGIC,
+    ENTRY,
+    ENTRY_HEAD_BYTES,
+    FOOTER,
+    HEADER_BYTES,
+    TAIL_BYTES,
+    TOPIC,
+    TOPICS_MAX,
+    VERSION,
+    SegmentInfo,
+    SegmentKind,
+    TopicRange,
+    check_header,
+    tail_bytes_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEntry:
+    """One section of one frame: ``number`` is its number there, ``first_offset`` its first message's."""
+
+    sequence: int
+    number: int
+    first_offset: int
+    published_ms_min: int
+    published_ms_max: int
+    section: Section
+
+    @property
+    def first_position(self) -> int:
+        return position_of(self.sequence, self.number, 0)
+
+    @property
+    def last_position(self) -> int:
+        return self.first_position + len(self.section) - 1
+
+
+class SegmentIndex:
+    """A segment's tail, read: what it holds, and where. Made by `parse_tail`."""
+
+    def __init__(
+        self, info: SegmentInfo, positions: array[int], offsets: array[int], times: array[int]
+    ) -> None:
+        self.info = info
+        self._positions = positions
+        self._offsets = offsets
+        self._times_max = array("Q", accumulate(times, max))
+        self._topics = {topic.topic_id: topic for topic in info.topics}
+        self._last_position = info.last_position
+
+    def offset_of_position(self, position: int) -> int:
+        """Where to start reading for the first message at or after ``position``.
+
+        Messages before it may come first: up to a block's worth. ``info.data_bytes`` if there is none.
+        """
+        if position > self._last_position:
+            return self.info.data_bytes
+        return self._offsets[max(bisect_right(self._positions, position) - 1, 0)]
+
+    def offset_of_time(self, published_ms: int) -> int:
+        """Where to start reading for the first message published at or after ``published_ms``.
+
+        Publish times need not grow from message to message: it is the first in log order.
+        ``info.data_bytes`` if there is none.
+        """
+        block = bisect_left(self._times_max, published_ms)
+        return self._offsets[block] if block < len(self._offsets) else self.info.data_bytes
+
+    def range_at(self, offset: int, bytes_max: int) -> tuple[int, int]:
+        """(offset, length) of the whole blocks from ``offset`` on: ``bytes_max`` at most, one block at least.
+
+        ``offset`` is where a block starts; at ``info.data_bytes`` the length is 0.
+        """
+        if offset == self.info.data_bytes:
+            return offset, 0
+        self._block_at(offset)
+        reachable = bisect_right(self._offsets, offset + bytes_max)
+        if offset + bytes_max >= self.info.data_bytes:
+            return offset, self.info.data_bytes - offset
+        end = self._offsets[reachable - 1]
+        if end == offset:
+            end = self._offsets[reachable] if reachable < len(self._offsets) else self.info.data_bytes
+        return offset, end - offset
+
+    def entries(self, offset: int, data: bytes) -> list[SegmentEntry]:
+        """Read the bytes of a range that `range_at` gave, whole; raises CorruptData."""
+        reader = EntryReader(self, offset)
+        entries = reader.feed(data)
+        if reader.held_bytes:
+            raise CorruptData(f"an entry is cut short after {len(data)} bytes from {offset}")
+        return entries
+
+    def position_at(self, offset: int) -> int:
+        """The first message's position in the block that starts at ``offset``; ValueError if none does."""
+        return self._positions[self._block_at(offset)]
+
+    def topic(self, topic_id: int) -> TopicRange | None:
+        return self._topics.get(topic_id)
+
+    def _block_at(self, offset: int) -> int:
+        block = bisect_left(self._offsets, offset)
+        if block == len(self._offsets) or self._offsets[block] != offset:
+            raise ValueError(f"no block starts at {offset}")
+        return block
+
+
+class EntryReader:
+    """Reads a segment's bytes in order, in pieces of any size; holds at most one entry that is not whole.
+
+    From offset 0 it reads the header too, and `finish` compares everything with the footer.
+
+    Args:
+        index: the segment's tail.
+        offset: 0, or where a block starts.
+    """
+
+    def __init__(self, index: SegmentIndex, offset: int = 0) -> None:
+        self._index = index
+        self._offset = offset
+        self._from_start = offset == 0
+        self._held = b""
+        self._crc = 0
+        self._entries = 0
+        self._messages = 0
+        self._last_position = index.position_at(offset) - 1 if offset else index.info.first_position - 1
+        self._must_start = self._last_position + 1
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of an entry that is not whole yet."""
+        return len(self._held)
+
+    def feed(self, data: bytes) -> list[SegmentEntry]:
+        """The entries that are whole with ``data``, the next bytes; raises CorruptData."""
+        if self._from_start:
+            self._crc = google_crc32c.extend(self._crc, data)
+        data = self._held + data if self._held else data
+        info = self._index.info
+        if self._offset + len(data) > info.data_bytes:
+            raise CorruptData(f"{self._offset + len(data)} bytes of entries where {info.data_bytes} must be")
+        at = 0
+        if self._offset == 0:
+            if len(data) < HEADER_BYTES:
+                self._held = data
+                return []
+            check_header(data[:HEADER_BYTES], info)
+            at = HEADER_BYTES
+        entries: list[SegmentEntry] = []
+        while len(data) - at >= ENTRY_HEAD_BYTES:
+            entry, end = self._entry(data, at)
+            if entry is None:
+                break
+            self._accept(entry)
+            entries.append(entry)
+            at = end
+        self._held = data[at:]
+        self._offset += at
+        return entries
+
+    def finish(self) -> None:
+        """Say that the bytes have ended; raises CorruptData if that is not where the entries end."""
+        info = self._index.info
+        if self._held or self._offset != info.data_bytes:
+            raise CorruptData(f"the entries end after {self._offset} of {info.data_bytes} bytes")
+        if self._last_position != info.last_position:
+            raise CorruptData("the last entry is not the one that the footer names")
+        if self._from_start and (self._entries, self._messages, self._crc) != (
+            info.entries,
+            info.messages,
+            info.data_crc32c,
+        ):
+            raise CorruptData("the entries are not those that the footer counts")
+
+    def _entry(self, data: bytes, at: int) -> tuple[SegmentEntry | None, int]:
+        sequence, topic_id, first_offset, ms_min, ms_max, number, messages, body_bytes, body_crc = (
+            ENTRY.unpack_from(data, at)
+        )
+        start = at + ENTRY_HEAD_BYTES
+        if google_crc32c.value(data[at : at + ENTRY.size]) != CRC.unpack_from(data, at + ENTRY.size)[0]:
+            raise CorruptData(f"the entry at {self._offset + at} fails its checksum")
+        end = start + body_bytes
+        if self._offset + end > self._index.info.data_bytes:
+            raise CorruptData(f"the entry at {self._offset + at} reaches past the entries' end")
+        if not (0 < sequence <= SEQUENCE_MAX and number < SECTIONS_PER_FRAME_MAX):
+            raise CorruptData(f"section {number} of frame {sequence} is out of range")
+        if end > len(data):
+            return None, at
+        section = decode_section(RawSection(topic_id, messages, data[start:end], body_crc))
+        return SegmentEntry(sequence, number, first_offset, ms_min, ms_max, section), end
+
+    def _accept(self, entry: SegmentEntry) -> None:
+        """Paired with the builder's checks: an intact entry may still be one of another segment."""
+        first, last = entry.first_position, entry.last_position
+        topic = self._index.topic(entry.section.topic_id)
+        if topic is None or first < topic.first_position or last > topic.last_position:
+            raise CorruptData(f"position {first} of topic {entry.section.topic_id} is not of this segment")
+        if entry.first_offset < topic.first_offset or (
+            entry.first_offset + len(entry.section) - 1 > topic.last_offset
+        ):
+            raise CorruptData(f"offset {entry.first_offset} is not of this segment")
+        if first <= self._last_position or (self._entries == 0 and first != self._must_start):
+            raise CorruptData(f"position {first} does not follow {self._last_position}")
+        self._last_position = last
+        self._entries += 1
+        self._messages += len(entry.section)
+
+
+def parse_tail(end: bytes, size_bytes: int) -> SegmentIndex:
+    """Read a segment's tail.
+
+    Args:
+        end: the segment's last bytes, as many as `tail_bytes_of` says, or more.
+        size_bytes: the whole segment's size, as its store says.
+
+    Raises:
+        CorruptData: it is damaged, cut, of another version, or ``end`` is too short.
+    """
+    tail_bytes = tail_bytes_of(end)
+    if len(end) < tail_bytes or size_bytes < tail_bytes + HEADER_BYTES:
+        raise CorruptData(f"a tail of {tail_bytes} bytes is cut short")
+    tail = end[len(end) - tail_bytes :]
+    checked_bytes = tail_bytes - CRC.size - len(END_MAGIC)
+    if google_crc32c.value(tail[:checked_bytes]) != CRC.unpack_from(tail, checked_bytes)[0]:
+        raise CorruptData("the segment's tail fails its checksum")
+    footer_at = checked_bytes - TAIL_BYTES.size - FOOTER.size
+    version, *footer = FOOTER.unpack_from(tail, footer_at)
+    if version != VERSION:
+        raise CorruptData(f"a segment of version {version}, where {VERSION} is known")
+    kind, bundle, topic_id, entries, messages, ms_min, ms_max, data_bytes, data_crc, blocks, topics = footer
+    if not (0 < blocks <= BLOCKS_MAX and 0 < topics <= TOPICS_MAX):
+        raise CorruptData(f"a segment cannot have {blocks} blocks and {topics} topics")
+    topics_at = blocks * BLOCK.size
+    if topics_at + topics * TOPIC.size != footer_at or data_bytes + tail_bytes != size_bytes:
+        raise CorruptData(f"the parts that the footer names do not make up {size_bytes} bytes")
+    try:
+        info = SegmentInfo(
+            kind=SegmentKind(kind),
+            bundle=Bundle.from_index(bundle),
+            topic_id=topic_id,
+            topics=tuple(TopicRange(*row) for row in TOPIC.iter_unpack(tail[topics_at:footer_at])),
+            entries=entries,
+            messages=messages,
+            published_ms_min=ms_min,
+            published_ms_max=ms_max,
+            data_bytes=data_bytes,
+            data_crc32c=data_crc,
+            size_bytes=size_bytes,
+        )
+    except (ValueError, InvalidInput) as error:
+        raise CorruptData(f"the segment's footer: {error}") from error
+    columns = zip(*BLOCK.iter_unpack(tail[:topics_at]), strict=True)
+    positions, offsets, times = (array("Q", column) for column in columns)
+    _check_index(info, positions, offsets)
+    return SegmentIndex(info, positions, offsets, times)
+
+
+def _check_index(info: SegmentInfo, positions: array[int], offsets: array[int]) -> None:
+    def grows(values: list[int]) -> bool:
+        return all(a < b for a, b in pairwise(values))
+
+    if not (
+        positions[0] == info.first_position
+        and offsets[0] == HEADER_BYTES
+        and grows([*positions])
+        and grows([*offsets, info.data_bytes])
+        and positions[-1] <= info.last_position
+    ):
+        raise CorruptData("the segment's index does not fit its footer")
+    if not (
+        grows([topic.topic_id for topic in info.topics])
+        and all(topic.first_position <= topic.last_position and topic.messages for topic in info.topics)
+        and sum(topic.messages for topic in info.topics) == info.messages
+        and 0 < info.entries <= info.messages <= info.entries * MESSAGES_PER_SECTION_MAX
+        and (info.kind is SegmentKind.BUNDLE or [t.topic_id for t in info.topics] == [info.topic_id])
+    ):
+        raise CorruptData("the segment's topics do not fit its footer")
