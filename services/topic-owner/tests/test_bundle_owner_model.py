@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from danube_common.owner_protocol import (
+    Credit,
+    Detach,
+    Done,
+    SessionState,
+    SubscriptionType,
+    Sync,
+    Synced,
+)
+from danube_common.position import sequence_of
+from danube_common.records import Topic
+from danube_testing.bundle_house import (
+    EXCLUSIVE,
+    PATIENCE_S,
+    PLENTY,
+    SHARED,
+    Gateway,
+    House,
+    open_house,
+)
+
+STEPS = st.lists(
+    st.sampled_from(
+        ["publish", "publish", "publish", "ack", "ack", "detach", "attach", "grant", "sync", "kill", "turns"]
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(STEPS, st.sampled_from(SubscriptionType), st.integers(0, 1 << 32))
+def test_nothing_is_lost_or_reordered_whatever_happens_when(
+    steps: list[str], kind: SubscriptionType, seed: int
+) -> None:
+    """Publishing, acknowledging, streams that come and go, small credit, owners that die, in any order."""
+    asyncio.run(_anything(steps, kind, Random(seed)))
+
+
+class Anything:
+    """A topic with its consumers, and what each random step does to them."""
+
+    def __init__(self, house: House, gateway: Gateway, topics: list[Topic], random: Random) -> None:
+        self.house, self.gateway, self.random = house, gateway, random
+        self.topic, self.noise = topics
+        self.consumers: list[int] = []
+        self.sessions: dict[int, tuple[int, int]] = {}
+        self.published: list[str] = []
+        self.acked: set[int] = set()
+        self.failures = 0
+
+    async def step(self, step: str) -> None:
+        consumer = self.random.choice(self.consumers)
+        match step:
+            case "publish":
+                await self.publish()
+            case "ack":
+                await self.acknowledge_some()
+            case "detach" if consumer in self.sessions:
+                await self.house.ask(Detach(consumer, self.sessions.pop(consumer)[0]), Done)
+                self.failures += 1
+            case "attach":
+                self.failures += consumer in self.sessions
+                await self.attach(consumer, self.random.randint(0, 8))
+            case "grant" if consumer in self.sessions:
+                await self.grant(consumer, self.random.randint(0, 20))
+            case "sync":
+                states = [SessionState(c, s, total, PLENTY) for c, (s, total) in self.sessions.items()]
+                assert (await self.house.ask(Sync("g", states), Synced)).unknown == []
+            case "kill":
+                await self.replace_owner()
+            case "turns":
+                await self.house.settle()
+
+    async def attach(self, consumer: int, credit: int) -> None:
+        self.sessions[consumer] = (await self.gateway.attach(consumer, messages=credit), credit)
+
+    async def grant(self, consumer: int, more: int) -> None:
+        session, total = self.sessions[consumer]
+        self.sessions[consumer] = (session, total + more)
+        await self.house.ask(Credit([SessionState(consumer, session, total + more, PLENTY)]), Done)
+
+    async def publish(self) -> None:
+        texts = [str(len(self.published) + n) for n in range(self.random.randint(1, 12))]
+        self.published.extend(texts)
+        await self.house.publish(self.topic, *texts)
+        if self.random.randint(0, 1):
+            await self.house.publish(self.noise, "x")
+
+    async def acknowledge_some(self) -> None:
+        open_ = [p for p in self.gateway.positions() if p not in self.acked]
+        some = open_[: self.random.randint(0, 5)] + open_[-self.random.randint(1, 5) :]
+        self.acked.update(some)
+        await self.gateway.ack(self.topic.name, "s", [*some, *some[:1]])
+
+    async def replace_owner(self) -> None:
+        await self.house.kill()
+        await self.house.own()
+        self.sessions.clear()
+        self.acked.clear()  # what the last batch held is acknowledged again when it comes again
+        self.failures += 1
+
+    async def drain(self) -> None:
+        """Every consumer takes and acknowledges all there is."""
+        await self.house.settle()
+        for consumer in self.consumers:
+            if consumer not in self.sessions:
+                await self.attach(consumer, 0)
+        gateway = self.gateway
+        async with asyncio.timeout(PATIENCE_S):
+            while len(set(gateway.texts())) < len(self.published) or set(gateway.positions()) - self.acked:
+                open_ = [p for p in gateway.positions() if p not in self.acked]
+                self.acked.update(open_)
+                await gateway.ack(self.topic.name, "s", open_)
+                for consumer in self.consumers:
+                    await self.grant(consumer, 7)
+                await self.house.settle()
+
+
+async def _anything(steps: list[str], kind: SubscriptionType, random: Random) -> None:
+    async with open_house() as house:
+        house.log.turns = lambda: random.randint(0, 3)
+        await house.own()
+        gateway = await house.gateway("g")
+        topics = [await house.topic("/default/t"), await house.topic("/default/noise")]
+        world = Anything(house, gateway, topics, random)
+        for name in "a" if kind is EXCLUSIVE else "ab":
+            world.consumers.append(await gateway.subscribe(topics[0].name, "s", kind, name))
+        for step in steps:
+            await world.step(step)
+        await world.drain()
+        assert set(gateway.texts()) == set(world.published)
+        if not world.failures:
+            assert Counter(gateway.texts()) == Counter(world.published)
+            assert kind is SHARED or gateway.texts() == world.published
+        _check_order(gateway, kind)
+        await house.journaled()
+        await house.kill()
+        await house.own()
+        for consumer in world.consumers:
+            await world.attach(consumer, 100)
+        seen = len(gateway.texts())
+        await house.publish(world.topic, "the last")
+        await gateway.until(lambda: gateway.texts()[-1:] == ["the last"])
+        assert gateway.texts()[seen:] == ["the last"], "what was acknowledged is not sent again"
+
+
+def _check_order(gateway: Gateway, kind: SubscriptionType) -> None:
+    """Within a session positions only rise, and where they are of one text, it is always the same."""
+    by_session: dict[int, list[int]] = {}
+    for delivery in gateway.deliveries:
+        by_session.setdefault(delivery.session, []).extend(position for position, _ in delivery.entries)
+    for positions in by_session.values():
+        assert len(set(positions)) == len(positions)
+        if kind is not SHARED:
+            assert positions == sorted(positions)
+    texts = dict(gateway.entries())
+    assert all(texts[position] == message for position, message in gateway.entries())
+    assert all(sequence_of(position) > 0 for position in texts)

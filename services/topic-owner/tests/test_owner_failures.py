@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import pytest
+
+from danube_common.errors import (
+    DanubeError,
+    JournalFenced,
+    NotFound,
+)
+from danube_common.owner_protocol import (
+    GATEWAY_SILENCE_S,
+    AccessMode,
+    Acked,
+    Acks,
+    ConsumerFound,
+    CreateProducer,
+    FindConsumer,
+    ProducerFound,
+    SessionState,
+    Sync,
+    Synced,
+    TopicAcks,
+)
+from danube_testing.bundle_house import (
+    PLENTY,
+    SHARED,
+    Gateway,
+    House,
+)
+from danube_topic_owner.events import decode_events
+from danube_topic_owner.ownership import Owned
+
+# Gateways that fall silent
+
+
+async def test_a_silent_gateways_streams_end_and_their_messages_go_to_others(
+    house: House, owned: Owned, gateway: Gateway
+) -> None:
+    sessions = owned.sessions
+    other = await house.gateway("h")
+    topic = await house.topic("/default/t")
+    silent = await gateway.subscribe(topic.name, "s", SHARED, "a")
+    await gateway.attach(silent)
+    await house.publish(topic, "m")
+    await gateway.until(lambda: gateway.texts() == ["m"])
+    lively = await other.subscribe(topic.name, "s", SHARED, "b")
+    session = await other.attach(lively)
+    for _ in range(4):
+        house.now += GATEWAY_SILENCE_S * 0.4
+        await house.ask(Sync("h", [SessionState(lively, session, PLENTY, PLENTY)]), Synced)
+        sessions.sweep()
+    await other.until(lambda: other.texts() == ["m"])
+    assert not (await house.ask(FindConsumer(silent), ConsumerFound)).attached
+    assert (await house.ask(FindConsumer(lively), ConsumerFound)).attached
+    synced = await house.ask(Sync("g", [SessionState(silent, 1, 9, 9)]), Synced)
+    assert synced.unknown == [silent]
+
+
+async def test_a_stream_its_gateway_no_longer_names_is_over(house: House, gateway: Gateway) -> None:
+    topic = await house.topic("/default/t")
+    kept = await gateway.subscribe(topic.name, "s", SHARED, "kept")
+    gone = await gateway.subscribe(topic.name, "s", SHARED, "gone")
+    session = await gateway.attach(kept)
+    await gateway.attach(gone)
+    await house.publish(topic, "1", "2")
+    await gateway.until(lambda: len(gateway.texts()) == 2)
+    synced = await house.ask(Sync("g", [SessionState(kept, session, PLENTY, PLENTY)]), Synced)
+    assert (synced.unknown, synced.sent) == ([], {kept: 1})
+    await gateway.until(lambda: len(gateway.texts(kept)) == 2)
+    assert not (await house.ask(FindConsumer(gone), ConsumerFound)).attached
+
+
+# Owners that die, and owners that do not know it
+
+
+async def test_a_new_owner_delivers_what_was_not_acknowledged(house: House, gateway: Gateway) -> None:
+    topic = await house.topic("/default/t")
+    consumer = await gateway.subscribe(topic.name, "s")
+    await gateway.attach(consumer)
+    await house.publish(topic, *"abcdef")
+    await gateway.until(lambda: len(gateway.texts()) == 6)
+    await gateway.ack(topic.name, "s", [gateway.positions()[i] for i in (0, 1, 3)])
+    await house.journaled()
+    await house.kill()
+    await house.publish(topic, "while nobody owned it")
+    await house.own()
+    await gateway.attach(consumer)
+    await gateway.until(lambda: len(gateway.texts()) == 10)
+    assert gateway.texts()[6:] == ["c", "e", "f", "while nobody owned it"]
+    assert {delivery.epoch for delivery in gateway.deliveries} == {1, 2}
+
+
+async def test_a_stopped_owner_leaves_no_acknowledgement_behind(house: House, gateway: Gateway) -> None:
+    topic = await house.topic("/default/t")
+    consumer = await gateway.subscribe(topic.name, "s")
+    await gateway.attach(consumer)
+    await house.publish(topic, "a", "b")
+    await gateway.until(lambda: len(gateway.texts()) == 2)
+    await gateway.ack(topic.name, "s", gateway.positions())
+    await house.owners.pop(1).stop()
+    await house.own()
+    await gateway.attach(consumer)
+    await house.publish(topic, "c")
+    await gateway.until(lambda: len(gateway.texts()) == 3)
+    assert gateway.texts() == ["a", "b", "c"]
+
+
+async def test_an_owner_that_was_replaced_can_write_nothing_and_is_told_apart(
+    house: House, gateway: Gateway
+) -> None:
+    topic = await house.topic("/default/t")
+    consumer = await gateway.subscribe(topic.name, "s")
+    await gateway.attach(consumer)
+    await house.publish(topic, "a")
+    await gateway.until(lambda: gateway.texts() == ["a"])
+    await house.own(2)
+    await house.ask(Acks([TopicAcks(topic.name, "s", gateway.positions())]), Acked, epoch=1)
+    await house.settle()
+    with pytest.raises(DanubeError):
+        await house.ask(CreateProducer(topic.name, "p", AccessMode.SHARED), ProducerFound, epoch=1)
+    assert house.lost == [1]
+    records = await house.journal.replay(house.bundle)
+    state_epochs = {getattr(event, "epoch", 2) for record in records for event in decode_events(record.data)}
+    assert 2 in state_epochs
+    await house.publish(topic, "b")
+    await gateway.until(lambda: "b" in gateway.texts())
+    assert {d.epoch for d in gateway.deliveries if d.entries[0][1] == b"b"} == {1}
+    await gateway.attach(consumer)
+    await gateway.until(lambda: [d.epoch for d in gateway.deliveries].count(2) >= 1)
+    fresh = [message for d in gateway.deliveries if d.epoch == 2 for _, message in d.entries]
+    assert fresh[0] == b"a", "the zombie's acknowledgement moved no cursor"
+
+
+async def test_a_claim_that_comes_late_does_not_take_the_bundle_back(house: House, gateway: Gateway) -> None:
+    await house.own(5)
+    with pytest.raises(JournalFenced):
+        await house.own(3)
+    topic = await house.topic("/default/t")
+    await gateway.subscribe(topic.name, "s")
+    assert 5 not in house.lost
+
+
+async def test_topics_deleted_while_nobody_owned_the_bundle_are_forgotten(
+    house: House, gateway: Gateway
+) -> None:
+    topic = await house.topic("/default/t")
+    consumer = await gateway.subscribe(topic.name, "s")
+    await house.kill()
+    await house.topics.delete(topic.topic_name)
+    again = await house.topic("/default/t")
+    await house.settle()
+    owned = await house.own()
+    assert topic.topic_id not in owned.owner.state.topics
+    with pytest.raises(NotFound):
+        await house.ask(FindConsumer(consumer), ConsumerFound)
+    await house.publish(topic, "of the old one")
+    await house.publish(again, "of the new one")
+    await gateway.attach(await gateway.subscribe(again.name, "s"))
+    await gateway.until(lambda: gateway.texts() == ["of the new one"])
+
+
+async def test_a_deleted_topics_streams_are_ended(house: House, owned: Owned, gateway: Gateway) -> None:
+    topic = await house.topic("/default/t")
+    consumer = await gateway.subscribe(topic.name, "s")
+    session = await gateway.attach(consumer)
+    owned.owner.drop_topic(topic)
+    await gateway.until(lambda: len(gateway.notices) == 1)
+    assert (gateway.notices[0].consumer_id, gateway.notices[0].session) == (consumer, session)
+    await house.journaled()
+    await house.kill()
+    assert (await house.own()).owner.state.consumer(consumer) is None
