@@ -59,7 +59,7 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(LogRestarted, NUMBERS),
     st.builds(LogSeen, NUMBERS, NAMES),
 )
-HISTORIES = st.lists(EVENTS, max_size=10) | st.lists(EVENTS, min_size=20, max_size=60)
+HISTORIES = st.lists(EVENTS, max_size=10) | st.lists(EVENTS, min_size=15, max_size=40)
 
 
 def folded(*histories: list[Event]) -> BundleState:
@@ -80,7 +80,7 @@ def test_a_record_is_read_as_it_was_written(history: list[Event]) -> None:
     assert decode_events(encode_events(history)) == history
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(HISTORIES)
 def test_a_snapshot_rebuilds_the_state(history: list[Event]) -> None:
     state = folded(history)
@@ -91,6 +91,7 @@ def test_a_snapshot_rebuilds_the_state(history: list[Event]) -> None:
             assert look_up(rebuilt, identifier) == look_up(state, identifier)
 
 
+@settings(max_examples=40)
 @given(HISTORIES, HISTORIES, HISTORIES)
 def test_a_snapshot_stands_for_all_before_it(
     before: list[Event], other: list[Event], after: list[Event]
@@ -99,14 +100,14 @@ def test_a_snapshot_stands_for_all_before_it(
     assert seen(folded(before, after)) == seen(folded(other, [snapshot], after))
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(HISTORIES)
 def test_repeating_the_last_event_changes_nothing(history: list[Event]) -> None:
     state = folded(history)
     assert seen(folded(history, history[-1:])) == seen(state)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(HISTORIES, st.data())
 def test_replaying_a_beginning_first_is_harmless(history: list[Event], data: st.DataObject) -> None:
     """A snapshot may hold what is recorded and not yet written: it is written again behind it."""
@@ -161,7 +162,7 @@ def test_a_log_that_began_anew_takes_every_cursor_back() -> None:
     assert (state.log_seen, state.log_restarted_ms) == (LogSeen(0, ""), 77)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(HISTORIES, st.data())
 def test_damage_is_corrupt_data_and_nothing_worse(history: list[Event], data: st.DataObject) -> None:
     record = bytearray(encode_events(history))
