@@ -154,6 +154,14 @@ def test_a_subscription_that_is_created_again_keeps_its_cursor_and_its_consumers
     assert seen(folded(history, [created])) == seen(folded(history))
 
 
+@pytest.mark.parametrize("removed", [SubscriptionRemoved(1, "s"), TopicRemoved(1), ConsumerRemoved(8)])
+def test_a_consumer_goes_with_its_subscription_and_its_topic(removed: Event) -> None:
+    created = SubscriptionCreated(1, "/default/t1", "s", SubscriptionType.SHARED, 5)
+    history: list[Event] = [created, ConsumerCreated(1, "s", 8, "c")]
+    assert folded(history).consumer(8) is not None
+    assert folded(history, [removed]).consumer(8) is None
+
+
 def test_a_log_that_began_anew_takes_every_cursor_back() -> None:
     created = SubscriptionCreated(1, "/default/t1", "s", SubscriptionType.SHARED, 5)
     state = folded([created, CursorMoved(1, "s", 90, [(95, 97)]), LogSeen(3, "f"), LogRestarted(77)])
