@@ -40,11 +40,18 @@ class OwnerClient:
         catalogue.on_owner(self._owner_changed)
 
     async def ask(
-        self, bundle: Bundle, request: OwnerRequest, reply: type[Reply], *, timeout_s: float
+        self,
+        bundle: Bundle,
+        request: OwnerRequest,
+        reply: type[Reply],
+        *,
+        timeout_s: float,
+        repeat: bool = True,
     ) -> Reply:
         """The owner's answer, awaited through a change of owner for up to ``timeout_s``.
 
-        Every request is absolute, so asking again is harmless.
+        Every request is absolute, so asking again is harmless. Without ``repeat`` it is asked once: for
+        what is outdated by the time it could be asked again.
 
         Raises:
             DanubeError: the error the owner refused with.
@@ -64,6 +71,8 @@ class OwnerClient:
                 raise error_of(answer)
             if answer is not None and not isinstance(answer, Refusal):
                 raise CorruptData(f"the owner answered {type(answer).__name__} to {type(request).__name__}")
+            if not repeat:
+                raise Unavailable(f"the owner of bundle {bundle} did not answer")
             await asyncio.sleep(min(wait_s, max(deadline - time.monotonic(), 0)))
             wait_s = min(wait_s * 2, RETRY_WAIT_MAX_S)
 

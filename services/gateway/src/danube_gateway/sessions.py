@@ -36,6 +36,7 @@ from danube_gateway.session import Arrival, Session
 
 DETACH_TIMEOUT_S = 5.0
 REATTACH_WAIT_S = 0.2
+SYNC_TIMEOUT_S = 2.0
 SESSIONS_MAX = 50_000
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], object]
@@ -228,7 +229,7 @@ class Sessions:
         try:
             states = [session.state() for session in sessions[:SESSIONS_PER_SYNC_MAX]]
             request = Sync(self.name, states)
-            synced = await self._owners.ask(bundle, request, Synced, timeout_s=OWNER_TIMEOUT_S)
+            synced = await self._owners.ask(bundle, request, Synced, timeout_s=SYNC_TIMEOUT_S, repeat=False)
         except DanubeError as error:
             _log.warning("sync_failed", bundle=str(bundle), error=str(error))
             return

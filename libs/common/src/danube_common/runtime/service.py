@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 import structlog
+import uvloop
 
 from danube_common.errors import DanubeError
 from danube_common.runtime.config import ConfigError, Loaded, ServiceConfig, load, program_name
@@ -125,7 +126,8 @@ def run(service: str, config_type: type[C], start: Start[C], argv: Sequence[str]
         return EXIT_STOPPED
     config = loaded.config
     configure_logs(service, config.instance_id, level=config.log_level, log_format=config.log_format)
-    return asyncio.run(_live(service, loaded, start))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_live(service, loaded, start))
 
 
 async def _live(service: str, loaded: Loaded[C], start: Start[C]) -> int:
