@@ -27,8 +27,10 @@ from danube_testing.bundle_house import (
     Gateway,
     House,
 )
+from danube_topic_owner import journal_writer
 from danube_topic_owner.events import decode_events
 from danube_topic_owner.ownership import Owned
+from danube_topic_owner.subscription import LogSubscription
 
 # Gateways that fall silent
 
@@ -169,3 +171,27 @@ async def test_a_deleted_topics_streams_are_ended(house: House, owned: Owned, ga
     await house.journaled()
     await house.kill()
     assert (await house.own()).owner.state.consumer(consumer) is None
+
+
+async def test_a_quiet_subscription_moves_with_the_log_in_every_snapshot(
+    house: House, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet, busy = await house.topic("/default/quiet"), await house.topic("/default/busy")
+    consumer = await gateway.subscribe(quiet.name, "s")
+    await gateway.attach(consumer)
+    await house.publish(quiet, "m")
+    await gateway.until(lambda: gateway.texts() == ["m"])
+    await gateway.ack(quiet.name, "s", gateway.positions())
+    await house.journaled()
+    for number in range(5):
+        await house.publish(busy, f"{number}")
+    await house.settle()
+    monkeypatch.setattr(journal_writer, "SNAPSHOT_RECORDS", 1)
+    await house.ask(CreateProducer(busy.name, "p", AccessMode.SHARED), ProducerFound)
+    await house.journaled()
+    tail = (await house.log.bounds(house.bundle)).last_sequence
+    await house.kill()
+    owned = await house.own()
+    (subscription,) = owned.owner.subscriptions[quiet.topic_id].values()
+    assert isinstance(subscription, LogSubscription)
+    assert subscription.next_sequence == tail + 1

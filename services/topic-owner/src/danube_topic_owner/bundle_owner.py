@@ -133,12 +133,7 @@ class BundleOwner:
         self.dispatcher.close()
         await self.reader.close()
         if hasattr(self, "writer"):
-            for subscriptions in self.subscriptions.values():
-                for subscription in subscriptions.values():
-                    if isinstance(subscription, LogSubscription):
-                        subscription.pass_over(self.reader.tail)
-                        if subscription.cursor_moved:
-                            self.dispatcher.note_moved(subscription)
+            self._pass_over_quiet()
             self.writer.stop()
             writing = [task for task in self._tasks if task.get_name().endswith(" journal")]
             await asyncio.wait(writing, timeout=STOP_FLUSH_S) if writing else None
@@ -176,6 +171,7 @@ class BundleOwner:
                 sequence=sequence,
                 moved_cursors=self._moved_cursors,
                 on_fenced=self._on_fenced,
+                before_snapshot=self._pass_over_quiet,
             )
             self.writer.record(Claimed(self.epoch, self._instance_id))
             self.spawn(self.writer.run(), "journal")
@@ -311,6 +307,15 @@ class BundleOwner:
         if events and self.bundle.family is Family.MEMORY:
             events.append(LogSeen(self.reader.tail, self.reader.tail_frame_id))
         return events
+
+    def _pass_over_quiet(self) -> None:
+        """Cursors with nothing outstanding move with the log: the next owner need not scan for them."""
+        for subscriptions in self.subscriptions.values():
+            for subscription in subscriptions.values():
+                if isinstance(subscription, LogSubscription):
+                    subscription.pass_over(self.reader.tail)
+                    if subscription.cursor_moved:
+                        self.dispatcher.note_moved(subscription)
 
     def _note_log(self) -> None:
         """Journal one frame of a volatile log: without it, its successor could not be told from it."""

@@ -38,6 +38,7 @@ class JournalWriter:
         sequence: int,
         moved_cursors: Callable[[], list[Event]],
         on_fenced: Callable[[], None],
+        before_snapshot: Callable[[], None] = lambda: None,
     ) -> None:
         self._journal = journal
         self._bundle = bundle
@@ -45,6 +46,7 @@ class JournalWriter:
         self._sequence = sequence
         self._moved_cursors = moved_cursors
         self._on_fenced = on_fenced
+        self._before_snapshot = before_snapshot
         self._pending: list[Event] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
@@ -111,6 +113,8 @@ class JournalWriter:
                 waiter.set_result(None)
 
     async def _write_snapshot(self) -> None:
+        self._before_snapshot()
+        self._state.fold(self._moved_cursors())
         if await self._append([self._state.snapshot()]):
             self._records_since_snapshot = 0
             try:
