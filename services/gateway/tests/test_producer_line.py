@@ -47,6 +47,29 @@ async def test_a_process_that_stood_still_keeps_the_order_of_what_came_meanwhile
     assert passing.order == list(range(10, 31))
 
 
+async def test_a_message_waits_as_long_as_earlier_ones_still_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer_line, "HOLD_S_MAX", 0.05)
+    passing = Passing(10)
+    early = passing.come(30)
+    for number in range(10, 30):
+        await asyncio.sleep(producer_line.HOLD_S_MAX / producer_line.HOLD_PARTS)
+        await passing.come(number)
+    await early
+    assert passing.order == list(range(10, 31))
+
+
+async def test_no_message_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer_line, "HOLD_S_MAX", 0.01)
+    passing = Passing(10)
+    early = passing.come(1_000_000)
+    number = 10
+    while not early.done():
+        await passing.come(number)
+        number += 1
+        await asyncio.sleep(0.001)
+    assert 1_000_000 in passing.order
+
+
 async def test_what_a_producer_sends_first_after_its_gateway_died_keeps_its_order() -> None:
     passing = Passing(0)
     await asyncio.gather(*(passing.come(number) for number in (5004, 5001, 5003, 5002)))

@@ -11,10 +11,16 @@ import asyncio
 import heapq
 
 HOLD_S_MAX = 0.25
-"""A message waits this long for those before it; then all that wait go, in their order."""
+"""A message waits for those before it until none has come for so long; then all that wait go, in order.
+
+While some come, the wait goes on: under load the server library hands a call over before others that came up
+to some hundred milliseconds earlier.
+"""
 HOLD_PARTS = 5
 """The wait is made of so many, because a process that stood still finds its timers over at once, and what
 came meanwhile unread: it costs one part, and in the next the late messages are read."""
+HOLD_PARTS_MAX = 8 * HOLD_PARTS
+"""No message waits for more parts, whatever comes."""
 TRUST_AFTER = 8
 """Consecutive numbers seen before a gap is taken for a late message."""
 RESTART_DISTANCE = 4096
@@ -36,6 +42,7 @@ class ProducerLine:
         self._waiting: list[tuple[int, int, int, asyncio.Future[None]]] = []
         self._arrivals = 0
         self._parts = 0
+        self._moved = 0
         self._timer: asyncio.TimerHandle | None = None
 
     async def turn(self, number: int) -> None:
@@ -56,6 +63,7 @@ class ProducerLine:
         expected = self._expected
         if number == expected:
             self._run += 1
+            self._moved = self._parts
         elif number <= FIRST_NUMBERS:
             self._run = TRUST_AFTER
         elif expected is not None and 0 < expected - number < RESTART_DISTANCE:
@@ -73,13 +81,14 @@ class ProducerLine:
         if not self._waiting:
             return
         self._parts += 1
-        waited = self._parts - min(since for _, _, since, _ in self._waiting)
-        lowest = self._waiting[0][0]
-        if waited >= HOLD_PARTS:
+        oldest = min(since for _, _, since, _ in self._waiting)
+        quiet = self._parts - max(oldest, self._moved)
+        if quiet >= HOLD_PARTS or self._parts - oldest >= HOLD_PARTS_MAX:
             self._run = 0
             self._release(everything=True)
             return
-        if self._expected is None and lowest > FIRST_BURST and waited >= SETTLE_PARTS:
+        lowest = self._waiting[0][0]
+        if self._expected is None and lowest > FIRST_BURST and quiet >= SETTLE_PARTS:
             self._expected = lowest
             self._release(everything=False)
         self._time()
