@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from danube_testing.etcd_server import EtcdServer
 from danube_testing.nats_server import NatsServer
+from danube_testing.s3_server import S3Kind, S3Server
 
 
 @pytest_asyncio.fixture
@@ -26,4 +28,17 @@ async def etcd_server(tmp_path: Path) -> AsyncIterator[EtcdServer]:
     directory = tmp_path / "etcd"
     directory.mkdir()
     async with EtcdServer.run(directory) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(params=list(S3Kind))
+async def s3_server(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[S3Server]:
+    """A server of each kind, up within a second or two, whose credentials clients find in the environment."""
+    directory = tmp_path / "s3"
+    directory.mkdir()
+    async with S3Server.run(request.param, directory) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
         yield server

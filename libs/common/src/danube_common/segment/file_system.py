@@ -108,6 +108,8 @@ class LocalFileSystem:
     def read(self, path: Path, offset: int, length: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise IsADirectoryError(f"{path} is not a regular file")
             pieces: list[bytes] = []
             while length:
                 piece = os.pread(descriptor, length, offset)
