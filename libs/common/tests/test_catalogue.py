@@ -53,7 +53,6 @@ async def test_a_topic_is_found_before_the_view_has_it_and_seen_after(house: Hou
     await house.seen()
     assert house.catalogue.topic(str(NAME)) == topic
     assert house.catalogue.topic_by_id(topic.topic_id) == topic
-    assert house.catalogue.topics_of(topic.home) == [topic]
     assert await house.catalogue.find_topic(TopicName.parse("/default/no")) is None
 
 
@@ -96,7 +95,6 @@ async def test_policies_in_force_follow_every_level(house: House) -> None:
     await house.seen()
     in_force = house.catalogue.policies(NAME)
     assert (in_force.max_publish_rate, in_force.max_dispatch_rate, in_force.max_message_size) == (3, 2, 1)
-    assert house.catalogue.namespace_policies("default").max_publish_rate == 2
     await house.topics.delete(NAME)
     await house.topics.create(NAME, BYTES, Strategy())
     await house.seen()

@@ -87,9 +87,6 @@ class Catalogue:
         entry = await self._store.get(keys.topic_key(name))
         return decode_record(Topic, entry.value) if entry else None
 
-    def topics_of(self, bundle: Bundle) -> list[Topic]:
-        return list(self._by_bundle[str(bundle)].values())
-
     def topic_count(self, bundle: Bundle) -> int:
         return len(self._by_bundle[str(bundle)])
 
@@ -106,11 +103,6 @@ class Catalogue:
             if name in self._topics:
                 self._policies[name] = known
         return known
-
-    def namespace_policies(self, namespace: str) -> Policies:
-        """The values in force for topics of ``namespace`` that set none of their own."""
-        record = self._namespaces.get(namespace)
-        return self._broker_policies.overridden_by(record.policies if record else PolicyOverrides())
 
     def epoch(self, bundle: Bundle) -> int | None:
         """The epoch of the bundle's present owner, or None while nobody has claimed it."""

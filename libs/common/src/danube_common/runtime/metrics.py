@@ -120,12 +120,6 @@ class Metrics:
         """A value without labels."""
         return Gauge(PREFIX + name, text, registry=self.registry)
 
-    def plain_histogram(
-        self, name: str, text: str, *, buckets: Sequence[float] = LATENCY_BUCKETS_S
-    ) -> Histogram:
-        """A distribution without labels."""
-        return Histogram(PREFIX + name, text, buckets=buckets, registry=self.registry)
-
     def render(self) -> bytes:
         """All of it in the text format of Prometheus."""
         rendered = generate_latest(self.registry)
