@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from danube_standalone.nats_config import MAX_PAYLOAD_BYTES, MAX_PENDING_BYTES, render_nats_config
+from danube_standalone.nats_config import (
+    MAX_PAYLOAD_BYTES,
+    MAX_PENDING_BYTES,
+    ClusterMember,
+    render_nats_config,
+)
 
 NATS_SERVER = Path(sysconfig.get_path("scripts")) / "nats-server"
 
@@ -36,7 +41,14 @@ async def server_accepts(path: Path) -> tuple[bool, str]:
     return process.returncode == 0, output.decode()
 
 
-@pytest.mark.parametrize("options", [{}, {"port": 0, "server_name": "x", "file_store_bytes_max": 1}])
+MEMBER = ClusterMember("danube", 6222, ["127.0.0.1:6222", "127.0.0.1:6223", "127.0.0.1:6224"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"port": 0, "server_name": "x", "file_store_bytes_max": 1}, {"cluster": MEMBER}],
+    ids=["default", "chosen", "cluster"],
+)
 def test_every_rendered_configuration_syncs_each_write(options: dict[str, object]) -> None:
     text = render_nats_config(store_dir=Path("/data/nats"), **options)  # type: ignore[arg-type]
     directives = [line for line in active_directives(text) if line.startswith("sync_interval")]
@@ -81,3 +93,12 @@ async def test_the_server_would_refuse_a_directive_it_does_not_know(tmp_path: Pa
     config.write_text(render_nats_config(store_dir=tmp_path).replace("sync_interval", "sync_intervall"))
     accepted, _ = await server_accepts(config)
     assert not accepted
+
+
+@pytest.mark.parametrize("advertise", [True, False])
+async def test_the_server_accepts_the_configuration_of_a_cluster(tmp_path: Path, advertise: bool) -> None:
+    member = ClusterMember(MEMBER.name, MEMBER.port, MEMBER.routes, advertise=advertise)
+    config = tmp_path / "nats.conf"
+    config.write_text(render_nats_config(store_dir=tmp_path / "store", server_name="a", cluster=member))
+    accepted, output = await server_accepts(config)
+    assert accepted, output

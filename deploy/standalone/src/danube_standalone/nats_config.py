@@ -1,7 +1,9 @@
-"""The configuration text of the NATS server that standalone runs."""
+"""The configuration text of the NATS server that standalone runs, and of each server of a cluster."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 # One message must hold the largest frame; the frame bounds are far below, the rest is room for headers.
@@ -19,6 +21,24 @@ DEFAULT_MEMORY_STORE_BYTES_MAX = 1024**3
 RANDOM_PORT = -1
 
 
+@dataclass(frozen=True, slots=True)
+class ClusterMember:
+    """What makes a server one of a cluster. Its server name must be its own within the cluster.
+
+    Attributes:
+        name: the cluster's.
+        port: where the other servers reach this one.
+        routes: ``host:port`` of the servers, this one's may be among them.
+        advertise: tell clients the addresses of the other servers; False where clients reach the servers
+            by other addresses than these know themselves by, as behind proxies.
+    """
+
+    name: str
+    port: int
+    routes: Sequence[str]
+    advertise: bool = True
+
+
 def render_nats_config(
     *,
     store_dir: Path,
@@ -27,6 +47,7 @@ def render_nats_config(
     server_name: str = "danube-standalone",
     file_store_bytes_max: int = DEFAULT_FILE_STORE_BYTES_MAX,
     memory_store_bytes_max: int = DEFAULT_MEMORY_STORE_BYTES_MAX,
+    cluster: ClusterMember | None = None,
 ) -> str:
     """The server's configuration file as text.
 
@@ -40,8 +61,9 @@ def render_nats_config(
         server_name: the name the server shows in its answers.
         file_store_bytes_max: bound on the bytes of all file streams.
         memory_store_bytes_max: bound on the bytes of all memory streams.
+        cluster: the cluster this server belongs to; None for a server by itself.
     """
-    return f"""\
+    alone = f"""\
 server_name: {_quoted(server_name)}
 host: {_quoted(host)}
 port: {port}
@@ -54,6 +76,22 @@ jetstream {{
   sync_interval: always
   max_file_store: {file_store_bytes_max}
   max_memory_store: {memory_store_bytes_max}
+}}
+"""
+    return alone if cluster is None else alone + _cluster_block(cluster, host)
+
+
+def _cluster_block(cluster: ClusterMember, host: str) -> str:
+    routes = "\n".join(f"    {_quoted(f'nats://{route}')}" for route in cluster.routes)
+    return f"""\
+cluster {{
+  name: {_quoted(cluster.name)}
+  host: {_quoted(host)}
+  port: {cluster.port}
+  no_advertise: {"false" if cluster.advertise else "true"}
+  routes: [
+{routes}
+  ]
 }}
 """
 

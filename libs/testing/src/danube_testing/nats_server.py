@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 import sysconfig
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
@@ -15,6 +17,7 @@ from danube_standalone.nats_config import (
     DEFAULT_FILE_STORE_BYTES_MAX,
     DEFAULT_MEMORY_STORE_BYTES_MAX,
     RANDOM_PORT,
+    ClusterMember,
     render_nats_config,
 )
 from danube_testing.lifeline import die_with_parent
@@ -37,13 +40,32 @@ class NatsServer:
     """One server process; its port and its directory stay the same across `kill` and `restart`.
 
     The configuration is the one standalone runs with, so what tests prove holds for it.
+
+    Args:
+        directory: keeps the store and the configuration.
+        file_store_bytes_max: bound on the bytes of all file streams.
+        memory_store_bytes_max: bound on the bytes of all memory streams.
+        name: what the server calls itself.
+        port: where clients connect.
+        cluster: the cluster it belongs to; `start` then returns before JetStream has found its others.
     """
 
-    def __init__(self, directory: Path, file_store_bytes_max: int, memory_store_bytes_max: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        file_store_bytes_max: int = DEFAULT_FILE_STORE_BYTES_MAX,
+        memory_store_bytes_max: int = DEFAULT_MEMORY_STORE_BYTES_MAX,
+        *,
+        name: str = "danube-test",
+        port: int = RANDOM_PORT,
+        cluster: ClusterMember | None = None,
+    ) -> None:
+        self.name = name
         self._directory = directory
         self._file_store_bytes_max = file_store_bytes_max
         self._memory_store_bytes_max = memory_store_bytes_max
-        self._port = RANDOM_PORT
+        self._port = port
+        self._cluster = cluster
         self._process: Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._output: deque[str] = deque(maxlen=OUTPUT_LINES_KEPT)
@@ -77,6 +99,10 @@ class NatsServer:
         return self._process.pid
 
     @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    @property
     def output(self) -> str:
         """The last lines the server wrote."""
         return "\n".join(self._output)
@@ -90,9 +116,10 @@ class NatsServer:
                 store_dir=self._directory / "store",
                 host=HOST,
                 port=self._port,
-                server_name="danube-test",
+                server_name=self.name,
                 file_store_bytes_max=self._file_store_bytes_max,
                 memory_store_bytes_max=self._memory_store_bytes_max,
+                cluster=self._cluster,
             )
         )
         self._process = await asyncio.create_subprocess_exec(
@@ -119,6 +146,14 @@ class NatsServer:
         if self._process.returncode is None:
             self._process.kill()
         await self._gone()
+
+    def pause(self) -> None:
+        """SIGSTOP: it keeps its connections and answers nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """The end of a `pause`."""
+        os.kill(self.pid, signal.SIGCONT)
 
     async def restart(self) -> None:
         """Same port, same directory; kills the server first if it runs."""
