@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from itertools import pairwise
@@ -181,6 +182,35 @@ async def test_a_purge_moves_the_floor_and_reads_below_begin_at_it(log: BundleLo
     for below in (0, 1, stored[3]):
         entries = await log.read(bundle, below, frames_max=2, bytes_max=1 << 20)
         assert [entry.sequence for entry in entries] == stored[4:6]
+
+
+async def test_an_entry_says_when_it_was_stored_to_readers_and_feeds_alike(
+    log: BundleLog, bundle: Bundle
+) -> None:
+    feed = Feed()
+    await log.follow(bundle, feed)
+    before_ms = time.time_ns() // 1_000_000
+    await append_many(log, bundle, 3)
+    after_ms = time.time_ns() // 1_000_000 + 1
+    times = [entry.stored_ms for entry in await read_all(log, bundle)]
+    assert [entry.stored_ms for entry in await feed.wait_for(3)] == times == sorted(times)
+    assert before_ms <= times[0]
+    assert times[-1] <= after_ms
+
+
+async def test_the_bounds_tell_the_bytes_kept_and_the_age_of_the_oldest_entry(
+    log: BundleLog, bundle: Bundle
+) -> None:
+    empty = await log.bounds(bundle)
+    assert (empty.stored_bytes, empty.first_stored_ms) == (0, 0)
+    stored = await append_many(log, bundle, 4, b"x" * 1000)
+    whole = await log.bounds(bundle)
+    assert 4000 <= whole.stored_bytes < 8000
+    await log.purge(bundle, stored[1])
+    left = await log.bounds(bundle)
+    third = (await log.read(bundle, stored[2], frames_max=1, bytes_max=1))[0]
+    assert 2000 <= left.stored_bytes < whole.stored_bytes
+    assert left.first_stored_ms == third.stored_ms
 
 
 async def test_a_purge_is_idempotent_and_never_takes_back(log: BundleLog, bundle: Bundle) -> None:

@@ -23,6 +23,8 @@ TopicGoneListener = Callable[[Topic], None]
 """Called with a topic that was deleted (also when it was created again under its name)."""
 OwnerListener = Callable[[Bundle, int], None]
 """Called with (bundle, epoch) when a bundle has a new owner."""
+VacancyListener = Callable[[Bundle], None]
+"""Called with a bundle whose owner gave it up, and that nobody has claimed since."""
 
 
 class Catalogue:
@@ -43,6 +45,7 @@ class Catalogue:
         self._policies: dict[str, Policies] = {}
         self._gone_listeners: list[TopicGoneListener] = []
         self._owner_listeners: list[OwnerListener] = []
+        self._vacancy_listeners: list[VacancyListener] = []
         self._mirrors: list[Mirror] = []
 
     @classmethod
@@ -66,6 +69,9 @@ class Catalogue:
 
     def on_owner(self, listener: OwnerListener) -> None:
         self._owner_listeners.append(listener)
+
+    def on_vacancy(self, listener: VacancyListener) -> None:
+        self._vacancy_listeners.append(listener)
 
     # Look-ups
 
@@ -114,6 +120,10 @@ class Catalogue:
         claim = self._claims.get(str(bundle))
         return claim[0].instance_id if claim else None
 
+    def is_live(self, instance_id: str) -> bool:
+        """Whether a process of this id is registered, as far as this view knows."""
+        return keys.instance_key(instance_id) in self._instances
+
     def instances(self, kind: str) -> list[Instance]:
         """Live instances of one kind of service, by id."""
         return sorted(
@@ -140,6 +150,8 @@ class Catalogue:
     def _owner_changed(self, bundle: str, value: bytes | None, revision: int) -> None:
         if value is None:
             self._claims.pop(bundle, None)
+            for vacancy_listener in self._vacancy_listeners:
+                vacancy_listener(Bundle.parse(bundle))
             return
         self._claims[bundle] = (decode_record(Claim, value), revision)
         for listener in self._owner_listeners:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ READ_BYTES_MAX = 32 << 20
 MESSAGE_ID_HEADER = "Nats-Msg-Id"
 SEQUENCE_HEADER = "Nats-Sequence"
 EXPECTED_SUBJECT_SEQUENCE_HEADER = "Nats-Expected-Last-Subject-Sequence"
+STORED_AT_HEADER = "Nats-Time-Stamp"
 _PREVIOUS_SEQUENCE_HEADER = "Nats-Last-Sequence"
 _PENDING_HEADER = "Nats-Num-Pending"
 
@@ -67,12 +69,23 @@ class JetStreamRefused(DanubeError):
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """What a stream holds: first = last + 1 when it is empty; times in ms since the epoch, 0 if empty."""
+
+    first_sequence: int
+    last_sequence: int
+    stored_bytes: int
+    first_stored_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredMessage:
     """A message read back; ``message_id`` is empty if it was written without one."""
 
     sequence: int
     data: bytes
     message_id: str
+    stored_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +111,8 @@ class _PublishAck(msgspec.Struct):
 class _State(msgspec.Struct):
     first_seq: int = 0
     last_seq: int = 0
+    bytes: int = 0
+    first_ts: str = ""
 
 
 class _ApiAnswer(msgspec.Struct):
@@ -158,10 +173,12 @@ class Stream:
         if any(settings.get(key, 0) != value for key, value in wanted.items()):
             await self._api("STREAM.UPDATE", wanted)
 
-    async def bounds(self) -> tuple[int, int]:
-        """First and last sequence, first = last + 1 when empty. Raises NotFound."""
+    async def extent(self) -> Extent:
+        """What the stream holds now. Raises NotFound."""
         state = (await self._api("STREAM.INFO")).state or _State()
-        return max(state.first_seq, 1), state.last_seq
+        first = max(state.first_seq, 1)
+        empty = first > state.last_seq
+        return Extent(first, state.last_seq, state.bytes, 0 if empty else _milliseconds(state.first_ts))
 
     async def purge(self, *, below: int, subject: str = "") -> None:
         """Delete every message with a lower sequence; of ``subject`` only, if given. Raises NotFound."""
@@ -262,6 +279,16 @@ class Stream:
                     raise LogUnavailable(f"JetStream does not answer: {error}") from error
 
 
+def stored_ms_of(headers: Mapping[str, str]) -> int:
+    """When the server stored the message with these headers, in ms since the epoch; 0 if they do not say."""
+    text = headers.get(STORED_AT_HEADER, "")
+    return _milliseconds(text) if text else 0
+
+
+def _milliseconds(rfc3339: str) -> int:
+    return round(datetime.fromisoformat(rfc3339).timestamp() * 1000)
+
+
 def _refused(error: _Error) -> JetStreamRefused:
     return JetStreamRefused(error.code, error.err_code, error.description)
 
@@ -291,7 +318,12 @@ class _Reading:
         if self.messages and previous != self.messages[-1].sequence:
             return True  # a message in between did not reach us: the next read starts there
         self.messages.append(
-            StoredMessage(int(headers[SEQUENCE_HEADER]), message.data, headers.get(MESSAGE_ID_HEADER, ""))
+            StoredMessage(
+                int(headers[SEQUENCE_HEADER]),
+                message.data,
+                headers.get(MESSAGE_ID_HEADER, ""),
+                stored_ms_of(headers),
+            )
         )
         # The closing status is an extra message: with the last one in hand it is not waited for.
         self.complete = headers.get(_PENDING_HEADER) == "0"

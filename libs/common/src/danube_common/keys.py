@@ -10,6 +10,9 @@
 /namespaces/{ns}/policy               the namespace's existence and policies
 /topics/{ns}/{topic}/definition       the topic: id, bundle, schema, dispatch strategy
 /topics/{ns}/{topic}/policy           the topic's own policies
+/storage/archivers/{bundle}           the storage instance that archives the bundle (lease)
+/storage/bundles/{bundle}             what was deleted of the bundle, and offsets to count on from
+/storage/cuts/{bundle}/{sequence}     a stretch of the bundle's log that is in segments
 ====================================  =====================================================
 """
 
@@ -29,6 +32,9 @@ ASSIGNMENTS = "/cluster/assignments/"
 OWNERS = "/cluster/owners/"
 NAMESPACES = "/namespaces/"
 TOPICS = "/topics/"
+ARCHIVERS = "/storage/archivers/"
+ARCHIVES = "/storage/bundles/"
+CUTS = "/storage/cuts/"
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 
@@ -68,3 +74,20 @@ def topic_key(topic: TopicName) -> str:
 
 def topic_policy_key(topic: TopicName) -> str:
     return f"{namespace_topics_prefix(topic.namespace)}{key_part(topic.local)}/policy"
+
+
+def archiver_key(bundle: Bundle) -> str:
+    return f"{ARCHIVERS}{bundle}"
+
+
+def archive_key(bundle: Bundle) -> str:
+    return f"{ARCHIVES}{bundle}"
+
+
+def cuts_prefix(bundle: Bundle) -> str:
+    return f"{CUTS}{bundle}/"
+
+
+def cut_key(bundle: Bundle, first_sequence: int) -> str:
+    """Sorts as the sequences do."""
+    return f"{cuts_prefix(bundle)}{first_sequence:016x}"

@@ -73,7 +73,7 @@ class OwnerClient:
                 raise CorruptData(f"the owner answered {type(answer).__name__} to {type(request).__name__}")
             if not repeat:
                 raise Unavailable(f"the owner of bundle {bundle} did not answer")
-            await asyncio.sleep(min(wait_s, max(deadline - time.monotonic(), 0)))
+            await self._pause(bundle, min(wait_s, max(deadline - time.monotonic(), 0)))
             wait_s = min(wait_s * 2, RETRY_WAIT_MAX_S)
 
     async def _attempt(self, bundle: Bundle, payload: bytes, timeout_s: float) -> OwnerReply | None:
@@ -81,9 +81,7 @@ class OwnerClient:
         epoch = self._catalogue.epoch(bundle)
         if epoch is None:
             return None
-        change = self._changes.get(bundle)
-        if change is None:
-            change = self._changes[bundle] = asyncio.get_running_loop().create_future()
+        change = self._next_change(bundle)
         subject = owner_subject(bundle, epoch)
         request = asyncio.ensure_future(self._bus.request(subject, payload, timeout_s=timeout_s))
         try:
@@ -95,6 +93,17 @@ class OwnerClient:
             return None
         finally:
             request.cancel()
+
+    async def _pause(self, bundle: Bundle, wait_s: float) -> None:
+        """Wait before the next attempt; a new owner ends it."""
+        await asyncio.wait((self._next_change(bundle),), timeout=wait_s)
+
+    def _next_change(self, bundle: Bundle) -> asyncio.Future[None]:
+        """Done when the bundle has another owner."""
+        change = self._changes.get(bundle)
+        if change is None:
+            change = self._changes[bundle] = asyncio.get_running_loop().create_future()
+        return change
 
     def _owner_changed(self, bundle: Bundle, _epoch: int) -> None:
         change = self._changes.pop(bundle, None)

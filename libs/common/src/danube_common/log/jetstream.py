@@ -22,6 +22,7 @@ from danube_common.jetstream import (
     JetStreamRefused,
     Patience,
     Stream,
+    stored_ms_of,
 )
 from danube_common.log.port import Appended, LogBounds, LogEntry
 
@@ -107,12 +108,14 @@ class JetStreamLog:
     async def bounds(self, bundle: Bundle) -> LogBounds:
         stream = self._stream(bundle)
         try:
-            first, last = await stream.bounds()
+            extent = await stream.extent()
         except NotFound:
             if not await self._revive(bundle):
                 raise
-            first, last = await stream.bounds()
-        return LogBounds(first, last)
+            extent = await stream.extent()
+        return LogBounds(
+            extent.first_sequence, extent.last_sequence, extent.stored_bytes, extent.first_stored_ms
+        )
 
     async def read(
         self, bundle: Bundle, from_sequence: int, *, frames_max: int, bytes_max: int
@@ -131,15 +134,16 @@ class JetStreamLog:
             if not await self._revive(bundle):
                 raise
             batch = await read()
-        return [LogEntry(message.sequence, message.data) for message in batch.messages]
+        return [LogEntry(message.sequence, message.data, message.stored_ms) for message in batch.messages]
 
     async def follow(self, bundle: Bundle, on_entry: Callable[[LogEntry], None]) -> _Feed:
         async def deliver(message: Msg) -> None:
-            sequence = (message.headers or {}).get(SEQUENCE_HEADER)
+            headers = message.headers or {}
+            sequence = headers.get(SEQUENCE_HEADER)
             if sequence is None:
                 log.warning("log_feed_foreign_message", subject=message.subject)
                 return
-            on_entry(LogEntry(int(sequence), message.data))
+            on_entry(LogEntry(int(sequence), message.data, stored_ms_of(headers)))
 
         try:
             return _Feed(self._connection, await self._connection.listen(_live_subject(bundle), deliver))

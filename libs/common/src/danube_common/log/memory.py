@@ -36,7 +36,9 @@ class MemoryLog:
         file_bytes_max: int = DEFAULT_BYTES_MAX,
         memory_bytes_max: int = DEFAULT_BYTES_MAX,
         clock: Callable[[], float] = time.monotonic,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
+        self._now_ms = now_ms
         self._bytes_max = {Family.FILE: file_bytes_max, Family.MEMORY: memory_bytes_max}
         self._clock = clock
         self._stored: dict[Bundle, _Stored] = {}
@@ -62,7 +64,7 @@ class MemoryLog:
             raise LogFull(f"bundle {bundle} holds {stored.bytes_kept} bytes")
         stored.last_sequence += 1
         stored.bytes_kept += cost
-        entry = LogEntry(stored.last_sequence, bytes(frame))
+        entry = LogEntry(stored.last_sequence, bytes(frame), self._now_ms())
         stored.entries.append(entry)
         stored.sequences_by_id[frame_id] = (entry.sequence, self._clock() + DUPLICATE_WINDOW_S)
         for feed in stored.feeds:
@@ -73,7 +75,12 @@ class MemoryLog:
         stored = self._stored.get(bundle)
         if stored is None:
             raise NotFound(f"the log of bundle {bundle} was not opened")
-        return LogBounds(stored.last_sequence - len(stored.entries) + 1, stored.last_sequence)
+        return LogBounds(
+            stored.last_sequence - len(stored.entries) + 1,
+            stored.last_sequence,
+            stored.bytes_kept,
+            stored.entries[0].stored_ms if stored.entries else 0,
+        )
 
     async def read(
         self, bundle: Bundle, from_sequence: int, *, frames_max: int, bytes_max: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from danube_common.bundle import Bundle
@@ -11,10 +11,15 @@ from danube_common.bundle import Bundle
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One stored frame. ``sequence`` counts from 1 without gaps within a bundle."""
+    """One stored frame. ``sequence`` counts from 1 without gaps within a bundle.
+
+    ``stored_ms`` is when the log stored it, in ms since the epoch: the publish time of its messages,
+    by the platform's clock. It does not count when entries are compared.
+    """
 
     sequence: int
     frame: bytes
+    stored_ms: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +32,16 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class LogBounds:
-    """Stored sequences are ``first_sequence..last_sequence``; empty when first = last + 1."""
+    """Stored sequences are ``first_sequence..last_sequence``; empty when first = last + 1.
+
+    ``stored_bytes`` is about what the entries take, ``first_stored_ms`` when the first of them was stored,
+    0 if there is none. Neither counts when bounds are compared.
+    """
 
     first_sequence: int
     last_sequence: int
+    stored_bytes: int = field(default=0, compare=False)
+    first_stored_ms: int = field(default=0, compare=False)
 
 
 class LogFeed(Protocol):

@@ -1,0 +1,111 @@
+"""What other services ask a storage instance over the bus, and what it answers.
+
+Every request may be repeated: it changes nothing, or makes what is already so.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from danube_common.errors import UNDECODABLE, CorruptData
+from danube_common.owner_protocol import Done, Refusal
+from danube_common.strategy import StorageBackend
+
+READ_BYTES_DEFAULT = 1 << 20
+READ_BYTES_MAX = 8 << 20
+
+
+def storage_subject(instance_id: str) -> str:
+    """Requests to one storage instance."""
+    return f"danube.storage.{instance_id}"
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """Which segment, as its `SegmentRecord` names it, and the cut that it belongs to."""
+
+    bundle: str
+    cut_first_sequence: int
+    backend: StorageBackend
+    key: str
+
+
+class ReadSegment(msgspec.Struct, tag="read-segment", frozen=True):
+    """Messages of one topic. → SegmentData. Refused: NotFound, Unavailable.
+
+    Attributes:
+        place: the segment.
+        topic_id: whose messages; the segment may hold those of others.
+        from_position: where to begin; the entry that holds it comes whole.
+        bytes_max: about how much, at most READ_BYTES_MAX; one entry at least.
+    """
+
+    place: Place
+    topic_id: int
+    from_position: int
+    bytes_max: int = READ_BYTES_DEFAULT
+
+
+class SegmentData(msgspec.Struct, tag="segment-data", frozen=True):
+    """Entries as they lie in the segment (head and body, `danube_common.segment.format`), verified.
+
+    Attributes:
+        entries: whole entries of the topic, back to back; empty if there is nothing more.
+        next_position: where to go on; above the segment's last position if there is nothing more.
+        corrupt: why nothing from ``next_position`` on can be served from this place; the segment is in
+            quarantine there. Empty if it is sound as far as was read.
+    """
+
+    entries: bytes
+    next_position: int
+    corrupt: str = ""
+
+
+class By(StrEnum):
+    POSITION = "position"
+    OFFSET = "offset"
+    TIME = "time"
+    """When the log stored the message, ms since the epoch."""
+
+
+class Locate(msgspec.Struct, tag="locate", frozen=True):
+    """The topic's first message at or after a value. → Located. Refused: NotFound (none), Unavailable."""
+
+    place: Place
+    topic_id: int
+    by: By
+    value: int
+
+
+class Located(msgspec.Struct, tag="located", frozen=True):
+    position: int
+    offset: int
+
+
+StorageRequest = ReadSegment | Locate
+StorageReply = SegmentData | Located | Done | Refusal
+
+_ENCODER = msgspec.msgpack.Encoder()
+_REQUESTS: msgspec.msgpack.Decoder[StorageRequest] = msgspec.msgpack.Decoder(StorageRequest)
+_REPLIES: msgspec.msgpack.Decoder[StorageReply] = msgspec.msgpack.Decoder(StorageReply)
+
+
+def encode(message: StorageRequest | StorageReply) -> bytes:
+    return _ENCODER.encode(message)
+
+
+def decode_request(data: bytes) -> StorageRequest:
+    """Raises CorruptData."""
+    try:
+        return _REQUESTS.decode(data)
+    except UNDECODABLE as error:
+        raise CorruptData(f"not a request to storage: {error}") from None
+
+
+def decode_reply(data: bytes) -> StorageReply:
+    """Raises CorruptData."""
+    try:
+        return _REPLIES.decode(data)
+    except UNDECODABLE as error:
+        raise CorruptData(f"not a storage instance's reply: {error}") from None
