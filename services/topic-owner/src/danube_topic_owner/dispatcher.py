@@ -42,11 +42,12 @@ class Dispatcher:
         self._topic_rates: dict[int, TokenBucket] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._flush_planned = False
+        self._closed = False
 
     def mark_ready(self, subscription: ActiveSubscription) -> None:
         """Something changed: dispatch it at the end of this turn of the loop."""
         self._ready[subscription.key] = subscription
-        if not self._flush_planned:
+        if not self._flush_planned and not self._closed:
             self._flush_planned = True
             asyncio.get_running_loop().call_soon(self._flush)
 
@@ -75,13 +76,16 @@ class Dispatcher:
         self._topic_rates.pop(topic_id, None)
 
     def close(self) -> None:
-        """Nothing is dispatched later."""
+        """Nothing is dispatched any more: what a flush under way would send is the next owner's to send."""
+        self._closed = True
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
 
     def _flush(self) -> None:
         self._flush_planned = False
+        if self._closed:
+            return
         ready, self._ready = self._ready, {}
         now = self._clock()
         for subscription in ready.values():

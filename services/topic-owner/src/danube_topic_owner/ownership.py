@@ -12,10 +12,10 @@ from danube_common import keys
 from danube_common.bundle import Bundle
 from danube_common.bus.port import Subscription
 from danube_common.catalogue import Catalogue
-from danube_common.errors import DanubeError
+from danube_common.errors import Conflict, DanubeError, MetadataUnavailable, Unavailable
 from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import Change, MetadataStore
-from danube_common.owner_protocol import fast_subject, owner_subject
+from danube_common.owner_protocol import encode, fast_subject, owner_subject, refusal_of
 from danube_common.records import Assignment, Claim, Topic, decode_record, encode_record
 from danube_topic_owner.bundle_owner import BundleOwner, OwnerPorts, Window
 from danube_topic_owner.owner_metrics import OwnerMetrics
@@ -23,6 +23,10 @@ from danube_topic_owner.requests import Requests
 from danube_topic_owner.sessions import Sessions
 
 RETRY_WAIT_S = 0.5
+HANDOVER_WAIT_S = 2.0
+"""So long a living owner may take to journal what it knows and give its claim up; then it is taken away."""
+RELEASE_TIMEOUT_S = 1.0
+"""A claim that cannot be given up in time is left: whoever is next takes it anyway."""
 
 _log = structlog.get_logger(__name__)
 
@@ -33,19 +37,28 @@ class Owned:
     def __init__(self, owner: BundleOwner) -> None:
         self.owner = owner
         self.sessions = Sessions(owner)
+        self._requests = Requests(owner, self.sessions)
         self._listeners: list[Subscription] = []
+        self._stopping = False
 
     async def start(self, ports: OwnerPorts) -> None:
         """Raises DanubeError when the bundle cannot be taken over now."""
         owner = self.owner
         await owner.start()
         owner.spawn(self.sessions.run(), "sessions")
-        requests = Requests(owner, self.sessions)
         subject = owner_subject(owner.bundle, owner.epoch)
         self._listeners.append(await ports.bus.subscribe(fast_subject(owner.bundle), owner.on_fast_frame))
-        self._listeners.append(await ports.bus.serve(subject, requests.serve))
+        self._listeners.append(await ports.bus.serve(subject, self.serve))
+
+    async def serve(self, request: bytes) -> bytes:
+        """Bytes in, bytes out. While the bundle is given up, what comes is for the next owner to answer."""
+        if self._stopping:
+            return encode(refusal_of(Unavailable("the bundle is changing its owner")))
+        return await self._requests.serve(request)
 
     async def stop(self) -> None:
+        """Take in nothing more, then end with everything journaled that was answered."""
+        self._stopping = True
         for listener in self._listeners:
             await listener.close()
         await self.owner.stop()
@@ -74,7 +87,10 @@ class Ownership:
         self._assigned: set[Bundle] = set()
         self._owned: dict[Bundle, Owned] = {}
         self._lost: set[Bundle] = set()
+        self._awaited: dict[Bundle, float] = {}
+        """Since when (monotonic seconds) a bundle's present owner is given time to hand it over."""
         self._alive = False
+        self._leaving = False
         self._wake = asyncio.Event()
         self._mirror: Mirror | None = None
 
@@ -82,11 +98,12 @@ class Ownership:
         """Learn the present assignments. Raises MetadataUnavailable."""
         self._mirror = await Mirror.open(self._store, keys.ASSIGNMENTS, self._assignment_changed)
         self._catalogue.on_owner(self._owner_changed)
+        self._catalogue.on_vacancy(lambda _bundle: self._wake.set())
         self._catalogue.on_topic_gone(self._topic_gone)
         self._ports.bus.on_reconnect(self._bus_returned)
 
     async def close(self) -> None:
-        """Give every bundle up, journaling what is known."""
+        """Give every bundle up, journaling what is known. Idempotent."""
         if self._mirror is not None:
             await self._mirror.close()
         await asyncio.gather(*(self._give_up(bundle) for bundle in list(self._owned)))
@@ -94,6 +111,11 @@ class Ownership:
     def set_alive(self, alive: bool) -> None:
         """Whether this instance holds its lease; without it, it owns nothing (architecture D8)."""
         self._alive = alive
+        self._wake.set()
+
+    def leave(self) -> None:
+        """Give every bundle up and take none; `run` returns when that is done."""
+        self._leaving = True
         self._wake.set()
 
     @property
@@ -105,20 +127,35 @@ class Ownership:
         return sorted(self._assigned - self._owned.keys())
 
     async def run(self) -> None:
-        """Take up and give up bundles until cancelled."""
-        while True:
+        """Take up and give up bundles until cancelled, or until `leave` was called and nothing is left."""
+        while not (self._leaving and not self._owned):
             await self._wake.wait()
             self._wake.clear()
-            wanted = self._assigned if self._alive else set()
+            wanted = set(self._assigned) if self._alive and not self._leaving else set()
             given_up = (self._owned.keys() - wanted) | (self._lost & self._owned.keys())
             self._lost.clear()
             await asyncio.gather(*(self._give_up(bundle) for bundle in given_up))
-            results = await asyncio.gather(
-                *(self._take_up(bundle) for bundle in sorted(wanted - self._owned.keys()))
-            )
+            due = [bundle for bundle in sorted(wanted - self._owned.keys()) if not self._is_awaited(bundle)]
+            results = await asyncio.gather(*(self._take_up(bundle) for bundle in due))
+            self._awaited = {bundle: since for bundle, since in self._awaited.items() if bundle in wanted}
             self._metrics.bundles.labels(self._metrics.broker).set(len(self._owned))
             if not all(results):
                 asyncio.get_running_loop().call_later(RETRY_WAIT_S, self._wake.set)
+
+    def _is_awaited(self, bundle: Bundle) -> bool:
+        """Whether another living owner still has the bundle and may be about to hand it over.
+
+        Claiming at once would be safe as well, but cost the acknowledgements that it has not journaled.
+        """
+        holder = self._catalogue.owner(bundle)
+        if holder is None or holder == self._instance_id or not self._catalogue.is_live(holder):
+            self._awaited.pop(bundle, None)
+            return False
+        loop = asyncio.get_running_loop()
+        if bundle not in self._awaited:
+            self._awaited[bundle] = loop.time()
+            loop.call_later(HANDOVER_WAIT_S, self._wake.set)
+        return loop.time() < self._awaited[bundle] + HANDOVER_WAIT_S
 
     async def _take_up(self, bundle: Bundle) -> bool:
         try:
@@ -157,8 +194,21 @@ class Ownership:
 
     async def _give_up(self, bundle: Bundle) -> None:
         owned = self._owned.pop(bundle)
+        epoch = owned.owner.epoch
         await owned.stop()
-        _log.info("bundle_given_up", bundle=str(bundle), epoch=owned.owner.epoch)
+        if (self._catalogue.epoch(bundle) or 0) <= epoch:
+            await self._release(bundle, epoch)
+        _log.info("bundle_given_up", bundle=str(bundle), epoch=epoch)
+
+    async def _release(self, bundle: Bundle, epoch: int) -> None:
+        """Delete the claim, so that the next owner need not wait."""
+        try:
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                await self._store.delete(keys.owner_key(bundle), expected_revision=epoch)
+        except Conflict:
+            return  # the next owner has it already
+        except (MetadataUnavailable, TimeoutError) as error:
+            _log.info("claim_left", bundle=str(bundle), epoch=epoch, reason=str(error))
 
     def _losing(self, bundle: Bundle) -> Callable[[], None]:
         def lost() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -18,6 +19,8 @@ from danube_topic_owner.owner_metrics import OwnerMetrics
 from danube_topic_owner.ownership import Ownership
 
 SERVICE: Final = "topic-owner"
+HANDOVER_S_MAX: Final = 3.0
+"""What giving all bundles up in order may take at the end; what is left then is given up at once."""
 
 
 class TopicOwnerConfig(ServiceConfig):
@@ -54,6 +57,9 @@ async def start(runtime: Runtime, config: TopicOwnerConfig) -> AsyncIterator[Non
         try:
             async with presence(runtime, ports.metadata, on_held=ownership.set_alive):
                 yield
+                # Still registered: the leader assigns the bundles anew when everything is journaled.
+                ownership.leave()
+                await asyncio.wait((running,), timeout=HANDOVER_S_MAX)
         finally:
             running.cancel()
             await ownership.close()

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from danube_common import keys
+from danube_common.errors import JournalFenced
+from danube_common.owner_protocol import ConsumerFound, FindConsumer
+from danube_common.records import Assignment, Claim, Instance, encode_record
+from danube_testing.bundle_house import PATIENCE_S, House
+from danube_topic_owner import ownership as ownership_module
+from danube_topic_owner.bundle_owner import Window
+from danube_topic_owner.events import TopicRemoved
+from danube_topic_owner.ownership import Ownership
+
+
+class Member:
+    """One topic-owner as far as owning goes, over the ports of a house."""
+
+    def __init__(self, house: House, instance_id: str) -> None:
+        self.instance_id = instance_id
+        self.ownership = Ownership(
+            instance_id,
+            house.store,
+            house.ports,
+            house.catalogue,
+            window=Window(messages=50),
+            metrics=house.metrics,
+        )
+        self._house = house
+        self._running: asyncio.Task[None] | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def joined(cls, house: House, instance_id: str) -> AsyncIterator[Member]:
+        member = cls(house, instance_id)
+        await member.ownership.open()
+        record = Instance(instance_id, "topic-owner", "http://127.0.0.1:1")
+        await house.store.put(keys.instance_key(instance_id), encode_record(record))
+        member._running = asyncio.create_task(member.ownership.run())
+        member.ownership.set_alive(True)
+        try:
+            yield member
+        finally:
+            member._running.cancel()
+            await asyncio.gather(member._running, return_exceptions=True)
+            await member.ownership.close()
+
+    async def left(self) -> None:
+        self.ownership.leave()
+        assert self._running is not None
+        await asyncio.wait_for(self._running, PATIENCE_S)
+
+    async def serves(self) -> None:
+        """Until this member has the house's bundle; the house asks it from then on."""
+        house = self._house
+        await until(lambda: self.ownership.bundles == [house.bundle])
+        await until(lambda: house.catalogue.owner(house.bundle) == self.instance_id)
+        house.epoch = house.catalogue.epoch(house.bundle) or 0
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - whatever it waits for, on ports in memory a few turns bring it
+            await asyncio.sleep(0)
+
+
+async def assign(house: House, instance_id: str) -> None:
+    await house.store.put(keys.assignment_key(house.bundle), encode_record(Assignment(instance_id)))
+
+
+@pytest.fixture
+async def members(house: House) -> AsyncIterator[tuple[Member, Member]]:
+    async with AsyncExitStack() as opened:
+        yield (
+            await opened.enter_async_context(Member.joined(house, "1")),
+            await opened.enter_async_context(Member.joined(house, "2")),
+        )
+
+
+async def test_what_was_acknowledged_before_a_handover_is_not_delivered_after_it(
+    house: House, members: tuple[Member, Member]
+) -> None:
+    first, second = members
+    await assign(house, "1")
+    await first.serves()
+    gateway = await house.gateway("g")
+    topic = await house.topic("/default/t")
+    consumer = await gateway.subscribe(topic.name, "s")
+    await gateway.attach(consumer)
+    await house.publish(topic, *"abcdef")
+    await gateway.until(lambda: len(gateway.texts()) == 6)
+    await gateway.ack(topic.name, "s", [gateway.positions()[number] for number in (0, 1, 3)])
+    await assign(house, "2")  # nothing of it is journaled yet
+    await house.publish(topic, "meanwhile")
+    await second.serves()
+    await gateway.attach(consumer)
+
+    def again() -> list[str]:
+        epoch = house.epoch
+        return [m.decode() for d in gateway.deliveries if d.epoch == epoch for _, m in d.entries]
+
+    await gateway.until(lambda: len(again()) == 4)
+    assert again() == ["c", "e", "f", "meanwhile"]
+    assert first.ownership.bundles == []
+
+
+async def test_an_owner_that_leaves_gives_its_claims_back(
+    house: House, members: tuple[Member, Member]
+) -> None:
+    first, second = members
+    await assign(house, "1")
+    await first.serves()
+    await first.left()
+    assert await house.store.get(keys.owner_key(house.bundle)) is None
+    await assign(house, "2")
+    await second.serves()
+
+
+async def test_an_owner_that_leaves_takes_nothing_up(house: House, members: tuple[Member, Member]) -> None:
+    await members[0].left()
+    await assign(house, "1")
+    await house.settle()
+    assert await house.store.get(keys.owner_key(house.bundle)) is None
+
+
+async def test_the_bundle_of_a_dead_owner_is_taken_at_once(
+    house: House, members: tuple[Member, Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership_module, "HANDOVER_WAIT_S", 1000.0)
+    await house.store.put(keys.owner_key(house.bundle), encode_record(Claim("dead", "n")))
+    await assign(house, "2")
+    await members[1].serves()
+
+
+async def test_a_living_owner_that_does_not_let_go_loses_its_bundle(
+    house: House, members: tuple[Member, Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership_module, "HANDOVER_WAIT_S", 0.05)
+    stuck = await house.own()
+    await house.store.put(keys.instance_key("9"), encode_record(Instance("9", "topic-owner", "")))
+    await house.store.put(keys.owner_key(house.bundle), encode_record(Claim("9", "n")))
+    await until(lambda: house.catalogue.owner(house.bundle) == "9")
+    await assign(house, "2")
+    await members[1].serves()
+    stuck.owner.writer.record(TopicRemoved(1))
+    with pytest.raises(JournalFenced):
+        await stuck.owner.writer.flushed()
+
+
+async def test_a_request_that_meets_a_handover_is_refused_and_answered_by_the_next_owner(
+    house: House, members: tuple[Member, Member]
+) -> None:
+    first, second = members
+    await assign(house, "1")
+    await first.serves()
+    gateway = await house.gateway("g")
+    topic = await house.topic("/default/t")
+    consumer = await gateway.subscribe(topic.name, "s")
+    await assign(house, "2")
+    await second.serves()
+    assert (await house.ask(FindConsumer(consumer), ConsumerFound)).topic == topic.name
