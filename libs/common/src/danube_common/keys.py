@@ -7,6 +7,8 @@
 /cluster/register/{instance}          a live instance of any service (lease)
 /cluster/assignments/{bundle}         the owner the leader chose
 /cluster/owners/{bundle}              the owner's claim; its revision is the epoch
+/cluster/load/{instance}              what a topic-owner carries, told every few seconds (ttl)
+/cluster/drains/{instance}            a topic-owner that is to have no bundles
 /namespaces/{ns}/policy               the namespace's existence and policies
 /topics/{ns}/{topic}/definition       the topic: id, bundle, schema, dispatch strategy
 /topics/{ns}/{topic}/policy           the topic's own policies
@@ -30,6 +32,8 @@ LEADER = "/cluster/leader"
 REGISTER = "/cluster/register/"
 ASSIGNMENTS = "/cluster/assignments/"
 OWNERS = "/cluster/owners/"
+LOAD = "/cluster/load/"
+DRAINS = "/cluster/drains/"
 NAMESPACES = "/namespaces/"
 TOPICS = "/topics/"
 ARCHIVERS = "/storage/archivers/"
@@ -58,6 +62,14 @@ def assignment_key(bundle: Bundle) -> str:
 
 def owner_key(bundle: Bundle) -> str:
     return f"{OWNERS}{bundle}"
+
+
+def load_key(instance_id: str) -> str:
+    return LOAD + key_part(instance_id)
+
+
+def drain_key(instance_id: str) -> str:
+    return DRAINS + key_part(instance_id)
 
 
 def namespace_key(namespace: str) -> str:

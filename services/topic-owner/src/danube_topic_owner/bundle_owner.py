@@ -15,7 +15,7 @@ from danube_common.bundle import Bundle, Family
 from danube_common.bus.port import Bus
 from danube_common.catalogue import Catalogue
 from danube_common.errors import CorruptData, JournalFenced
-from danube_common.frame import decode_frame
+from danube_common.frame import Frame, decode_frame
 from danube_common.journal.port import StateJournal
 from danube_common.log.port import BundleLog, LogEntry
 from danube_common.names import TopicName
@@ -102,6 +102,8 @@ class BundleOwner:
             served=self.dispatcher.mark_ready,
         )
         self.metrics = metrics
+        self.messages_taken = 0
+        self.bytes_taken = 0
         self._instance_id = instance_id
         self._ports = ports
         self._window = window
@@ -277,6 +279,7 @@ class BundleOwner:
         except CorruptData as error:
             _log.error("corrupt_frame_skipped", sequence=entry.sequence, error=str(error))
             return
+        self._count(frame)
         for number, section in enumerate(frame.sections):
             for subscription in self.subscriptions.get(section.topic_id, {}).values():
                 if isinstance(subscription, LogSubscription):
@@ -290,12 +293,18 @@ class BundleOwner:
         except CorruptData as error:
             _log.error("corrupt_frame_dropped", error=str(error))
             return
+        self._count(frame)
         for section in frame.sections:
             messages = [(BEFORE_ALL, section.message(index)) for index in range(len(section))]
             for subscription in self.subscriptions.get(section.topic_id, {}).values():
                 if isinstance(subscription.dispatch, NonReliableDispatch):
                     subscription.dispatch.offer(messages)
                     self.dispatcher.mark_ready(subscription)
+
+    def _count(self, frame: Frame) -> None:
+        for section in frame.sections:
+            self.messages_taken += len(section)
+            self.bytes_taken += len(section.messages)
 
     def _wake_backlog(self) -> None:
         self.backlog.wake()

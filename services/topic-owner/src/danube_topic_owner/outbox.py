@@ -23,11 +23,15 @@ class Outbox:
         self._epoch = epoch
         self._queue: deque[tuple[str, bytes]] = deque()
         self._wake = asyncio.Event()
+        self.messages_sent = 0
+        self.bytes_sent = 0
 
     def deliver(self, outgoing: Outgoing) -> None:
         data = encode_delivery(
             self._epoch, outgoing.consumer_id, outgoing.session, outgoing.number, outgoing.entries
         )
+        self.messages_sent += len(outgoing.entries)
+        self.bytes_sent += len(data)
         self._put(outgoing.gateway, data)
 
     def notice(self, gateway: str, notice: SessionEnded) -> None:

@@ -119,6 +119,11 @@ class Ownership:
         self._wake.set()
 
     @property
+    def owners(self) -> dict[Bundle, BundleOwner]:
+        """What is served now."""
+        return {bundle: owned.owner for bundle, owned in self._owned.items()}
+
+    @property
     def bundles(self) -> list[Bundle]:
         return sorted(self._owned)
 

@@ -15,6 +15,7 @@ from danube_common.runtime.ports import open_ports
 from danube_common.runtime.presence import presence
 from danube_common.runtime.service import Runtime
 from danube_topic_owner.bundle_owner import OwnerPorts, Window
+from danube_topic_owner.load_reporter import LoadReporter
 from danube_topic_owner.owner_metrics import OwnerMetrics
 from danube_topic_owner.ownership import Ownership
 
@@ -54,13 +55,17 @@ async def start(runtime: Runtime, config: TopicOwnerConfig) -> AsyncIterator[Non
         await ownership.open()
         runtime.add_check("bundles", lambda: _unserved(ownership))
         running = runtime.spawn(ownership.run(), "ownership")
+        reporter = LoadReporter(runtime.instance_id, ports.metadata, catalogue, lambda: ownership.owners)
+        reporting = runtime.spawn(reporter.run(), "load reports")
         try:
             async with presence(runtime, ports.metadata, on_held=ownership.set_alive):
                 yield
                 # Still registered: the leader assigns the bundles anew when everything is journaled.
+                reporting.cancel()
                 ownership.leave()
                 await asyncio.wait((running,), timeout=HANDOVER_S_MAX)
         finally:
+            reporting.cancel()
             running.cancel()
             await ownership.close()
             await catalogue.close()

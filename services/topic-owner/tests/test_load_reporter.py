@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import pytest
+
+from danube_common import keys
+from danube_common.load import BundleLoad, LoadReport
+from danube_common.records import decode_record
+from danube_testing.bundle_house import Gateway, House
+from danube_topic_owner import process_usage
+from danube_topic_owner.load_reporter import LoadReporter
+from danube_topic_owner.ownership import Owned
+
+
+class Clock:
+    now = 100.0
+    cpu = 7.0
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def reporter(house: House, owned: Owned, clock: Clock) -> LoadReporter:
+    assert owned
+    return LoadReporter(
+        "71",
+        house.store,
+        house.catalogue,
+        lambda: {owned.owner.bundle: owned.owner for owned in house.owners.values()},
+        clock=lambda: clock.now,
+        cpu_s=lambda: clock.cpu,
+    )
+
+
+def of_bundle(report: LoadReport) -> BundleLoad:
+    assert list(report.bundles) == ["f0"]
+    return report.bundles["f0"]
+
+
+async def test_a_report_has_the_rates_of_its_interval_and_no_more(
+    house: House, gateway: Gateway, reporter: LoadReporter, clock: Clock
+) -> None:
+    topic = await house.topic("/default/t")
+    consumer = await gateway.subscribe(topic.name, "s")
+    await gateway.attach(consumer)
+    await house.publish(topic, *["x" * 10] * 20)
+    await gateway.until(lambda: len(gateway.texts()) == 20)
+    clock.now += 4
+    clock.cpu += 1
+    report = reporter.measure()
+    load = of_bundle(report)
+    assert (report.interval_s, report.cpu_percent) == (4, 25)
+    assert (load.topics, load.subscriptions, load.consumers) == (1, 1, 1)
+    assert (load.in_messages_per_s, load.in_bytes_per_s, load.out_messages_per_s) == (5, 50, 5)
+    assert load.out_bytes_per_s > 50
+    assert (load.unacked, load.behind) == (20, 0)
+
+    await gateway.ack(topic.name, "s", gateway.positions())
+    await house.settle()
+    clock.now += 4
+    after = of_bundle(reporter.measure())
+    assert (after.in_messages_per_s, after.out_messages_per_s, after.out_bytes_per_s) == (0, 0, 0)
+    assert after.unacked == 0
+
+
+async def test_a_subscription_without_a_reader_is_behind_once_messages_come(
+    house: House, gateway: Gateway, reporter: LoadReporter
+) -> None:
+    topic = await house.topic("/default/t")
+    await gateway.subscribe(topic.name, "s")
+    await house.publish(topic, "m")
+    await house.settle()
+    assert of_bundle(reporter.measure()).behind == 1
+
+
+async def test_what_another_owner_counted_before_is_not_subtracted(
+    house: House, gateway: Gateway, reporter: LoadReporter, clock: Clock
+) -> None:
+    topic = await house.topic("/default/t")
+    await gateway.attach(await gateway.subscribe(topic.name, "s"))
+    await house.publish(topic, *"abcdef")
+    await gateway.until(lambda: len(gateway.texts()) == 6)
+    reporter.measure()
+    await house.kill()
+    await house.own()
+    await house.publish(topic, "one")
+    await house.settle()
+    clock.now += 1
+    assert of_bundle(reporter.measure()).in_messages_per_s == 1
+
+
+async def test_a_report_is_there_for_the_cluster(house: House, reporter: LoadReporter) -> None:
+    await reporter.publish()
+    entry = await house.store.get(keys.load_key("71"))
+    assert entry is not None
+    assert decode_record(LoadReport, entry.value).instance_id == "71"
+
+
+async def test_a_store_that_is_away_does_not_end_the_reports(house: House, reporter: LoadReporter) -> None:
+    house.store.reachable = False
+    await reporter.publish()
+    house.store.reachable = True
+    await reporter.publish()
+    assert await house.store.get(keys.load_key("71")) is not None
+
+
+def test_the_process_is_measured() -> None:
+    before, began = process_usage.memory_bytes(), process_usage.cpu_s()
+    ballast = bytearray(b"x" * (64 << 20))
+    assert process_usage.memory_bytes() - before > 32 << 20
+    assert process_usage.cpu_s() > began
+    assert len(ballast) < process_usage.memory_bytes() < process_usage.memory_bytes_max()
+
+
+def test_the_total_is_the_sum_of_the_bundles() -> None:
+    load = BundleLoad(1, 2, 3, 4.0, 5.0, 6.0, 7.0, 8, 9)
+    report = LoadReport("1", 0, 1.0, 0.0, 0, 0.0, {"f0": load, "m0": load})
+    assert report.total == BundleLoad(2, 4, 6, 8.0, 10.0, 12.0, 14.0, 16, 18)
+    assert LoadReport("1", 0, 1.0, 0.0, 0, 0.0, {}).total == BundleLoad()
