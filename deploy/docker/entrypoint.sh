@@ -1,0 +1,39 @@
+#!/bin/sh
+# Become the service named by SERVICE, with this script's arguments.
+#
+# DANUBE_SLOTS_DIR, if set, is a volume that all containers of the service share. Each takes the first
+# numbered directory in it that no other container holds, and with it the data and the identity of whoever
+# had it before: so scaled instances keep both when containers are made anew. The kernel ends the hold with
+# the process, however that dies.
+set -eu
+
+SLOTS_MAX=64
+
+take_slot() {
+    number=1
+    while [ "$number" -le "$SLOTS_MAX" ]; do
+        slot=$DANUBE_SLOTS_DIR/$number
+        mkdir -p "$slot/data"
+        exec 9>>"$slot/lock"
+        # The descriptor stays open in the service, and the hold with it.
+        if flock --nonblock 9; then
+            return
+        fi
+        number=$((number + 1))
+    done
+    echo "entrypoint: all $SLOTS_MAX slots of $DANUBE_SLOTS_DIR are taken" >&2
+    exit 1
+}
+
+if [ -n "${DANUBE_SLOTS_DIR:-}" ]; then
+    take_slot
+    if [ ! -s "$slot/instance-id" ]; then
+        # 62 random bits and one more: a positive decimal of 63 bits.
+        python -c 'import secrets; print(secrets.randbelow(1 << 62) + 1)' >"$slot/instance-id.new"
+        mv "$slot/instance-id.new" "$slot/instance-id"
+    fi
+    prefix=DANUBE_$(printf %s "$SERVICE" | tr a-z- A-Z_)
+    export "${prefix}_INSTANCE_ID=$(cat "$slot/instance-id")" "${prefix}_DATA_DIR=$slot/data"
+fi
+
+exec python -m "danube_$(printf %s "$SERVICE" | tr - _)" "$@"
