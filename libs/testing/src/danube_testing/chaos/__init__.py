@@ -1,0 +1,1 @@
+"""Faults by a seed on a running platform under load, and what became of every message."""

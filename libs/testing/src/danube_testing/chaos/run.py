@@ -1,0 +1,150 @@
+"""One run: traffic, faults by plan, the time to catch up, and the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from danube_testing.chaos.nemesis import NEMESES, hazards
+from danube_testing.chaos.outcome import Outcome, Struck
+from danube_testing.chaos.plan import Hazard, Strike, plan
+from danube_testing.chaos.stage import Size, Stage
+from danube_testing.chaos.traffic import TOPICS, Reader, Subscription, Topic, Writer
+
+OPEN_S_MAX = 60.0
+RETURN_S_MAX = 60.0
+"""How long after its own time a fault may take until what it hurt serves again."""
+CATCH_UP_S_MAX = 60.0
+QUIET_S = 1.0
+"""So long without another message, repeats included, the readers go on after they have everything."""
+
+
+async def run(
+    directory: Path,
+    *,
+    seed: int,
+    duration_s: float,
+    topics: Sequence[Topic] = TOPICS,
+    size: Size | None = None,
+    arguments: Mapping[str, Sequence[str]] | None = None,
+    hazards_of: Callable[[Stage], list[Hazard]] = hazards,
+    tell: Callable[[str], object],
+) -> Outcome:
+    """Run a platform in ``directory`` through the faults that ``seed`` chooses; returns what came of it.
+
+    Args:
+        directory: gets the platform's data and logs.
+        seed: decides which faults come, whom they meet and when.
+        duration_s: of the faults; starting and catching up come on top.
+        topics: the traffic.
+        size: how many of each service.
+        arguments: further arguments for the services, by kind.
+        hazards_of: which faults there are.
+        tell: takes a line about each fault as it happens.
+    """
+    async with Stage.run(directory, size, arguments=arguments) as stage:
+        strikes = plan(seed, duration_s, hazards_of(stage))
+        outcome = Outcome(seed=seed, duration_s=duration_s)
+        async with _traffic(stage, topics, duration_s, outcome):
+            began = time.monotonic()
+            outcome.struck = await _strike(stage, strikes, random.Random(seed), began, tell)  # noqa: S311
+            await asyncio.sleep(max(0.0, began + duration_s - time.monotonic()))
+            tell("the faults are over")
+        outcome.launcher = list(stage.said)
+    return outcome
+
+
+async def _strike(
+    stage: Stage,
+    strikes: Sequence[Strike],
+    chance: random.Random,
+    began: float,
+    tell: Callable[[str], object],
+) -> list[Struck]:
+    async def meet(strike: Strike, own_chance: random.Random) -> Struck:
+        await asyncio.sleep(max(0.0, began + strike.at_s - time.monotonic()))
+        tell(str(strike))
+        at = time.monotonic()
+        try:
+            async with asyncio.timeout(strike.lasts_s + RETURN_S_MAX):
+                await NEMESES[strike.fault](stage, strike.target, strike.lasts_s, own_chance)
+        except TimeoutError:
+            return Struck(strike, at, None)
+        return Struck(strike, at, time.monotonic())
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(meet(strike, random.Random(chance.getrandbits(64))))  # noqa: S311
+            for strike in strikes
+        ]
+    return [task.result() for task in tasks]
+
+
+@asynccontextmanager
+async def _traffic(
+    stage: Stage, topics: Sequence[Topic], duration_s: float, outcome: Outcome
+) -> AsyncIterator[None]:
+    """Writers and readers, as long as the context lasts and until the readers have caught up."""
+    urls = stage.gateway_urls
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        writing = []
+        for topic in topics:
+            for number in range(1, topic.writers + 1):
+                home = len(outcome.writers) % len(urls)
+                name = f"{topic.name.rpartition('/')[2]}-{number}"
+                writer = Writer(name, topic, [*urls[home:], *urls[:home]])
+                outcome.writers.append(writer)
+                opened = asyncio.Event()
+                writing.append(group.create_task(writer.run(opened, stop), name=name))
+                async with asyncio.timeout(OPEN_S_MAX):
+                    await opened.wait()
+        reading: list[asyncio.Task[None]] = []
+        for topic in topics:
+            for wanted in topic.readings:
+                subscription = Subscription(topic, wanted)
+                outcome.subscriptions.append(subscription)
+                for number in range(1, wanted.readers + 1):
+                    home = len(reading) % len(urls)
+                    name = f"{wanted.name}-{number}"
+                    reader = Reader(name, subscription, [*urls[home:], *urls[:home]])
+                    subscription.readers.append(reader)
+                    reading.append(
+                        group.create_task(_later(wanted.starts_at * duration_s, reader), name=name)
+                    )
+        outcome.began = time.monotonic()
+        yield
+        stop.set()
+        await asyncio.gather(*writing)
+        outcome.healed = time.monotonic()
+        await asyncio.gather(*(_caught_up(one, outcome) for one in outcome.subscriptions))
+        outcome.ended = time.monotonic()
+        for task in reading:
+            task.cancel()
+
+
+async def _later(delay_s: float, reader: Reader) -> None:
+    await asyncio.sleep(delay_s)
+    await reader.run()
+
+
+async def _caught_up(subscription: Subscription, outcome: Outcome) -> None:
+    """Returns when everything acknowledged has come and nothing else does, or when it takes too long."""
+    wanted = {
+        (writer.name, number)
+        for writer in outcome.writers
+        if writer.topic is subscription.topic
+        for number in writer.acknowledged
+    }
+    try:
+        async with asyncio.timeout(CATCH_UP_S_MAX):
+            await subscription.until_has(wanted)
+            while True:
+                async with asyncio.timeout(QUIET_S):
+                    await subscription.until_changed()
+    except TimeoutError:
+        return  # quiet, or too late: the report tells which
