@@ -56,6 +56,14 @@ def test_an_own_write_found_later_counts_from_the_first_one_without_an_answer() 
     assert not tenure.unconfirmed
 
 
+def test_an_own_write_from_before_moves_the_revision_and_not_the_end() -> None:
+    tenure = Tenure(6, 100, 7)
+    ends_at = tenure.ends_at
+    tenure.found_own(revision=9)
+    assert tenure.revision == 9
+    assert tenure.ends_at == ends_at
+
+
 @given(
     ttl_s=st.integers(1, 60),
     steps=st.lists(st.tuples(st.sampled_from(["ok", "fail"]), st.floats(0, 70)), max_size=30),
@@ -104,6 +112,7 @@ async def test_a_lease_is_lost_when_another_writer_replaces_the_key() -> None:
     lease = await Lease.acquire(store, KEY, b"me", 1)
     revision = await store.put(KEY, b"other")
     await lease.lost.wait()
+    assert lease.taken
     assert not lease.held
     await lease.release()
     entry = await store.get(KEY)
@@ -117,6 +126,7 @@ async def test_a_lease_is_lost_by_the_holders_clock_alone() -> None:
     lease = await Lease.acquire(mine, KEY, b"me", 1)
     mine.reachable = False
     await lease.lost.wait()
+    assert not lease.taken
     assert await store.get(KEY) is not None
     await lease.release()
 

@@ -47,7 +47,11 @@ async def start(runtime: Runtime, config: SampleConfig) -> AsyncIterator[None]:
         if config.mode == "never-ready":
             await asyncio.Event().wait()
         runtime.spawn(work(), "work")
-        runtime.add_check("sample", lambda: "unwell" if config.mode == "unwell" else None)
+        runtime.add_check(
+            "sample",
+            lambda: "unwell" if config.mode.endswith("unwell") else None,
+            vital=config.mode != "a-bit-unwell",
+        )
         runtime.announce(grpc_addr="127.0.0.1:1234")
         if config.mode == "stray":
             runtime.stray = asyncio.create_task(asyncio.Event().wait(), name="stray")  # type: ignore[attr-defined]

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import Field, SecretStr
 
+from danube_common.errors import InvalidInput
+from danube_common.metadata.etcd_link import EtcdTls
 from danube_common.runtime.config import ConfigError, Loaded, Section, ServiceConfig, load
+from danube_common.runtime.etcd_access import etcd_access
 
 
 class Limits(Section):
@@ -103,6 +106,15 @@ def test_a_wrong_file_is_one_line_that_names_the_key(tmp_path: Path, toml: str, 
         (["--http-addr", "9040"], {}, "http_addr in --http-addr: not an address of the form host:port"),
         (["--metadata", "etcd"], {}, "metadata in --metadata: must be nats or etcd://"),
         (["--metadata", "etcd://a"], {}, "metadata in --metadata: not an address"),
+        (["--etcd-user", "danube"], {}, "etcd_user and a password need each other"),
+        ([], {"DANUBE_TOPIC_OWNER_ETCD_PASSWORD": "swordfish"}, "etcd_user and a password need each other"),
+        (["--etcd-cert-file", "/c"], {}, "etcd_cert_file and etcd_key_file need each other"),
+        (["--etcd-cert-file", "/c", "--etcd-key-file", "/k"], {}, "etcd_cert_file needs etcd_ca_file"),
+        (
+            ["--etcd-user", "u", "--etcd-password-file", "/p"],
+            {"DANUBE_TOPIC_OWNER_ETCD_PASSWORD": "swordfish"},
+            "etcd_password and etcd_password_file exclude each other",
+        ),
         (["--instance-id", "0"], {}, "instance_id in --instance-id: must be a positive 63-bit decimal"),
         (["--instance-id", str(1 << 63)], {}, "instance_id in --instance-id: must be a positive 63-bit"),
         (["--instance-id", ""], {}, "instance_id in --instance-id: must be a positive"),
@@ -120,6 +132,7 @@ def test_a_wrong_value_is_one_line_that_names_field_and_source(
         read(*argv, env=env)
     assert str(caught.value).startswith(said)
     assert "\n" not in str(caught.value)
+    assert "swordfish" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_an_error() -> None:
@@ -152,15 +165,40 @@ def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_shown_values_carry_their_origin_and_hide_secrets() -> None:
-    loaded = read("--config-show", "--nats-url", "nats://me:pass@h:4222", "--key", "word")
+    loaded = read("--config-show", "--nats-url", "nats://me:pass@h:4222", "--key", "swordfish")
     assert loaded.show
     lines = loaded.lines()
     assert "nats_url = nats://me:***@h:4222  (flag)" in lines
     assert "key = **********  (flag)" in lines
     assert "limits.calls_max = 10  (default)" in lines
-    assert "word" not in "\n".join(lines)
+    assert "swordfish" not in "\n".join(lines)
 
 
 def test_etcd_endpoints_are_split() -> None:
     assert read("--metadata", "etcd://a:1,b:2").config.etcd_endpoints == ["a:1", "b:2"]
     assert read().config.etcd_endpoints == []
+
+
+def test_the_password_in_etcd_is_shown_nowhere() -> None:
+    loaded = read("--etcd-user", "danube", env={"DANUBE_TOPIC_OWNER_ETCD_PASSWORD": "swordfish"})
+    assert etcd_access(loaded.config).password == "swordfish"
+    for text in ("\n".join(loaded.lines()), repr(loaded.config), repr(etcd_access(loaded.config))):
+        assert "swordfish" not in text
+
+
+def test_what_etcd_is_shown_comes_from_the_files_that_are_named(tmp_path: Path) -> None:
+    argv = ["--etcd-user", "danube"]
+    for flag, text in (("ca", "the ca"), ("cert", "the cert"), ("key", "the key"), ("password", "secret\n")):
+        (tmp_path / flag).write_text(text)
+        argv += [f"--etcd-{flag}-file", str(tmp_path / flag)]
+    access = etcd_access(read(*argv).config)
+    assert (access.user, access.password) == ("danube", "secret")
+    assert access.tls == EtcdTls(b"the ca", b"the cert", b"the key")
+    (tmp_path / "key").unlink()
+    with pytest.raises(InvalidInput, match=r"cannot read .*/key: No such file"):
+        etcd_access(read(*argv).config)
+
+
+def test_etcd_is_shown_nothing_unless_told() -> None:
+    access = etcd_access(read().config)
+    assert (access.user, access.password, access.tls) == (None, None, None)

@@ -106,7 +106,10 @@ async def test_a_ready_service_tells_its_addresses_and_answers_health_and_metric
         200,
         {
             "ready": True,
-            "checks": {"service": {"ok": True, "problem": None}, "sample": {"ok": True, "problem": None}},
+            "checks": {
+                "service": {"ok": True, "vital": True, "problem": None},
+                "sample": {"ok": True, "vital": True, "problem": None},
+            },
         },
     )
     status, text = await get(f"{told['http_url']}/metrics")
@@ -119,8 +122,16 @@ async def test_a_failing_check_makes_the_service_not_ready_and_says_which(launch
     ready = await sample.until("ready")
     status, text = await get(f"{ready['http_url']}/readyz")
     assert status == 503
-    assert json.loads(text)["checks"]["sample"] == {"ok": False, "problem": "unwell"}
+    assert json.loads(text)["checks"]["sample"] == {"ok": False, "vital": True, "problem": "unwell"}
     assert (await get(f"{ready['http_url']}/livez"))[0] == 200
+
+
+async def test_a_failing_check_that_is_not_vital_is_told_of_only(launch: Launch) -> None:
+    sample = await launch("a-bit-unwell")
+    ready = await sample.until("ready")
+    status, text = await get(f"{ready['http_url']}/readyz")
+    assert status == 200
+    assert json.loads(text)["checks"]["sample"] == {"ok": False, "vital": False, "problem": "unwell"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -7,6 +7,8 @@ its watcher cannot tell a lost stream from a cancelled one.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ CONNECT_TIMEOUT_MS: Final = 2000
 KEEPALIVE_INTERVAL_MS: Final = 10_000
 KEEPALIVE_TIMEOUT_MS: Final = 3000
 RESPONSE_BYTES_MAX: Final = 256 << 20
+SILENCE_S: Final = 1.0
+"""An endpoint awaited so long in vain is left, also when the caller gives up before its own deadline."""
 
 _LEADER_REQUIRED: Final = ("hasleader", "true")
 
@@ -56,7 +60,7 @@ class Stubs:
 
 
 class EtcdLink:
-    """One endpoint at a time; after a failure the next one.
+    """One endpoint at a time; after a failure the next one, and with the calls the watches.
 
     Attributes:
         answered: whether the last call got an answer.
@@ -80,6 +84,7 @@ class EtcdLink:
         self._endpoints = list(endpoints)
         self._stubs = [_stubs(endpoint, tls) for endpoint in endpoints]
         self._current = 0
+        self._watches: defaultdict[int, set[grpc.aio.StreamStreamCall[Any, Any]]] = defaultdict(set)
         self._username = username
         self._password = password
         self._token: str | None = None
@@ -103,7 +108,7 @@ class EtcdLink:
     async def keep_alive(self, lease_id: int) -> int:
         """Begin a lease's ttl anew; its seconds, 0 when it has expired. Raises MetadataUnavailable."""
         index = self._current
-        with self._mapped(index):
+        with self._mapped(index), self._impatient(index):
             stream = self._stubs[index].lease.LeaseKeepAlive(
                 iter([rpc.LeaseKeepAliveRequest(ID=lease_id)]),
                 timeout=self.timeout_s,
@@ -127,6 +132,9 @@ class EtcdLink:
             except BaseException:
                 stream.cancel()
                 raise
+        watches = self._watches[index]
+        watches.add(stream)
+        stream.add_done_callback(watches.discard)
         return index, stream
 
     async def next_answer(self, index: int, stream: grpc.aio.StreamStreamCall[Any, Any]) -> Any:
@@ -143,6 +151,10 @@ class EtcdLink:
         self.answered = False
         if index == self._current:
             self._current = (index + 1) % len(self._endpoints)
+        if not self._patient:
+            # A member that stopped without closing its connections sends nothing, and says nothing of it.
+            for stream in list(self._watches[index]):
+                stream.cancel()
         return MetadataUnavailable(f"etcd at {self._endpoints[index]}: {reason}")
 
     async def close(self) -> None:
@@ -157,7 +169,7 @@ class EtcdLink:
 
     async def _unary(self, call: Callable[[Stubs], Any], request: Any, timeout_s: float) -> Any:
         index = self._current
-        with self._mapped(index):
+        with self._mapped(index), self._impatient(index):
             try:
                 answer = await self._call(index, call, request, timeout_s)
             except grpc.aio.AioRpcError as error:
@@ -203,9 +215,23 @@ class EtcdLink:
         except (grpc.aio.UsageError, asyncio.InvalidStateError, TimeoutError) as error:
             raise self.lost(index, repr(error)) from error
         except asyncio.CancelledError:
-            # A call that ends with its channel raises the same as one whose task is cancelled.
-            if self._closed and not (task and task.cancelling() > cancels):
+            # A call that ends with its channel, and a watch that `lost` ends, raise the same as a call whose
+            # task is cancelled.
+            if task and task.cancelling() > cancels:
+                raise
+            if self._closed:
                 raise MetadataUnavailable("the metadata store is closed") from None
+            raise self.lost(index, "the endpoint was left") from None
+
+    @contextmanager
+    def _impatient(self, index: int) -> Iterator[None]:
+        """Leave the endpoint when the caller gives up after SILENCE_S or more without an answer."""
+        began = time.monotonic()
+        try:
+            yield
+        except asyncio.CancelledError:
+            if time.monotonic() >= began + SILENCE_S:
+                self.lost(index, "no answer")
             raise
 
 

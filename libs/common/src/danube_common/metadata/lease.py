@@ -76,10 +76,15 @@ class Tenure:
         self._renew_at = now + self.ttl_s / RETRIES_PER_TTL
 
     def found_own(self, revision: int) -> None:
-        """The store holds our value at a newer revision: a renewal without an answer was stored."""
+        """The store holds our value at a newer revision: a write of ours without an answer was stored.
+
+        It may be one from before this tenure, given up and delivered late. Then only the revision is known,
+        and the renewal that is due tells the rest.
+        """
         if self._unconfirmed_at is None:
-            raise RuntimeError("no renewal is without an answer")
-        self.confirmed(self._unconfirmed_at, revision)
+            self.revision = revision
+        else:
+            self.confirmed(self._unconfirmed_at, revision)
 
     def _set(self, sent_at: float) -> None:
         self._renew_at = sent_at + self.ttl_s / RENEWALS_PER_TTL
@@ -93,6 +98,7 @@ class Lease:
         key: what is held.
         lost: set once the key does not count as held any more: another writer replaced or deleted it, or
             no renewal was confirmed within the ttl less a margin. Never unset. Not set by `release`.
+        taken: with ``lost``, whether the store said so; otherwise it only did not answer in time.
     """
 
     def __init__(
@@ -100,6 +106,7 @@ class Lease:
     ) -> None:
         self.key = key
         self.lost = asyncio.Event()
+        self.taken = False
         self._store = store
         self._value = value
         self._tenure = tenure
@@ -177,6 +184,7 @@ class Lease:
                     await asyncio.sleep(pause_s)
                 elif not await self._renew():
                     reason = "another writer has the key"
+                    self.taken = True
                     break
         except Exception as error:
             reason = f"renewing failed: {error!r}"
@@ -207,8 +215,6 @@ class Lease:
         return True
 
     async def _recognise_own(self) -> bool:
-        if not self._tenure.unconfirmed:
-            return False
         entry = await self._store.get(self.key)
         if entry is None or entry.value != self._value or entry.revision <= self._tenure.revision:
             return False

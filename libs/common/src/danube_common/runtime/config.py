@@ -2,7 +2,8 @@
 
 A field ``a`` of section ``s`` is ``s.a`` in messages, ``[s] a = ...`` in the file,
 ``DANUBE_<SERVICE>_S_A`` in the environment and ``--s-a`` on the command line. Texts from the
-environment and the command line are read as the field's type; lists are written ``a,b``.
+environment and the command line are read as the field's type; lists are written ``a,b``. Secrets are shown
+nowhere.
 """
 
 from __future__ import annotations
@@ -13,12 +14,20 @@ import re
 import secrets
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Generic, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from danube_common.address import check_address
@@ -89,6 +98,20 @@ class ServiceConfig(Section):
     metadata: Annotated[str, AfterValidator(_check_metadata)] = Field(
         default="nats", description="where metadata lives: nats, or etcd://host:port[,host:port]"
     )
+    etcd_ca_file: Path | None = Field(
+        default=None, description="certificates of the authorities that etcd's is checked with; turns TLS on"
+    )
+    etcd_cert_file: Path | None = Field(
+        default=None, description="our certificate for etcd, with etcd-key-file"
+    )
+    etcd_key_file: Path | None = Field(default=None, description="the key of etcd-cert-file")
+    etcd_user: str = Field(default="", description="user name in etcd, with a password")
+    etcd_password: SecretStr | None = Field(
+        default=None, description="password in etcd; not for the command line, which others can read"
+    )
+    etcd_password_file: Path | None = Field(
+        default=None, description="file that holds the password in etcd, instead of etcd-password"
+    )
     nats_replicas: int = Field(
         default=1, ge=1, le=5, description="servers of the NATS cluster that keep each log, journal and key"
     )
@@ -106,6 +129,19 @@ class ServiceConfig(Section):
     ready_file: Path | None = Field(
         default=None, description="file to write a JSON object of addresses to, once the service is ready"
     )
+
+    @model_validator(mode="after")
+    def _check_etcd_access(self) -> Self:
+        if (self.etcd_cert_file is None) != (self.etcd_key_file is None):
+            raise ValueError("etcd_cert_file and etcd_key_file need each other")
+        if self.etcd_cert_file is not None and self.etcd_ca_file is None:
+            raise ValueError("etcd_cert_file needs etcd_ca_file")
+        passwords = [self.etcd_password, self.etcd_password_file]
+        if bool(self.etcd_user) != any(password is not None for password in passwords):
+            raise ValueError("etcd_user and a password need each other")
+        if None not in passwords:
+            raise ValueError("etcd_password and etcd_password_file exclude each other")
+        return self
 
     @property
     def nats_urls(self) -> list[str]:
@@ -156,6 +192,10 @@ class _Leaf:
     @property
     def flag(self) -> str:
         return "--" + "-".join(self.path).replace("_", "-")
+
+    @property
+    def secret(self) -> bool:
+        return SecretStr in (self.info.annotation, *get_args(self.info.annotation))
 
     def variable(self, service: str) -> str:
         return "_".join(("danube", service.replace("-", "_"), *self.path)).upper()
@@ -212,7 +252,8 @@ def load(
     try:
         config = config_type.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_one_line(error, sources)) from None
+        secrets_named = {leaf.name for leaf in leaves if leaf.secret}
+        raise ConfigError(_one_line(error, sources, secrets_named)) from None
     return Loaded(config, origins, show=flags["config_show"])
 
 
@@ -295,12 +336,13 @@ def _set(values: dict[str, Any], path: tuple[str, ...], value: object) -> None:
     values[path[-1]] = value
 
 
-def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
+def _one_line(error: ValidationError, sources: Mapping[str, str], hidden: Collection[str]) -> str:
     told = []
     for fault in error.errors(include_url=False, include_context=False):
         name = ".".join(str(part) for part in fault["loc"])
         source = next((text for field, text in sources.items() if name.startswith(field)), "")
         message = fault["msg"].removeprefix("Value error, ").replace("\n", " ")
-        given = "" if fault["type"] == "missing" or not name else f", not {fault['input']!r}"
+        unsaid = fault["type"] == "missing" or not name or name in hidden
+        given = "" if unsaid else f", not {fault['input']!r}"
         told.append(f"{name} {source}: {message}{given}".replace(" :", ":").removeprefix(": "))
     return "; ".join(told)

@@ -19,14 +19,22 @@ CLOSE_S_MAX: Final = 1.0
 
 
 class Health:
-    """Named checks; a service is ready when each of them is content."""
+    """Named checks; a service is ready when each vital one is content."""
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
+        self._vital: dict[str, bool] = {}
 
-    def add_check(self, name: str, check: Check) -> None:
-        """Ask ``check`` each time readiness is asked for; it must not block. A later one replaces it."""
+    def add_check(self, name: str, check: Check, *, vital: bool = True) -> None:
+        """Ask ``check`` each time readiness is asked for; it must not block. A later one replaces it.
+
+        What is not ``vital`` is told of, and does its work all the same.
+        """
         self._checks[name] = check
+        self._vital[name] = vital
+
+    def is_vital(self, name: str) -> bool:
+        return self._vital[name]
 
     def problems(self) -> dict[str, str | None]:
         """Every check's answer."""
@@ -43,7 +51,7 @@ class HttpServer:
     """Serves one process's health and metrics.
 
     ``/livez`` answers 200 as long as the event loop turns. ``/readyz`` answers 200 or 503 and a JSON
-    object ``{"ready": bool, "checks": {name: {"ok": bool, "problem": text or null}}}``.
+    object ``{"ready": bool, "checks": {name: {"ok": bool, "vital": bool, "problem": text or null}}}``.
     """
 
     def __init__(self, health: Health, metrics: Metrics) -> None:
@@ -74,8 +82,12 @@ class HttpServer:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         problems = self._health.problems()
-        ready = all(problem is None for problem in problems.values())
-        checks = {name: {"ok": problem is None, "problem": problem} for name, problem in problems.items()}
+        vital = {name: self._health.is_vital(name) for name in problems}
+        ready = all(problem is None for name, problem in problems.items() if vital[name])
+        checks = {
+            name: {"ok": problem is None, "vital": vital[name], "problem": problem}
+            for name, problem in problems.items()
+        }
         return _json({"ready": ready, "checks": checks}, 200 if ready else 503)
 
     async def _metrics_text(self, _request: web.Request) -> web.Response:

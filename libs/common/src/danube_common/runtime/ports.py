@@ -30,12 +30,20 @@ class Ports:
 
 
 @asynccontextmanager
-async def open_ports(runtime: Runtime, config: ServiceConfig) -> AsyncIterator[Ports]:
-    """Connect to NATS and to the metadata store, and let readiness depend on both.
+async def open_ports(
+    runtime: Runtime, config: ServiceConfig, *, metadata_vital: bool = True
+) -> AsyncIterator[Ports]:
+    """Connect to NATS and to the metadata store, and let readiness tell of both.
+
+    Args:
+        runtime: whose ports they are.
+        config: where NATS and the metadata store are.
+        metadata_vital: whether the service is unready while the metadata store does not answer.
 
     Raises:
         BusUnavailable: no NATS server answers.
         MetadataUnavailable: the metadata store does not answer.
+        InvalidInput: a certificate, key or password file cannot be read.
     """
     async with AsyncExitStack() as opened:
         bus = await NatsBus.connect(config.nats_urls, name=f"danube-{runtime.service}-{runtime.instance_id}")
@@ -43,7 +51,11 @@ async def open_ports(runtime: Runtime, config: ServiceConfig) -> AsyncIterator[P
         runtime.add_check("bus", lambda: None if bus.connected else "not connected to NATS")
         metadata = await _open_metadata(config, bus.connection)
         opened.push_async_callback(metadata.close)
-        runtime.add_check("metadata", lambda: None if metadata.connected else "the store does not answer")
+        runtime.add_check(
+            "metadata",
+            lambda: None if metadata.connected else "the store does not answer",
+            vital=metadata_vital,
+        )
         yield Ports(
             bus=bus,
             log=JetStreamLog(
@@ -60,6 +72,11 @@ async def open_ports(runtime: Runtime, config: ServiceConfig) -> AsyncIterator[P
 async def _open_metadata(config: ServiceConfig, connection: Connection) -> MetadataStore:
     if not config.etcd_endpoints:
         return await JetStreamMetadata.open(connection, replicas=config.nats_replicas)
-    from danube_common.metadata.etcd import EtcdMetadata  # noqa: PLC0415 - its library loads only if used
+    # Its library loads only if used.
+    from danube_common.metadata.etcd import EtcdMetadata  # noqa: PLC0415
+    from danube_common.runtime.etcd_access import etcd_access  # noqa: PLC0415
 
-    return await EtcdMetadata.connect(config.etcd_endpoints)
+    access = etcd_access(config)
+    return await EtcdMetadata.connect(
+        config.etcd_endpoints, username=access.user, password=access.password, tls=access.tls
+    )

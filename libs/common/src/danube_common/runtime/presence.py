@@ -6,16 +6,75 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from enum import StrEnum
 from typing import Final
 
 from danube_common.errors import MetadataUnavailable
 from danube_common.membership import INSTANCE_TTL_S, register
-from danube_common.metadata.lease import Lease
+from danube_common.metadata.lease import ATTEMPTS_PER_TTL, Lease
 from danube_common.metadata.port import MetadataStore
 from danube_common.records import Instance
 from danube_common.runtime.service import Runtime
 
-RETRY_S: Final = 1.0
+RETRY_S: Final = 0.5
+
+
+class Standing(StrEnum):
+    """What is known of the registration."""
+
+    ABSENT = "not registered yet"
+    HELD = "registered"
+    UNCONFIRMED = "the metadata store does not answer, the registration has run out"
+    TAKEN = "another process registered under this id, or somebody deleted the registration"
+
+
+class Place:
+    """This process's registration as it knows it itself.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lease: Lease | None = None
+        self._standing = Standing.ABSENT
+        self._held_since = 0.0
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def standing(self) -> Standing:
+        """As of the last time that anything was found out; `held` is as of this moment."""
+        return self._standing
+
+    @property
+    def held(self) -> bool:
+        """Whether the registration stands at this very moment, also right after the process was paused."""
+        return self._lease is not None and self._lease.held
+
+    @property
+    def held_s(self) -> float:
+        """For how long it has stood without a break; 0 when it does not."""
+        return self._clock() - self._held_since if self.held else 0.0
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Called after each change of `standing`; must not block."""
+        self._listeners.append(listener)
+
+    def take(self, lease: Lease) -> None:
+        """The process is registered."""
+        self._lease, self._held_since = lease, self._clock()
+        self._change(Standing.HELD)
+
+    def lose(self) -> None:
+        """The lease is lost."""
+        taken = self._lease is not None and self._lease.taken
+        self._change(Standing.TAKEN if taken else Standing.UNCONFIRMED)
+
+    def _change(self, standing: Standing) -> None:
+        self._standing = standing
+        for listener in self._listeners:
+            listener()
 
 
 @asynccontextmanager
@@ -24,7 +83,9 @@ async def presence(
     store: MetadataStore,
     *,
     address: str = "",
-    on_held: Callable[[bool], None] = lambda _held: None,
+    place: Place | None = None,
+    vital: bool = True,
+    on_held: Callable[[bool], None] | None = None,
     ttl_s: float = INSTANCE_TTL_S,
 ) -> AsyncIterator[None]:
     """Keep the instance registered: also again, after the metadata store was away for longer than the lease.
@@ -35,24 +96,32 @@ async def presence(
         runtime: who is present; its service name is the kind.
         store: where.
         address: what others may want to reach besides health and metrics, e.g. a gateway's URL.
-        ttl_s: the lease.
+        place: told of everything that becomes of the registration.
+        vital: whether the service is unready while it is not registered.
         on_held: called with True when the place is held, with False as soon as it counts as lost.
+        ttl_s: the lease.
     """
+    place = place or Place()
+    if on_held is not None:
+        told = on_held
+        place.on_change(lambda: told(place.standing is Standing.HELD))
     started_ms = int(time.time() * 1000)
     instance = Instance(runtime.instance_id, runtime.service, runtime.http_url, address, started_ms)
     lease = await register(store, instance, ttl_s=ttl_s)
-    on_held(True)  # noqa: FBT003 - a callback that is a predicate
+    place.take(lease)
 
     async def stay() -> None:
         nonlocal lease
         while True:
             await lease.lost.wait()
-            on_held(False)  # noqa: FBT003
+            place.lose()
             lease = await _register_again(runtime, store, instance, ttl_s)
-            on_held(True)  # noqa: FBT003
+            place.take(lease)
 
     staying = runtime.spawn(stay(), "presence")
-    runtime.add_check("presence", lambda: None if lease.held else "not registered in the cluster")
+    runtime.add_check(
+        "presence", lambda: None if place.held else "not registered in the cluster", vital=vital
+    )
     try:
         yield
     finally:
@@ -63,9 +132,11 @@ async def presence(
 async def _register_again(runtime: Runtime, store: MetadataStore, instance: Instance, ttl_s: float) -> Lease:
     while True:
         try:
-            lease = await register(store, instance, ttl_s=ttl_s)
-        except MetadataUnavailable as error:
-            runtime.log.warning("not_registered", reason=str(error))
+            # Not the store's own patience: one that returns is to be met at once.
+            async with asyncio.timeout(ttl_s / ATTEMPTS_PER_TTL):
+                lease = await register(store, instance, ttl_s=ttl_s)
+        except (MetadataUnavailable, TimeoutError) as error:
+            runtime.log.warning("not_registered", reason=str(error) or type(error).__name__)
             await asyncio.sleep(RETRY_S)
         else:
             runtime.log.info("registered_again")

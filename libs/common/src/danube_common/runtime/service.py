@@ -64,9 +64,12 @@ class Runtime:
         self.addresses: dict[str, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def add_check(self, name: str, check: Check) -> None:
-        """Readiness depends on ``check``: None when all is well, else what is wrong. Must not block."""
-        self.health.add_check(name, check)
+    def add_check(self, name: str, check: Check, *, vital: bool = True) -> None:
+        """Readiness tells of ``check``, and depends on it if it is ``vital``.
+
+        It answers None when all is well, else what is wrong, and must not block.
+        """
+        self.health.add_check(name, check, vital=vital)
 
     def announce(self, **addresses: str) -> None:
         """Add to what the ready file and the ``ready`` log line tell; to be called before ready."""
