@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import ipaddress
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import pytest
 import pytest_asyncio
 from aetcd import rpc  # type: ignore[import-untyped]
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from danube_common.errors import Conflict, InvalidInput, MetadataUnavailable
 from danube_common.metadata.etcd import LIST_PAGE_ENTRIES, EtcdMetadata
-from danube_testing.etcd_server import EtcdServer, free_ports
+from danube_common.metadata.lease import Lease
+from danube_common.runtime.config import ServiceConfig
+from danube_common.runtime.etcd_access import etcd_access
+from danube_testing.etcd_cluster import EtcdCluster
+from danube_testing.etcd_server import HOST, EtcdServer, ServerTls, free_ports
 
 PATIENCE_S = 20.0
 
@@ -125,3 +137,130 @@ async def test_a_user_is_authenticated_and_returns_when_its_token_has_expired(
     async with asyncio.timeout(PATIENCE_S):
         assert (await anext(store.watch("/a/", after_revision=revision - 1))).revision == revision
     await store.close()
+
+
+async def test_a_paused_member_costs_neither_a_lease_nor_a_watch(tmp_path: Path) -> None:
+    async with EtcdCluster.run(tmp_path) as cluster:
+        store = await EtcdMetadata.connect(cluster.endpoints)
+        other = await EtcdMetadata.connect(list(reversed(cluster.endpoints)))
+        lease = await Lease.acquire(store, "/a/lease", b"mine", 3)
+        changes = store.watch("/b/", after_revision=lease.revision)
+        waiting = asyncio.ensure_future(anext(changes))
+        await other.put("/b/1", b"1")
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await waiting).key == "/b/1"
+            cluster.members[0].pause()
+            waiting = asyncio.ensure_future(anext(changes))
+            await other.put("/b/2", b"2")
+            assert (await waiting).key == "/b/2"
+        # Longer than its ttl, by what the store itself shows.
+        renewed = other.watch("/a/", after_revision=lease.revision)
+        async with asyncio.timeout(PATIENCE_S):
+            for _ in range(4):
+                assert (await anext(renewed)).value == b"mine"
+        assert lease.held
+        cluster.members[0].resume()
+        await lease.release()
+        await store.close()
+        await other.close()
+
+
+async def test_members_are_killed_one_after_another_while_one_handle_works(tmp_path: Path) -> None:
+    async with EtcdCluster.run(tmp_path) as cluster:
+        store = await EtcdMetadata.connect(cluster.endpoints)
+        revision = (await store.list("/a/")).revision
+        changes = store.watch("/a/", after_revision=revision)
+        async with asyncio.timeout(PATIENCE_S):
+            for number, member in enumerate(cluster.members):
+                await member.kill()
+                await put_until_stored(store, f"/a/{number}")
+                assert (await anext(changes)).key == f"/a/{number}"
+                await member.restart()
+        await store.close()
+
+
+async def put_until_stored(store: EtcdMetadata, key: str) -> None:
+    """What a caller does with Unavailable; a repeat of what was stored is recognised."""
+    while True:
+        try:
+            await store.put(key, b"", expected_revision=0)
+            return
+        except MetadataUnavailable:
+            await asyncio.sleep(0.05)
+        except Conflict:
+            return
+
+
+class Certificates:
+    """An authority, and what it issued: for the server on HOST and for one client."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
+        self.ca = self._write("ca.pem", self._signed(self._name, self._key, authority=True))
+        self.server = self._issue("server")
+        self.client = self._issue("client")
+
+    def _issue(self, name: str) -> tuple[Path, Path]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return (
+            self._write(f"{name}.pem", self._signed(subject, key, authority=False)),
+            self._write(f"{name}.key", private),
+        )
+
+    def _signed(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, authority: bool) -> bytes:
+        now = dt.datetime.now(dt.UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))]), critical=False
+            )
+            .sign(self._key, hashes.SHA256())
+        )
+        return certificate.public_bytes(Encoding.PEM)
+
+    def _write(self, name: str, content: bytes) -> Path:
+        file = self._directory / name
+        file.write_bytes(content)
+        return file
+
+
+async def test_a_service_reaches_etcd_over_tls_with_its_certificate_only(tmp_path: Path) -> None:
+    issued, strangers = tmp_path / "issued", tmp_path / "strangers"
+    issued.mkdir()
+    strangers.mkdir()
+    ours, theirs = Certificates(issued), Certificates(strangers)
+    tls = ServerTls(ours.ca, *ours.server)
+    async with EtcdServer.run(tmp_path, tls=tls) as server:
+        endpoint = server.endpoint.removeprefix("https://")
+
+        async def connect(ca: Path, pair: tuple[Path, Path] | None) -> EtcdMetadata:
+            config = ServiceConfig(
+                metadata=f"etcd://{endpoint}",
+                etcd_ca_file=ca,
+                etcd_cert_file=pair[0] if pair else None,
+                etcd_key_file=pair[1] if pair else None,
+            )
+            access = etcd_access(config)
+            return await EtcdMetadata.connect(config.etcd_endpoints, tls=access.tls, timeout_s=1.0)
+
+        for ca, pair in ((ours.ca, None), (ours.ca, theirs.client), (theirs.ca, ours.client)):
+            with pytest.raises(MetadataUnavailable):
+                await connect(ca, pair)
+        with pytest.raises(MetadataUnavailable):
+            await EtcdMetadata.connect([endpoint], timeout_s=1.0)
+        store = await connect(ours.ca, ours.client)
+        revision = await store.put("/a/1", b"1", ttl_s=30)
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await anext(store.watch("/a/", after_revision=revision - 1))).revision == revision
+        await store.close()
