@@ -29,7 +29,7 @@ CONNECT_TIMEOUT_MS: Final = 2000
 KEEPALIVE_INTERVAL_MS: Final = 10_000
 KEEPALIVE_TIMEOUT_MS: Final = 3000
 RESPONSE_BYTES_MAX: Final = 256 << 20
-SILENCE_S: Final = 1.0
+SILENCE_S: Final = 0.5
 """An endpoint awaited so long in vain is left, also when the caller gives up before its own deadline."""
 
 _LEADER_REQUIRED: Final = ("hasleader", "true")
