@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA_DIR ?= data
 WORKERS ?= 2
+MINUTES ?= 10
 MEMBERS := $(shell sed -n '/^members = \[/,/^\]/s/^ *"\(.*\)",$$/\1/p' pyproject.toml)
 PACKAGES := $(notdir $(wildcard $(MEMBERS:%=%/src/*)))
 # Where tests are: each folder is checked by itself, because file names repeat among them.
@@ -11,7 +12,7 @@ TESTS := $(foreach m,$(MEMBERS),$(if $(wildcard $(m)/tests/*.py $(m)/tests/*/*.p
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: run test acceptance bench setup setup-test check format clean
+.PHONY: run test acceptance bench chaos setup setup-test check format clean
 
 run: setup
 	@exec $(BIN)/danube-standalone --data-dir $(DATA_DIR) $(ARGS)
@@ -24,6 +25,10 @@ acceptance: setup-test
 
 bench: setup-test
 	$(PYTEST) -m benchmark -s -p no:randomly tests/benchmarks
+
+# make chaos MINUTES=30 SEED=1: a long run of the faults that the gate meets for two minutes; SEED repeats one.
+chaos: setup-test
+	$(BIN)/python -m danube_testing.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 check: setup-test
 	$(BIN)/ruff format --check .

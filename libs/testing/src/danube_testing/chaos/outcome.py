@@ -30,7 +30,7 @@ class Struck:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """The longest unavailability from a fault's begin to the next one's.
+    """The longest unavailability from a fault's begin to the first that began after it was healed.
 
     Attributes:
         struck: the fault.
@@ -77,9 +77,10 @@ class Outcome:
     @property
     def silences(self) -> list[Silence]:
         """The longest unavailability after each fault."""
-        ends = [*(struck.at for struck in self.struck[1:]), self.ended]
         found = []
-        for struck, until in zip(self.struck, ends, strict=True):
+        for struck in self.struck:
+            healed = struck.at if struck.healed is None else struck.healed
+            until = min((one.at for one in self.struck if one.at > healed), default=self.ended)
             # Writers are idle once the faults are over, readers once they have caught up.
             publishing = [
                 (longest_gap_s(one.acknowledged_at, struck.at, min(until, self.began + self.duration_s)), one)

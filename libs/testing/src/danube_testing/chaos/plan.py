@@ -54,28 +54,32 @@ def plan(seed: int, duration_s: float, hazards: Sequence[Hazard]) -> list[Strike
     """
     chance = random.Random(seed)  # noqa: S311 - repeatable, guards nothing
     strikes: list[Strike] = []
+    left = list(hazards)
     free_s = chance.uniform(*SETTLE_S)
-    while drawn := _round(chance, duration_s - free_s, hazards):
-        for one in drawn:
+    while drawn := _draw(chance, duration_s - free_s, left):
+        for hazard, one in drawn:
             at_s = free_s
-            if strikes and one.target != strikes[-1].target and chance.random() < OVERLAP_PART:
-                at_s = strikes[-1].at_s + strikes[-1].lasts_s * chance.random()
+            before = strikes[-1] if strikes else None
+            if before and before.lasts_s and before.target != one.target and chance.random() < OVERLAP_PART:
+                at_s = before.at_s + before.lasts_s * chance.random()
             strikes.append(replace(one, at_s=at_s))
             free_s = max(free_s, strikes[-1].end_s) + chance.uniform(*SETTLE_S)
+            left.remove(hazard)
+        left = left or list(hazards)
     return strikes
 
 
-def _round(chance: random.Random, room_s: float, hazards: Sequence[Hazard]) -> list[Strike]:
+def _draw(chance: random.Random, room_s: float, hazards: Sequence[Hazard]) -> list[tuple[Hazard, Strike]]:
     """Each hazard once, in any order; if the room is too small for all, first those of the core."""
     core = [hazard for hazard in hazards if hazard.core]
     others = [hazard for hazard in hazards if not hazard.core]
     chance.shuffle(core)
     chance.shuffle(others)
-    taken: list[Strike] = []
+    taken = []
     for hazard in (*core, *others):
         lasts_s = chance.uniform(*hazard.lasts_s)
         if lasts_s + SETTLE_S[1] <= room_s:
             room_s -= lasts_s + SETTLE_S[1]
-            taken.append(Strike(0.0, hazard.fault, chance.choice(hazard.targets), lasts_s))
+            taken.append((hazard, Strike(0.0, hazard.fault, chance.choice(hazard.targets), lasts_s)))
     chance.shuffle(taken)
     return taken

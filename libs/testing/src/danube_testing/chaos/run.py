@@ -95,9 +95,8 @@ async def _traffic(
         writing = []
         for topic in topics:
             for number in range(1, topic.writers + 1):
-                home = len(outcome.writers) % len(urls)
                 name = f"{topic.name.rpartition('/')[2]}-{number}"
-                writer = Writer(name, topic, [*urls[home:], *urls[:home]])
+                writer = Writer(name, topic, _addresses(urls, len(outcome.writers)))
                 outcome.writers.append(writer)
                 opened = asyncio.Event()
                 writing.append(group.create_task(writer.run(opened, stop), name=name))
@@ -109,9 +108,8 @@ async def _traffic(
                 subscription = Subscription(topic, wanted)
                 outcome.subscriptions.append(subscription)
                 for number in range(1, wanted.readers + 1):
-                    home = len(reading) % len(urls)
                     name = f"{wanted.name}-{number}"
-                    reader = Reader(name, subscription, [*urls[home:], *urls[:home]])
+                    reader = Reader(name, subscription, _addresses(urls, len(reading)))
                     subscription.readers.append(reader)
                     reading.append(
                         group.create_task(_later(wanted.starts_at * duration_s, reader), name=name)
@@ -125,6 +123,15 @@ async def _traffic(
         outcome.ended = time.monotonic()
         for task in reading:
             task.cancel()
+
+
+def _addresses(urls: Sequence[str], number: int) -> list[str]:
+    """Gateways in turn; every second client of each knows the others too, and goes there when it is lost.
+
+    If all did, the first fault would leave one gateway without clients for the rest of the run.
+    """
+    turn, home = divmod(number, len(urls))
+    return [urls[home]] if turn % 2 else [*urls[home:], *urls[:home]]
 
 
 async def _later(delay_s: float, reader: Reader) -> None:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-import danube_testing.lifeline  # noqa: F401 - keeps gRPC from restarting its threads in forked children
 from danube_standalone.data_dir import DataDir
 from danube_standalone.program import Addresses, Program
 from danube_standalone.programs import FREE, SERVICE_DEADLINE_S, Layout, nats, readiness, services
