@@ -19,6 +19,8 @@ from danube_common.names import TopicName
 from danube_common.policies import Policies, PolicyOverrides
 from danube_common.records import Claim, Instance, Layout, Namespace, Topic, decode_record
 
+CATCH_UP_TIMEOUT_S = 5.0
+
 TopicGoneListener = Callable[[Topic], None]
 """Called with a topic that was deleted (also when it was created again under its name)."""
 OwnerListener = Callable[[Bundle, int], None]
@@ -95,6 +97,15 @@ class Catalogue:
 
     def topic_count(self, bundle: Bundle) -> int:
         return len(self._by_bundle[str(bundle)])
+
+    def topics_of(self, bundle: Bundle) -> list[Topic]:
+        """In no order."""
+        return list(self._by_bundle[str(bundle)].values())
+
+    async def see_topics(self) -> None:
+        """Until this view holds every topic that is stored now. Raises MetadataUnavailable."""
+        revision = (await self._store.list(keys.NAMESPACES)).revision
+        await self._mirrors[-1].catch_up(revision, CATCH_UP_TIMEOUT_S)
 
     def policies(self, topic: TopicName) -> Policies:
         """The values in force for a topic: its own over its namespace's over the broker's."""

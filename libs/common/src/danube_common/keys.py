@@ -12,6 +12,7 @@
 /namespaces/{ns}/policy               the namespace's existence and policies
 /topics/{ns}/{topic}/definition       the topic: id, bundle, schema, dispatch strategy
 /topics/{ns}/{topic}/policy           the topic's own policies
+/storage/id                           the name under which this cluster's segments are kept
 /storage/archivers/{bundle}           the storage instance that archives the bundle (lease)
 /storage/bundles/{bundle}             what was deleted of the bundle, and offsets to count on from
 /storage/cuts/{bundle}/{sequence}     a stretch of the bundle's log that is in segments
@@ -36,6 +37,7 @@ LOAD = "/cluster/load/"
 DRAINS = "/cluster/drains/"
 NAMESPACES = "/namespaces/"
 TOPICS = "/topics/"
+ARCHIVE_ID = "/storage/id"
 ARCHIVERS = "/storage/archivers/"
 ARCHIVES = "/storage/bundles/"
 CUTS = "/storage/cuts/"

@@ -24,6 +24,13 @@ S3_HOLDER = "s3"
 _OFFSET = struct.Struct("<QQ")
 
 
+class Archiver(msgspec.Struct, frozen=True):
+    """The storage instance that archives a bundle; ``nonce`` tells two times of one instance apart."""
+
+    instance_id: str
+    nonce: str
+
+
 class SegmentRecord(msgspec.Struct, frozen=True):
     """One catalogued segment; it was durable before it was catalogued.
 
