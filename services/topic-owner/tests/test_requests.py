@@ -12,9 +12,12 @@ from danube_common.errors import (
     LimitExceeded,
     NotFound,
     Refused,
+    Unavailable,
 )
 from danube_common.owner_protocol import (
     AccessMode,
+    Acked,
+    Acks,
     Attach,
     ConsumerFound,
     CreateConsumer,
@@ -23,11 +26,14 @@ from danube_common.owner_protocol import (
     Done,
     FindConsumer,
     FindProducer,
+    Floors,
     ListSubscriptions,
     OwnerRequest,
     ProducerFound,
     Refusal,
+    RetentionFloors,
     Subscriptions,
+    TopicAcks,
     TouchProducers,
     UnknownIds,
     Unsubscribe,
@@ -269,3 +275,38 @@ async def test_a_producer_is_answered_when_the_journal_has_it(house: House, owne
     assert not second.done()
     gate.set()
     assert await first == await second
+
+
+# What retention may delete
+
+
+async def test_the_floor_of_a_topic_is_the_least_journaled_cursor(house: House, gateway: Gateway) -> None:
+    topic, other = await house.topic("/default/t"), await house.topic("/default/other")
+    quick, slow = [await gateway.subscribe(topic.name, name) for name in ("quick", "slow")]
+    await gateway.attach(quick)
+    await gateway.attach(slow)
+    await house.publish(topic, "a", "b", "c")
+    await gateway.until(lambda: len(gateway.texts()) == 6)
+    a, b, c = gateway.positions(quick)
+    await gateway.ack(topic.name, "quick", [a, b, c])
+    await gateway.ack(topic.name, "slow", [a])
+    await house.journaled()
+    floors = (await house.ask(RetentionFloors(), Floors)).floors
+    assert floors == {topic.topic_id: a}
+    assert other.topic_id not in floors
+    await house.kill()
+    await house.own()
+    assert (await house.ask(RetentionFloors(), Floors)).floors == floors
+
+
+async def test_what_is_not_journaled_is_no_floor(house: House, owned: Owned, gateway: Gateway) -> None:
+    topic = await house.topic("/default/t")
+    consumer = await gateway.subscribe(topic.name, "s")
+    await gateway.attach(consumer)
+    await house.publish(topic, "a")
+    await gateway.until(lambda: gateway.texts() == ["a"])
+    await house.own()
+    acks = Acks([TopicAcks(topic.name, "s", gateway.positions())])
+    await house.ask(acks, Acked, epoch=1)
+    with pytest.raises(Unavailable):
+        await house.ask(RetentionFloors(), Floors, epoch=1)

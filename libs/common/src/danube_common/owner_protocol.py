@@ -174,6 +174,66 @@ class Unsubscribe(msgspec.Struct, tag="unsubscribe", frozen=True):
     subscription: str
 
 
+class StartKind(StrEnum):
+    """What a `StartPosition`'s value means."""
+
+    EARLIEST = "earliest"
+    """The oldest message that is retained."""
+    LATEST = "latest"
+    """What is published from now on."""
+    POSITION = "position"
+    """The first message at or after this position."""
+    LAST = "last"
+    """The newest so many messages, and what is published from now on."""
+    TIME = "time"
+    """The first message stored at or after this time, ms since the epoch."""
+
+
+class StartPosition(msgspec.Struct, frozen=True, array_like=True):
+    """Where a subscription begins to read; ``value`` as its kind says, 0 where that takes none.
+
+    What is retained no longer cannot be asked for: the start is then the oldest message that is.
+    """
+
+    kind: StartKind = StartKind.EARLIEST
+    value: int = 0
+
+
+class CreateSubscription(msgspec.Struct, tag="create-subscription", frozen=True):
+    """A subscription without a consumer. → SubscriptionFound, also for one that is there; its cursor stays.
+
+    Refused: AlreadyExists (it is of another type), InvalidInput (a start that is none, or another than
+    earliest or latest of a topic that keeps nothing), LimitExceeded, NotFound (topic), Unavailable.
+    """
+
+    topic: str
+    subscription: str
+    subscription_type: SubscriptionType
+    start: StartPosition = StartPosition()
+
+
+class ResetSubscription(msgspec.Struct, tag="reset-subscription", frozen=True):
+    """Move a cursor, forward or back. → SubscriptionFound. What was acknowledged beyond it comes again.
+
+    Its consumers' streams are ended; they go on from there when they subscribe again.
+    Refused: InvalidInput (a start that is none), NotFound, Refused (the topic keeps nothing), Unavailable.
+    """
+
+    topic: str
+    subscription: str
+    start: StartPosition
+
+
+class DescribeTopic(msgspec.Struct, tag="describe-topic", frozen=True):
+    """→ TopicDescription. Refused: NotFound (topic)."""
+
+    topic: str
+
+
+class RetentionFloors(msgspec.Struct, tag="retention-floors", frozen=True):
+    """What of the bundle every subscription has acknowledged, by the journal. → Floors."""
+
+
 OwnerRequest = (
     CreateProducer
     | FindProducer
@@ -187,6 +247,10 @@ OwnerRequest = (
     | Acks
     | ListSubscriptions
     | Unsubscribe
+    | CreateSubscription
+    | ResetSubscription
+    | DescribeTopic
+    | RetentionFloors
 )
 
 
@@ -233,6 +297,65 @@ class Subscriptions(msgspec.Struct, tag="subscriptions", frozen=True):
     subscriptions: list[SubscriptionInfo]
 
 
+class SubscriptionFound(msgspec.Struct, tag="subscription", frozen=True):
+    """``created``: it was not there before. All at or below ``mark_delete`` is acknowledged or was passed."""
+
+    subscription: str
+    created: bool
+    mark_delete: int
+
+
+class SubscriptionDetail(msgspec.Struct, frozen=True):
+    """One subscription of a `TopicDescription`.
+
+    Attributes:
+        consumers: names of those with an open stream.
+        mark_delete: everything at or below this position is acknowledged; 0 if it is before all.
+        backlog: messages that are not acknowledged, read or not.
+        backlog_exact: whether ``backlog`` is that number, or only the least that it can be.
+        unacked: messages delivered and not acknowledged; part of ``backlog``.
+        lost: messages that expired before they were acknowledged, over the life of the subscription.
+        blocked: why it does not go on (a segment in quarantine, storage that does not answer), or empty.
+    """
+
+    name: str
+    subscription_type: SubscriptionType
+    consumers: list[str]
+    mark_delete: int
+    backlog: int
+    backlog_exact: bool
+    unacked: int
+    lost: int = 0
+    blocked: str = ""
+
+
+class TopicDescription(msgspec.Struct, tag="topic-description", frozen=True):
+    """What the owner of a topic knows of it.
+
+    Attributes:
+        producers: names of those that showed life lately.
+        log_first_sequence: the oldest sequence that the bundle's log keeps, of any topic.
+        log_last_sequence: the newest one; the log is empty if that is below the oldest.
+        archived_through: the last sequence of the bundle that is in segments; 0 if none is.
+    """
+
+    topic: str
+    topic_id: int
+    bundle: str
+    epoch: int
+    producers: list[str]
+    subscriptions: list[SubscriptionDetail]
+    log_first_sequence: int
+    log_last_sequence: int
+    archived_through: int
+
+
+class Floors(msgspec.Struct, tag="floors", frozen=True):
+    """By topic id the least mark-delete of its subscriptions; topics without one are absent."""
+
+    floors: dict[int, int]
+
+
 class Done(msgspec.Struct, tag="done", frozen=True):
     pass
 
@@ -254,7 +377,19 @@ class Refusal(msgspec.Struct, tag="refusal", frozen=True):
     limit: str = ""
 
 
-OwnerReply = ProducerFound | ConsumerFound | UnknownIds | Synced | Acked | Subscriptions | Done | Refusal
+OwnerReply = (
+    ProducerFound
+    | ConsumerFound
+    | UnknownIds
+    | Synced
+    | Acked
+    | Subscriptions
+    | SubscriptionFound
+    | TopicDescription
+    | Floors
+    | Done
+    | Refusal
+)
 
 SYNC_INTERVAL_S = 1.0
 GATEWAY_SILENCE_S = 3.0

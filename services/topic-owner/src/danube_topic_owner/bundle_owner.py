@@ -14,10 +14,11 @@ import structlog
 from danube_common.bundle import Bundle, Family
 from danube_common.bus.port import Bus
 from danube_common.catalogue import Catalogue
-from danube_common.errors import CorruptData, JournalFenced
+from danube_common.errors import CorruptData, JournalFenced, NotFound
 from danube_common.frame import Frame, decode_frame
 from danube_common.journal.port import StateJournal
 from danube_common.log.port import BundleLog, LogEntry
+from danube_common.membership import INSTANCE_TTL_S
 from danube_common.names import TopicName
 from danube_common.owner_protocol import SessionEnded
 from danube_common.position import BEFORE_ALL
@@ -43,6 +44,8 @@ from danube_topic_owner.subscription import (
 )
 
 CLAIM_ATTEMPTS_MAX = 5
+JOURNAL_LEASE_S = INSTANCE_TTL_S
+"""So long the journal's last answer stands in for a registration that is in doubt (ADR 0006)."""
 STOP_FLUSH_S = 3.0
 
 _log = structlog.get_logger(__name__)
@@ -64,7 +67,10 @@ class OwnerPorts:
 
 
 class BundleOwner:
-    """Runs between `start` and `stop`; calls ``on_lost`` once when another owner has taken over."""
+    """Runs between `start` and `stop`; calls ``on_lost`` when another owner has taken over.
+
+    ``registered`` tells whether the instance's place in the cluster is confirmed at this very moment.
+    """
 
     def __init__(
         self,
@@ -77,6 +83,7 @@ class BundleOwner:
         window: Window,
         metrics: OwnerMetrics,
         on_lost: Callable[[], None],
+        registered: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.bundle = bundle
@@ -93,6 +100,7 @@ class BundleOwner:
             clock=clock,
             metrics=metrics,
             on_backlog=self._wake_backlog,
+            may_deliver=self.may_deliver,
         )
         self.backlog = Backlog(
             ports.log,
@@ -108,6 +116,7 @@ class BundleOwner:
         self._ports = ports
         self._window = window
         self._on_lost = on_lost
+        self._registered = registered
         self._tasks: list[asyncio.Task[None]] = []
         self.producers = Producers(bundle, self.state, self.clock())
         self.writer: JournalWriter
@@ -174,6 +183,9 @@ class BundleOwner:
                 moved_cursors=self._moved_cursors,
                 on_fenced=self._on_fenced,
                 before_snapshot=self._pass_over_quiet,
+                in_doubt=lambda: not self._registered(),
+                on_confirmed=self.dispatcher.resume,
+                clock=self.clock,
             )
             self.writer.record(Claimed(self.epoch, self._instance_id))
             self.spawn(self.writer.run(), "journal")
@@ -183,6 +195,14 @@ class BundleOwner:
                 continue
             return
         raise JournalFenced(f"bundle {self.bundle} is being written by another owner")
+
+    def may_deliver(self) -> bool:
+        """Whether the bundle is this owner's, as far as can be known at this moment.
+
+        The registration tells, while the metadata store confirms it in time; when it does not, nobody can
+        claim anything there, and the journal tells. After a pause neither does, until one of them answers.
+        """
+        return self._registered() or self.clock() < self.writer.confirmed_at + JOURNAL_LEASE_S
 
     def _on_fenced(self) -> None:
         self.metrics.fenced.labels(self.metrics.broker).inc()
@@ -202,6 +222,13 @@ class BundleOwner:
         return living
 
     # Subscriptions
+
+    async def find_topic(self, name: str) -> Topic:
+        """A topic of this bundle. Raises NotFound."""
+        topic = await self.catalogue.find_topic(TopicName.parse(name))
+        if topic is None or topic.home != self.bundle:
+            raise NotFound(f"topic {name} does not exist")
+        return topic
 
     def activate(self, topic: Topic, state: SubscriptionState) -> ActiveSubscription:
         """Put a journaled subscription to work; idempotent."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import structlog
 
-from danube_common.errors import CorruptData, DanubeError, JournalFenced, NotFound, Refused, Unavailable
-from danube_common.names import TopicName, check_label
+from danube_common.errors import CorruptData, DanubeError, JournalFenced, NotFound, Unavailable
+from danube_common.names import check_label
 from danube_common.owner_protocol import (
     Acked,
     Acks,
@@ -15,29 +15,24 @@ from danube_common.owner_protocol import (
     CreateProducer,
     Credit,
     Detach,
-    Done,
     FindConsumer,
     FindProducer,
-    ListSubscriptions,
     OwnerReply,
     OwnerRequest,
     ProducerFound,
-    SubscriptionInfo,
-    Subscriptions,
     Sync,
     TouchProducers,
     UnknownIds,
-    Unsubscribe,
     decode_request,
     encode,
     refusal_of,
 )
-from danube_common.records import Topic
 from danube_topic_owner.bundle_owner import BundleOwner
 from danube_topic_owner.consumers import admit_consumer
-from danube_topic_owner.events import ConsumerRemoved, SubscriptionRemoved
+from danube_topic_owner.events import ConsumerRemoved
 from danube_topic_owner.sessions import Sessions, consumer_found
 from danube_topic_owner.subscription import LogSubscription
+from danube_topic_owner.subscription_requests import SubscriptionRequests
 
 ATTACH_GRACE_S = 10.0
 """A consumer that subscribed keeps its place this long until its stream comes."""
@@ -51,6 +46,7 @@ class Requests:
     def __init__(self, owner: BundleOwner, sessions: Sessions) -> None:
         self._owner = owner
         self._sessions = sessions
+        self._subscriptions = SubscriptionRequests(owner)
 
     async def serve(self, data: bytes) -> bytes:
         """Bytes in, bytes out; every error becomes a refusal."""
@@ -86,21 +82,13 @@ class Requests:
                 return await self._create_producer(request)
             case CreateConsumer():
                 return await self._create_consumer(request)
-            case ListSubscriptions(topic):
-                return self._list_subscriptions(await self._topic(topic))
-            case Unsubscribe(topic, subscription):
-                return await self._unsubscribe(await self._topic(topic), subscription)
-
-    async def _topic(self, name: str) -> Topic:
-        topic = await self._owner.catalogue.find_topic(TopicName.parse(name))
-        if topic is None or topic.home != self._owner.bundle:
-            raise NotFound(f"topic {name} does not exist")
-        return topic
+            case _:
+                return await self._subscriptions.answer(request)
 
     async def _create_producer(self, request: CreateProducer) -> ProducerFound:
         owner = self._owner
         check_label(request.producer_name, "producer")
-        topic = await self._topic(request.topic)
+        topic = await self._owner.find_topic(request.topic)
         now = owner.clock()
         admission = owner.producers.admit(
             topic.topic_id,
@@ -125,7 +113,7 @@ class Requests:
         owner = self._owner
         check_label(request.subscription, "subscription")
         check_label(request.consumer_name, "consumer")
-        topic = await self._topic(request.topic)
+        topic = await self._owner.find_topic(request.topic)
         now = owner.clock()
         active = owner.subscriptions.get(topic.topic_id, {})
         policies = owner.catalogue.policies(topic.topic_name)
@@ -161,28 +149,3 @@ class Requests:
                 subscription.acknowledge(batch.positions, owner.reader.tail)
                 owner.dispatcher.mark_ready(subscription)
         return Acked(unknown)
-
-    def _list_subscriptions(self, topic: Topic) -> Subscriptions:
-        known = self._owner.subscriptions.get(topic.topic_id, {})
-        return Subscriptions(
-            [
-                SubscriptionInfo(
-                    name,
-                    subscription.state.subscription_type,
-                    [consumer.name for consumer in subscription.dispatch.attached],
-                )
-                for name, subscription in sorted(known.items())
-            ]
-        )
-
-    async def _unsubscribe(self, topic: Topic, name: str) -> Done:
-        owner = self._owner
-        subscription = owner.subscriptions.get(topic.topic_id, {}).get(name)
-        if subscription is None:
-            raise NotFound(f"topic {topic.name} has no subscription {name!r}")
-        if connected := subscription.dispatch.attached:
-            raise Refused(f"subscription {name!r} has a connected consumer, {connected[0].name!r}")
-        owner.drop_subscription(subscription)
-        owner.writer.record(SubscriptionRemoved(topic.topic_id, name))
-        await owner.writer.flushed()
-        return Done()
