@@ -101,7 +101,7 @@ def test_an_unset_policy_differs_from_zero() -> None:
     policies = danube_platform_pb2.Policies(max_publish_rate=0)
     assert policies.HasField("max_publish_rate")
     assert not policies.HasField("max_message_size")
-    assert len(policies.DESCRIPTOR.fields) == 8
+    assert len(policies.DESCRIPTOR.fields) == 9
 
 
 def test_every_method_is_known_by_its_full_name() -> None:
@@ -111,7 +111,7 @@ def test_every_method_is_known_by_its_full_name() -> None:
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
-    assert len(methods) == 24
+    assert len(methods) == 25
     assert "/danube.ConsumerService/ReceiveMessages" in methods
     assert "/danube.HealthCheck/HealthCheck" in methods
     assert "/danube_admin.TopicAdmin/Unsubscribe" in methods

@@ -1,4 +1,4 @@
-"""The eight policies (4.2), set through the platform's own extension, are enforced."""
+"""The policies (4.2), set through the platform's own extension, are enforced."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from tests.conformance.client import (
 from tests.conformance.stubs import danube_admin, danube_platform
 from tests.conformance.tables import MAX_MESSAGE_BYTES, POLICY_NAMES
 
-DEFAULTS = dict.fromkeys(POLICY_NAMES, 0) | {"max_message_size": MAX_MESSAGE_BYTES}
+V0_2_DEFAULTS = dict.fromkeys(POLICY_NAMES, 0) | {"max_message_size": MAX_MESSAGE_BYTES}
+DEFAULTS = V0_2_DEFAULTS | {"max_retained_mb": 0}
+"""As the platform's own methods tell them."""
 RATE = 100
 """Messages a second; a burst of one second is let through."""
 
@@ -237,7 +239,7 @@ async def test_a_limit_no_platform_can_keep_is_refused(client: Client, admin: Ad
 async def test_a_namespace_made_by_the_admin_has_the_defaults(admin: Admin, namespace: str) -> None:
     await admin.create_namespace(namespace)
     answer = await admin.call("GetNamespacePolicies", danube_admin.NamespaceRequest(name=namespace))
-    assert json.loads(answer.policies) == DEFAULTS
+    assert json.loads(answer.policies) == V0_2_DEFAULTS
     assert tuple(json.loads(answer.policies)) == POLICY_NAMES
     await admin.call("CreateTopic", new_topic(f"/{namespace}/topic"))
     assert await policies_of(admin, f"/{namespace}/topic") == DEFAULTS

@@ -450,6 +450,22 @@ async def test_a_topics_policies_stand_over_its_namespaces(admin: Admin) -> None
     assert (in_force["max_publish_rate"], in_force["max_dispatch_rate"]) == (0, 6)
 
 
+async def test_a_bound_on_what_is_kept_is_told_to_those_who_can_set_it(admin: Admin) -> None:
+    """Peers of the v0.2 contract know eight policies."""
+    kept = platform_pb.Policies(max_retained_mb=7)
+    answers = [
+        await admin.call(f"{POLICY}/{method}", request, platform_pb.PoliciesResponse)
+        for method, request in (
+            (
+                "SetNamespacePolicies",
+                platform_pb.SetNamespacePoliciesRequest(namespace="default", policies=kept),
+            ),
+            ("GetNamespacePolicies", platform_pb.GetNamespacePoliciesRequest(namespace="default")),
+        )
+    ]
+    assert [json.loads(answer.policies)["max_retained_mb"] for answer in answers] == [7, 7]
+
+
 async def test_a_policy_that_is_not_named_stays_until_it_is_cleared(admin: Admin) -> None:
     async def change(policies: platform_pb.Policies, *, clear: bool = False) -> tuple[int, int]:
         answer = await admin.call(
@@ -488,6 +504,12 @@ TOO_LARGE = platform_pb.Policies(max_message_size=MESSAGE_BYTES_CEILING + 1)
             "SetNamespacePolicies",
             platform_pb.SetNamespacePoliciesRequest(namespace="a b"),
             StatusCode.INVALID_ARGUMENT,
+            UNKNOWN_ERROR,
+        ),
+        (
+            "GetNamespacePolicies",
+            platform_pb.GetNamespacePoliciesRequest(namespace="nowhere"),
+            StatusCode.NOT_FOUND,
             UNKNOWN_ERROR,
         ),
         (
@@ -537,6 +559,7 @@ SOUND: dict[str, Message] = {
     f"{TOPIC}/DeleteTopic": pb.TopicRequest(name="/default/a"),
     f"{TOPIC}/ListSubscriptions": pb.TopicRequest(name="/default/a"),
     f"{TOPIC}/Unsubscribe": pb.SubscriptionRequest(topic="/default/a", subscription="s"),
+    f"{POLICY}/GetNamespacePolicies": platform_pb.GetNamespacePoliciesRequest(namespace="default"),
     f"{POLICY}/SetNamespacePolicies": platform_pb.SetNamespacePoliciesRequest(
         namespace="default", policies=platform_pb.Policies(max_publish_rate=1)
     ),

@@ -11,6 +11,7 @@ from danube_proto import danube_platform_pb2 as platform
 
 SERVICE = "/danube_admin.NamespaceAdmin"
 SET = "/danube_platform.PolicyAdmin/SetNamespacePolicies"
+GET = "/danube_platform.PolicyAdmin/GetNamespacePolicies"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_topics_are_one_per_line(service: Any, cli: Any) -> None:
 
 def test_policies_stand_under_their_labels(service: Any, cli: Any) -> None:
     policies = {"max_producers_per_topic": 1, "max_publish_rate": 0, "max_message_size": 10485760}
-    service.answers[f"{SERVICE}/GetNamespacePolicies"] = wire.PolicyResponse(policies=json.dumps(policies))
+    service.answers[GET] = platform.PoliciesResponse(policies=json.dumps(policies))
     assert cli("namespaces", "policies", "ns").out == (
         "Policies Configuration:\n"
         "-----------------------\n"
@@ -59,6 +60,7 @@ def test_policies_stand_under_their_labels(service: Any, cli: Any) -> None:
         "The dispatch rate: Not Set\n"
         "Dispatch rate for subscription: Not Set\n"
         "Max message size: 10485760\n"
+        "Max retained MB: Not Set\n"
         "-----------------------\n"
     )
     assert json.loads(cli("namespaces", "policies", "ns", "-o", "json").out) == policies
@@ -66,7 +68,7 @@ def test_policies_stand_under_their_labels(service: Any, cli: Any) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{"])
 def test_policies_that_are_none_are_one_line(service: Any, cli: Any, text: str) -> None:
-    service.answers[f"{SERVICE}/GetNamespacePolicies"] = wire.PolicyResponse(policies=text)
+    service.answers[GET] = platform.PoliciesResponse(policies=text)
     ended = cli("namespaces", "policies", "ns")
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.startswith("Error: the admin service sent policies that are not a JSON object")

@@ -1,4 +1,7 @@
-"""The eight policies, set per broker, namespace and topic; the nearest one set holds (v0.2 spec 4.2)."""
+"""The policies, set per broker, namespace and topic; the nearest one set holds (v0.2 spec 4.2).
+
+Eight are those of v0.2; ``max_retained_mb`` is this platform's own.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,17 @@ from danube_common.errors import InvalidInput
 MESSAGE_BYTES_CEILING = 16 * 1024 * 1024
 """No policy lets a larger payload pass: the bus and the log are sized for it."""
 POLICY_MAX = (1 << 32) - 1
+V0_2_POLICIES = (
+    "max_producers_per_topic",
+    "max_subscriptions_per_topic",
+    "max_consumers_per_topic",
+    "max_consumers_per_subscription",
+    "max_publish_rate",
+    "max_dispatch_rate",
+    "max_subscription_dispatch_rate",
+    "max_message_size",
+)
+"""What peers of the v0.2 contract know, in the order in which they are told."""
 
 
 class PolicyOverrides(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -22,6 +36,7 @@ class PolicyOverrides(msgspec.Struct, frozen=True, omit_defaults=True):
     max_dispatch_rate: int | None = None
     max_subscription_dispatch_rate: int | None = None
     max_message_size: int | None = None
+    max_retained_mb: int | None = None
 
     def over(self, below: PolicyOverrides) -> PolicyOverrides:
         """These values where set, else those of ``below`` (the next level up the chain)."""
@@ -33,7 +48,7 @@ class PolicyOverrides(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Policies(msgspec.Struct, frozen=True):
-    """The values in force: rates in messages per second, sizes in bytes, 0 = no limit."""
+    """The values in force: rates in messages per second, sizes in bytes or MiB, 0 = no limit."""
 
     max_producers_per_topic: int = 0
     max_subscriptions_per_topic: int = 0
@@ -43,6 +58,7 @@ class Policies(msgspec.Struct, frozen=True):
     max_dispatch_rate: int = 0
     max_subscription_dispatch_rate: int = 0
     max_message_size: int = 10 * 1024 * 1024
+    max_retained_mb: int = 0
 
     @property
     def message_bytes_max(self) -> int:

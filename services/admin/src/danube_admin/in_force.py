@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from danube_common import keys
@@ -14,27 +16,29 @@ from danube_common.topics import Topics
 
 
 class PoliciesInForce:
-    """Answers as JSON text: the eight, in the order they are declared."""
+    """Answers in the order in which policies are declared."""
 
     def __init__(self, store: MetadataStore, namespaces: Namespaces, topics: Topics) -> None:
         self._store = store
         self._namespaces = namespaces
         self._topics = topics
 
-    async def in_namespace(self, name: str) -> str:
+    async def in_namespace(self, name: str) -> Policies:
         """What holds for topics that set nothing of their own. Raises NotFound."""
         record = await self._namespaces.get(name)
-        return _text((await self._broker()).overridden_by(record.policies))
+        return (await self._broker()).overridden_by(record.policies)
 
-    async def of_topic(self, name: TopicName) -> str:
+    async def of_topic(self, name: TopicName) -> Policies:
         """Raises NotFound."""
         namespace, own = await self._topics.policies(name)
-        return _text((await self._broker()).overridden_by(namespace, own))
+        return (await self._broker()).overridden_by(namespace, own)
 
     async def _broker(self) -> Policies:
         entry = await self._store.get(keys.BROKER_POLICIES)
         return decode_record(Policies, entry.value) if entry else Policies()
 
 
-def _text(policies: Policies) -> str:
-    return msgspec.json.encode(policies).decode()
+def json_text(policies: Policies, names: Collection[str] = Policies.__struct_fields__) -> str:
+    """A JSON object of those policies that are in ``names``."""
+    values = msgspec.structs.asdict(policies)
+    return msgspec.json.encode({name: values[name] for name in names}).decode()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from danube_admin.in_force import PoliciesInForce
+from danube_admin.in_force import PoliciesInForce, json_text
 from danube_admin.unary import unary
 from danube_common.errors import Refused
 from danube_common.names import check_namespace
 from danube_common.namespaces import DEFAULT_NAMESPACES, Namespaces
+from danube_common.policies import V0_2_POLICIES
 from danube_common.rpc.port import UnaryHandler
 from danube_common.topics import Topics
 from danube_proto.danube_admin_pb2 import (
@@ -40,7 +41,8 @@ class NamespaceAdmin:
 
     async def get_policies(self, request: NamespaceRequest) -> PolicyResponse:
         namespace = check_namespace(request.name)
-        return PolicyResponse(policies=await self._in_force.in_namespace(namespace))
+        in_force = await self._in_force.in_namespace(namespace)
+        return PolicyResponse(policies=json_text(in_force, V0_2_POLICIES))
 
     async def create(self, request: NamespaceRequest) -> NamespaceResponse:
         await self._namespaces.create(request.name)

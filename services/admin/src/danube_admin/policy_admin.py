@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from danube_admin.errors import failure, topic_name
-from danube_admin.in_force import PoliciesInForce
+from danube_admin.in_force import PoliciesInForce, json_text
 from danube_admin.unary import unary
 from danube_common.errors import Conflict, CorruptData, InvalidInput, NotFound
 from danube_common.names import TopicName, check_namespace
@@ -20,6 +20,7 @@ from danube_common.rpc.port import StatusCode, UnaryHandler
 from danube_common.topics import Topics
 from danube_proto.danube_api_pb2 import TOPIC_NOT_FOUND, UNKNOWN_ERROR, ErrorType
 from danube_proto.danube_platform_pb2 import (
+    GetNamespacePoliciesRequest,
     GetTopicPoliciesRequest,
     Policies,
     PoliciesResponse,
@@ -41,20 +42,25 @@ class PolicyAdmin:
     def methods(self) -> dict[str, UnaryHandler]:
         prefix = "/danube_platform.PolicyAdmin"
         return {
+            f"{prefix}/GetNamespacePolicies": unary(GetNamespacePoliciesRequest, self.get_namespace),
             f"{prefix}/SetNamespacePolicies": unary(SetNamespacePoliciesRequest, self.set_namespace),
             f"{prefix}/GetTopicPolicies": unary(GetTopicPoliciesRequest, self.get_topic),
             f"{prefix}/SetTopicPolicies": unary(SetTopicPoliciesRequest, self.set_topic),
         }
 
+    async def get_namespace(self, request: GetNamespacePoliciesRequest) -> PoliciesResponse:
+        async with _own_statuses(UNKNOWN_ERROR):
+            return await self._of_namespace(check_namespace(request.namespace))
+
     async def set_namespace(self, request: SetNamespacePoliciesRequest) -> PoliciesResponse:
         async with _own_statuses(UNKNOWN_ERROR):
             name, changes = check_namespace(request.namespace), overrides_of(request.policies)
             await _again(lambda: self._namespaces.set_policies(name, changes, clear=request.clear))
-            return PoliciesResponse(policies=await self._in_force.in_namespace(name))
+            return await self._of_namespace(name)
 
     async def get_topic(self, request: GetTopicPoliciesRequest) -> PoliciesResponse:
         async with _own_statuses(TOPIC_NOT_FOUND):
-            return PoliciesResponse(policies=await self._in_force.of_topic(_named(request.topic)))
+            return await self._of_topic(_named(request.topic))
 
     async def set_topic(self, request: SetTopicPoliciesRequest) -> PoliciesResponse:
         async with _own_statuses(TOPIC_NOT_FOUND):
@@ -63,7 +69,13 @@ class PolicyAdmin:
                 overrides_of(request.policies),
             )
             await _again(lambda: self._topics.set_policies(name, changes, clear=request.clear))
-            return PoliciesResponse(policies=await self._in_force.of_topic(name))
+            return await self._of_topic(name)
+
+    async def _of_namespace(self, name: str) -> PoliciesResponse:
+        return PoliciesResponse(policies=json_text(await self._in_force.in_namespace(name)))
+
+    async def _of_topic(self, name: TopicName) -> PoliciesResponse:
+        return PoliciesResponse(policies=json_text(await self._in_force.of_topic(name)))
 
 
 def overrides_of(policies: Policies) -> PolicyOverrides:

@@ -66,6 +66,7 @@ class PoliciesConfig(Section):
         le=MESSAGE_BYTES_CEILING,
         description=f"bytes of one payload; 0 is the platform's own bound, {MESSAGE_BYTES_CEILING}",
     )
+    max_retained_mb: int = _limit("MiB of one topic that tier 2 keeps, beyond which the oldest go")
 
 
 class AdminConfig(ServiceConfig):

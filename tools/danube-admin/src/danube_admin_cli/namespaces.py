@@ -34,8 +34,8 @@ def show(
 ) -> None:
     """Show the policies in force in a namespace."""
     with admin(context, endpoint) as call:
-        request = wire.NamespaceRequest(name=namespace)
-        answer = call("/danube_admin.NamespaceAdmin/GetNamespacePolicies", request, wire.PolicyResponse)
+        request = platform.GetNamespacePoliciesRequest(namespace=namespace)
+        answer = call("/danube_platform.PolicyAdmin/GetNamespacePolicies", request, platform.PoliciesResponse)
     show_policies(form_of(context, output), answer.policies)
 
 
@@ -73,6 +73,7 @@ def set_policies(
     max_dispatch_rate: policies.MaxDispatchRate = None,
     max_subscription_dispatch_rate: policies.MaxSubscriptionDispatchRate = None,
     max_message_size: policies.MaxMessageSize = None,
+    max_retained_mb: policies.MaxRetainedMb = None,
     clear: policies.Clear = False,
     endpoint: Endpoint = None,
     output: Output = None,
@@ -91,6 +92,7 @@ def set_policies(
         max_dispatch_rate=max_dispatch_rate,
         max_subscription_dispatch_rate=max_subscription_dispatch_rate,
         max_message_size=max_message_size,
+        max_retained_mb=max_retained_mb,
     ).to_wire(clear=clear)
     with admin(context, endpoint) as call:
         request = platform.SetNamespacePoliciesRequest(namespace=namespace, policies=given, clear=clear)

@@ -1,4 +1,4 @@
-"""The eight policies as command-line options."""
+"""The policies as command-line options."""
 
 from __future__ import annotations
 
@@ -40,6 +40,10 @@ MaxSubscriptionDispatchRate = Annotated[
     _option("--max-subscription-dispatch-rate", "N", "Messages per second delivered to a subscription."),
 ]
 MaxMessageSize = Annotated[int | None, _option("--max-message-size", "BYTES", "Bytes of a payload.")]
+MaxRetainedMb = Annotated[
+    int | None,
+    _option("--max-retained-mb", "MB", "Kept of a topic; beyond it the oldest go, acknowledged or not."),
+]
 Clear = Annotated[bool, typer.Option("--clear", help="First forget what was set here before.")]
 
 
@@ -55,6 +59,7 @@ class GivenPolicies:
     max_dispatch_rate: int | None
     max_subscription_dispatch_rate: int | None
     max_message_size: int | None
+    max_retained_mb: int | None
 
     def to_wire(self, *, clear: bool) -> Policies:
         """The message that sets these.

@@ -23,6 +23,7 @@ POLICY_LABELS = {
     "max_dispatch_rate": "The dispatch rate",
     "max_subscription_dispatch_rate": "Dispatch rate for subscription",
     "max_message_size": "Max message size",
+    "max_retained_mb": "Max retained MB",
 }
 
 

@@ -158,6 +158,7 @@ def set_policies(
     max_dispatch_rate: policies.MaxDispatchRate = None,
     max_subscription_dispatch_rate: policies.MaxSubscriptionDispatchRate = None,
     max_message_size: policies.MaxMessageSize = None,
+    max_retained_mb: policies.MaxRetainedMb = None,
     clear: policies.Clear = False,
     endpoint: Endpoint = None,
     output: Output = None,
@@ -176,6 +177,7 @@ def set_policies(
         max_dispatch_rate=max_dispatch_rate,
         max_subscription_dispatch_rate=max_subscription_dispatch_rate,
         max_message_size=max_message_size,
+        max_retained_mb=max_retained_mb,
     ).to_wire(clear=clear)
     with admin(context, endpoint) as call:
         request = platform.SetTopicPoliciesRequest(topic=topic, policies=given, clear=clear)
