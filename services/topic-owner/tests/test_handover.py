@@ -7,9 +7,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from danube_common import keys
-from danube_common.errors import JournalFenced
+from danube_common.errors import Conflict, JournalFenced
+from danube_common.membership import register
 from danube_common.owner_protocol import ConsumerFound, FindConsumer
 from danube_common.records import Assignment, Claim, Instance, encode_record
+from danube_common.runtime.presence import Place, Standing
 from danube_testing.bundle_house import PATIENCE_S, House
 from danube_topic_owner import ownership as ownership_module
 from danube_topic_owner.bundle_owner import Window
@@ -22,11 +24,13 @@ class Member:
 
     def __init__(self, house: House, instance_id: str) -> None:
         self.instance_id = instance_id
+        self.place = Place()
         self.ownership = Ownership(
             instance_id,
             house.store,
             house.ports,
             house.catalogue,
+            place=self.place,
             window=Window(messages=50),
             metrics=house.metrics,
         )
@@ -39,15 +43,16 @@ class Member:
         member = cls(house, instance_id)
         await member.ownership.open()
         record = Instance(instance_id, "topic-owner", "http://127.0.0.1:1")
-        await house.store.put(keys.instance_key(instance_id), encode_record(record))
+        lease = await register(house.store, record)
         member._running = asyncio.create_task(member.ownership.run())
-        member.ownership.set_alive(True)
+        member.place.take(lease)
         try:
             yield member
         finally:
             member._running.cancel()
             await asyncio.gather(member._running, return_exceptions=True)
             await member.ownership.close()
+            await lease.release()
 
     async def left(self) -> None:
         self.ownership.leave()
@@ -163,3 +168,39 @@ async def test_a_request_that_meets_a_handover_is_refused_and_answered_by_the_ne
     await assign(house, "2")
     await second.serves()
     assert (await house.ask(FindConsumer(consumer), ConsumerFound)).topic == topic.name
+
+
+async def test_a_place_that_only_cannot_be_confirmed_costs_no_bundle(
+    house: House, members: tuple[Member, Member]
+) -> None:
+    first, _ = members
+    await assign(house, "1")
+    await first.serves()
+    epoch = house.epoch
+    first.place.lose()
+    assert first.place.standing is Standing.UNCONFIRMED
+    await house.settle()
+    assert first.ownership.bundles == [house.bundle]
+    assert house.catalogue.epoch(house.bundle) == epoch
+
+
+async def test_a_place_that_another_process_took_costs_every_bundle(
+    house: House, members: tuple[Member, Member]
+) -> None:
+    first, _ = members
+    await assign(house, "1")
+    await first.serves()
+    first.place._change(Standing.TAKEN)
+    await until(lambda: first.ownership.bundles == [])
+
+
+async def test_what_an_old_view_shows_as_assigned_is_not_claimed(
+    house: House, members: tuple[Member, Member]
+) -> None:
+    first, second = members
+    await assign(house, "2")
+    await second.serves()
+    first.ownership._assigned.add(house.bundle)  # what a view shows that the store was cut off from
+    with pytest.raises(Conflict, match="assigned to another owner"):
+        await first.ownership._claim(house.bundle)
+    assert house.catalogue.owner(house.bundle) == "2"

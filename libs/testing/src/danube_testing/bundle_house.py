@@ -148,7 +148,12 @@ class Gateway:
 
 
 class House:
-    """One bundle, its ports, and the owners it had."""
+    """One bundle, its ports, and the owners it had.
+
+    Attributes:
+        now: what the owners' clocks show; it stands still unless a test moves it.
+        registered: whether the metadata store confirms the owners' place in the cluster.
+    """
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -167,6 +172,7 @@ class House:
         self.sessions = itertools.count(1)
         self.frames = itertools.count(1)
         self.bundle = Bundle.parse("f0")
+        self.registered = True
 
     async def topic(self, name: str, strategy: Strategy = DISK) -> Topic:
         schema = Schema("s", SchemaKind.BYTES)
@@ -189,6 +195,7 @@ class House:
             window=Window(messages=50),
             metrics=self.metrics,
             on_lost=lambda: self.lost.append(epoch),
+            registered=lambda: self.registered,
             clock=lambda: self.now,
         )
         owned = self.owners[epoch] = Owned(owner)

@@ -77,7 +77,7 @@ class _Doors:
 @asynccontextmanager
 async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
     """Serve clients until stopped."""
-    async with open_ports(runtime, config) as ports:
+    async with open_ports(runtime, config, metadata_vital=False) as ports:
         catalogue = await Catalogue.open(ports.metadata)
         owners = OwnerClient(ports.bus, catalogue)
         metrics = GatewayMetrics(runtime.metrics)
@@ -107,7 +107,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         runtime.spawn(producers.run(), "producers")
         runtime.spawn(sessions.run(), "sessions")
         try:
-            async with presence(runtime, ports.metadata, address=discovery.url):
+            async with presence(runtime, ports.metadata, address=discovery.url, vital=False):
                 yield
         finally:
             await sessions.stop()

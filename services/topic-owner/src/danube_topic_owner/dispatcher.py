@@ -30,12 +30,14 @@ class Dispatcher:
         clock: Callable[[], float],
         metrics: OwnerMetrics,
         on_backlog: Callable[[], None],
+        may_deliver: Callable[[], bool] = lambda: True,
     ) -> None:
         self._outbox = outbox
         self._policies = policies
         self._clock = clock
         self._metrics = metrics
         self._on_backlog = on_backlog
+        self._may_deliver = may_deliver
         self._ready: dict[Key, ActiveSubscription] = {}
         self._lagging: dict[Key, LogSubscription] = {}
         self._moved: dict[Key, LogSubscription] = {}
@@ -47,6 +49,14 @@ class Dispatcher:
     def mark_ready(self, subscription: ActiveSubscription) -> None:
         """Something changed: dispatch it at the end of this turn of the loop."""
         self._ready[subscription.key] = subscription
+        self._plan_flush()
+
+    def resume(self) -> None:
+        """Deliveries may be allowed again: dispatch what waited."""
+        if self._ready:
+            self._plan_flush()
+
+    def _plan_flush(self) -> None:
         if not self._flush_planned and not self._closed:
             self._flush_planned = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -84,7 +94,7 @@ class Dispatcher:
 
     def _flush(self) -> None:
         self._flush_planned = False
-        if self._closed:
+        if self._closed or not self._may_deliver():
             return
         ready, self._ready = self._ready, {}
         now = self._clock()

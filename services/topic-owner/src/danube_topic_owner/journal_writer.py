@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import structlog
@@ -17,6 +18,9 @@ CURSOR_INTERVAL_S = 0.1
 """Acknowledgements are journaled at most this late; a crash loses at most these (architecture D7)."""
 SNAPSHOT_RECORDS = 2_000
 """Records between two snapshots."""
+HEARTBEAT_S = 1.0
+"""While the registration is in doubt, at least one record is written so often: the journal's answer tells
+whether the bundle is still this owner's (ADR 0006)."""
 RETRY_WAIT_S = 0.1
 RETRY_WAIT_MAX_S = 2.0
 
@@ -27,6 +31,21 @@ class JournalWriter:
     """The only writer of its bundle's journal, until another owner writes.
 
     Events are applied to the state when they are recorded and durable when `flushed` returns.
+
+    Args:
+        journal: where.
+        bundle: whose.
+        state: what the events are applied to.
+        sequence: of the journal's last record.
+        moved_cursors: gives the events of cursors that moved since it was asked last.
+        on_fenced: called when another owner has written.
+        before_snapshot: called before the state is written as a whole.
+        in_doubt: whether only the journal can tell that the bundle is still this owner's.
+        on_confirmed: called after each record that was stored.
+        clock: monotonic seconds.
+
+    Attributes:
+        confirmed_at: when the last stored record was sent: no other owner had written before.
     """
 
     def __init__(
@@ -39,7 +58,11 @@ class JournalWriter:
         moved_cursors: Callable[[], list[Event]],
         on_fenced: Callable[[], None],
         before_snapshot: Callable[[], None] = lambda: None,
+        in_doubt: Callable[[], bool] = lambda: False,
+        on_confirmed: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.confirmed_at = float("-inf")
         self._journal = journal
         self._bundle = bundle
         self._state = state
@@ -47,6 +70,9 @@ class JournalWriter:
         self._moved_cursors = moved_cursors
         self._on_fenced = on_fenced
         self._before_snapshot = before_snapshot
+        self._in_doubt = in_doubt
+        self._on_confirmed = on_confirmed
+        self._clock = clock
         self._pending: list[Event] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
@@ -105,12 +131,15 @@ class JournalWriter:
             self._state.apply(event)
         events = [*self._pending, *cursors]
         waiters, self._waiters, self._pending = self._waiters, [], []
-        if events and not await self._append(events):
+        if (events or self._heartbeat_due()) and not await self._append(events):
             self._waiters.extend(waiters)
             return
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _heartbeat_due(self) -> bool:
+        return self._in_doubt() and self._clock() >= self.confirmed_at + HEARTBEAT_S
 
     async def _write_snapshot(self) -> None:
         self._before_snapshot()
@@ -123,10 +152,14 @@ class JournalWriter:
                 _log.warning("journal_discard_failed", bundle=str(self._bundle), error=str(error))
 
     async def _append(self, events: list[Event]) -> bool:
-        """Append one record, again and again while the journal does not answer; False when fenced."""
+        """Append one record, again and again while the journal does not answer; False when fenced.
+
+        A record without events changes nothing and is a heartbeat.
+        """
         data = encode_events(events)
         wait_s = RETRY_WAIT_S
         while True:
+            sent_at = self._clock()
             try:
                 self._sequence = await self._journal.append(
                     self._bundle, data, expected_sequence=self._sequence
@@ -141,6 +174,8 @@ class JournalWriter:
                 wait_s = min(wait_s * 2, RETRY_WAIT_MAX_S)
             else:
                 self._records_since_snapshot += 1
+                self.confirmed_at = sent_at
+                self._on_confirmed()
                 return True
 
     def _fail_waiters(self) -> None:

@@ -17,6 +17,7 @@ from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import Change, MetadataStore
 from danube_common.owner_protocol import encode, fast_subject, owner_subject, refusal_of
 from danube_common.records import Assignment, Claim, Topic, decode_record, encode_record
+from danube_common.runtime.presence import Place, Standing
 from danube_topic_owner.bundle_owner import BundleOwner, OwnerPorts, Window
 from danube_topic_owner.owner_metrics import OwnerMetrics
 from danube_topic_owner.requests import Requests
@@ -65,7 +66,12 @@ class Owned:
 
 
 class Ownership:
-    """Follows the assignments to this instance. Serving stops when the lease on being alive is lost."""
+    """Follows the assignments to this instance.
+
+    While the metadata store does not answer, bundles are kept: nobody can claim one then, and one that was
+    claimed before is recognised by its journal (ADR 0006). They are given up when the store shows another
+    assignment, claim or holder of this instance's place.
+    """
 
     def __init__(
         self,
@@ -74,6 +80,7 @@ class Ownership:
         ports: OwnerPorts,
         catalogue: Catalogue,
         *,
+        place: Place,
         window: Window,
         metrics: OwnerMetrics,
     ) -> None:
@@ -81,6 +88,7 @@ class Ownership:
         self._store = store
         self._ports = ports
         self._catalogue = catalogue
+        self._place = place
         self._window = window
         self._metrics = metrics
         self._nonce = secrets.token_hex(8)
@@ -101,17 +109,13 @@ class Ownership:
         self._catalogue.on_vacancy(lambda _bundle: self._wake.set())
         self._catalogue.on_topic_gone(self._topic_gone)
         self._ports.bus.on_reconnect(self._bus_returned)
+        self._place.on_change(self._standing_changed)
 
     async def close(self) -> None:
         """Give every bundle up, journaling what is known. Idempotent."""
         if self._mirror is not None:
             await self._mirror.close()
         await asyncio.gather(*(self._give_up(bundle) for bundle in list(self._owned)))
-
-    def set_alive(self, alive: bool) -> None:
-        """Whether this instance holds its lease; without it, it owns nothing (architecture D8)."""
-        self._alive = alive
-        self._wake.set()
 
     def leave(self) -> None:
         """Give every bundle up and take none; `run` returns when that is done."""
@@ -175,6 +179,7 @@ class Ownership:
                     window=self._window,
                     metrics=self._metrics,
                     on_lost=self._losing(bundle),
+                    registered=lambda: self._place.held,
                 )
             )
         except DanubeError as error:
@@ -191,7 +196,14 @@ class Ownership:
         return True
 
     async def _claim(self, bundle: Bundle) -> int:
-        """Write the claim; its revision is the epoch. Raises Conflict when another claims meanwhile."""
+        """Write the claim; its revision is the epoch.
+
+        Raises Conflict when another claims meanwhile, or when the bundle is assigned to another by now: this
+        view may be older than the store, which was away.
+        """
+        assigned = await self._store.get(keys.assignment_key(bundle))
+        if assigned is None or decode_record(Assignment, assigned.value).instance_id != self._instance_id:
+            raise Conflict(f"bundle {bundle} is assigned to another owner")
         key = keys.owner_key(bundle)
         present = await self._store.get(key)
         claim = encode_record(Claim(self._instance_id, self._nonce))
@@ -221,6 +233,14 @@ class Ownership:
             self._wake.set()
 
         return lost
+
+    def _standing_changed(self) -> None:
+        standing = self._place.standing
+        if standing is not Standing.UNCONFIRMED:
+            self._alive = standing is Standing.HELD
+        for owned in self._owned.values():
+            owned.owner.dispatcher.resume()
+        self._wake.set()
 
     def _assignment_changed(self, change: Change) -> None:
         bundle = Bundle.parse(change.key.removeprefix(keys.ASSIGNMENTS))

@@ -12,7 +12,7 @@ from pydantic import Field
 from danube_common.catalogue import Catalogue
 from danube_common.runtime.config import ServiceConfig
 from danube_common.runtime.ports import open_ports
-from danube_common.runtime.presence import presence
+from danube_common.runtime.presence import Place, presence
 from danube_common.runtime.service import Runtime
 from danube_topic_owner.bundle_owner import OwnerPorts, Window
 from danube_topic_owner.load_reporter import LoadReporter
@@ -38,14 +38,16 @@ class TopicOwnerConfig(ServiceConfig):
 @asynccontextmanager
 async def start(runtime: Runtime, config: TopicOwnerConfig) -> AsyncIterator[None]:
     """Own what is assigned, until stopped."""
-    async with open_ports(runtime, config) as ports:
+    async with open_ports(runtime, config, metadata_vital=False) as ports:
         catalogue = await Catalogue.open(ports.metadata)
         metrics = OwnerMetrics(runtime.metrics, runtime.instance_id)
+        place = Place()
         ownership = Ownership(
             runtime.instance_id,
             ports.metadata,
             OwnerPorts(ports.bus, ports.log, ports.journal),
             catalogue,
+            place=place,
             window=Window(config.window_messages, config.window_bytes),
             metrics=metrics,
         )
@@ -58,7 +60,7 @@ async def start(runtime: Runtime, config: TopicOwnerConfig) -> AsyncIterator[Non
         reporter = LoadReporter(runtime.instance_id, ports.metadata, catalogue, lambda: ownership.owners)
         reporting = runtime.spawn(reporter.run(), "load reports")
         try:
-            async with presence(runtime, ports.metadata, on_held=ownership.set_alive):
+            async with presence(runtime, ports.metadata, place=place, vital=False):
                 yield
                 # Still registered: the leader assigns the bundles anew when everything is journaled.
                 reporting.cancel()

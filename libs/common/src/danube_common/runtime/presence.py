@@ -85,7 +85,6 @@ async def presence(
     address: str = "",
     place: Place | None = None,
     vital: bool = True,
-    on_held: Callable[[bool], None] | None = None,
     ttl_s: float = INSTANCE_TTL_S,
 ) -> AsyncIterator[None]:
     """Keep the instance registered: also again, after the metadata store was away for longer than the lease.
@@ -98,13 +97,9 @@ async def presence(
         address: what others may want to reach besides health and metrics, e.g. a gateway's URL.
         place: told of everything that becomes of the registration.
         vital: whether the service is unready while it is not registered.
-        on_held: called with True when the place is held, with False as soon as it counts as lost.
         ttl_s: the lease.
     """
     place = place or Place()
-    if on_held is not None:
-        told = on_held
-        place.on_change(lambda: told(place.standing is Standing.HELD))
     started_ms = int(time.time() * 1000)
     instance = Instance(runtime.instance_id, runtime.service, runtime.http_url, address, started_ms)
     lease = await register(store, instance, ttl_s=ttl_s)

@@ -1,0 +1,133 @@
+"""An owner whose registration the metadata store does not confirm: its journal decides (ADR 0006)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from danube_common.bundle import Bundle
+from danube_common.errors import LogUnavailable
+from danube_testing.bundle_house import PATIENCE_S, Gateway, House
+from danube_topic_owner import journal_writer
+from danube_topic_owner.bundle_owner import JOURNAL_LEASE_S
+from danube_topic_owner.events import decode_events
+from danube_topic_owner.journal_writer import HEARTBEAT_S
+from danube_topic_owner.ownership import Owned
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_writer, "CURSOR_INTERVAL_S", 0.001)
+    monkeypatch.setattr(journal_writer, "RETRY_WAIT_S", 0.001)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - the journal tells nobody what was written
+            await asyncio.sleep(0.001)
+
+
+async def records(house: House) -> list[bytes]:
+    return [record.data for record in await house.journal.replay(house.bundle)]
+
+
+async def pause(house: House, seconds: float) -> None:
+    """The owner's process stands still for so long, with nothing under way."""
+    await house.journaled()
+    house.now += seconds
+
+
+async def test_the_journals_answers_keep_a_bundle_in_doubt_delivering(
+    house: House, owned: Owned, gateway: Gateway
+) -> None:
+    topic = await house.topic("/default/t")
+    await gateway.attach(await gateway.subscribe(topic.name, "s"))
+    house.registered = False
+    for number in range(5):
+        await pause(house, JOURNAL_LEASE_S)
+        gateway.deliveries.clear()
+        await house.publish(topic, f"{number}")
+        await gateway.until(lambda: bool(gateway.texts()))
+    assert house.lost == []
+
+
+async def test_an_owner_that_nobody_answers_delivers_nothing_until_the_journal_does(
+    house: House, owned: Owned, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = await house.topic("/default/t")
+    await gateway.attach(await gateway.subscribe(topic.name, "s"))
+    attempts = 0
+
+    async def silent(_bundle: Bundle, _data: bytes, *, expected_sequence: int) -> int:
+        nonlocal attempts
+        attempts += 1
+        raise LogUnavailable(f"not now, {expected_sequence}")
+
+    await pause(house, JOURNAL_LEASE_S)
+    with monkeypatch.context() as away:
+        away.setattr(house.journal, "append", silent)
+        house.registered = False
+        await house.publish(topic, "m")
+        await until(lambda: attempts > 2)
+        assert gateway.texts() == []
+        assert not owned.owner.may_deliver()
+    await gateway.until(lambda: gateway.texts() == ["m"])
+
+
+async def test_the_last_answer_of_the_journal_counts_for_as_long_as_a_registration_would(
+    house: House, owned: Owned, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(_bundle: Bundle, _data: bytes, *, expected_sequence: int) -> int:
+        raise LogUnavailable(f"not now, {expected_sequence}")
+
+    await pause(house, 0)
+    confirmed_at = owned.owner.writer.confirmed_at
+    monkeypatch.setattr(house.journal, "append", silent)
+    house.registered = False
+    house.now = confirmed_at + JOURNAL_LEASE_S * 0.99
+    assert owned.owner.may_deliver()
+    house.now = confirmed_at + JOURNAL_LEASE_S
+    assert not owned.owner.may_deliver()
+
+
+async def test_a_paused_owner_that_wakes_after_a_takeover_delivers_nothing_and_gives_up(
+    house: House, owned: Owned, gateway: Gateway
+) -> None:
+    topic = await house.topic("/default/t")
+    await gateway.attach(await gateway.subscribe(topic.name, "s"))
+    await pause(house, 2 * JOURNAL_LEASE_S)
+    house.registered = False
+    await house.own(2)
+    await house.publish(topic, "m")
+    await until(lambda: house.lost == [1])
+    assert [delivery for delivery in gateway.deliveries if delivery.epoch == 1] == []
+
+
+async def test_an_idle_owner_in_doubt_learns_of_a_takeover_by_itself(house: House, owned: Owned) -> None:
+    await house.journaled()
+    await house.own(2)
+    await house.settle()
+    assert house.lost == []
+    house.registered = False
+    house.now += HEARTBEAT_S
+    await until(lambda: house.lost == [1])
+
+
+async def test_an_idle_owner_writes_only_while_it_is_in_doubt_and_then_nothing_that_changes_its_state(
+    house: House, owned: Owned
+) -> None:
+    await house.journaled()
+    await until(lambda: owned.owner.writer._records_since_snapshot == 0)
+    before = await records(house)
+    facts = owned.owner.state.snapshot()
+    house.now += 10 * HEARTBEAT_S
+    await house.journaled()
+    assert await records(house) == before
+    house.registered = False
+    await until(lambda: owned.owner.writer.confirmed_at == house.now)
+    written = (await records(house))[len(before) :]
+    assert [decode_events(data) for data in written] == [[]]
+    await house.own(2)
+    assert house.owners[2].owner.state.snapshot().facts == facts.facts
