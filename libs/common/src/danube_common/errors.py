@@ -16,8 +16,9 @@ DanubeError
     ├── LogUnavailable
     │   └── LogFull
     ├── MetadataUnavailable
-    └── StoreUnavailable
-        └── StoreFull
+    ├── StoreUnavailable
+    │   └── StoreFull
+    └── Quarantined         what comes next in the archive is damaged in every place that has it
 
 Conflict and JournalFenced stand alone: they are answers of a compare-and-set, not faults.
 """
@@ -107,6 +108,20 @@ class StoreUnavailable(Unavailable):
 
 class StoreFull(StoreUnavailable):
     """The segment store has no room left; what it holds can still be read and deleted."""
+
+
+class Quarantined(Unavailable):
+    """What comes next in the archive is damaged wherever it is; it is back when a sound copy is.
+
+    Attributes:
+        position: nothing from here on can be served.
+        reason: why, for people.
+    """
+
+    def __init__(self, position: int, reason: str) -> None:
+        super().__init__(f"the archive is damaged at position {position}: {reason}")
+        self.position = position
+        self.reason = reason
 
 
 class Conflict(DanubeError):

@@ -15,7 +15,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import google_crc32c
 
@@ -120,19 +119,24 @@ def split_frame(data: bytes) -> tuple[RawSection, ...]:
     """
     sections = tuple(_split(data)[2])
     for raw in sections:
-        _check_body(raw)
+        check_section(raw)
     return sections
 
 
 def decode_section(raw: RawSection) -> Section:
     """Read one section, checksum included; raises CorruptData."""
-    _check_body(raw)
+    check_section(raw)
+    return decode_checked_section(raw)
+
+
+def decode_checked_section(raw: RawSection) -> Section:
+    """Read one section whose checksum was verified before; raises CorruptData if its index is nonsense."""
     messages, body = raw.messages, raw.body
     if not 0 < messages <= MESSAGES_PER_SECTION_MAX or len(body) < 4 * messages:
         raise CorruptData(f"the section of topic {raw.topic_id} cannot hold {messages} messages")
     ends = struct.unpack_from(f"<{messages}I", body)
     payload = body[4 * messages :]
-    if ends[-1] != len(payload) or any(a > b for a, b in pairwise(ends)):
+    if ends[-1] != len(payload) or tuple(sorted(ends)) != ends:
         raise CorruptData(f"the section of topic {raw.topic_id} has an index that does not fit its bytes")
     return Section(raw.topic_id, ends, payload)
 
@@ -164,6 +168,7 @@ def _split(data: bytes) -> tuple[int, int, list[RawSection]]:
     return gateway, number, sections
 
 
-def _check_body(raw: RawSection) -> None:
+def check_section(raw: RawSection) -> None:
+    """Compare a section with its checksum; raises CorruptData."""
     if google_crc32c.value(raw.body) != raw.crc32c:
         raise CorruptData(f"the section of topic {raw.topic_id} fails its checksum")

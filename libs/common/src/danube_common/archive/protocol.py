@@ -83,8 +83,20 @@ class Located(msgspec.Struct, tag="located", frozen=True):
     offset: int
 
 
-StorageRequest = ReadSegment | Locate
-StorageReply = SegmentData | Located | Done | Refusal
+class ListTopics(msgspec.Struct, tag="list-topics", frozen=True):
+    """What a segment holds of each topic. → SegmentTopics. Refused: NotFound, Unavailable."""
+
+    place: Place
+
+
+class SegmentTopics(msgspec.Struct, tag="segment-topics", frozen=True):
+    """Rows of `danube_common.segment.format.TOPIC` by ascending topic id, back to back."""
+
+    rows: bytes
+
+
+StorageRequest = ReadSegment | Locate | ListTopics
+StorageReply = SegmentData | Located | SegmentTopics | Done | Refusal
 
 _ENCODER = msgspec.msgpack.Encoder()
 _REQUESTS: msgspec.msgpack.Decoder[StorageRequest] = msgspec.msgpack.Decoder(StorageRequest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import google_crc32c
 
 from danube_common.bundle import Bundle
 from danube_common.errors import CorruptData, InvalidInput
-from danube_common.frame import RawSection, Section, decode_section
+from danube_common.frame import RawSection, Section, check_section, decode_checked_section
 from danube_common.position import (
     MESSAGES_PER_SECTION_MAX,
     SECTIONS_PER_FRAME_MAX,
@@ -38,17 +39,40 @@ from danube_common.segment.format import (
     tail_bytes_of,
 )
 
+_BODY_BYTES = struct.Struct("<I")
+_BODY_BYTES_AT = ENTRY.size - 2 * _BODY_BYTES.size
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentEntry:
-    """One section of one frame: ``number`` is its number there, ``first_offset`` its first message's."""
+    """One section of one frame: ``number`` is its number there, ``first_offset`` its first message's.
+
+    ``raw`` is as it lay in the frame, its checksum verified.
+    """
 
     sequence: int
     number: int
     first_offset: int
     published_ms_min: int
     published_ms_max: int
-    section: Section
+    raw: RawSection
+
+    @property
+    def section(self) -> Section:
+        """Its messages, decoded each time it is asked for.
+
+        Raises CorruptData if who wrote the frame left an index that does not fit: a reader of the log
+        passes over such a frame too.
+        """
+        return decode_checked_section(self.raw)
+
+    @property
+    def topic_id(self) -> int:
+        return self.raw.topic_id
+
+    @property
+    def messages(self) -> int:
+        return self.raw.messages
 
     @property
     def first_position(self) -> int:
@@ -56,7 +80,7 @@ class SegmentEntry:
 
     @property
     def last_position(self) -> int:
-        return self.first_position + len(self.section) - 1
+        return self.first_position + self.raw.messages - 1
 
 
 class SegmentIndex:
@@ -171,9 +195,12 @@ class EntryReader:
             at = HEADER_BYTES
         entries: list[SegmentEntry] = []
         while len(data) - at >= ENTRY_HEAD_BYTES:
-            entry, end = self._entry(data, at)
-            if entry is None:
+            end = entry_end(data, at)
+            if self._offset + end > info.data_bytes:
+                raise CorruptData(f"the entry at {self._offset + at} reaches past the entries' end")
+            if end > len(data):
                 break
+            entry = read_entry(data, at, end)
             self._accept(entry)
             entries.append(entry)
             at = end
@@ -195,38 +222,60 @@ class EntryReader:
         ):
             raise CorruptData("the entries are not those that the footer counts")
 
-    def _entry(self, data: bytes, at: int) -> tuple[SegmentEntry | None, int]:
-        sequence, topic_id, first_offset, ms_min, ms_max, number, messages, body_bytes, body_crc = (
-            ENTRY.unpack_from(data, at)
-        )
-        start = at + ENTRY_HEAD_BYTES
-        if google_crc32c.value(data[at : at + ENTRY.size]) != CRC.unpack_from(data, at + ENTRY.size)[0]:
-            raise CorruptData(f"the entry at {self._offset + at} fails its checksum")
-        end = start + body_bytes
-        if self._offset + end > self._index.info.data_bytes:
-            raise CorruptData(f"the entry at {self._offset + at} reaches past the entries' end")
-        if not (0 < sequence <= SEQUENCE_MAX and number < SECTIONS_PER_FRAME_MAX):
-            raise CorruptData(f"section {number} of frame {sequence} is out of range")
-        if end > len(data):
-            return None, at
-        section = decode_section(RawSection(topic_id, messages, data[start:end], body_crc))
-        return SegmentEntry(sequence, number, first_offset, ms_min, ms_max, section), end
-
     def _accept(self, entry: SegmentEntry) -> None:
         """Paired with the builder's checks: an intact entry may still be one of another segment."""
         first, last = entry.first_position, entry.last_position
-        topic = self._index.topic(entry.section.topic_id)
+        topic = self._index.topic(entry.topic_id)
         if topic is None or first < topic.first_position or last > topic.last_position:
-            raise CorruptData(f"position {first} of topic {entry.section.topic_id} is not of this segment")
+            raise CorruptData(f"position {first} of topic {entry.topic_id} is not of this segment")
         if entry.first_offset < topic.first_offset or (
-            entry.first_offset + len(entry.section) - 1 > topic.last_offset
+            entry.first_offset + entry.messages - 1 > topic.last_offset
         ):
             raise CorruptData(f"offset {entry.first_offset} is not of this segment")
         if first <= self._last_position or (self._entries == 0 and first != self._must_start):
             raise CorruptData(f"position {first} does not follow {self._last_position}")
         self._last_position = last
         self._entries += 1
-        self._messages += len(entry.section)
+        self._messages += entry.messages
+
+
+def entry_end(data: bytes, at: int) -> int:
+    """Where the entry at ``at`` ends, perhaps behind ``data``; its head is verified.
+
+    Raises CorruptData; there must be ENTRY_HEAD_BYTES.
+    """
+    if google_crc32c.value(data[at : at + ENTRY.size]) != CRC.unpack_from(data, at + ENTRY.size)[0]:
+        raise CorruptData("an entry's head fails its checksum")
+    return at + ENTRY_HEAD_BYTES + int(_BODY_BYTES.unpack_from(data, at + _BODY_BYTES_AT)[0])
+
+
+def read_entry(data: bytes, at: int, end: int) -> SegmentEntry:
+    """The entry that reaches to ``end``, as `entry_end` says, its body verified too; raises CorruptData."""
+    sequence, topic_id, first_offset, ms_min, ms_max, number, messages, _, body_crc = ENTRY.unpack_from(
+        data, at
+    )
+    if not (
+        0 < sequence <= SEQUENCE_MAX
+        and number < SECTIONS_PER_FRAME_MAX
+        and 0 < messages <= MESSAGES_PER_SECTION_MAX
+    ):
+        raise CorruptData(f"section {number} of frame {sequence}, of {messages} messages, is out of range")
+    raw = RawSection(topic_id, messages, data[at + ENTRY_HEAD_BYTES : end], body_crc)
+    check_section(raw)
+    return SegmentEntry(sequence, number, first_offset, ms_min, ms_max, raw)
+
+
+def split_entries(data: bytes) -> list[SegmentEntry]:
+    """Read whole entries that lie back to back, every checksum verified; raises CorruptData."""
+    entries: list[SegmentEntry] = []
+    at = 0
+    while at < len(data):
+        end = entry_end(data, at) if len(data) - at >= ENTRY_HEAD_BYTES else len(data) + 1
+        if end > len(data):
+            raise CorruptData(f"an entry is cut short after {len(data) - at} bytes")
+        entries.append(read_entry(data, at, end))
+        at = end
+    return entries
 
 
 def parse_tail(end: bytes, size_bytes: int) -> SegmentIndex:
