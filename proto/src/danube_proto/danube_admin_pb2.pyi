@@ -11,14 +11,20 @@ class Empty(_message.Message):
     def __init__(self) -> None: ...
 
 class BrokerInfo(_message.Message):
-    __slots__ = ("broker_id", "broker_addr", "broker_role")
+    __slots__ = ("broker_id", "broker_addr", "broker_role", "admin_addr", "metrics_addr", "broker_status")
     BROKER_ID_FIELD_NUMBER: _ClassVar[int]
     BROKER_ADDR_FIELD_NUMBER: _ClassVar[int]
     BROKER_ROLE_FIELD_NUMBER: _ClassVar[int]
+    ADMIN_ADDR_FIELD_NUMBER: _ClassVar[int]
+    METRICS_ADDR_FIELD_NUMBER: _ClassVar[int]
+    BROKER_STATUS_FIELD_NUMBER: _ClassVar[int]
     broker_id: str
     broker_addr: str
     broker_role: str
-    def __init__(self, broker_id: _Optional[str] = ..., broker_addr: _Optional[str] = ..., broker_role: _Optional[str] = ...) -> None: ...
+    admin_addr: str
+    metrics_addr: str
+    broker_status: str
+    def __init__(self, broker_id: _Optional[str] = ..., broker_addr: _Optional[str] = ..., broker_role: _Optional[str] = ..., admin_addr: _Optional[str] = ..., metrics_addr: _Optional[str] = ..., broker_status: _Optional[str] = ...) -> None: ...
 
 class BrokerListResponse(_message.Message):
     __slots__ = ("brokers",)
@@ -105,3 +111,121 @@ class SubscriptionResponse(_message.Message):
     SUCCESS_FIELD_NUMBER: _ClassVar[int]
     success: bool
     def __init__(self, success: _Optional[bool] = ...) -> None: ...
+
+class UnloadBrokerRequest(_message.Message):
+    __slots__ = ("broker_id", "max_parallel", "namespaces_include", "namespaces_exclude", "dry_run", "timeout_seconds")
+    BROKER_ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_PARALLEL_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACES_INCLUDE_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACES_EXCLUDE_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    broker_id: str
+    max_parallel: int
+    namespaces_include: _containers.RepeatedScalarFieldContainer[str]
+    namespaces_exclude: _containers.RepeatedScalarFieldContainer[str]
+    dry_run: bool
+    timeout_seconds: int
+    def __init__(self, broker_id: _Optional[str] = ..., max_parallel: _Optional[int] = ..., namespaces_include: _Optional[_Iterable[str]] = ..., namespaces_exclude: _Optional[_Iterable[str]] = ..., dry_run: _Optional[bool] = ..., timeout_seconds: _Optional[int] = ...) -> None: ...
+
+class UnloadBrokerResponse(_message.Message):
+    __slots__ = ("started", "total", "succeeded", "failed", "pending", "failed_topics")
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    FAILED_TOPICS_FIELD_NUMBER: _ClassVar[int]
+    started: bool
+    total: int
+    succeeded: int
+    failed: int
+    pending: int
+    failed_topics: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, started: _Optional[bool] = ..., total: _Optional[int] = ..., succeeded: _Optional[int] = ..., failed: _Optional[int] = ..., pending: _Optional[int] = ..., failed_topics: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ActivateBrokerRequest(_message.Message):
+    __slots__ = ("broker_id", "reason")
+    BROKER_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    broker_id: str
+    reason: str
+    def __init__(self, broker_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ActivateBrokerResponse(_message.Message):
+    __slots__ = ("success",)
+    SUCCESS_FIELD_NUMBER: _ClassVar[int]
+    success: bool
+    def __init__(self, success: _Optional[bool] = ...) -> None: ...
+
+class ClusterBalanceRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class BrokerBalance(_message.Message):
+    __slots__ = ("broker_id", "load", "topic_count", "is_overloaded", "is_underloaded")
+    BROKER_ID_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_COUNT_FIELD_NUMBER: _ClassVar[int]
+    IS_OVERLOADED_FIELD_NUMBER: _ClassVar[int]
+    IS_UNDERLOADED_FIELD_NUMBER: _ClassVar[int]
+    broker_id: int
+    load: float
+    topic_count: int
+    is_overloaded: bool
+    is_underloaded: bool
+    def __init__(self, broker_id: _Optional[int] = ..., load: _Optional[float] = ..., topic_count: _Optional[int] = ..., is_overloaded: _Optional[bool] = ..., is_underloaded: _Optional[bool] = ...) -> None: ...
+
+class ClusterBalanceResponse(_message.Message):
+    __slots__ = ("coefficient_of_variation", "mean_load", "max_load", "min_load", "std_deviation", "broker_count", "brokers", "assignment_strategy")
+    COEFFICIENT_OF_VARIATION_FIELD_NUMBER: _ClassVar[int]
+    MEAN_LOAD_FIELD_NUMBER: _ClassVar[int]
+    MAX_LOAD_FIELD_NUMBER: _ClassVar[int]
+    MIN_LOAD_FIELD_NUMBER: _ClassVar[int]
+    STD_DEVIATION_FIELD_NUMBER: _ClassVar[int]
+    BROKER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    BROKERS_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNMENT_STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    coefficient_of_variation: float
+    mean_load: float
+    max_load: float
+    min_load: float
+    std_deviation: float
+    broker_count: int
+    brokers: _containers.RepeatedCompositeFieldContainer[BrokerBalance]
+    assignment_strategy: str
+    def __init__(self, coefficient_of_variation: _Optional[float] = ..., mean_load: _Optional[float] = ..., max_load: _Optional[float] = ..., min_load: _Optional[float] = ..., std_deviation: _Optional[float] = ..., broker_count: _Optional[int] = ..., brokers: _Optional[_Iterable[_Union[BrokerBalance, _Mapping[str, object]]]] = ..., assignment_strategy: _Optional[str] = ...) -> None: ...
+
+class RebalanceRequest(_message.Message):
+    __slots__ = ("dry_run", "max_moves")
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    MAX_MOVES_FIELD_NUMBER: _ClassVar[int]
+    dry_run: bool
+    max_moves: int
+    def __init__(self, dry_run: _Optional[bool] = ..., max_moves: _Optional[int] = ...) -> None: ...
+
+class ProposedMove(_message.Message):
+    __slots__ = ("topic_name", "from_broker", "to_broker", "estimated_load", "reason")
+    TOPIC_NAME_FIELD_NUMBER: _ClassVar[int]
+    FROM_BROKER_FIELD_NUMBER: _ClassVar[int]
+    TO_BROKER_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_LOAD_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    topic_name: str
+    from_broker: int
+    to_broker: int
+    estimated_load: float
+    reason: str
+    def __init__(self, topic_name: _Optional[str] = ..., from_broker: _Optional[int] = ..., to_broker: _Optional[int] = ..., estimated_load: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class RebalanceResponse(_message.Message):
+    __slots__ = ("success", "moves_executed", "proposed_moves", "error_message")
+    SUCCESS_FIELD_NUMBER: _ClassVar[int]
+    MOVES_EXECUTED_FIELD_NUMBER: _ClassVar[int]
+    PROPOSED_MOVES_FIELD_NUMBER: _ClassVar[int]
+    ERROR_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    success: bool
+    moves_executed: int
+    proposed_moves: _containers.RepeatedCompositeFieldContainer[ProposedMove]
+    error_message: str
+    def __init__(self, success: _Optional[bool] = ..., moves_executed: _Optional[int] = ..., proposed_moves: _Optional[_Iterable[_Union[ProposedMove, _Mapping[str, object]]]] = ..., error_message: _Optional[str] = ...) -> None: ...

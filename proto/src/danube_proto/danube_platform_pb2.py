@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.DescriptorPool().AddSerializedFile(b'\n\"danube_proto/danube_platform.proto\x12\x0f\x64\x61nube_platform\"\xc8\x04\n\x08Policies\x12$\n\x17max_producers_per_topic\x18\x01 \x01(\rH\x00\x88\x01\x01\x12(\n\x1bmax_subscriptions_per_topic\x18\x02 \x01(\rH\x01\x88\x01\x01\x12$\n\x17max_consumers_per_topic\x18\x03 \x01(\rH\x02\x88\x01\x01\x12+\n\x1emax_consumers_per_subscription\x18\x04 \x01(\rH\x03\x88\x01\x01\x12\x1d\n\x10max_publish_rate\x18\x05 \x01(\rH\x04\x88\x01\x01\x12\x1e\n\x11max_dispatch_rate\x18\x06 \x01(\rH\x05\x88\x01\x01\x12+\n\x1emax_subscription_dispatch_rate\x18\x07 \x01(\rH\x06\x88\x01\x01\x12\x1d\n\x10max_message_size\x18\x08 \x01(\rH\x07\x88\x01\x01\x12\x1c\n\x0fmax_retained_mb\x18\t \x01(\rH\x08\x88\x01\x01\x42\x1a\n\x18_max_producers_per_topicB\x1e\n\x1c_max_subscriptions_per_topicB\x1a\n\x18_max_consumers_per_topicB!\n\x1f_max_consumers_per_subscriptionB\x13\n\x11_max_publish_rateB\x14\n\x12_max_dispatch_rateB!\n\x1f_max_subscription_dispatch_rateB\x13\n\x11_max_message_sizeB\x12\n\x10_max_retained_mb\"0\n\x1bGetNamespacePoliciesRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\"l\n\x1bSetNamespacePoliciesRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12+\n\x08policies\x18\x02 \x01(\x0b\x32\x19.danube_platform.Policies\x12\r\n\x05\x63lear\x18\x03 \x01(\x08\"(\n\x17GetTopicPoliciesRequest\x12\r\n\x05topic\x18\x01 \x01(\t\"d\n\x17SetTopicPoliciesRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12+\n\x08policies\x18\x02 \x01(\x0b\x32\x19.danube_platform.Policies\x12\r\n\x05\x63lear\x18\x03 \x01(\x08\"$\n\x10PoliciesResponse\x12\x10\n\x08policies\x18\x01 \x01(\t2\xa1\x03\n\x0bPolicyAdmin\x12g\n\x14GetNamespacePolicies\x12,.danube_platform.GetNamespacePoliciesRequest\x1a!.danube_platform.PoliciesResponse\x12g\n\x14SetNamespacePolicies\x12,.danube_platform.SetNamespacePoliciesRequest\x1a!.danube_platform.PoliciesResponse\x12_\n\x10GetTopicPolicies\x12(.danube_platform.GetTopicPoliciesRequest\x1a!.danube_platform.PoliciesResponse\x12_\n\x10SetTopicPolicies\x12(.danube_platform.SetTopicPoliciesRequest\x1a!.danube_platform.PoliciesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.DescriptorPool().AddSerializedFile(b'\n\"danube_proto/danube_platform.proto\x12\x0f\x64\x61nube_platform\"\xc8\x04\n\x08Policies\x12$\n\x17max_producers_per_topic\x18\x01 \x01(\rH\x00\x88\x01\x01\x12(\n\x1bmax_subscriptions_per_topic\x18\x02 \x01(\rH\x01\x88\x01\x01\x12$\n\x17max_consumers_per_topic\x18\x03 \x01(\rH\x02\x88\x01\x01\x12+\n\x1emax_consumers_per_subscription\x18\x04 \x01(\rH\x03\x88\x01\x01\x12\x1d\n\x10max_publish_rate\x18\x05 \x01(\rH\x04\x88\x01\x01\x12\x1e\n\x11max_dispatch_rate\x18\x06 \x01(\rH\x05\x88\x01\x01\x12+\n\x1emax_subscription_dispatch_rate\x18\x07 \x01(\rH\x06\x88\x01\x01\x12\x1d\n\x10max_message_size\x18\x08 \x01(\rH\x07\x88\x01\x01\x12\x1c\n\x0fmax_retained_mb\x18\t \x01(\rH\x08\x88\x01\x01\x42\x1a\n\x18_max_producers_per_topicB\x1e\n\x1c_max_subscriptions_per_topicB\x1a\n\x18_max_consumers_per_topicB!\n\x1f_max_consumers_per_subscriptionB\x13\n\x11_max_publish_rateB\x14\n\x12_max_dispatch_rateB!\n\x1f_max_subscription_dispatch_rateB\x13\n\x11_max_message_sizeB\x12\n\x10_max_retained_mb\"0\n\x1bGetNamespacePoliciesRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\"l\n\x1bSetNamespacePoliciesRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12+\n\x08policies\x18\x02 \x01(\x0b\x32\x19.danube_platform.Policies\x12\r\n\x05\x63lear\x18\x03 \x01(\x08\"(\n\x17GetTopicPoliciesRequest\x12\r\n\x05topic\x18\x01 \x01(\t\"d\n\x17SetTopicPoliciesRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12+\n\x08policies\x18\x02 \x01(\x0b\x32\x19.danube_platform.Policies\x12\r\n\x05\x63lear\x18\x03 \x01(\x08\"$\n\x10PoliciesResponse\x12\x10\n\x08policies\x18\x01 \x01(\t\"\x14\n\x12\x42rokerLoadsRequest\"C\n\x13\x42rokerLoadsResponse\x12,\n\x07\x62rokers\x18\x01 \x03(\x0b\x32\x1b.danube_platform.BrokerLoad\"\x99\x02\n\nBrokerLoad\x12\x11\n\tbroker_id\x18\x01 \x01(\t\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x04\x12\x13\n\x0b\x63pu_percent\x18\x03 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x04\x12\x16\n\x0ememory_percent\x18\x05 \x01(\x01\x12\x39\n\x07\x62undles\x18\x06 \x03(\x0b\x32(.danube_platform.BrokerLoad.BundlesEntry\x12$\n\x05total\x18\x07 \x01(\x0b\x32\x15.danube_platform.Load\x1a\x45\n\x0c\x42undlesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.danube_platform.Load:\x02\x38\x01\"\xb1\x01\n\x04Load\x12\x0e\n\x06topics\x18\x01 \x01(\r\x12\x15\n\rsubscriptions\x18\x02 \x01(\r\x12\x11\n\tconsumers\x18\x03 \x01(\r\x12\x13\n\x0bin_messages\x18\x04 \x01(\x01\x12\x10\n\x08in_bytes\x18\x05 \x01(\x01\x12\x14\n\x0cout_messages\x18\x06 \x01(\x01\x12\x11\n\tout_bytes\x18\x07 \x01(\x01\x12\x0e\n\x06\x62\x65hind\x18\x08 \x01(\r\x12\x0f\n\x07unacked\x18\t \x01(\x04\x32\xa1\x03\n\x0bPolicyAdmin\x12g\n\x14GetNamespacePolicies\x12,.danube_platform.GetNamespacePoliciesRequest\x1a!.danube_platform.PoliciesResponse\x12g\n\x14SetNamespacePolicies\x12,.danube_platform.SetNamespacePoliciesRequest\x1a!.danube_platform.PoliciesResponse\x12_\n\x10GetTopicPolicies\x12(.danube_platform.GetTopicPoliciesRequest\x1a!.danube_platform.PoliciesResponse\x12_\n\x10SetTopicPolicies\x12(.danube_platform.SetTopicPoliciesRequest\x1a!.danube_platform.PoliciesResponse2i\n\tLoadAdmin\x12\\\n\x0fListBrokerLoads\x12#.danube_platform.BrokerLoadsRequest\x1a$.danube_platform.BrokerLoadsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'danube_proto.danube_platform_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_BROKERLOAD_BUNDLESENTRY']._loaded_options = None
+  _globals['_BROKERLOAD_BUNDLESENTRY']._serialized_options = b'8\001'
   _globals['_POLICIES']._serialized_start=56
   _globals['_POLICIES']._serialized_end=640
   _globals['_GETNAMESPACEPOLICIESREQUEST']._serialized_start=642
@@ -43,6 +45,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETTOPICPOLICIESREQUEST']._serialized_end=944
   _globals['_POLICIESRESPONSE']._serialized_start=946
   _globals['_POLICIESRESPONSE']._serialized_end=982
-  _globals['_POLICYADMIN']._serialized_start=985
-  _globals['_POLICYADMIN']._serialized_end=1402
+  _globals['_BROKERLOADSREQUEST']._serialized_start=984
+  _globals['_BROKERLOADSREQUEST']._serialized_end=1004
+  _globals['_BROKERLOADSRESPONSE']._serialized_start=1006
+  _globals['_BROKERLOADSRESPONSE']._serialized_end=1073
+  _globals['_BROKERLOAD']._serialized_start=1076
+  _globals['_BROKERLOAD']._serialized_end=1357
+  _globals['_BROKERLOAD_BUNDLESENTRY']._serialized_start=1288
+  _globals['_BROKERLOAD_BUNDLESENTRY']._serialized_end=1357
+  _globals['_LOAD']._serialized_start=1360
+  _globals['_LOAD']._serialized_end=1537
+  _globals['_POLICYADMIN']._serialized_start=1540
+  _globals['_POLICYADMIN']._serialized_end=1957
+  _globals['_LOADADMIN']._serialized_start=1959
+  _globals['_LOADADMIN']._serialized_end=2064
 # @@protoc_insertion_point(module_scope)

@@ -1,6 +1,7 @@
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -64,3 +65,60 @@ class PoliciesResponse(_message.Message):
     POLICIES_FIELD_NUMBER: _ClassVar[int]
     policies: str
     def __init__(self, policies: _Optional[str] = ...) -> None: ...
+
+class BrokerLoadsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class BrokerLoadsResponse(_message.Message):
+    __slots__ = ("brokers",)
+    BROKERS_FIELD_NUMBER: _ClassVar[int]
+    brokers: _containers.RepeatedCompositeFieldContainer[BrokerLoad]
+    def __init__(self, brokers: _Optional[_Iterable[_Union[BrokerLoad, _Mapping[str, object]]]] = ...) -> None: ...
+
+class BrokerLoad(_message.Message):
+    __slots__ = ("broker_id", "at_ms", "cpu_percent", "memory_bytes", "memory_percent", "bundles", "total")
+    class BundlesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Load
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Load, _Mapping[str, object]]] = ...) -> None: ...
+    BROKER_ID_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    CPU_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    BUNDLES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    broker_id: str
+    at_ms: int
+    cpu_percent: float
+    memory_bytes: int
+    memory_percent: float
+    bundles: _containers.MessageMap[str, Load]
+    total: Load
+    def __init__(self, broker_id: _Optional[str] = ..., at_ms: _Optional[int] = ..., cpu_percent: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., memory_percent: _Optional[float] = ..., bundles: _Optional[_Mapping[str, Load]] = ..., total: _Optional[_Union[Load, _Mapping[str, object]]] = ...) -> None: ...
+
+class Load(_message.Message):
+    __slots__ = ("topics", "subscriptions", "consumers", "in_messages", "in_bytes", "out_messages", "out_bytes", "behind", "unacked")
+    TOPICS_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
+    CONSUMERS_FIELD_NUMBER: _ClassVar[int]
+    IN_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    IN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OUT_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    OUT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BEHIND_FIELD_NUMBER: _ClassVar[int]
+    UNACKED_FIELD_NUMBER: _ClassVar[int]
+    topics: int
+    subscriptions: int
+    consumers: int
+    in_messages: float
+    in_bytes: float
+    out_messages: float
+    out_bytes: float
+    behind: int
+    unacked: int
+    def __init__(self, topics: _Optional[int] = ..., subscriptions: _Optional[int] = ..., consumers: _Optional[int] = ..., in_messages: _Optional[float] = ..., in_bytes: _Optional[float] = ..., out_messages: _Optional[float] = ..., out_bytes: _Optional[float] = ..., behind: _Optional[int] = ..., unacked: _Optional[int] = ...) -> None: ...

@@ -4,12 +4,12 @@ from collections import Counter
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from services.admin.tests.loads import BUNDLES, OWNERS, report
 
 from danube_admin.placement import plan
-from danube_common.bundle import Bundle, Family
-
-OWNERS = [f"owner-{n}" for n in range(5)]
-BUNDLES = [Bundle(family, number) for family in Family for number in range(8)]
+from danube_admin.ranking import Ledger, LoadStrategy
+from danube_common.bundle import Bundle
+from danube_common.load import BundleLoad
 
 bundles_of_a_layout = st.integers(1, 16).map(lambda count: BUNDLES[:count])
 placements = st.dictionaries(st.sampled_from(BUNDLES), st.sampled_from(OWNERS))
@@ -147,3 +147,80 @@ def test_bundles_nobody_serves_yet_move_before_served_ones() -> None:
 
 def test_equal_owners_are_taken_in_the_order_of_their_ids() -> None:
     assert list(plan(BUNDLES[:3], {}, {}, {"c", "a", "b"}).values()) == ["a", "b", "c"]
+
+
+# Drained owners
+
+
+@unhurried
+@given(bundles_of_a_layout, placements, living.filter(lambda live: len(live) > 1), st.data())
+def test_a_drained_owner_gets_nothing_while_another_lives(
+    bundles: list[Bundle], assigned: dict[Bundle, str], live: set[str], data: st.DataObject
+) -> None:
+    drained = data.draw(st.sets(st.sampled_from(sorted(live)), max_size=len(live) - 1))
+    serving = {b: owner for b, owner in assigned.items() if owner in live}
+    changes = plan(bundles, assigned, serving, live, drained=dict.fromkeys(drained, 1))
+    assert not set(changes.values()) & drained
+
+
+@unhurried
+@given(
+    bundles_of_a_layout,
+    placements,
+    living.filter(lambda live: len(live) > 1),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.data(),
+)
+def test_a_drained_owner_hands_over_in_bounded_steps_until_it_has_nothing(
+    bundles: list[Bundle],
+    assigned: dict[Bundle, str],
+    live: set[str],
+    parallel: int,
+    handovers_max: int,
+    data: st.DataObject,
+) -> None:
+    drained = data.draw(st.sets(st.sampled_from(sorted(live)), max_size=len(live) - 1))
+    claimed = {b: owner for b, owner in assigned.items() if owner in live}
+    for _step in range(3 * len(bundles) + 2):
+        changes = plan(
+            bundles,
+            assigned,
+            claimed,
+            live,
+            drained=dict.fromkeys(drained, parallel),
+            handovers_max=handovers_max,
+        )
+        for owner in drained:
+            leaving = [b for b in changes if claimed.get(b) == owner]
+            assert len(leaving) <= parallel
+        assigned = applied(assigned, changes)
+        claimed = {bundle: assigned[bundle] for bundle in bundles}
+    assert changes == {}
+    assert not {assigned[bundle] for bundle in bundles} & drained
+    assert spread(bundles, assigned, live - drained) <= 1
+
+
+def test_owners_that_are_all_drained_keep_what_they_have_and_serve_what_nobody_else_can() -> None:
+    assigned = {BUNDLES[0]: "a", BUNDLES[1]: "b", BUNDLES[2]: "gone"}
+    changes = plan(BUNDLES[:3], assigned, assigned, {"a", "b"}, drained={"a": 1, "b": 1})
+    assert changes == {BUNDLES[2]: "a"}
+
+
+def test_owners_within_the_allowed_spread_are_not_levelled() -> None:
+    assigned = {**dict.fromkeys(BUNDLES[:5], "a"), **dict.fromkeys(BUNDLES[5:8], "b")}
+    assert plan(BUNDLES[:8], assigned, assigned, {"a", "b"}, level_above=2) == {}
+    assert len(plan(BUNDLES[:8], assigned, assigned, {"a", "b"}, level_above=1)) == 1
+    assert len(plan(BUNDLES[:8], assigned, assigned, {"a", "b", "c"}, level_above=2)) == 2
+
+
+def test_what_a_dead_owner_had_goes_to_the_lightest() -> None:
+    f0, f1, f2 = BUNDLES[:3]
+    reports = {
+        "a": report("a", {f0: BundleLoad(topics=100)}),
+        "b": report("b", {f1: BundleLoad(topics=1)}),
+        "gone": report("gone", {f2: BundleLoad(topics=9)}),
+    }
+    assigned = {f0: "a", f1: "b", f2: "gone"}
+    ledger = Ledger(LoadStrategy.BALANCED, "ab", reports, assigned)
+    assert plan(assigned, assigned, {}, {"a", "b"}, ledger=ledger) == {f2: "b"}

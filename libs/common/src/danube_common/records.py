@@ -41,7 +41,25 @@ class Instance(msgspec.Struct, frozen=True):
 
 
 class Assignment(msgspec.Struct, frozen=True):
+    """``since_ms``: when it was made, wall clock; rebalancing lets a bundle rest for a while."""
+
     instance_id: str
+    since_ms: int = 0
+
+
+class Drain(msgspec.Struct, frozen=True):
+    """A topic-owner that is to have no bundles, until it is activated.
+
+    Attributes:
+        bundles: how many it had when the drain began.
+        parallel: how many it hands over at one time.
+        since_ms: wall clock, for people.
+    """
+
+    instance_id: str
+    bundles: int
+    parallel: int
+    since_ms: int
 
 
 class Claim(msgspec.Struct, frozen=True):
