@@ -12,16 +12,19 @@ TESTS := $(foreach m,$(MEMBERS),$(if $(wildcard $(m)/tests/*.py $(m)/tests/*/*.p
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: run test acceptance bench chaos setup setup-test check format clean
+.PHONY: run test acceptance compose-test bench chaos setup setup-test check format clean
 
 run: setup
 	@exec $(BIN)/danube-standalone --data-dir $(DATA_DIR) $(ARGS)
 
 test: check
-	$(PYTEST) -n $(WORKERS) -m "not acceptance and not benchmark"
+	$(PYTEST) -n $(WORKERS) -m "not acceptance and not benchmark and not docker"
 
 acceptance: setup-test
 	$(PYTEST) -m acceptance tests/acceptance
+
+compose-test: setup-test
+	$(PYTEST) -m docker tests/compose
 
 bench: setup-test
 	$(PYTEST) -m benchmark -s -p no:randomly tests/benchmarks

@@ -1,0 +1,211 @@
+"""The stack from its build to its end, from outside and under load. Needs a container engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sysconfig
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.compose.load import load
+from tests.compose.stack import OFFICIAL, Stack
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
+
+CLI = Path(sysconfig.get_path("scripts")) / "danube-cli"
+ADMIN = Path(sysconfig.get_path("scripts")) / "danube-admin"
+OWN = (*OFFICIAL, "admin")
+LAYERS_BYTES_MAX = 120 * 1024 * 1024
+"""What an image may hold on top of its Python base image."""
+WARM_UP_S = 2.0
+SETTLE_S = 3.0
+OUTAGE_S = 8.0
+"""Longer than a lease: what was cut off is replaced meanwhile."""
+SCRAPE_S_MAX = 60.0
+
+
+def cli(stack: Stack, *arguments: str) -> str:
+    done = subprocess.run(
+        [CLI, arguments[0], "-s", stack.gateway_url, *arguments[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def admin(stack: Stack, *arguments: str) -> str:
+    environment = {**os.environ, "DANUBE_ADMIN_ENDPOINT": stack.admin_url}
+    done = subprocess.run(
+        [ADMIN, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fetched(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - a URL of this test's own
+        return json.load(answer)
+
+
+def storage_ids(stack: Stack) -> list[str]:
+    """Who the storage instances are, in any order."""
+    command = ["sh", "-c", "tr '\\0' '\\n' </proc/1/environ | grep _INSTANCE_ID="]
+    told = (container.exec_run(command).output for container in stack.containers("storage"))
+    return sorted(output.decode() for output in told if isinstance(output, bytes))
+
+
+def test_images_are_small_without_root_and_without_secrets(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = stack.config()["services"]["gateway"]["build"]["args"]["PYTHON_IMAGE"]
+    below = stack.client.images.get(base)
+    for service in OWN:
+        image = stack.client.images.get(f"danube-{service}:{stack.project}")
+        added = image.attrs["Size"] - below.attrs["Size"]
+        with capsys.disabled():
+            print(
+                f"\ndanube-{service}: {added / 1e6:.0f} MB over {base} of {below.attrs['Size'] / 1e6:.0f} MB",
+                end="",
+            )
+        assert added < LAYERS_BYTES_MAX
+        assert image.attrs["Config"]["User"] == "10001:10001"
+        assert image.attrs["Config"]["Healthcheck"]
+        told = json.dumps([image.attrs["Config"], image.history()])
+        assert not [secret for secret in stack.secrets if secret in told]
+
+
+def test_no_container_runs_as_root_or_is_reached_from_elsewhere(stack: Stack) -> None:
+    for service in (*OWN, "balancer", "nats", "etcd", "s3", "prometheus"):
+        for container in stack.containers(service):
+            assert container.attrs["Config"]["User"] == "10001:10001"
+            assert container.attrs["HostConfig"]["ReadonlyRootfs"]
+            assert container.attrs["HostConfig"]["CapDrop"] == ["ALL"]
+            published = [place for places in container.ports.values() for place in places or ()]
+            assert all(place["HostIp"] == "127.0.0.1" for place in published)
+
+
+def test_the_command_line_tools_reach_the_stack_from_outside(stack: Stack) -> None:
+    topic = "/default/outside"
+    sent = cli(stack, "produce", "-t", topic, "--reliable", "--storage", "disk", "-c", "20", "-m", "hello")
+    assert sent.count("Message sent successfully") == 20
+    # Each of these is another connection, so the balancer sends it to another gateway.
+    for subscription in ("one", "two", "three"):
+        got = cli(stack, "consume", "-t", topic, "-m", subscription, "--max", "20")
+        assert got.count("payload: hello") == 20
+    assert topic in admin(stack, "topics", "list", "default")
+    assert admin(stack, "topics", "subscriptions", topic).count('"') == 6
+    owners = admin(stack, "brokers", "list")
+    assert owners.count("http") == OFFICIAL["topic-owner"], owners
+
+
+def test_prometheus_scrapes_every_instance_of_every_service(stack: Stack) -> None:
+    expected = Counter({"danube": sum(OFFICIAL.values()) + 1, "etcd": 1, "balancer": 1})
+    deadline = time.monotonic() + SCRAPE_S_MAX
+    while True:
+        targets = fetched(f"{stack.prometheus_url}/api/v1/targets")["data"]["activeTargets"]
+        up = Counter(one["labels"]["job"] for one in targets if one["health"] == "up")
+        if up == expected:
+            return
+        assert time.monotonic() < deadline, targets
+        time.sleep(1)  # the next scrape has no event
+
+
+def test_data_is_there_after_down_and_up(stack: Stack) -> None:
+    topic = "/default/kept"
+    cli(stack, "produce", "-t", topic, "--reliable", "--storage", "disk", "-c", "50", "-m", "before")
+    assert cli(stack, "consume", "-t", topic, "-m", "half", "--max", "25").count("before") == 25
+    admin(stack, "namespaces", "create", "kept")
+    instances = storage_ids(stack)
+    assert len(set(instances)) == OFFICIAL["storage"]
+
+    stack.down()
+    assert stack.containers("nats", running=False) == []
+    stack.up()
+
+    assert cli(stack, "consume", "-t", topic, "-m", "half", "--exit-at-end").count("before") == 25
+    assert cli(stack, "consume", "-t", topic, "-m", "all", "--exit-at-end").count("before") == 50
+    assert "kept" in admin(stack, "brokers", "namespaces")
+    assert storage_ids(stack) == instances
+
+
+async def test_nothing_is_lost_while_every_service_is_scaled_up_and_down(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps: tuple[dict[str, int], ...] = (
+        {"gateway": 4},
+        {"topic_owner": 5},
+        {"storage": 4, "admin": 2},
+        {"topic_owner": 1},
+        {"gateway": 1, "topic_owner": 1},
+        {"gateway": 3, "topic_owner": 2, "storage": 1},
+        {},
+    )
+    async with load(stack.gateway_url) as under:
+        await asyncio.sleep(WARM_UP_S)
+        for scale in steps:
+            under.mark(f"scale {' '.join(f'{name}={count}' for name, count in scale.items()) or 'back'}")
+            await asyncio.to_thread(stack.up, **scale)
+            await asyncio.sleep(SETTLE_S)
+    with capsys.disabled():
+        print(f"\nscaled under load\n{under.text()}")
+    assert under.problems == []
+
+
+async def kill(stack: Stack, service: str) -> None:
+    """SIGKILL, and started again when others have taken over what it had."""
+    container = stack.containers(service)[0]
+    await asyncio.to_thread(container.kill)
+    await asyncio.sleep(OUTAGE_S if service in OWN else 0)
+    await asyncio.to_thread(container.start)
+    await asyncio.to_thread(stack.until_healthy, container)
+
+
+async def cut(stack: Stack, service: str) -> None:
+    """Without a network for longer than a lease."""
+    container = stack.containers(service)[0]
+    with stack.cut_off(container):
+        await asyncio.sleep(OUTAGE_S)
+    await asyncio.to_thread(stack.until_healthy, container)
+
+
+async def pause(stack: Stack, service: str) -> None:
+    """Frozen for longer than a lease."""
+    container = stack.containers(service)[0]
+    await asyncio.to_thread(container.pause)
+    try:
+        await asyncio.sleep(OUTAGE_S)
+    finally:
+        await asyncio.to_thread(container.unpause)
+    await asyncio.to_thread(stack.until_healthy, container)
+
+
+FAULTS: tuple[tuple[Callable[[Stack, str], Awaitable[None]], str], ...] = (
+    *((kill, service) for service in ("gateway", "topic-owner", "storage", "admin", "nats", "etcd", "s3")),
+    *((cut, service) for service in ("gateway", "topic-owner", "etcd")),
+    *((pause, service) for service in ("gateway", "topic-owner")),
+)
+
+
+async def test_nothing_is_lost_though_containers_are_killed_cut_off_and_frozen(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with load(stack.gateway_url) as under:
+        await asyncio.sleep(WARM_UP_S)
+        for fault, service in FAULTS:
+            under.mark(f"{fault.__name__} {service}")
+            await fault(stack, service)
+            await asyncio.sleep(SETTLE_S)
+    with capsys.disabled():
+        print(f"\nhurt under load\n{under.text()}")
+    assert under.problems == []
