@@ -48,7 +48,14 @@ class Member:
         store = world.store.handle()
         cluster = await Cluster.open(store)
         election = Election(store, cluster, instance_id, on_leading=cluster.changed.set, clock=world.clock)
-        assigner = Assigner(store, cluster, election, layout=layout, policies=policies or Policies())
+        assigner = Assigner(
+            store,
+            cluster,
+            election,
+            layout=layout,
+            policies=policies or Policies(),
+            returns_awaited=lambda: world.returns_awaited,
+        )
         tasks = [asyncio.create_task(election.run()), asyncio.create_task(assigner.run())]
         try:
             yield cls(store, cluster, election, assigner)
@@ -66,6 +73,7 @@ class World:
         self.store = store
         self.clock = clock
         self.seen = seen
+        self.returns_awaited = False
 
     def pass_time(self, seconds: float) -> None:
         """Leases end only now: nothing renews while the clock stands."""
@@ -275,3 +283,28 @@ async def test_an_assigner_at_rest_writes_nothing(world: World) -> None:
         await member.cluster.catch_up(before)
         await member.assigner.settle()
         assert world.store.state.revision == before
+
+
+async def test_while_owners_may_still_return_their_bundles_stay_theirs(world: World) -> None:
+    async with Member.joined(world, "1") as member:
+        await world.owner("71")
+        await world.owner("72")
+        await world.until(lambda: world.shares() == {"71": 4, "72": 4})
+        world.returns_awaited = True
+        before = world.assigned()
+        await world.owner_dies("71")
+        await world.owner_dies("72")
+        await world.owner("72")
+        await member.cluster.catch_up(world.store.state.revision)
+        await member.assigner.settle()
+        assert world.assigned() == before
+        world.returns_awaited = False
+        member.assigner.wake()
+        await world.until(lambda: world.shares() == {"72": 8})
+
+
+async def test_what_nobody_had_is_given_away_also_while_returns_are_awaited(world: World) -> None:
+    world.returns_awaited = True
+    async with Member.joined(world, "1"):
+        await world.owner("71")
+        await world.until(lambda: world.shares() == {"71": 8})

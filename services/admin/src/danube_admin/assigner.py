@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -30,6 +31,15 @@ class Assigner:
 
     Every write expects the revision that was decided on, so a leader that was replaced without
     knowing it, or two that work at once, cannot undo what they have not seen.
+
+    Args:
+        store: where the records are.
+        cluster: a view of the same store.
+        election: tells whether this instance leads.
+        layout: how many bundles there are to be.
+        policies: of the cluster.
+        returns_awaited: whether owners that are not registered may only not have had the time to register
+            again, because the store was away. Their bundles stay theirs so long: they are still serving.
     """
 
     def __init__(
@@ -40,12 +50,14 @@ class Assigner:
         *,
         layout: Layout,
         policies: Policies,
+        returns_awaited: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
         self._cluster = cluster
         self._election = election
         self._layout = layout
         self._policies = policies
+        self._returns_awaited = returns_awaited
 
     def wake(self) -> None:
         """Ask for a pass soon."""
@@ -92,7 +104,11 @@ class Assigner:
 
     async def _settle_assignments(self, layout: Layout) -> None:
         cluster = self._cluster
-        changes = plan(layout.bundles(), cluster.assigned, cluster.claimed, cluster.owners)
+        bundles = layout.bundles()
+        if self._returns_awaited():
+            live, assigned = cluster.owners, cluster.assigned
+            bundles = [bundle for bundle in bundles if bundle not in assigned or assigned[bundle] in live]
+        changes = plan(bundles, cluster.assigned, cluster.claimed, cluster.owners)
         # Taken together with the plan: the view moves on while the writes are awaited.
         seen = {bundle: cluster.revision(keys.assignment_key(bundle)) for bundle in changes}
         revision = 0

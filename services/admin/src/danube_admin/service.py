@@ -16,6 +16,7 @@ from danube_admin.leader import Election
 from danube_admin.methods import admin_methods
 from danube_common.catalogue import Catalogue
 from danube_common.errors import InvalidName
+from danube_common.membership import INSTANCE_TTL_S
 from danube_common.names import check_namespace
 from danube_common.namespaces import DEFAULT_NAMESPACES, Namespaces
 from danube_common.owner_client import OwnerClient
@@ -24,7 +25,7 @@ from danube_common.records import Layout
 from danube_common.rpc.grpc_server import GrpcServer
 from danube_common.runtime.config import Address, Section, ServiceConfig
 from danube_common.runtime.ports import Ports, open_ports
-from danube_common.runtime.presence import presence
+from danube_common.runtime.presence import Place, presence
 from danube_common.runtime.service import Runtime
 
 KIND: Final = "admin"
@@ -34,6 +35,8 @@ CALLS_MAX: Final = 256
 GRACE_S: Final = 2.0
 SETTLE_TIMEOUT_S: Final = 15.0
 """A dead leader's key and two elections fit in."""
+RETURN_GRACE_S: Final = INSTANCE_TTL_S
+"""After its own return to the metadata store a leader waits so long for the owners to return as well."""
 BUNDLES_MAX: Final = 1024
 
 
@@ -100,8 +103,9 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
             await namespaces.ensure(name)
 
         grpc_addr = await _serve(opened, runtime, config, ports)
-        await opened.enter_async_context(presence(runtime, ports.metadata, address=grpc_addr))
-        _lead(opened, runtime, config, ports, cluster)
+        place = Place()
+        await opened.enter_async_context(presence(runtime, ports.metadata, address=grpc_addr, place=place))
+        _lead(opened, runtime, config, ports, cluster, place)
         await cluster.until_settled(SETTLE_TIMEOUT_S)
         yield
 
@@ -123,7 +127,12 @@ async def _serve(opened: AsyncExitStack, runtime: Runtime, config: AdminConfig, 
 
 
 def _lead(
-    opened: AsyncExitStack, runtime: Runtime, config: AdminConfig, ports: Ports, cluster: Cluster
+    opened: AsyncExitStack,
+    runtime: Runtime,
+    config: AdminConfig,
+    ports: Ports,
+    cluster: Cluster,
+    place: Place,
 ) -> None:
     """Stand for leader, and do a leader's work while being it."""
     election = Election(ports.metadata, cluster, runtime.instance_id, on_leading=cluster.changed.set)
@@ -136,6 +145,7 @@ def _lead(
         election,
         layout=Layout(file_bundles=config.bundles_file, memory_bundles=config.bundles_memory),
         policies=Policies(**config.policies.model_dump()),
+        returns_awaited=lambda: place.held_s < RETURN_GRACE_S,
     )
     _beside(opened, runtime, assigner.run(), "assigner")
     _beside(opened, runtime, election.run(), "election")
