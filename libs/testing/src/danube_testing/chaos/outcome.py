@@ -126,7 +126,7 @@ class Outcome:
                 found.append(f"{one.name} lost {report.lost} acknowledged messages")
             if report.unexpected:
                 found.append(f"{one.name} received {len(report.unexpected)} messages that nobody sent")
-            if report.reordered and one.reading.type is SubscriptionType.EXCLUSIVE:
+            if report.reordered and one.reading.type is not SubscriptionType.SHARED:
                 found.append(f"{one.name} received {sum(report.reordered.values())} out of order")
         return found + self._disagreements()
 
