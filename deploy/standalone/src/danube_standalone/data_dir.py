@@ -4,6 +4,7 @@
 ``instances.json``  the identity of each service, so that a restarted one is the same instance
 ``state.json``      what runs now: process ids and addresses by name
 ``nats/``           the NATS server's configuration and store
+``segments/``       what the storage service keeps on disk
 ``run/``            what the services announced
 ``logs/``           one log for each program
 """
@@ -38,6 +39,7 @@ class DataDir:
         self.logs = path / "logs"
         self.run = path / "run"
         self.nats = path / "nats"
+        self.segments = path / "segments"
         self.state_file = path / "state.json"
 
     @classmethod

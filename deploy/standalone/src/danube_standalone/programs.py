@@ -94,6 +94,8 @@ def services(directory: DataDir, layout: Layout, nats_addresses: Addresses) -> l
                 flags["--grpc-addr"] = layout.gateway_addr if first else FREE
                 if first and layout.advertised_url:
                     flags["--advertised-url"] = layout.advertised_url
+            if kind == "storage":
+                flags["--data-dir"] = str(directory.segments)
             if kind == "admin":
                 flags["--grpc-addr"] = layout.admin_addr if first else FREE
             flags["--http-addr"] = layout.http_addr if kind == "admin" and first else FREE

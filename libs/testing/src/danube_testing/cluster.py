@@ -122,6 +122,7 @@ class ClusterPlatform:
         given = (
             *("--metadata", etcd, "--nats-url", nats),
             *("--nats-replicas", str(min(len(self.nats.members), REPLICAS_MAX))),
+            *(("--data-dir", str(self.directory / "segments")) if kind == "storage" else ()),
             *self._flags.get(kind, ()),
             *flags,
         )

@@ -1,34 +1,112 @@
-"""The storage process of today: present in the cluster, reachable, observable; tier 2 is not built yet."""
+"""The storage process: archives bundles of the log as segments on disk or in S3."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
+from pydantic import Field
+
+from danube_common.catalogue import Catalogue
 from danube_common.runtime.config import ServiceConfig
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.presence import presence
 from danube_common.runtime.service import Runtime
+from danube_storage.archiver import Archiver
+from danube_storage.archiving import Archiving
+from danube_storage.cut_rules import CutRules
+from danube_storage.session import ArchivePorts, Duty
+from danube_storage.storage_metrics import StorageMetrics
+from danube_storage.stores import archive_id, open_stores
 
 SERVICE: Final = "storage"
 PING_SUBJECT: Final = "danube.storage.ping"
+DATA_DIR_DEFAULT: Final = Path("data/segments")
 
 
 class StorageConfig(ServiceConfig):
-    """Nothing of its own yet."""
+    """Where segments are kept, and when the log is cut into them."""
+
+    data_dir: Path = Field(
+        default=DATA_DIR_DEFAULT,
+        description="directory of segments on disk; several instances and clusters may share it",
+    )
+    s3_bucket: str = Field(default="", description="bucket of topics with storage=s3; empty: none")
+    s3_prefix: str = Field(default="", description="of all keys in the bucket; empty or ending with a slash")
+    s3_endpoint_url: str = Field(default="", description="of another S3 than Amazon's; empty: Amazon's")
+    s3_region: str = Field(default="", description="empty: what AWS's environment and profile say")
+    replicas: int = Field(
+        default=1, ge=1, le=5, description="storage instances that keep a copy of each segment on disk"
+    )
+    seal_age_s: float = Field(
+        default=600.0,
+        ge=1,
+        le=24 * 3600,
+        description="seconds after which a message leaves the log for a segment, also when there are few",
+    )
+    cut_bytes_max: int = Field(
+        default=64 << 20,
+        ge=1 << 10,
+        le=256 << 20,
+        description="bytes of a bundle's log that become segments at once; they are held in memory",
+    )
+    own_segment_bytes_min: int = Field(
+        default=256 << 10,
+        ge=1,
+        description="a topic with less at once shares a segment with other quiet topics",
+    )
+    concurrent_cuts_max: int = Field(
+        default=1, ge=1, le=16, description="bundles cut at once, each holding up to cut_bytes_max"
+    )
 
 
 @asynccontextmanager
 async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
-    """Be present and answer pings with the instance id, until stopped."""
+    """Archive what falls to this instance, and answer pings with the instance id, until stopped."""
     pings = runtime.metrics.plain_counter("storage_pings", "Pings answered.")
 
     async def ping(_request: bytes) -> bytes:
         pings.inc()
         return runtime.instance_id.encode()
 
-    async with open_ports(runtime, config) as ports, presence(runtime, ports.metadata):
+    async with open_ports(runtime, config) as ports:
+        stores = await open_stores(
+            await archive_id(ports.metadata),
+            runtime.instance_id,
+            config.data_dir,
+            s3_bucket=config.s3_bucket,
+            s3_prefix=config.s3_prefix,
+            s3_endpoint_url=config.s3_endpoint_url or None,
+            s3_region=config.s3_region or None,
+        )
+        catalogue = await Catalogue.open(ports.metadata)
+        rules = CutRules(config.seal_age_s, config.cut_bytes_max, config.own_segment_bytes_min)
+        archiver = Archiver(rules, cuts_at_once=config.concurrent_cuts_max)
+        duties: list[Duty] = [archiver.archive]
+        archiving = Archiving(
+            ArchivePorts(
+                runtime.instance_id,
+                ports.bus,
+                ports.log,
+                ports.metadata,
+                catalogue,
+                stores,
+                StorageMetrics(runtime.metrics),
+            ),
+            duties,
+        )
+        runtime.add_check("archive", archiving.problem, vital=False)
         answering = await ports.bus.serve(PING_SUBJECT, ping)
-        yield
-        await answering.close()
+        try:
+            async with presence(runtime, ports.metadata):
+                running = runtime.spawn(archiving.run(), "archiving")
+                yield
+                running.cancel()
+                await asyncio.wait((running,))
+        finally:
+            await answering.close()
+            await catalogue.close()
+            await stores.close()

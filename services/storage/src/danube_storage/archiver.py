@@ -1,0 +1,111 @@
+"""Keeps cutting one bundle's log for as long as its session lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+import structlog
+
+from danube_common.bundle import Family
+from danube_common.errors import DanubeError, NotFound, StoreFull
+from danube_common.log.port import LogBounds
+from danube_storage.cut_rules import CutRules, cut_limits
+from danube_storage.cutter import Cutter, Overtaken
+from danube_storage.session import ArchiveSession
+
+POLL_S = 1.0
+BOUNDS_AT_ONCE_MAX = 8
+BACKOFF_S_FIRST = 0.5
+BACKOFF_S_MAX = 30.0
+PART = "archiver"
+
+_log = structlog.get_logger(__name__)
+
+
+class Archiver:
+    """The duty of cutting, for all sessions of the process.
+
+    At most ``cuts_at_once`` stretches of ``cut_bytes_max`` are in memory at any time.
+    """
+
+    def __init__(self, rules: CutRules, *, cuts_at_once: int, poll_s: float = POLL_S) -> None:
+        self._rules = rules
+        self._poll_s = poll_s
+        self._cutting = asyncio.Semaphore(cuts_at_once)
+        self._asking = asyncio.Semaphore(BOUNDS_AT_ONCE_MAX)
+
+    async def archive(self, session: ArchiveSession) -> None:
+        """Until cancelled. Whatever fails is tried again; the log keeps everything meanwhile."""
+        if session.bundle.family is not Family.FILE:
+            return
+        cutter = Cutter(session, self._rules)
+        backoff_s = BACKOFF_S_FIRST
+        ready = False
+        while True:
+            try:
+                if not ready:
+                    await cutter.take_over()
+                    ready = True
+                more = await self._cut_if_due(session, cutter)
+            except Overtaken as overtaken:
+                _log.info("overtaken", bundle=str(session.bundle), reason=str(overtaken))
+                ready = more = False
+            except Exception as error:  # noqa: BLE001 - no fault in one bundle may stop the others
+                ready = False
+                self._tell(session, error)
+                # Full jitter: bundles and instances that met one fault must not come back together.
+                await asyncio.sleep(random.uniform(0, backoff_s))  # noqa: S311 - no secret
+                backoff_s = min(2 * backoff_s, BACKOFF_S_MAX)
+                continue
+            backoff_s = BACKOFF_S_FIRST
+            session.problems.pop(PART, None)
+            if not more:
+                await asyncio.sleep(self._poll_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+
+    async def _cut_if_due(self, session: ArchiveSession, cutter: Cutter) -> bool:
+        """Whether there was something to cut, so that there may be more."""
+        try:
+            async with self._asking:
+                bounds = await session.ports.log.bounds(session.bundle)
+        except NotFound:
+            return False  # the bundle has had no topic yet
+        now_ms = time.time_ns() // 1_000_000
+        self._measure(session, bounds, now_ms)
+        if bounds.last_sequence < bounds.first_sequence:
+            return False
+        if not cut_limits(self._rules, session.ports.catalogue.topics_of(session.bundle)).due(bounds, now_ms):
+            return False
+        async with self._cutting:
+            cut = await cutter.cut(bounds.last_sequence)
+        _log.info(
+            "cut",
+            bundle=str(session.bundle),
+            first=cut.first_sequence,
+            last=cut.last_sequence,
+            segments=len(cut.segments),
+            bytes=sum(segment.size_bytes for segment in cut.segments),
+        )
+        return True
+
+    def _measure(self, session: ArchiveSession, bounds: LogBounds, now_ms: int) -> None:
+        metrics, bundle = session.ports.metrics, str(session.bundle)
+        empty = bounds.last_sequence < bounds.first_sequence
+        metrics.lag_bytes.labels(bundle).set(0 if empty else bounds.stored_bytes)
+        metrics.lag_seconds.labels(bundle).set(0 if empty else (now_ms - bounds.first_stored_ms) / 1000)
+
+    def _tell(self, session: ArchiveSession, error: Exception) -> None:
+        reason = type(error).__name__
+        session.ports.metrics.retries.labels(str(session.bundle), reason).inc()
+        known = isinstance(error, DanubeError)
+        told = str(error) if known else repr(error)
+        if session.problems.get(PART) != told:
+            _log.error(
+                "archiving_fails",
+                bundle=str(session.bundle),
+                error=told,
+                full=isinstance(error, StoreFull),
+                exc_info=None if known else error,
+            )
+        session.problems[PART] = told

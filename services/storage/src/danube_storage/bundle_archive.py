@@ -1,0 +1,43 @@
+"""The record of what outlives a bundle's cuts, read and changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from danube_common import keys
+from danube_common.archive.records import BundleArchive
+from danube_common.bundle import Bundle
+from danube_common.errors import Conflict
+from danube_common.metadata.port import MetadataStore
+from danube_common.records import decode_record, encode_record
+
+
+async def read_archive(store: MetadataStore, bundle: Bundle) -> BundleArchive:
+    """An empty one if nothing was written yet. Raises MetadataUnavailable."""
+    entry = await store.get(keys.archive_key(bundle))
+    return decode_record(BundleArchive, entry.value) if entry else BundleArchive()
+
+
+async def change_archive(
+    store: MetadataStore, bundle: Bundle, change: Callable[[BundleArchive], BundleArchive]
+) -> BundleArchive:
+    """Write what ``change`` makes of the present record, and return it.
+
+    It is asked again when another writer was faster; nothing is written if it changes nothing.
+    Raises MetadataUnavailable.
+    """
+    while True:
+        entry = await store.get(keys.archive_key(bundle))
+        present = decode_record(BundleArchive, entry.value) if entry else BundleArchive()
+        wanted = change(present)
+        if wanted == present:
+            return present
+        try:
+            await store.put(
+                keys.archive_key(bundle),
+                encode_record(wanted),
+                expected_revision=entry.revision if entry else 0,
+            )
+        except Conflict:
+            continue
+        return wanted

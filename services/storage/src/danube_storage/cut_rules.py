@@ -1,0 +1,72 @@
+"""When a bundle's log is cut. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from danube_common.log.port import LogBounds
+from danube_common.records import Topic
+from danube_common.strategy import Retention, StorageBackend
+from danube_storage.cut_plan import TopicRule
+
+SEAL_AGE_S_MIN = 1.0
+RETENTION_PARTS = 4
+"""Retention deletes whole segments: none may span more than this part of a topic's period."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutRules:
+    """The service's settings.
+
+    Attributes:
+        seal_age_s: nothing waits longer in the log to be archived.
+        cut_bytes_max: the most that is read at once.
+        own_segment_bytes_min: a topic with less in a cut shares a segment.
+    """
+
+    seal_age_s: float = 600.0
+    cut_bytes_max: int = 64 << 20
+    own_segment_bytes_min: int = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class CutLimits:
+    """For one bundle now: a cut is due at ``bytes`` that are not archived, or at ``age_s`` of the oldest."""
+
+    bytes: int
+    age_s: float
+
+    def due(self, bounds: LogBounds, now_ms: int) -> bool:
+        """``bounds`` of what is not archived yet."""
+        if bounds.last_sequence < bounds.first_sequence:
+            return False
+        return bounds.stored_bytes >= self.bytes or now_ms - bounds.first_stored_ms >= self.age_s * 1000
+
+
+def cut_limits(rules: CutRules, topics: Iterable[Topic]) -> CutLimits:
+    """From the largest segment size and the shortest period among a bundle's topics."""
+    age_s = rules.seal_age_s
+    segment_bytes = 0
+    for topic in topics:
+        options = topic.strategy.reliable
+        if options is None:
+            continue
+        segment_bytes = max(segment_bytes, options.segment_size_mb << 20)
+        if options.retention is Retention.UNTIL_EXPIRE:
+            age_s = min(age_s, options.retention_period_s / RETENTION_PARTS)
+    return CutLimits(
+        min(segment_bytes or rules.cut_bytes_max, rules.cut_bytes_max), max(age_s, SEAL_AGE_S_MIN)
+    )
+
+
+def topic_rules(topics: Iterable[Topic]) -> Mapping[int, TopicRule]:
+    """How each reliable topic is kept."""
+    rules: dict[int, TopicRule] = {}
+    for topic in topics:
+        options = topic.strategy.reliable
+        if options is not None and options.storage is not StorageBackend.MEMORY:
+            size_bytes = max(options.segment_size_mb, 1) << 20
+            # What a segment has beside its entries, generously.
+            rules[topic.topic_id] = TopicRule(options.storage, size_bytes - size_bytes // 1024)
+    return rules

@@ -1,0 +1,140 @@
+"""A stretch of a bundle's log, read whole and taken apart into the sections of its topics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from danube_common.bundle import Bundle
+from danube_common.errors import CorruptData, LogUnavailable
+from danube_common.frame import RawSection, split_frame
+from danube_common.log.port import BundleLog, LogEntry
+from danube_common.position import position_of
+from danube_common.segment.format import ENTRY_HEAD_BYTES
+
+READ_BYTES = 8 << 20
+"""About how much is asked of the log at once."""
+FRAMES_PER_READ_MAX = 4096
+SECTIONS_MAX = 1 << 17
+"""Sections in one stretch, about: it ends behind the frame that reaches this."""
+
+
+@dataclass(frozen=True, slots=True)
+class StretchSection:
+    """One section where it lay in the log; ``stored_ms`` is when the log stored its frame."""
+
+    sequence: int
+    number: int
+    stored_ms: int
+    raw: RawSection
+
+    @property
+    def first_position(self) -> int:
+        return position_of(self.sequence, self.number, 0)
+
+    @property
+    def last_position(self) -> int:
+        return self.first_position + self.raw.messages - 1
+
+    @property
+    def entry_bytes(self) -> int:
+        """What it takes in a segment."""
+        return ENTRY_HEAD_BYTES + len(self.raw.body)
+
+
+class CorruptFrame(CorruptData):
+    """A frame of the log that does not decode.
+
+    Attributes:
+        entry: it.
+    """
+
+    def __init__(self, entry: LogEntry, reason: str) -> None:
+        super().__init__(f"frame {entry.sequence} of the log: {reason}")
+        self.entry = entry
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Log sequences ``first_sequence..last_sequence``, all that the log has of them.
+
+    Attributes:
+        sections: in log order.
+        missing: how many sequences the log did not have.
+        stored_ms: when the log stored the first frame of it; 0 if there is none.
+    """
+
+    first_sequence: int
+    last_sequence: int
+    sections: Sequence[StretchSection]
+    missing: int
+    stored_ms: int
+
+    @property
+    def body_bytes(self) -> int:
+        return sum(len(section.raw.body) for section in self.sections)
+
+    def by_topic(self) -> Mapping[int, list[StretchSection]]:
+        """In log order for each topic; topics in the order of their first section."""
+        found: dict[int, list[StretchSection]] = {}
+        for section in self.sections:
+            found.setdefault(section.raw.topic_id, []).append(section)
+        return found
+
+
+async def read_stretch(
+    log: BundleLog, bundle: Bundle, first_sequence: int, last_sequence: int, *, bytes_max: int
+) -> Stretch:
+    """Read from ``first_sequence`` up to ``last_sequence``, or less: see the bounds.
+
+    Args:
+        log: to read from.
+        bundle: whose log.
+        first_sequence: where the stretch begins, also if the log has lost it.
+        last_sequence: must be in the log; the stretch ends there if no bound ends it before.
+        bytes_max: about how many bytes of frames, one frame at least; SECTIONS_MAX bounds it too.
+
+    Raises:
+        CorruptFrame: the first frame of the stretch is corrupt. (A later one ends the stretch before it.)
+        LogUnavailable: the log does not answer, or it ends before ``last_sequence``.
+    """
+    sections: list[StretchSection] = []
+    frames = taken_bytes = stored_ms = 0
+    reached = first_sequence - 1
+    while reached < last_sequence and taken_bytes < bytes_max and len(sections) < SECTIONS_MAX:
+        entries = await log.read(
+            bundle,
+            reached + 1,
+            frames_max=FRAMES_PER_READ_MAX,
+            bytes_max=min(READ_BYTES, bytes_max - taken_bytes),
+        )
+        entries = [entry for entry in entries if entry.sequence <= last_sequence]
+        if not entries:
+            raise LogUnavailable(f"the log of {bundle} ends before {last_sequence}")
+        found, failure = await asyncio.to_thread(_split, entries)
+        for entry, parts in zip(entries, found, strict=False):
+            stored_ms = stored_ms or entry.stored_ms
+            sections += parts
+            taken_bytes += len(entry.frame)
+            reached = entry.sequence
+        frames += len(found)
+        if failure is not None:
+            if frames:
+                break
+            raise failure
+    return Stretch(first_sequence, reached, sections, reached - first_sequence + 1 - frames, stored_ms)
+
+
+def _split(entries: Iterable[LogEntry]) -> tuple[list[list[StretchSection]], CorruptFrame | None]:
+    """The sections of each frame, up to the first that is corrupt."""
+    found: list[list[StretchSection]] = []
+    for entry in entries:
+        try:
+            parts = split_frame(entry.frame)
+        except CorruptData as error:
+            return found, CorruptFrame(entry, str(error))
+        found.append(
+            [StretchSection(entry.sequence, number, entry.stored_ms, raw) for number, raw in enumerate(parts)]
+        )
+    return found, None
