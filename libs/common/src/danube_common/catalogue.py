@@ -18,6 +18,7 @@ from danube_common.metadata.port import Change, MetadataStore
 from danube_common.names import TopicName
 from danube_common.policies import Policies, PolicyOverrides
 from danube_common.records import Claim, Instance, Layout, Namespace, Topic, decode_record
+from danube_common.topics import parts_of
 
 CATCH_UP_TIMEOUT_S = 5.0
 
@@ -94,6 +95,11 @@ class Catalogue:
             return known
         entry = await self._store.get(keys.topic_key(name))
         return decode_record(Topic, entry.value) if entry else None
+
+    def partitions(self, name: TopicName) -> list[Topic]:
+        """The topic itself if this view knows it, else its partitions by number."""
+        exact = self._topics.get(str(name))
+        return [exact] if exact is not None else parts_of(name, self._topics.values())
 
     def topic_count(self, bundle: Bundle) -> int:
         return len(self._by_bundle[str(bundle)])

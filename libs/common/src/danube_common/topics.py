@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from danube_common import keys
 from danube_common.bundle import Bundle
@@ -67,10 +67,7 @@ class Topics:
     async def partitions(self, name: TopicName) -> list[Topic]:
         """The topic itself if it exists, else its ``-part-N`` topics by number (spec section 2.3)."""
         exact = await self.get(name)
-        if exact is not None:
-            return [exact]
-        parts = [t for t in await self.in_namespace(name.namespace) if t.topic_name.partition_of == name]
-        return sorted(parts, key=lambda topic: topic.topic_name.partition_number or 0)
+        return [exact] if exact is not None else parts_of(name, await self.in_namespace(name.namespace))
 
     async def delete(self, name: TopicName) -> Topic:
         """Delete the topic and its policies; returns what it was. Raises NotFound, Conflict."""
@@ -113,6 +110,12 @@ class Topics:
         if entry is None:
             raise Unavailable("the cluster has no bundle layout yet: no admin service has started")
         return decode_record(Layout, entry.value)
+
+
+def parts_of(name: TopicName, topics: Iterable[Topic]) -> list[Topic]:
+    """Those of ``topics`` that are partitions of ``name``, by number."""
+    parts = [topic for topic in topics if topic.topic_name.partition_of == name]
+    return sorted(parts, key=lambda topic: topic.topic_name.partition_number or 0)
 
 
 def place(name: TopicName, strategy: Strategy, layout: Layout) -> Bundle:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
 from danube_common.catalogue import Catalogue
-from danube_common.errors import AlreadyExists, InvalidInput
+from danube_common.errors import AlreadyExists, InvalidInput, MetadataUnavailable
 from danube_common.names import TopicName
 from danube_common.records import Topic
 from danube_common.schema import Schema
 from danube_common.strategy import Strategy
 from danube_common.topics import Topics
+
+STORE_PATIENCE_S: Final = 1.0
+"""What this gateway's view can answer as well is not waited for any longer."""
 
 
 class TopicGate:
@@ -22,7 +28,14 @@ class TopicGate:
         return await self._catalogue.find_topic(name)
 
     async def partitions(self, name: TopicName) -> list[Topic]:
-        return await self._topics.partitions(name)
+        """As the store has them; as last seen while it is away. Raises MetadataUnavailable."""
+        try:
+            async with asyncio.timeout(STORE_PATIENCE_S):
+                return await self._topics.partitions(name)
+        except (MetadataUnavailable, TimeoutError) as error:
+            if known := self._catalogue.partitions(name):
+                return known
+            raise MetadataUnavailable(f"whether {name} exists is not known now: {error}") from error
 
     async def find_or_create(
         self, name: TopicName, schema: Schema | None, strategy: Strategy | None
