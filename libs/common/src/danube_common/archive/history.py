@@ -41,6 +41,8 @@ READ_AHEAD_S_MAX = 5.0
 TABLES_BYTES_MAX = 4 << 20
 """What is remembered of the topics in shared segments, per bundle."""
 STALE_ATTEMPTS_MAX = 3
+SEARCHED_MAX = 64
+"""Shared segments that may be looked into for a topic's newest message."""
 
 _COLUMNS = TOPIC.size // 8
 
@@ -127,27 +129,63 @@ class History:
                 continue
         return None
 
+    async def newest(self, topic: Topic, *, segments_max: int = SEARCHED_MAX) -> TopicRange | None:
+        """What the newest retained segment with messages of the topic holds of it; None if none does.
+
+        Raises StoreUnavailable: also when the newest ``segments_max`` shared segments hold nothing of it, and
+        older ones are left.
+        """
+        searched = 0
+        for cut in reversed(self._cuts.all()):
+            for record in reversed(self._candidates_in(topic, cut)):
+                held = await self._held(topic, cut, record) if record.retained else None
+                if held is not None:
+                    return held
+                searched += 1
+                if searched == segments_max:
+                    raise StoreUnavailable(f"nothing of {topic.name} in the newest {searched} segments")
+        return None
+
+    async def count_after(self, topic: Topic, cut: Cut, record: SegmentRecord, after: int) -> int:
+        """How many messages of the topic a segment holds behind a position, also while its deletion waits.
+
+        Raises StoreUnavailable, NotFound (it is deleted).
+        """
+        held = await self._held(topic, cut, record)
+        if held is None or held.last_position <= after:
+            return 0
+        if held.first_position > after:
+            return held.messages
+        request = Locate(_place(cut, record), topic.topic_id, By.POSITION, after + 1)
+        located = await self._places.first_answer(record, request, Located)
+        return held.first_offset + held.messages - located.offset
+
     # Which segments
 
     def _candidates(self, topic: Topic, position: int) -> Iterator[tuple[Cut, SegmentRecord]]:
         """Retained segments, in log order, that may hold messages of the topic at or after ``position``."""
-        reliable = topic.strategy.reliable
-        if reliable is None:
+        if topic.strategy.reliable is None:
             return
         sequence = sequence_of(position)
         cut = self._cuts.covering(sequence) or self._cuts.following(sequence)
         while cut is not None:
-            own = [record for record in cut.segments if record.topic_id == topic.topic_id]
-            shared = not own and all(gone.topic_id != topic.topic_id for gone in cut.deleted)
-            found = own or [
-                record
-                for record in cut.segments
-                if shared and record.topic_id == SHARED and record.backend is reliable.storage
-            ]
-            for record in sorted(found, key=lambda record: record.first_position):
+            for record in self._candidates_in(topic, cut):
                 if record.retained and record.last_position >= position:
                     yield cut, record
             cut = self._cuts.following(cut.first_sequence)
+
+    @staticmethod
+    def _candidates_in(topic: Topic, cut: Cut) -> list[SegmentRecord]:
+        """The cut's segments, in log order, that may hold messages of the topic, retained or not."""
+        reliable = topic.strategy.reliable
+        own = [record for record in cut.segments if record.topic_id == topic.topic_id]
+        shared = not own and all(gone.topic_id != topic.topic_id for gone in cut.deleted)
+        found = own or [
+            record
+            for record in cut.segments
+            if shared and record.topic_id == SHARED and reliable and record.backend is reliable.storage
+        ]
+        return sorted(found, key=lambda record: record.first_position)
 
     async def _held(self, topic: Topic, cut: Cut, record: SegmentRecord) -> TopicRange | None:
         """What the segment holds of the topic; of a shared one its table of topics tells.
