@@ -1,4 +1,4 @@
-"""The stack with three servers of each kind: the loss of one is not even noticed. Needs a container engine."""
+"""The stack with three servers of each kind: the loss of one costs no message. Needs a container engine."""
 
 from __future__ import annotations
 
