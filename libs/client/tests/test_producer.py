@@ -44,6 +44,14 @@ async def test_a_new_topic_is_described_in_full(gateway: StubGateway, client: Cl
     )
 
 
+def test_only_a_backend_that_is_named_is_sent() -> None:
+    """In memory is the number 0, which the wire may leave out."""
+    for storage in (None, *Storage):
+        options = Reliable(storage).to_wire().reliable_options
+        read = wire.ReliableOptions.FromString(options.SerializeToString())
+        assert (read.storage_backend if read.HasField("storage_backend") else None) == storage
+
+
 async def test_a_topic_that_exists_is_taken_as_it_is(gateway: StubGateway, client: Client) -> None:
     gateway.schemas[TOPIC] = Schema.int64().to_wire()
     async with client.producer(TOPIC, name="p"):

@@ -21,7 +21,14 @@ def test_every_spelling_of_non_reliable_means_the_same(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["reliable", "Reliable", "RELIABLE"])
 def test_reliable_alone_has_the_defaults(text: str) -> None:
-    assert parse_strategy(text) == Strategy(ReliableOptions())
+    assert parse_strategy(text) == Strategy(ReliableOptions(storage=StorageBackend.DISK))
+
+
+@pytest.mark.parametrize("default", StorageBackend)
+def test_where_segments_live_is_the_operators_to_say_if_the_words_do_not(default: StorageBackend) -> None:
+    for text in ("reliable", "reliable:segment_size=20"):
+        assert parse_strategy(text, default) == Strategy(ReliableOptions(storage=default))
+    assert parse_strategy("reliable:storage=memory", default) == Strategy(ReliableOptions())
 
 
 def test_options_of_the_compact_form_are_taken_as_given() -> None:

@@ -11,7 +11,7 @@ from danube_common.errors import DanubeError, InvalidInput
 from danube_common.owner_protocol import AccessMode, SubscriptionType
 from danube_common.protobuf_strict import parse_strict
 from danube_common.schema import Schema, SchemaKind
-from danube_common.strategy import Retention, StorageBackend, Strategy
+from danube_common.strategy import DEFAULT_STORAGE, Retention, StorageBackend, Strategy
 from danube_gateway.v0_2.errors import to_rpc_error
 from danube_gateway.v0_2.model import (
     access_mode_of,
@@ -89,16 +89,28 @@ def test_a_reliable_strategy_keeps_its_options() -> None:
     options = reliable_options(
         segment_size=7, storage_backend=2, storage_path="p", retention_policy=0, retention_period=60
     )
-    strategy = strategy_of(strategy_message(1, options))
+    strategy = strategy_of(strategy_message(1, options), DEFAULT_STORAGE)
     assert strategy.reliable is not None
     assert (strategy.reliable.segment_size_mb, strategy.reliable.storage) == (7, StorageBackend.S3)
     assert (strategy.reliable.storage_path, strategy.reliable.retention) == ("p", Retention.UNTIL_ACK)
     assert strategy.reliable.retention_period_s == 60
 
 
+@pytest.mark.parametrize("default", StorageBackend)
+def test_only_who_names_no_backend_gets_the_default(default: StorageBackend) -> None:
+    def storage(data: bytes) -> StorageBackend:
+        strategy = strategy_of(api.TopicDispatchStrategy.FromString(data), default)
+        assert strategy.reliable is not None
+        return strategy.reliable.storage
+
+    assert storage(b"\x08\x01\x12\x02\x08\x05") is default
+    named = [storage(b"\x08\x01\x12\x04\x08\x05\x10" + bytes([number])) for number in range(3)]
+    assert named == [StorageBackend.MEMORY, StorageBackend.DISK, StorageBackend.S3]
+
+
 def test_without_options_a_strategy_is_non_reliable() -> None:
-    assert strategy_of(strategy_message(0)) == Strategy()
-    assert strategy_of(strategy_message(1)) == Strategy()
+    assert strategy_of(strategy_message(0), DEFAULT_STORAGE) == Strategy()
+    assert strategy_of(strategy_message(1), DEFAULT_STORAGE) == Strategy()
 
 
 def test_a_strategy_out_of_range_is_refused() -> None:
@@ -108,7 +120,7 @@ def test_a_strategy_out_of_range_is_refused() -> None:
         strategy_message(1, reliable_options(retention_policy=2)),
     ):
         with pytest.raises(InvalidInput):
-            strategy_of(message)
+            strategy_of(message, DEFAULT_STORAGE)
 
 
 @pytest.mark.parametrize("number", [-1, 3, 99])

@@ -72,6 +72,16 @@ async def test_every_flag_reaches_the_platform(gateway: StubGateway, cli: Any) -
     assert dict(gateway.accepted["/default/j-part-1"][0].attributes) == {"k1": "v1", "k2": "v:2"}
 
 
+@pytest.mark.parametrize("storage", [None, "memory"])
+async def test_where_segments_live_is_left_to_the_platform_unless_it_is_said(
+    gateway: StubGateway, cli: Any, storage: str | None
+) -> None:
+    named = () if storage is None else ("--storage", storage)
+    assert (await cli("produce", "-m", "x", "--reliable", *named)).code == 0
+    options = gateway.requests["CreateProducer"][0].dispatch_strategy.reliable_options
+    assert options.HasField("storage_backend") is (storage is not None)
+
+
 async def test_an_int64_travels_as_decimal_text(gateway: StubGateway, cli: Any) -> None:
     assert (await cli("produce", "-y", "int64", "-m", "-42")).code == 0
     assert payloads(gateway) == [b"-42"]

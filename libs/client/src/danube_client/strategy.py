@@ -33,9 +33,12 @@ class NonReliable:
 
 @dataclass(frozen=True, slots=True)
 class Reliable:
-    """Stored before the producer gets its answer, delivered until acknowledged."""
+    """Stored before the producer gets its answer, delivered until acknowledged.
 
-    storage: Storage = Storage.DISK
+    ``storage`` None leaves it to the platform where segments live.
+    """
+
+    storage: Storage | None = None
     segment_size_mib: int = 20
     retention: Retention = Retention.UNTIL_EXPIRED
     retention_period_s: int = 3600
@@ -46,7 +49,7 @@ class Reliable:
             strategy=wire.Reliable,
             reliable_options=wire.ReliableOptions(
                 segment_size=self.segment_size_mib,
-                storage_backend=wire.StorageBackend.Name(int(self.storage)),
+                storage_backend=None if self.storage is None else wire.StorageBackend.Name(int(self.storage)),
                 storage_path=self.storage_path,
                 retention_policy=wire.RetentionPolicy.Name(int(self.retention)),
                 retention_period=self.retention_period_s,

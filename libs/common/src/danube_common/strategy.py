@@ -20,6 +20,10 @@ class StorageBackend(StrEnum):
     S3 = "s3"
 
 
+DEFAULT_STORAGE = StorageBackend.DISK
+"""Where segments live if neither the creator of a topic nor an operator says anything."""
+
+
 class Retention(StrEnum):
     UNTIL_ACK = "ack"
     UNTIL_EXPIRE = "expire"

@@ -1,6 +1,7 @@
 """The words by which an operator names a dispatch strategy and a schema type.
 
-``reliable`` alone has the defaults of `ReliableOptions`; options follow a colon:
+``reliable`` alone has the defaults of `ReliableOptions`, but for where segments live: that is for the
+operator to say; options follow a colon:
 ``reliable:segment_size=20,storage=disk,storage_path=/data,retention=expire,retention_period=3600``
 (MB, and seconds). The original takes ``non-reliable`` while its own tool sends ``non_reliable``:
 here dashes, underscores and case do not count.
@@ -13,7 +14,14 @@ from typing import Any, Final
 
 from danube_common.errors import InvalidInput
 from danube_common.schema import SCHEMA_NAME_LENGTH_MAX, Schema, SchemaKind
-from danube_common.strategy import ReliableOptions, Retention, StorageBackend, Strategy, check_options
+from danube_common.strategy import (
+    DEFAULT_STORAGE,
+    ReliableOptions,
+    Retention,
+    StorageBackend,
+    Strategy,
+    check_options,
+)
 
 DIGITS_MAX: Final = 18
 
@@ -33,12 +41,12 @@ _RETENTION: Final = {
 }
 
 
-def parse_strategy(text: str) -> Strategy:
+def parse_strategy(text: str, default_storage: StorageBackend = DEFAULT_STORAGE) -> Strategy:
     """Read a dispatch strategy as above; raises InvalidInput with the accepted forms."""
     word, colon, rest = text.partition(":")
     word = _folded(word)
     if word == _RELIABLE:
-        return Strategy(_options(rest) if colon else ReliableOptions())
+        return Strategy(_options(rest if colon else None, default_storage))
     if word in _NON_RELIABLE and not colon:
         return Strategy()
     raise InvalidInput(
@@ -62,9 +70,9 @@ def parse_schema(topic: str, schema_type: str, schema_data: str) -> Schema:
     return Schema(label, kind, schema_data if kind is SchemaKind.JSON else "")
 
 
-def _options(text: str) -> ReliableOptions:
+def _options(text: str | None, default_storage: StorageBackend) -> ReliableOptions:
     given: dict[str, Any] = {}
-    for item in text.split(","):
+    for item in text.split(",") if text is not None else ():
         name, equals, value = item.partition("=")
         name = name.strip().lower()
         if not equals or name not in _OPTIONS:
@@ -76,7 +84,7 @@ def _options(text: str) -> ReliableOptions:
         if field in given:
             raise InvalidInput(f"{name} is given twice")
         given[field] = read(name, value.strip())
-    options = ReliableOptions(**given)
+    options = ReliableOptions(**{"storage": default_storage, **given})
     check_options(options)
     return options
 

@@ -14,6 +14,7 @@ from danube_common.owner_client import OwnerClient
 from danube_common.records import Topic
 from danube_common.rpc.port import UnaryHandler
 from danube_common.schema import check_schema
+from danube_common.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.topics import Topics, place
 from danube_proto.danube_admin_pb2 import (
     NewTopicRequest,
@@ -32,12 +33,19 @@ class TopicAdmin:
     """Names are whole names everywhere: none matches by its beginning."""
 
     def __init__(
-        self, namespaces: Namespaces, topics: Topics, owners: OwnerClient, readiness: TopicReadiness
+        self,
+        namespaces: Namespaces,
+        topics: Topics,
+        owners: OwnerClient,
+        readiness: TopicReadiness,
+        *,
+        default_storage: StorageBackend = DEFAULT_STORAGE,
     ) -> None:
         self._namespaces = namespaces
         self._topics = topics
         self._owners = owners
         self._readiness = readiness
+        self._default_storage = default_storage
 
     def methods(self) -> dict[str, UnaryHandler]:
         prefix = "/danube_admin.TopicAdmin"
@@ -53,7 +61,7 @@ class TopicAdmin:
         name = topic_name(request.name)
         schema = parse_schema(str(name), request.schema_type, request.schema_data)
         check_schema(schema)
-        strategy = parse_strategy(request.dispatch_strategy)
+        strategy = parse_strategy(request.dispatch_strategy, self._default_storage)
         await self._namespaces.get(name.namespace)
         if await self._topics.get(name) is not None:
             raise AlreadyExists(f"topic {name} exists already")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ from danube_common.runtime.config import Address, ServiceConfig
 from danube_common.runtime.ports import Ports, open_ports
 from danube_common.runtime.presence import presence
 from danube_common.runtime.service import Runtime
+from danube_common.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.topics import Topics
 from danube_gateway.acks import AckBatcher
 from danube_gateway.gateway_metrics import GatewayMetrics
@@ -45,6 +46,9 @@ class GatewayConfig(ServiceConfig):
     advertised_url: str = Field(
         default="",
         description="URL that clients are told to connect to, with http://; the listen address if empty",
+    )
+    default_storage: Literal["memory", "disk", "s3"] = Field(
+        default=DEFAULT_STORAGE.value, description="where new reliable topics live whose creator does not say"
     )
     concurrent_calls_max: int = Field(
         default=10_000, ge=1, description="unary calls in progress; more are refused"
@@ -93,7 +97,8 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             message_bytes_max=MESSAGE_BYTES_CEILING + 2 * ENVELOPE_BYTES_MAX,
             concurrent_calls_max=config.concurrent_calls_max,
         )
-        ProducerService(gate, producers, publishing).register(methods)
+        default_storage = StorageBackend(config.default_storage)
+        ProducerService(gate, producers, publishing, default_storage=default_storage).register(methods)
         ConsumerService(gate, owners, sessions, doors.acks).register(methods)
         HealthCheck(producers, sessions).register(methods)
         discovery = Discovery(gate, config.advertised_url)

@@ -124,8 +124,9 @@ def produce(
         bool, typer.Option("--reliable", help="Store a new topic's messages; the options below say how.")
     ] = False,
     storage: Annotated[
-        StorageChoice, typer.Option("--storage", help="Where its segments live.")
-    ] = StorageChoice.memory,
+        StorageChoice | None,
+        typer.Option("--storage", help="Where its segments live; if absent the platform's default holds."),
+    ] = None,
     segment_size: Annotated[
         int, typer.Option("--segment-size", metavar="MB", min=0, help="When a segment is full.")
     ] = 20,
@@ -214,7 +215,11 @@ def wire_schema(choice: SchemaChoice | None, json_schema: str | None) -> Schema 
 
 
 def strategy(
-    reliable: bool, storage: StorageChoice, segment_size: int, retention: RetentionChoice, period_s: int
+    reliable: bool,
+    storage: StorageChoice | None,
+    segment_size: int,
+    retention: RetentionChoice,
+    period_s: int,
 ) -> Strategy | None:
     """The strategy to create a topic with, or None to leave that open.
 
@@ -225,9 +230,11 @@ def strategy(
     if not reliable:
         return None
     paths = {
+        None: "",
         StorageChoice.memory: "",
         StorageChoice.disk: os.environ.get("DANUBE_STORAGE_PATH", "/tmp/danube"),  # noqa: S108 - their default
         StorageChoice.s3: os.environ.get("DANUBE_S3_BUCKET", "danube-bucket"),
     }
     policy = Retention.UNTIL_ACKNOWLEDGED if retention is RetentionChoice.ack else Retention.UNTIL_EXPIRED
-    return Reliable(Storage[storage.name.upper()], segment_size, policy, period_s, paths[storage])
+    place = Storage[storage.name.upper()] if storage is not None else None
+    return Reliable(place, segment_size, policy, period_s, paths[storage])

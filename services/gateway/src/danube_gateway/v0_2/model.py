@@ -34,17 +34,23 @@ def schema_message(schema: Schema) -> api.Schema:
     return api.Schema(name=schema.name, schema_data=schema.definition.encode(), type_schema=kind)
 
 
-def strategy_of(message: api.TopicDispatchStrategy) -> Strategy:
-    """Reliable without options is non-reliable, as clients expect (section 2.5). Raises InvalidInput."""
+def strategy_of(message: api.TopicDispatchStrategy, default_storage: StorageBackend) -> Strategy:
+    """Reliable without options is non-reliable, as clients expect (section 2.5). Raises InvalidInput.
+
+    ``default_storage`` holds for clients that name none, or that write no zeros and mean memory.
+    """
     if message.strategy not in (0, 1):
         raise InvalidInput(f"dispatch strategy {message.strategy} is neither NonReliable nor Reliable")
     if message.strategy == 0 or not message.HasField("reliable_options"):
         return Strategy()
     options = message.reliable_options
+    storage = default_storage
+    if options.HasField("storage_backend"):
+        storage = _pick(_BACKENDS, options.storage_backend, "storage_backend")
     return Strategy(
         ReliableOptions(
             segment_size_mb=options.segment_size,
-            storage=_pick(_BACKENDS, options.storage_backend, "storage_backend"),
+            storage=storage,
             storage_path=options.storage_path,
             retention=_pick(_RETENTIONS, options.retention_policy, "retention_policy"),
             retention_period_s=options.retention_period,

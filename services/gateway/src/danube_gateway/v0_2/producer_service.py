@@ -6,6 +6,7 @@ from danube_common.errors import InvalidInput, NotFound
 from danube_common.names import TopicName, check_label
 from danube_common.protobuf_strict import parse_strict
 from danube_common.rpc.port import Call, Methods, StatusCode
+from danube_common.strategy import StorageBackend
 from danube_gateway.producers import Producers
 from danube_gateway.publishing import Publishing
 from danube_gateway.topic_gate import TopicGate
@@ -15,10 +16,20 @@ from danube_proto import danube_api_pb2 as api
 
 
 class ProducerService:
-    def __init__(self, gate: TopicGate, producers: Producers, publishing: Publishing) -> None:
+    """``default_storage``: of new reliable topics whose creator names none."""
+
+    def __init__(
+        self,
+        gate: TopicGate,
+        producers: Producers,
+        publishing: Publishing,
+        *,
+        default_storage: StorageBackend,
+    ) -> None:
         self._gate = gate
         self._producers = producers
         self._publishing = publishing
+        self._default_storage = default_storage
 
     def register(self, methods: Methods) -> None:
         methods.unary["/danube.ProducerService/CreateProducer"] = self.create_producer
@@ -30,7 +41,9 @@ class ProducerService:
         check_label(request.producer_name, "producer")
         mode = access_mode_of(request.producer_access_mode)
         schema = schema_of(request.schema) if request.HasField("schema") else None
-        strategy = strategy_of(request.dispatch_strategy) if request.HasField("dispatch_strategy") else None
+        strategy = None
+        if request.HasField("dispatch_strategy"):
+            strategy = strategy_of(request.dispatch_strategy, self._default_storage)
         try:
             topic = await self._gate.find_or_create(name, schema, strategy)
         except NotFound as error:
