@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
 
-from aiohttp import ClientSession, web
+from aiohttp import ClientError, ClientSession, web
 
 from danube_testing.etcd_server import HOST
 
@@ -23,6 +24,11 @@ _HOP_BY_HOP = {
     "date",
     "server",
 }
+
+
+# Connections end in the middle of everything here: no news.
+_quiet = logging.getLogger(__name__)
+_quiet.setLevel(logging.CRITICAL)
 
 
 class S3Fault(StrEnum):
@@ -48,11 +54,14 @@ class S3FaultProxy:
         async with ClientSession(auto_decompress=False) as session:
 
             async def handle(request: web.Request) -> web.StreamResponse:
-                return await proxy._handle(request, session)
+                try:
+                    return await proxy._handle(request, session)
+                except (ClientError, ConnectionError):
+                    return _cut_off(request)  # the server or the client is away
 
             app = web.Application(client_max_size=BODY_BYTES_MAX)
             app.router.add_route("*", "/{path:.*}", handle)
-            runner = web.AppRunner(app, shutdown_timeout=0)
+            runner = web.AppRunner(app, shutdown_timeout=0, logger=_quiet)
             await runner.setup()
             site = web.TCPSite(runner, HOST, 0)
             await site.start()

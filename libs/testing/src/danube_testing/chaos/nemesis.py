@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from danube_testing.chaos.backing import TROUBLES
 from danube_testing.chaos.plan import Hazard
 from danube_testing.chaos.stage import Stage, kind_of
 from danube_testing.tcp_proxy import Flow, TcpProxy
@@ -124,6 +125,16 @@ _LINES: Mapping[str, Callable[[Stage, str], TcpProxy]] = {
     "from clients:": lambda stage, target: stage.client_lines[target],
 }
 
+
+def of_backing(fault: str) -> Nemesis:
+    """A fault of what the storage service stands on."""
+
+    async def nemesis(stage: Stage, _target: str, lasts_s: float, chance: random.Random) -> None:
+        await stage.backing.trouble(fault, lasts_s, chance)
+
+    return nemesis
+
+
 NEMESES: Mapping[str, Nemesis] = {
     "kill": kill,
     "tear the logs of": tear,
@@ -133,6 +144,7 @@ NEMESES: Mapping[str, Nemesis] = {
         for words, line in _LINES.items()
         for fault, (hurt, _) in _LINE_FAULTS.items()
     },
+    **{fault: of_backing(fault) for fault in TROUBLES},
 }
 """Each fault by the words that stand before its target."""
 
@@ -155,4 +167,4 @@ def hazards(stage: Stage) -> list[Hazard]:
             if kind != "nats"
         ]
         found.append(Hazard(f"{fault} from clients:", by_kind["gateway"], lasts_s, core=fault == "part"))
-    return found
+    return found + stage.backing.hazards()

@@ -15,17 +15,20 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from danube_standalone.data_dir import DataDir
 from danube_standalone.program import Addresses, Program
 from danube_standalone.programs import FREE, SERVICE_DEADLINE_S, Layout, nats, readiness, services
 from danube_standalone.supervisor import Supervisor
+from danube_testing.chaos.backing import Backing
 from danube_testing.tcp_proxy import TcpProxy
 
 READY_S_MAX = 60.0
 POLL_INTERVAL_S = 0.05
 EVENTS_MAX = 10_000
+DISK_BYTES_MAX = 512 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,10 @@ class Stage:
         client_lines: the proxy between clients and each gateway.
         before_start: called once, by name, right before that program is started the next time.
         said: what the launcher would have told people, the last EVENTS_MAX lines.
+        backing: what the storage service stands on.
     """
+
+    backing: Backing
 
     def __init__(self, directory: DataDir, arguments: Mapping[str, Sequence[str]]) -> None:
         self.directory = directory
@@ -73,6 +79,7 @@ class Stage:
         size: Size | None = None,
         *,
         arguments: Mapping[str, Sequence[str]] | None = None,
+        disk_bytes_max: int = DISK_BYTES_MAX,
     ) -> AsyncIterator[Self]:
         """Start everything in ``directory``; stop it at the end, whatever state it is in.
 
@@ -80,11 +87,15 @@ class Stage:
             directory: becomes the platform's data directory.
             size: how many of each service.
             arguments: further command-line arguments, by kind of service.
+            disk_bytes_max: for segments on disk.
         """
         data = DataDir.open(directory)
         stage = cls(data, arguments or {})
         try:
             async with AsyncExitStack() as proxies:
+                stage.backing = await proxies.enter_async_context(
+                    Backing.run(directory / "s3", data.segments, disk_bytes_max)
+                )
                 try:
                     await stage._start(size or Size(), proxies)
                     yield stage
@@ -131,7 +142,8 @@ class Stage:
             await asyncio.sleep(POLL_INTERVAL_S)  # another process's readiness has no event
 
     def heal(self) -> None:
-        """Every line passes and every process runs on."""
+        """Every line passes, every process runs on, and storage has what it needs."""
+        self.backing.heal()
         for proxy in (*self.nats_lines.values(), *self.client_lines.values()):
             proxy.heal()
         for name in self.names:
@@ -170,20 +182,30 @@ class Stage:
                 door = await proxies.enter_async_context(TcpProxy.run(self._grpc_addr_of(program.name)))
                 self.client_lines[program.name] = door
                 given += ["--advertised-url", f"http://{door.address}"]
-            programs.append(self._on_stage(program, given))
+            of_storage = kind_of(program.name) == "storage"
+            if of_storage:
+                given += self.backing.arguments
+            environment = self.backing.environment if of_storage else {}
+            programs.append(self._on_stage(program, given, environment))
         self._services = self._supervisor(programs)
         await self._services.start()
 
     def _grpc_addr_of(self, name: str) -> Callable[[], str]:
         return lambda: self._services.addresses[name]["grpc_addr"]
 
-    def _on_stage(self, program: Program, given: Sequence[str] = ()) -> Program:
+    def _on_stage(
+        self,
+        program: Program,
+        given: Sequence[str] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> Program:
         """The launcher's program, which takes our flags as well: the last of two equal ones holds."""
 
         def command(known: Addresses) -> Sequence[str]:
             own = program.command(known)
             self.before_start.pop(program.name, lambda: None)()
-            return (*own, *given, *self._arguments.get(kind_of(program.name), ()))
+            variables = [f"{name}={value}" for name, value in environment.items()]
+            return ("env", *variables, *own, *given, *self._arguments.get(kind_of(program.name), ()))
 
         return replace(program, command=command)
 

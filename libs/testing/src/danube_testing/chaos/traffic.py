@@ -19,7 +19,7 @@ RETRY = Retry(attempts_max=200, first_s=0.1, max_s=1.0)
 """More patient than any fault lasts: what fails all the same is a finding."""
 CALL_TIMEOUT_S = 10.0
 HEALTH_INTERVAL_S = 1.0
-SEND_INTERVAL_S = 0.08
+SEND_INTERVAL_S = 0.1
 PAUSE_AFTER_ERROR_S = 0.5
 FLUSH_S_MAX = 60.0
 BIG_PART = 0.03
@@ -71,12 +71,14 @@ SHARED = Reading("shared", SubscriptionType.SHARED, readers=3)
 FAILOVER = Reading("failover", SubscriptionType.FAILOVER, readers=2)
 LATE = Reading("late", SubscriptionType.EXCLUSIVE, starts_at=0.7)
 
-DISK = Reliable(storage=Storage.DISK, segment_size_mib=1)
-MEMORY = Reliable(storage=Storage.MEMORY, segment_size_mib=1)
+DISK = Reliable(storage=Storage.DISK, segment_size_mib=20)
+OBJECTS = Reliable(storage=Storage.S3, segment_size_mib=20)
+MEMORY = Reliable(storage=Storage.MEMORY, segment_size_mib=20)
 TOPICS = (
     Topic("/default/orders", DISK, (EXCLUSIVE, SHARED), writers=2),
     Topic("/default/invoices", DISK, (EXCLUSIVE, FAILOVER), in_flight_max=1),
     Topic("/default/parcels", DISK, (EXCLUSIVE, LATE), writers=2),
+    Topic("/default/receipts", OBJECTS, (EXCLUSIVE, LATE)),
     Topic("/default/glances", MEMORY, (EXCLUSIVE,), survives_nats=False),
 )
 
