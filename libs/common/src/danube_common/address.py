@@ -6,6 +6,8 @@ import os
 import socket
 from typing import Final
 
+LOOPBACK: Final = "127.0.0.1"
+WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound
 PORT_MAX: Final = 65535
 BACKLOG: Final = 1024
 
@@ -31,6 +33,26 @@ def check_address(text: str) -> str:
     """``text`` itself if it is an address; raises ValueError."""
     split_address(text)
     return text
+
+
+def reachable_host(host: str) -> str:
+    """What to call a listener on ``host`` elsewhere.
+
+    That of a wildcard is this machine's name (in a container, the container's), if it leads to an address
+    of this machine that others may reach it by; else the loopback address.
+    """
+    if host not in WILDCARDS:
+        return host
+    name = socket.gethostname()
+    try:
+        found = socket.getaddrinfo(name, 0, family=socket.AF_INET, type=socket.SOCK_DGRAM)
+        own = str(found[0][4][0])
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            # Binding to an address tells whether it is one of this machine's.
+            probe.bind((own, 0))
+    except OSError:
+        return LOOPBACK
+    return LOOPBACK if own.startswith("127.") else name
 
 
 def bind(address: str) -> socket.socket:

@@ -8,13 +8,12 @@ from typing import Final
 import orjson
 from aiohttp import web
 
-from danube_common.address import bind, join_address, split_address
+from danube_common.address import bind, join_address, reachable_host, split_address
 from danube_common.runtime.metrics import Metrics
 
 Check = Callable[[], str | None]
 """None when all is well, else what is wrong."""
 
-WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound
 CLOSE_S_MAX: Final = 1.0
 
 
@@ -70,8 +69,7 @@ class HttpServer:
         port = int(socket.getsockname()[1])
         await self._runner.setup()
         await web.SockSite(self._runner, socket).start()
-        reachable = "127.0.0.1" if host in WILDCARDS else host
-        return f"http://{join_address(reachable, port)}"
+        return f"http://{join_address(reachable_host(host), port)}"
 
     async def stop(self) -> None:
         """Close every connection. Idempotent."""
