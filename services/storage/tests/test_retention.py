@@ -34,6 +34,7 @@ NOW_MS = 1_000_000
 DAY_MS = 24 * 3600 * 1000
 UNTIL_ACK = Rule(Retention.UNTIL_ACK, 0)
 MINUTE = Rule(Retention.UNTIL_EXPIRE, 60_000)
+NO_TOPICS = dict[int, Rule]().get
 
 
 def segment(
@@ -102,19 +103,19 @@ def test_a_segment_goes_by_the_rule_of_its_topic(
     rule: Rule, floor: int | None, age_ms: int, reason: Reason | None
 ) -> None:
     floors = {} if floor is None else {1: floor}
-    found = planned([cut(1, 5, segment(1, 1, 5, age_ms=age_ms))], Facts(NOW_MS, {1: rule}, floors=floors))
+    found = planned([cut(1, 5, segment(1, 1, 5, age_ms=age_ms))], Facts(NOW_MS, {1: rule}.get, floors=floors))
     assert reasons(found) == ({"f0/1/1": reason} if reason else {})
 
 
 def test_without_an_owner_nothing_counts_as_acknowledged() -> None:
     cuts = [cut(1, 5, segment(1, 1, 5), segment(2, 1, 5, age_ms=60_000))]
-    found = planned(cuts, Facts(NOW_MS, {1: UNTIL_ACK, 2: MINUTE}, floors=None))
+    found = planned(cuts, Facts(NOW_MS, {1: UNTIL_ACK, 2: MINUTE}.get, floors=None))
     assert reasons(found) == {"f0/2/1": Reason.EXPIRED}
 
 
 def test_a_topic_that_is_not_known_to_be_gone_keeps_its_segments() -> None:
     cuts = [cut(1, 5, segment(1, 1, 5), segment(2, 1, 5))]
-    assert reasons(planned(cuts, Facts(NOW_MS, {}, gone={2}))) == {"f0/2/1": Reason.TOPIC_DELETED}
+    assert reasons(planned(cuts, Facts(NOW_MS, NO_TOPICS, gone={2}))) == {"f0/2/1": Reason.TOPIC_DELETED}
 
 
 def test_what_is_in_quarantine_or_marked_already_is_left_alone() -> None:
@@ -123,27 +124,29 @@ def test_what_is_in_quarantine_or_marked_already_is_left_alone() -> None:
         cut(2, 2, segment(1, 2, 2, delete_after_ms=NOW_MS + 1)),
         cut(3, 3, segment(1, 3, 3, delete_after_ms=NOW_MS - 1, quarantined={"7": "bad"})),
     ]
-    found = planned(cuts, Facts(NOW_MS, {}, gone={1}))
+    found = planned(cuts, Facts(NOW_MS, NO_TOPICS, gone={1}))
     assert (found.marks, found.deletions) == ((), ())
 
 
 def test_of_a_topic_over_its_size_the_oldest_go_and_the_newest_stays() -> None:
     rule = Rule(Retention.UNTIL_ACK, 0, bytes_max=250)
     cuts = [cut(n, n, segment(1, n, n, size_bytes=100)) for n in range(1, 6)]
-    assert reasons(planned(cuts, Facts(NOW_MS, {1: rule}))) == {
+    assert reasons(planned(cuts, Facts(NOW_MS, {1: rule}.get))) == {
         "f0/1/1": Reason.SIZE,
         "f0/1/2": Reason.SIZE,
         "f0/1/3": Reason.SIZE,
     }
     tiny = Rule(Retention.UNTIL_ACK, 0, bytes_max=1)
-    assert "f0/1/5" not in reasons(planned(cuts, Facts(NOW_MS, {1: tiny})))
+    assert "f0/1/5" not in reasons(planned(cuts, Facts(NOW_MS, {1: tiny}.get)))
 
 
 def test_what_goes_anyway_leaves_room_for_the_rest() -> None:
     rule = Rule(Retention.UNTIL_ACK, 0, bytes_max=200)
     cuts = [cut(n, n, segment(1, n, n, size_bytes=100)) for n in range(1, 4)]
     floors = {1: position_of(1, 0, 0)}
-    assert reasons(planned(cuts, Facts(NOW_MS, {1: rule}, floors=floors))) == {"f0/1/1": Reason.ACKNOWLEDGED}
+    assert reasons(planned(cuts, Facts(NOW_MS, {1: rule}.get, floors=floors))) == {
+        "f0/1/1": Reason.ACKNOWLEDGED
+    }
 
 
 def test_a_bound_in_mib_is_kept_in_bytes() -> None:
@@ -174,7 +177,7 @@ def ranges(*topics: tuple[int, int]) -> list[TopicRange]:
 def test_a_shared_segment_goes_when_all_its_topics_let_it_go(
     floors: dict[int, int], gone: set[int], age_ms: int, verdict: Reason | int
 ) -> None:
-    facts = Facts(NOW_MS, {1: UNTIL_ACK, 2: MINUTE}, gone, floors)
+    facts = Facts(NOW_MS, {1: UNTIL_ACK, 2: MINUTE}.get, gone, floors)
     found = shared_verdict(segment(SHARED, 1, 9, age_ms=age_ms), ranges((1, 3), (2, 5), (3, 9)), facts)
     assert (found.topic_id if isinstance(found, TopicRange) else found) == verdict
 
@@ -182,20 +185,20 @@ def test_a_shared_segment_goes_when_all_its_topics_let_it_go(
 def test_a_shared_segment_is_read_again_only_when_who_held_on_lets_go() -> None:
     cuts = [cut(1, 9, segment(SHARED, 1, 9))]
     memory = Memory()
-    assert [one.key for _, one in planned(cuts, Facts(NOW_MS, {1: UNTIL_ACK}), memory=memory).unread] == [
+    assert [one.key for _, one in planned(cuts, Facts(NOW_MS, {1: UNTIL_ACK}.get), memory=memory).unread] == [
         "f0/0/1"
     ]
     (memory.holders["f0/0/1"],) = ranges((1, 3))
-    held = Facts(NOW_MS, {1: UNTIL_ACK}, floors={1: position_of(2, 0, 0)})
+    held = Facts(NOW_MS, {1: UNTIL_ACK}.get, floors={1: position_of(2, 0, 0)})
     assert planned(cuts, held, memory=memory).unread == ()
-    free = Facts(NOW_MS, {1: UNTIL_ACK}, floors={1: position_of(3, 0, 0)})
+    free = Facts(NOW_MS, {1: UNTIL_ACK}.get, floors={1: position_of(3, 0, 0)})
     assert len(planned(cuts, free, memory=memory).unread) == 1
 
 
 def test_a_pass_reads_a_bounded_number_of_shared_segments_the_oldest_first() -> None:
     cuts = [cut(n, n, segment(SHARED, n, n)) for n in range(1, 100)]
     found = plan(
-        cuts, BundleArchive(), Facts(NOW_MS, {}), Memory(), forget_after_ms=DAY_MS, shared_reads_max=3
+        cuts, BundleArchive(), Facts(NOW_MS, NO_TOPICS), Memory(), forget_after_ms=DAY_MS, shared_reads_max=3
     )
     assert [one.first_sequence for one, _ in found.unread] == [1, 2, 3]
 
@@ -208,14 +211,14 @@ def test_a_marked_segment_is_deleted_when_its_delay_has_passed() -> None:
         cut(1, 1, segment(1, 1, 1, delete_after_ms=NOW_MS)),
         cut(2, 2, segment(1, 2, 2, delete_after_ms=NOW_MS + 1)),
     ]
-    assert [one.key for _, one in planned(cuts, Facts(NOW_MS, {1: UNTIL_ACK})).deletions] == ["f0/1/1"]
+    assert [one.key for _, one in planned(cuts, Facts(NOW_MS, {1: UNTIL_ACK}.get)).deletions] == ["f0/1/1"]
 
 
 def test_a_shared_segment_waits_until_the_offsets_in_it_are_written_elsewhere() -> None:
     cuts = [cut(1, 4, segment(SHARED, 1, 4, delete_after_ms=1)), cut(5, 9)]
-    waits = planned(cuts, Facts(NOW_MS, {}), archive=BundleArchive(offsets_through=3))
+    waits = planned(cuts, Facts(NOW_MS, NO_TOPICS), archive=BundleArchive(offsets_through=3))
     assert (waits.deletions, waits.checkpoint_through) == ((), 4)
-    goes = planned(cuts, Facts(NOW_MS, {}), archive=BundleArchive(offsets_through=4))
+    goes = planned(cuts, Facts(NOW_MS, NO_TOPICS), archive=BundleArchive(offsets_through=4))
     assert (len(goes.deletions), goes.checkpoint_through) == (1, 0)
 
 
@@ -239,9 +242,9 @@ def test_the_oldest_empty_cuts_are_folded_after_a_while_but_never_the_newest(age
     memory = Memory()
     memory.note(cuts, NOW_MS - age_ms)
     archive = BundleArchive(offsets_through=10)
-    found = planned(cuts, Facts(NOW_MS, {1: UNTIL_ACK}), archive=archive, memory=memory)
+    found = planned(cuts, Facts(NOW_MS, {1: UNTIL_ACK}.get), archive=archive, memory=memory)
     assert [one.first_sequence for one in found.folds] == ([1, 3] if age_ms == DAY_MS else [])
-    alone = planned(cuts[:1], Facts(NOW_MS, {}), archive=archive, memory=memory)
+    alone = planned(cuts[:1], Facts(NOW_MS, NO_TOPICS), archive=archive, memory=memory)
     assert alone.folds == ()
 
 
@@ -250,14 +253,18 @@ def test_a_cut_is_folded_only_when_the_offsets_in_it_are_written_elsewhere() -> 
     memory = Memory()
     memory.note(cuts, 0)
     found = planned(
-        cuts, Facts(NOW_MS, {}), archive=BundleArchive(offsets_through=2), memory=memory, forget_after_ms=0
+        cuts,
+        Facts(NOW_MS, NO_TOPICS),
+        archive=BundleArchive(offsets_through=2),
+        memory=memory,
+        forget_after_ms=0,
     )
     assert ([one.first_sequence for one in found.folds], found.checkpoint_through) == ([1], 4)
 
 
 def test_a_folded_cut_that_is_still_there_is_only_forgotten() -> None:
     cuts = [cut(1, 2, segment(1, 1, 2)), cut(3, 4)]
-    found = planned(cuts, Facts(NOW_MS, {}, gone={1}), archive=BundleArchive(forgotten_through=2))
+    found = planned(cuts, Facts(NOW_MS, NO_TOPICS, gone={1}), archive=BundleArchive(forgotten_through=2))
     assert ([one.first_sequence for one in found.leftovers], found.marks) == ([1], ())
 
 
@@ -312,7 +319,7 @@ class Model:
 
     def facts(self, now_ms: int, owner_answers: bool) -> Facts:
         floors = {one: min(marks) for one, marks in self.subscriptions.items() if marks}
-        return Facts(now_ms, self.rules, self.gone, floors if owner_answers else None)
+        return Facts(now_ms, self.rules.get, self.gone, floors if owner_answers else None)
 
     def run_pass(self, facts: Facts, crash_after: int) -> None:
         """One pass of the loop, which may end between any two of its steps."""

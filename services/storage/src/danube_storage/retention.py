@@ -8,7 +8,7 @@ passed, its objects are deleted, and then its record becomes a row of what was d
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -52,20 +52,21 @@ class Facts:
 
     Attributes:
         now_ms: wall clock.
-        rules: by topic id, of the topics that exist.
-        gone: ids that certainly are no topic any more. An id in neither is a topic not seen yet.
+        rule: by topic id; None for what is no topic, as far as is known.
+        gone: ids that certainly are no topic any more. An id without a rule that is not among them may be
+            a topic that is not seen yet.
         floors: by topic id, the position up to which every subscription has acknowledged; topics without a
             subscription are absent. None while no owner answers.
     """
 
     now_ms: int
-    rules: Mapping[int, Rule]
+    rule: Callable[[int], Rule | None]
     gone: Collection[int] = ()
     floors: Mapping[int, int] | None = None
 
     def lets_go(self, topic_id: int, last_position: int, published_ms_max: int) -> Reason | None:
         """Why the topic has no more use for messages up to ``last_position``, or None if it has."""
-        rule = self.rules.get(topic_id)
+        rule = self.rule(topic_id)
         if rule is None:
             return Reason.TOPIC_DELETED if topic_id in self.gone else None
         if rule.retention is Retention.UNTIL_EXPIRE:
@@ -217,7 +218,7 @@ def _own_marks(cuts: Sequence[Cut], facts: Facts) -> Iterable[Mark]:
             else:
                 marks.append(Mark(cut, segment, reason))
     for topic_id, segments in kept.items():
-        rule = facts.rules.get(topic_id)
+        rule = facts.rule(topic_id)
         if rule is not None and rule.bytes_max:
             marks += (Mark(*one, Reason.SIZE) for one in _beyond(segments, rule.bytes_max))
     return sorted(marks, key=lambda mark: mark.segment.first_position)
@@ -283,5 +284,5 @@ def _foldable(
 
 
 def _patience_ms(topic: TopicRange, facts: Facts) -> int:
-    rule = facts.rules.get(topic.topic_id)
+    rule = facts.rule(topic.topic_id)
     return rule.period_ms if rule is not None and rule.retention is Retention.UNTIL_EXPIRE else 0
