@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Self
 
+from danube_common import keys
+from danube_common.metadata.etcd import EtcdMetadata
+from danube_common.metadata.port import MetadataStore
+from danube_common.records import Assignment, Claim, decode_record
 from danube_testing.etcd_cluster import EtcdCluster
 from danube_testing.nats_cluster import NatsCluster
 from danube_testing.service_process import ServiceProcess
@@ -18,6 +23,9 @@ from danube_testing.tcp_proxy import TcpProxy
 KINDS = ("admin", "topic-owner", "storage", "gateway")
 ONE_OF_EACH: Mapping[str, int] = dict.fromkeys(KINDS, 1)
 REPLICAS_MAX = 3
+SETTLED_S = 3.0
+SETTLE_S_MAX = 60.0
+POLL_INTERVAL_S = 0.1
 BUNDLE_FLAGS = ("--bundles-file", "4", "--bundles-memory", "2")
 
 
@@ -136,6 +144,44 @@ class ClusterPlatform:
         process = await self.place(kind, *flags, lines=lines)
         await process.start()
         return process
+
+    async def until_settled(self) -> dict[str, int]:
+        """Until every bundle has been claimed by the living owner it is assigned to for SETTLED_S.
+
+        Returns:
+            The epoch of each bundle.
+
+        Raises:
+            TimeoutError: not within SETTLE_S_MAX.
+        """
+        store = await EtcdMetadata.connect(self.etcd.endpoints)
+        try:
+            async with asyncio.timeout(SETTLE_S_MAX):
+                seen: dict[str, int] = {}
+                since = time.monotonic()
+                while not seen or time.monotonic() < since + SETTLED_S:
+                    epochs = await self._epochs(store)
+                    if epochs != seen:
+                        seen, since = epochs, time.monotonic()
+                    await asyncio.sleep(POLL_INTERVAL_S)
+                return seen
+        finally:
+            await store.close()
+
+    async def _epochs(self, store: MetadataStore) -> dict[str, int]:
+        """Empty while a bundle is unassigned, or assigned and not claimed, or so by an owner that is gone."""
+        listing = (await store.list(keys.CLUSTER)).entries
+        claims = {e.key.removeprefix(keys.OWNERS): e for e in listing if e.key.startswith(keys.OWNERS)}
+        assigned = {
+            entry.key.removeprefix(keys.ASSIGNMENTS): decode_record(Assignment, entry.value).instance_id
+            for entry in listing
+            if entry.key.startswith(keys.ASSIGNMENTS)
+        }
+        live = {entry.key.removeprefix(keys.REGISTER) for entry in listing}
+        owners = {bundle: decode_record(Claim, entry.value).instance_id for bundle, entry in claims.items()}
+        if owners != assigned or not set(owners.values()) <= live:
+            return {}
+        return {bundle: entry.revision for bundle, entry in claims.items()}
 
     async def start_services(self) -> None:
         """Start every instance that does not run; returns when all are ready."""
