@@ -80,7 +80,7 @@ async def test_a_running_storage_is_registered_pingable_and_healthy(storage: Sto
             assert response.status == 200
         async with session.get(f"{storage.told['http_url']}/metrics") as response:
             assert "danube_storage_pings_total 1.0" in await response.text()
-    assert set(checks) == {"service", "bus", "metadata", "presence", "archive"}
+    assert set(checks) == {"service", "bus", "metadata", "presence", "archive", "segments"}
 
 
 async def test_a_stopped_storage_gives_its_place_up_at_once(storage: Storage) -> None:

@@ -15,6 +15,7 @@ from danube_common.runtime.config import ServiceConfig
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.presence import presence
 from danube_common.runtime.service import Runtime
+from danube_storage.answering import answering_readers
 from danube_storage.archiver import Archiver
 from danube_storage.archiving import Archiving
 from danube_storage.cut_rules import CutRules
@@ -101,7 +102,10 @@ async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
         runtime.add_check("archive", archiving.problem, vital=False)
         answering = await ports.bus.serve(PING_SUBJECT, ping)
         try:
-            async with presence(runtime, ports.metadata):
+            async with (
+                answering_readers(runtime, ports.bus, ports.metadata, stores.of),
+                presence(runtime, ports.metadata),
+            ):
                 running = runtime.spawn(archiving.run(), "archiving")
                 yield
                 running.cancel()

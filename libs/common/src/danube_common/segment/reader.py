@@ -96,6 +96,11 @@ class SegmentIndex:
         self._topics = {topic.topic_id: topic for topic in info.topics}
         self._last_position = info.last_position
 
+    @property
+    def blocks(self) -> int:
+        """How many blocks it tells apart."""
+        return len(self._offsets)
+
     def offset_of_position(self, position: int) -> int:
         """Where to start reading for the first message at or after ``position``.
 
@@ -180,6 +185,12 @@ class EntryReader:
 
     def feed(self, data: bytes) -> list[SegmentEntry]:
         """The entries that are whole with ``data``, the next bytes; raises CorruptData."""
+        entries: list[SegmentEntry] = []
+        self.feed_into(entries, data)
+        return entries
+
+    def feed_into(self, entries: list[SegmentEntry], data: bytes) -> None:
+        """As `feed`, but when it raises CorruptData, ``entries`` has got what came before the damage."""
         if self._from_start:
             self._crc = google_crc32c.extend(self._crc, data)
         data = self._held + data if self._held else data
@@ -190,10 +201,9 @@ class EntryReader:
         if self._offset == 0:
             if len(data) < HEADER_BYTES:
                 self._held = data
-                return []
+                return
             check_header(data[:HEADER_BYTES], info)
             at = HEADER_BYTES
-        entries: list[SegmentEntry] = []
         while len(data) - at >= ENTRY_HEAD_BYTES:
             end = entry_end(data, at)
             if self._offset + end > info.data_bytes:
@@ -206,7 +216,6 @@ class EntryReader:
             at = end
         self._held = data[at:]
         self._offset += at
-        return entries
 
     def finish(self) -> None:
         """Say that the bytes have ended; raises CorruptData if that is not where the entries end."""
