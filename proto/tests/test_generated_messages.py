@@ -111,8 +111,10 @@ def test_every_method_is_known_by_its_full_name() -> None:
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
-    assert len(methods) == 25
+    assert len(methods) >= 31
     assert "/danube.ConsumerService/ReceiveMessages" in methods
     assert "/danube.HealthCheck/HealthCheck" in methods
     assert "/danube_admin.TopicAdmin/Unsubscribe" in methods
+    assert "/danube_admin.BrokerAdmin/UnloadBroker" in methods
+    assert "/danube_platform.LoadAdmin/ListBrokerLoads" in methods
     assert "/danube_platform.PolicyAdmin/SetTopicPolicies" in methods

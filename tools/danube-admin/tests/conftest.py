@@ -26,11 +26,13 @@ class StubAdmin(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
     Attributes:
         answers: by full method name: a message, or a status with its text.
+        series: by full method name: answers to give first, one after the other.
         requests: what was asked, in order.
     """
 
     def __init__(self) -> None:
         self.answers: dict[str, Message | tuple[grpc.StatusCode, str]] = {}
+        self.series: dict[str, list[Message]] = {}
         self.requests: list[tuple[str, Message]] = []
         self._types = {
             f"/{service.full_name}/{method.name}": method.input_type
@@ -51,13 +53,13 @@ class StubAdmin(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         method = handler_call_details.method
-        if method not in self.answers:
+        if method not in self.answers and method not in self.series:
             return None
         input_type = self._types[method]
 
         def answer(request: Message, context: grpc.ServicerContext) -> Message:
             self.requests.append((method, request))
-            outcome = self.answers[method]
+            outcome = self.series[method].pop(0) if self.series.get(method) else self.answers[method]
             if isinstance(outcome, Message):
                 return outcome
             context.abort(*outcome)

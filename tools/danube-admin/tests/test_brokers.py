@@ -11,17 +11,51 @@ import grpc
 import pytest
 
 from danube_proto import danube_admin_pb2 as wire
+from danube_proto import danube_platform_pb2 as platform
 
+LOADS = "/danube_platform.LoadAdmin/ListBrokerLoads"
+UNLOAD = "/danube_admin.BrokerAdmin/UnloadBroker"
+ACTIVATE = "/danube_admin.BrokerAdmin/ActivateBroker"
+BALANCE = "/danube_admin.BrokerAdmin/GetClusterBalance"
+REBALANCE = "/danube_admin.BrokerAdmin/TriggerRebalance"
 LIST = "/danube_admin.BrokerAdmin/ListBrokers"
 LEADER = "/danube_admin.BrokerAdmin/GetLeaderBroker"
 NAMESPACES = "/danube_admin.BrokerAdmin/ListNamespaces"
 
 BROKERS = wire.BrokerListResponse(
     brokers=[
-        wire.BrokerInfo(broker_id="7", broker_addr="http://10.0.0.1:6650", broker_role="Cluster_Leader"),
-        wire.BrokerInfo(broker_id="123456789012", broker_addr="http://b:1", broker_role="Cluster_Follower"),
+        wire.BrokerInfo(
+            broker_id="7",
+            broker_addr="http://10.0.0.1:6650",
+            broker_role="Cluster_Leader",
+            broker_status="active",
+        ),
+        wire.BrokerInfo(
+            broker_id="123456789012",
+            broker_addr="http://b:1",
+            broker_role="Cluster_Follower",
+            broker_status="drained",
+        ),
     ]
 )
+TOLD = platform.BrokerLoadsResponse(
+    brokers=[
+        platform.BrokerLoad(
+            broker_id="7",
+            cpu_percent=12.34,
+            memory_bytes=71_900_000,
+            bundles={"f0": platform.Load(), "m1": platform.Load()},
+            total=platform.Load(
+                topics=3, subscriptions=4, in_messages=99.6, out_messages=200, behind=1, unacked=5
+            ),
+        )
+    ]
+)
+
+
+@pytest.fixture(autouse=True)
+def loads(service: Any) -> None:
+    service.answers[LOADS] = TOLD
 
 
 def test_brokers_stand_in_a_table_without_lines(service: Any, cli: Any) -> None:
@@ -29,15 +63,18 @@ def test_brokers_stand_in_a_table_without_lines(service: Any, cli: Any) -> None:
     ended = cli("brokers", "list")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == (
-        "BROKER ID    | BROKER ADDRESS       | BROKER ROLE\n"
-        "7            | http://10.0.0.1:6650 | Cluster_Leader\n"
-        "123456789012 | http://b:1           | Cluster_Follower\n"
+        "BROKER ID    | BROKER ADDRESS       | BROKER ROLE      | STATUS  | BUNDLES | TOPICS | SUBSCRIPTIONS"
+        " | IN MSG/S | OUT MSG/S | BEHIND | UNACKED | CPU % | MEMORY MB\n"
+        "7            | http://10.0.0.1:6650 | Cluster_Leader   | active  | 2       | 3      | 4            "
+        " | 100      | 200       | 1      | 5       | 12.3  | 72\n"
+        "123456789012 | http://b:1           | Cluster_Follower | drained | -       | -      | -            "
+        " | -        | -         | -      | -       | -     | -\n"
     )
 
 
 def test_a_cluster_without_brokers_has_the_headings(service: Any, cli: Any) -> None:
     service.answers[LIST] = wire.BrokerListResponse()
-    assert cli("brokers", "list").out == "BROKER ID | BROKER ADDRESS | BROKER ROLE\n"
+    assert cli("brokers", "list").out.startswith("BROKER ID | BROKER ADDRESS | BROKER ROLE | STATUS | ")
 
 
 @pytest.mark.parametrize(
@@ -49,6 +86,16 @@ def test_brokers_as_json(service: Any, cli: Any, arguments: tuple[str, ...]) -> 
         "broker_id": "7",
         "broker_addr": "http://10.0.0.1:6650",
         "broker_role": "Cluster_Leader",
+        "broker_status": "active",
+        "bundles": "2",
+        "topics": "3",
+        "subscriptions": "4",
+        "in_messages": "100",
+        "out_messages": "200",
+        "behind": "1",
+        "unacked": "5",
+        "cpu_percent": "12.3",
+        "memory_mb": "72",
     }
 
 
@@ -110,3 +157,85 @@ def test_a_reader_that_leaves_is_no_failure(service: Any) -> None:
     ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment, check=True)
     os.close(writer)
     assert ended.stderr == b""
+
+
+# What moves load
+
+
+def test_an_unload_shows_its_progress_and_then_the_count(service: Any, cli: Any) -> None:
+    done = wire.UnloadBrokerResponse(started=True, total=4, succeeded=4)
+    service.series[UNLOAD] = [
+        wire.UnloadBrokerResponse(started=True, total=4, succeeded=1, pending=3),
+        wire.UnloadBrokerResponse(started=True, total=4, succeeded=3, pending=1),
+        done,
+    ]
+    ended = cli("brokers", "unload", "7", "--max-parallel", "2")
+    assert (ended.code, ended.out) == (0, "started: true, total: 4, succeeded: 4, failed: 0, pending: 0\n")
+    assert ended.err == "1 of 4 bundles handed over\n3 of 4 bundles handed over\n"
+    asked = [request for _, request in service.requests]
+    assert {(one.broker_id, one.max_parallel, one.dry_run) for one in asked} == {("7", 2, False)}
+    service.answers[UNLOAD] = done
+    counted = {"started": True, "total": 4, "succeeded": 4, "failed": 0, "pending": 0}
+    assert json.loads(cli("brokers", "unload", "7", "-o", "json").out) == counted
+
+
+def test_an_unload_that_takes_longer_fails_and_says_that_it_goes_on(service: Any, cli: Any) -> None:
+    service.answers[UNLOAD] = wire.UnloadBrokerResponse(started=True, total=4, succeeded=1, pending=3)
+    ended = cli("brokers", "unload", "7", "--timeout-seconds", "0")
+    assert (ended.code, ended.err) == (1, "Error: 3 bundles are not handed over yet; it goes on\n")
+
+
+def test_a_dry_run_of_an_unload_is_no_failure(service: Any, cli: Any) -> None:
+    service.answers[UNLOAD] = wire.UnloadBrokerResponse(total=4, pending=4)
+    ended = cli("brokers", "unload", "7", "--dry-run")
+    assert (ended.code, ended.out) == (0, "started: false, total: 4, succeeded: 0, failed: 0, pending: 4\n")
+    assert service.requests[-1][1].dry_run
+
+
+def test_a_broker_is_activated(service: Any, cli: Any) -> None:
+    service.answers[ACTIVATE] = wire.ActivateBrokerResponse(success=True)
+    assert cli("brokers", "activate", "7", "--reason", "mended").out == "Broker Activated: true\n"
+    assert service.requests[-1][1] == wire.ActivateBrokerRequest(broker_id="7", reason="mended")
+
+
+def test_the_moves_of_a_rebalance_are_listed(service: Any, cli: Any) -> None:
+    move = wire.ProposedMove(topic_name="f3", from_broker=7, to_broker=8, estimated_load=0.25, reason="why")
+    service.answers[REBALANCE] = wire.RebalanceResponse(success=True, proposed_moves=[move])
+    ended = cli("brokers", "rebalance", "--dry-run", "--max-moves", "3")
+    assert ended.out == (
+        "moves_executed: 0\nBUNDLE | FROM | TO | LOAD  | REASON\nf3     | 7    | 8  | 0.250 | why\n"
+    )
+    assert service.requests[-1][1] == wire.RebalanceRequest(dry_run=True, max_moves=3)
+    as_json = json.loads(cli("brokers", "rebalance", "--dry-run", "-o", "json").out)
+    assert as_json == {
+        "moves_executed": 0,
+        "proposed_moves": [
+            {
+                "topic_name": "f3",
+                "from_broker": "7",
+                "to_broker": "8",
+                "estimated_load": "0.250",
+                "reason": "why",
+            }
+        ],
+    }
+    assert not service.requests[-1][1].HasField("max_moves")
+
+
+@pytest.mark.parametrize(
+    ("variation", "word"),
+    [(19.0, "well balanced"), (25.0, "balanced"), (35.0, "imbalanced"), (80.0, "severely imbalanced")],
+)
+def test_the_balance_has_a_verdict(service: Any, cli: Any, variation: float, word: str) -> None:
+    service.answers[BALANCE] = wire.ClusterBalanceResponse(
+        coefficient_of_variation=variation,
+        broker_count=1,
+        assignment_strategy="fair",
+        brokers=[wire.BrokerBalance(broker_id=7, load=0.5, topic_count=3, is_overloaded=True)],
+    )
+    told = json.loads(cli("brokers", "balance", "-o", "json").out)
+    assert (told["verdict"], told["assignment_strategy"]) == (word, "fair")
+    assert told["brokers"] == [
+        {"broker_id": "7", "load": "0.500", "topic_count": "3", "verdict": "overloaded"}
+    ]
+    assert "7         | 0.500 | 3      | overloaded\n" in cli("brokers", "balance").out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -12,6 +13,7 @@ import structlog
 from danube_admin.cluster import Cluster
 from danube_admin.leader import Election
 from danube_admin.placement import plan
+from danube_admin.ranking import Ledger, LoadStrategy, spread_allowed
 from danube_common import keys
 from danube_common.errors import Conflict, MetadataUnavailable
 from danube_common.metadata.port import MetadataStore
@@ -40,6 +42,8 @@ class Assigner:
         policies: of the cluster.
         returns_awaited: whether owners that are not registered may only not have had the time to register
             again, because the store was away. Their bundles stay theirs so long: they are still serving.
+        strategy: whom a bundle that nobody has is given to.
+        now_ms: wall clock.
     """
 
     def __init__(
@@ -51,6 +55,8 @@ class Assigner:
         layout: Layout,
         policies: Policies,
         returns_awaited: Callable[[], bool] = lambda: False,
+        strategy: LoadStrategy = LoadStrategy.FAIR,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._store = store
         self._cluster = cluster
@@ -58,6 +64,8 @@ class Assigner:
         self._layout = layout
         self._policies = policies
         self._returns_awaited = returns_awaited
+        self._strategy = strategy
+        self._now_ms = now_ms
 
     def wake(self) -> None:
         """Ask for a pass soon."""
@@ -108,7 +116,18 @@ class Assigner:
         if self._returns_awaited():
             live, assigned = cluster.owners, cluster.assigned
             bundles = [bundle for bundle in bundles if bundle not in assigned or assigned[bundle] in live]
-        changes = plan(bundles, cluster.assigned, cluster.claimed, cluster.owners)
+        takers = cluster.takers
+        spread = spread_allowed(self._strategy, len(layout.bundles()), len(takers))
+        changes = plan(
+            bundles,
+            cluster.assigned,
+            cluster.claimed,
+            cluster.owners,
+            drained={owner: drain.parallel for owner, drain in cluster.drains.items()},
+            ledger=Ledger(self._strategy, takers, cluster.loads, cluster.assigned),
+            level_above=spread,
+            place_within=1 if self._strategy is LoadStrategy.FAIR else spread,
+        )
         # Taken together with the plan: the view moves on while the writes are awaited.
         seen = {bundle: cluster.revision(keys.assignment_key(bundle)) for bundle in changes}
         revision = 0
@@ -117,7 +136,7 @@ class Assigner:
                 return
             revision = await self._store.put(
                 keys.assignment_key(bundle),
-                encode_record(Assignment(instance_id)),
+                encode_record(Assignment(instance_id, self._now_ms())),
                 expected_revision=seen[bundle],
             )
         if revision:

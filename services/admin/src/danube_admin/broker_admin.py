@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from danube_admin.cluster import OWNER_KIND, LeaderRecord
+from danube_admin.load_manager import LoadManager
 from danube_admin.unary import unary
 from danube_common import keys
 from danube_common.metadata.port import MetadataStore
@@ -28,9 +29,10 @@ ROLE_UNKNOWN: Final = "None"
 class BrokerAdmin:
     """A broker, in the words of v0.2, is a topic-owner; the leader is an admin instance."""
 
-    def __init__(self, store: MetadataStore, namespaces: Namespaces) -> None:
+    def __init__(self, store: MetadataStore, namespaces: Namespaces, manager: LoadManager) -> None:
         self._store = store
         self._namespaces = namespaces
+        self._manager = manager
 
     def methods(self) -> dict[str, UnaryHandler]:
         return {
@@ -49,6 +51,8 @@ class BrokerAdmin:
                     broker_id=one.instance_id,
                     broker_addr=one.http_url,
                     broker_role=_role(one.instance_id, leader),
+                    metrics_addr=one.http_url,
+                    broker_status=self._manager.state(one.instance_id),
                 )
                 for one in instances
                 if one.kind == OWNER_KIND

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Self, TypeVar
 
 import msgspec
@@ -11,9 +12,10 @@ import structlog
 from danube_common import keys
 from danube_common.bundle import Bundle
 from danube_common.errors import CorruptData, InvalidInput, MetadataUnavailable
+from danube_common.load import LoadReport
 from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import Change, Entry, MetadataStore
-from danube_common.records import Assignment, Claim, Instance, Layout, decode_record
+from danube_common.records import Assignment, Claim, Drain, Instance, Layout, decode_record
 
 OWNER_KIND: Final = "topic-owner"
 CATCH_UP_TIMEOUT_S: Final = 2.0
@@ -65,11 +67,29 @@ class Cluster:
         return {one.instance_id for one in found if one is not None and one.kind == OWNER_KIND}
 
     @property
+    def drains(self) -> dict[str, Drain]:
+        """By instance id: topic-owners, living or not, that are to have no bundles."""
+        found = (_read(Drain, entry) for entry in self._copy.entries(keys.DRAINS))
+        return {one.instance_id: one for one in found if one is not None}
+
+    @property
+    def takers(self) -> set[str]:
+        """The living owners that bundles may be given to: drained ones only while no other lives."""
+        return self.owners - self.drains.keys() or self.owners
+
+    @property
+    def loads(self) -> dict[str, LoadReport]:
+        """What owners told lately, by instance id; also those that are gone since."""
+        found = (_read(LoadReport, entry) for entry in self._copy.entries(keys.LOAD))
+        return {one.instance_id: one for one in found if one is not None}
+
+    @property
+    def assignments(self) -> dict[Bundle, Assignment]:
+        return self._by_bundle(Assignment, keys.ASSIGNMENTS)
+
+    @property
     def assigned(self) -> dict[Bundle, str]:
-        return {
-            bundle: record.instance_id
-            for bundle, record in self._by_bundle(Assignment, keys.ASSIGNMENTS).items()
-        }
+        return {bundle: record.instance_id for bundle, record in self.assignments.items()}
 
     @property
     def claimed(self) -> dict[Bundle, str]:
@@ -109,6 +129,14 @@ class Cluster:
             missing = "layout" if self.leader else "leader"
             raise MetadataUnavailable(f"the cluster has no {missing} after {timeout_s:g} s") from None
 
+    async def until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Until ``condition`` holds as this view shows it; False if it did not within ``timeout_s``."""
+        try:
+            await self._copy.wait_for(lambda _: condition(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
     @property
     def _copy(self) -> Mirror:
         if self._mirror is None:
@@ -134,7 +162,9 @@ class Cluster:
             return
         else:
             self._values[change.key] = change.value
-        self.changed.set()
+        # A report of load alone moves nothing.
+        if not change.key.startswith(keys.LOAD):
+            self.changed.set()
 
 
 def _read(kind: type[R], entry: Entry | None) -> R | None:

@@ -6,17 +6,22 @@ import time
 from collections.abc import Callable
 
 from danube_admin.broker_admin import BrokerAdmin
+from danube_admin.cluster import Cluster
 from danube_admin.errors import status_of
 from danube_admin.in_force import PoliciesInForce
+from danube_admin.load_admin import LoadAdmin
+from danube_admin.load_manager import LoadManager
 from danube_admin.namespace_admin import NamespaceAdmin
 from danube_admin.policy_admin import PolicyAdmin
 from danube_admin.topic_admin import TopicAdmin
+from danube_admin.topic_details import TopicDetails
 from danube_admin.topic_readiness import TopicReadiness
 from danube_common.log.port import BundleLog
 from danube_common.metadata.port import MetadataStore
 from danube_common.namespaces import Namespaces
 from danube_common.owner_client import OwnerClient
 from danube_common.rpc.port import Methods
+from danube_common.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.topics import Topics
 
 
@@ -28,18 +33,23 @@ def admin_methods(
     store: MetadataStore,
     log: BundleLog,
     owners: OwnerClient,
+    cluster: Cluster,
+    manager: LoadManager,
     *,
+    default_storage: StorageBackend = DEFAULT_STORAGE,
     now_ms: Callable[[], int] = wall_clock_ms,
 ) -> Methods:
-    """The three v0.2 services and the policy service, over one store."""
+    """The v0.2 services, the policy service and what moves load, over one store."""
     namespaces = Namespaces(store)
     topics = Topics(store, log, now_ms=now_ms)
     in_force = PoliciesInForce(store, namespaces, topics)
     services = (
-        BrokerAdmin(store, namespaces),
+        BrokerAdmin(store, namespaces, manager),
         NamespaceAdmin(namespaces, topics, in_force),
-        TopicAdmin(namespaces, topics, owners, TopicReadiness(owners)),
+        TopicAdmin(namespaces, topics, owners, TopicReadiness(owners), default_storage=default_storage),
         PolicyAdmin(namespaces, topics, in_force),
+        TopicDetails(store, topics, owners, in_force),
+        LoadAdmin(manager, cluster, topics),
     )
     methods = Methods(on_error=status_of)
     for service in services:

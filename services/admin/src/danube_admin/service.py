@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -13,7 +13,10 @@ from danube_admin.assigner import Assigner
 from danube_admin.call_metrics import counted
 from danube_admin.cluster import Cluster
 from danube_admin.leader import Election
+from danube_admin.load_manager import LoadManager, RebalanceRules
 from danube_admin.methods import admin_methods
+from danube_admin.ranking import LoadStrategy
+from danube_admin.rebalance import Aggressiveness
 from danube_common.catalogue import Catalogue
 from danube_common.errors import InvalidName
 from danube_common.membership import INSTANCE_TTL_S
@@ -27,6 +30,7 @@ from danube_common.runtime.config import Address, Section, ServiceConfig
 from danube_common.runtime.ports import Ports, open_ports
 from danube_common.runtime.presence import Place, presence
 from danube_common.runtime.service import Runtime
+from danube_common.strategy import DEFAULT_STORAGE, StorageBackend
 
 KIND: Final = "admin"
 REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -72,6 +76,20 @@ class PoliciesConfig(Section):
     max_retained_mb: int = _limit("MiB of one topic that tier 2 keeps, beyond which the oldest go")
 
 
+class RebalanceConfig(Section):
+    """When and how far the leader levels loads by itself; asking for it works in any case."""
+
+    interval_s: float = Field(
+        default=0.0, ge=0, description="seconds between two looks at the loads; 0: only when asked"
+    )
+    aggressiveness: Aggressiveness = Field(
+        default=Aggressiveness.BALANCED,
+        description="variation of loads that is let be: conservative 40, balanced 30, aggressive 20 percent",
+    )
+    moves_max: int = Field(default=1, ge=1, le=1000, description="bundles that move at one look")
+    rest_s: float = Field(default=60.0, ge=0, description="seconds a bundle stays where it came to")
+
+
 class AdminConfig(ServiceConfig):
     grpc_addr: Address = Field(default="127.0.0.1:50051", description="listen address of the admin port")
     bundles_file: int = Field(
@@ -86,7 +104,16 @@ class AdminConfig(ServiceConfig):
     bootstrap_namespaces: Annotated[list[str], AfterValidator(_check_namespaces)] = Field(
         default=[], description="namespaces to create at start, beside default and system"
     )
+    default_storage: Literal["memory", "disk", "s3"] = Field(
+        default=DEFAULT_STORAGE.value,
+        description="where new reliable topics live whose strategy does not say; the gateways have their own",
+    )
     policies: PoliciesConfig = PoliciesConfig()
+    load_strategy: LoadStrategy = Field(
+        default=LoadStrategy.FAIR,
+        description="how owners' loads are compared: fair (by topics), balanced or weighted_load",
+    )
+    rebalance: RebalanceConfig = RebalanceConfig()
 
 
 @asynccontextmanager
@@ -102,19 +129,42 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
         for name in (*DEFAULT_NAMESPACES, *config.bootstrap_namespaces):
             await namespaces.ensure(name)
 
-        grpc_addr = await _serve(opened, runtime, config, ports)
+        election = Election(ports.metadata, cluster, runtime.instance_id, on_leading=cluster.changed.set)
+        manager = LoadManager(
+            ports.metadata,
+            cluster,
+            config.load_strategy,
+            RebalanceRules(**config.rebalance.model_dump()),
+            leading=lambda: election.leading,
+        )
+        grpc_addr = await _serve(opened, runtime, config, ports, cluster, manager)
         place = Place()
         await opened.enter_async_context(presence(runtime, ports.metadata, address=grpc_addr, place=place))
-        _lead(opened, runtime, config, ports, cluster, place)
+        _lead(opened, runtime, config, ports, cluster, election, place)
+        _beside(opened, runtime, manager.run(), "rebalancing")
         await cluster.until_settled(SETTLE_TIMEOUT_S)
         yield
 
 
-async def _serve(opened: AsyncExitStack, runtime: Runtime, config: AdminConfig, ports: Ports) -> str:
+async def _serve(
+    opened: AsyncExitStack,
+    runtime: Runtime,
+    config: AdminConfig,
+    ports: Ports,
+    cluster: Cluster,
+    manager: LoadManager,
+) -> str:
     """The admin port; returns its bound address."""
     catalogue = await Catalogue.open(ports.metadata)
     opened.push_async_callback(catalogue.close)
-    methods = admin_methods(ports.metadata, ports.log, OwnerClient(ports.bus, catalogue))
+    methods = admin_methods(
+        ports.metadata,
+        ports.log,
+        OwnerClient(ports.bus, catalogue),
+        cluster,
+        manager,
+        default_storage=StorageBackend(config.default_storage),
+    )
     server = GrpcServer(
         counted(methods, runtime.metrics),
         message_bytes_max=REQUEST_BYTES_MAX,
@@ -132,10 +182,10 @@ def _lead(
     config: AdminConfig,
     ports: Ports,
     cluster: Cluster,
+    election: Election,
     place: Place,
 ) -> None:
     """Stand for leader, and do a leader's work while being it."""
-    election = Election(ports.metadata, cluster, runtime.instance_id, on_leading=cluster.changed.set)
     runtime.metrics.plain_gauge("admin_leading", "1 while this instance leads.").set_function(
         lambda: float(election.leading)
     )
@@ -146,6 +196,7 @@ def _lead(
         layout=Layout(file_bundles=config.bundles_file, memory_bundles=config.bundles_memory),
         policies=Policies(**config.policies.model_dump()),
         returns_awaited=lambda: place.held_s < RETURN_GRACE_S,
+        strategy=config.load_strategy,
     )
     _beside(opened, runtime, assigner.run(), "assigner")
     _beside(opened, runtime, election.run(), "election")

@@ -2,24 +2,72 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from typing import Annotated
+
 import typer
 
 from danube_admin_cli.admin import Endpoint, Output, admin, form_of
-from danube_admin_cli.printing import show_lines, show_table, show_value
+from danube_admin_cli.outcome import FAILED, give_up
+from danube_admin_cli.printing import show_figures, show_lines, show_success, show_table, show_value
 from danube_proto import danube_admin_pb2 as wire
+from danube_proto import danube_platform_pb2 as platform
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-COLUMNS = {"broker_id": "BROKER ID", "broker_addr": "BROKER ADDRESS", "broker_role": "BROKER ROLE"}
+COLUMNS = {
+    "broker_id": "BROKER ID",
+    "broker_addr": "BROKER ADDRESS",
+    "broker_role": "BROKER ROLE",
+    "broker_status": "STATUS",
+}
+LOAD_COLUMNS = {
+    "bundles": "BUNDLES",
+    "topics": "TOPICS",
+    "subscriptions": "SUBSCRIPTIONS",
+    "in_messages": "IN MSG/S",
+    "out_messages": "OUT MSG/S",
+    "behind": "BEHIND",
+    "unacked": "UNACKED",
+    "cpu_percent": "CPU %",
+    "memory_mb": "MEMORY MB",
+}
+MOVE_COLUMNS = {
+    "topic_name": "BUNDLE",
+    "from_broker": "FROM",
+    "to_broker": "TO",
+    "estimated_load": "LOAD",
+    "reason": "REASON",
+}
+BALANCE_COLUMNS = {
+    "broker_id": "BROKER ID",
+    "load": "LOAD",
+    "topic_count": "TOPICS",
+    "verdict": "VERDICT",
+}
+STEP_S = 2
+"""How often progress is shown."""
+
+Broker = Annotated[str, typer.Argument(metavar="BROKER", help="A broker id, as brokers list shows it.")]
 
 
 @app.command("list")
 def list_brokers(context: typer.Context, endpoint: Endpoint = None, output: Output = None) -> None:
-    """List the brokers with their addresses and roles."""
+    """List the brokers with their addresses, roles, states and what they carry."""
     with admin(context, endpoint) as call:
         answer = call("/danube_admin.BrokerAdmin/ListBrokers", wire.Empty(), wire.BrokerListResponse)
-    rows = [{field: str(getattr(broker, field)) for field in COLUMNS} for broker in answer.brokers]
-    show_table(form_of(context, output), COLUMNS, rows)
+        told = call(
+            "/danube_platform.LoadAdmin/ListBrokerLoads",
+            platform.BrokerLoadsRequest(),
+            platform.BrokerLoadsResponse,
+        )
+    loads = {load.broker_id: load for load in told.brokers}
+    rows = [
+        {field: str(getattr(broker, field)) for field in COLUMNS} | load_row(loads.get(broker.broker_id))
+        for broker in answer.brokers
+    ]
+    show_table(form_of(context, output), COLUMNS | LOAD_COLUMNS, rows)
 
 
 @app.command("leader-broker")
@@ -36,3 +84,140 @@ def list_namespaces(context: typer.Context, endpoint: Endpoint = None, output: O
     with admin(context, endpoint) as call:
         answer = call("/danube_admin.BrokerAdmin/ListNamespaces", wire.Empty(), wire.NamespaceListResponse)
     show_lines(form_of(context, output), "Namespace", answer.namespaces)
+
+
+@app.command("unload")
+def unload(
+    context: typer.Context,
+    broker: Broker,
+    max_parallel: Annotated[
+        int, typer.Option("--max-parallel", min=1, max=64, help="Bundles handed over at one time.")
+    ] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would move.")] = False,
+    timeout_s: Annotated[
+        int, typer.Option("--timeout-seconds", min=0, help="How long to wait; it goes on in any case.")
+    ] = 60,
+    endpoint: Endpoint = None,
+    output: Output = None,
+) -> None:
+    """Let a broker hand its topics to the others; it gets none until it is activated.
+
+    Topics move in bundles, and that is what is counted. Clients stay connected.
+    """
+    form = form_of(context, output)
+    deadline = time.monotonic() + timeout_s
+    with admin(context, endpoint) as call:
+        while True:
+            left_s = max(0, round(deadline - time.monotonic()))
+            request = wire.UnloadBrokerRequest(
+                broker_id=broker,
+                max_parallel=max_parallel,
+                dry_run=dry_run,
+                timeout_seconds=min(left_s, STEP_S),
+            )
+            answer = call("/danube_admin.BrokerAdmin/UnloadBroker", request, wire.UnloadBrokerResponse)
+            if dry_run or not answer.pending or not left_s:
+                break
+            sys.stderr.write(f"{answer.succeeded} of {answer.total} bundles handed over\n")
+    fields = ("started", "total", "succeeded", "failed", "pending")
+    show_figures(form, {field: getattr(answer, field) for field in fields})
+    if answer.pending and not dry_run:
+        give_up(f"{answer.pending} bundles are not handed over yet; it goes on", FAILED)
+
+
+@app.command("activate")
+def activate(
+    context: typer.Context,
+    broker: Broker,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="For the record.")] = "",
+    endpoint: Endpoint = None,
+    output: Output = None,
+) -> None:
+    """Let a broker that was unloaded have topics again."""
+    with admin(context, endpoint) as call:
+        request = wire.ActivateBrokerRequest(broker_id=broker, reason=reason)
+        answer = call("/danube_admin.BrokerAdmin/ActivateBroker", request, wire.ActivateBrokerResponse)
+    show_success(form_of(context, output), "Broker Activated", success=answer.success)
+
+
+@app.command("balance")
+def balance(context: typer.Context, endpoint: Endpoint = None, output: Output = None) -> None:
+    """Show how evenly the brokers are loaded, by the strategy that is configured."""
+    form = form_of(context, output)
+    with admin(context, endpoint) as call:
+        answer = call(
+            "/danube_admin.BrokerAdmin/GetClusterBalance",
+            wire.ClusterBalanceRequest(),
+            wire.ClusterBalanceResponse,
+        )
+    brokers = [
+        {
+            "broker_id": str(one.broker_id),
+            "load": f"{one.load:.3f}",
+            "topic_count": str(one.topic_count),
+            "verdict": "overloaded" if one.is_overloaded else "underloaded" if one.is_underloaded else "even",
+        }
+        for one in answer.brokers
+    ]
+    figures = {
+        "assignment_strategy": answer.assignment_strategy,
+        "coefficient_of_variation": round(answer.coefficient_of_variation, 2),
+        "verdict": verdict(answer.coefficient_of_variation),
+        "mean_load": round(answer.mean_load, 4),
+        "max_load": round(answer.max_load, 4),
+        "min_load": round(answer.min_load, 4),
+        "broker_count": answer.broker_count,
+    }
+    show_figures(form, figures, BALANCE_COLUMNS, brokers, "brokers")
+
+
+@app.command("rebalance")
+def rebalance(
+    context: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would move.")] = False,
+    max_moves: Annotated[
+        int | None,
+        typer.Option("--max-moves", min=1, max=1000, help="Bundles that move at most; default 10."),
+    ] = None,
+    endpoint: Endpoint = None,
+    output: Output = None,
+) -> None:
+    """Move bundles of topics until the brokers' loads are even enough."""
+    form = form_of(context, output)
+    with admin(context, endpoint) as call:
+        request = wire.RebalanceRequest(dry_run=dry_run, max_moves=max_moves)
+        answer = call("/danube_admin.BrokerAdmin/TriggerRebalance", request, wire.RebalanceResponse)
+    moves = [
+        {field: str(getattr(move, field)) for field in MOVE_COLUMNS}
+        | {"estimated_load": f"{move.estimated_load:.3f}"}
+        for move in answer.proposed_moves
+    ]
+    show_figures(form, {"moves_executed": answer.moves_executed}, MOVE_COLUMNS, moves, "proposed_moves")
+    if not answer.success:
+        give_up(answer.error_message or "the admin service says it did not do it", FAILED)
+
+
+def load_row(load: platform.BrokerLoad | None) -> dict[str, str]:
+    """What a broker told last, in words; dashes when it told nothing lately."""
+    if load is None:
+        return dict.fromkeys(LOAD_COLUMNS, "-")
+    total = load.total
+    return {
+        "bundles": str(len(load.bundles)),
+        "topics": str(total.topics),
+        "subscriptions": str(total.subscriptions),
+        "in_messages": f"{total.in_messages:.0f}",
+        "out_messages": f"{total.out_messages:.0f}",
+        "behind": str(total.behind),
+        "unacked": str(total.unacked),
+        "cpu_percent": f"{load.cpu_percent:.1f}",
+        "memory_mb": f"{load.memory_bytes / 1e6:.0f}",
+    }
+
+
+def verdict(variation_percent: float) -> str:
+    """The coefficient of variation in a word."""
+    for bound, word in ((20, "well balanced"), (30, "balanced"), (40, "imbalanced")):
+        if variation_percent <= bound:
+            return word
+    return "severely imbalanced"

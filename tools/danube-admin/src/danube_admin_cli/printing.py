@@ -54,6 +54,23 @@ def show_table(form: Form, columns: Mapping[str, str], rows: Iterable[Mapping[st
         _line(" | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
 
 
+def show_figures(
+    form: Form,
+    figures: Mapping[str, object],
+    columns: Mapping[str, str] | None = None,
+    rows: Sequence[Mapping[str, str]] = (),
+    field: str = "",
+) -> None:
+    """Labelled figures in one line and a table below, or one JSON object with the table as ``field``."""
+    if form is Form.json:
+        _json(dict(figures) | ({field: list(rows)} if columns else {}))
+        return
+    words = (str(value).lower() if isinstance(value, bool) else value for value in figures.values())
+    _line(", ".join(f"{name}: {word}" for name, word in zip(figures, words, strict=True)))
+    if columns and rows:
+        show_table(form, columns, rows)
+
+
 def show_value(form: Form, label: str, field: str, value: str) -> None:
     """A labelled, quoted value, or a JSON object of one field."""
     if form is Form.json:

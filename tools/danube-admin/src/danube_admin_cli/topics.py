@@ -111,6 +111,16 @@ def delete(context: typer.Context, topic: Topic, endpoint: Endpoint = None, outp
     show_success(form_of(context, output), "Topic Deleted", success=answer.success)
 
 
+@app.command("unload")
+def unload(context: typer.Context, topic: Topic, endpoint: Endpoint = None, output: Output = None) -> None:
+    """Move a topic to another broker, with all topics of its bundle. Clients stay connected."""
+    with admin(context, endpoint) as call:
+        answer = call(
+            "/danube_admin.TopicAdmin/UnloadTopic", wire.TopicRequest(name=topic), wire.TopicResponse
+        )
+    show_success(form_of(context, output), "Topic Unloaded", success=answer.success)
+
+
 @app.command("subscriptions")
 def subscriptions(
     context: typer.Context, topic: Topic, endpoint: Endpoint = None, output: Output = None
