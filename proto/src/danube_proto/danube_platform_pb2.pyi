@@ -1,4 +1,5 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -122,3 +123,219 @@ class Load(_message.Message):
     behind: int
     unacked: int
     def __init__(self, topics: _Optional[int] = ..., subscriptions: _Optional[int] = ..., consumers: _Optional[int] = ..., in_messages: _Optional[float] = ..., in_bytes: _Optional[float] = ..., out_messages: _Optional[float] = ..., out_bytes: _Optional[float] = ..., behind: _Optional[int] = ..., unacked: _Optional[int] = ...) -> None: ...
+
+class DescribeTopicRequest(_message.Message):
+    __slots__ = ("topic",)
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    def __init__(self, topic: _Optional[str] = ...) -> None: ...
+
+class DescribeTopicResponse(_message.Message):
+    __slots__ = ("topics",)
+    TOPICS_FIELD_NUMBER: _ClassVar[int]
+    topics: _containers.RepeatedCompositeFieldContainer[TopicDescription]
+    def __init__(self, topics: _Optional[_Iterable[_Union[TopicDescription, _Mapping[str, object]]]] = ...) -> None: ...
+
+class TopicDescription(_message.Message):
+    __slots__ = ("topic", "topic_id", "bundle", "owner", "archiver", "epoch", "schema_type", "schema_data", "reliable", "storage", "segment_size_mb", "retention", "retention_period_s", "policies", "created_ms", "log_first_sequence", "log_last_sequence", "archived_through", "segments", "shared_segments", "oldest_ms", "newest_ms", "quarantined", "deleted", "shared_deleted", "producers", "subscriptions", "owner_problem")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_ID_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    ARCHIVER_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_DATA_FIELD_NUMBER: _ClassVar[int]
+    RELIABLE_FIELD_NUMBER: _ClassVar[int]
+    STORAGE_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_SIZE_MB_FIELD_NUMBER: _ClassVar[int]
+    RETENTION_FIELD_NUMBER: _ClassVar[int]
+    RETENTION_PERIOD_S_FIELD_NUMBER: _ClassVar[int]
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    CREATED_MS_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LOG_LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ARCHIVED_THROUGH_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    SHARED_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_MS_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_MS_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    SHARED_DELETED_FIELD_NUMBER: _ClassVar[int]
+    PRODUCERS_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
+    OWNER_PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    topic_id: int
+    bundle: str
+    owner: str
+    archiver: str
+    epoch: int
+    schema_type: str
+    schema_data: str
+    reliable: bool
+    storage: str
+    segment_size_mb: int
+    retention: str
+    retention_period_s: int
+    policies: str
+    created_ms: int
+    log_first_sequence: int
+    log_last_sequence: int
+    archived_through: int
+    segments: _containers.RepeatedCompositeFieldContainer[SegmentTotals]
+    shared_segments: _containers.RepeatedCompositeFieldContainer[SegmentTotals]
+    oldest_ms: int
+    newest_ms: int
+    quarantined: _containers.RepeatedCompositeFieldContainer[QuarantinedSegment]
+    deleted: DeletedTotals
+    shared_deleted: DeletedTotals
+    producers: _containers.RepeatedScalarFieldContainer[str]
+    subscriptions: _containers.RepeatedCompositeFieldContainer[SubscriptionDescription]
+    owner_problem: str
+    def __init__(self, topic: _Optional[str] = ..., topic_id: _Optional[int] = ..., bundle: _Optional[str] = ..., owner: _Optional[str] = ..., archiver: _Optional[str] = ..., epoch: _Optional[int] = ..., schema_type: _Optional[str] = ..., schema_data: _Optional[str] = ..., reliable: _Optional[bool] = ..., storage: _Optional[str] = ..., segment_size_mb: _Optional[int] = ..., retention: _Optional[str] = ..., retention_period_s: _Optional[int] = ..., policies: _Optional[str] = ..., created_ms: _Optional[int] = ..., log_first_sequence: _Optional[int] = ..., log_last_sequence: _Optional[int] = ..., archived_through: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[SegmentTotals, _Mapping[str, object]]]] = ..., shared_segments: _Optional[_Iterable[_Union[SegmentTotals, _Mapping[str, object]]]] = ..., oldest_ms: _Optional[int] = ..., newest_ms: _Optional[int] = ..., quarantined: _Optional[_Iterable[_Union[QuarantinedSegment, _Mapping[str, object]]]] = ..., deleted: _Optional[_Union[DeletedTotals, _Mapping[str, object]]] = ..., shared_deleted: _Optional[_Union[DeletedTotals, _Mapping[str, object]]] = ..., producers: _Optional[_Iterable[str]] = ..., subscriptions: _Optional[_Iterable[_Union[SubscriptionDescription, _Mapping[str, object]]]] = ..., owner_problem: _Optional[str] = ...) -> None: ...
+
+class SegmentTotals(_message.Message):
+    __slots__ = ("storage", "segments", "messages", "size_bytes")
+    STORAGE_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    storage: str
+    segments: int
+    messages: int
+    size_bytes: int
+    def __init__(self, storage: _Optional[str] = ..., segments: _Optional[int] = ..., messages: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class QuarantinedSegment(_message.Message):
+    __slots__ = ("key", "shared", "holder", "reason")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    shared: bool
+    holder: str
+    reason: str
+    def __init__(self, key: _Optional[str] = ..., shared: _Optional[bool] = ..., holder: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class DeletedTotals(_message.Message):
+    __slots__ = ("segments", "messages", "size_bytes")
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    segments: int
+    messages: int
+    size_bytes: int
+    def __init__(self, segments: _Optional[int] = ..., messages: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class SubscriptionDescription(_message.Message):
+    __slots__ = ("name", "type", "consumers", "mark_delete", "backlog", "backlog_exact", "unacked", "lost", "blocked")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    CONSUMERS_FIELD_NUMBER: _ClassVar[int]
+    MARK_DELETE_FIELD_NUMBER: _ClassVar[int]
+    BACKLOG_FIELD_NUMBER: _ClassVar[int]
+    BACKLOG_EXACT_FIELD_NUMBER: _ClassVar[int]
+    UNACKED_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    BLOCKED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    type: str
+    consumers: _containers.RepeatedScalarFieldContainer[str]
+    mark_delete: int
+    backlog: int
+    backlog_exact: bool
+    unacked: int
+    lost: int
+    blocked: str
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., consumers: _Optional[_Iterable[str]] = ..., mark_delete: _Optional[int] = ..., backlog: _Optional[int] = ..., backlog_exact: _Optional[bool] = ..., unacked: _Optional[int] = ..., lost: _Optional[int] = ..., blocked: _Optional[str] = ...) -> None: ...
+
+class ListSegmentsRequest(_message.Message):
+    __slots__ = ("topic",)
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    def __init__(self, topic: _Optional[str] = ...) -> None: ...
+
+class ListSegmentsResponse(_message.Message):
+    __slots__ = ("segments",)
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    segments: _containers.RepeatedCompositeFieldContainer[Segment]
+    def __init__(self, segments: _Optional[_Iterable[_Union[Segment, _Mapping[str, object]]]] = ...) -> None: ...
+
+class Segment(_message.Message):
+    __slots__ = ("topic", "key", "storage", "holders", "shared", "first_position", "last_position", "messages", "first_offset", "size_bytes", "oldest_ms", "newest_ms", "delete_after_ms", "quarantined")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    STORAGE_FIELD_NUMBER: _ClassVar[int]
+    HOLDERS_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
+    FIRST_POSITION_FIELD_NUMBER: _ClassVar[int]
+    LAST_POSITION_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    FIRST_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_MS_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_MS_FIELD_NUMBER: _ClassVar[int]
+    DELETE_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    key: str
+    storage: str
+    holders: _containers.RepeatedScalarFieldContainer[str]
+    shared: bool
+    first_position: int
+    last_position: int
+    messages: int
+    first_offset: int
+    size_bytes: int
+    oldest_ms: int
+    newest_ms: int
+    delete_after_ms: int
+    quarantined: _containers.RepeatedCompositeFieldContainer[QuarantinedSegment]
+    def __init__(self, topic: _Optional[str] = ..., key: _Optional[str] = ..., storage: _Optional[str] = ..., holders: _Optional[_Iterable[str]] = ..., shared: _Optional[bool] = ..., first_position: _Optional[int] = ..., last_position: _Optional[int] = ..., messages: _Optional[int] = ..., first_offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., oldest_ms: _Optional[int] = ..., newest_ms: _Optional[int] = ..., delete_after_ms: _Optional[int] = ..., quarantined: _Optional[_Iterable[_Union[QuarantinedSegment, _Mapping[str, object]]]] = ...) -> None: ...
+
+class SubscriptionStart(_message.Message):
+    __slots__ = ("kind", "value")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        EARLIEST: _ClassVar[SubscriptionStart.Kind]
+        LATEST: _ClassVar[SubscriptionStart.Kind]
+        POSITION: _ClassVar[SubscriptionStart.Kind]
+        LAST: _ClassVar[SubscriptionStart.Kind]
+        TIME: _ClassVar[SubscriptionStart.Kind]
+    EARLIEST: SubscriptionStart.Kind
+    LATEST: SubscriptionStart.Kind
+    POSITION: SubscriptionStart.Kind
+    LAST: SubscriptionStart.Kind
+    TIME: SubscriptionStart.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    kind: SubscriptionStart.Kind
+    value: int
+    def __init__(self, kind: _Optional[_Union[SubscriptionStart.Kind, str]] = ..., value: _Optional[int] = ...) -> None: ...
+
+class ResetSubscriptionRequest(_message.Message):
+    __slots__ = ("topic", "subscription", "start")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    subscription: str
+    start: SubscriptionStart
+    def __init__(self, topic: _Optional[str] = ..., subscription: _Optional[str] = ..., start: _Optional[_Union[SubscriptionStart, _Mapping[str, object]]] = ...) -> None: ...
+
+class ResetSubscriptionResponse(_message.Message):
+    __slots__ = ("places",)
+    PLACES_FIELD_NUMBER: _ClassVar[int]
+    places: _containers.RepeatedCompositeFieldContainer[SubscriptionPlace]
+    def __init__(self, places: _Optional[_Iterable[_Union[SubscriptionPlace, _Mapping[str, object]]]] = ...) -> None: ...
+
+class SubscriptionPlace(_message.Message):
+    __slots__ = ("topic", "mark_delete")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    MARK_DELETE_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    mark_delete: int
+    def __init__(self, topic: _Optional[str] = ..., mark_delete: _Optional[int] = ...) -> None: ...
