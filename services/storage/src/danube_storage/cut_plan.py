@@ -59,7 +59,7 @@ def plan_cut(
     least_bytes = stretch.body_bytes // segments_aimed
     own: list[PlannedSegment] = []
     shared: defaultdict[StorageBackend, list[list[StretchSection]]] = defaultdict(list)
-    for topic_id, sections in stretch.by_topic().items():
+    for topic_id, sections in stretch.by_topic.items():
         rule = rules.get(topic_id)
         if rule is None:
             continue

@@ -23,11 +23,13 @@ class CutRules:
         seal_age_s: nothing waits longer in the log to be archived.
         cut_bytes_max: the most that is read at once.
         own_segment_bytes_min: a topic with less in a cut shares a segment.
+        replicas: the instances that keep each segment on disk.
     """
 
     seal_age_s: float = 600.0
     cut_bytes_max: int = 64 << 20
     own_segment_bytes_min: int = 256 << 10
+    replicas: int = 1
 
 
 @dataclass(frozen=True, slots=True)

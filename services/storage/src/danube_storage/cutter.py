@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator
 
 import structlog
 
-from danube_common.archive.records import SHARED, Cut, SegmentRecord
-from danube_common.errors import AlreadyExists, DanubeError, LogUnavailable
+from danube_common.archive.records import Cut
+from danube_common.errors import AlreadyExists, LogUnavailable
+from danube_common.log.port import LogEntry
 from danube_common.strategy import StorageBackend
 from danube_storage.bundle_archive import read_archive
 from danube_storage.cut_plan import PlannedSegment, plan_cut
 from danube_storage.cut_rules import CutRules, topic_rules
+from danube_storage.making import ATTEMPT_BYTES, Making
 from danube_storage.offsets import Offsets, has_shared
-from danube_storage.segment_source import SegmentSource
 from danube_storage.session import ArchiveSession
-from danube_storage.stretch import Stretch, read_stretch
+from danube_storage.stretch import CorruptFrame, Stretch, read_stretch
 
-PUTS_AT_ONCE_MAX = 4
-ATTEMPT_BYTES = 4
+CORRUPT = "corrupt"
+"""Stands in keys where a segment's topic would: what is kept there is never swept."""
 
 _log = structlog.get_logger(__name__)
 
@@ -40,6 +40,7 @@ class Cutter:
 
     def __init__(self, session: ArchiveSession, rules: CutRules) -> None:
         self._session = session
+        self._making = Making(session, rules.replicas)
         self._ports = session.ports
         self._bundle = session.bundle
         self._rules = rules
@@ -74,17 +75,14 @@ class Cutter:
         Raises:
             Overtaken: another archiver was faster, or the lease is lost.
             Unavailable: log, store or catalogue.
-            CorruptFrame: the log's next frame is corrupt.
         """
         first = self._session.cuts.archived_through + 1
-        stretch = await read_stretch(
-            self._ports.log, self._bundle, first, last_sequence, bytes_max=self._rules.cut_bytes_max
-        )
+        stretch = await self._read(first, last_sequence)
         if stretch.missing:
             self._ports.metrics.missing_frames.labels(str(self._bundle)).inc(stretch.missing)
             _log.error("frames_missing", bundle=str(self._bundle), first=first, missing=stretch.missing)
         plan = await self._plan(stretch)
-        segments = await self._make(plan, first)
+        segments = await self._making.make(stretch, plan)
         cut = Cut(
             bundle=str(self._bundle),
             first_sequence=first,
@@ -104,64 +102,38 @@ class Cutter:
         await self._purge()
         return cut
 
+    async def _read(self, first: int, last: int) -> Stretch:
+        try:
+            return await read_stretch(
+                self._ports.log, self._bundle, first, last, bytes_max=self._rules.cut_bytes_max
+            )
+        except CorruptFrame as corrupt:
+            key = await self._set_aside(corrupt.entry)
+            self._ports.metrics.corrupt_frames.labels(str(self._bundle)).inc()
+            self._session.problems[CORRUPT] = f"{corrupt}; it is kept as segment {key}"
+            _log.error("frame_corrupt", bundle=str(self._bundle), error=str(corrupt), key=key)
+            sequence = corrupt.entry.sequence
+            return Stretch(first, sequence, (), sequence - first, corrupt.entry.stored_ms)
+
+    async def _set_aside(self, entry: LogEntry) -> str:
+        """Keep a frame that nobody can read: its bytes may be all that is left of what was in it."""
+        key = f"{self._bundle}/{CORRUPT}/{entry.sequence:016x}.{secrets.token_hex(ATTEMPT_BYTES)}"
+
+        async def content() -> AsyncIterator[bytes]:
+            yield entry.frame
+
+        await self._ports.stores.of(StorageBackend.DISK).put(key, content())
+        return key
+
     async def _plan(self, stretch: Stretch) -> list[PlannedSegment]:
         catalogue = self._ports.catalogue
-        topics = stretch.by_topic()
+        topics = stretch.by_topic
         if any(catalogue.topic_by_id(topic_id) is None for topic_id in topics):
             # Deleted, or so new that this view has not seen them.
             await catalogue.see_topics()
         known = [topic for topic_id in topics if (topic := catalogue.topic_by_id(topic_id)) is not None]
         return await asyncio.to_thread(
             plan_cut, stretch, topic_rules(known), own_bytes_min=self._rules.own_segment_bytes_min
-        )
-
-    async def _make(self, plan: Sequence[PlannedSegment], first_sequence: int) -> tuple[SegmentRecord, ...]:
-        """Every segment durable, or none that can be deleted."""
-        attempt = secrets.token_hex(ATTEMPT_BYTES)
-        offsets = self._session.offsets.copy()
-        slots = asyncio.Semaphore(PUTS_AT_ONCE_MAX)
-        begun: list[tuple[StorageBackend, str]] = []
-        tasks: list[asyncio.Task[SegmentRecord]] = []
-
-        async def put(segment: PlannedSegment, key: str, firsts: Mapping[int, int]) -> SegmentRecord:
-            async with slots:
-                begun.append((segment.backend, key))
-                return await self._put(segment, key, firsts)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for number, segment in enumerate(plan):
-                    who = "shared" if segment.topic_id == SHARED else f"{segment.topic_id:016x}"
-                    key = f"{self._bundle}/{who}/{first_sequence:016x}-{number:04d}.{attempt}"
-                    firsts = {section.raw.topic_id: 0 for section in segment.sections}
-                    firsts = {topic_id: offsets.of(topic_id) for topic_id in firsts}
-                    offsets.count(segment.sections, first_sequence)
-                    tasks.append(group.create_task(put(segment, key, firsts)))
-        except BaseExceptionGroup as failures:
-            await self._discard(begun)
-            raise failures.exceptions[0] from None
-        return tuple(task.result() for task in tasks)
-
-    async def _put(self, segment: PlannedSegment, key: str, firsts: Mapping[int, int]) -> SegmentRecord:
-        source = SegmentSource(self._bundle, segment, firsts)
-        await self._ports.stores.of(segment.backend).put(key, source.chunks())
-        info = source.info
-        metrics = self._ports.metrics
-        metrics.segments.labels(segment.backend).inc()
-        metrics.segment_bytes.labels(segment.backend).inc(info.size_bytes)
-        return SegmentRecord(
-            key=key,
-            backend=segment.backend,
-            topic_id=segment.topic_id,
-            first_position=info.first_position,
-            last_position=info.last_position,
-            messages=info.messages,
-            first_offset=0 if segment.topic_id == SHARED else firsts[segment.topic_id],
-            published_ms_min=info.published_ms_min,
-            published_ms_max=info.published_ms_max,
-            size_bytes=info.size_bytes,
-            data_crc32c=info.data_crc32c,
-            holders=(self._ports.instance_id,) if segment.backend is StorageBackend.DISK else (),
         )
 
     async def _enter(self, cut: Cut) -> None:
@@ -174,17 +146,11 @@ class Cutter:
                 raise Overtaken(f"the lease on {self._bundle} is lost")
             await self._session.cuts.add(cut)
         except AlreadyExists:
-            await self._discard([(segment.backend, segment.key) for segment in cut.segments])
+            await self._making.discard([(segment.backend, segment.key) for segment in cut.segments])
             raise Overtaken(f"{self._bundle} is cut at {cut.first_sequence} already") from None
         except Overtaken:
-            await self._discard([(segment.backend, segment.key) for segment in cut.segments])
+            await self._making.discard([(segment.backend, segment.key) for segment in cut.segments])
             raise
-
-    async def _discard(self, begun: Sequence[tuple[StorageBackend, str]]) -> None:
-        """What cannot be deleted now is an orphan, and swept later."""
-        for backend, key in begun:
-            with contextlib.suppress(DanubeError):
-                await self._ports.stores.of(backend).delete(key)
 
     async def _recount(self, cut: Cut, offsets: Offsets) -> None:
         """Count a cut that the log still has."""

@@ -10,18 +10,22 @@ from typing import Final
 
 from pydantic import Field
 
+from danube_common.archive.copies import copies_subject
 from danube_common.catalogue import Catalogue
 from danube_common.runtime.config import ServiceConfig
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.presence import presence
 from danube_common.runtime.service import Runtime
+from danube_common.strategy import StorageBackend
 from danube_storage.answering import answering_readers
 from danube_storage.archiver import Archiver
 from danube_storage.archiving import Archiving
 from danube_storage.cut_rules import CutRules
+from danube_storage.replicas import CopyKeeper
 from danube_storage.session import ArchivePorts, Duty
 from danube_storage.storage_metrics import StorageMetrics
 from danube_storage.stores import archive_id, open_stores
+from danube_storage.sweep import Sweep
 
 SERVICE: Final = "storage"
 PING_SUBJECT: Final = "danube.storage.ping"
@@ -84,9 +88,14 @@ async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
             s3_region=config.s3_region or None,
         )
         catalogue = await Catalogue.open(ports.metadata)
-        rules = CutRules(config.seal_age_s, config.cut_bytes_max, config.own_segment_bytes_min)
+        metrics = StorageMetrics(runtime.metrics)
+        rules = CutRules(
+            config.seal_age_s, config.cut_bytes_max, config.own_segment_bytes_min, config.replicas
+        )
         archiver = Archiver(rules, cuts_at_once=config.concurrent_cuts_max)
-        duties: list[Duty] = [archiver.archive]
+        sweep = Sweep(ports.metadata, metrics)
+        disk = stores.of(StorageBackend.DISK)
+        duties: list[Duty] = [archiver.archive, sweep.sweep_s3]
         archiving = Archiving(
             ArchivePorts(
                 runtime.instance_id,
@@ -95,22 +104,30 @@ async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
                 ports.metadata,
                 catalogue,
                 stores,
-                StorageMetrics(runtime.metrics),
+                metrics,
             ),
             duties,
         )
         runtime.add_check("archive", archiving.problem, vital=False)
-        answering = await ports.bus.serve(PING_SUBJECT, ping)
+        answering = [
+            await ports.bus.serve(PING_SUBJECT, ping),
+            await ports.bus.serve(copies_subject(runtime.instance_id), CopyKeeper(ports.log, disk).serve),
+        ]
         try:
             async with (
                 answering_readers(runtime, ports.bus, ports.metadata, stores.of),
                 presence(runtime, ports.metadata),
             ):
-                running = runtime.spawn(archiving.run(), "archiving")
+                running = (
+                    runtime.spawn(archiving.run(), "archiving"),
+                    runtime.spawn(sweep.sweep_disk(catalogue, disk, runtime.instance_id), "sweep"),
+                )
                 yield
-                running.cancel()
-                await asyncio.wait((running,))
+                for task in running:
+                    task.cancel()
+                await asyncio.wait(running)
         finally:
-            await answering.close()
+            for subscription in answering:
+                await subscription.close()
             await catalogue.close()
             await stores.close()

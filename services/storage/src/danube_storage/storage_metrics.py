@@ -27,6 +27,9 @@ class StorageMetrics:
             "Sequences that the log had lost before they were archived.",
             ("bundle",),
         )
+        self.corrupt_frames = metrics.counter(
+            "storage_corrupt_frames", "Frames of the log that do not decode, kept aside.", ("bundle",)
+        )
         self.orphans = metrics.counter(
             "storage_orphans",
             "Segments deleted that no cut names, left by attempts that failed.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from danube_common.bundle import Bundle
 from danube_common.errors import CorruptData, LogUnavailable
@@ -75,6 +76,7 @@ class Stretch:
     def body_bytes(self) -> int:
         return sum(len(section.raw.body) for section in self.sections)
 
+    @cached_property
     def by_topic(self) -> Mapping[int, list[StretchSection]]:
         """In log order for each topic; topics in the order of their first section."""
         found: dict[int, list[StretchSection]] = {}
