@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import json
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 
 import pytest
 from nats.aio.msg import Msg
 
+from danube_common.bundle import Bundle
 from danube_common.bus.nats_connection import Connection
 from danube_common.errors import LogUnavailable, RequestTimeout
-from danube_common.jetstream import Batch, Stream
+from danube_common.jetstream import Batch, StoredMessage, Stream
+from danube_common.journal.jetstream import JetStreamJournal
+from danube_common.log.jetstream import JetStreamLog
+
+BUNDLE = Bundle.parse("f0")
 
 
 def stored(sequence: int, *, pending: int, previous: int | None = None) -> dict[str, str]:
@@ -95,7 +102,11 @@ async def test_no_message_is_a_complete_answer() -> None:
 
 async def test_silence_is_not_taken_for_an_empty_log() -> None:
     with pytest.raises(LogUnavailable):
-        await read([])
+        await read([], [])
+
+
+async def test_a_server_that_stopped_without_a_word_is_passed_over() -> None:
+    assert sequences(await read([], [stored(1, pending=0)])) == [1]
 
 
 async def test_a_refusal_is_not_taken_for_an_empty_log() -> None:
@@ -106,3 +117,64 @@ async def test_a_refusal_is_not_taken_for_an_empty_log() -> None:
 async def test_a_stream_that_is_not_served_yet_is_asked_again() -> None:
     batch = await read([status(503)], [status(503)], [stored(1, pending=0)])
     assert sequences(batch) == [1]
+
+
+class Cluster(ScriptedConnection):
+    """Replicas that answer reads by the script, and a leader that knows what there is."""
+
+    def __init__(self, first: int, last: int, *scripts: list[dict[str, str]]) -> None:
+        super().__init__(*scripts)
+        self.first, self.last = first, last
+
+    async def call(
+        self,
+        subject: str,
+        payload: bytes,  # noqa: ARG002 - one question per subject
+        *,
+        timeout_s: float,  # noqa: ARG002 - it answers at once
+        headers: Mapping[str, str] | None = None,  # noqa: ARG002 - none are asked for
+    ) -> Msg:
+        state = {"first_seq": self.first, "last_seq": self.last, "first_ts": "2026-01-01T00:00:00Z"}
+        answer: dict[str, object] = {"state": state}
+        if subject.startswith("$JS.API.STREAM.MSG.GET"):
+            headers_text = b64encode(b"NATS/1.0\r\nNats-Msg-Id: mine\r\n\r\n").decode()
+            answer = {
+                "message": {"seq": self.last, "data": b64encode(b"last").decode(), "hdrs": headers_text}
+            }
+            if self.last < self.first:
+                answer = {"error": {"code": 404, "err_code": 10037, "description": "no message found"}}
+        return Msg(self, data=json.dumps(answer).encode())
+
+
+async def read_log(connection: Cluster, from_sequence: int) -> list[int]:
+    log = JetStreamLog(connection, file_bytes_max=1, memory_bytes_max=1, replicas=3)
+    entries = await log.read(BUNDLE, from_sequence, frames_max=9, bytes_max=99)
+    assert connection.scripts == []
+    return [entry.sequence for entry in entries]
+
+
+async def test_a_replica_that_is_behind_is_not_taken_for_the_end_of_the_log() -> None:
+    connection = Cluster(1, 7, [status(404)], [status(404)], [stored(7, pending=0)])
+    assert await read_log(connection, 7) == [7]
+
+
+async def test_the_end_of_the_log_is_the_leaders() -> None:
+    assert await read_log(Cluster(1, 7, [status(404)]), 8) == []
+    assert await read_log(Cluster(8, 7, [status(404)]), 1) == []
+
+
+async def test_a_replay_does_not_end_before_the_leaders_last_record() -> None:
+    connection = Cluster(
+        1, 3, [stored(1, pending=0)], [status(404)], [stored(2, pending=1), stored(3, pending=0)]
+    )
+    records = await JetStreamJournal(connection).replay(BUNDLE)
+    assert [record.sequence for record in records] == [1, 2, 3]
+    assert connection.scripts == []
+
+
+async def test_the_replay_of_a_journal_without_records_asks_no_replica() -> None:
+    assert await JetStreamJournal(Cluster(1, 0)).replay(BUNDLE) == []
+
+
+async def test_the_last_message_is_the_leaders_with_its_id() -> None:
+    assert await Stream(Cluster(1, 5), "S").last("subject") == StoredMessage(5, b"last", "mine")

@@ -16,7 +16,14 @@ import msgspec
 from nats.aio.msg import Msg
 
 from danube_common.bus.nats_connection import STATUS_HEADER, Connection
-from danube_common.errors import BusUnavailable, DanubeError, LogFull, LogUnavailable, NotFound
+from danube_common.errors import (
+    BusUnavailable,
+    DanubeError,
+    LogFull,
+    LogUnavailable,
+    NotFound,
+    RequestTimeout,
+)
 
 API_TIMEOUT_S = 5.0
 # A server that starts again, or a cluster that elects, is waited for within this bound.
@@ -24,6 +31,8 @@ PATIENCE_S = 10.0
 RETRY_WAIT_S = 0.01
 RETRY_WAIT_S_MAX = 0.25
 READ_TIMEOUT_S = 10.0
+# Any server of a cluster may answer a read. One that stopped without a word is passed over the second time.
+FIRST_READ_TIMEOUT_S = 2.5
 READ_BYTES_MAX = 32 << 20
 
 MESSAGE_ID_HEADER = "Nats-Msg-Id"
@@ -34,6 +43,7 @@ _PREVIOUS_SEQUENCE_HEADER = "Nats-Last-Sequence"
 _PENDING_HEADER = "Nats-Num-Pending"
 
 _STREAM_CONFIG_DIFFERS = 10058
+_NO_MESSAGE_FOUND = 10037
 _STREAM_NOT_FOUND = 10059
 _STORE_FAILED = 10077
 _NO_ROOM = frozenset({10023, 10028, 10047})
@@ -115,7 +125,16 @@ class _State(msgspec.Struct):
     first_ts: str = ""
 
 
+class _Message(msgspec.Struct):
+    """As the API tells it: headers and content in base64."""
+
+    seq: int
+    data: bytes = b""
+    hdrs: bytes = b""
+
+
 class _ApiAnswer(msgspec.Struct):
+    message: _Message | None = None
     state: _State | None = None
     config: dict[str, Any] | None = None
     error: _Error | None = None
@@ -208,9 +227,16 @@ class Stream:
         return ack.seq, ack.duplicate
 
     async def last(self, subject: str) -> StoredMessage | None:
-        """The subject's last message."""
-        batch = await self._read({"last_by_subj": subject}, messages_max=1)
-        return batch.messages[0] if batch.messages else None
+        """The subject's last message, by the stream's leader: never one that was the last before."""
+        answer = await self._ask("STREAM.MSG.GET", {"last_by_subj": subject})
+        if answer.error is not None:
+            if answer.error.err_code == _NO_MESSAGE_FOUND:
+                return None
+            raise _refused(answer.error).as_unavailable()
+        if answer.message is None:
+            raise LogUnavailable(f"stream {self._name} answered without a message")
+        message_id = _header(answer.message.hdrs, MESSAGE_ID_HEADER)
+        return StoredMessage(answer.message.seq, answer.message.data, message_id)
 
     async def read(
         self,
@@ -223,7 +249,9 @@ class Stream:
     ) -> Batch:
         """The subject's messages from ``from_sequence`` on, as many as the bounds allow, at least one.
 
-        A stream that is not served is asked again until ``patience_s`` is over.
+        A stream that is not served is asked again until ``patience_s`` is over. In a cluster any replica
+        answers, and one that is behind the leader takes what it has for everything: `bounds` and `last`
+        come from the leader.
         """
         query = {
             "seq": max(from_sequence, 1),
@@ -238,15 +266,19 @@ class Stream:
     ) -> Batch:
         body = msgspec.json.encode(query)
         patience = Patience(patience_s)
+        timeout_s = FIRST_READ_TIMEOUT_S
         while True:
             reading = _Reading(messages_max)
             try:
                 await self._connection.collect(
-                    f"$JS.API.DIRECT.GET.{self._name}", body, reading.take, timeout_s=READ_TIMEOUT_S
+                    f"$JS.API.DIRECT.GET.{self._name}", body, reading.take, timeout_s=timeout_s
                 )
             except BusUnavailable as error:
                 # What has arrived is sound by itself; the next read goes on behind it.
                 if not reading.messages:
+                    if isinstance(error, RequestTimeout) and timeout_s < READ_TIMEOUT_S:
+                        timeout_s = READ_TIMEOUT_S
+                        continue
                     raise LogUnavailable(str(error)) from error
             if not reading.unserved:
                 break
@@ -287,6 +319,15 @@ def stored_ms_of(headers: Mapping[str, str]) -> int:
 
 def _milliseconds(rfc3339: str) -> int:
     return round(datetime.fromisoformat(rfc3339).timestamp() * 1000)
+
+
+def _header(headers: bytes, name: str) -> str:
+    """One header of a message as the server stores them; empty if it is not there."""
+    for line in headers.decode(errors="replace").split("\r\n"):
+        key, _, value = line.partition(":")
+        if key == name:
+            return value.strip()
+    return ""
 
 
 def _refused(error: _Error) -> JetStreamRefused:

@@ -22,6 +22,8 @@ STREAM_NAME = "DANUBE_JOURNAL"
 APPEND_TIMEOUT_S = 5.0
 REPLAY_BATCH_RECORDS = 1000
 REPLAY_BATCH_BYTES = 4 << 20
+REPLAY_PATIENCE_S = 10.0
+"""A replica may be so long behind the stream's leader before a replay is given up."""
 DUPLICATE_WINDOW_S = 120
 DEFAULT_BYTES_MAX = 4 << 30
 
@@ -90,7 +92,11 @@ class JetStreamJournal:
 
     async def replay(self, bundle: Bundle) -> list[JournalRecord]:
         records: list[JournalRecord] = []
+        last = await self._stream.last(_subject(bundle))
+        if last is None:
+            return records
         following = 1
+        patience = Patience(REPLAY_PATIENCE_S)
         while True:
             batch = await self._stream.read(
                 _subject(bundle),
@@ -99,9 +105,14 @@ class JetStreamJournal:
                 bytes_max=REPLAY_BATCH_BYTES,
             )
             records += (JournalRecord(message.sequence, message.data) for message in batch.messages)
+            if batch.messages:
+                following = batch.messages[-1].sequence + 1
             if batch.complete:
-                return records
-            following = batch.messages[-1].sequence + 1
+                if following > last.sequence:
+                    return records
+                # The replica that answered is behind the leader.
+                if not await patience.wait():
+                    raise LogUnavailable(f"journal of bundle {bundle}: record {last.sequence} cannot be read")
 
     async def discard(self, bundle: Bundle, before_sequence: int) -> None:
         """See the port. The last record always stays: it carries the fence."""

@@ -134,6 +134,15 @@ class JetStreamLog:
             if not await self._revive(bundle):
                 raise
             batch = await read()
+        patience = Patience(PATIENCE_S)
+        while not batch.messages and self._replicas > 1:
+            # The end of the log, or of what a replica behind the leader has of it: the leader knows.
+            bounds = await self.bounds(bundle)
+            if max(from_sequence, bounds.first_sequence) > bounds.last_sequence:
+                break
+            if not await patience.wait():
+                raise LogUnavailable(f"bundle {bundle}: what begins at {from_sequence} cannot be read")
+            batch = await read()
         return [LogEntry(message.sequence, message.data, message.stored_ms) for message in batch.messages]
 
     async def follow(self, bundle: Bundle, on_entry: Callable[[LogEntry], None]) -> _Feed:
