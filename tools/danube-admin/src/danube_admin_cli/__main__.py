@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import typer
 
-from danube_admin_cli import brokers, namespaces, topics
+from danube_admin_cli import brokers, namespaces, subscriptions, topics
 from danube_admin_cli.admin import Endpoint, Output
 from danube_admin_cli.outcome import EXIT_CODES
 
@@ -16,6 +16,8 @@ Examples:
   danube-admin topics create /orders/new -s JSON -d '{{"type": "object"}}' --dispatch-strategy reliable
   danube-admin topics create /orders/log --dispatch-strategy reliable --storage s3 --retention ack
   danube-admin topics create-partitioned /orders/events 8
+  danube-admin topics describe /orders/events
+  danube-admin subscriptions reset /orders/new billing --to 2h
   danube-admin topics subscriptions /orders/new -o json --endpoint http://admin.example:50051
 
 \b
@@ -34,7 +36,8 @@ app = typer.Typer(
 )
 app.add_typer(brokers.app, name="brokers", help="The brokers and their leader.")
 app.add_typer(namespaces.app, name="namespaces", help="Namespaces and their policies.")
-app.add_typer(topics.app, name="topics", help="Topics, their subscriptions and policies.")
+app.add_typer(topics.app, name="topics", help="Topics, what is kept of them, their policies.")
+app.add_typer(subscriptions.app, name="subscriptions", help="Where subscriptions read.")
 
 
 @app.callback()

@@ -71,6 +71,19 @@ def show_figures(
         show_table(form, columns, rows)
 
 
+def show_section(title: str, lines: Mapping[str, str]) -> None:
+    """A title and labelled lines below it; a text of several lines becomes one."""
+    _line(title)
+    width = max(map(len, lines))
+    for label, text in lines.items():
+        _line(f"  {label.ljust(width)}  {' '.join(text.split())}")
+
+
+def show_json(value: object) -> None:
+    """One line of JSON."""
+    _json(value)
+
+
 def show_value(form: Form, label: str, field: str, value: str) -> None:
     """A labelled, quoted value, or a JSON object of one field."""
     if form is Form.json:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from danube_admin_cli import policies
+from danube_admin_cli import policies, topic_details
 from danube_admin_cli.admin import Call, Endpoint, Output, admin, form_of
 from danube_admin_cli.names import topic_name
 from danube_admin_cli.printing import show_lines, show_policies, show_quoted, show_success
@@ -119,6 +119,10 @@ def unload(context: typer.Context, topic: Topic, endpoint: Endpoint = None, outp
             "/danube_admin.TopicAdmin/UnloadTopic", wire.TopicRequest(name=topic), wire.TopicResponse
         )
     show_success(form_of(context, output), "Topic Unloaded", success=answer.success)
+
+
+app.command("describe", help=topic_details.DESCRIBE_HELP)(topic_details.describe)
+app.command("segments", help=topic_details.SEGMENTS_HELP)(topic_details.segments)
 
 
 @app.command("subscriptions")

@@ -1,0 +1,209 @@
+"""``danube-admin topics describe`` and ``topics segments``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+
+from danube_admin_cli.admin import Endpoint, Form, Output, admin, form_of
+from danube_admin_cli.names import topic_name
+from danube_admin_cli.plain import counted, moment, plain, size
+from danube_admin_cli.printing import show_json, show_section, show_table
+from danube_proto import danube_platform_pb2 as platform
+
+SERVICE = "/danube_platform.TopicDetails"
+
+Topic = Annotated[
+    str,
+    typer.Argument(
+        metavar="TOPIC",
+        callback=topic_name,
+        help="/namespace/topic; of a partitioned topic all partitions are shown.",
+    ),
+]
+
+DESCRIBE_HELP = """Show how a topic is kept, what is kept of it, and who reads it.
+
+A backlog with + is at least so large. Times are UTC.
+
+\b
+Examples:
+  danube-admin topics describe /default/orders
+  danube-admin topics describe /default/orders -o json | jq '.[0].subscriptions[].backlog'
+"""
+SEGMENTS_HELP = """List the segments that hold a topic's messages, oldest first.
+
+A segment of ALL is shared by quiet topics of the topic's bundle; it may hold messages of this one, and its
+count is of all of them. Retained segments are read; deleting ones no more.
+
+\b
+Examples:
+  danube-admin topics segments /default/orders
+  danube-admin topics segments /default/orders -o json | jq 'map(.size_bytes) | add'
+"""
+
+SEGMENT_COLUMNS = {
+    "topic": "TOPIC",
+    "of": "OF",
+    "storage": "STORAGE",
+    "holders": "HOLDERS",
+    "state": "STATE",
+    "messages": "MESSAGES",
+    "size": "SIZE",
+    "oldest": "OLDEST",
+    "newest": "NEWEST",
+    "first_position": "FIRST POSITION",
+    "key": "KEY",
+}
+SUBSCRIPTION_COLUMNS = {
+    "name": "SUBSCRIPTION",
+    "type": "TYPE",
+    "consumers": "CONSUMERS",
+    "backlog": "BACKLOG",
+    "unacked": "UNACKED",
+    "lost": "LOST",
+    "mark_delete": "ACKNOWLEDGED THROUGH",
+    "blocked": "BLOCKED",
+}
+
+
+def describe(context: typer.Context, topic: Topic, endpoint: Endpoint = None, output: Output = None) -> None:
+    with admin(context, endpoint) as call:
+        request = platform.DescribeTopicRequest(topic=topic)
+        answer = call(f"{SERVICE}/DescribeTopic", request, platform.DescribeTopicResponse)
+    if form_of(context, output) is Form.json:
+        show_json([_object(described) for described in answer.topics])
+        return
+    for described in answer.topics:
+        show_section(f"Topic: {described.topic}", _lines(described))
+        rows = [_subscription(one) for one in described.subscriptions]
+        if rows:
+            show_table(Form.table, SUBSCRIPTION_COLUMNS, rows)
+
+
+def segments(context: typer.Context, topic: Topic, endpoint: Endpoint = None, output: Output = None) -> None:
+    with admin(context, endpoint) as call:
+        request = platform.ListSegmentsRequest(topic=topic)
+        answer = call(f"{SERVICE}/ListSegments", request, platform.ListSegmentsResponse)
+    if form_of(context, output) is Form.json:
+        show_json([plain(segment) for segment in answer.segments])
+    else:
+        show_table(Form.table, SEGMENT_COLUMNS, [_segment(segment) for segment in answer.segments])
+
+
+def _object(described: platform.TopicDescription) -> dict[str, Any]:
+    return plain(described) | {"policies": _policies(described)}
+
+
+def _policies(described: platform.TopicDescription) -> dict[str, Any]:
+    try:
+        policies = json.loads(described.policies)
+    except json.JSONDecodeError:
+        return {}
+    return policies if isinstance(policies, dict) else {}
+
+
+def _lines(described: platform.TopicDescription) -> dict[str, str]:
+    lines = {
+        "id": f"{described.topic_id}, bundle {described.bundle}, created {moment(described.created_ms)}",
+        "owner": f"{described.owner}, epoch {described.epoch}" if described.owner else "none",
+        "schema": " ".join(filter(None, (described.schema_type, described.schema_data))),
+        "dispatch": _dispatch(described),
+        "policies": ", ".join(f"{name} {value}" for name, value in _policies(described).items() if value)
+        or "no limits",
+    }
+    if described.owner_problem:
+        lines["not known"] = f"producers, subscriptions and log: {described.owner_problem}"
+    else:
+        lines["producers"] = ", ".join(described.producers) or "none"
+    if described.reliable:
+        lines |= _kept(described)
+    return lines
+
+
+def _dispatch(described: platform.TopicDescription) -> str:
+    if not described.reliable:
+        return "non-reliable"
+    kept = (
+        "kept until acknowledged"
+        if described.retention == "ack"
+        else f"kept for {described.retention_period_s} s"
+    )
+    return f"reliable, storage {described.storage}, segments of {described.segment_size_mb} MiB, {kept}"
+
+
+def _kept(described: platform.TopicDescription) -> dict[str, str]:
+    first, last = described.log_first_sequence, described.log_last_sequence
+    log = f"sequences {first} to {last}" if first <= last and last else "empty"
+    if described.owner_problem:
+        log = "not known"
+    lines = {
+        "log": f"{log} (bundle {described.bundle}), archived through {described.archived_through}",
+        "archiver": described.archiver or "none",
+        "segments": "; ".join(map(_totals, described.segments)) or "none",
+    }
+    if described.shared_segments:
+        lines["shared segments"] = "; ".join(map(_totals, described.shared_segments))
+    if described.newest_ms:
+        lines["stored"] = f"{moment(described.oldest_ms)} to {moment(described.newest_ms)}"
+    lines["deleted"] = _deleted(described.deleted)
+    if described.shared_deleted.segments:
+        lines["shared deleted"] = _deleted(described.shared_deleted)
+    lines["quarantined"] = "; ".join(map(_quarantined, described.quarantined)) or "none"
+    return lines
+
+
+def _totals(row: platform.SegmentTotals) -> str:
+    return (
+        f"{row.storage}: {counted(row.segments, 'segment')}, {counted(row.messages, 'message')},"
+        f" {size(row.size_bytes)}"
+    )
+
+
+def _deleted(row: platform.DeletedTotals) -> str:
+    if not row.segments:
+        return "nothing"
+    return f"{counted(row.segments, 'segment')}, {counted(row.messages, 'message')}, {size(row.size_bytes)}"
+
+
+def _quarantined(row: platform.QuarantinedSegment) -> str:
+    return f"{row.key} at {row.holder}: {row.reason}"
+
+
+def _subscription(one: platform.SubscriptionDescription) -> dict[str, str]:
+    return {
+        "name": one.name,
+        "type": one.type,
+        "consumers": _few(one.consumers),
+        "backlog": f"{one.backlog}{'' if one.backlog_exact else '+'}",
+        "unacked": str(one.unacked),
+        "lost": str(one.lost),
+        "mark_delete": str(one.mark_delete),
+        "blocked": one.blocked,
+    }
+
+
+def _segment(segment: platform.Segment) -> dict[str, str]:
+    state = f"deleting after {moment(segment.delete_after_ms)}" if segment.delete_after_ms else "retained"
+    if segment.quarantined:
+        state = f"quarantined at {_few(row.holder for row in segment.quarantined)}"
+    return {
+        "topic": segment.topic,
+        "of": "ALL" if segment.shared else "TOPIC",
+        "storage": segment.storage,
+        "holders": _few(segment.holders),
+        "state": state,
+        "messages": str(segment.messages),
+        "size": size(segment.size_bytes),
+        "oldest": moment(segment.oldest_ms),
+        "newest": moment(segment.newest_ms),
+        "first_position": str(segment.first_position),
+        "key": segment.key,
+    }
+
+
+def _few(names: Iterable[str]) -> str:
+    return ",".join(names) or "-"
