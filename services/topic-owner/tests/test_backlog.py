@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -101,7 +102,14 @@ def test_every_reader_gets_every_frame_once_and_in_order_from_its_place(
         starts_possible = [min(start, world.tail + 1) for start in starts]
         world.places = [Place(start, world.tail) for start in starts_possible]
         served: list[Place] = []
-        backlog = Backlog(world, BUNDLE, lambda: world.places, tail=lambda: world.tail, served=served.append)
+        backlog = Backlog(
+            world,
+            BUNDLE,
+            lambda: world.places,
+            tail=lambda: world.tail,
+            served=served.append,
+            on_below=lambda: None,
+        )
         for _ in range(200):
             world.failing = random.random() < 0.1
             for place in world.places:
@@ -125,7 +133,7 @@ def test_every_reader_gets_every_frame_once_and_in_order_from_its_place(
     asyncio.run(scenario())
 
 
-async def test_what_was_deleted_meanwhile_is_passed_over() -> None:
+async def test_what_was_purged_is_left_to_the_archive_and_not_passed_over() -> None:
     world = World(Random(1))
     await world.open(BUNDLE)
     for _ in range(20):
@@ -136,14 +144,45 @@ async def test_what_was_deleted_meanwhile_is_passed_over() -> None:
     for place in world.places:
         place.room = 1000
     world.random.random = lambda: 1.0  # type: ignore[method-assign]
+    below: list[int] = []
     backlog = Backlog(
-        world, BUNDLE, lambda: world.places, tail=lambda: world.tail, served=lambda _place: None
+        world,
+        BUNDLE,
+        lambda: world.places,
+        tail=lambda: world.tail,
+        served=lambda _place: None,
+        on_below=lambda: below.append(backlog.floor),
     )
     await backlog._serve()
-    assert [place.taken for place in world.places] == [[*range(13, 21)], [*range(13, 21)], [*range(15, 21)]]
+    assert backlog.floor == 13
+    assert below
+    assert set(below) == {13}
+    assert [place.taken for place in world.places] == [[], [], [*range(15, 21)]]
+    assert [place.next_sequence for place in world.places] == [3, 12, 21]
     await world.purge(BUNDLE, 20)
-    world.places = [Place(3, 20)]
-    world.places[0].room = 1
+    world.places = [Place(13, 20), Place(20, 20)]
+    for place in world.places:
+        place.room = 1
     await backlog._serve()
-    assert world.places[0].at_tail
-    assert world.places[0].taken == []
+    assert backlog.floor == 21
+    assert [(place.taken, place.at_tail) for place in world.places] == [([], False), ([], False)]
+
+
+async def test_a_log_that_ends_before_what_was_read_of_it_is_asked_again() -> None:
+    world = World(Random(1))
+    await world.open(BUNDLE)
+    await world.grow()
+    world.tail = 3
+    world.places = [Place(2, 3)]
+    world.places[0].room = 1
+    backlog = Backlog(
+        world,
+        BUNDLE,
+        lambda: world.places,
+        tail=lambda: world.tail,
+        served=lambda _place: None,
+        on_below=lambda: None,
+    )
+    with pytest.raises(LogUnavailable):
+        await backlog._serve()
+    assert world.places[0].next_sequence == 2

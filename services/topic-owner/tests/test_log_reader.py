@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from danube_common.bundle import Bundle, Family
 from danube_common.errors import LogUnavailable
-from danube_common.frame import encode_frame, make_frame_id
+from danube_common.frame import encode_frame, frame_id_of, make_frame_id
 from danube_common.log.memory import MemoryLog
 from danube_common.log.port import LogBounds, LogEntry
 from danube_topic_owner.log_reader import LogReader
@@ -85,8 +85,17 @@ class Listener:
 
     def __init__(self, log: ScriptedLog, bundle: Bundle) -> None:
         self.entries: list[LogEntry] = []
+        self.missed: list[int] = []
+        self.floors: list[int] = []
         self.restarts = 0
-        self.reader = LogReader(log, bundle, self.entries.append, self._restarted)
+        self.reader = LogReader(
+            log,
+            bundle,
+            self.entries.append,
+            self._restarted,
+            on_missed=self.missed.append,
+            on_floor=self.floors.append,
+        )
 
     def _restarted(self) -> None:
         self.restarts += 1
@@ -95,6 +104,48 @@ class Listener:
     @property
     def sequences(self) -> list[int]:
         return [entry.sequence for entry in self.entries]
+
+
+async def test_what_was_purged_before_it_was_read_is_told() -> None:
+    log = ScriptedLog()
+    await log.open(FILE)
+    for _ in range(3):
+        log.append_now(FILE)
+    listener = Listener(log, FILE)
+    await listener.reader.open(0, "")
+    log.under_way.clear()
+    for _ in range(4):
+        log.append_now(FILE)
+    log.under_way.clear()
+    await log.purge(FILE, 5)
+    await fill(listener)
+    assert (listener.missed, listener.sequences, listener.reader.tail) == ([4], [6, 7], 7)
+    for _ in range(2):
+        log.append_now(FILE)
+    log.under_way.clear()
+    await log.purge(FILE, 9)
+    await fill(listener)
+    assert (listener.missed, listener.sequences, listener.reader.tail) == ([4, 8], [6, 7], 9)
+    assert listener.floors[-1] == 10
+
+
+async def test_a_volatile_log_that_was_purged_is_not_taken_for_a_new_one() -> None:
+    log = ScriptedLog()
+    await log.open(MEMORY)
+    for _ in range(5):
+        log.append_now(MEMORY)
+    frame_id = frame_id_of((await log.read(MEMORY, 4, frames_max=1, bytes_max=1))[0].frame)
+    await log.purge(MEMORY, 5)
+    listener = Listener(log, MEMORY)
+    await listener.reader.open(4, frame_id)
+    listener.reader.check()
+    await fill(listener)
+    assert (listener.restarts, listener.reader.tail) == (0, 5)
+    log.append_now(MEMORY)
+    await log.purge(MEMORY, 6)
+    listener.reader.check()
+    await fill(listener)
+    assert (listener.restarts, listener.reader.tail) == (0, 6)
 
 
 async def fill(listener: Listener) -> None:
@@ -217,7 +268,14 @@ async def test_a_feed_that_lost_its_last_entry_is_caught_up_without_another(
     log = ScriptedLog()
     await log.open(FILE)
     arrived = asyncio.Event()
-    reader = LogReader(log, FILE, lambda _entry: arrived.set(), lambda: None)
+    reader = LogReader(
+        log,
+        FILE,
+        lambda _entry: arrived.set(),
+        lambda: None,
+        on_missed=lambda _sequence: None,
+        on_floor=lambda _floor: None,
+    )
     await reader.open(0, "")
     running = asyncio.create_task(reader.run())
     log.append_now(FILE)

@@ -162,7 +162,7 @@ class House:
         self.bus = MemoryBus(self.hub)
         self.log = TurningLog()
         self.journal = MemoryJournal()
-        self.ports = OwnerPorts(self.bus, self.log, self.journal)
+        self.ports = OwnerPorts(self.bus, self.log, self.journal, self.store)
         self.topics = Topics(self.store, self.log, now_ms=lambda: time.time_ns() // 1_000_000)
         self.metrics = OwnerMetrics(Metrics("topic-owner", "1"), "1")
         self.catalogue: Catalogue

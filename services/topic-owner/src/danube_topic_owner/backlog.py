@@ -36,13 +36,26 @@ class Reader(Protocol):
         """Nothing is left below the tail: the live feed serves it from now on."""
 
 
+def release_at_tail(readers: Iterable[Reader], tail: int) -> None:
+    """Those that have read up to ``tail`` are served by the live feed from now on."""
+    for reader in readers:
+        if reader.next_sequence > tail:
+            reader.reach_tail()
+
+
 R = TypeVar("R", bound=Reader)
 
 
 class Backlog(Generic[R]):
     """One pass at a time: starts at one reader's place and serves every reader it meets on the way.
 
-    ``served`` is called with each reader that was given something: it can be dispatched.
+    Args:
+        log: the log.
+        bundle: whose log.
+        readers: those that are behind.
+        tail: the last sequence that the live feed has handed over; nothing above it is read here.
+        served: called with each reader that was given something: it can be dispatched.
+        on_below: called when a reader's place is below the log's floor: what it reads next is not here.
     """
 
     def __init__(
@@ -53,12 +66,16 @@ class Backlog(Generic[R]):
         *,
         tail: Callable[[], int],
         served: Callable[[R], None],
+        on_below: Callable[[], None],
     ) -> None:
         self._log = log
         self._bundle = bundle
         self._readers = readers
         self._tail = tail
         self._served = served
+        self._on_below = on_below
+        self.floor = 1
+        """The log's first sequence, as far as is known; what was below it was purged."""
         self._wake = asyncio.Event()
         self._last_start = 0
 
@@ -81,21 +98,28 @@ class Backlog(Generic[R]):
     async def _serve(self) -> None:
         while True:
             behind = [reader for reader in self._readers() if reader.wants_backlog]
-            self._release_at_tail(behind)
+            release_at_tail(behind, self._tail())
             behind = [reader for reader in behind if reader.next_sequence <= self._tail()]
+            if any(reader.next_sequence < self.floor for reader in behind):
+                self._on_below()
+            behind = [reader for reader in behind if reader.next_sequence >= self.floor]
             if not behind:
                 return
-            start = self._choose_start(behind)
-            entries = await self._log.read(
-                self._bundle, start, frames_max=FRAMES_PER_READ_MAX, bytes_max=BYTES_PER_READ_MAX
-            )
-            if not entries:
-                entries = []
-                for reader in behind:
-                    reader.next_sequence = max(reader.next_sequence, self._tail() + 1)
-            for entry in entries:
-                self._offer(entry, start)
+            await self._read_from(self._choose_start(behind))
             await asyncio.sleep(0)
+
+    async def _read_from(self, start: int) -> None:
+        """One read, offered to every reader it meets. Raises LogUnavailable, NotFound."""
+        entries = await self._log.read(
+            self._bundle, start, frames_max=FRAMES_PER_READ_MAX, bytes_max=BYTES_PER_READ_MAX
+        )
+        first = entries[0].sequence if entries else (await self._log.bounds(self._bundle)).first_sequence
+        if first > start:
+            self.floor = max(self.floor, first)
+        elif not entries:
+            raise LogUnavailable(f"the log ends before {start}, which was read before")
+        for entry in entries:
+            self._offer(entry, max(start, first))
 
     def _choose_start(self, behind: list[R]) -> int:
         """Readers in turn from low to high, so that one that crawls does not hold the others."""
@@ -125,10 +149,4 @@ class Backlog(Generic[R]):
             reader.offer_frame(entry.sequence, frame)
             reader.next_sequence = entry.sequence + 1
             self._served(reader)
-        self._release_at_tail(takers)
-
-    def _release_at_tail(self, readers: list[R]) -> None:
-        tail = self._tail()
-        for reader in readers:
-            if reader.next_sequence > tail:
-                reader.reach_tail()
+        release_at_tail(takers, self._tail())

@@ -19,6 +19,7 @@ from danube_common.frame import Frame, decode_frame
 from danube_common.journal.port import StateJournal
 from danube_common.log.port import BundleLog, LogEntry
 from danube_common.membership import INSTANCE_TTL_S
+from danube_common.metadata.port import MetadataStore
 from danube_common.names import TopicName
 from danube_common.owner_protocol import SessionEnded
 from danube_common.position import BEFORE_ALL
@@ -29,11 +30,13 @@ from danube_topic_owner.cursor import Cursor
 from danube_topic_owner.dispatch import Superseded
 from danube_topic_owner.dispatcher import Dispatcher
 from danube_topic_owner.events import Claimed, Event, LogRestarted, LogSeen, TopicRemoved, decode_events
+from danube_topic_owner.history_feed import Place
 from danube_topic_owner.journal_writer import JournalWriter
 from danube_topic_owner.log_reader import LogReader
 from danube_topic_owner.non_reliable import NonReliableDispatch
 from danube_topic_owner.outbox import Outbox
 from danube_topic_owner.owner_metrics import OwnerMetrics
+from danube_topic_owner.past import Past
 from danube_topic_owner.producers import Producers
 from danube_topic_owner.reliable import ReliableDispatch
 from danube_topic_owner.state import BundleState, SubscriptionState
@@ -64,6 +67,7 @@ class OwnerPorts:
     bus: Bus
     log: BundleLog
     journal: StateJournal
+    metadata: MetadataStore
 
 
 class BundleOwner:
@@ -93,7 +97,14 @@ class BundleOwner:
         self.clock = clock
         self.subscriptions: dict[int, dict[str, ActiveSubscription]] = defaultdict(dict)
         self.outbox = Outbox(ports.bus, epoch)
-        self.reader = LogReader(ports.log, bundle, self._on_entry, self._on_log_restarted)
+        self.reader = LogReader(
+            ports.log,
+            bundle,
+            self._on_entry,
+            self._on_log_restarted,
+            on_missed=self._on_missed,
+            on_floor=self._on_floor,
+        )
         self.dispatcher = Dispatcher(
             self.outbox,
             catalogue.policies,
@@ -102,12 +113,24 @@ class BundleOwner:
             on_backlog=self._wake_backlog,
             may_deliver=self.may_deliver,
         )
+        self.past = Past(
+            bundle,
+            ports.bus,
+            catalogue,
+            readers=self.dispatcher.lagging,
+            subscriptions=self._log_subscriptions,
+            place=lambda: Place(self.backlog.floor, self.reader.tail),
+            served=self.dispatcher.mark_ready,
+            on_log=self._wake_backlog,
+            metrics=metrics,
+        )
         self.backlog = Backlog(
             ports.log,
             bundle,
             self.dispatcher.lagging,
             tail=lambda: self.reader.tail,
             served=self.dispatcher.mark_ready,
+            on_below=self.past.wake,
         )
         self.metrics = metrics
         self.messages_taken = 0
@@ -126,9 +149,10 @@ class BundleOwner:
     async def start(self) -> None:
         """Take over the bundle: fence the journal, rebuild the state, follow the log.
 
-        Raises JournalFenced when other owners keep winning, LogUnavailable.
+        Raises JournalFenced when other owners keep winning, LogUnavailable, MetadataUnavailable.
         """
         await self._claim_journal()
+        await self.past.open(self._ports.metadata, self.writer)
         seen = self.state.log_seen
         await self.reader.open(seen.sequence, seen.frame_id)
         self._note_log()
@@ -138,6 +162,8 @@ class BundleOwner:
         self.spawn(self.reader.run(), "reader")
         self.spawn(self.backlog.run(), "backlog")
         self.spawn(self.outbox.run(), "outbox")
+        for work, name in self.past.work():
+            self.spawn(work, name)
 
     async def stop(self) -> None:
         """Journal what is known, then end. Safe after a failed start."""
@@ -151,6 +177,7 @@ class BundleOwner:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.past.close()
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run ``work`` until `stop`; its failure gives the bundle up."""
@@ -264,6 +291,11 @@ class BundleOwner:
         self.subscriptions[topic.topic_id][state.name] = subscription
         return subscription
 
+    def _log_subscriptions(self, topic_id: int | None = None) -> list[LogSubscription]:
+        """The reliable ones of a topic, or of the bundle."""
+        topics = self.subscriptions.values() if topic_id is None else [self.subscriptions.get(topic_id, {})]
+        return [each for topic in topics for each in topic.values() if isinstance(each, LogSubscription)]
+
     def subscription_of(self, consumer_id: int) -> ActiveSubscription | None:
         found = self.state.consumer(consumer_id)
         if found is None:
@@ -293,6 +325,7 @@ class BundleOwner:
                     Superseded(session.gateway, consumer.consumer_id, session.session), reason
                 )
         self.dispatcher.forget(subscription)
+        self.past.forget(subscription.key)
 
     def tell_superseded(self, ended: Superseded, reason: str) -> None:
         self.outbox.notice(ended.gateway, SessionEnded(self.epoch, ended.consumer_id, ended.session, reason))
@@ -346,12 +379,10 @@ class BundleOwner:
 
     def _pass_over_quiet(self) -> None:
         """Cursors with nothing outstanding move with the log: the next owner need not scan for them."""
-        for subscriptions in self.subscriptions.values():
-            for subscription in subscriptions.values():
-                if isinstance(subscription, LogSubscription):
-                    subscription.pass_over(self.reader.tail)
-                    if subscription.cursor_moved:
-                        self.dispatcher.note_moved(subscription)
+        for subscription in self._log_subscriptions():
+            subscription.pass_over(self.reader.tail)
+            if subscription.cursor_moved:
+                self.dispatcher.note_moved(subscription)
 
     def _note_log(self) -> None:
         """Journal one frame of a volatile log: without it, its successor could not be told from it."""
@@ -360,8 +391,19 @@ class BundleOwner:
 
     def _on_log_restarted(self) -> None:
         self.writer.record(LogRestarted(time.time_ns() // 1_000_000))
-        for subscriptions in self.subscriptions.values():
-            for subscription in subscriptions.values():
-                if isinstance(subscription, LogSubscription):
-                    subscription.restart(Cursor(BEFORE_ALL), self.reader.tail)
-                    self.dispatcher.mark_ready(subscription)
+        self.backlog.floor = 1
+        for subscription in self._log_subscriptions():
+            subscription.restart(Cursor(BEFORE_ALL), self.reader.tail)
+            self.dispatcher.mark_ready(subscription)
+
+    def _on_missed(self, sequence: int) -> None:
+        """The log was purged under a live feed that was behind: who was at the tail reads that now."""
+        for subscription in self._log_subscriptions():
+            subscription.fall_behind(sequence)
+            self.dispatcher.mark_ready(subscription)
+
+    def _on_floor(self, floor: int) -> None:
+        if floor != self.backlog.floor:
+            self.backlog.floor = floor
+            if self.bundle.family is Family.MEMORY:
+                self.past.check()

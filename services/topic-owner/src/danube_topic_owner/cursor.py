@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import takewhile
 
 ACKED_AHEAD_MAX = 100_000
 """Acknowledged positions kept beyond what was read; more are dropped and delivered again."""
@@ -58,6 +59,28 @@ class Cursor:
             return False
         self._move(position)
         return True
+
+    def expire(self, position: int) -> None:
+        """Everything up to ``position`` is retained no longer: it counts as acknowledged, read or not."""
+        window = self._window
+        while window and window[0] <= position:
+            window.popleft()
+        self._acked = {each for each in self._acked if each > position}
+        self.read_position = max(self.read_position, position)
+        if window:
+            self.mark_delete = max(self.mark_delete, position)
+            self._trim()
+        elif self.read_position > self.mark_delete:
+            self._move(self.read_position)
+
+    def unacked_through(self, position: int) -> int:
+        """Messages at or below ``position`` that were read and are not acknowledged."""
+        read = takewhile(lambda each: each <= position, self._window)
+        return sum(each not in self._acked for each in read)
+
+    def acked_unread(self, position: int) -> int:
+        """Messages at or below ``position`` that were acknowledged, and not read since."""
+        return sum(self.read_position < each <= position for each in self._acked)
 
     def is_acked(self, position: int) -> bool:
         return position <= self.mark_delete or position in self._acked

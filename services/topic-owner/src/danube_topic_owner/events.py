@@ -63,6 +63,14 @@ class CursorMoved(msgspec.Struct, tag="cursor", frozen=True):
     acked: list[Range]
 
 
+class MessagesLost(msgspec.Struct, tag="lost", frozen=True):
+    """Absolute: so many messages expired before the subscription acknowledged them, over its life."""
+
+    topic_id: int
+    subscription: str
+    total: int
+
+
 class TopicRemoved(msgspec.Struct, tag="topic-", frozen=True):
     topic_id: int
 
@@ -80,7 +88,15 @@ class LogSeen(msgspec.Struct, tag="log-seen", frozen=True):
     frame_id: str
 
 
-Fact = ProducerCreated | SubscriptionCreated | ConsumerCreated | CursorMoved | LogRestarted | LogSeen
+Fact = (
+    ProducerCreated
+    | SubscriptionCreated
+    | ConsumerCreated
+    | CursorMoved
+    | MessagesLost
+    | LogRestarted
+    | LogSeen
+)
 
 
 class SnapshotTaken(msgspec.Struct, tag="snapshot", frozen=True):
@@ -99,6 +115,7 @@ Event = (
     | ConsumerCreated
     | ConsumerRemoved
     | CursorMoved
+    | MessagesLost
     | TopicRemoved
     | LogRestarted
     | LogSeen

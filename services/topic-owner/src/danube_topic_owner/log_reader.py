@@ -22,7 +22,17 @@ _log = structlog.get_logger(__name__)
 
 
 class LogReader:
-    """Calls back with every entry after ``tail``, each once, in order, however the feed behaves."""
+    """Calls back with every entry after ``tail``, each once, in order, however the feed behaves.
+
+    Args:
+        log: whose entries.
+        bundle: of which bundle.
+        on_entry: called with each entry.
+        on_restarted: a volatile log began anew; it is read from its beginning.
+        on_missed: entries from this sequence on were purged before they were read here; those that are
+            left follow.
+        on_floor: the log's first sequence, whenever that was looked up.
+    """
 
     def __init__(
         self,
@@ -30,11 +40,16 @@ class LogReader:
         bundle: Bundle,
         on_entry: Callable[[LogEntry], None],
         on_restarted: Callable[[], None],
+        *,
+        on_missed: Callable[[int], None],
+        on_floor: Callable[[int], None],
     ) -> None:
         self._log = log
         self._bundle = bundle
         self._on_entry = on_entry
         self._on_restarted = on_restarted
+        self._on_missed = on_missed
+        self._on_floor = on_floor
         self.tail = 0
         """The last sequence handed over; what is above it is still to come."""
         self.tail_frame_id = ""
@@ -55,7 +70,9 @@ class LogReader:
         if self._volatile and seen_sequence and not await self._holds(seen_sequence, seen_frame_id):
             self._on_restarted()
         self._feed = await self._log.follow(self._bundle, self._live)
-        last = (await self._log.bounds(self._bundle)).last_sequence
+        bounds = await self._log.bounds(self._bundle)
+        self._on_floor(bounds.first_sequence)
+        last = bounds.last_sequence
         entries = (
             await self._log.read(self._bundle, last, frames_max=1, bytes_max=1)
             if self._volatile and last > self.tail
@@ -99,13 +116,17 @@ class LogReader:
 
     async def _fill(self) -> None:
         tail = self.tail
-        last = (await self._log.bounds(self._bundle)).last_sequence
+        bounds = await self._log.bounds(self._bundle)
+        last = bounds.last_sequence
         gone = last < tail or not await self._is_the_same(tail)
         if gone and self.tail == tail:
             _log.warning("log_restarted", bundle=str(self._bundle), tail=tail, last=last)
             self.tail = self._seen = 0
             self._on_restarted()
-        while self.tail < max(last, self._seen):
+            bounds = await self._log.bounds(self._bundle)
+        self._on_floor(bounds.first_sequence)
+        self._pass_to(bounds.first_sequence)
+        while self.tail < max(bounds.last_sequence, self._seen):
             entries = await self._log.read(
                 self._bundle,
                 self.tail + 1,
@@ -116,7 +137,16 @@ class LogReader:
                 return
             for entry in entries:
                 if entry.sequence > self.tail:
+                    self._pass_to(entry.sequence)
                     self._hand_over(entry)
+
+    def _pass_to(self, first: int) -> None:
+        """Entries before ``first`` are not in the log any more."""
+        if first > self.tail + 1:
+            missed = self.tail + 1
+            self.tail = first - 1
+            self.tail_frame_id = ""
+            self._on_missed(missed)
 
     async def _is_the_same(self, tail: int) -> bool:
         """Whether the log still is the one that was read; looked up only in doubt."""
@@ -128,8 +158,11 @@ class LogReader:
             raise
 
     async def _holds(self, sequence: int, frame_id: str) -> bool:
+        """Whether the log has the frame, or had it: then everything it has comes after what was read."""
         entries = await self._log.read(self._bundle, sequence, frames_max=1, bytes_max=1)
-        return bool(entries) and frame_id_of(entries[0].frame) == frame_id
+        if entries and entries[0].sequence == sequence:
+            return frame_id_of(entries[0].frame) == frame_id
+        return (await self._log.bounds(self._bundle)).first_sequence > sequence
 
     def _hand_over(self, entry: LogEntry) -> None:
         self.tail = entry.sequence

@@ -25,4 +25,14 @@ class OwnerMetrics:
         self.unacked = metrics.gauge(
             "subscription_unacked_messages", "Delivered, not acknowledged.", ("topic", "subscription")
         )
+        self.expired = metrics.counter(
+            "subscription_expired_messages",
+            "Messages that were retained no longer before they were acknowledged.",
+            ("topic", "subscription"),
+        )
+        self.waiting_for_archive = metrics.gauge(
+            "subscriptions_waiting_for_archive",
+            "Subscriptions that storage cannot serve now, or whose next segment is in quarantine.",
+            ("bundle",),
+        )
         self.fenced = metrics.counter("journal_fenced", "Times another owner had written.", ("broker",))

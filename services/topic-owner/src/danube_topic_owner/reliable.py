@@ -116,6 +116,16 @@ class ReliableDispatch(Dispatch):
             del self._holders[position]
             heapq.heappush(self._again, (position, message.data))
 
+    def expire(self, position: int) -> None:
+        """Messages up to ``position`` are retained no longer: none of them is sent or awaited any more."""
+        self.cursor.expire(position)
+        while self._pending and self._pending[0][0] <= position:
+            self._pending_bytes -= len(self._pending.popleft()[1])
+        self._again = [message for message in self._again if message[0] > position]
+        heapq.heapify(self._again)
+        for each in [each for each in self._holders if each <= position]:
+            self._holders.pop(each).release(each)
+
     def start_over(self, cursor: Cursor) -> None:
         """Forget every message; sessions stay."""
         self.cursor = cursor

@@ -45,7 +45,7 @@ async def start(runtime: Runtime, config: TopicOwnerConfig) -> AsyncIterator[Non
         ownership = Ownership(
             runtime.instance_id,
             ports.metadata,
-            OwnerPorts(ports.bus, ports.log, ports.journal),
+            OwnerPorts(ports.bus, ports.log, ports.journal, ports.metadata),
             catalogue,
             place=place,
             window=Window(config.window_messages, config.window_bytes),

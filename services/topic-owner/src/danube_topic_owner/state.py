@@ -17,6 +17,7 @@ from danube_topic_owner.events import (
     Fact,
     LogRestarted,
     LogSeen,
+    MessagesLost,
     ProducerCreated,
     ProducerRemoved,
     SnapshotTaken,
@@ -40,6 +41,7 @@ class SubscriptionState:
     mark_delete: int
     acked: list[Range] = field(default_factory=list)
     consumers: dict[int, str] = field(default_factory=dict)
+    lost: int = 0
 
 
 @dataclass(slots=True)
@@ -81,8 +83,8 @@ class BundleState:
     def apply(self, event: Event) -> None:
         """Take in one event. Repeating an event, or one about something removed since, changes nothing."""
         match event:
-            case CursorMoved():
-                self._cursor_moved(event)
+            case CursorMoved() | MessagesLost():
+                self._told_of_subscription(event)
             case ProducerCreated() | SubscriptionCreated() | ConsumerCreated():
                 self._created(event)
             case ProducerRemoved(producer_id):
@@ -133,6 +135,8 @@ class BundleState:
                             topic.topic_id, subscription.name, subscription.mark_delete, subscription.acked
                         )
                     )
+                if subscription.lost:
+                    facts.append(MessagesLost(topic.topic_id, subscription.name, subscription.lost))
                 facts.extend(
                     ConsumerCreated(topic.topic_id, subscription.name, consumer_id, name)
                     for consumer_id, name in subscription.consumers.items()
@@ -156,10 +160,14 @@ class BundleState:
                     subscription.consumers[consumer_id] = name
                     self._consumers[consumer_id] = (known, subscription)
 
-    def _cursor_moved(self, event: CursorMoved) -> None:
+    def _told_of_subscription(self, event: CursorMoved | MessagesLost) -> None:
         topic = self.topics.get(event.topic_id)
         subscription = topic.subscriptions.get(event.subscription) if topic else None
-        if subscription is not None:
+        if subscription is None:
+            return
+        if isinstance(event, MessagesLost):
+            subscription.lost = event.total
+        else:
             subscription.mark_delete = event.mark_delete
             subscription.acked = event.acked
 

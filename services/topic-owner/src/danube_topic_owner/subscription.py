@@ -43,6 +43,19 @@ class LogSubscription(ActiveSubscription):
     def wants_backlog(self) -> bool:
         return not self.at_tail and self.dispatch.has_room
 
+    @property
+    def unread_after(self) -> int | None:
+        """Everything the topic has beyond this position is still to be read; None at the tail."""
+        if self.at_tail:
+            return None
+        return max(self.dispatch.cursor.read_position, position_of(self.next_sequence, 0, 0) - 1)
+
+    @property
+    def open_after(self) -> int | None:
+        """Nothing at or below this position is still to be acknowledged; None if nothing is at all."""
+        cursor = self.dispatch.cursor
+        return cursor.mark_delete if cursor.outstanding else self.unread_after
+
     def offer_live(self, sequence: int, section_number: int, section: Section) -> None:
         """The live feed's next messages of the topic; without room for them it falls behind."""
         if not self.at_tail:
@@ -56,10 +69,26 @@ class LogSubscription(ActiveSubscription):
     def offer_frame(self, sequence: int, frame: Frame) -> None:
         for number, section in enumerate(frame.sections):
             if section.topic_id == self.topic_id:
-                self.dispatch.offer(section_messages(sequence, number, section))
+                self.offer_section(sequence, number, section)
+
+    def offer_section(self, sequence: int, number: int, section: Section) -> None:
+        """The next messages of the topic, as they were read for a reader behind the tail."""
+        self.dispatch.offer(section_messages(sequence, number, section))
 
     def reach_tail(self) -> None:
         self.at_tail = True
+
+    def fall_behind(self, sequence: int) -> None:
+        """The live feed has passed over what begins at ``sequence``: it is to be read."""
+        if self.at_tail:
+            self.at_tail = False
+            self.next_sequence = sequence
+
+    def expire(self, position: int) -> None:
+        """Everything up to ``position`` is retained no longer."""
+        self.dispatch.expire(position)
+        self.next_sequence = max(self.next_sequence, first_unread(position))
+        self.cursor_moved = True
 
     def acknowledge(self, positions: list[int], log_end: int) -> None:
         if self.dispatch.ack(positions, end_of_sequence(log_end)):
@@ -77,10 +106,10 @@ class LogSubscription(ActiveSubscription):
         return CursorMoved(self.topic_id, self.state.name, cursor.mark_delete, cursor.acked_ranges())
 
     def restart(self, cursor: Cursor, tail: int) -> None:
-        """The volatile log began anew: what was in flight or waiting is gone."""
+        """Go on at ``cursor``: what was in flight or waiting is forgotten."""
         self.dispatch.start_over(cursor)
-        self.next_sequence = 1
-        self.at_tail = tail == 0
+        self.next_sequence = first_unread(cursor.mark_delete)
+        self.at_tail = self.next_sequence > tail
         self.cursor_moved = False
 
 
