@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Iterator
 
 import docker
@@ -11,11 +13,13 @@ from tests.compose.stack import Stack, run
 @pytest.fixture(scope="session")
 def engine() -> Iterator[docker.DockerClient]:
     """The container engine; without one, or without its compose command, the tests are skipped."""
-    try:
-        client = docker.from_env()
-        client.ping()
-    except docker.errors.DockerException as error:
-        pytest.skip(f"no container engine answers: {error}")
+    # A client that reaches nothing leaves its socket to the collector, which would complain at the end.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        client, reason = _reached()
+        gc.collect()
+    if client is None:
+        pytest.skip(f"no container engine answers: {reason}")
     try:
         run(["docker", "compose", "version"])
         run(["docker", "buildx", "version"])
@@ -23,6 +27,15 @@ def engine() -> Iterator[docker.DockerClient]:
         pytest.skip(f"the engine answers, its command line with compose and buildx does not: {error}")
     yield client
     client.close()
+
+
+def _reached() -> tuple[docker.DockerClient | None, str]:
+    try:
+        client = docker.from_env()
+        client.ping()
+    except docker.errors.DockerException as error:
+        return None, str(error)
+    return client, ""
 
 
 @pytest.fixture(scope="module")
