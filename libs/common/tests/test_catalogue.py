@@ -8,7 +8,14 @@ import pytest
 from danube_common import keys
 from danube_common.bundle import Bundle
 from danube_common.catalogue import Catalogue
-from danube_common.errors import AlreadyExists, InvalidInput, NotFound, Refused, Unavailable
+from danube_common.errors import (
+    AlreadyExists,
+    InvalidInput,
+    NotConfigured,
+    NotFound,
+    Refused,
+    Unavailable,
+)
 from danube_common.log.memory import MemoryLog
 from danube_common.metadata.memory import MemoryMetadata
 from danube_common.names import TopicName
@@ -16,7 +23,7 @@ from danube_common.namespaces import Namespaces
 from danube_common.policies import Policies, PolicyOverrides
 from danube_common.records import Claim, Instance, Layout, Topic, encode_record
 from danube_common.schema import Schema, SchemaKind
-from danube_common.strategy import ReliableOptions, Strategy
+from danube_common.strategy import ReliableOptions, StorageBackend, Strategy
 from danube_common.topics import Topics
 
 NAME = TopicName.parse("/default/tópico")
@@ -143,6 +150,24 @@ async def test_a_topic_cannot_be_made_twice_or_without_its_namespace_or_out_of_r
         await house.topics.create(TopicName.parse("/default/t"), BYTES, too_large)
     with pytest.raises(NotFound):
         await house.topics.delete(TopicName.parse("/default/t"))
+
+
+async def test_a_topic_lives_in_s3_if_some_storage_instance_can_or_none_is_there_to_say(house: House) -> None:
+    def name(number: int) -> TopicName:
+        return TopicName.parse(f"/default/s{number}")
+
+    async def present(number: int, *backends: str) -> None:
+        instance = Instance(str(number), "storage", "", backends=backends)
+        await house.store.put(keys.instance_key(instance.instance_id), encode_record(instance))
+
+    in_s3 = Strategy(ReliableOptions(storage=StorageBackend.S3))
+    await house.topics.create(name(1), BYTES, in_s3)
+    await present(1, "disk")
+    with pytest.raises(NotConfigured, match="S3"):
+        await house.topics.create(name(2), BYTES, in_s3)
+    await house.topics.create(name(3), BYTES, Strategy(ReliableOptions(storage=StorageBackend.DISK)))
+    await present(2, "disk", "s3")
+    await house.topics.create(name(2), BYTES, in_s3)
 
 
 async def test_a_topic_needs_a_layout() -> None:

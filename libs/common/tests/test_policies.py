@@ -45,7 +45,7 @@ STRATEGIES = st.builds(
 )
 RECORDS = st.one_of(
     st.builds(Layout, VALUES, VALUES),
-    st.builds(Instance, TEXTS, TEXTS, TEXTS, TEXTS, VALUES),
+    st.builds(Instance, TEXTS, TEXTS, TEXTS, TEXTS, VALUES, st.lists(TEXTS).map(tuple)),
     st.builds(Assignment, TEXTS),
     st.builds(Claim, TEXTS, TEXTS),
     st.builds(Namespace, TEXTS, OVERRIDES),

@@ -73,6 +73,7 @@ async def test_a_running_storage_is_registered_pingable_and_healthy(storage: Sto
     assert entry is not None
     instance = decode_record(Instance, entry.value)
     assert (instance.kind, instance.http_url) == ("storage", storage.told["http_url"])
+    assert instance.backends == ("disk",)
     assert await storage.bus.request("danube.storage.ping", b"", timeout_s=5) == INSTANCE_ID.encode()
     async with aiohttp.ClientSession() as session:
         async with session.get(f"{storage.told['http_url']}/readyz") as response:

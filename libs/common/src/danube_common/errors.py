@@ -9,6 +9,7 @@ DanubeError
 ├── AlreadyExists
 ├── LimitExceeded           a named bound or policy was reached
 ├── Refused                 legal in itself, but not in the present state
+│   └── NotConfigured       nothing in the cluster is set up to do it
 └── Unavailable             the other side does not answer now; the call may be repeated
     ├── BusUnavailable
     │   ├── NoResponders
@@ -72,6 +73,10 @@ class LimitExceeded(DanubeError):
 
 class Refused(DanubeError):
     """Legal in itself but not in the present state: an exclusive place is taken, a type differs."""
+
+
+class NotConfigured(Refused):
+    """Nothing in the cluster is set up to do it: an operator has to act."""
 
 
 class Unavailable(DanubeError):

@@ -31,13 +31,17 @@ class Layout(msgspec.Struct, frozen=True):
 
 
 class Instance(msgspec.Struct, frozen=True):
-    """A live process of ours. ``kind`` is gateway, topic-owner, storage or admin."""
+    """A live process of ours. ``kind`` is gateway, topic-owner, storage or admin.
+
+    ``backends``: what a storage instance is set up to keep segments in.
+    """
 
     instance_id: str
     kind: str
     http_url: str
     address: str = ""
     started_ms: int = 0
+    backends: tuple[str, ...] = ()
 
 
 class Assignment(msgspec.Struct, frozen=True):

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable
 
 from danube_common import keys
 from danube_common.bundle import Bundle
-from danube_common.errors import AlreadyExists, Conflict, NotFound, Unavailable
+from danube_common.errors import AlreadyExists, Conflict, NotConfigured, NotFound, Unavailable
 from danube_common.ids import new_topic_id
 from danube_common.log.port import BundleLog
 from danube_common.metadata.port import MetadataStore
 from danube_common.names import TopicName
 from danube_common.policies import PolicyOverrides, check_overrides
-from danube_common.records import Layout, Namespace, Topic, decode_record, encode_record
+from danube_common.records import Instance, Layout, Namespace, Topic, decode_record, encode_record
 from danube_common.schema import Schema, check_schema
-from danube_common.strategy import Strategy, check_options
+from danube_common.strategy import StorageBackend, Strategy, check_options
 
 
 class Topics:
@@ -31,6 +31,7 @@ class Topics:
 
         Raises:
             InvalidInput: the schema or the options cannot be enforced.
+            NotConfigured: no storage instance has the topic's backend.
             NotFound: the namespace does not exist.
             AlreadyExists: the topic exists; nothing was changed.
             Unavailable: the cluster has no layout yet, or a store does not answer.
@@ -41,6 +42,7 @@ class Topics:
         if await self._store.get(keys.namespace_key(name.namespace)) is None:
             raise NotFound(f"namespace {name.namespace!r} does not exist")
         bundle = place(name, strategy, await self.layout())
+        await self._check_backend(strategy)
         await self._log.open(bundle)
         floor = (await self._log.bounds(bundle)).last_sequence
         topic = Topic(str(name), new_topic_id(), str(bundle), schema, strategy, floor, self._now_ms())
@@ -103,6 +105,19 @@ class Topics:
         revision = entry.revision if entry else 0
         merged = changes if clear else changes.over(present)
         await self._store.put(key, encode_record(merged), expected_revision=revision)
+
+    async def _check_backend(self, strategy: Strategy) -> None:
+        """Each storage instance has a disk, but S3 has to be set up.
+
+        While none lives, nobody knows: the log keeps what the topic gets until one comes.
+        """
+        if strategy.reliable is None or strategy.reliable.storage is not StorageBackend.S3:
+            return
+        listing = await self._store.list(keys.REGISTER)
+        instances = [decode_record(Instance, entry.value) for entry in listing.entries]
+        storages = [instance for instance in instances if instance.kind == "storage"]
+        if storages and not any(StorageBackend.S3 in instance.backends for instance in storages):
+            raise NotConfigured("no storage instance has S3 configured (s3_bucket): no topic can live there")
 
     async def layout(self) -> Layout:
         """Raises Unavailable until an admin instance has written it."""

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from danube_common.archive.copies import copies_subject
 from danube_common.catalogue import Catalogue
+from danube_common.owner_client import OwnerClient
 from danube_common.runtime.config import ServiceConfig
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.presence import presence
@@ -22,6 +23,8 @@ from danube_storage.archiver import Archiver
 from danube_storage.archiving import Archiving
 from danube_storage.cut_rules import CutRules
 from danube_storage.replicas import CopyKeeper
+from danube_storage.retention_loop import RetentionLoop
+from danube_storage.retention_metrics import RetentionMetrics
 from danube_storage.session import ArchivePorts, Duty
 from danube_storage.storage_metrics import StorageMetrics
 from danube_storage.stores import archive_id, open_stores
@@ -66,6 +69,20 @@ class StorageConfig(ServiceConfig):
     concurrent_cuts_max: int = Field(
         default=1, ge=1, le=16, description="bundles cut at once, each holding up to cut_bytes_max"
     )
+    retention_interval_s: float = Field(
+        default=10.0, gt=0, le=3600, description="seconds between two looks at what of a bundle may go"
+    )
+    delete_delay_s: float = Field(
+        default=60.0,
+        ge=0,
+        le=24 * 3600,
+        description="seconds between a segment's last use and its deletion, for those who still read it",
+    )
+    forget_after_s: float = Field(
+        default=24 * 3600.0,
+        ge=0,
+        description="seconds that the catalogue tells of each deleted segment; then only their sums are kept",
+    )
 
 
 @asynccontextmanager
@@ -95,7 +112,15 @@ async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
         archiver = Archiver(rules, cuts_at_once=config.concurrent_cuts_max)
         sweep = Sweep(ports.metadata, metrics)
         disk = stores.of(StorageBackend.DISK)
-        duties: list[Duty] = [archiver.archive, sweep.sweep_s3]
+        retention = RetentionLoop(
+            OwnerClient(ports.bus, catalogue),
+            RetentionMetrics(runtime.metrics),
+            interval_s=config.retention_interval_s,
+            delete_delay_s=config.delete_delay_s,
+            forget_after_s=config.forget_after_s,
+            memory_bytes_max=config.bundle_log.memory_bytes_max,
+        )
+        duties: list[Duty] = [archiver.archive, sweep.sweep_s3, retention.retain]
         archiving = Archiving(
             ArchivePorts(
                 runtime.instance_id,
@@ -116,7 +141,7 @@ async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
         try:
             async with (
                 answering_readers(runtime, ports.bus, ports.metadata, stores.of),
-                presence(runtime, ports.metadata),
+                presence(runtime, ports.metadata, backends=tuple(sorted(stores.configured))),
             ):
                 running = (
                     runtime.spawn(archiving.run(), "archiving"),

@@ -83,6 +83,7 @@ async def presence(
     store: MetadataStore,
     *,
     address: str = "",
+    backends: tuple[str, ...] = (),
     place: Place | None = None,
     vital: bool = True,
     ttl_s: float = INSTANCE_TTL_S,
@@ -95,13 +96,14 @@ async def presence(
         runtime: who is present; its service name is the kind.
         store: where.
         address: what others may want to reach besides health and metrics, e.g. a gateway's URL.
+        backends: see `Instance`.
         place: told of everything that becomes of the registration.
         vital: whether the service is unready while it is not registered.
         ttl_s: the lease.
     """
     place = place or Place()
     started_ms = int(time.time() * 1000)
-    instance = Instance(runtime.instance_id, runtime.service, runtime.http_url, address, started_ms)
+    instance = Instance(runtime.instance_id, runtime.service, runtime.http_url, address, started_ms, backends)
     lease = await register(store, instance, ttl_s=ttl_s)
     place.take(lease)
 

@@ -8,6 +8,7 @@ from danube_common.errors import (
     InvalidInput,
     InvalidName,
     LimitExceeded,
+    NotConfigured,
     NotFound,
     Refused,
     Unavailable,
@@ -25,6 +26,7 @@ _STATUS: tuple[tuple[type[DanubeError], StatusCode, ErrorType], ...] = (
     (NotFound, StatusCode.NOT_FOUND, ErrorType.UNKNOWN_ERROR),
     (AlreadyExists, StatusCode.ALREADY_EXISTS, ErrorType.PRODUCER_ALREADY_EXISTS),
     (LimitExceeded, StatusCode.RESOURCE_EXHAUSTED, ErrorType.UNKNOWN_ERROR),
+    (NotConfigured, StatusCode.FAILED_PRECONDITION, ErrorType.UNKNOWN_ERROR),
     (Refused, StatusCode.PERMISSION_DENIED, ErrorType.SUBSCRIBE_PERMISSION_DENIED),
     (Unavailable, StatusCode.UNAVAILABLE, ErrorType.SERVICE_NOT_READY),
 )
