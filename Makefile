@@ -21,7 +21,7 @@ test: check
 	$(PYTEST) -n $(WORKERS) -m "not acceptance and not benchmark and not docker"
 
 acceptance: setup-test
-	$(PYTEST) -m acceptance tests/acceptance
+	$(PYTEST) -m acceptance tests/acceptance tests/integration
 
 compose-test: setup-test
 	$(PYTEST) -m docker tests/compose
