@@ -24,8 +24,11 @@ from danube_common.metadata.etcd import LIST_PAGE_ENTRIES, EtcdMetadata
 from danube_common.metadata.lease import Lease
 from danube_common.runtime.config import ServiceConfig
 from danube_common.runtime.etcd_access import etcd_access
+from danube_common.runtime.ports import open_ports
+from danube_common.runtime.service import Runtime
 from danube_testing.etcd_cluster import EtcdCluster
 from danube_testing.etcd_server import HOST, EtcdServer, ServerTls, free_ports
+from danube_testing.nats_server import NatsServer
 
 PATIENCE_S = 20.0
 
@@ -235,7 +238,9 @@ class Certificates:
         return file
 
 
-async def test_a_service_reaches_etcd_over_tls_with_its_certificate_only(tmp_path: Path) -> None:
+async def test_a_service_reaches_etcd_over_tls_with_its_certificate_only(
+    tmp_path: Path, nats_server: NatsServer
+) -> None:
     issued, strangers = tmp_path / "issued", tmp_path / "strangers"
     issued.mkdir()
     strangers.mkdir()
@@ -244,23 +249,23 @@ async def test_a_service_reaches_etcd_over_tls_with_its_certificate_only(tmp_pat
     async with EtcdServer.run(tmp_path, tls=tls) as server:
         endpoint = server.endpoint.removeprefix("https://")
 
-        async def connect(ca: Path, pair: tuple[Path, Path] | None) -> EtcdMetadata:
-            config = ServiceConfig(
+        def config(ca: Path, pair: tuple[Path, Path] | None) -> ServiceConfig:
+            return ServiceConfig(
+                nats_url=nats_server.url,
                 metadata=f"etcd://{endpoint}",
                 etcd_ca_file=ca,
                 etcd_cert_file=pair[0] if pair else None,
                 etcd_key_file=pair[1] if pair else None,
             )
-            access = etcd_access(config)
-            return await EtcdMetadata.connect(config.etcd_endpoints, tls=access.tls, timeout_s=1.0)
 
         for ca, pair in ((ours.ca, None), (ours.ca, theirs.client), (theirs.ca, ours.client)):
+            tls_shown = etcd_access(config(ca, pair)).tls
             with pytest.raises(MetadataUnavailable):
-                await connect(ca, pair)
+                await EtcdMetadata.connect([endpoint], tls=tls_shown, timeout_s=1.0)
         with pytest.raises(MetadataUnavailable):
             await EtcdMetadata.connect([endpoint], timeout_s=1.0)
-        store = await connect(ours.ca, ours.client)
-        revision = await store.put("/a/1", b"1", ttl_s=30)
-        async with asyncio.timeout(PATIENCE_S):
-            assert (await anext(store.watch("/a/", after_revision=revision - 1))).revision == revision
-        await store.close()
+        async with open_ports(Runtime("storage", "1"), config(ours.ca, ours.client)) as ports:
+            store = ports.metadata
+            revision = await store.put("/a/1", b"1", ttl_s=30)
+            async with asyncio.timeout(PATIENCE_S):
+                assert (await anext(store.watch("/a/", after_revision=revision - 1))).revision == revision

@@ -23,7 +23,8 @@ FAULT_S = 7.0
 """Longer than a registration lives without renewal (5 s)."""
 TAKEOVER_S_MAX = 10.0
 """Promise 3."""
-FAULTS = ("kill", "pause", "cut")
+FAULTS = ("stop", "kill", "pause", "cut")
+SERVER_FAULTS = ("kill", "pause")
 ROLES = ("topic-owner", "gateway", "storage", "admin")
 SERVERS = ("etcd", "nats")
 
@@ -56,6 +57,9 @@ async def strike(platform: ClusterPlatform, fault: Fault) -> Undo:
         return woken
     name = f"{fault.role}-1" if fault.role != "admin" else await leading(platform)
     service = platform[name]
+    if fault.what == "stop":
+        assert await service.stop() == 0
+        return service.start
     if fault.what == "kill":
         await service.kill()
         return service.start
@@ -130,7 +134,7 @@ async def test_one_part_after_another_fails_under_load_and_nothing_is_lost(tmp_p
 @pytest.mark.parametrize("what", FAULTS)
 async def test_every_role_fails_in_every_way_and_nothing_is_lost(tmp_path: Path, what: str) -> None:
     async with loaded_cluster(tmp_path) as (platform, load):
-        for role in (*ROLES, *(() if what == "cut" else SERVERS)):
+        for role in (*ROLES, *(SERVERS if what in SERVER_FAULTS else ())):
             await suffer(platform, load, [Fault(role, what)])
 
 
@@ -138,7 +142,7 @@ async def test_every_role_fails_in_every_way_and_nothing_is_lost(tmp_path: Path,
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("what", FAULTS)
 async def test_any_two_roles_fail_together_and_nothing_is_lost(tmp_path: Path, what: str) -> None:
-    roles = [*ROLES, *(() if what == "cut" else SERVERS)]
+    roles = [*ROLES, *(SERVERS if what in SERVER_FAULTS else ())]
     async with loaded_cluster(tmp_path) as (platform, load):
         for number, one in enumerate(roles):
             for other in roles[number + 1 :]:

@@ -15,6 +15,7 @@ from danube_common.membership import INSTANCE_TTL_S
 from danube_proto import danube_admin_pb2 as pb
 from danube_proto import danube_api_pb2 as api
 from danube_proto import danube_platform_pb2 as platform_pb
+from danube_standalone.programs import readiness
 from danube_testing.admin_calls import ask_admin
 from danube_testing.cluster import ClusterPlatform
 from danube_testing.cluster_load import DISK, TOPICS, Load
@@ -87,6 +88,8 @@ async def test_an_outage_of_the_metadata_store_stops_nothing_that_is_owned(tmp_p
 
             async def come_and_resume(platform: ClusterPlatform) -> None:
                 await newcomers_are_served(platform)
+                for service in (*platform.of_kind("gateway"), *platform.of_kind("topic-owner")):
+                    assert await readiness(service.http_url) is None, "no balancer may take it out"
                 await resume(platform)
 
             await outage(platform, load, pause, come_and_resume, OUTAGE_S)
