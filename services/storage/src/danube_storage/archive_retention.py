@@ -46,6 +46,8 @@ from danube_storage.session import ArchiveSession
 DELETES_AT_ONCE_MAX = 8
 DELETES_PER_PASS_MAX = 256
 FOLDS_PER_PASS_MAX = 256
+GONE_MAX = 100_000
+"""Deleted topics remembered; the store is asked again about those that are forgotten."""
 
 T = TypeVar("T")
 
@@ -122,6 +124,8 @@ class ArchiveRetention:
         unknown = [one for one in topic_ids if one not in self._gone and catalogue.topic_by_id(one) is None]
         if unknown:
             await catalogue.see_topics()
+            if len(self._gone) + len(unknown) > GONE_MAX:
+                self._gone.clear()
             self._gone.update(one for one in unknown if catalogue.topic_by_id(one) is None)
 
     # Marks
