@@ -19,7 +19,7 @@ from danube_testing.cluster import ClusterPlatform
 from danube_testing.cluster_load import Load
 
 COUNTS = {"admin": 2, "topic-owner": 3, "gateway": 2, "storage": 2}
-FAULT_S = 7.0
+FAULT_S = 6.0
 """Longer than a registration lives without renewal (5 s)."""
 TAKEOVER_S_MAX = 10.0
 """Promise 3."""

@@ -28,7 +28,7 @@ CALL_TIMEOUT_S = 20.0
 ACKS_JOURNALED_S = 1.0
 """Acknowledgements are journaled 100 ms after they were answered; only then no crash repeats them."""
 POLICY_ADMIN = "/danube_platform.PolicyAdmin"
-RETURN_S = 8.0
+RETURN_S = 6.0
 """After its return: what would shuffle bundles has had its time."""
 
 Act = Callable[[ClusterPlatform], Awaitable[None]]

@@ -23,7 +23,7 @@ from danube_testing.tcp_proxy import TcpProxy
 KINDS = ("admin", "topic-owner", "storage", "gateway")
 ONE_OF_EACH: Mapping[str, int] = dict.fromkeys(KINDS, 1)
 REPLICAS_MAX = 3
-SETTLED_S = 3.0
+SETTLED_S = 2.0
 SETTLE_S_MAX = 60.0
 POLL_INTERVAL_S = 0.1
 BUNDLE_FLAGS = ("--bundles-file", "4", "--bundles-memory", "2")
