@@ -17,7 +17,7 @@ from danube_common.catalogue import Catalogue
 from danube_common.errors import CorruptData, JournalFenced, NotFound
 from danube_common.frame import Frame, decode_frame
 from danube_common.journal.port import StateJournal
-from danube_common.log.port import BundleLog, LogEntry
+from danube_common.log.port import BundleLog, LogBounds, LogEntry
 from danube_common.membership import INSTANCE_TTL_S
 from danube_common.metadata.port import MetadataStore
 from danube_common.names import TopicName
@@ -26,10 +26,12 @@ from danube_common.position import BEFORE_ALL
 from danube_common.rate_limit import TokenBucket
 from danube_common.records import Topic
 from danube_topic_owner.backlog import Backlog
+from danube_topic_owner.consumers import starting_mark
 from danube_topic_owner.cursor import Cursor
 from danube_topic_owner.dispatch import Superseded
 from danube_topic_owner.dispatcher import Dispatcher
 from danube_topic_owner.events import Claimed, Event, LogRestarted, LogSeen, TopicRemoved, decode_events
+from danube_topic_owner.expiry import first_retained
 from danube_topic_owner.history_feed import Place
 from danube_topic_owner.journal_writer import JournalWriter
 from danube_topic_owner.log_reader import LogReader
@@ -39,6 +41,7 @@ from danube_topic_owner.owner_metrics import OwnerMetrics
 from danube_topic_owner.past import Past
 from danube_topic_owner.producers import Producers
 from danube_topic_owner.reliable import ReliableDispatch
+from danube_topic_owner.start_position import StartPositions
 from danube_topic_owner.state import BundleState, SubscriptionState
 from danube_topic_owner.subscription import (
     ActiveSubscription,
@@ -140,6 +143,7 @@ class BundleOwner:
         self._window = window
         self._on_lost = on_lost
         self._registered = registered
+        self.starts: StartPositions
         self._tasks: list[asyncio.Task[None]] = []
         self.producers = Producers(bundle, self.state, self.clock())
         self.writer: JournalWriter
@@ -153,6 +157,7 @@ class BundleOwner:
         """
         await self._claim_journal()
         await self.past.open(self._ports.metadata, self.writer)
+        self.starts = StartPositions(self.bundle, self._ports.log, self.past.cuts, self.past.history)
         seen = self.state.log_seen
         await self.reader.open(seen.sequence, seen.frame_id)
         self._note_log()
@@ -257,6 +262,18 @@ class BundleOwner:
             raise NotFound(f"topic {name} does not exist")
         return topic
 
+    async def log_bounds(self) -> LogBounds:
+        """Raises LogUnavailable."""
+        return await self._ports.log.bounds(self.bundle)
+
+    def earliest(self, topic: Topic) -> int:
+        """The mark-delete of a subscription that begins with the oldest message that is retained."""
+        oldest, cuts, floor = starting_mark(topic, self.state), self.past.cuts, self.backlog.floor
+        if not topic.strategy.is_reliable:
+            return oldest
+        # What was purged and is not in this view of the catalogue yet may well be retained.
+        return first_retained(cuts, topic, oldest, min(floor, cuts.archived_through + 1) if cuts else floor)
+
     def activate(self, topic: Topic, state: SubscriptionState) -> ActiveSubscription:
         """Put a journaled subscription to work; idempotent."""
         known = self.subscriptions[topic.topic_id].get(state.name)
@@ -311,6 +328,17 @@ class BundleOwner:
             self.producers.forget(list(known.producers))
             self.writer.record(TopicRemoved(topic.topic_id))
         self.dispatcher.forget_topic(topic.topic_id)
+
+    def reset(self, subscription: LogSubscription, mark_delete: int) -> None:
+        """Move its cursor, also back. Its streams end: what is on the way to its consumers is not theirs."""
+        consumers = [(each.consumer_id, each.session) for each in subscription.dispatch.attached]
+        self.end_sessions(subscription, "the subscription was reset")
+        for consumer_id, session in consumers:
+            if session is not None:
+                subscription.dispatch.detach(consumer_id, session.session)
+        subscription.restart(Cursor(mark_delete), self.reader.tail)
+        self.writer.record(subscription.moved())
+        self.dispatcher.mark_ready(subscription)
 
     def drop_subscription(self, subscription: ActiveSubscription) -> None:
         """It was deleted: nothing is read or journaled for it any more."""

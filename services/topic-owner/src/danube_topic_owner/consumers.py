@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from danube_common.bundle import Bundle
 from danube_common.errors import LimitExceeded, Refused
 from danube_common.ids import make_id
-from danube_common.owner_protocol import CreateConsumer
+from danube_common.owner_protocol import CreateConsumer, SubscriptionType
 from danube_common.policies import Policies
 from danube_common.position import BEFORE_ALL, end_of_sequence
 from danube_common.records import Topic
@@ -38,10 +38,12 @@ def admit_consumer(
     active: Mapping[str, ActiveSubscription],
     policies: Policies,
     now: float,
+    *,
+    earliest: int,
 ) -> Admission:
     """A consumer by name: the one there is, or a new one, with its subscription if that is new too.
 
-    ``active`` holds the topic's subscriptions at work, by name.
+    ``active`` holds the topic's subscriptions at work, by name; a new one begins behind ``earliest``.
 
     Raises:
         Refused: the subscription is of another type, or exclusive and taken.
@@ -52,19 +54,10 @@ def admit_consumer(
     events: list[Event] = []
     own: int | None = None
     if subscription is None:
-        count = len(known.subscriptions) if known else 0
-        shown = f"topic {topic.name} has {count} subscriptions"
-        check_limit("max_subscriptions_per_topic", policies.max_subscriptions_per_topic, count, shown)
-        check_limit("subscriptions_per_topic", SUBSCRIPTIONS_PER_TOPIC_MAX, count, shown)
-        events.append(
-            SubscriptionCreated(
-                topic.topic_id,
-                topic.name,
-                request.subscription,
-                request.subscription_type,
-                starting_mark(topic, state),
-            )
+        created = admit_subscription(
+            state, topic, request.subscription, request.subscription_type, policies, earliest
         )
+        events.append(created)
     else:
         if subscription.subscription_type is not request.subscription_type:
             raise Refused(
@@ -84,8 +77,25 @@ def admit_consumer(
     return Admission(consumer_id, events)
 
 
+def admit_subscription(
+    state: BundleState,
+    topic: Topic,
+    name: str,
+    subscription_type: SubscriptionType,
+    policies: Policies,
+    mark_delete: int,
+) -> SubscriptionCreated:
+    """A subscription that is not there yet. Raises LimitExceeded."""
+    known = state.topics.get(topic.topic_id)
+    count = len(known.subscriptions) if known else 0
+    shown = f"topic {topic.name} has {count} subscriptions"
+    check_limit("max_subscriptions_per_topic", policies.max_subscriptions_per_topic, count, shown)
+    check_limit("subscriptions_per_topic", SUBSCRIPTIONS_PER_TOPIC_MAX, count, shown)
+    return SubscriptionCreated(topic.topic_id, topic.name, name, subscription_type, mark_delete)
+
+
 def starting_mark(topic: Topic, state: BundleState) -> int:
-    """Mark-delete of a new subscription: everything retained is still to come."""
+    """No message of the topic is at or below this position."""
     if not topic.strategy.is_reliable or topic.created_ms <= state.log_restarted_ms:
         return BEFORE_ALL
     return end_of_sequence(topic.log_floor)

@@ -98,6 +98,10 @@ class Producers:
         topic = self._state.topics.get(topic_id)
         return sum(self._alive(p, now) for p in topic.producers.values()) if topic else 0
 
+    def alive_names(self, topic_id: int, now: float) -> list[str]:
+        topic = self._state.topics.get(topic_id)
+        return sorted(p.name for p in topic.producers.values() if self._alive(p, now)) if topic else []
+
     def _alive(self, producer: ProducerState, now: float) -> bool:
         return now - self._seen.get(producer.producer_id, self._start) < PRODUCER_IDLE_S
 

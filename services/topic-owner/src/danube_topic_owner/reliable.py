@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from danube_common.owner_protocol import SubscriptionType
+from danube_common.position import SEQUENCE_MAX, end_of_sequence
 from danube_common.rate_limit import TokenBucket
 from danube_topic_owner.consumer import Consumer
 from danube_topic_owner.cursor import Cursor
@@ -51,6 +52,11 @@ class ReliableDispatch(Dispatch):
     @property
     def unacked(self) -> int:
         return len(self._holders)
+
+    @property
+    def unacked_read(self) -> int:
+        """Messages that were read and are not acknowledged, delivered or not."""
+        return self.cursor.unacked_through(end_of_sequence(SEQUENCE_MAX))
 
     def offer(self, messages: list[Message]) -> None:
         admit, pending = self.cursor.admit, self._pending

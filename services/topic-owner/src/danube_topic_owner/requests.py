@@ -117,7 +117,16 @@ class Requests:
         now = owner.clock()
         active = owner.subscriptions.get(topic.topic_id, {})
         policies = owner.catalogue.policies(topic.topic_name)
-        admission = admit_consumer(owner.bundle, owner.state, topic, request, active, policies, now)
+        admission = admit_consumer(
+            owner.bundle,
+            owner.state,
+            topic,
+            request,
+            active,
+            policies,
+            now,
+            earliest=owner.earliest(topic),
+        )
         if admission.events:
             owner.writer.record(*admission.events)
         state = owner.state.topics[topic.topic_id].subscriptions[request.subscription]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from danube_common.errors import NotFound, Refused, Unavailable
+from danube_common.errors import AlreadyExists, NotFound, Refused
+from danube_common.names import check_label
 from danube_common.owner_protocol import (
     CreateSubscription,
     DescribeTopic,
@@ -12,13 +13,19 @@ from danube_common.owner_protocol import (
     OwnerReply,
     ResetSubscription,
     RetentionFloors,
+    StartPosition,
+    SubscriptionFound,
     SubscriptionInfo,
     Subscriptions,
     Unsubscribe,
 )
 from danube_common.records import Topic
 from danube_topic_owner.bundle_owner import BundleOwner
+from danube_topic_owner.consumers import admit_subscription, starting_mark
+from danube_topic_owner.description import describe
 from danube_topic_owner.events import SubscriptionRemoved
+from danube_topic_owner.start_position import check_start
+from danube_topic_owner.subscription import ActiveSubscription, LogSubscription
 
 SubscriptionRequest = (
     ListSubscriptions | Unsubscribe | CreateSubscription | ResetSubscription | DescribeTopic | RetentionFloors
@@ -40,8 +47,12 @@ class SubscriptionRequests:
                 return await self._unsubscribe(await self._owner.find_topic(topic), subscription)
             case RetentionFloors():
                 return await self._floors()
-            case CreateSubscription() | ResetSubscription() | DescribeTopic():
-                raise Unavailable(f"{type(request).__name__} is not answered yet")
+            case CreateSubscription():
+                return await self._create(request)
+            case ResetSubscription():
+                return await self._reset(request)
+            case DescribeTopic(topic):
+                return await describe(self._owner, await self._owner.find_topic(topic))
 
     def _list(self, topic: Topic) -> Subscriptions:
         known = self._owner.subscriptions.get(topic.topic_id, {})
@@ -56,6 +67,53 @@ class SubscriptionRequests:
             ]
         )
 
+    async def _create(self, request: CreateSubscription) -> SubscriptionFound:
+        owner, name = self._owner, request.subscription
+        check_label(name, "subscription")
+        topic = await owner.find_topic(request.topic)
+        check_start(request.start, topic)
+        mark_delete = await self._mark_delete(topic, request.start)
+        known = owner.state.topics.get(topic.topic_id)
+        state = known.subscriptions.get(name) if known is not None else None
+        created = state is None
+        if state is None:
+            policies = owner.catalogue.policies(topic.topic_name)
+            kind = request.subscription_type
+            event = admit_subscription(owner.state, topic, name, kind, policies, mark_delete)
+            owner.writer.record(event)
+            state = owner.state.topics[topic.topic_id].subscriptions[name]
+        elif state.subscription_type is not request.subscription_type:
+            raise AlreadyExists(f"subscription {name!r} is {state.subscription_type.name.lower()}")
+        owner.activate(topic, state)
+        await owner.writer.flushed()
+        return SubscriptionFound(name, created, state.mark_delete)
+
+    async def _reset(self, request: ResetSubscription) -> SubscriptionFound:
+        owner, name = self._owner, request.subscription
+        topic = await owner.find_topic(request.topic)
+        subscription = self._subscription(topic, name)
+        if not isinstance(subscription, LogSubscription):
+            raise Refused(f"topic {topic.name} keeps no messages: there is nothing to go back or forward to")
+        check_start(request.start, topic)
+        mark_delete = await self._mark_delete(topic, request.start)
+        if self._subscription(topic, name) is not subscription:
+            raise NotFound(f"subscription {name!r} was deleted")
+        owner.reset(subscription, mark_delete)
+        await owner.writer.flushed()
+        return SubscriptionFound(name, created=False, mark_delete=mark_delete)
+
+    async def _mark_delete(self, topic: Topic, start: StartPosition) -> int:
+        oldest = starting_mark(topic, self._owner.state)
+        if not topic.strategy.is_reliable:
+            return oldest
+        return await self._owner.starts.mark_delete(topic, start, oldest)
+
+    def _subscription(self, topic: Topic, name: str) -> ActiveSubscription:
+        subscription = self._owner.subscriptions.get(topic.topic_id, {}).get(name)
+        if subscription is None:
+            raise NotFound(f"topic {topic.name} has no subscription {name!r}")
+        return subscription
+
     async def _floors(self) -> Floors:
         """What is answered is durable by then: retention deletes up to it."""
         floors = {
@@ -68,9 +126,7 @@ class SubscriptionRequests:
 
     async def _unsubscribe(self, topic: Topic, name: str) -> Done:
         owner = self._owner
-        subscription = owner.subscriptions.get(topic.topic_id, {}).get(name)
-        if subscription is None:
-            raise NotFound(f"topic {topic.name} has no subscription {name!r}")
+        subscription = self._subscription(topic, name)
         if connected := subscription.dispatch.attached:
             raise Refused(f"subscription {name!r} has a connected consumer, {connected[0].name!r}")
         owner.drop_subscription(subscription)
