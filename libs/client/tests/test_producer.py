@@ -6,11 +6,25 @@ import pytest
 from grpc import StatusCode
 
 import danube_client
-from danube_client import AccessMode, Client, NonReliable, Reliable, Retention, Retry, Schema, Storage
+from danube_client import (
+    AccessMode,
+    Client,
+    NonReliable,
+    Reliable,
+    Retention,
+    Retry,
+    Schema,
+    Storage,
+    connect,
+)
 from danube_proto import danube_api_pb2 as wire
 from danube_testing.stub_gateway import NOT_READY, UNREACHABLE, Failure, StubGateway
 
 TOPIC = "/default/t"
+LONG_S = 300.0
+"""Longer than a test may take."""
+
+QUICK = Retry(attempts_max=8, first_s=0.01, max_s=0.1)
 
 
 def numbers(gateway: StubGateway, topic: str = TOPIC) -> list[int]:
@@ -136,6 +150,24 @@ async def test_what_failed_leaves_again_in_order_with_its_sequence_ids(
         assert [await outcome for outcome in outcomes] == [0, 1, 2, 3, 4]
     assert sorted(numbers(gateway)) == [0, 1, 2, 3, 4]
     assert len(gateway.requests["CreateProducer"]) == 2
+
+
+async def test_what_has_time_left_does_not_overtake_what_had_no_answer_in_time(gateway: StubGateway) -> None:
+    gateway.gates["SendMessage"] = asyncio.Event()
+    async with (
+        connect(gateway.address, retry=QUICK, call_timeout_s=2.0) as client,
+        client.producer(TOPIC, name="p") as producer,
+    ):
+        outcomes = [await producer.post(str(number)) for number in range(4)]
+        # As if the next ones had been sent much later: only the first have no answer in time.
+        producer._topic_producers[0]._connection.send_message._timeout_s = LONG_S
+        outcomes += [await producer.post(str(number)) for number in range(4, 8)]
+        await gateway.until(lambda: len(gateway.requests["SendMessage"]) == 8)
+        # It begins anew when no call is under way any more.
+        await gateway.until(lambda: len(gateway.requests["CreateProducer"]) == 2)
+        gateway.gates["SendMessage"].set()
+        assert [await outcome for outcome in outcomes] == list(range(8))
+    assert numbers(gateway) == list(range(8))
 
 
 async def test_with_one_in_flight_order_survives_failures(gateway: StubGateway, client: Client) -> None:
@@ -314,3 +346,28 @@ def test_impossible_numbers_are_refused(arguments: dict[str, int]) -> None:
     client = danube_client.Client(["127.0.0.1:1"], Retry(), 1, 1, 1)
     with pytest.raises(ValueError, match="at least 1"):
         client.producer(TOPIC, name="p", **arguments)  # type: ignore[arg-type]
+
+
+async def test_what_a_closing_server_never_looked_at_is_sent_again(
+    gateway: StubGateway, client: Client
+) -> None:
+    async with client.producer(TOPIC, name="p") as producer:
+        gateway.failures["SendMessage"].append(Failure(StatusCode.CANCELLED))
+        assert await producer.send("x") == 0
+    assert numbers(gateway) == [0]
+
+
+async def test_a_gateway_that_shuts_down_is_left_for_the_next_address(gateway: StubGateway) -> None:
+    retry = Retry(attempts_max=8, first_s=0.01, max_s=0.1)
+    async with (
+        StubGateway() as leaving,
+        danube_client.connect(leaving.address, gateway.address, retry=retry) as client,
+        client.producer(TOPIC, name="p") as producer,
+    ):
+        await producer.send("0")
+        for method in ("SendMessage", "CreateProducer", "TopicLookup"):
+            leaving.failures[method].extend([NOT_READY] * 100)
+        outcomes = [await producer.post(str(number)) for number in range(1, 5)]
+        assert [await outcome for outcome in outcomes] == [1, 2, 3, 4]
+    assert numbers(gateway) == [1, 2, 3, 4]
+    assert len(leaving.accepted[TOPIC]) == 1

@@ -18,6 +18,7 @@ from danube_common.errors import (
     LogUnavailable,
     NotFound,
     SchemaViolation,
+    Unavailable,
 )
 from danube_common.frame import decode_frame
 from danube_common.ids import make_id
@@ -355,3 +356,19 @@ async def test_a_topic_exists_once(house: House) -> None:
     await house.topics.create(NAME, TEXT, DISK)
     with pytest.raises(AlreadyExists):
         await house.topics.create(NAME, TEXT, DISK)
+
+
+async def test_a_gateway_that_drains_takes_only_what_belongs_before_what_it_took(house: House) -> None:
+    producer_id = await house.producer()
+    for number in range(10):
+        await house.publishing.publish(producer_id, number, b"x", b"x")
+    late = asyncio.create_task(house.publishing.publish(producer_id, 11, b"x", b"x"))
+    await house.seen()
+    assert not late.done(), "10 has not come yet"
+    house.publishing.drain()
+    with pytest.raises(Unavailable, match="shutting down"):
+        await house.publishing.publish(producer_id, 12, b"x", b"x")
+    await house.publishing.publish(producer_id, 10, b"x", b"x")
+    await late
+    with pytest.raises(Unavailable, match="shutting down"):
+        await house.publishing.publish(await house.producer(name="new"), 0, b"x", b"x")

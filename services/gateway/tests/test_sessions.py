@@ -378,3 +378,30 @@ async def test_no_more_streams_are_opened_than_one_sync_can_name(
         await house.sessions.open(OTHER)
     house.sessions.close(session)
     await house.sessions.open(OTHER)
+
+
+async def test_a_gateway_that_stops_tells_the_owners_and_leaves_what_waits_to_them(
+    house: House, owner: ScriptedOwner
+) -> None:
+    session = await house.sessions.open(CONSUMER)
+    other = await house.sessions.open(OTHER)
+    await owner.deliver(1, b"waits", attach=owner.attached[0])
+    await house.sessions.stop()
+    assert {one.consumer_id for one in owner.detached} == {CONSUMER, OTHER}
+    assert [await session.next_batch(), await other.next_batch()] == [None, None]
+    assert isinstance(session.end, Unavailable)
+    with pytest.raises(Unavailable, match="shutting down"):
+        await house.sessions.open(CONSUMER)
+
+
+async def test_a_gateway_that_stops_does_not_wait_for_an_owner_that_is_gone(
+    house: House, owner: ScriptedOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions_module, "STOP_DETACH_S", 0.05)
+    session = await house.sessions.open(CONSUMER)
+    await house.store.delete(keys.owner_key(BUNDLE))
+    while house.catalogue.epoch(BUNDLE) is not None:  # noqa: ASYNC110 - a mirror tells nobody
+        await asyncio.sleep(0)
+    await asyncio.wait_for(house.sessions.stop(), PATIENCE_S)
+    assert session.closed
+    assert owner.detached == []

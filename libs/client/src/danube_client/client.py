@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 from danube_client.connection import Connection, Connections
 from danube_client.consumer import ACKS_IN_FLIGHT_MAX, Consumer, SubscriptionType
-from danube_client.errors import RECOVERABLE, TopicNotFound, Unreachable
+from danube_client.errors import ELSEWHERE, RECOVERABLE, TopicNotFound
 from danube_client.health import INTERVAL_S
 from danube_client.producer import IN_FLIGHT_MAX, AccessMode, Producer
 from danube_client.retry import Retry
@@ -176,7 +176,7 @@ class Client:
             connection = self._connections.home
             try:
                 return await question(connection)
-            except Unreachable:
+            except ELSEWHERE:
                 self._connections.after(connection)
                 raise
 

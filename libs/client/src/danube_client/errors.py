@@ -121,6 +121,8 @@ _BY_CODE: dict[StatusCode, type[CallError]] = {
 
 # After these the producer or consumer is set up anew and the call repeated.
 RECOVERABLE = (Unreachable, NotReady, UnknownClient)
+# After these another address may do better: nobody is there, or it is shutting down.
+ELSEWHERE = (Unreachable, NotReady)
 
 
 def from_status(error: AioRpcError, address: str) -> CallError:
@@ -128,7 +130,9 @@ def from_status(error: AioRpcError, address: str) -> CallError:
     code = error.code()
     details = error.details() or code.name
     attached = _attached(error)
-    if attached is None and code is StatusCode.UNAVAILABLE:
+    # A server that closes the connection ends what it has not looked at as cancelled; we never cancel calls
+    # whose outcome we look at.
+    if attached is None and code in (StatusCode.UNAVAILABLE, StatusCode.CANCELLED):
         return Unreachable(code.name, f"{address} does not answer: {details}")
     kind = _BY_TYPE.get(attached.error_type) if attached is not None else None
     if attached is not None and attached.error_message:

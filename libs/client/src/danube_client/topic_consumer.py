@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from danube_client.connection import Connection, Connections, Deliveries
-from danube_client.errors import RECOVERABLE, ClientError, Unreachable
+from danube_client.errors import ELSEWHERE, RECOVERABLE, ClientError, Unreachable
 from danube_client.health import ClientType, watch
 from danube_client.message import Message
 from danube_client.retry import Retry
@@ -121,7 +121,7 @@ class TopicConsumer:
             return failures
 
     async def _attach(self) -> None:
-        if isinstance(self._last_error, Unreachable):
+        if isinstance(self._last_error, ELSEWHERE):
             self._connection = self._connections.after(self._connection)
         try:
             self._connection = await self._connections.lookup(self._connection, self.topic)

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import grpc.aio
 
 from danube_client.connection import Connection, Connections
-from danube_client.errors import RECOVERABLE, ClientError, Closed, TopicNotFound, Unreachable
+from danube_client.errors import ELSEWHERE, RECOVERABLE, ClientError, Closed, TopicNotFound
 from danube_client.health import ClientType, watch
 from danube_client.retry import Retry
 from danube_client.schema import Schema
 from danube_client.strategy import NonReliable
 from danube_proto import danube_api_pb2 as wire
 
+DEADLINE_EXCEEDED = grpc.StatusCode.DEADLINE_EXCEEDED.name
 SendCall = grpc.aio.UnaryUnaryCall[wire.StreamMessage, wire.MessageResponse]
 
 
@@ -33,8 +34,9 @@ class TopicProducer:
 
     While all goes well, every message leaves at once. When one fails for a passing reason, sending stops
     until every call in flight has ended; then the producer is set up anew and what failed leaves again, in
-    order and with the old sequence ids, followed by what was handed over meanwhile. A message that had
-    overtaken a failed one within the window stays where it is: with one in flight that cannot happen.
+    order and with the old sequence ids, followed by what was handed over meanwhile. When one has no answer in
+    time, the calls after it are broken off, and leave again too. A message that had overtaken a failed one
+    within the window stays where it is: with one in flight that cannot happen.
     """
 
     def __init__(
@@ -58,7 +60,8 @@ class TopicProducer:
         self._request_id = 0
         self._sequence_id = 0
         self._unsettled: dict[int, Unsettled] = {}
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: dict[asyncio.Task[None], SendCall] = {}
+        self._calls_broken_off = False
         self._failures = 0
         self._last_error: ClientError | None = None
         self._recovery: asyncio.Task[None] | None = None
@@ -131,7 +134,7 @@ class TopicProducer:
         return self._connection, self._id
 
     async def _attach(self, *, anew: bool) -> None:
-        if anew and isinstance(self._last_error, Unreachable):
+        if anew and isinstance(self._last_error, ELSEWHERE):
             self._connection = self._connections.after(self._connection)
         try:
             exists = True
@@ -172,8 +175,8 @@ class TopicProducer:
             self._finish(message, error)
             return
         task = asyncio.create_task(self._settle(call, message))
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
+        self._calls[task] = call
+        task.add_done_callback(self._calls.pop)
 
     async def _settle(self, call: SendCall, message: Unsettled) -> None:
         try:
@@ -181,8 +184,11 @@ class TopicProducer:
         except RECOVERABLE as error:
             self._last_error = error
             self._recover()
+            if error.code == DEADLINE_EXCEEDED:
+                self._break_off_calls()
         except ClientError as error:
-            self._finish(message, error)
+            if not self._calls_broken_off:
+                self._finish(message, error)
         else:
             self._failures = 0
             self._finish(message, response.sequence_id)
@@ -201,6 +207,12 @@ class TopicProducer:
         for message in list(self._unsettled.values()):
             self._finish(message, error)
 
+    def _break_off_calls(self) -> None:
+        """What was sent later has time left, and would overtake what comes again."""
+        self._calls_broken_off = True
+        for call in reversed(self._calls.values()):
+            call.cancel()
+
     def _recover(self) -> None:
         if self._recovery is None and not self._closed:
             self._recovery = asyncio.create_task(self._set_up_anew())
@@ -208,6 +220,7 @@ class TopicProducer:
     async def _set_up_anew(self) -> None:
         while self._calls:
             await asyncio.wait(self._calls)
+        self._calls_broken_off = False
         while True:
             self._failures += 1
             if self._failures >= self._retry.attempts_max:

@@ -353,6 +353,48 @@ async def test_stopping_ends_streams_with_unavailable_and_lets_unary_calls_finis
         await stopping
 
 
+async def test_draining_refuses_all_but_some_methods_and_waits_for_those_to_end(serve: Serve) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(_call: Call) -> bytes:
+        begun.set()
+        await go.wait()
+        return b"done"
+
+    async def quick(_call: Call) -> bytes:
+        return b"served"
+
+    methods = Methods({"/a.B/Slow": slow, "/a.B/Kept": quick, "/a.B/Refused": quick}, {"/a.B/S": Idle()})
+    server, addr = await serve(methods)
+    async with connect(addr) as channel:
+        unary = channel.unary_unary("/a.B/Slow")(b"")
+        await begun.wait()
+        draining = asyncio.create_task(server.drain(["/a.B/Kept"], quiet_s=0.05, timeout_s=60))
+        await asyncio.sleep(0)
+        for refused in (channel.unary_unary("/a.B/Refused")(b""), channel.unary_stream("/a.B/S")(b"").read()):
+            code, _, _ = await status_of(refused)
+            assert code is grpc.StatusCode.UNAVAILABLE
+        assert await channel.unary_unary("/a.B/Kept")(b"") == b"served"
+        assert not draining.done()
+        go.set()
+        assert await unary == b"done"
+        await draining
+
+
+async def test_draining_ends_in_time_although_a_client_does_not_leave(serve: Serve) -> None:
+    async def stuck(_call: Call) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    server, addr = await serve(Methods({"/a.B/C": stuck}))
+    async with connect(addr) as channel:
+        unary = asyncio.ensure_future(channel.unary_unary("/a.B/C")(b""))
+        await asyncio.wait_for(server.drain([], quiet_s=0.01, timeout_s=0.1), NOTICE_S)
+        await server.stop(0)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await unary
+
+
 async def test_stopping_does_not_wait_longer_than_its_grace(serve: Serve) -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
 

@@ -85,6 +85,12 @@ class Platform:
         names = [name for name in addresses if name.partition("-")[0] == "gateway"]
         return [addresses[name]["grpc_addr"] for name in sorted(names, key=_instance_number)]
 
+    def http_urls(self, kind: str) -> list[str]:
+        """Health and metrics of all instances of a service, the first one's first; a restart keeps them."""
+        addresses: Mapping[str, Mapping[str, str]] = self._ready["addresses"]
+        names = [name for name in addresses if name.rstrip("-0123456789") == kind]
+        return [addresses[name]["http_url"] for name in sorted(names, key=_instance_number)]
+
     @property
     def admin_addr(self) -> str:
         """``host:port`` of the administration port."""

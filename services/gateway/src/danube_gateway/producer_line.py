@@ -37,6 +37,8 @@ class ProducerLine:
     """The order of one producer. Producers that do not count by one are never held up for long."""
 
     def __init__(self) -> None:
+        self.highest = -1
+        """The greatest number that has come."""
         self._expected: int | None = None
         self._run = TRUST_AFTER
         self._waiting: list[tuple[int, int, int, asyncio.Future[None]]] = []
@@ -47,6 +49,7 @@ class ProducerLine:
 
     async def turn(self, number: int) -> None:
         """Returns when every earlier message has passed, or has not come in time."""
+        self.highest = max(self.highest, number)
         # Until something has passed, even a first burst may begin out of order.
         in_place = FIRST_NUMBERS if self._expected is None else self._expected
         if number <= in_place or self._run < TRUST_AFTER:

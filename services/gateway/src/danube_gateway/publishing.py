@@ -9,7 +9,7 @@ from typing import Any
 
 from danube_common.bundle import Bundle
 from danube_common.catalogue import Catalogue
-from danube_common.errors import LimitExceeded
+from danube_common.errors import LimitExceeded, Unavailable
 from danube_common.rate_limit import TokenBucket
 from danube_common.records import Topic
 from danube_gateway.gateway_metrics import GatewayMetrics
@@ -44,7 +44,12 @@ class Publishing:
         self._publishers: dict[tuple[Bundle, bool], Publisher] = {}
         self._rates: dict[int, TokenBucket] = {}
         self._lines: dict[int, ProducerLine] = {}
+        self._draining = False
         catalogue.on_topic_gone(self._topic_gone)
+
+    def drain(self) -> None:
+        """Take nothing more, but what belongs before a message that was taken: so every order holds."""
+        self._draining = True
 
     async def publish(self, producer_id: int, number: int, payload: bytes, message: bytes) -> None:
         """Publish ``message``, the whole StreamMessage, whose payload is ``payload``.
@@ -55,8 +60,11 @@ class Publishing:
             NotFound: no such producer.
             LimitExceeded: ``max_message_size``, ``max_publish_rate``, or too much waits.
             SchemaViolation: the payload does not fit the topic's schema.
-            Unavailable: not acknowledged in time; the message may or may not be stored.
+            Unavailable: not acknowledged in time; the message may or may not be stored. Or the gateway is
+                shutting down, and it is not stored.
         """
+        if self._draining:
+            self._require_taken(producer_id, number)
         began = time.perf_counter()
         producer = await self._producers.find(producer_id)
         line = self._lines.get(producer_id)
@@ -82,6 +90,11 @@ class Publishing:
             await self._wait_for_rate(producer, policies.max_publish_rate)
         publisher = self._publisher(producer.bundle, reliable=producer.topic.strategy.is_reliable)
         return publisher.enqueue(producer.topic.topic_id, message)
+
+    def _require_taken(self, producer_id: int, number: int) -> None:
+        line = self._lines.get(producer_id)
+        if line is None or number > line.highest:
+            raise Unavailable("the gateway is shutting down")
 
     def _new_line(self, producer_id: int) -> ProducerLine:
         if len(self._lines) >= PRODUCERS_MAX:

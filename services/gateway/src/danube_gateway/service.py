@@ -37,6 +37,11 @@ from danube_gateway.v0_2.producer_service import ProducerService
 SERVICE: Final = "gateway"
 STREAM_GRACE_S: Final = 2.0
 """What calls in progress get to finish when the gateway stops."""
+SERVED_TO_THE_END: Final = ("/danube.ProducerService/SendMessage", "/danube.ConsumerService/Ack")
+"""A gateway that stops answers these: the first decides itself, see `Publishing.drain`."""
+QUIET_S: Final = 0.1
+DRAIN_S_MAX: Final = 1.0
+"""When clients have gone elsewhere, or after so long, the connections are closed."""
 
 
 class GatewayConfig(ServiceConfig):
@@ -115,7 +120,9 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             async with presence(runtime, ports.metadata, address=discovery.url, vital=False):
                 yield
         finally:
+            publishing.drain()
             await sessions.stop()
+            await server.drain(SERVED_TO_THE_END, quiet_s=QUIET_S, timeout_s=DRAIN_S_MAX)
             await server.stop(STREAM_GRACE_S)
             await catalogue.close()
 

@@ -76,8 +76,10 @@ class Session:
             or self._drained[1] - self._granted_bytes_at >= WINDOW_BYTES // REGRANT_PART
         )
 
-    def close(self, error: DanubeError | None = None) -> None:
-        """End the stream once what waits is sent; ``error`` becomes its status."""
+    def close(self, error: DanubeError | None = None, *, drop: bool = False) -> None:
+        """End the stream once what waits is sent, with ``drop`` without it; ``error`` becomes its status."""
+        if drop:
+            self._queue.clear()
         if not self.closed:
             self.closed, self.end = True, error
             self._arrived.set()

@@ -35,6 +35,8 @@ from danube_gateway.producers import OWNER_TIMEOUT_S, known_bundle
 from danube_gateway.session import Arrival, Session
 
 DETACH_TIMEOUT_S = 5.0
+STOP_DETACH_S = 1.0
+"""What telling the owners may take when the gateway stops; those that were not told notice its silence."""
 REATTACH_WAIT_S = 0.2
 SYNC_TIMEOUT_S = 2.0
 SESSIONS_MAX = 50_000
@@ -69,17 +71,29 @@ class Sessions:
         self._credit_due: dict[Bundle, dict[int, Session]] = defaultdict(dict)
         self._last_number = 0
         self._listener: Subscription | None = None
+        self._stopping = False
         catalogue.on_owner(self._owner_changed)
 
     async def start(self) -> None:
         self._listener = await self._bus.subscribe(gateway_subject(self.name), self._on_message)
 
     async def stop(self) -> None:
-        """End every stream and tell the owners."""
-        for session in list(self._sessions.values()):
-            session.close(Unavailable("the gateway is shutting down"))
+        """End every stream and tell the owners, which deliver what was not acknowledged elsewhere at once.
+
+        What waits here for a client is left to that.
+        """
+        self._stopping = True
+        sessions = list(self._sessions.values())
+        for session in sessions:
+            session.close(_shutting_down(), drop=True)
         if self._listener is not None:
             await self._listener.close()
+        if sessions:
+            detaching = [asyncio.create_task(self._detach(session)) for session in sessions]
+            _done, late = await asyncio.wait(detaching, timeout=STOP_DETACH_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     # Streams
 
@@ -88,6 +102,8 @@ class Sessions:
 
         Raises NotFound, Refused, Unavailable, LimitExceeded.
         """
+        if self._stopping:
+            raise _shutting_down()
         bundle = known_bundle(consumer_id, self._catalogue)
         if bundle is None:
             raise NotFound(f"consumer {consumer_id} does not exist")
@@ -244,3 +260,7 @@ class Sessions:
             elif session.lost_tail(synced.sent.get(session.consumer_id, 0)):
                 self._metrics.gaps.labels(session.topic).inc()
                 self._repair(session, resumes=True)
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("the gateway is shutting down")

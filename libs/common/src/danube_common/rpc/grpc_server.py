@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import grpc
@@ -41,6 +41,8 @@ CLEANUP_S_MAX: Final = 5.0
 STATUS_BYTES_MAX: Final = 1300
 """A status's message is cut to so many bytes, and a longer trailer is left out: percent or base64 encoding
 enlarges them, and peers refuse a call whose headers are over 8 KiB."""
+
+QUIET_POLL_S: Final = 0.02
 
 _REFUSALS: Final = {
     LimitExceeded: StatusCode.RESOURCE_EXHAUSTED,
@@ -97,6 +99,8 @@ class GrpcServer:
         self._calls = 0
         self._streams: set[asyncio.Task[Any]] = set()
         self._stopping = asyncio.Event()
+        self._still_served: frozenset[str] | None = None
+        self._called_at = 0.0
         self._server: grpc.aio.Server | None = None
 
     async def start(self, addr: str) -> str:
@@ -125,6 +129,24 @@ class GrpcServer:
             raise OSError(errno.EADDRINUSE, f"cannot listen on {addr}") from error
         await self._server.start()
         return join_address(host, port)
+
+    async def drain(self, still_served: Collection[str], *, quiet_s: float, timeout_s: float) -> None:
+        """Refuse calls with UNAVAILABLE but those of some methods, until the clients have gone elsewhere.
+
+        A call that comes at the very moment of `stop` may end as CANCELLED before any handler sees it, and
+        not every client takes that for a reason to try again. So the end comes when there are none.
+
+        Args:
+            still_served: full names of the unary methods that go on being served.
+            quiet_s: returns when no unary call runs and none has come for so long,
+            timeout_s: or after so long.
+        """
+        self._still_served = frozenset(still_served)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_s
+        # That nothing comes has no event.
+        while clock() < deadline and (self._calls or clock() < self._called_at + quiet_s):  # noqa: ASYNC110
+            await asyncio.sleep(QUIET_POLL_S)
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, end streams with UNAVAILABLE at once, let unary calls finish for ``grace_s``.
@@ -155,6 +177,9 @@ class GrpcServer:
 
     def _unary(self, name: str, handler: UnaryHandler) -> Callable[[bytes, _Context], Awaitable[bytes]]:
         async def answer(request: bytes, context: _Context) -> bytes:
+            self._called_at = asyncio.get_running_loop().time()
+            if self._still_served is not None and name not in self._still_served:
+                await _abort(context, self._status_of(name, _stopping()))
             if self._calls >= self._concurrent_calls_max:
                 await _abort(context, self._too_many("concurrent_calls_max", self._concurrent_calls_max))
             self._calls += 1
@@ -176,7 +201,7 @@ class GrpcServer:
 
     def _stream(self, name: str, handler: StreamHandler) -> Callable[[bytes, _Context], Awaitable[None]]:
         async def answer(request: bytes, context: _Context) -> None:
-            if self._stopping.is_set():
+            if self._stopping.is_set() or self._still_served is not None:
                 await _abort(context, self._status_of(name, _stopping()))
             if len(self._streams) >= self._streams_max:
                 await _abort(context, self._too_many("streams_max", self._streams_max))
