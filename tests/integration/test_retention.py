@@ -1,0 +1,219 @@
+"""Retention on the real platform, with short periods: what goes, what stays, and what the operator sees."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from danube_client import Reliable, Retention, Schema, Storage, connect
+from danube_client.client import Client
+from danube_client.errors import CallError
+from danube_common.bundle import Bundle
+from danube_common.bus.nats import NatsBus
+from danube_common.log.jetstream import JetStreamLog
+from danube_proto import danube_platform_pb2 as wire
+from danube_testing.admin_calls import ask_admin
+from danube_testing.platform import Platform
+
+PATIENCE_S = 60.0
+MESSAGES = 20
+SETTINGS = {
+    # One of each: what is done for one topic was looked at for all.
+    "DANUBE_ADMIN_BUNDLES_FILE": "1",
+    "DANUBE_ADMIN_BUNDLES_MEMORY": "1",
+    "DANUBE_STORAGE_SEAL_AGE_S": "1",
+    "DANUBE_STORAGE_OWN_SEGMENT_BYTES_MIN": "1",
+    "DANUBE_STORAGE_RETENTION_INTERVAL_S": "0.3",
+    "DANUBE_STORAGE_DELETE_DELAY_S": "0.5",
+}
+DETAILS = "/danube_platform.TopicDetails"
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with Platform.run(tmp_path_factory.mktemp("platform"), environment=SETTINGS) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def client(platform: Platform) -> AsyncIterator[Client]:
+    async with connect(f"http://{platform.gateway_addr}") as client:
+        yield client
+
+
+async def describe(platform: Platform, topic: str) -> wire.TopicDescription:
+    request = wire.DescribeTopicRequest(topic=topic)
+    answer = await ask_admin(
+        [platform.admin_addr], f"{DETAILS}/DescribeTopic", request, wire.DescribeTopicResponse
+    )
+    return answer.topics[0]
+
+
+async def until(
+    platform: Platform, topic: str, told: Callable[[wire.TopicDescription], bool]
+) -> wire.TopicDescription:
+    async with asyncio.timeout(PATIENCE_S):
+        while not told(described := await describe(platform, topic)):  # noqa: ASYNC110 - only asking tells
+            await asyncio.sleep(0.1)
+    return described
+
+
+async def publish(
+    client: Client,
+    topic: str,
+    retention: Retention,
+    *,
+    storage: Storage = Storage.DISK,
+    period_s: int = 3600,
+    size_bytes: int = 100,
+    count: int = MESSAGES,
+) -> None:
+    strategy = Reliable(storage, segment_size_mib=1, retention=retention, retention_period_s=period_s)
+    async with client.producer(topic, name="writer", schema=Schema.bytes(), strategy=strategy) as producer:
+        for number in range(count):
+            await producer.post(number.to_bytes(4, "big") + bytes(size_bytes))
+        await producer.flush()
+
+
+async def subscribe(client: Client, topic: str, subscription: str) -> None:
+    async with client.consumer(topic, subscription, name="reader"):
+        pass
+
+
+async def acknowledge(client: Client, topic: str, subscription: str) -> None:
+    async with client.consumer(topic, subscription, name="reader") as consumer:
+        for _ in range(MESSAGES):
+            await (await anext(consumer)).ack()
+
+
+def kept(described: wire.TopicDescription) -> int:
+    """Messages in its own segments."""
+    return sum(row.messages for row in described.segments)
+
+
+async def test_what_expired_is_deleted_its_files_with_it_and_counts_as_lost(
+    platform: Platform, client: Client
+) -> None:
+    topic = "/default/expiring"
+    await publish(client, topic, Retention.UNTIL_EXPIRED, period_s=2, count=0)
+    await subscribe(client, topic, "absent")
+    await publish(client, topic, Retention.UNTIL_EXPIRED, period_s=2)
+    described = await until(platform, topic, lambda told: told.deleted.messages == MESSAGES)
+    assert (kept(described), described.deleted.size_bytes > MESSAGES * 100) == (0, True)
+    described = await until(platform, topic, lambda told: told.subscriptions[0].lost == MESSAGES)
+    assert (described.subscriptions[0].backlog, described.subscriptions[0].backlog_exact) == (0, True)
+    found = [*(platform.data_dir / "segments").rglob(f"{described.topic_id:016x}/*")]
+    assert found == []
+
+
+async def test_what_one_subscription_has_not_acknowledged_stays_until_it_has(
+    platform: Platform, client: Client
+) -> None:
+    topic = "/default/acknowledged"
+    await publish(client, topic, Retention.UNTIL_ACKNOWLEDGED)
+    await subscribe(client, topic, "early")
+    await subscribe(client, topic, "late")
+    await acknowledge(client, topic, "early")
+    # It is still in its segments after other topics' were marked and deleted: retention has looked at it.
+    await until(platform, topic, lambda told: kept(told) == MESSAGES)
+    await publish(client, "/default/witness", Retention.UNTIL_EXPIRED, period_s=0)
+    await until(platform, "/default/witness", lambda told: told.deleted.messages == MESSAGES)
+    assert kept(await describe(platform, topic)) == MESSAGES
+    await acknowledge(client, topic, "late")
+    described = await until(platform, topic, lambda told: told.deleted.messages == MESSAGES)
+    assert kept(described) == 0
+
+
+async def test_a_topic_over_its_size_loses_the_oldest_and_keeps_the_newest(
+    platform: Platform, client: Client
+) -> None:
+    topic = "/default/large"
+    await publish(client, topic, Retention.UNTIL_ACKNOWLEDGED, size_bytes=150_000)
+    await until(platform, topic, lambda told: kept(told) == MESSAGES)
+    policies = wire.SetTopicPoliciesRequest(topic=topic, policies=wire.Policies(max_retained_mb=1))
+    method = "/danube_platform.PolicyAdmin/SetTopicPolicies"
+    await ask_admin([platform.admin_addr], method, policies, wire.PoliciesResponse)
+    described = await until(platform, topic, lambda told: told.deleted.messages > 0)
+    assert kept(described) + described.deleted.messages == MESSAGES
+    assert 0 < sum(row.size_bytes for row in described.segments) <= 1 << 20
+
+
+async def test_a_deleted_topics_files_go(platform: Platform, client: Client) -> None:
+    topic = "/default/deleted"
+    await publish(client, topic, Retention.UNTIL_ACKNOWLEDGED)
+    described = await until(platform, topic, lambda told: kept(told) == MESSAGES)
+    files = f"{described.topic_id:016x}/*"
+    assert [*(platform.data_dir / "segments").rglob(files)]
+    assert danube_admin(platform, "topics", "delete", topic).returncode == 0
+    async with asyncio.timeout(PATIENCE_S):
+        while [*(platform.data_dir / "segments").rglob(files)]:  # noqa: ASYNC110 - a directory of another process
+            await asyncio.sleep(0.1)
+
+
+async def test_what_expired_in_memory_leaves_the_log(platform: Platform, client: Client) -> None:
+    await publish(client, "/default/volatile", Retention.UNTIL_EXPIRED, storage=Storage.MEMORY, period_s=1)
+    bus = await NatsBus.connect(platform.nats_url, name="test")
+    try:
+        log = JetStreamLog(bus.connection, file_bytes_max=1 << 20, memory_bytes_max=1 << 20)
+        async with asyncio.timeout(PATIENCE_S):
+            while (bounds := await log.bounds(Bundle.parse("m0"))).first_sequence <= bounds.last_sequence:  # noqa: ASYNC110 - only asking tells
+                await asyncio.sleep(0.1)
+        assert bounds.last_sequence > 0
+    finally:
+        await bus.close()
+
+
+async def test_the_operator_sees_it_on_the_command_line(platform: Platform, client: Client) -> None:
+    topic = "/default/shown"
+    await publish(client, topic, Retention.UNTIL_ACKNOWLEDGED)
+    await until(platform, topic, lambda told: kept(told) == MESSAGES)
+    (described,) = shown(platform, "topics", "describe", topic)
+    assert (described["storage"], described["retention"]) == ("disk", "ack")
+    assert described["archiver"]
+    segments = shown(platform, "topics", "segments", topic)
+    assert sum(segment["messages"] for segment in segments) == MESSAGES
+    assert {segment["topic"] for segment in segments} == {topic}
+    assert f"Topic: {topic}\n" in danube_admin(platform, "topics", "describe", topic).stdout
+
+
+async def test_a_subscription_that_was_reset_gets_the_last_messages_again(
+    platform: Platform, client: Client
+) -> None:
+    topic = "/default/again"
+    await publish(client, topic, Retention.UNTIL_EXPIRED)
+    await subscribe(client, topic, "reader")
+    await acknowledge(client, topic, "reader")
+    await until(platform, topic, lambda told: kept(told) == MESSAGES)
+    (place,) = shown(platform, "subscriptions", "reset", topic, "reader", "--to", "-5")
+    assert place["topic"] == topic
+    async with client.consumer(topic, "reader", name="reader") as consumer:
+        again = [int.from_bytes((await anext(consumer)).payload[:4], "big") for _ in range(5)]
+    assert again == list(range(MESSAGES - 5, MESSAGES))
+
+
+async def test_a_topic_in_s3_is_refused_where_nothing_can_keep_it(client: Client) -> None:
+    producer = client.producer(
+        "/default/s3", name="writer", schema=Schema.bytes(), strategy=Reliable(Storage.S3)
+    )
+    with pytest.raises(CallError, match="no storage instance has S3 configured"):
+        await producer.open()
+
+
+def danube_admin(platform: Platform, *arguments: str) -> subprocess.CompletedProcess[str]:
+    endpoint = ("--endpoint", f"http://{platform.admin_addr}")
+    command = [sys.executable, "-m", "danube_admin_cli", *arguments, *endpoint]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def shown(platform: Platform, *arguments: str) -> list[dict[str, Any]]:
+    ended = danube_admin(platform, *arguments, "-o", "json")
+    assert ended.returncode == 0, ended.stderr
+    found: list[dict[str, Any]] = json.loads(ended.stdout)
+    return found
