@@ -23,6 +23,7 @@ from danube_common.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.topics import Topics
 from danube_gateway.acks import AckBatcher
 from danube_gateway.gateway_metrics import GatewayMetrics
+from danube_gateway.isolation import Isolation
 from danube_gateway.producers import Producers
 from danube_gateway.publisher import FastPublisher, FrameNumbers, LogPublisher, Publisher
 from danube_gateway.publishing import ENVELOPE_BYTES_MAX, Publishing
@@ -116,6 +117,9 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         runtime.announce(grpc_addr=bound)
         runtime.spawn(producers.run(), "producers")
         runtime.spawn(sessions.run(), "sessions")
+        if config.etcd_endpoints:  # with metadata in NATS nothing tells a gateway cut off from NATS away
+            isolation = Isolation(lambda: ports.bus.connected or ports.metadata.connected, sessions.end_all)
+            runtime.spawn(isolation.run(), "isolation")
         try:
             async with presence(runtime, ports.metadata, address=discovery.url, vital=False):
                 yield

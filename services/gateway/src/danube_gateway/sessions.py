@@ -95,6 +95,11 @@ class Sessions:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
+    def end_all(self, error: DanubeError) -> None:
+        """End every stream that is open now."""
+        for session in list(self._sessions.values()):
+            session.close(error)
+
     # Streams
 
     async def open(self, consumer_id: int) -> Session:

@@ -1,0 +1,59 @@
+"""A gateway that reaches nobody ends its streams: its clients may reach one that does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from danube_common.errors import DanubeError, Unavailable
+from danube_common.owner_protocol import GATEWAY_SILENCE_S
+
+CUT_OFF_S: Final = GATEWAY_SILENCE_S
+"""After so long without anybody the owners have ended this gateway's streams on their side."""
+POLL_INTERVAL_S: Final = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+class Isolation:
+    """Tells being cut off from the servers being away by reaching none of two kinds.
+
+    Args:
+        reached: whether any server is reached at this moment.
+        end_streams: ends every stream with an error.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        reached: Callable[[], bool],
+        end_streams: Callable[[DanubeError], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reached = reached
+        self._end_streams = end_streams
+        self._clock = clock
+        self._reached_at = clock()
+        self._told = False
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self.check()
+            await asyncio.sleep(POLL_INTERVAL_S)  # a line that is cut has no event
+
+    def check(self) -> None:
+        """To be called every POLL_INTERVAL_S; streams that open while it lasts are ended by the next call."""
+        now = self._clock()
+        if self._reached():
+            self._reached_at, self._told = now, False
+        elif now - self._reached_at > CUT_OFF_S:
+            if not self._told:
+                self._told = True
+                _log.warning("cut_off", since_s=round(now - self._reached_at, 1))
+            self._end_streams(Unavailable("this gateway is cut off from the rest of the platform"))
