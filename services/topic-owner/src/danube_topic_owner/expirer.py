@@ -103,7 +103,7 @@ class Expirer:
             try:
                 floor = await self._sure_floor()
                 found = [each for t in ({None} if None in due else due) for each in self._subscriptions(t)]
-                behind = [each for each in found if self._stretch(each, floor) is not None]
+                behind = [each for each in found if self._stretch(each, floor)[0] is not None]
                 await asyncio.gather(*(self._expire(each, floor) for each in behind))
             except JournalFenced:
                 return
@@ -135,16 +135,27 @@ class Expirer:
             self._missing_since_s = now
         return floor if now - self._missing_since_s >= MISSING_DOUBT_S else archived_to
 
-    def _stretch(self, subscription: LogSubscription, floor: int) -> Stretch | None:
-        topic, after = self._topic(subscription.topic_id), subscription.open_after
-        if topic is None or after is None:
-            return None
-        return gone_after(self._cuts, topic, after, floor)
+    def _stretch(self, subscription: LogSubscription, floor: int) -> tuple[Stretch | None, bool]:
+        """What is gone of what the subscription still needs, and whether only of what it has not read.
+
+        That is so when messages it has read, and needs, are retained before.
+        """
+        topic = self._topic(subscription.topic_id)
+        if topic is None or (after := subscription.open_after) is None:
+            return None, False
+        stretch = gone_after(self._cuts, topic, after, floor)
+        unread_after = subscription.unread_after
+        if stretch is not None or unread_after is None or unread_after <= after:
+            return stretch, False
+        return gone_after(self._cuts, topic, unread_after, floor), True
 
     async def _expire(self, subscription: LogSubscription, floor: int) -> None:
         """Raises JournalFenced."""
         for _ in range(ATTEMPTS_MAX):
-            topic, stretch = self._topic(subscription.topic_id), self._stretch(subscription, floor)
+            topic, (stretch, unread_only) = (
+                self._topic(subscription.topic_id),
+                self._stretch(subscription, floor),
+            )
             if topic is None or stretch is None:
                 return
             unread_after = subscription.unread_after
@@ -158,17 +169,19 @@ class Expirer:
         present = self._subscriptions(subscription.topic_id)
         if all(each is not subscription for each in present):
             return
-        cursor = subscription.dispatch.cursor
-        known = unread.messages - cursor.acked_unread(stretch.through)
-        lost = Loss(max(known, 0) + cursor.unacked_through(stretch.through), unread.exact)
-        subscription.expire(stretch.through)
-        total = subscription.state.lost + lost.messages
-        self._writer.record(
-            subscription.moved(), MessagesLost(subscription.topic_id, subscription.state.name, total)
-        )
+        cursor, through = subscription.dispatch.cursor, stretch.through
+        messages = max(unread.messages - cursor.acked_unread(through), 0)
+        if unread_only:
+            subscription.skip(through)
+        else:
+            messages += cursor.unacked_through(through)
+            subscription.expire(through)
+        name = subscription.state.name
+        total = subscription.state.lost + messages
+        self._writer.record(subscription.moved(), MessagesLost(subscription.topic_id, name, total))
         self._moved(subscription)
         await self._writer.flushed()
-        self._tell(subscription, stretch, lost)
+        self._tell(subscription, stretch, Loss(messages, unread.exact))
 
     def _tell(self, subscription: LogSubscription, stretch: Stretch, lost: Loss) -> None:
         if not lost.messages and lost.exact:

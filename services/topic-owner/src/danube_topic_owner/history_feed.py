@@ -225,18 +225,18 @@ class HistoryFeed(Generic[R]):
         known_sequence, exact = self._exact_places.get(topic.topic_id, (0, 0))
         from_position = exact if known_sequence == start else position_of(start, 0, 0)
         batch = await self._archive.read(topic, from_position, bytes_max=READ_BYTES_DEFAULT)
-        self._offer(topic, start, batch)
+        self._offer(topic, start, after, batch)
         stuck = [reader for reader in here if reader.next_sequence == start and reader.wants_backlog]
         again = any(reader.key in self._obstacles for reader in stuck)
         self._obstruct(stuck, start, "the archive has nothing at this place" if again else "")
 
-    def _offer(self, topic: Topic, start: int, batch: HistoryBatch) -> None:
+    def _offer(self, topic: Topic, start: int, after: int, batch: HistoryBatch) -> None:
         tail = self._place().tail
         entries = [entry for entry in batch.entries if entry.sequence <= tail]
         last = entries[-1].sequence if entries else 0
         go_on = min(max(sequence_of(batch.next_position), last + 1), tail + 1)
         # What was taken out of the catalogue meanwhile, or lies between what is retained: it must be counted.
-        hole = next_gone(self._cuts, topic, position_of(start, 0, 0) - 1, batch.next_position)
+        hole = next_gone(self._cuts, topic, after, batch.next_position)
         if hole is not None:
             entries = [entry for entry in entries if entry.first_position < hole.first_position]
             go_on = min(go_on, max(start, sequence_of(hole.first_position)))

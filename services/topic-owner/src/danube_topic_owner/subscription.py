@@ -87,6 +87,14 @@ class LogSubscription(ActiveSubscription):
     def expire(self, position: int) -> None:
         """Everything up to ``position`` is retained no longer."""
         self.dispatch.expire(position)
+        self._go_on_behind(position)
+
+    def skip(self, position: int) -> None:
+        """What is unread up to ``position`` is retained no longer; what was read before stays as it is."""
+        self.dispatch.cursor.skip_to(position)
+        self._go_on_behind(position)
+
+    def _go_on_behind(self, position: int) -> None:
         self.next_sequence = max(self.next_sequence, first_unread(position))
         self.cursor_moved = True
 
