@@ -1,10 +1,12 @@
 #!/bin/sh
 # Become the service named by SERVICE, with this script's arguments.
 #
+# A container that is started again is the same instance: its place in the cluster is its own at once.
+#
 # DANUBE_SLOTS_DIR, if set, is a volume that all containers of the service share. Each takes the first
 # numbered directory in it that no other container holds, and with it the data and the identity of whoever
-# had it before: so scaled instances keep both when containers are made anew. The kernel ends the hold with
-# the process, however that dies.
+# had it before: so scaled instances keep both even when containers are made anew. The kernel ends the hold
+# with the process, however that dies.
 set -eu
 
 SLOTS_MAX=64
@@ -25,15 +27,17 @@ take_slot() {
     exit 1
 }
 
+prefix=DANUBE_$(printf %s "$SERVICE" | tr a-z- A-Z_)
 if [ -n "${DANUBE_SLOTS_DIR:-}" ]; then
     take_slot
     if [ ! -s "$slot/instance-id" ]; then
-        # 62 random bits and one more: a positive decimal of 63 bits.
         python -c 'import secrets; print(secrets.randbelow(1 << 62) + 1)' >"$slot/instance-id.new"
         mv "$slot/instance-id.new" "$slot/instance-id"
     fi
-    prefix=DANUBE_$(printf %s "$SERVICE" | tr a-z- A-Z_)
     export "${prefix}_INSTANCE_ID=$(cat "$slot/instance-id")" "${prefix}_DATA_DIR=$slot/data"
+elif printf %s "${HOSTNAME:-}" | grep -Eqx '[0-9a-f]{12}' && ! printenv "${prefix}_INSTANCE_ID" >/dev/null; then
+    # The engine's own name of the container. One that people chose may be that of several.
+    export "${prefix}_INSTANCE_ID=$((0x1$HOSTNAME))"
 fi
 
 exec python -m "danube_$(printf %s "$SERVICE" | tr - _)" "$@"

@@ -54,13 +54,25 @@ class Load:
                 found.append(f"{subscription.name}: out of order: {report.text()}")
         return found
 
+    @property
+    def silences(self) -> list[tuple[str, float, float]]:
+        """After each mark: what it was, the longest silence of any writer and that of any subscription."""
+        ends = [*(at for at, _ in self.marks[1:]), self.stopped]
+        return [
+            (
+                what,
+                max(longest_gap_s(one.acknowledged_at, at, until) for one in self.writers),
+                max(longest_gap_s(one.progressed_at, at, until) for one in self.subscriptions),
+            )
+            for (at, what), until in zip(self.marks, ends, strict=True)
+        ]
+
     def text(self) -> str:
-        """Counts, and the longest silence of any writer and of any subscription after each mark."""
-        lines = []
-        for (at, what), (until, _) in zip(self.marks, [*self.marks[1:], (self.stopped, "")], strict=True):
-            publishing = max(longest_gap_s(one.acknowledged_at, at, until) for one in self.writers)
-            delivery = max(longest_gap_s(one.progressed_at, at, until) for one in self.subscriptions)
-            lines.append(f"  {what:<34} publishing {publishing:5.1f} s   delivery {delivery:5.1f} s")
+        """Counts and silences."""
+        lines = [
+            f"  {what:<41} publishing {publishing:5.1f} s   delivery {delivery:5.1f} s"
+            for what, publishing, delivery in self.silences
+        ]
         lines += [f"  {one.name}: {one.report(self.writers).text()}" for one in self.subscriptions]
         errors = [f"{one.name} {one.errors}" for one in self.writers if one.errors]
         errors += [f"{r.name} {r.errors}" for one in self.subscriptions for r in one.readers if r.errors]

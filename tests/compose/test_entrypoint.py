@@ -68,17 +68,23 @@ def start(tmp_path: Path) -> Iterator[Start]:
     stand_in.chmod(0o755)
     processes: list[subprocess.Popen[str]] = []
 
-    def run(volume: Path | None, *arguments: str, service: str = "storage") -> Container:
-        environment: Mapping[str, str] = {
+    def run(
+        volume: Path | None,
+        *arguments: str,
+        service: str = "storage",
+        environment: Mapping[str, str] | None = None,
+    ) -> Container:
+        given = {
             "PATH": f"{programs}:/usr/local/bin:/usr/bin:/bin",
             "SERVICE": service,
+            **(environment or {}),
         }
         if volume is not None:
             volume.mkdir(exist_ok=True)
-            environment = {**environment, "DANUBE_SLOTS_DIR": str(volume)}
+            given["DANUBE_SLOTS_DIR"] = str(volume)
         process = subprocess.Popen(
             ["/bin/sh", ENTRYPOINT, *arguments],
-            env=environment,
+            env=given,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -130,7 +136,29 @@ def test_an_identity_that_was_never_written_in_full_is_drawn_again(start: Start,
     assert int(only.instance_id) != 12
 
 
-def test_a_service_without_a_volume_is_given_nothing(start: Start) -> None:
-    one = start(None, "--config", "/etc/danube/danube.toml", service="topic-owner")
-    assert one.environment == {}
+OWNER = {"service": "topic-owner"}
+OWNER_ID = "DANUBE_TOPIC_OWNER_INSTANCE_ID"
+
+
+def test_a_container_that_is_started_again_is_the_same_instance(start: Start) -> None:
+    first, again, other = (
+        start(None, environment={"HOSTNAME": name}, **OWNER)
+        for name in ("00000000000f", "00000000000f", "ffffffffffff")
+    )
+    assert first.environment[OWNER_ID] == again.environment[OWNER_ID] != other.environment[OWNER_ID]
+    assert all(1 <= int(one.environment[OWNER_ID]) <= INSTANCE_ID_MAX for one in (first, other))
+
+
+@pytest.mark.parametrize("name", ["owner", "0123456789AB", "0123456789abc", ""])
+def test_a_name_that_several_containers_may_have_identifies_none(start: Start, name: str) -> None:
+    assert start(None, environment={"HOSTNAME": name}, **OWNER).environment == {}
+
+
+def test_an_identity_that_was_chosen_stays(start: Start) -> None:
+    one = start(None, environment={"HOSTNAME": "0123456789ab", OWNER_ID: "7"}, **OWNER)
+    assert one.environment == {OWNER_ID: "7"}
+
+
+def test_the_service_gets_the_arguments(start: Start) -> None:
+    one = start(None, "--config", "/etc/danube/danube.toml", **OWNER)
     assert one.arguments == ["-m", "danube_topic_owner", "--config", "/etc/danube/danube.toml"]

@@ -153,6 +153,19 @@ def test_clients_are_sent_to_the_port_that_is_published() -> None:
     assert url.rpartition(":${")[2] in port
 
 
+@pytest.mark.parametrize(("backend", "port"), [("gateways", 6650), ("admins", 50051)])
+def test_the_balancer_asks_each_server_whether_it_lives_and_listens(backend: str, port: int) -> None:
+    section = (COMPOSE_DIR / "haproxy.cfg").read_text().partition(f"\nbackend {backend}\n")[2]
+    rules = [line.strip() for line in section.split("\n\n")[0].splitlines()]
+    assert [rule.removeprefix("tcp-check ") for rule in rules if rule.startswith("tcp-check ")] == [
+        "connect port 9040",
+        r'send "GET /livez HTTP/1.0\r\n\r\n"',
+        "expect string 200",
+        f"connect port {port}",
+    ]
+    assert any(re.fullmatch(rf"server-template \w+ \d+ \w+:{port}", rule) for rule in rules)
+
+
 def test_a_server_image_has_a_chosen_version_and_may_come_from_elsewhere() -> None:
     for name, service in BASE["services"].items():
         if "build" not in service:
