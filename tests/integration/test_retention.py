@@ -198,6 +198,15 @@ async def test_a_subscription_that_was_reset_gets_the_last_messages_again(
     assert again == list(range(MESSAGES - 5, MESSAGES))
 
 
+@pytest.mark.parametrize(("asked", "storage"), [(None, "disk"), (Storage.MEMORY, "memory")])
+async def test_a_topic_lives_where_its_creator_says_else_where_the_platform_does(
+    platform: Platform, client: Client, asked: Storage | None, storage: str
+) -> None:
+    topic = f"/default/in-{asked}".replace(".", "-")
+    async with client.producer(topic, name="writer", schema=Schema.bytes(), strategy=Reliable(asked)):
+        assert (await describe(platform, topic)).storage == storage
+
+
 async def test_a_topic_in_s3_is_refused_where_nothing_can_keep_it(client: Client) -> None:
     producer = client.producer(
         "/default/s3", name="writer", schema=Schema.bytes(), strategy=Reliable(Storage.S3)

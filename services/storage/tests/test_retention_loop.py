@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -18,7 +19,7 @@ from danube_common.archive.records import SHARED, Cut, Deletions, SegmentRecord
 from danube_common.bundle import Bundle
 from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.catalogue import Catalogue
-from danube_common.errors import StoreUnavailable
+from danube_common.errors import MetadataUnavailable, StoreUnavailable
 from danube_common.frame import encode_frame, make_frame_id
 from danube_common.log.memory import MemoryLog
 from danube_common.membership import register
@@ -30,7 +31,7 @@ from danube_common.namespaces import Namespaces
 from danube_common.owner_client import OwnerClient
 from danube_common.policies import PolicyOverrides
 from danube_common.position import end_of_sequence
-from danube_common.records import Instance, Layout, Topic, encode_record
+from danube_common.records import Instance, Layout, Topic, decode_record, encode_record
 from danube_common.runtime.metrics import Metrics
 from danube_common.schema import Schema, SchemaKind
 from danube_common.segment.memory import MemoryStore
@@ -86,6 +87,36 @@ class BlindMetadata:
     async def watch(self, prefix: str, *, after_revision: int) -> AsyncIterator[Any]:
         await asyncio.Event().wait()
         yield prefix, after_revision
+
+
+class CutOffMetadata:
+    """A store of which one call fails, before it is carried out or after."""
+
+    def __init__(self, store: MemoryMetadata, *, calls: int, carried_out: bool) -> None:
+        self._store = store
+        self._calls = calls
+        self._carried_out = carried_out
+
+    async def get(self, key: str) -> Any:
+        return await self._call(self._store.get, key)
+
+    async def put(self, key: str, value: bytes, **given: Any) -> Any:
+        return await self._call(self._store.put, key, value, **given)
+
+    async def delete(self, key: str, **given: Any) -> Any:
+        return await self._call(self._store.delete, key, **given)
+
+    async def _call(self, call: Callable[..., Awaitable[Any]], *arguments: Any, **given: Any) -> Any:
+        self._calls -= 1
+        if self._calls == -1 and not self._carried_out:
+            raise MetadataUnavailable("cut off before")
+        answer = await call(*arguments, **given)
+        if self._calls == -1:
+            raise MetadataUnavailable("cut off after")
+        return answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
 
 class House:
@@ -184,6 +215,20 @@ class House:
     async def passes(self, count: int) -> None:
         for _ in range(count):
             await self.retention.run_pass()
+
+    async def view_of_cuts(self, metadata: MetadataStore) -> Cuts:
+        cuts = await Cuts.open(metadata, FILE)
+        self.stack.push_async_callback(cuts.close)
+        return cuts
+
+    async def check_all_gone(self, newest: Cut, messages: dict[int, int]) -> None:
+        """Only the newest cut's place is left, and the sums of what was deleted."""
+        listing = await self.metadata.list(keys.cuts_prefix(FILE))
+        cuts = [decode_record(Cut, entry.value) for entry in listing.entries]
+        assert [(cut.first_sequence, cut.segments) for cut in cuts] == [(newest.first_sequence, ())]
+        assert await self.store.list("") == []
+        counted = deletions(await read_archive(self.metadata, FILE), cuts)
+        assert {topic_id: sums.messages for topic_id, sums in counted.items()} == messages
 
     def left(self) -> list[SegmentRecord]:
         return [segment for cut in self.session.cuts.all() for segment in cut.segments]
@@ -375,6 +420,42 @@ async def test_empty_cuts_are_forgotten_but_for_the_newest_and_their_sums_stay(h
     assert (written.forgotten_through, written.offsets_through) == (2, 3)
     size_bytes = sum(cut.segments[0].size_bytes for cut in cuts)
     assert await house.deleted() == {topic.topic_id: Deletions(3, 3, size_bytes)}
+
+
+@pytest.mark.parametrize("carried_out", [False, True], ids=["not done", "done but not told"])
+async def test_wherever_a_pass_breaks_off_the_next_ones_finish_it_and_count_once(carried_out: bool) -> None:
+    """Calls to the metadata store fail one after the other, until a pass is done before its turn."""
+    broken_off = 0
+    while True:
+        async with AsyncExitStack() as stack:
+            house = House(stack)
+            await house.open()
+            one, other = await house.topic("a", UNTIL_EXPIRE), await house.topic("b", UNTIL_EXPIRE)
+            await house.cut(one)
+            await house.cut(one, other, shared=True)
+            newest = await house.cut(other)
+            metadata = CutOffMetadata(house.metadata, calls=broken_off, carried_out=carried_out)
+            session = await house.new_session(FILE)
+            session.offsets = house.session.offsets
+            cut_off = ArchiveSession(
+                FILE,
+                dataclasses.replace(session.ports, metadata=metadata),
+                session.lease,
+                await house.view_of_cuts(metadata),
+                session.offsets,
+            )
+            retention = house.archive_retention(cut_off, forget_after_ms=0)
+            failed = False
+            for _ in range(8):
+                try:
+                    await retention.run_pass()
+                except MetadataUnavailable:
+                    failed = True
+            await house.check_all_gone(newest, {one.topic_id: 1, SHARED: 2, other.topic_id: 1})
+            if not failed:
+                break
+            broken_off += 1
+    assert broken_off > 8
 
 
 async def test_the_duty_goes_on_after_a_failure_and_says_what_is_wrong(house: House) -> None:
