@@ -339,3 +339,25 @@ class SubscriptionPlace(_message.Message):
     topic: str
     mark_delete: int
     def __init__(self, topic: _Optional[str] = ..., mark_delete: _Optional[int] = ...) -> None: ...
+
+class CreatePartitionsRequest(_message.Message):
+    __slots__ = ("topic", "first", "partitions", "schema_type", "schema_data", "dispatch_strategy")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_DATA_FIELD_NUMBER: _ClassVar[int]
+    DISPATCH_STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    first: int
+    partitions: int
+    schema_type: str
+    schema_data: str
+    dispatch_strategy: str
+    def __init__(self, topic: _Optional[str] = ..., first: _Optional[int] = ..., partitions: _Optional[int] = ..., schema_type: _Optional[str] = ..., schema_data: _Optional[str] = ..., dispatch_strategy: _Optional[str] = ...) -> None: ...
+
+class CreatePartitionsResponse(_message.Message):
+    __slots__ = ("success",)
+    SUCCESS_FIELD_NUMBER: _ClassVar[int]
+    success: bool
+    def __init__(self, success: _Optional[bool] = ...) -> None: ...

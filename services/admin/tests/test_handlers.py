@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
@@ -49,6 +50,7 @@ BROKER = "/danube_admin.BrokerAdmin"
 NAMESPACE = "/danube_admin.NamespaceAdmin"
 TOPIC = "/danube_admin.TopicAdmin"
 POLICY = "/danube_platform.PolicyAdmin"
+PARTITIONS = "/danube_platform.PartitionAdmin/CreatePartitions"
 DETAILS = "/danube_platform.TopicDetails"
 
 A = TypeVar("A", bound=Message)
@@ -548,6 +550,48 @@ async def test_a_wrong_policy_is_refused_with_the_status_that_says_what_it_is(
     assert error_message(status).error_type == error_type
 
 
+# Partitions
+
+
+async def test_many_partitions_are_made_by_one_call_and_spread_over_the_bundles(admin: Admin) -> None:
+    request = platform_pb.CreatePartitionsRequest(
+        topic="/default/p", first=5, partitions=100, schema_type="string", dispatch_strategy="reliable"
+    )
+    answer = await admin.call(PARTITIONS, request, platform_pb.CreatePartitionsResponse)
+    assert answer.success
+    listed = await admin.call(
+        f"{TOPIC}/ListTopics", pb.NamespaceRequest(name="default"), pb.TopicListResponse
+    )
+    assert set(listed.topics) == {f"/default/p-part-{number}" for number in range(5, 105)}
+    topics = [await admin.topic(name) for name in listed.topics]
+    assert Counter(topic.bundle for topic in topics) == dict.fromkeys(("f0", "f1", "f2", "f3"), 25)
+    assert len({topic.topic_id for topic in topics}) == 100
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"topic": "/default/p", "first": 1}, "topic /default/p-part-1 exists already"),
+        ({"topic": "/default/whole"}, "topic /default/whole exists already, and not in partitions"),
+        ({"topic": "/default/q", "partitions": 0}, "1 to 1000 partitions are made by one call"),
+        ({"topic": "/default/q", "partitions": 1001}, "1 to 1000 partitions are made by one call"),
+        ({"topic": "/none/q"}, "namespace 'none' does not exist"),
+        ({"topic": "q"}, "topic name 'q' must have the form /namespace/topic"),
+        ({"topic": f"/default/{'q' * 250}", "first": 10_000}, "longer than"),
+        ({"topic": "/default/q", "schema_type": "none"}, "none"),
+    ],
+)
+async def test_partitions_that_cannot_be_made_are_refused_and_none_is(
+    admin: Admin, request_: dict[str, Any], message: str
+) -> None:
+    await admin.create_topic("/default/p-part-1")
+    await admin.create_topic("/default/whole")
+    sound: dict[str, Any] = {"partitions": 3, "schema_type": "string"}
+    status = await admin.refused(PARTITIONS, platform_pb.CreatePartitionsRequest(**{**sound, **request_}))
+    assert message in status.message
+    assert status.code is StatusCode.NOT_FOUND
+
+
 # Faults and garbage
 
 
@@ -566,6 +610,7 @@ SOUND: dict[str, Message] = {
     f"{TOPIC}/DeleteTopic": pb.TopicRequest(name="/default/a"),
     f"{TOPIC}/ListSubscriptions": pb.TopicRequest(name="/default/a"),
     f"{TOPIC}/Unsubscribe": pb.SubscriptionRequest(topic="/default/a", subscription="s"),
+    PARTITIONS: platform_pb.CreatePartitionsRequest(topic="/default/p", partitions=2, schema_type="bytes"),
     f"{POLICY}/GetNamespacePolicies": platform_pb.GetNamespacePoliciesRequest(namespace="default"),
     f"{POLICY}/SetNamespacePolicies": platform_pb.SetNamespacePoliciesRequest(
         namespace="default", policies=platform_pb.Policies(max_publish_rate=1)

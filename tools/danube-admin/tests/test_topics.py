@@ -11,6 +11,7 @@ from danube_proto import danube_platform_pb2 as platform
 
 SERVICE = "/danube_admin.TopicAdmin"
 CREATE = f"{SERVICE}/CreateTopic"
+CREATE_PARTITIONS = "/danube_platform.PartitionAdmin/CreatePartitions"
 
 
 def test_a_topic_can_be_created_with_the_defaults(service: Any, cli: Any) -> None:
@@ -59,17 +60,20 @@ def test_the_short_flags_are_the_schema_s(service: Any, cli: Any) -> None:
     assert (service.requests[0][1].schema_type, service.requests[0][1].schema_data) == ("JSON", schema)
 
 
-def test_partitions_are_created_one_by_one(service: Any, cli: Any) -> None:
-    service.answers[CREATE] = wire.TopicResponse(success=True)
-    ended = cli("topics", "create-partitioned", "/default/t", "3", "--dispatch-strategy", "reliable")
-    assert (ended.code, ended.out) == (0, "Topic Created: true\n" * 3)
-    assert [request.name for _, request in service.requests] == [f"/default/t-part-{n}" for n in range(3)]
-    assert {request.dispatch_strategy for _, request in service.requests} == {"reliable"}
+def test_partitions_are_created_a_thousand_at_a_time(service: Any, cli: Any) -> None:
+    service.answers[CREATE_PARTITIONS] = platform.CreatePartitionsResponse(success=True)
+    ended = cli("topics", "create-partitioned", "/default/t", "2500", "--dispatch-strategy", "reliable")
+    assert (ended.code, ended.out) == (0, "Topic Created: true\n" * 2500)
+    asked = [request for _, request in service.requests]
+    assert [(one.first, one.partitions) for one in asked] == [(0, 1000), (1000, 1000), (2000, 500)]
+    assert {(one.topic, one.schema_type, one.dispatch_strategy) for one in asked} == {
+        ("/default/t", "String", "reliable")
+    }
 
 
-def test_the_first_partition_that_fails_is_the_last_tried(service: Any, cli: Any) -> None:
-    service.answers[CREATE] = (grpc.StatusCode.NOT_FOUND, "no such namespace")
-    ended = cli("topics", "create-partitioned", "/none/t", "3")
+def test_the_first_partitions_that_fail_are_the_last_tried(service: Any, cli: Any) -> None:
+    service.answers[CREATE_PARTITIONS] = (grpc.StatusCode.NOT_FOUND, "no such namespace")
+    ended = cli("topics", "create-partitioned", "/none/t", "3000")
     assert (ended.code, ended.out, ended.err) == (1, "", "Error: no such namespace\n")
     assert len(service.requests) == 1
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
 
 from danube_common import keys
 from danube_common.bundle import Bundle
@@ -16,6 +18,9 @@ from danube_common.policies import PolicyOverrides, check_overrides
 from danube_common.records import Instance, Layout, Namespace, Topic, decode_record, encode_record
 from danube_common.schema import Schema, check_schema
 from danube_common.strategy import StorageBackend, Strategy, check_options
+
+WRITES_AT_ONCE_MAX = 64
+"""Topics of one request that are being written to the store at one time."""
 
 
 class Topics:
@@ -36,25 +41,60 @@ class Topics:
             AlreadyExists: the topic exists; nothing was changed.
             Unavailable: the cluster has no layout yet, or a store does not answer.
         """
+        (topic,) = await self._create_all(name.namespace, [name], schema, strategy)
+        return topic
+
+    async def create_partitions(
+        self, name: TopicName, numbers: Iterable[int], schema: Schema, strategy: Strategy
+    ) -> list[Topic]:
+        """Create partitions of a topic, many at one time; what they share is looked up once.
+
+        Raises as `create` does; AlreadyExists also when the topic itself exists. What fails half way, because
+        another creates some of them at the same moment, leaves the others there.
+        """
+        names = [TopicName.parse(str(name.partition(number))) for number in numbers]
+        if await self.get(name) is not None:
+            raise AlreadyExists(f"topic {name} exists already, and not in partitions")
+        present = {topic.name for topic in await self.in_namespace(name.namespace)}
+        if existing := [each for each in names if str(each) in present]:
+            raise AlreadyExists(f"topic {existing[0]} exists already")
+        return await self._create_all(name.namespace, names, schema, strategy)
+
+    async def _create_all(
+        self, namespace: str, names: Sequence[TopicName], schema: Schema, strategy: Strategy
+    ) -> list[Topic]:
         check_schema(schema)
         if strategy.reliable is not None:
             check_options(strategy.reliable)
-        if await self._store.get(keys.namespace_key(name.namespace)) is None:
-            raise NotFound(f"namespace {name.namespace!r} does not exist")
-        bundle = place(name, strategy, await self.layout())
+        if await self._store.get(keys.namespace_key(namespace)) is None:
+            raise NotFound(f"namespace {namespace!r} does not exist")
+        layout = await self.layout()
         await self._check_backend(strategy)
-        await self._log.open(bundle)
-        floor = (await self._log.bounds(bundle)).last_sequence
-        topic = Topic(str(name), new_topic_id(), str(bundle), schema, strategy, floor, self._now_ms())
-        try:
-            await self._store.put(keys.topic_key(name), encode_record(topic), expected_revision=0)
-        except Conflict:
-            raise AlreadyExists(f"topic {name} exists already") from None
+        bundles = {name: place(name, strategy, layout) for name in names}
+        floors = {bundle: await self._floor(bundle) for bundle in sorted(set(bundles.values()))}
+        topics = [
+            Topic(str(name), new_topic_id(), str(bundle), schema, strategy, floors[bundle], self._now_ms())
+            for name, bundle in bundles.items()
+        ]
+        room = asyncio.Semaphore(WRITES_AT_ONCE_MAX)
+
+        async def write(name: TopicName, topic: Topic) -> None:
+            async with room:
+                try:
+                    await self._store.put(keys.topic_key(name), encode_record(topic), expected_revision=0)
+                except Conflict:
+                    raise AlreadyExists(f"topic {name} exists already") from None
+
+        await _all(write(name, topic) for name, topic in zip(names, topics, strict=True))
         # `Namespaces.delete` looks for topics once more after it has deleted: one of the two sees the other.
-        if await self._store.get(keys.namespace_key(name.namespace)) is None:
-            await self._store.delete(keys.topic_key(name))
-            raise NotFound(f"namespace {name.namespace!r} does not exist")
-        return topic
+        if await self._store.get(keys.namespace_key(namespace)) is None:
+            await _all(self._store.delete(keys.topic_key(name)) for name in names)
+            raise NotFound(f"namespace {namespace!r} does not exist")
+        return topics
+
+    async def _floor(self, bundle: Bundle) -> int:
+        await self._log.open(bundle)
+        return (await self._log.bounds(bundle)).last_sequence
 
     async def get(self, name: TopicName) -> Topic | None:
         entry = await self._store.get(keys.topic_key(name))
@@ -125,6 +165,14 @@ class Topics:
         if entry is None:
             raise Unavailable("the cluster has no bundle layout yet: no admin service has started")
         return decode_record(Layout, entry.value)
+
+
+async def _all(works: Iterable[Coroutine[Any, Any, object]]) -> None:
+    """Until all have ended; raises what the first one raised that failed."""
+    outcomes = await asyncio.gather(*works, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 def parts_of(name: TopicName, topics: Iterable[Topic]) -> list[Topic]:

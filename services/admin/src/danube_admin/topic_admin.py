@@ -25,8 +25,10 @@ from danube_proto.danube_admin_pb2 import (
     TopicResponse,
 )
 from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND
+from danube_proto.danube_platform_pb2 import CreatePartitionsRequest, CreatePartitionsResponse
 
 OWNER_TIMEOUT_S = 5.0
+PARTITIONS_PER_CALL_MAX = 1000
 
 
 class TopicAdmin:
@@ -54,6 +56,9 @@ class TopicAdmin:
             f"{prefix}/DeleteTopic": unary(TopicRequest, self.delete),
             f"{prefix}/ListSubscriptions": unary(TopicRequest, self.list_subscriptions),
             f"{prefix}/Unsubscribe": unary(SubscriptionRequest, self.unsubscribe),
+            "/danube_platform.PartitionAdmin/CreatePartitions": unary(
+                CreatePartitionsRequest, self.create_partitions
+            ),
         }
 
     async def create(self, request: NewTopicRequest) -> TopicResponse:
@@ -68,6 +73,25 @@ class TopicAdmin:
         await self._readiness.owner_answers(place(name, strategy, await self._topics.layout()), name)
         await self._readiness.usable(await self._topics.create(name, schema, strategy))
         return TopicResponse(success=True)
+
+    async def create_partitions(self, request: CreatePartitionsRequest) -> CreatePartitionsResponse:
+        """Returns once all of them can be used."""
+        name = topic_name(request.topic)
+        if not 1 <= request.partitions <= PARTITIONS_PER_CALL_MAX:
+            raise InvalidInput(f"1 to {PARTITIONS_PER_CALL_MAX} partitions are made by one call")
+        schema = parse_schema(str(name), request.schema_type, request.schema_data)
+        strategy = parse_strategy(request.dispatch_strategy, self._default_storage)
+        numbers = range(request.first, request.first + request.partitions)
+        layout = await self._topics.layout()
+        await self._namespaces.get(name.namespace)
+        bundles = {place(part, strategy, layout): part for part in map(name.partition, numbers)}
+        for bundle, part in bundles.items():
+            await self._readiness.owner_answers(bundle, part)
+        made = await self._topics.create_partitions(name, numbers, schema, strategy)
+        # An owner that finds one of them finds all: it looks into the store for what it has not heard of.
+        for topic in {topic.bundle: topic for topic in made}.values():
+            await self._readiness.usable(topic)
+        return CreatePartitionsResponse(success=True)
 
     async def delete(self, request: TopicRequest) -> TopicResponse:
         name = topic_name(request.name)

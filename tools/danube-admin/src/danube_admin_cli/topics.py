@@ -18,6 +18,7 @@ from danube_proto import danube_platform_pb2 as platform
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 PARTITIONS_MAX = 10_000
+PARTITIONS_PER_CALL = 1000
 
 Topic = Annotated[str, typer.Argument(metavar="TOPIC", callback=topic_name, help="/namespace/topic")]
 SchemaType = Annotated[
@@ -29,7 +30,12 @@ SchemaData = Annotated[
 DispatchStrategy = Annotated[
     str, typer.Option("--dispatch-strategy", metavar="STRATEGY", help="reliable or non-reliable.")
 ]
-StorageOption = Annotated[Storage | None, typer.Option("--storage", help="Reliable: where segments live.")]
+StorageOption = Annotated[
+    Storage | None,
+    typer.Option(
+        "--storage", help="Reliable: where segments live; if absent the service's default_storage holds."
+    ),
+]
 SegmentSize = Annotated[
     int | None, typer.Option("--segment-size", metavar="MB", min=0, help="Reliable: when a segment is full.")
 ]
@@ -92,13 +98,26 @@ def create_partitioned(
     endpoint: Endpoint = None,
     output: Output = None,
 ) -> None:
-    """Create the topics TOPIC-part-0 to TOPIC-part-(N-1). Stops at the first that fails."""
+    """Create the topics TOPIC-part-0 to TOPIC-part-(N-1), a thousand at a time."""
     strategy = compact(dispatch_strategy, storage, segment_size, retention, retention_period)
     check_schema(schema_type, schema_data)
     with admin(context, endpoint) as call:
-        for part in range(partitions):
-            success = create_topic(call, f"{topic}-part-{part}", schema_type, schema_data, strategy)
-            show_success(form_of(context, output), "Topic Created", success=success)
+        for first in range(0, partitions, PARTITIONS_PER_CALL):
+            request = platform.CreatePartitionsRequest(
+                topic=topic,
+                first=first,
+                partitions=min(PARTITIONS_PER_CALL, partitions - first),
+                schema_type=schema_type,
+                schema_data=schema_data,
+                dispatch_strategy=strategy,
+            )
+            answer = call(
+                "/danube_platform.PartitionAdmin/CreatePartitions",
+                request,
+                platform.CreatePartitionsResponse,
+            )
+            for _part in range(request.partitions):
+                show_success(form_of(context, output), "Topic Created", success=answer.success)
 
 
 @app.command("delete")
