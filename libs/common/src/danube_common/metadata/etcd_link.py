@@ -115,9 +115,12 @@ class EtcdLink:
                 metadata=await self._metadata(index),
                 wait_for_ready=self._patient,
             )
-            async for answer in stream:
-                self.answered = True
-                return int(answer.TTL)
+            try:
+                async for answer in stream:
+                    self.answered = True
+                    return int(answer.TTL)
+            finally:
+                stream.cancel()
         raise self.lost(index, "the stream ended without an answer")
 
     async def open_watch(self, request: Any) -> tuple[int, grpc.aio.StreamStreamCall[Any, Any]]:
