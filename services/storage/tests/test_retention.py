@@ -195,6 +195,15 @@ def test_a_shared_segment_is_read_again_only_when_who_held_on_lets_go() -> None:
     assert len(planned(cuts, free, memory=memory).unread) == 1
 
 
+def test_a_shared_segment_that_cannot_be_read_stands_back_for_a_while() -> None:
+    cuts = [cut(1, 1, segment(SHARED, 1, 1)), cut(2, 2, segment(SHARED, 2, 2))]
+    memory = Memory(unreadable={"f0/0/1": NOW_MS + 1})
+    for now_ms, first in ((NOW_MS, 2), (NOW_MS + 1, 1)):
+        memory.note(cuts, now_ms)
+        found = planned(cuts, Facts(now_ms, NO_TOPICS), memory=memory)
+        assert found.unread[0][0].first_sequence == first
+
+
 def test_a_pass_reads_a_bounded_number_of_shared_segments_the_oldest_first() -> None:
     cuts = [cut(n, n, segment(SHARED, n, n)) for n in range(1, 100)]
     found = plan(

@@ -37,7 +37,7 @@ from danube_common.schema import Schema, SchemaKind
 from danube_common.segment.memory import MemoryStore
 from danube_common.strategy import ReliableOptions, Retention, StorageBackend, Strategy
 from danube_common.topics import Topics
-from danube_storage.archive_retention import ArchiveRetention
+from danube_storage.archive_retention import FAILED_READS_MAX, ArchiveRetention
 from danube_storage.bundle_archive import read_archive
 from danube_storage.offsets import Offsets
 from danube_storage.replicas import CopyKeeper
@@ -348,12 +348,25 @@ async def test_a_shared_segment_waits_for_each_of_its_topics_and_leaves_its_offs
     assert await house.deleted() == {SHARED: Deletions(1, 2, cut.segments[0].size_bytes)}
 
 
-async def test_a_shared_segment_that_cannot_be_read_is_kept(house: House) -> None:
+async def test_shared_segments_that_cannot_be_read_are_kept_and_hold_nothing_up(house: House) -> None:
     topic = await house.topic("a", UNTIL_EXPIRE)
-    cut = await house.cut(topic, shared=True)
-    await house.store.delete(cut.segments[0].key)
+    cuts = [await house.cut(topic, shared=True) for _ in range(FAILED_READS_MAX + 1)]
+    for cut in cuts[:-1]:
+        await house.store.delete(cut.segments[0].key)
+    await house.passes(4)
+    assert house.left() == [cut.segments[0] for cut in cuts[:-1]]
+
+
+async def test_objects_in_s3_go_whichever_instance_archives(house: House) -> None:
+    topic = await house.topic("a", UNTIL_EXPIRE)
+    sequence = await house.publish(topic)
+    entries = await house.log.read(FILE, sequence, frames_max=1, bytes_max=1)
+    bucket = MemoryStore()
+    await archive(house.session.cuts, bucket, entries, backend=StorageBackend.S3)
+    ports = dataclasses.replace(house.session.ports, stores=Stores({StorageBackend.S3: bucket}))
+    house.retention = house.archive_retention(dataclasses.replace(house.session, ports=ports))
     await house.passes(2)
-    assert house.left() == list(cut.segments)
+    assert (house.left(), await bucket.list("")) == ([], [])
 
 
 async def test_copies_go_from_live_instances_and_a_dead_one_holds_nothing_up(house: House) -> None:

@@ -27,6 +27,7 @@ from danube_common.strategy import Retention, StorageBackend
 from danube_storage.bundle_archive import change_archive, read_archive
 from danube_storage.replicas import Copyists
 from danube_storage.retention import (
+    UNREADABLE_MS,
     Facts,
     Mark,
     Memory,
@@ -46,6 +47,8 @@ from danube_storage.session import ArchiveSession
 DELETES_AT_ONCE_MAX = 8
 DELETES_PER_PASS_MAX = 256
 FOLDS_PER_PASS_MAX = 256
+FAILED_READS_MAX = 3
+"""Each may take a storage instance's whole time to answer; then the pass ends."""
 GONE_MAX = 100_000
 """Deleted topics remembered; the store is asked again about those that are forgotten."""
 
@@ -94,11 +97,13 @@ class ArchiveRetention:
         archive = await read_archive(self._ports.metadata, self._session.bundle)
         self._memory.note(cuts, facts.now_ms)
         found = plan(cuts, archive, facts, self._memory, forget_after_ms=self._forget_after_ms)
-        await self._mark([*found.marks, *await self._shared_marks(found, facts)])
+        await self._mark(found.marks)
         if found.checkpoint_through:
             await self._session.save_offsets()
         failure = await self._delete(found.deletions[:DELETES_PER_PASS_MAX])
         await self._fold(found)
+        # Last, as it waits for storage instances that may not answer.
+        await self._mark(await self._shared_marks(found, facts))
         if failure is not None:
             raise failure
 
@@ -132,12 +137,17 @@ class ArchiveRetention:
 
     async def _shared_marks(self, found: Plan, facts: Facts) -> list[Mark]:
         marks = []
+        failures = 0
         for cut, segment in found.unread:
             try:
                 topics = await self._topics_in(cut, segment)
             except DanubeError as error:
                 # It keeps what it holds; whether it is damaged is for its readers to find out.
                 _log.info("shared_segment_not_read", key=segment.key, reason=str(error))
+                self._memory.unreadable[segment.key] = facts.now_ms + UNREADABLE_MS
+                failures += 1
+                if failures == FAILED_READS_MAX:
+                    break
                 continue
             await self._learn_gone(topic.topic_id for topic in topics)
             verdict = shared_verdict(segment, topics, facts)

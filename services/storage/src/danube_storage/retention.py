@@ -22,6 +22,8 @@ from danube_common.strategy import ReliableOptions, Retention
 MIB = 1 << 20
 SHARED_READS_MAX = 16
 """Shared segments that one pass asks to be read: it is only to find out who still holds on to them."""
+UNREADABLE_MS = 60_000
+"""One that could not be read stands back for so long, so that those behind it get their turn."""
 
 
 class Reason(StrEnum):
@@ -111,10 +113,12 @@ class Memory:
 
     Attributes:
         holders: by the key of a shared segment, a topic that held on to it, as a range of its messages there.
+        unreadable: by the key of a shared segment that could not be read, when to try again.
         emptied_ms: by first sequence, when a cut was first seen with nothing left in it.
     """
 
     holders: dict[str, TopicRange] = field(default_factory=dict)
+    unreadable: dict[str, int] = field(default_factory=dict)
     emptied_ms: dict[int, int] = field(default_factory=dict)
 
     def note(self, cuts: Sequence[Cut], now_ms: int) -> None:
@@ -127,6 +131,8 @@ class Memory:
         present = {segment.key for cut in cuts for segment in cut.segments if segment.retained}
         for key in self.holders.keys() - present:
             del self.holders[key]
+        for key in [key for key, until_ms in self.unreadable.items() if until_ms <= now_ms]:
+            del self.unreadable[key]
 
 
 def plan(
@@ -239,7 +245,7 @@ def _beyond(segments: list[tuple[Cut, SegmentRecord]], bytes_max: int) -> list[t
 def _unread(cuts: Sequence[Cut], facts: Facts, memory: Memory) -> Iterable[tuple[Cut, SegmentRecord]]:
     for cut in cuts:
         for segment in cut.segments:
-            if segment.topic_id != SHARED or not _sound(segment):
+            if segment.topic_id != SHARED or not _sound(segment) or segment.key in memory.unreadable:
                 continue
             holder = memory.holders.get(segment.key)
             if holder is None or facts.lets_go(
