@@ -10,6 +10,9 @@ from pathlib import Path
 from danube_testing.etcd_server import HOST, START_ATTEMPTS_MAX, EtcdServer, free_ports
 
 MEMBERS = 3
+# etcd's own defaults: a busy machine must not look like a dead leader.
+HEARTBEAT_MS = 100
+ELECTION_TIMEOUT_MS = 1000
 
 
 class EtcdCluster:
@@ -49,7 +52,16 @@ class EtcdCluster:
         servers = []
         for name, pair in pairs.items():
             (directory / name).mkdir(parents=True, exist_ok=True)
-            servers.append(EtcdServer(directory / name, name=name, ports=pair, members=peers))
+            servers.append(
+                EtcdServer(
+                    directory / name,
+                    name=name,
+                    ports=pair,
+                    members=peers,
+                    heartbeat_ms=HEARTBEAT_MS,
+                    election_timeout_ms=ELECTION_TIMEOUT_MS,
+                )
+            )
         return cls(servers)
 
     @property

@@ -57,6 +57,8 @@ class EtcdServer:
         ports: for clients and for the other members; None takes free ones.
         members: peer URL of every member by name, of this one too; None: it is the only one.
         tls: how clients connect; None without.
+        heartbeat_ms: between two signs of life of the leading member.
+        election_timeout_ms: without one for so long the others elect another.
     """
 
     def __init__(
@@ -67,12 +69,16 @@ class EtcdServer:
         ports: tuple[int, int] | None = None,
         members: Mapping[str, str] | None = None,
         tls: ServerTls | None = None,
+        heartbeat_ms: int = HEARTBEAT_MS,
+        election_timeout_ms: int = ELECTION_TIMEOUT_MS,
     ) -> None:
         self.name = name
         self._directory = directory
         self._client_port, self._peer_port = ports or free_ports(2)
         self._members = members or {name: self.peer_url}
         self._tls = tls
+        self._heartbeat_ms = heartbeat_ms
+        self._election_timeout_ms = election_timeout_ms
         self._process: Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._output: deque[str] = deque(maxlen=OUTPUT_LINES_KEPT)
@@ -134,8 +140,8 @@ class EtcdServer:
             f"--listen-peer-urls={self.peer_url}",
             f"--initial-advertise-peer-urls={self.peer_url}",
             "--initial-cluster=" + ",".join(f"{name}={url}" for name, url in self._members.items()),
-            f"--heartbeat-interval={HEARTBEAT_MS}",
-            f"--election-timeout={ELECTION_TIMEOUT_MS}",
+            f"--heartbeat-interval={self._heartbeat_ms}",
+            f"--election-timeout={self._election_timeout_ms}",
             *self._tls_flags(),
             stdin=DEVNULL,
             stdout=DEVNULL,
