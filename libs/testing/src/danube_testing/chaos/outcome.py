@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from danube_client import SubscriptionType
+from danube_testing.chaos.archived import Archived
 from danube_testing.chaos.plan import Strike
 from danube_testing.chaos.traffic import Subscription, Writer, longest_gap_s
 from danube_testing.history import Receipt, Report
@@ -56,6 +57,7 @@ class Outcome:
         writers: all of them.
         subscriptions: all of them.
         began: monotonic, as are `healed` (the writers had their last answers) and `ended`.
+        archived: what was in segments in the end.
         launcher: what the supervisor told.
     """
 
@@ -67,6 +69,7 @@ class Outcome:
     began: float = 0.0
     healed: float = 0.0
     ended: float = 0.0
+    archived: Archived = field(default_factory=Archived)
     launcher: list[str] = field(default_factory=list)
 
     @property

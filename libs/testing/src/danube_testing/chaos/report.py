@@ -21,6 +21,7 @@ def text(outcome: Outcome) -> str:
             f"{acknowledged / max(0.001, outcome.healed - outcome.began):.0f}/s; "
             f"caught up in {outcome.ended - outcome.healed:.1f} s"
         ),
+        f"tier 2: {outcome.archived}",
         "",
         "longest unavailability after each fault (publishing of one writer, delivery of one subscription)",
         *_silences(outcome),

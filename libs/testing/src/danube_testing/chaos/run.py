@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from danube_testing.chaos.archived import look
 from danube_testing.chaos.nemesis import NEMESES, hazards
 from danube_testing.chaos.outcome import Outcome, Struck
 from danube_testing.chaos.plan import Hazard, Strike, plan
@@ -22,9 +23,12 @@ CATCH_UP_S_MAX = 60.0
 QUIET_S = 1.0
 """So long without another message, repeats included, the readers go on after they have everything."""
 ARCHIVE_EARLY: Mapping[str, Sequence[str]] = {
-    "storage": ("--seal-age-s", "3", "--own-segment-bytes-min", "20000")
+    "storage": (
+        *("--seal-age-s", "3", "--own-segment-bytes-min", "20000", "--replicas", "2"),
+        *("--retention-interval-s", "3", "--delete-delay-s", "5"),
+    )
 }
-"""Messages leave the log for segments all the time, most topics' in segments of their own."""
+"""Messages leave the log for segments all the time, and what is not needed any more is soon deleted."""
 VOLATILE_QUIET_S = 8.0
 """So long those go on whose topic may have lost something: nobody knows what everything is."""
 
@@ -36,7 +40,7 @@ async def run(
     duration_s: float,
     topics: Sequence[Topic] = TOPICS,
     size: Size | None = None,
-    arguments: Mapping[str, Sequence[str]] | None = None,
+    arguments: Mapping[str, Sequence[str]] = ARCHIVE_EARLY,
     hazards_of: Callable[[Stage], list[Hazard]] = hazards,
     tell: Callable[[str], object],
 ) -> Outcome:
@@ -62,6 +66,7 @@ async def run(
             outcome.struck = await _strike(stage, strikes, random.Random(seed), began, tell)  # noqa: S311
             await asyncio.sleep(max(0.0, began + duration_s - time.monotonic()))
             tell("the faults are over")
+        outcome.archived = await look(stage)
         outcome.launcher = list(stage.said)
     return outcome
 
@@ -157,11 +162,12 @@ async def _caught_up(subscription: Subscription, outcome: Outcome) -> None:
     }
     try:
         async with asyncio.timeout(CATCH_UP_S_MAX):
-            quiet_s = QUIET_S if subscription.topic.survives_nats else VOLATILE_QUIET_S
-            if subscription.topic.survives_nats:
-                await subscription.until_has(wanted)
+            while not subscription.has(wanted):
+                may_be_all = not subscription.topic.survives_nats
+                async with asyncio.timeout(VOLATILE_QUIET_S if may_be_all else None):
+                    await subscription.until_changed()
             while True:
-                async with asyncio.timeout(quiet_s):
+                async with asyncio.timeout(QUIET_S):
                     await subscription.until_changed()
     except TimeoutError:
         return  # quiet, or too late: the report tells which

@@ -37,7 +37,7 @@ class Size:
 
     gateways: int = 2
     topic_owners: int = 2
-    storages: int = 1
+    storages: int = 2
     admins: int = 1
 
 
@@ -115,6 +115,11 @@ class Stage:
     def gateway_urls(self) -> list[str]:
         """Where clients connect: each gateway's proxy."""
         return [f"http://{proxy.address}" for proxy in self.client_lines.values()]
+
+    @property
+    def nats_url(self) -> str:
+        """The NATS server itself, past every proxy."""
+        return self._nats.addresses["nats"]["url"]
 
     def log_file(self, name: str) -> Path:
         """What a program wrote."""

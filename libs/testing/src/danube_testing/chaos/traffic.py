@@ -11,7 +11,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from danube_client import Client, ClientError, Reliable, Retry, Schema, Storage, SubscriptionType, connect
+from danube_client import (
+    Client,
+    ClientError,
+    Reliable,
+    Retention,
+    Retry,
+    Schema,
+    Storage,
+    SubscriptionType,
+    connect,
+)
 from danube_client.producer import IN_FLIGHT_MAX
 from danube_testing.history import Receipt, Report, check
 
@@ -71,11 +81,14 @@ SHARED = Reading("shared", SubscriptionType.SHARED, readers=3)
 FAILOVER = Reading("failover", SubscriptionType.FAILOVER, readers=2)
 LATE = Reading("late", SubscriptionType.EXCLUSIVE, starts_at=0.7)
 
-DISK = Reliable(storage=Storage.DISK, segment_size_mib=20)
-OBJECTS = Reliable(storage=Storage.S3, segment_size_mib=20)
-MEMORY = Reliable(storage=Storage.MEMORY, segment_size_mib=20)
+DISK = Reliable(storage=Storage.DISK, segment_size_mib=1)
+UNTIL_ACKNOWLEDGED = Reliable(
+    storage=Storage.DISK, segment_size_mib=1, retention=Retention.UNTIL_ACKNOWLEDGED
+)
+OBJECTS = Reliable(storage=Storage.S3, segment_size_mib=1)
+MEMORY = Reliable(storage=Storage.MEMORY, segment_size_mib=1)
 TOPICS = (
-    Topic("/default/orders", DISK, (EXCLUSIVE, SHARED), writers=2),
+    Topic("/default/orders", UNTIL_ACKNOWLEDGED, (EXCLUSIVE, SHARED), writers=2),
     Topic("/default/invoices", DISK, (EXCLUSIVE, FAILOVER), in_flight_max=1),
     Topic("/default/parcels", DISK, (EXCLUSIVE, LATE), writers=2),
     Topic("/default/receipts", OBJECTS, (EXCLUSIVE, LATE)),
@@ -158,6 +171,7 @@ class Reader:
 
     Attributes:
         received: in its order.
+        received_at: when each came, monotonic.
         errors: what ended its consumers, counted; each time it subscribed again.
     """
 
@@ -165,28 +179,32 @@ class Reader:
     subscription: Subscription
     addresses: Sequence[str]
     received: list[Receipt] = field(default_factory=list)
+    received_at: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
 
     async def run(self) -> None:
         """Read and acknowledge until cancelled."""
         reading = self.subscription.reading
-        async with _client(self.addresses) as client:
-            while True:
-                try:
-                    async with client.consumer(
+        while True:
+            try:
+                async with (
+                    _client(self.addresses) as client,
+                    client.consumer(
                         self.subscription.topic.name,
                         reading.name,
                         name=self.name,
                         type=reading.type,
                         reconnect=True,
-                    ) as consumer:
-                        async for message in consumer:
-                            self.received.append(receipt(message.payload))
-                            self.subscription.take(self.received[-1])
-                            await consumer.post_ack(message)
-                except ClientError as error:
-                    self.errors[f"{type(error).__name__}: {error}"] += 1
-                await asyncio.sleep(PAUSE_AFTER_ERROR_S)
+                    ) as consumer,
+                ):
+                    async for message in consumer:
+                        self.received.append(receipt(message.payload))
+                        self.received_at.append(time.monotonic())
+                        self.subscription.take(self.received[-1])
+                        await consumer.post_ack(message)
+            except ClientError as error:
+                self.errors[f"{type(error).__name__}: {error}"] += 1
+            await asyncio.sleep(PAUSE_AFTER_ERROR_S)
 
 
 @dataclass(slots=True)
@@ -215,10 +233,9 @@ class Subscription:
             self.progressed_at.append(time.monotonic())
         self._changed.set()
 
-    async def until_has(self, wanted: set[Receipt]) -> None:
-        """Returns when all of these were received. Unbounded."""
-        while not wanted <= self._got:
-            await self.until_changed()
+    def has(self, wanted: set[Receipt]) -> bool:
+        """Whether all of these were received."""
+        return wanted <= self._got
 
     async def until_changed(self) -> None:
         """Returns when the next message comes, new or not."""
