@@ -27,8 +27,7 @@ RETRY_WAIT_S = 0.5
 HANDOVER_WAIT_S = 2.0
 """So long a living owner may take to journal what it knows and give its claim up; then it is taken away."""
 RELEASE_TIMEOUT_S = 1.0
-"""A claim that cannot be given up in time is kept, and its bundle served, until the store answers."""
-KEPT_REVIEW_S = 1.0
+"""A claim that cannot be given up in time is left: whoever is next takes it anyway."""
 
 _log = structlog.get_logger(__name__)
 
@@ -71,8 +70,7 @@ class Ownership:
 
     While the metadata store does not answer, bundles are kept: nobody can claim one then, and one that was
     claimed before is recognised by its journal (ADR 0006). They are given up when the store shows another
-    assignment, claim or holder of this instance's place. One whose handover the store's absence has
-    interrupted is served on by the claim that stands.
+    assignment, claim or holder of this instance's place, and handed over only while it answers.
     """
 
     def __init__(
@@ -99,8 +97,6 @@ class Ownership:
         self._lost: set[Bundle] = set()
         self._awaited: dict[Bundle, float] = {}
         """Since when (monotonic seconds) a bundle's present owner is given time to hand it over."""
-        self._kept: dict[Bundle, int] = {}
-        """Epochs of claims that could not be given up: nobody else can make one while the store is away."""
         self._alive = False
         self._leaving = False
         self._wake = asyncio.Event()
@@ -144,19 +140,19 @@ class Ownership:
         while not (self._leaving and not self._owned):
             await self._wake.wait()
             self._wake.clear()
-            await asyncio.gather(*(self._review(bundle) for bundle in list(self._kept)))
-            wanted = self._assigned | self._kept.keys() if self._alive and not self._leaving else set()
-            given_up = (self._owned.keys() - wanted) | (self._lost & self._owned.keys())
+            wanted = set(self._assigned) if self._alive and not self._leaving else set()
+            unwanted = self._owned.keys() - wanted
+            if unwanted and self._alive and not self._leaving and not await self._store_answers():
+                # Nobody could take them over: they would be nobody's until it does.
+                unwanted = set()
+                asyncio.get_running_loop().call_later(RETRY_WAIT_S, self._wake.set)
+            given_up = unwanted | (self._lost & self._owned.keys())
             self._lost.clear()
             await asyncio.gather(*(self._give_up(bundle) for bundle in given_up))
-            await asyncio.gather(*(self._resume(bundle) for bundle in self._kept.keys() - self._owned.keys()))
-            wanted -= self._kept.keys()
             due = [bundle for bundle in sorted(wanted - self._owned.keys()) if not self._is_awaited(bundle)]
             results = await asyncio.gather(*(self._take_up(bundle) for bundle in due))
             self._awaited = {bundle: since for bundle, since in self._awaited.items() if bundle in wanted}
             self._metrics.bundles.labels(self._metrics.broker).set(len(self._owned))
-            if self._kept:
-                asyncio.get_running_loop().call_later(KEPT_REVIEW_S, self._wake.set)
             if not all(results):
                 asyncio.get_running_loop().call_later(RETRY_WAIT_S, self._wake.set)
 
@@ -175,33 +171,33 @@ class Ownership:
             loop.call_later(HANDOVER_WAIT_S, self._wake.set)
         return loop.time() < self._awaited[bundle] + HANDOVER_WAIT_S
 
+    async def _store_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                await self._store.get(keys.LEADER)
+        except (MetadataUnavailable, TimeoutError):
+            return False
+        return True
+
     async def _take_up(self, bundle: Bundle) -> bool:
         try:
             epoch = await self._claim(bundle)
+            owned = Owned(
+                BundleOwner(
+                    bundle,
+                    epoch,
+                    self._instance_id,
+                    self._ports,
+                    self._catalogue,
+                    window=self._window,
+                    metrics=self._metrics,
+                    on_lost=self._losing(bundle),
+                    registered=lambda: self._place.held,
+                )
+            )
         except DanubeError as error:
             _log.warning("claim_failed", bundle=str(bundle), error=str(error))
             return False
-        return await self._serve(bundle, epoch)
-
-    async def _resume(self, bundle: Bundle) -> None:
-        """Serve a bundle by a claim that could not be given up."""
-        if self._leaving or not self._alive or not await self._serve(bundle, self._kept[bundle]):
-            del self._kept[bundle]
-
-    async def _serve(self, bundle: Bundle, epoch: int) -> bool:
-        owned = Owned(
-            BundleOwner(
-                bundle,
-                epoch,
-                self._instance_id,
-                self._ports,
-                self._catalogue,
-                window=self._window,
-                metrics=self._metrics,
-                on_lost=self._losing(bundle),
-                registered=lambda: self._place.held,
-            )
-        )
         try:
             await owned.start(self._ports)
         except DanubeError as error:
@@ -230,30 +226,19 @@ class Ownership:
         owned = self._owned.pop(bundle)
         epoch = owned.owner.epoch
         await owned.stop()
-        if (self._catalogue.epoch(bundle) or 0) <= epoch and not await self._release(bundle, epoch):
-            self._kept[bundle] = epoch
+        if (self._catalogue.epoch(bundle) or 0) <= epoch:
+            await self._release(bundle, epoch)
         _log.info("bundle_given_up", bundle=str(bundle), epoch=epoch)
 
-    async def _release(self, bundle: Bundle, epoch: int) -> bool:
-        """Delete the claim, so that the next owner need not wait. False when the store does not answer."""
+    async def _release(self, bundle: Bundle, epoch: int) -> None:
+        """Delete the claim, so that the next owner need not wait."""
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
                 await self._store.delete(keys.owner_key(bundle), expected_revision=epoch)
         except Conflict:
-            return True  # the next owner has it already
+            return  # the next owner has it already
         except (MetadataUnavailable, TimeoutError) as error:
             _log.info("claim_left", bundle=str(bundle), epoch=epoch, reason=str(error))
-            return False
-        return True
-
-    async def _review(self, bundle: Bundle) -> None:
-        """Keep a claim no longer than the store is away: then it is given up in order."""
-        try:
-            async with asyncio.timeout(RELEASE_TIMEOUT_S):
-                await self._store.get(keys.owner_key(bundle))
-        except (MetadataUnavailable, TimeoutError):
-            return
-        self._kept.pop(bundle, None)
 
     def _losing(self, bundle: Bundle) -> Callable[[], None]:
         def lost() -> None:
