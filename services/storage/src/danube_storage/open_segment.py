@@ -78,6 +78,11 @@ class OpenSegment:
         start = self._starts[number] if number else 0
         return start, self._starts[number + 1] - start
 
+    def entries_in(self, length: int) -> int:
+        """About how many entries are in so many bytes."""
+        info = self.index.info
+        return length * info.entries // info.data_bytes
+
     def first_position(self, number: int) -> int:
         """Of the first message in a range, of any topic."""
         return self.index.position_at(self._starts[number])

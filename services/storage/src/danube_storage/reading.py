@@ -42,6 +42,11 @@ from danube_storage.verified_range import VerifiedRange, verify
 REQUESTS_AT_ONCE_MAX = 16
 RANGES_PER_READ_MAX = 64
 """A read of a shared segment that finds nothing so far answers, so that it does not hold its place."""
+SPLITS_MAX = 2
+"""How many reads ahead a reader is told how to divide."""
+RANGE_BYTES = 1 << 20
+VERIFIED_AT_ONCE_MAX = 500
+"""Entries that take a millisecond or two; more are verified beside the event loop."""
 TAIL_CUTS = 2
 """So many newest cuts of a bundle are its tail: what readers ask for that only just fell behind the log."""
 SALVAGED_S_MAX = 30.0
@@ -52,7 +57,7 @@ log = structlog.get_logger(__name__)
 
 def _range_bytes() -> dict[StorageBackend, int]:
     # What one request to S3 costs in time and money is worth more bytes than a read from disk.
-    return {StorageBackend.DISK: 1 << 20, StorageBackend.S3: 4 << 20}
+    return {StorageBackend.DISK: RANGE_BYTES, StorageBackend.S3: 4 << 20}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,35 +154,62 @@ class Reading:
         self, request: ReadSegment, opened: OpenSegment, held: TopicRange, behind: int
     ) -> SegmentData:
         wanted = max(1, min(request.bytes_max, READ_BYTES_MAX))
+        until = request.until_position if 0 < request.until_position <= held.last_position else 0
+        last_position = until - 1 if until else held.last_position
         position = max(request.from_position, held.first_position)
         first = opened.range_of(opened.index.offset_of_position(position))
-        parts: list[bytes] = []
+        parts: list[bytes | memoryview] = []
         taken = 0
         for number in range(first, opened.ranges):
             if taken >= wanted or number - first == RANGES_PER_READ_MAX:
-                return self._data(parts, max(position, opened.first_position(number)))
-            if number > first and opened.first_position(number) > held.last_position:
+                position = max(position, opened.first_position(number))
+                return self._data(parts, position, splits=self._splits(request, opened, position, wanted))
+            if number > first and opened.first_position(number) > last_position:
                 break
-            self._block_ahead(request.place, opened, number + 1, held.last_position)
+            self._read_ahead(request.place, opened, number + 1, wanted, held.last_position)
             block = await self._block(request.place, opened, number)
             data, next_position = block.take(request.topic_id, position, wanted - taken)
             if data:
                 parts.append(data)
                 taken += len(data)
                 position = next_position
-            if position > held.last_position:
+            if position > last_position:
                 break
             if taken >= wanted:
-                return self._data(parts, position)
+                return self._data(parts, position, splits=self._splits(request, opened, position, wanted))
             if block.damage:
                 return self._data(parts, max(position, block.damaged_from), block.damage)
+        if until:
+            position = max(position, until)
+            return self._data(parts, position, splits=self._splits(request, opened, position, wanted))
         # A salvaged segment says less than the catalogue promises; a whole one has nothing more.
-        return self._data(parts, behind if not opened.damage else max(position, behind), opened.damage)
+        return self._data(parts, behind, opened.damage)
 
-    def _data(self, parts: list[bytes], next_position: int, damage: str = "") -> SegmentData:
-        entries = parts[0] if len(parts) == 1 else b"".join(parts)
+    def _splits(
+        self, request: ReadSegment, opened: OpenSegment, position: int, wanted: int
+    ) -> tuple[int, ...]:
+        """Where reads that go on from ``position`` end; only in a topic's own segment it is known how."""
+        if opened.index.info.topic_id == SHARED:
+            return ()
+        step = self._ranges_in(request.place, wanted)
+        number = opened.range_of(opened.index.offset_of_position(position))
+        ends = range(number + step, number + SPLITS_MAX * step + 1, step)
+        return tuple(
+            opened.first_position(end) if end < opened.ranges else opened.index.info.last_position + 1
+            for end in ends
+            if end < opened.ranges + step
+        )
+
+    def _data(
+        self,
+        parts: list[bytes | memoryview],
+        next_position: int,
+        damage: str = "",
+        splits: tuple[int, ...] = (),
+    ) -> SegmentData:
+        entries = b"".join(parts)
         self._metrics.served_bytes.inc(len(entries))
-        return SegmentData(entries, next_position, damage)
+        return SegmentData(entries, next_position, damage, splits)
 
     # Finding
 
@@ -254,7 +286,7 @@ class Reading:
 
     async def _load_tail(self, place: Place) -> OpenSegment:
         store = self._store_of(place.backend)
-        range_bytes = self._range_bytes.get(place.backend, 1 << 20)
+        range_bytes = self._range_bytes.get(place.backend, RANGE_BYTES)
         try:
             return OpenSegment(await _read_tail_twice(store, place.key), range_bytes)
         except NotFound:
@@ -282,11 +314,19 @@ class Reading:
         load = partial(self._load_range, place, opened, number)
         return await self._blocks.get((place.backend, place.key, number), self._pool(place), load)
 
-    def _block_ahead(self, place: Place, opened: OpenSegment, number: int, last_position: int) -> None:
-        """Begin to read a range, if it may hold something before ``last_position``."""
-        if number < opened.ranges and opened.first_position(number) <= last_position:
-            load = partial(self._load_range, place, opened, number)
-            self._blocks.ahead((place.backend, place.key, number), self._pool(place), load)
+    def _read_ahead(
+        self, place: Place, opened: OpenSegment, number: int, wanted: int, last_position: int
+    ) -> None:
+        """Begin to read from a range on what the next read will want, up to ``last_position``."""
+        pool = self._pool(place)
+        for ahead in range(number, min(number + self._ranges_in(place, wanted), opened.ranges)):
+            if opened.first_position(ahead) > last_position:
+                return
+            load = partial(self._load_range, place, opened, ahead)
+            self._blocks.ahead((place.backend, place.key, ahead), pool, load)
+
+    def _ranges_in(self, place: Place, wanted: int) -> int:
+        return max(1, wanted // self._range_bytes.get(place.backend, RANGE_BYTES))
 
     async def _load_range(self, place: Place, opened: OpenSegment, number: int) -> VerifiedRange:
         store = self._store_of(place.backend)
@@ -298,8 +338,10 @@ class Reading:
                 await self._catalogued(place)
                 data = b""
             self._metrics.read_bytes.labels(place.backend).inc(len(data))
-            # Thousands of small entries take tens of milliseconds: not on the event loop.
-            found = await asyncio.to_thread(verify, opened.index, offset, data, length)
+            if opened.entries_in(length) <= VERIFIED_AT_ONCE_MAX:
+                found = verify(opened.index, offset, data, length)
+            else:
+                found = await asyncio.to_thread(verify, opened.index, offset, data, length)
             if not found.damage or attempt:
                 break
         if found.damage:

@@ -54,7 +54,7 @@ class VerifiedRange:
         """What is damaged may be mended, so it is read again each time."""
         return not self.damage
 
-    def take(self, topic_id: int, from_position: int, bytes_max: int) -> tuple[bytes, int]:
+    def take(self, topic_id: int, from_position: int, bytes_max: int) -> tuple[bytes | memoryview, int]:
         """The topic's entries that hold ``from_position`` or follow, until they are ``bytes_max`` or all.
 
         Returns their bytes and the position behind the last of them; (b"", 0) if there are none.
@@ -75,12 +75,12 @@ class VerifiedRange:
             last = self._lasts[number] + 1
         return b"".join(taken), last
 
-    def _take_run(self, first: int, bytes_max: int) -> tuple[bytes, int]:
+    def _take_run(self, first: int, bytes_max: int) -> tuple[bytes | memoryview, int]:
         if first == len(self._firsts):
             return b"", 0
         begin = self._starts[first]
         end = min(bisect_left(self._starts, begin + bytes_max, first + 1), len(self._firsts))
-        return self._data[begin : self._starts[end]], self._lasts[end - 1] + 1
+        return memoryview(self._data)[begin : self._starts[end]], self._lasts[end - 1] + 1
 
     def heads(self, topic_id: int) -> list[tuple[int, int, int, int]]:
         """(first position, messages, first offset, latest publish time) of each of the topic's entries."""

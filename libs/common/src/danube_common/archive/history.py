@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from array import array
 from bisect import bisect_left
 from collections import OrderedDict
@@ -34,10 +33,10 @@ from danube_common.records import Topic
 from danube_common.segment.format import TOPIC, TopicRange
 from danube_common.segment.reader import SegmentEntry, split_entries
 
-READS_AHEAD_MAX = 2
+READS_AHEAD_MAX = 3
 """Answers that may wait for readers which go on where they ended, per bundle."""
 READ_AHEAD_S_MAX = 5.0
-"""An answer that waited longer is asked for again: retention may have taken what it holds."""
+"""An answer that nobody has come for so long is dropped: it takes room, and retention may overtake it."""
 TABLES_BYTES_MAX = 4 << 20
 """What is remembered of the topics in shared segments, per bundle."""
 STALE_ATTEMPTS_MAX = 3
@@ -56,10 +55,12 @@ class HistoryBatch:
             count: the first entry may begin before it.
         next_position: where to go on. Without entries the archive holds nothing more of the topic, and
             this is where the log goes on: the first position behind the newest cut, or what was asked for.
+        splits: where reads of the same size that follow will end, as far as that is known.
     """
 
     entries: list[SegmentEntry]
     next_position: int
+    splits: tuple[int, ...] = ()
 
 
 class History:
@@ -76,14 +77,13 @@ class History:
         self._places = Places(bus, catalogue)
         self._tables: OrderedDict[str, _TopicTable] = OrderedDict()
         self._tables_bytes = 0
-        self._ahead: OrderedDict[tuple[int, int, int], _ReadAhead] = OrderedDict()
+        self._ahead: dict[tuple[int, int, int], _ReadAhead] = {}
 
     async def close(self) -> None:
         """End what is read ahead. Idempotent."""
         tasks = [ahead.task for ahead in self._ahead.values()]
-        self._ahead.clear()
-        for task in tasks:
-            task.cancel()
+        for key in list(self._ahead):
+            self._drop(key)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def read(
@@ -102,8 +102,8 @@ class History:
         batch = await self._read_before(topic, from_position, bytes_max)
         if batch is None:
             batch = await self._read(topic, from_position, bytes_max)
-        if batch.entries and sequence_of(batch.next_position) <= self._cuts.archived_through:
-            self._read_ahead(topic, batch.next_position, bytes_max)
+        if batch.entries:
+            self._read_ahead(topic, batch, bytes_max)
         return batch
 
     async def locate(self, topic: Topic, by: By, value: int) -> Located | None:
@@ -224,22 +224,29 @@ class History:
 
     # Reading
 
-    async def _read(self, topic: Topic, from_position: int, bytes_max: int) -> HistoryBatch:
+    async def _read(
+        self, topic: Topic, from_position: int, bytes_max: int, until_position: int = 0
+    ) -> HistoryBatch:
         for _ in range(STALE_ATTEMPTS_MAX):
             try:
-                return await self._read_view(topic, from_position, bytes_max)
+                return await self._read_view(topic, from_position, bytes_max, until_position)
             except NotFound:
                 # Deleted, though this view of the catalogue does not say so yet.
                 await self._cuts.refresh()
         raise StoreUnavailable(f"a segment of {topic.name} is catalogued, and said not to be")
 
-    async def _read_view(self, topic: Topic, from_position: int, bytes_max: int) -> HistoryBatch:
+    async def _read_view(
+        self, topic: Topic, from_position: int, bytes_max: int, until_position: int
+    ) -> HistoryBatch:
         position = from_position
         for cut, record in self._candidates(topic, position):
             if not await self._may_hold(topic, cut, record, position):
                 continue
             while position <= record.last_position:
-                batch = await self._fetch(topic, cut, record, position, bytes_max)
+                request = ReadSegment(
+                    _place(cut, record), topic.topic_id, position, bytes_max, until_position
+                )
+                batch = await self._fetch(record, request)
                 if batch.entries:
                     return batch
                 position = batch.next_position
@@ -254,18 +261,15 @@ class History:
             return True
         return held is not None and held.last_position >= position
 
-    async def _fetch(
-        self, topic: Topic, cut: Cut, record: SegmentRecord, position: int, bytes_max: int
-    ) -> HistoryBatch:
-        """From the first place that has something at ``position``. Raises NotFound too: it is gone."""
-        request = ReadSegment(_place(cut, record), topic.topic_id, position, bytes_max)
+    async def _fetch(self, record: SegmentRecord, request: ReadSegment) -> HistoryBatch:
+        """From the first place that has something to answer. Raises NotFound too: it is gone."""
         damage: dict[str, str] = {}
-        reached = position
+        reached = request.from_position
         async with aclosing(self._places.answers(record, request, SegmentData)) as answers:
             async for place, data in answers:
                 if data.entries or not data.corrupt:
                     try:
-                        return self._batch(topic, position, data)
+                        return _batch(request, data)
                     except CorruptData as error:
                         damage[place] = str(error)
                 else:
@@ -275,33 +279,32 @@ class History:
                         break  # other instances would read the same object
         raise Quarantined(reached, "; ".join(f"{place}: {why}" for place, why in damage.items()))
 
-    @staticmethod
-    def _batch(topic: Topic, position: int, data: SegmentData) -> HistoryBatch:
-        entries = split_entries(data.entries)
-        if any(entry.topic_id != topic.topic_id for entry in entries) or data.next_position <= position:
-            raise CorruptData("the answer is not what was asked for")
-        return HistoryBatch(entries, data.next_position)
-
     # Reading ahead
 
-    def _read_ahead(self, topic: Topic, position: int, bytes_max: int) -> None:
-        key = (topic.topic_id, position, bytes_max)
-        if key in self._ahead:
-            return
-        task = asyncio.create_task(self._read(topic, position, bytes_max), name="history read-ahead")
-        # Nobody may ask for it any more: its failure is then nobody's.
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._ahead[key] = _ReadAhead(task, time.monotonic())
-        while len(self._ahead) > READS_AHEAD_MAX:
-            self._ahead.popitem(last=False)[1].task.cancel()
+    def _read_ahead(self, topic: Topic, batch: HistoryBatch, bytes_max: int) -> None:
+        """Ask for what follows a batch, several reads at once where it is known how they divide."""
+        for start, until in zip((batch.next_position, *batch.splits), (*batch.splits, 0), strict=True):
+            key = (topic.topic_id, start, bytes_max)
+            if sequence_of(start) > self._cuts.archived_through or len(self._ahead) >= READS_AHEAD_MAX:
+                return
+            if key in self._ahead:
+                continue
+            task = asyncio.create_task(self._read(topic, start, bytes_max, until), name="history read-ahead")
+            # Nobody may ask for it any more: its failure is then nobody's.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            dropping = asyncio.get_running_loop().call_later(READ_AHEAD_S_MAX, self._drop, key)
+            self._ahead[key] = _ReadAhead(task, dropping)
+
+    def _drop(self, key: tuple[int, int, int]) -> None:
+        ahead = self._ahead.pop(key)
+        ahead.dropping.cancel()
+        ahead.task.cancel()
 
     async def _read_before(self, topic: Topic, position: int, bytes_max: int) -> HistoryBatch | None:
         ahead = self._ahead.pop((topic.topic_id, position, bytes_max), None)
         if ahead is None:
             return None
-        if time.monotonic() - ahead.began_s > READ_AHEAD_S_MAX:
-            ahead.task.cancel()
-            return None
+        ahead.dropping.cancel()
         try:
             batch = await ahead.task
         except (Unavailable, NotFound):
@@ -313,7 +316,15 @@ class History:
 @dataclass(frozen=True, slots=True)
 class _ReadAhead:
     task: asyncio.Task[HistoryBatch]
-    began_s: float
+    dropping: asyncio.TimerHandle
+
+
+def _batch(request: ReadSegment, data: SegmentData) -> HistoryBatch:
+    """Raises CorruptData if the answer is damaged or not one to the request."""
+    entries = split_entries(data.entries)
+    if data.next_position <= request.from_position or any(e.topic_id != request.topic_id for e in entries):
+        raise CorruptData("the answer is not what was asked for")
+    return HistoryBatch(entries, data.next_position, data.splits)
 
 
 class _TopicTable:

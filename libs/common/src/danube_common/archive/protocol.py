@@ -6,12 +6,18 @@ Every request may be repeated: it changes nothing, or makes what is already so.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from danube_common.errors import UNDECODABLE, CorruptData
 from danube_common.owner_protocol import Done, Refusal
 from danube_common.strategy import StorageBackend
+
+if TYPE_CHECKING:
+    EntryBytes = bytes | memoryview
+else:
+    EntryBytes = memoryview  # decoded in place: these are megabytes
 
 READ_BYTES_DEFAULT = 1 << 20
 READ_BYTES_MAX = 8 << 20
@@ -39,12 +45,14 @@ class ReadSegment(msgspec.Struct, tag="read-segment", frozen=True):
         topic_id: whose messages; the segment may hold those of others.
         from_position: where to begin; the entry that holds it comes whole.
         bytes_max: about how much, at most READ_BYTES_MAX; one entry at least.
+        until_position: where to end, one of `SegmentData.splits`; 0 for no such end.
     """
 
     place: Place
     topic_id: int
     from_position: int
     bytes_max: int = READ_BYTES_DEFAULT
+    until_position: int = 0
 
 
 class SegmentData(msgspec.Struct, tag="segment-data", frozen=True):
@@ -55,11 +63,13 @@ class SegmentData(msgspec.Struct, tag="segment-data", frozen=True):
         next_position: where to go on; above the segment's last position if there is nothing more.
         corrupt: why nothing from ``next_position`` on can be served from this place; the segment is in
             quarantine there. Empty if it is sound as far as was read.
+        splits: where reads of this size that follow would end, so that they can be asked for at once.
     """
 
-    entries: bytes
+    entries: EntryBytes
     next_position: int
     corrupt: str = ""
+    splits: tuple[int, ...] = ()
 
 
 class By(StrEnum):

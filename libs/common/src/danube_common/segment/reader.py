@@ -248,17 +248,17 @@ class EntryReader:
         self._messages += entry.messages
 
 
-def entry_end(data: bytes, at: int) -> int:
+def entry_end(data: bytes | memoryview, at: int) -> int:
     """Where the entry at ``at`` ends, perhaps behind ``data``; its head is verified.
 
     Raises CorruptData; there must be ENTRY_HEAD_BYTES.
     """
-    if google_crc32c.value(data[at : at + ENTRY.size]) != CRC.unpack_from(data, at + ENTRY.size)[0]:
+    if google_crc32c.value(bytes(data[at : at + ENTRY.size])) != CRC.unpack_from(data, at + ENTRY.size)[0]:
         raise CorruptData("an entry's head fails its checksum")
     return at + ENTRY_HEAD_BYTES + int(_BODY_BYTES.unpack_from(data, at + _BODY_BYTES_AT)[0])
 
 
-def read_entry(data: bytes, at: int, end: int) -> SegmentEntry:
+def read_entry(data: bytes | memoryview, at: int, end: int) -> SegmentEntry:
     """The entry that reaches to ``end``, as `entry_end` says, its body verified too; raises CorruptData."""
     sequence, topic_id, first_offset, ms_min, ms_max, number, messages, _, body_crc = ENTRY.unpack_from(
         data, at
@@ -269,12 +269,12 @@ def read_entry(data: bytes, at: int, end: int) -> SegmentEntry:
         and 0 < messages <= MESSAGES_PER_SECTION_MAX
     ):
         raise CorruptData(f"section {number} of frame {sequence}, of {messages} messages, is out of range")
-    raw = RawSection(topic_id, messages, data[at + ENTRY_HEAD_BYTES : end], body_crc)
+    raw = RawSection(topic_id, messages, bytes(data[at + ENTRY_HEAD_BYTES : end]), body_crc)
     check_section(raw)
     return SegmentEntry(sequence, number, first_offset, ms_min, ms_max, raw)
 
 
-def split_entries(data: bytes) -> list[SegmentEntry]:
+def split_entries(data: bytes | memoryview) -> list[SegmentEntry]:
     """Read whole entries that lie back to back, every checksum verified; raises CorruptData."""
     entries: list[SegmentEntry] = []
     at = 0
