@@ -86,14 +86,14 @@ class Load:
         try:
             async with asyncio.timeout(CATCH_UP_S_MAX):
                 for subscription in self.subscriptions:
-                    await subscription.until_has(
-                        {
-                            (writer.name, number)
-                            for writer in self.writers
-                            if writer.topic is subscription.topic
-                            for number in writer.acknowledged
-                        }
-                    )
+                    wanted = {
+                        (writer.name, number)
+                        for writer in self.writers
+                        if writer.topic is subscription.topic
+                        for number in writer.acknowledged
+                    }
+                    while not subscription.has(wanted):
+                        await subscription.until_changed()
         except TimeoutError:
             raise AssertionError(f"not everything came within {CATCH_UP_S_MAX} s:\n{self.text()}") from None
 
