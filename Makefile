@@ -12,7 +12,7 @@ TESTS := $(foreach m,$(MEMBERS),$(if $(wildcard $(m)/tests/*.py $(m)/tests/*/*.p
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: run test acceptance compose-test bench chaos setup setup-test check format clean
+.PHONY: run test acceptance compose-test bench bench-scale chaos setup setup-test check format clean
 
 run: setup
 	@exec $(BIN)/danube-standalone --data-dir $(DATA_DIR) $(ARGS)
@@ -27,7 +27,11 @@ compose-test: setup-test
 	$(PYTEST) -m docker tests/compose
 
 bench: setup-test
-	$(PYTEST) -m benchmark -s -p no:randomly tests/benchmarks
+	$(PYTEST) -m "benchmark and not scale" -s -p no:randomly tests/benchmarks
+
+# How cost grows with topics, subscriptions and processes: about 8 minutes; the figures stay in reports/.
+bench-scale: setup-test
+	$(PYTEST) -m scale -s -p no:randomly tests/benchmarks/test_scale.py
 
 # make chaos MINUTES=30 SEED=1: a long run of the faults that the gate meets for two minutes; SEED repeats one.
 chaos: setup-test

@@ -52,6 +52,7 @@ class Producers:
         self._owners = owners
         self._catalogue = catalogue
         self._known: dict[int, Producer] = {}
+        self._by_topic: dict[int, set[int]] = defaultdict(set)
         self._active: set[int] = set()
         self._checks: dict[int, PayloadCheck] = {}
         catalogue.on_topic_gone(self._topic_gone)
@@ -78,7 +79,7 @@ class Producers:
         try:
             await self._owners.ask(bundle, FindProducer(producer_id), ProducerFound, timeout_s=timeout_s)
         except NotFound:
-            self._known.pop(producer_id, None)
+            self._forget(producer_id)
             return False
         return True
 
@@ -103,7 +104,7 @@ class Producers:
             _log.warning("touch_failed", bundle=str(bundle), error=str(error))
             return
         for producer_id in unknown.ids:
-            self._known.pop(producer_id, None)
+            self._forget(producer_id)
 
     async def _ask(self, producer_id: int) -> Producer:
         bundle = known_bundle(producer_id, self._catalogue)
@@ -119,7 +120,7 @@ class Producers:
 
     def _remember(self, found: ProducerFound, topic: Topic) -> Producer:
         if len(self._known) >= PRODUCERS_MAX:
-            self._known.pop(next(iter(self._known)))
+            self._forget(next(iter(self._known)))
         check = self._checks.get(topic.topic_id)
         if check is None:
             check = self._checks[topic.topic_id] = payload_check(topic.schema)
@@ -127,13 +128,23 @@ class Producers:
             found.producer_id, found.producer_name, topic, topic.topic_name, topic.home, check
         )
         self._known[found.producer_id] = producer
+        self._by_topic[topic.topic_id].add(found.producer_id)
         self._active.add(found.producer_id)
         return producer
 
     def _topic_gone(self, topic: Topic) -> None:
         self._checks.pop(topic.topic_id, None)
-        for producer in [p for p in self._known.values() if p.topic.topic_id == topic.topic_id]:
-            del self._known[producer.producer_id]
+        for producer_id in self._by_topic.pop(topic.topic_id, ()):
+            self._known.pop(producer_id, None)
+
+    def _forget(self, producer_id: int) -> None:
+        producer = self._known.pop(producer_id, None)
+        if producer is None:
+            return
+        of_topic = self._by_topic[producer.topic.topic_id]
+        of_topic.discard(producer_id)
+        if not of_topic:
+            del self._by_topic[producer.topic.topic_id]
 
 
 def known_bundle(identifier: int, catalogue: Catalogue) -> Bundle | None:

@@ -186,8 +186,9 @@ class GrpcServer:
             try:
                 return await handler(_call(name, request, context))
             except asyncio.CancelledError:
-                if context.cancelled() or self._stopping.is_set():
-                    raise
+                task = cast("asyncio.Task[Any]", asyncio.current_task())
+                if context.cancelled() or task.cancelling() or self._stopping.is_set():
+                    raise  # the client went away; the context may learn of it later than the task
                 # A cancellation from inside would leave the client without any status.
                 _log.exception("rpc_failed", method=name)
                 error = RpcError(StatusCode.INTERNAL, "internal error")
