@@ -361,3 +361,31 @@ class CreatePartitionsResponse(_message.Message):
     SUCCESS_FIELD_NUMBER: _ClassVar[int]
     success: bool
     def __init__(self, success: _Optional[bool] = ...) -> None: ...
+
+class CreateSubscriptionRequest(_message.Message):
+    __slots__ = ("topic", "subscription", "type", "start")
+    class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        EXCLUSIVE: _ClassVar[CreateSubscriptionRequest.Type]
+        SHARED: _ClassVar[CreateSubscriptionRequest.Type]
+        FAILOVER: _ClassVar[CreateSubscriptionRequest.Type]
+    EXCLUSIVE: CreateSubscriptionRequest.Type
+    SHARED: CreateSubscriptionRequest.Type
+    FAILOVER: CreateSubscriptionRequest.Type
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    subscription: str
+    type: CreateSubscriptionRequest.Type
+    start: SubscriptionStart
+    def __init__(self, topic: _Optional[str] = ..., subscription: _Optional[str] = ..., type: _Optional[_Union[CreateSubscriptionRequest.Type, str]] = ..., start: _Optional[_Union[SubscriptionStart, _Mapping[str, object]]] = ...) -> None: ...
+
+class CreateSubscriptionResponse(_message.Message):
+    __slots__ = ("created", "mark_delete")
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    MARK_DELETE_FIELD_NUMBER: _ClassVar[int]
+    created: bool
+    mark_delete: int
+    def __init__(self, created: _Optional[bool] = ..., mark_delete: _Optional[int] = ...) -> None: ...

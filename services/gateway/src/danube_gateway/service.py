@@ -28,6 +28,7 @@ from danube_gateway.producers import Producers
 from danube_gateway.publisher import FastPublisher, FrameNumbers, LogPublisher, Publisher
 from danube_gateway.publishing import ENVELOPE_BYTES_MAX, Publishing
 from danube_gateway.sessions import Sessions
+from danube_gateway.subscription_service import SubscriptionService
 from danube_gateway.topic_gate import TopicGate
 from danube_gateway.v0_2.consumer_service import ConsumerService
 from danube_gateway.v0_2.discovery import Discovery
@@ -106,6 +107,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         default_storage = StorageBackend(config.default_storage)
         ProducerService(gate, producers, publishing, default_storage=default_storage).register(methods)
         ConsumerService(gate, owners, sessions, doors.acks).register(methods)
+        SubscriptionService(gate, owners).register(methods)
         HealthCheck(producers, sessions).register(methods)
         discovery = Discovery(gate, config.advertised_url)
         discovery.register(methods)
