@@ -15,16 +15,11 @@ from danube_client import (
     Retry,
     Schema,
     Storage,
-    connect,
 )
 from danube_proto import danube_api_pb2 as wire
 from danube_testing.stub_gateway import NOT_READY, UNREACHABLE, Failure, StubGateway
 
 TOPIC = "/default/t"
-LONG_S = 300.0
-"""Longer than a test may take."""
-
-QUICK = Retry(attempts_max=8, first_s=0.01, max_s=0.1)
 
 
 def numbers(gateway: StubGateway, topic: str = TOPIC) -> list[int]:
@@ -152,18 +147,23 @@ async def test_what_failed_leaves_again_in_order_with_its_sequence_ids(
     assert len(gateway.requests["CreateProducer"]) == 2
 
 
-async def test_what_has_time_left_does_not_overtake_what_had_no_answer_in_time(gateway: StubGateway) -> None:
+@pytest.mark.parametrize(
+    "status", [StatusCode.UNAVAILABLE, StatusCode.NOT_FOUND, StatusCode.DEADLINE_EXCEEDED]
+)
+async def test_nothing_that_was_sent_later_overtakes_what_failed(
+    gateway: StubGateway, client: Client, status: StatusCode
+) -> None:
+    failing = Failure(status, gate=asyncio.Event())
+    gateway.failures["SendMessage"].append(failing)
     gateway.gates["SendMessage"] = asyncio.Event()
-    async with (
-        connect(gateway.address, retry=QUICK, call_timeout_s=2.0) as client,
-        client.producer(TOPIC, name="p") as producer,
-    ):
-        outcomes = [await producer.post(str(number)) for number in range(4)]
-        # As if the next ones had been sent much later: only the first have no answer in time.
-        producer._topic_producers[0]._connection.send_message._timeout_s = LONG_S
-        outcomes += [await producer.post(str(number)) for number in range(4, 8)]
+    async with client.producer(TOPIC, name="p") as producer:
+        outcomes = [await producer.post("0")]
+        await gateway.until(lambda: len(gateway.requests["SendMessage"]) == 1)
+        outcomes += [await producer.post(str(number)) for number in range(1, 8)]
         await gateway.until(lambda: len(gateway.requests["SendMessage"]) == 8)
-        # It begins anew when no call is under way any more.
+        assert failing.gate is not None
+        failing.gate.set()
+        # It begins anew when no call is under way any more, though none of the others had an answer.
         await gateway.until(lambda: len(gateway.requests["CreateProducer"]) == 2)
         gateway.gates["SendMessage"].set()
         assert [await outcome for outcome in outcomes] == list(range(8))

@@ -17,7 +17,6 @@ from danube_client.schema import Schema
 from danube_client.strategy import NonReliable
 from danube_proto import danube_api_pb2 as wire
 
-DEADLINE_EXCEEDED = grpc.StatusCode.DEADLINE_EXCEEDED.name
 SendCall = grpc.aio.UnaryUnaryCall[wire.StreamMessage, wire.MessageResponse]
 
 
@@ -34,9 +33,9 @@ class TopicProducer:
 
     While all goes well, every message leaves at once. When one fails for a passing reason, sending stops
     until every call in flight has ended; then the producer is set up anew and what failed leaves again, in
-    order and with the old sequence ids, followed by what was handed over meanwhile. When one has no answer in
-    time, the calls after it are broken off, and leave again too. A message that had overtaken a failed one
-    within the window stays where it is: with one in flight that cannot happen.
+    order and with the old sequence ids, followed by what was handed over meanwhile. The calls after one that
+    failed are broken off and leave again too, so that nothing overtakes it; a message that had overtaken it
+    before, or whose call was broken off too late, stays where it is: with one in flight that cannot happen.
     """
 
     def __init__(
@@ -184,8 +183,7 @@ class TopicProducer:
         except RECOVERABLE as error:
             self._last_error = error
             self._recover()
-            if error.code == DEADLINE_EXCEEDED:
-                self._break_off_calls()
+            self._break_off_later_calls()
         except ClientError as error:
             if not self._calls_broken_off:
                 self._finish(message, error)
@@ -207,10 +205,13 @@ class TopicProducer:
         for message in list(self._unsettled.values()):
             self._finish(message, error)
 
-    def _break_off_calls(self) -> None:
-        """What was sent later has time left, and would overtake what comes again."""
+    def _break_off_later_calls(self) -> None:
+        """What was sent after this task's call would overtake it: it has time left, or a new connection."""
         self._calls_broken_off = True
-        for call in reversed(self._calls.values()):
+        failed = asyncio.current_task()
+        for task, call in reversed(self._calls.items()):
+            if task is failed:
+                return
             call.cancel()
 
     def _recover(self) -> None:

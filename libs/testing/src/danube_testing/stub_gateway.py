@@ -25,11 +25,15 @@ MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How a call fails: a status and, unless None, the type of the attached ErrorMessage."""
+    """How a call fails: a status and, unless None, the type of the attached ErrorMessage.
+
+    It waits for a gate of its own, if it has one, and else for its method's.
+    """
 
     code: grpc.StatusCode
     error_type: wire.ErrorType | None = None
     message: str = "as scripted"
+    gate: asyncio.Event | None = None
 
 
 UNREACHABLE = Failure(grpc.StatusCode.UNAVAILABLE)
@@ -170,7 +174,8 @@ class StubGateway:
         failure = self.failures[method].popleft() if self.failures[method] else None
         async with self.changed:
             self.changed.notify_all()
-        if gate := self.gates.get(method):
+        own_gate = None if failure is None else failure.gate
+        if gate := own_gate or self.gates.get(method):
             await gate.wait()
         if failure is not None:
             await fail(context, failure)
