@@ -126,7 +126,8 @@ async def _caught_up(subscription: Subscription, under: Load) -> None:
     }
     try:
         async with asyncio.timeout(CATCH_UP_S_MAX):
-            await subscription.until_has(wanted)
+            while not subscription.has(wanted):
+                await subscription.until_changed()
             while True:
                 async with asyncio.timeout(QUIET_S):
                     await subscription.until_changed()
