@@ -9,6 +9,7 @@ import pytest
 from grpc import StatusCode
 
 from danube_proto import danube_api_pb2 as wire
+from danube_proto import danube_platform_pb2 as platform
 from danube_testing.stub_gateway import UNREACHABLE, Failure, StubGateway
 
 TOPIC = "/default/test_topic"
@@ -214,4 +215,20 @@ async def test_wrong_usage_is_told_before_anything_is_asked(
     ended = await cli("consume", *arguments)
     assert ended.code == 2
     assert "Error: " in ended.err.splitlines()[-1]
+    assert not gateway.requests
+
+
+async def test_a_new_subscription_begins_where_from_says(gateway: StubGateway, cli: Any) -> None:
+    for expected in ("", "Subscription s exists already: it goes on where it was, not at --from.\n"):
+        ended = await cli("consume", "-m", "s", "--from", "-7", "--exit-at-end", "--quiet-time", "0.1")
+        assert (ended.code, ended.err) == (0, expected + "0 messages received\n")
+    assert gateway.subscriptions[TOPIC, "s"] == platform.SubscriptionStart(
+        kind=platform.SubscriptionStart.LAST, value=7
+    )
+
+
+async def test_a_start_that_is_none_is_wrong_usage(gateway: StubGateway, cli: Any) -> None:
+    ended = await cli("consume", "-m", "s", "--from", "yesterday")
+    assert ended.code == 2
+    assert "'yesterday' is none of" in " ".join(ended.err.replace("│", " ").split())
     assert not gateway.requests

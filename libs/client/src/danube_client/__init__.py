@@ -35,6 +35,7 @@ from danube_client.message import Message
 from danube_client.producer import AccessMode, Producer
 from danube_client.retry import Retry
 from danube_client.schema import Schema, SchemaType
+from danube_client.start import Start, StartKind
 from danube_client.strategy import NonReliable, Reliable, Retention, Storage, Strategy
 
 __all__ = [
@@ -59,6 +60,8 @@ __all__ = [
     "Retry",
     "Schema",
     "SchemaType",
+    "Start",
+    "StartKind",
     "Storage",
     "Strategy",
     "SubscribeDenied",

@@ -9,11 +9,12 @@ from typing import Self, TypeVar
 
 from danube_client.connection import Connection, Connections
 from danube_client.consumer import ACKS_IN_FLIGHT_MAX, Consumer, SubscriptionType
-from danube_client.errors import ELSEWHERE, RECOVERABLE, TopicNotFound
+from danube_client.errors import ELSEWHERE, RECOVERABLE, InvalidRequest, TopicNotFound
 from danube_client.health import INTERVAL_S
 from danube_client.producer import IN_FLIGHT_MAX, AccessMode, Producer
 from danube_client.retry import Retry
 from danube_client.schema import Schema
+from danube_client.start import Start, StartKind
 from danube_client.strategy import Strategy
 from danube_client.topic_consumer import TopicConsumer
 from danube_client.topic_producer import TopicProducer
@@ -98,6 +99,7 @@ class Client:
         *,
         name: str,
         type: SubscriptionType = SubscriptionType.SHARED,  # noqa: A002 - the word of the domain
+        initial_position: Start | None = None,
         reconnect: bool = False,
         acks_in_flight_max: int = ACKS_IN_FLIGHT_MAX,
     ) -> Consumer:
@@ -108,11 +110,19 @@ class Client:
             subscription: the subscription's name: each subscription gets every message.
             name: the consumer's name: the same name in the same subscription is the same consumer.
             type: how the consumers of the subscription share its messages, if the subscription is new.
+            initial_position: where the subscription begins if it is new, which ``Consumer.created`` tells;
+                else it goes on where it was. None is the oldest message, as in v0.2.
             reconnect: subscribes again by the same name when the stream ends, until the retries are used up.
             acks_in_flight_max: acknowledgements without an answer before ``post_ack`` waits.
         """
 
         async def resolve() -> Sequence[TopicConsumer]:
+            parts = await self.partitions(topic)
+            if len(parts) > 1 and initial_position and initial_position.kind is StartKind.POSITION:
+                raise InvalidRequest(
+                    "INVALID_ARGUMENT",
+                    f"a position belongs to one topic, and {topic} has {len(parts)} partitions",
+                )
             return [
                 TopicConsumer(
                     self._connections,
@@ -124,9 +134,10 @@ class Client:
                     ),
                     self._retry,
                     self._health_interval_s,
+                    initial_position=initial_position,
                     reconnect=reconnect,
                 )
-                for part in await self.partitions(topic)
+                for part in parts
             ]
 
         return Consumer(resolve, acks_in_flight_max)

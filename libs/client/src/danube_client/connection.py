@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from danube_client.errors import ClientError, Closed, InvalidAddress, Unreachable, from_status
 from danube_proto import danube_api_pb2 as wire
+from danube_proto import danube_platform_pb2 as platform
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -161,6 +162,11 @@ class Connection:
         )
         self.subscribe = unary(
             "/danube.ConsumerService/Subscribe", wire.ConsumerRequest, wire.ConsumerResponse
+        )
+        self.create_subscription = unary(
+            "/danube_platform.Subscriptions/CreateSubscription",
+            platform.CreateSubscriptionRequest,
+            platform.CreateSubscriptionResponse,
         )
         self.ack = unary("/danube.ConsumerService/Ack", wire.AckRequest, wire.AckResponse)
         self.topic_lookup = unary(

@@ -49,6 +49,16 @@ class Consumer:
         return [consumer.topic for consumer in self._topic_consumers]
 
     @property
+    def created(self) -> bool | None:
+        """Whether the subscription was new and begins at the initial position; None if it was given none.
+
+        False if it was there in any of the partitions: it goes on there where it was. A creation whose
+        answer was lost and that was repeated counts as one that was there.
+        """
+        made = [consumer.created for consumer in self._topic_consumers]
+        return None if not made or None in made else all(made)
+
+    @property
     def ready(self) -> int:
         """How many messages, or the end, can be taken without waiting."""
         return self._received.qsize()

@@ -10,7 +10,9 @@ from danube_client.errors import ELSEWHERE, RECOVERABLE, ClientError, Unreachabl
 from danube_client.health import ClientType, watch
 from danube_client.message import Message
 from danube_client.retry import Retry
+from danube_client.start import Start
 from danube_proto import danube_api_pb2 as wire
+from danube_proto import danube_platform_pb2 as platform
 
 # A stream that lasted so long was no failure in a row, even if nothing came.
 LASTED_S = 30.0
@@ -26,15 +28,19 @@ class TopicConsumer:
         retry: Retry,
         health_interval_s: float,
         *,
+        initial_position: Start | None,
         reconnect: bool,
     ) -> None:
         """Takes ``request`` as its own."""
+        self.created: bool | None = None
+        """Whether the subscription was new, if it was given an initial position."""
         self.topic = request.topic_name
         self._connections = connections
         self._connection = connections.home
         self._request = request
         self._retry = retry
         self._health_interval_s = health_interval_s
+        self._initial_position = initial_position
         self._reconnect = reconnect
         self._id = 0
         self._request_id = 0
@@ -125,12 +131,23 @@ class TopicConsumer:
             self._connection = self._connections.after(self._connection)
         try:
             self._connection = await self._connections.lookup(self._connection, self.topic)
+            if self._initial_position is not None and self.created is None:
+                self.created = await self._create(self._initial_position)
             self._request.request_id = self._next_request_id()
             response = await self._connection.subscribe(self._request)
         except ClientError as error:
             self._last_error = error
             raise
         self._id = response.consumer_id
+
+    async def _create(self, start: Start) -> bool:
+        request = platform.CreateSubscriptionRequest(
+            topic=self.topic,
+            subscription=self._request.subscription,
+            type=platform.CreateSubscriptionRequest.Type.Name(self._request.subscription_type),
+            start=start.to_wire(),
+        )
+        return (await self._connection.create_subscription(request)).created
 
     def _on_lost(self) -> None:
         # Without reconnecting there is nothing better to do than to go on listening.

@@ -18,6 +18,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from danube_proto import danube_api_pb2 as wire
+from danube_proto import danube_platform_pb2 as platform
 
 ANY_FREE_PORT = 0
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
@@ -62,6 +63,7 @@ class StubGateway:
         requests: every request by method name, in order of arrival, failed ones included.
         producers: the ids in force by topic and name; clear it and the producers are not known any more.
         consumers: likewise, by topic, subscription and name.
+        subscriptions: where those begin that were created as such, by topic and name.
         failures: what the next calls of a method do; None lets one pass. An empty queue lets all pass.
         gates: a method's calls wait until its event is set; without one they do not wait.
     """
@@ -73,6 +75,7 @@ class StubGateway:
         self.requests: defaultdict[str, list[Any]] = defaultdict(list)
         self.producers: dict[tuple[str, str], int] = {}
         self.consumers: dict[tuple[str, str, str], Consumer] = {}
+        self.subscriptions: dict[tuple[str, str], platform.SubscriptionStart] = {}
         self.failures: defaultdict[str, deque[Failure | None]] = defaultdict(deque)
         self.gates: dict[str, asyncio.Event] = {}
         self.redirect_to: str | None = None
@@ -142,6 +145,11 @@ class StubGateway:
                 "ReceiveMessages": receive,
                 "Ack": self._unary("Ack", wire.AckRequest, self._ack),
             },
+            "danube_platform.Subscriptions": {
+                "CreateSubscription": self._unary(
+                    "CreateSubscription", platform.CreateSubscriptionRequest, self._create_subscription
+                ),
+            },
             "danube.Discovery": {
                 "TopicLookup": self._unary("TopicLookup", wire.TopicLookupRequest, self._topic_lookup),
                 "TopicPartitions": self._unary("TopicPartitions", wire.TopicLookupRequest, self._partitions),
@@ -197,6 +205,14 @@ class StubGateway:
         self.accepted[topic].append(request)
         self._deliver(topic, request)
         return wire.MessageResponse(request_id=request.request_id, sequence_id=request.msg_id.sequence_id)
+
+    async def _create_subscription(
+        self, request: platform.CreateSubscriptionRequest, _context: Context
+    ) -> Message:
+        key = (request.topic, request.subscription)
+        created = key not in self.subscriptions
+        self.subscriptions.setdefault(key, request.start)
+        return platform.CreateSubscriptionResponse(created=created)
 
     async def _subscribe(self, request: wire.ConsumerRequest, context: Context) -> Message:
         if request.topic_name not in self.schemas:

@@ -35,6 +35,10 @@ Examples:
   danube-cli consume -s http://127.0.0.1:6650 -m my_exclusive --sub-type exclusive -n reader-1
   danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m export --exit-at-end --raw > events.txt
   danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m peek --max 10 -o json | jq .payload
+  danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m tail --from latest
+  danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m look --from -100 --exit-at-end
+  danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m replay --from 2026-11-23T10:00:00Z
+  danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m audit --from 2h
 
 \b
 {EXIT_CODES}
@@ -62,6 +66,16 @@ def consume(
         SubscriptionChoice,
         typer.Option("--sub-type", help="How the consumers of a new subscription share its messages."),
     ] = SubscriptionChoice.shared,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="START",
+            help="Where a new subscription begins: earliest (the default), latest, -N (the last N messages),"
+            " a position, a time like 2026-11-23T10:00:00Z (UTC if it does not say), or how long ago: 90s,"
+            " 15m, 2h, 7d. One that is there goes on where it was.",
+        ),
+    ] = None,
     max_messages: Annotated[
         int | None, typer.Option("--max", metavar="N", min=1, help="End after so many messages.")
     ] = None,
@@ -82,8 +96,12 @@ def consume(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from danube_cli.payload import as_json, as_line, as_raw  # noqa: PLC0415
     from danube_cli.receiving import Job, receive  # noqa: PLC0415
-    from danube_client import SubscriptionType  # noqa: PLC0415 - slow to import, help needs nothing of it
+    from danube_client import Start, SubscriptionType  # noqa: PLC0415 - slow to import, help needs nothing of it
 
+    try:
+        start = Start.parse(from_) if from_ is not None else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="'--from'") from None
     types = {
         SubscriptionChoice.exclusive: SubscriptionType.EXCLUSIVE,
         SubscriptionChoice.shared: SubscriptionType.SHARED,
@@ -95,6 +113,7 @@ def consume(
         subscription=subscription,
         consumer_name=consumer,
         type=types[sub_type],
+        start=start,
         show=as_raw if raw else as_json if output is OutputChoice.json else as_line,
         count_max=max_messages,
         quiet_s=quiet_time if exit_at_end else None,

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from danube_cli.outcome import INTERRUPTED, OK, complain
-from danube_client import Consumer, Message, SchemaType, SubscriptionType, connect
+from danube_client import Consumer, Message, SchemaType, Start, SubscriptionType, connect
 
 # Shown together at most, before they are acknowledged.
 SHOWN_MAX = 64
@@ -25,6 +25,7 @@ class Job:
     """What to receive, and how to show it.
 
     Attributes:
+        start: where the subscription begins if it is new; None begins with the oldest message.
         count_max: ends after so many messages, unless None.
         quiet_s: ends when nothing has come for so long, unless None.
     """
@@ -34,6 +35,7 @@ class Job:
     subscription: str
     consumer_name: str
     type: SubscriptionType
+    start: Start | None
     show: Show
     count_max: int | None
     quiet_s: float | None
@@ -86,8 +88,17 @@ async def receive(job: Job) -> int:
     async with connect(*job.addresses) as client:
         schema = await client.schema(job.topic)
         consumer = await client.consumer(
-            job.topic, job.subscription, name=job.consumer_name, type=job.type, reconnect=True
+            job.topic,
+            job.subscription,
+            name=job.consumer_name,
+            type=job.type,
+            initial_position=job.start,
+            reconnect=True,
         )
+        if consumer.created is False:
+            complain(
+                f"Subscription {job.subscription} exists already: it goes on where it was, not at --from."
+            )
         screen = Screen(consumer, job.show, schema.type)
         code = OK
         try:
