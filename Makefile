@@ -12,7 +12,7 @@ TESTS := $(foreach m,$(MEMBERS),$(if $(wildcard $(m)/tests/*.py $(m)/tests/*/*.p
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: run test acceptance compose-test bench bench-scale chaos setup setup-test check format clean
+.PHONY: run test acceptance compose-test bench bench-storage bench-scale chaos setup setup-test check format clean
 
 run: setup
 	@exec $(BIN)/danube-standalone --data-dir $(DATA_DIR) $(ARGS)
@@ -27,7 +27,11 @@ compose-test: setup-test
 	$(PYTEST) -m docker tests/compose
 
 bench: setup-test
-	$(PYTEST) -m "benchmark and not scale" -s -p no:randomly tests/benchmarks
+	$(PYTEST) -m "benchmark and not scale" -s -p no:randomly tests/benchmarks/test_publish.py
+
+# Tier 2 beside cp, a bare upload and a bare log. DANUBE_BENCH_MB=1024 for the figures of a release.
+bench-storage: setup-test
+	$(PYTEST) -m benchmark -s -p no:randomly tests/benchmarks/test_storage.py
 
 # How cost grows with topics, subscriptions and processes: about 8 minutes; the figures stay in reports/.
 bench-scale: setup-test
