@@ -88,12 +88,7 @@ class Sessions:
             session.close(_shutting_down(), drop=True)
         if self._listener is not None:
             await self._listener.close()
-        if sessions:
-            detaching = [asyncio.create_task(self._detach(session)) for session in sessions]
-            _done, late = await asyncio.wait(detaching, timeout=STOP_DETACH_S)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await asyncio.gather(*(self._leave(bundle) for bundle in {session.bundle for session in sessions}))
 
     def end_all(self, error: DanubeError) -> None:
         """End every stream that is open now."""
@@ -136,7 +131,8 @@ class Sessions:
         self._forget(session)
         if session.topic:
             self._metrics.sessions.labels(session.topic).dec()
-        self._spawn(self._detach(session), f"detach {session.consumer_id}")
+        if not self._stopping:
+            self._spawn(self._detach(session), f"detach {session.consumer_id}")
 
     def drained(self, session: Session, messages: int, size: int) -> None:
         """The client took messages off its stream."""
@@ -179,6 +175,13 @@ class Sessions:
             await self._owners.ask(session.bundle, request, Done, timeout_s=DETACH_TIMEOUT_S)
         except DanubeError as error:
             _log.warning("detach_failed", consumer=session.consumer_id, error=str(error))
+
+    async def _leave(self, bundle: Bundle) -> None:
+        """What a Sync does not name is over: one ends all streams of a bundle."""
+        try:
+            await self._owners.ask(bundle, Sync(self.name, []), Synced, timeout_s=STOP_DETACH_S)
+        except DanubeError as error:
+            _log.warning("owner_not_told", bundle=str(bundle), error=str(error))
 
     async def _reattach(self, session: Session, *, resumes: bool) -> None:
         """Attach again until it succeeds, is refused, or the client is gone."""
