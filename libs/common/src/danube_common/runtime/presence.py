@@ -127,13 +127,15 @@ async def presence(
 
 
 async def _register_again(runtime: Runtime, store: MetadataStore, instance: Instance, ttl_s: float) -> Lease:
+    tell = runtime.log.warning
     while True:
         try:
             # Not the store's own patience: one that returns is to be met at once.
             async with asyncio.timeout(ttl_s / ATTEMPTS_PER_TTL):
                 lease = await register(store, instance, ttl_s=ttl_s)
         except (MetadataUnavailable, TimeoutError) as error:
-            runtime.log.warning("not_registered", reason=str(error) or type(error).__name__)
+            tell("not_registered", reason=str(error) or type(error).__name__)
+            tell = runtime.log.debug  # once is enough for an outage of minutes
             await asyncio.sleep(RETRY_S)
         else:
             runtime.log.info("registered_again")
