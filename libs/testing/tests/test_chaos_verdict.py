@@ -112,6 +112,8 @@ def test_both_reports_show_seed_counts_and_what_was_broken() -> None:
         assert "kill nats" in report
         assert "lost 1" in report
     assert "seed 1" in text(outcome)
+    outcome.left_out = "NO DISK"
+    assert "NO DISK" in text(outcome)
     assert "promises broken" in page(outcome)
 
 

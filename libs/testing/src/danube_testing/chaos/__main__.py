@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import secrets
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -33,7 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for suffix, content in ((".txt", text(outcome)), (".html", page(outcome))):
         stem.with_suffix(suffix).write_text(content)
     tell(f"\n{text(outcome)}\nreport: {stem}.txt, {stem}.html")
-    return 1 if outcome.problems() else 0
+    if outcome.problems():
+        tell(f"data and logs are kept in {directory}")
+        return 1
+    shutil.rmtree(directory)
+    return 0
 
 
 def tell(line: str) -> None:

@@ -58,6 +58,7 @@ class Outcome:
         subscriptions: all of them.
         began: monotonic, as are `healed` (the writers had their last answers) and `ended`.
         archived: what was in segments in the end.
+        left_out: what this machine did not allow to prove, in capitals.
         launcher: what the supervisor told.
     """
 
@@ -70,6 +71,7 @@ class Outcome:
     healed: float = 0.0
     ended: float = 0.0
     archived: Archived = field(default_factory=Archived)
+    left_out: str = ""
     launcher: list[str] = field(default_factory=list)
 
     @property

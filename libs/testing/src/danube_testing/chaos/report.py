@@ -22,6 +22,7 @@ def text(outcome: Outcome) -> str:
             f"caught up in {outcome.ended - outcome.healed:.1f} s"
         ),
         f"tier 2: {outcome.archived}",
+        *([outcome.left_out] if outcome.left_out else []),
         "",
         "longest unavailability after each fault (publishing of one writer, delivery of one subscription)",
         *_silences(outcome),

@@ -60,7 +60,7 @@ async def run(
         strikes = plan(seed, duration_s, hazards_of(stage))
         outcome = Outcome(seed=seed, duration_s=duration_s)
         if stage.backing.no_disk:
-            tell(f"NO DISK CAN BE FILLED HERE, nothing is proved about full disks: {stage.backing.no_disk}")
+            outcome.left_out = f"NO DISK CAN BE FILLED HERE, nothing is proved of it: {stage.backing.no_disk}"
         async with _traffic(stage, topics, duration_s, outcome):
             began = time.monotonic()
             outcome.struck = await _strike(stage, strikes, random.Random(seed), began, tell)  # noqa: S311
