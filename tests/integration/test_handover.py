@@ -211,6 +211,15 @@ class Scene:
         answer = await self.ask(f"{BROKER}/ListBrokers", pb.Empty(), pb.BrokerListResponse)
         return {broker.broker_id: broker.broker_status for broker in answer.brokers}
 
+    async def until_states(self, states: dict[str, str]) -> None:
+        """Until an admin instance answers, and says this."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    if await self.states() == states:
+                        return
+                await asyncio.sleep(0.1)
+
     async def unloaded(self, broker_id: str, *, dry_run: bool = False) -> pb.UnloadBrokerResponse:
         """What an unload counts; without ``dry_run`` it unloads."""
         request = pb.UnloadBrokerRequest(broker_id=broker_id, timeout_seconds=15, dry_run=dry_run)
@@ -274,14 +283,16 @@ async def test_bundles_move_under_traffic_without_loss_and_a_drain_outlives_a_re
         )
         assert drained.total == drained.succeeded > 0
         assert await scene.states() == {first: "drained", second: "active"}
+        await asyncio.to_thread(platform.kill, "admin")
+        await scene.until_states({first: "drained", second: "active"})
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await scene.unloaded(second)
         assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         with pytest.raises(grpc.aio.AioRpcError, match="no other active broker"):
             await scene.ask(f"{TOPIC}/UnloadTopic", pb.TopicRequest(name=topic), pb.TopicResponse)
 
-    await asyncio.to_thread(platform.stop)
-    await asyncio.to_thread(platform.start)
+    platform.stop()
+    platform.start()  # here and in no other thread, see there
 
     async with Scene.played(platform, topics=0) as scene:
         await scene.until_served(second)
