@@ -41,6 +41,7 @@ from danube_common.owner_protocol import (
     owner_subject,
 )
 from danube_common.policies import PolicyOverrides
+from danube_common.position import end_of_sequence
 from danube_common.records import Topic
 from danube_testing.bundle_house import (
     EXCLUSIVE,
@@ -297,6 +298,31 @@ async def test_the_floor_of_a_topic_is_the_least_journaled_cursor(house: House, 
     await house.kill()
     await house.own()
     assert (await house.ask(RetentionFloors(), Floors)).floors == floors
+
+
+async def test_a_subscription_with_nothing_open_holds_nothing_back(house: House, gateway: Gateway) -> None:
+    topic, quiet = await house.topic("/default/t"), await house.topic("/default/quiet")
+    consumer = await gateway.subscribe(quiet.name, "s")
+    await gateway.attach(consumer)
+    await house.publish(quiet, "q")
+    await gateway.until(lambda: gateway.texts() == ["q"])
+    for text in "abc":
+        await house.publish(topic, text)
+    await house.settle()
+    (q,) = gateway.positions()
+    assert (await house.ask(RetentionFloors(), Floors)).floors == {quiet.topic_id: house_mark(quiet)}
+    await gateway.ack(quiet.name, "s", [q])
+    floors = (await house.ask(RetentionFloors(), Floors)).floors
+    assert floors == {quiet.topic_id: end_of_sequence(4)}
+    await house.kill()
+    await house.own()
+    floor = (await house.ask(RetentionFloors(), Floors)).floors[quiet.topic_id]
+    assert floor >= q, "what was answered was journaled"
+
+
+def house_mark(topic: Topic) -> int:
+    """Where a subscription of a new topic begins."""
+    return end_of_sequence(topic.log_floor)
 
 
 async def test_what_is_not_journaled_is_no_floor(house: House, owned: Owned, gateway: Gateway) -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from structlog.testing import capture_logs
 
 from danube_common.bundle import Bundle
 from danube_common.records import Topic
 from danube_testing.bundle_house import (
     IN_MEMORY,
+    PATIENCE_S,
     House,
 )
 
@@ -64,3 +68,40 @@ async def test_a_volatile_log_that_began_anew_while_nobody_owned_it_is_delivered
     consumer = consumer or await gateway.subscribe(topic.name, "s")
     await gateway.attach(consumer)
     await gateway.until(lambda: gateway.texts(consumer) == list("defgh"))
+
+
+async def test_what_was_purged_of_a_volatile_log_is_passed_over_and_what_was_read_of_it_counted(
+    house: House,
+) -> None:
+    topic = await memory_house(house)
+    gateway = await house.gateway("g")
+    reading = await gateway.subscribe(topic.name, "reading")
+    await gateway.subscribe(topic.name, "idle")
+    await gateway.attach(reading)
+    await house.publish(topic, "a")
+    await house.publish(topic, "b", "c")
+    await house.publish(topic, "d")
+    await gateway.until(lambda: len(gateway.texts()) == 4)
+    await gateway.ack(topic.name, "reading", gateway.positions()[1:2])
+    await house.log.purge(topic.home, 2)
+    with capture_logs() as logs:
+        house.owners[1].owner.reader.check()
+        async with asyncio.timeout(PATIENCE_S):
+            while len(lost := [line for line in logs if "lost" in line]) < 2:  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.01)
+    assert sorted((line["subscription"], line["lost"], line["exact"]) for line in lost) == [
+        ("idle", 0, False),
+        ("reading", 2, True),
+    ]
+    await gateway.ack(topic.name, "reading", gateway.positions()[3:])
+    gateway.deliveries.clear()
+    await gateway.attach(await gateway.subscribe(topic.name, "idle"))
+    await gateway.until(lambda: gateway.texts() == ["d"])
+    await house.publish(topic, "e")
+    await gateway.until(lambda: sorted(gateway.texts()) == ["d", "e", "e"])
+    await house.journaled()
+    await house.kill()
+    await house.own()
+    gateway.deliveries.clear()
+    await gateway.attach(reading)
+    await gateway.until(lambda: gateway.texts(reading) == ["e"])

@@ -19,6 +19,7 @@ from danube_common.owner_protocol import (
     Subscriptions,
     Unsubscribe,
 )
+from danube_common.position import BEFORE_ALL, end_of_sequence
 from danube_common.records import Topic
 from danube_topic_owner.bundle_owner import BundleOwner
 from danube_topic_owner.consumers import admit_subscription, starting_mark
@@ -115,14 +116,28 @@ class SubscriptionRequests:
         return subscription
 
     async def _floors(self) -> Floors:
-        """What is answered is durable by then: retention deletes up to it."""
+        """What is answered is durable by then: retention deletes up to it.
+
+        A subscription with nothing open is as far as the log was read, wherever its cursor was left: else
+        a quiet topic would keep the messages of all others.
+        """
+        owner = self._owner
         floors = {
-            topic.topic_id: min(each.mark_delete for each in topic.subscriptions.values())
-            for topic in self._owner.state.topics.values()
-            if topic.subscriptions
+            topic_id: min(self._open_after(each) for each in active.values())
+            for topic_id, active in owner.subscriptions.items()
+            if any(isinstance(each, LogSubscription) for each in active.values())
         }
-        await self._owner.writer.flushed()
+        await owner.writer.flushed()
         return Floors(floors)
+
+    def _open_after(self, subscription: ActiveSubscription) -> int:
+        """Everything at or below it needs no delivery any more, once what is recorded now is journaled."""
+        if not isinstance(subscription, LogSubscription):
+            return BEFORE_ALL
+        if subscription.cursor_moved:
+            self._owner.dispatcher.note_moved(subscription)
+        after = subscription.open_after
+        return end_of_sequence(self._owner.reader.tail) if after is None else after
 
     async def _unsubscribe(self, topic: Topic, name: str) -> Done:
         owner = self._owner
