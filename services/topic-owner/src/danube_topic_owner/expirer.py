@@ -13,12 +13,14 @@ from danube_common.archive.cuts import Cuts
 from danube_common.archive.records import Cut, SegmentRecord
 from danube_common.bundle import Bundle
 from danube_common.errors import JournalFenced, NotFound, Unavailable
+from danube_common.position import BEFORE_ALL, end_of_sequence
 from danube_common.records import Topic
 from danube_common.strategy import Retention
 from danube_topic_owner.events import MessagesLost
 from danube_topic_owner.expiry import Piece, Stretch, gone_after
 from danube_topic_owner.journal_writer import JournalWriter
 from danube_topic_owner.owner_metrics import OwnerMetrics
+from danube_topic_owner.passed import PassedMessages
 from danube_topic_owner.subscription import LogSubscription
 
 COUNTS_AT_ONCE_MAX = 8
@@ -54,6 +56,7 @@ class Expirer:
         bundle: for the log lines.
         cuts: the bundle's catalogue; None if it has none (memory family).
         counts: who knows what a segment held; None likewise.
+        passed: what went by in the log, which is all that is known of what a volatile one held.
         floor: the log's first sequence, now.
         topic: the topic of an id, or None if it is no more.
         subscriptions: those of one topic, or all.
@@ -67,6 +70,7 @@ class Expirer:
         bundle: Bundle,
         cuts: Cuts | None,
         counts: SegmentCounts | None,
+        passed: PassedMessages,
         *,
         floor: Callable[[], int],
         topic: Callable[[int], Topic | None],
@@ -78,6 +82,7 @@ class Expirer:
         self._bundle = bundle
         self._cuts = cuts
         self._counts = counts
+        self._passed = passed
         self._floor = floor
         self._topic = topic
         self._subscriptions = subscriptions
@@ -105,6 +110,7 @@ class Expirer:
                 found = [each for t in ({None} if None in due else due) for each in self._subscriptions(t)]
                 behind = [each for each in found if self._stretch(each, floor)[0] is not None]
                 await asyncio.gather(*(self._expire(each, floor) for each in behind))
+                self._passed.forget(end_of_sequence(floor - 1) if None in due else BEFORE_ALL)
             except JournalFenced:
                 return
             except Unavailable as error:
@@ -224,6 +230,10 @@ class Expirer:
                 break
             except Unavailable:
                 await asyncio.sleep(RETRY_WAIT_S)
+        if piece.messages is None and self._cuts is None:
+            passed = self._passed.count(topic.topic_id, after, piece.last_position)
+            if passed is not None:
+                return Loss(passed, exact=True)
         return Loss(piece.messages or 0, exact=self._is_known_empty(topic, piece))
 
     @staticmethod

@@ -16,6 +16,7 @@ from danube_topic_owner.expirer import Expirer
 from danube_topic_owner.history_feed import HistoryFeed, Place
 from danube_topic_owner.journal_writer import JournalWriter
 from danube_topic_owner.owner_metrics import OwnerMetrics
+from danube_topic_owner.passed import PassedMessages
 from danube_topic_owner.subscription import LogSubscription
 
 
@@ -49,6 +50,8 @@ class Past:
     ) -> None:
         self.cuts: Cuts | None = None
         self.history: History | None = None
+        self.passed = PassedMessages()
+        """Kept for a volatile log only: its owner notes what goes by."""
         self._bundle = bundle
         self._bus = bus
         self._catalogue = catalogue
@@ -81,6 +84,7 @@ class Past:
             self._bundle,
             self.cuts,
             self.history,
+            self.passed,
             floor=lambda: self._place().floor,
             topic=self._catalogue.topic_by_id,
             subscriptions=self._subscriptions,
