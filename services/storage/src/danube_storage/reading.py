@@ -20,10 +20,10 @@ from danube_common.archive.protocol import (
     ReadSegment,
     SegmentData,
     SegmentTopics,
-    StorageReply,
     StorageRequest,
     decode_request,
     encode,
+    encode_data,
 )
 from danube_common.archive.records import SHARED, SegmentRecord
 from danube_common.errors import CorruptData, DanubeError, NotFound, StoreUnavailable
@@ -119,40 +119,38 @@ class Reading:
     async def serve(self, data: bytes) -> bytes:
         """Bytes in, bytes out; every error becomes a refusal."""
         try:
-            return encode(await self._answer(decode_request(data)))
+            return await self._answer(decode_request(data))
         except CorruptData as error:
             log.warning("bad_request", error=str(error))
             return encode(refusal_of(error))
         except DanubeError as error:
             return encode(refusal_of(error))
 
-    async def _answer(self, request: StorageRequest) -> StorageReply:
+    async def _answer(self, request: StorageRequest) -> bytes:
         self.note_cut(request.place.bundle, request.place.cut_first_sequence)
         match request:
             case ReadSegment():
                 return await self._read(request)
             case Locate():
-                return await self._locate(request)
+                return encode(await self._locate(request))
             case ListTopics(place):
-                return await self._list_topics(place)
+                return encode(await self._list_topics(place))
 
     # Reading
 
-    async def _read(self, request: ReadSegment) -> SegmentData:
+    async def _read(self, request: ReadSegment) -> bytes:
         place, position = request.place, request.from_position
         try:
             opened = await self._open(place)
         except _DamagedError as damage:
-            return SegmentData(b"", position, damage.reason)
+            return encode(SegmentData(b"", position, damage.reason))
         held = opened.index.topic(request.topic_id)
         behind = max(position, opened.index.info.last_position + 1)
         if held is None or position > held.last_position:
-            return SegmentData(b"", behind, opened.damage)
+            return encode(SegmentData(b"", behind, opened.damage))
         return await self._take(request, opened, held, behind)
 
-    async def _take(
-        self, request: ReadSegment, opened: OpenSegment, held: TopicRange, behind: int
-    ) -> SegmentData:
+    async def _take(self, request: ReadSegment, opened: OpenSegment, held: TopicRange, behind: int) -> bytes:
         wanted = max(1, min(request.bytes_max, READ_BYTES_MAX))
         until = request.until_position if 0 < request.until_position <= held.last_position else 0
         last_position = until - 1 if until else held.last_position
@@ -206,10 +204,9 @@ class Reading:
         next_position: int,
         damage: str = "",
         splits: tuple[int, ...] = (),
-    ) -> SegmentData:
-        entries = b"".join(parts)
-        self._metrics.served_bytes.inc(len(entries))
-        return SegmentData(entries, next_position, damage, splits)
+    ) -> bytes:
+        self._metrics.served_bytes.inc(sum(map(len, parts)))
+        return encode_data(parts, SegmentData(b"", next_position, damage, splits))
 
     # Finding
 

@@ -5,6 +5,7 @@ Every request may be repeated: it changes nothing, or makes what is already so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -109,12 +110,23 @@ StorageRequest = ReadSegment | Locate | ListTopics
 StorageReply = SegmentData | Located | SegmentTopics | Done | Refusal
 
 _ENCODER = msgspec.msgpack.Encoder()
+_NO_ENTRIES = b"\xa7entries\xc4\x00"
+_ENTRIES = b"\xa7entries\xc6"
 _REQUESTS: msgspec.msgpack.Decoder[StorageRequest] = msgspec.msgpack.Decoder(StorageRequest)
 _REPLIES: msgspec.msgpack.Decoder[StorageReply] = msgspec.msgpack.Decoder(StorageReply)
 
 
 def encode(message: StorageRequest | StorageReply) -> bytes:
     return _ENCODER.encode(message)
+
+
+def encode_data(parts: Sequence[bytes | memoryview], data: SegmentData) -> bytes:
+    """``data``, which has no entries, with the entries ``parts``, each copied only once."""
+    before, empty, after = _ENCODER.encode(data).partition(_NO_ENTRIES)
+    if not empty:
+        raise ValueError("the entries are in the parts")
+    length = sum(map(len, parts))
+    return b"".join((before, _ENTRIES, length.to_bytes(4, "big"), *parts, after))
 
 
 def decode_request(data: bytes) -> StorageRequest:
