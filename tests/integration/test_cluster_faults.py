@@ -141,8 +141,10 @@ class Striker:
         try:
             topic = await store.get(keys.topic_key(TopicName.parse(TOPICS[0].name)))
             assert topic is not None
-            claim = await store.get(keys.owner_key(decode_record(Topic, topic.value).home))
-            assert claim is not None
+            key = keys.owner_key(decode_record(Topic, topic.value).home)
+            async with asyncio.timeout(PATIENCE_S):
+                while (claim := await store.get(key)) is None:
+                    await asyncio.sleep(0.1)  # it is being handed over
             return self.platform.instance(decode_record(Claim, claim.value).instance_id)
         finally:
             await store.close()
