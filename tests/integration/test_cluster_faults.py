@@ -143,8 +143,8 @@ class Striker:
             assert topic is not None
             key = keys.owner_key(decode_record(Topic, topic.value).home)
             async with asyncio.timeout(PATIENCE_S):
-                while (claim := await store.get(key)) is None:
-                    await asyncio.sleep(0.1)  # it is being handed over
+                while (claim := await store.get(key)) is None:  # noqa: ASYNC110 - it is being handed over
+                    await asyncio.sleep(0.1)
             return self.platform.instance(decode_record(Claim, claim.value).instance_id)
         finally:
             await store.close()
