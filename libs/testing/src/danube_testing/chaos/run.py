@@ -13,9 +13,11 @@ from danube_testing.chaos.archived import look
 from danube_testing.chaos.nemesis import NEMESES, hazards
 from danube_testing.chaos.outcome import Outcome, Struck
 from danube_testing.chaos.plan import Hazard, Strike, plan
-from danube_testing.chaos.stage import Size, Stage
+from danube_testing.chaos.stage import DISK_BYTES_MAX, Size, Stage
 from danube_testing.chaos.traffic import TOPICS, Reader, Subscription, Topic, Writer
 
+DISK_BYTES_PER_S = 1 << 20
+"""More than the traffic leaves on disk, so that it is full only when a fault says so."""
 OPEN_S_MAX = 60.0
 RETURN_S_MAX = 60.0
 """How long after its own time a fault may take until what it hurt serves again."""
@@ -56,7 +58,8 @@ async def run(
         hazards_of: which faults there are.
         tell: takes a line about each fault as it happens.
     """
-    async with Stage.run(directory, size, arguments=arguments) as stage:
+    disk_bytes_max = DISK_BYTES_MAX + int(duration_s * DISK_BYTES_PER_S)
+    async with Stage.run(directory, size, arguments=arguments, disk_bytes_max=disk_bytes_max) as stage:
         strikes = plan(seed, duration_s, hazards_of(stage))
         outcome = Outcome(seed=seed, duration_s=duration_s)
         if stage.backing.no_disk:

@@ -81,11 +81,13 @@ SHARED = Reading("shared", SubscriptionType.SHARED, readers=3)
 FAILOVER = Reading("failover", SubscriptionType.FAILOVER, readers=2)
 LATE = Reading("late", SubscriptionType.EXCLUSIVE, starts_at=0.7)
 
-DISK = Reliable(storage=Storage.DISK, segment_size_mib=1)
+KEPT_S = 7 * 24 * 3600
+"""Longer than a run: late readers get everything."""
+DISK = Reliable(storage=Storage.DISK, segment_size_mib=1, retention_period_s=KEPT_S)
 UNTIL_ACKNOWLEDGED = Reliable(
     storage=Storage.DISK, segment_size_mib=1, retention=Retention.UNTIL_ACKNOWLEDGED
 )
-OBJECTS = Reliable(storage=Storage.S3, segment_size_mib=1)
+OBJECTS = Reliable(storage=Storage.S3, segment_size_mib=1, retention_period_s=KEPT_S)
 MEMORY = Reliable(storage=Storage.MEMORY, segment_size_mib=1)
 TOPICS = (
     Topic("/default/orders", UNTIL_ACKNOWLEDGED, (EXCLUSIVE, SHARED), writers=2),
