@@ -23,7 +23,6 @@ from danube_common.metadata.port import MetadataStore
 from danube_common.names import TopicName
 from danube_common.owner_protocol import SessionEnded
 from danube_common.position import BEFORE_ALL, end_of_sequence, position_of
-from danube_common.rate_limit import TokenBucket
 from danube_common.records import Topic
 from danube_topic_owner.backlog import Backlog
 from danube_topic_owner.consumers import starting_mark
@@ -40,13 +39,12 @@ from danube_topic_owner.outbox import Outbox
 from danube_topic_owner.owner_metrics import OwnerMetrics
 from danube_topic_owner.past import Past
 from danube_topic_owner.producers import Producers
-from danube_topic_owner.reliable import ReliableDispatch
 from danube_topic_owner.start_position import StartPositions
 from danube_topic_owner.state import BundleState, SubscriptionState
 from danube_topic_owner.subscription import (
     ActiveSubscription,
     LogSubscription,
-    first_unread,
+    put_to_work,
 )
 
 CLAIM_ATTEMPTS_MAX = 5
@@ -280,30 +278,10 @@ class BundleOwner:
         known = self.subscriptions[topic.topic_id].get(state.name)
         if known is not None:
             return known
-        rate = TokenBucket(0, self.clock())
-        subscription: ActiveSubscription
-        if not topic.strategy.is_reliable:
-            subscription = ActiveSubscription(
-                topic.topic_id, topic.name, state, NonReliableDispatch(state.subscription_type), rate
-            )
-        else:
-            cursor = Cursor(state.mark_delete, state.acked)
-            dispatch = ReliableDispatch(
-                state.subscription_type,
-                cursor,
-                window_messages=self._window.messages,
-                window_bytes=self._window.bytes,
-            )
-            start = first_unread(state.mark_delete)
-            subscription = LogSubscription(
-                topic.topic_id,
-                topic.name,
-                state,
-                dispatch,
-                rate,
-                next_sequence=start,
-                at_tail=start > self.reader.tail,
-            )
+        window = self._window
+        subscription = put_to_work(
+            topic, state, window.messages, window.bytes, now=self.clock(), tail=self.reader.tail
+        )
         for consumer_id, name in state.consumers.items():
             subscription.dispatch.add(consumer_id, name)
         self.subscriptions[topic.topic_id][state.name] = subscription

@@ -242,8 +242,9 @@ class HistoryFeed(Generic[R]):
             go_on = min(go_on, max(start, sequence_of(hole.first_position)))
         elif go_on == last + 1 and len(entries) == len(batch.entries):
             self._exact_places[topic.topic_id] = (go_on, batch.next_position)
+        mine = [reader for reader in self._readers() if reader.topic_id == topic.topic_id]
         for entry in entries:
-            takers = self._meeting(topic.topic_id, start, entry.sequence)
+            takers = _meeting(mine, start, entry.sequence)
             if takers:
                 section = entry.section
                 for reader in takers:
@@ -251,23 +252,12 @@ class HistoryFeed(Generic[R]):
                     reader.next_sequence = entry.sequence + 1
                     self._served(reader)
         last = entries[-1].sequence if entries else 0
-        for reader in self._meeting(topic.topic_id, max(start, last + 1), go_on - 1):
+        for reader in _meeting(mine, max(start, last + 1), go_on - 1):
             reader.next_sequence = go_on
-        self._settle(topic.topic_id)
+        self._settle(mine)
 
-    def _meeting(self, topic_id: int, start: int, sequence: int) -> list[R]:
-        """Readers of the topic with room that are at one of the sequences ``start .. sequence``."""
-        return [
-            reader
-            for reader in self._readers()
-            if reader.topic_id == topic_id
-            and reader.wants_backlog
-            and start <= reader.next_sequence <= sequence
-        ]
-
-    def _settle(self, topic_id: int) -> None:
+    def _settle(self, mine: Sequence[R]) -> None:
         place = self._place()
-        mine = [reader for reader in self._readers() if reader.topic_id == topic_id]
         release_at_tail([reader for reader in mine if reader.wants_backlog], place.tail)
         for reader in mine:
             obstacle = self._obstacles.get(reader.key)
@@ -294,3 +284,8 @@ class HistoryFeed(Generic[R]):
                     sequence=start,
                     reason=reason,
                 )
+
+
+def _meeting(readers: Iterable[R], start: int, sequence: int) -> list[R]:
+    """Those with room that are at one of the sequences ``start .. sequence``."""
+    return [each for each in readers if each.wants_backlog and start <= each.next_sequence <= sequence]

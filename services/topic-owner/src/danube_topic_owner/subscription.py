@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from danube_common.frame import Frame, Section
 from danube_common.position import end_of_sequence, position_of, sequence_of
 from danube_common.rate_limit import TokenBucket
+from danube_common.records import Topic
 from danube_topic_owner.cursor import Cursor
 from danube_topic_owner.dispatch import Dispatch, Message
 from danube_topic_owner.events import CursorMoved
+from danube_topic_owner.non_reliable import NonReliableDispatch
 from danube_topic_owner.reliable import ReliableDispatch
 from danube_topic_owner.state import SubscriptionState
 
@@ -119,6 +121,26 @@ class LogSubscription(ActiveSubscription):
         self.next_sequence = first_unread(cursor.mark_delete)
         self.at_tail = self.next_sequence > tail
         self.cursor_moved = False
+
+
+def put_to_work(
+    topic: Topic, state: SubscriptionState, window_messages: int, window_bytes: int, *, now: float, tail: int
+) -> ActiveSubscription:
+    """A journaled subscription as it works; ``tail`` is how far the live feed is."""
+    rate = TokenBucket(0, now)
+    if not topic.strategy.is_reliable:
+        fast = NonReliableDispatch(state.subscription_type)
+        return ActiveSubscription(topic.topic_id, topic.name, state, fast, rate)
+    dispatch = ReliableDispatch(
+        state.subscription_type,
+        Cursor(state.mark_delete, state.acked),
+        window_messages=window_messages,
+        window_bytes=window_bytes,
+    )
+    start = first_unread(state.mark_delete)
+    return LogSubscription(
+        topic.topic_id, topic.name, state, dispatch, rate, next_sequence=start, at_tail=start > tail
+    )
 
 
 def first_unread(mark_delete: int) -> int:
