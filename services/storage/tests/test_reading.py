@@ -36,6 +36,7 @@ from danube_common.segment.s3 import S3Store
 from danube_common.strategy import ReliableOptions, StorageBackend, Strategy
 from danube_storage.reading import Reading, ReadingBounds
 from danube_storage.reading_metrics import ReadingMetrics
+from danube_storage.recheck import Recheck
 from danube_testing.fake_storage import archive
 from danube_testing.s3_server import BUCKET, S3Server
 
@@ -464,6 +465,29 @@ async def test_a_mark_that_the_catalogue_could_not_take_is_made_later(tmp_path: 
         assert await scene.until_damage(topic(1)) == ([], position_of(1, 0, 0))
         await scene.cuts.refresh()
         assert set(scene.cuts.all()[0].segments[0].quarantined) == {"1"}
+    await files.store.close()
+
+
+async def test_a_segment_that_is_put_back_whole_is_trusted_again(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    async with open_scene(files.store) as scene:
+        _, record = await one_segment(scene)
+        content = await files.content(record.key)
+        for damaged in (flipped(content, 70), flipped(content, len(content) - 1), content[:-1], b""):
+            await files.put(record.key, damaged)
+            await scene.renew()
+            await scene.until_damage(topic(1))
+            # Also by a process that has found nothing itself.
+            await scene.renew()
+            recheck = Recheck(scene.readings[0], lambda _backend: files.store, frozenset({DISK}))
+            await recheck.look()
+            assert record.key in (scene.readings[0].quarantine.problem or "")
+            await files.put(record.key, content)
+            await recheck.look()
+            assert scene.readings[0].quarantine.problem is None
+            await scene.cuts.refresh()
+            assert scene.cuts.all()[0].segments[0].quarantined == {}
+            assert await scene.texts(topic(1)) == [*TEXTS, b"next"]
     await files.store.close()
 
 

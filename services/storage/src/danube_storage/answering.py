@@ -13,6 +13,7 @@ from danube_common.segment.port import SegmentStore
 from danube_common.strategy import StorageBackend
 from danube_storage.reading import REQUESTS_AT_ONCE_MAX, Reading
 from danube_storage.reading_metrics import ReadingMetrics
+from danube_storage.recheck import Recheck
 
 
 @asynccontextmanager
@@ -21,6 +22,7 @@ async def answering_readers(
     bus: Bus,
     metadata: MetadataStore,
     store_of: Callable[[StorageBackend], SegmentStore],
+    backends: frozenset[StorageBackend],
 ) -> AsyncIterator[Reading]:
     """Readiness tells of damaged segments and does not depend on them. Raises BusUnavailable."""
     reading = Reading(store_of, metadata, runtime.instance_id, ReadingMetrics(runtime.metrics))
@@ -28,8 +30,10 @@ async def answering_readers(
     serving = await bus.serve(
         storage_subject(runtime.instance_id), reading.serve, concurrent_max=REQUESTS_AT_ONCE_MAX
     )
+    rechecking = runtime.spawn(Recheck(reading, store_of, backends).run(), "recheck")
     try:
         yield reading
     finally:
+        rechecking.cancel()
         await serving.close()
         await reading.close()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import islice
 
 import msgspec
 import structlog
@@ -17,32 +20,45 @@ from danube_common.records import decode_record, encode_record
 from danube_common.strategy import StorageBackend
 
 TOLD_MAX = 5
+FINDINGS_MAX = 10_000
+"""What is found beyond is marked, and not kept in mind."""
 REASON_LENGTH_MAX = 200
 ATTEMPTS_MAX = 20
 
 log = structlog.get_logger(__name__)
 
 
+@dataclass(slots=True)
+class _Finding:
+    place: Place
+    reason: str
+    marked: bool = False
+
+
 class Quarantine:
-    """What this instance has found damaged since it started, and its marks in the catalogue."""
+    """What is damaged on this instance, as far as it was found or marked before, and the marks themselves."""
 
     def __init__(self, store: MetadataStore, instance_id: str) -> None:
         self._store = store
         self._instance_id = instance_id
-        self._reasons: dict[str, str] = {}
-        self._marked: set[str] = set()
+        self._findings: dict[str, _Finding] = {}
 
     def __len__(self) -> int:
-        return len(self._reasons)
+        return len(self._findings)
+
+    @property
+    def places(self) -> list[Place]:
+        """Found first, first."""
+        return [finding.place for finding in self._findings.values()]
 
     @property
     def problem(self) -> str | None:
         """For people: which segments, and why; None if there are none."""
-        if not self._reasons:
+        if not self._findings:
             return None
-        told = [f"{key}: {why}" for key, why in list(self._reasons.items())[:TOLD_MAX]]
-        more = len(self._reasons) - len(told)
-        return "; ".join([f"{len(self._reasons)} damaged", *told]) + (f"; and {more} more" if more else "")
+        told = [f"{f.place.key}: {f.reason}" for f in islice(self._findings.values(), TOLD_MAX)]
+        more = len(self._findings) - len(told)
+        return "; ".join([f"{len(self._findings)} damaged", *told]) + (f"; and {more} more" if more else "")
 
     async def record(self, place: Place) -> SegmentRecord | None:
         """What the catalogue says now; None if it has no such segment. Raises MetadataUnavailable."""
@@ -51,42 +67,55 @@ class Quarantine:
             return None
         return _find(decode_record(Cut, entry.value), place)
 
+    async def recall(self, backends: Collection[StorageBackend]) -> None:
+        """Learn what the catalogue has marked here before. Raises MetadataUnavailable."""
+        for entry in (await self._store.list(keys.CUTS)).entries:
+            cut = decode_record(Cut, entry.value)
+            for record in cut.segments:
+                reason = record.quarantined.get(self._holder(record.backend), "")
+                if reason and record.backend in backends:
+                    place = Place(cut.bundle, cut.first_sequence, record.backend, record.key)
+                    self._note(place, reason).marked = True
+
     async def put(self, place: Place, reason: str) -> None:
         """Mark the segment, unless it is marked. The mark waits for the catalogue."""
         reason = reason[:REASON_LENGTH_MAX]
-        if place.key not in self._reasons:
+        if place.key not in self._findings:
             log.error("segment_damaged", key=place.key, backend=place.backend, reason=reason)
-        self._reasons[place.key] = reason
-        if place.key in self._marked:
+        finding = self._note(place, reason)
+        if finding.marked:
             return
+        finding.marked = True
         try:
-            await self._mark(place, reason)
+            await self._change(place, reason)
         except MetadataUnavailable as error:
+            finding.marked = False
             log.warning("segment_not_marked", key=place.key, error=str(error))
 
     async def clear(self, place: Place) -> None:
         """The segment is whole again here, every byte of it. Raises MetadataUnavailable."""
         if await self._change(place, ""):
             log.info("segment_sound_again", key=place.key)
-        self._marked.discard(place.key)
-        self._reasons.pop(place.key, None)
+        self.forget(place)
 
     def forget(self, place: Place) -> None:
         """The segment is no more."""
-        self._marked.discard(place.key)
-        self._reasons.pop(place.key, None)
+        self._findings.pop(place.key, None)
 
-    async def _mark(self, place: Place, reason: str) -> None:
-        self._marked.add(place.key)
-        try:
-            await self._change(place, reason)
-        except MetadataUnavailable:
-            self._marked.discard(place.key)
-            raise
+    def _note(self, place: Place, reason: str) -> _Finding:
+        finding = self._findings.get(place.key)
+        if finding is None:
+            finding = _Finding(place, reason)
+            if len(self._findings) < FINDINGS_MAX:
+                self._findings[place.key] = finding
+        return finding
+
+    def _holder(self, backend: StorageBackend) -> str:
+        return S3_HOLDER if backend is StorageBackend.S3 else self._instance_id
 
     async def _change(self, place: Place, reason: str) -> bool:
         """Set or, with an empty reason, clear this instance's mark. Returns whether anything was changed."""
-        holder = S3_HOLDER if place.backend is StorageBackend.S3 else self._instance_id
+        holder = self._holder(place.backend)
         key = _key(place)
         for _ in range(ATTEMPTS_MAX):
             entry = await self._store.get(key)

@@ -110,6 +110,10 @@ class Reading:
         await self._blocks.close()
         await self._opened.close()
 
+    def forget(self, place: Place) -> None:
+        """Open a segment anew when it is asked for next."""
+        self._opened.drop((place.backend, place.key))
+
     def note_cut(self, bundle: str, first_sequence: int) -> None:
         """A cut was made or asked for: the newest ones are the bundle's tail."""
         newest = self._newest.setdefault(bundle, [])

@@ -140,7 +140,7 @@ async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
         ]
         try:
             async with (
-                answering_readers(runtime, ports.bus, ports.metadata, stores.of),
+                answering_readers(runtime, ports.bus, ports.metadata, stores.of, stores.configured),
                 presence(runtime, ports.metadata, backends=tuple(sorted(stores.configured))),
             ):
                 running = (
