@@ -79,7 +79,8 @@ class Scene:
         self.stores.append(store)
         name = str(len(self.stores))
         await self._serve(len(self.stores) - 1, store, bounds)
-        await self.metadata.put(keys.instance_key(name), encode_record(Instance(name, "storage", "")))
+        instance = Instance(name, "storage", "", backends=("disk", "s3"))
+        await self.metadata.put(keys.instance_key(name), encode_record(instance))
 
     async def _serve(self, number: int, store: SegmentStore, bounds: ReadingBounds = SMALL) -> None:
         name = str(number + 1)

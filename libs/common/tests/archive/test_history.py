@@ -45,6 +45,7 @@ class Scene:
 
     def __init__(self, metadata: MemoryMetadata, bus: MemoryBus, catalogue: Catalogue, cuts: Cuts) -> None:
         self.metadata = metadata
+        self.catalogue = catalogue
         self.cuts = cuts
         self.history = History(bus, catalogue, cuts)
         self.stores = [MemoryStore(), MemoryStore()]
@@ -98,6 +99,11 @@ class Scene:
             assert batch.next_position > position
             position = batch.next_position
 
+    async def catalogue_shows(self, instance: Instance) -> None:
+        async with asyncio.timeout(20):
+            while instance not in self.catalogue.instances("storage"):  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0)
+
     def asked(self, kind: type[msgspec.Struct]) -> int:
         return sum(isinstance(request, kind) for storage in self.storages for request in storage.asked)
 
@@ -110,7 +116,9 @@ async def pieces(data: bytes) -> AsyncIterator[bytes]:
 async def open_scene() -> AsyncIterator[Scene]:
     metadata, bus = MemoryMetadata(), MemoryBus(MemoryHub())
     for name in ("1", "2"):
-        await metadata.put(keys.instance_key(name), encode_record(Instance(name, "storage", "")))
+        await metadata.put(
+            keys.instance_key(name), encode_record(Instance(name, "storage", "", backends=("disk", "s3")))
+        )
     catalogue = await Catalogue.open(metadata)
     cuts = await Cuts.open(metadata, BUNDLE)
     scene = Scene(metadata, bus, catalogue, cuts)
@@ -222,6 +230,23 @@ async def test_a_segment_in_s3_is_served_by_any_living_instance() -> None:
             await storage.stop()
             assert await scene.texts(of) == ["a1", "a2"]
             await storage.start()
+
+
+async def test_instances_without_s3_are_not_asked_for_what_is_there() -> None:
+    async with open_scene() as scene:
+        of = topic(1, S3)
+        await scene.cut(scene.frame((of, ["a1"])), backend=S3)
+        for name in ("1", "2"):
+            only_disk = Instance(name, "storage", "", backends=("disk",))
+            await scene.metadata.put(keys.instance_key(name), encode_record(only_disk))
+            await scene.catalogue_shows(only_disk)
+            asked = [len(storage.asked) for storage in scene.storages]
+            if name == "1":
+                assert await scene.texts(of) == ["a1"]
+                assert len(scene.storages[0].asked) == asked[0]
+            else:
+                with pytest.raises(StoreUnavailable, match="no storage instance"):
+                    await scene.history.read(of, 0)
 
 
 async def test_a_view_that_is_behind_a_deletion_is_renewed() -> None:

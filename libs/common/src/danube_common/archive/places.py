@@ -46,8 +46,9 @@ class Places:
         if record.backend is StorageBackend.DISK:
             found = [(holder, holder) for holder in ranked(record.key, record.holders)]
         else:
-            live = (instance.instance_id for instance in self._catalogue.instances("storage"))
-            found = [(S3_HOLDER, instance_id) for instance_id in ranked(record.key, live)]
+            live = {instance.instance_id: instance for instance in self._catalogue.instances("storage")}
+            able = [name for name in ranked(record.key, live) if StorageBackend.S3 in live[name].backends]
+            found = [(S3_HOLDER, instance_id) for instance_id in able]
 
         def doubt(pair: tuple[str, str]) -> tuple[bool, bool, bool]:
             place, instance_id = pair
