@@ -55,7 +55,7 @@ class Backlog(Generic[R]):
         readers: those that are behind.
         tail: the last sequence that the live feed has handed over; nothing above it is read here.
         served: called with each reader that was given something: it can be dispatched.
-        on_below: called when a reader's place is below the log's floor: what it reads next is not here.
+        on_below: called when the floor has moved, or a reader's place is below it.
     """
 
     def __init__(
@@ -116,6 +116,7 @@ class Backlog(Generic[R]):
         first = entries[0].sequence if entries else (await self._log.bounds(self._bundle)).first_sequence
         if first > start:
             self.floor = max(self.floor, first)
+            self._on_below()
         elif not entries:
             raise LogUnavailable(f"the log ends before {start}, which was read before")
         for entry in entries:
