@@ -133,7 +133,15 @@ ADMIN_MESSAGES: Mapping[str, Fields] = {
     },
     "SubscriptionRequest": {1: ("topic", "string"), 2: ("subscription", "string")},
     "BrokerListResponse": {1: ("brokers", "repeated message BrokerInfo")},
-    "BrokerInfo": {1: ("broker_id", "string"), 2: ("broker_addr", "string"), 3: ("broker_role", "string")},
+    "BrokerInfo": {
+        1: ("broker_id", "string"),
+        2: ("broker_addr", "string"),
+        3: ("broker_role", "string"),
+        # From here on: the current generation, as all of CURRENT_ADMIN_MESSAGES.
+        4: ("admin_addr", "string"),
+        5: ("metrics_addr", "string"),
+        6: ("broker_status", "string"),
+    },
     "BrokerResponse": {1: ("leader", "string")},
     "NamespaceListResponse": {1: ("namespaces", "repeated string")},
     "TopicListResponse": {1: ("topics", "repeated string")},
@@ -141,7 +149,63 @@ ADMIN_MESSAGES: Mapping[str, Fields] = {
     "SubscriptionListResponse": {1: ("subscriptions", "repeated string")},
 }
 
-MESSAGES: Mapping[str, Mapping[str, Fields]] = {"danube": DANUBE_MESSAGES, "danube_admin": ADMIN_MESSAGES}
+CURRENT_ADMIN_MESSAGES: Mapping[str, Fields] = {
+    "UnloadBrokerRequest": {
+        1: ("broker_id", "string"),
+        2: ("max_parallel", "uint32"),
+        3: ("namespaces_include", "repeated string"),
+        4: ("namespaces_exclude", "repeated string"),
+        5: ("dry_run", "bool"),
+        6: ("timeout_seconds", "uint32"),
+    },
+    "UnloadBrokerResponse": {
+        1: ("started", "bool"),
+        2: ("total", "uint32"),
+        3: ("succeeded", "uint32"),
+        4: ("failed", "uint32"),
+        5: ("pending", "uint32"),
+        6: ("failed_topics", "repeated string"),
+    },
+    "ActivateBrokerRequest": {1: ("broker_id", "string"), 2: ("reason", "string")},
+    "ActivateBrokerResponse": {1: ("success", "bool")},
+    "ClusterBalanceRequest": {},
+    "ClusterBalanceResponse": {
+        1: ("coefficient_of_variation", "double"),
+        2: ("mean_load", "double"),
+        3: ("max_load", "double"),
+        4: ("min_load", "double"),
+        5: ("std_deviation", "double"),
+        6: ("broker_count", "uint32"),
+        7: ("brokers", "repeated message BrokerBalance"),
+        8: ("assignment_strategy", "string"),
+    },
+    "BrokerBalance": {
+        1: ("broker_id", "uint64"),
+        2: ("load", "double"),
+        3: ("topic_count", "uint32"),
+        4: ("is_overloaded", "bool"),
+        5: ("is_underloaded", "bool"),
+    },
+    "RebalanceRequest": {1: ("dry_run", "bool"), 2: ("max_moves", "uint32")},
+    "RebalanceResponse": {
+        1: ("success", "bool"),
+        2: ("moves_executed", "uint32"),
+        3: ("proposed_moves", "repeated message ProposedMove"),
+        4: ("error_message", "string"),
+    },
+    "ProposedMove": {
+        1: ("topic_name", "string"),
+        2: ("from_broker", "uint64"),
+        3: ("to_broker", "uint64"),
+        4: ("estimated_load", "double"),
+        5: ("reason", "string"),
+    },
+}
+
+MESSAGES: Mapping[str, Mapping[str, Fields]] = {
+    "danube": DANUBE_MESSAGES,
+    "danube_admin": {**ADMIN_MESSAGES, **CURRENT_ADMIN_MESSAGES},
+}
 ENUMS: Mapping[str, Mapping[str, Mapping[str, int]]] = {"danube": DANUBE_ENUMS, "danube_admin": {}}
 
 METHODS: Mapping[str, tuple[str, str]] = {
@@ -166,6 +230,13 @@ METHODS: Mapping[str, tuple[str, str]] = {
     "/danube_admin.TopicAdmin/DeleteTopic": ("TopicRequest", "TopicResponse"),
     "/danube_admin.TopicAdmin/ListSubscriptions": ("TopicRequest", "SubscriptionListResponse"),
     "/danube_admin.TopicAdmin/Unsubscribe": ("SubscriptionRequest", "SubscriptionResponse"),
+}
+CURRENT_METHODS: Mapping[str, tuple[str, str]] = {
+    "/danube_admin.BrokerAdmin/UnloadBroker": ("UnloadBrokerRequest", "UnloadBrokerResponse"),
+    "/danube_admin.BrokerAdmin/ActivateBroker": ("ActivateBrokerRequest", "ActivateBrokerResponse"),
+    "/danube_admin.BrokerAdmin/GetClusterBalance": ("ClusterBalanceRequest", "ClusterBalanceResponse"),
+    "/danube_admin.BrokerAdmin/TriggerRebalance": ("RebalanceRequest", "RebalanceResponse"),
+    "/danube_admin.TopicAdmin/UnloadTopic": ("TopicRequest", "TopicResponse"),
 }
 
 STREAM = "/danube.ConsumerService/ReceiveMessages"
