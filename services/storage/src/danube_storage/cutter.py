@@ -76,7 +76,9 @@ class Cutter:
             Overtaken: another archiver was faster, or the lease is lost.
             Unavailable: log, store or catalogue.
         """
-        first = self._session.cuts.archived_through + 1
+        first = self._session.offsets.through + 1
+        if self._session.cuts.archived_through >= first:
+            raise Overtaken(f"another archiver has cut {self._bundle} at {first}")
         stretch = await self._read(first, last_sequence)
         if stretch.missing:
             self._ports.metrics.missing_frames.labels(str(self._bundle)).inc(stretch.missing)
@@ -141,19 +143,26 @@ class Cutter:
 
         Its segments stay in the second case.
         """
-        try:
-            if not self._session.lease.held:
-                raise Overtaken(f"the lease on {self._bundle} is lost")
-            await self._session.cuts.add(cut)
-        except AlreadyExists:
-            await self._making.discard([(segment.backend, segment.key) for segment in cut.segments])
-            raise Overtaken(f"{self._bundle} is cut at {cut.first_sequence} already") from None
-        except Overtaken:
-            await self._making.discard([(segment.backend, segment.key) for segment in cut.segments])
-            raise
+        if self._session.lease.held:
+            try:
+                await self._session.cuts.add(cut)
+            except AlreadyExists:
+                await self._session.cuts.refresh()
+                there = self._session.cuts.covering(cut.first_sequence)
+                # Our own, if the catalogue took it at an attempt whose answer was lost.
+                if there is not None and there.segments == cut.segments:
+                    return
+            else:
+                return
+        await self._making.discard([(segment.backend, segment.key) for segment in cut.segments])
+        raise Overtaken(f"another archiver has cut {self._bundle} at {cut.first_sequence}, or may")
 
     async def _recount(self, cut: Cut, offsets: Offsets) -> None:
-        """Count a cut that the log still has."""
+        """Count a cut that the log still has: what it is purged through was saved before."""
+        if (await self._ports.log.bounds(self._bundle)).first_sequence > cut.first_sequence:
+            _log.error("offsets_uncounted", bundle=str(self._bundle), first=cut.first_sequence)
+            offsets.count_own(cut)
+            return
         first = cut.first_sequence
         while first <= cut.last_sequence:
             stretch = await read_stretch(
@@ -167,7 +176,8 @@ class Cutter:
             first = stretch.last_sequence + 1
 
     async def _purge(self) -> None:
-        through = self._session.cuts.archived_through
+        # Not through the view's end: that may be another archiver's cut, whose offsets are not saved yet.
+        through = self._session.offsets.through
         if not through:
             return
         bounds = await self._ports.log.bounds(self._bundle)
@@ -176,4 +186,5 @@ class Cutter:
                 f"the log of {self._bundle} ends at {bounds.last_sequence}, its archive at {through}:"
                 " it is not the log that was archived"
             )
-        await self._ports.log.purge(self._bundle, through)
+        if bounds.first_sequence <= through:
+            await self._ports.log.purge(self._bundle, through)

@@ -50,11 +50,12 @@ class Offsets:
         self.through = through
 
     def count_own(self, cut: Cut) -> None:
-        """Count the cut that follows by its record, which has no shared segments."""
+        """Count the cut that follows by its record, which says nothing of the topics of shared segments."""
         rows = [(row.topic_id, row.messages) for row in cut.segments]
         rows += [(row.topic_id, row.messages) for row in cut.deleted]
         for topic_id, messages in rows:
-            self._next[topic_id] = self.of(topic_id) + messages
+            if topic_id != SHARED:
+                self._next[topic_id] = self.of(topic_id) + messages
         self.through = cut.last_sequence
 
     def retain(self, topic_ids: Iterable[int]) -> None:
