@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,8 @@ def outcome_of(
         subscription = Subscription(topic, LATE if number else reading)
         subscription.progressed_at.extend([100.6, 103.5])
         got = [("writer", one) for one in numbers]
-        subscription.readers.append(Reader("reader", subscription, [], received=got))
+        at = [101.0 + 0.1 * place for place in range(len(got))]
+        subscription.readers.append(Reader("reader", subscription, [], received=got, received_at=at))
         subscriptions.append(subscription)
     return Outcome(
         seed=1,
@@ -78,6 +80,17 @@ def test_order_is_promised_to_those_who_read_alone() -> None:
     shared = TOPIC.readings[1]
     assert shared.readers > 1
     assert outcome_of([1, 3, 2, 4], reading=shared).problems() == []
+
+
+def test_a_writer_with_several_in_flight_may_change_its_own_order_and_it_is_told() -> None:
+    pipelined = replace(TOPIC, in_flight_max=64)
+    outcome = outcome_of([1, 3, 2, 4], [1, 3, 2, 4], topic=pipelined)
+    assert outcome.problems() == []
+    assert outcome.disorders() == [
+        f"{TOPIC.name} {name}: writer 2 after 3 at 1.2 s" for name in ("exclusive", "late")
+    ]
+    (problem,) = outcome_of([1, 3, 2, 4], [1, 2, 3, 4], topic=pipelined).problems()
+    assert "late" in problem
 
 
 def test_readers_who_disagree_are_a_broken_promise() -> None:

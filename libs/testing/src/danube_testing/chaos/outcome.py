@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from danube_client import SubscriptionType
 from danube_testing.chaos.archived import Archived
 from danube_testing.chaos.plan import Strike
-from danube_testing.chaos.traffic import Subscription, Writer, longest_gap_s
-from danube_testing.history import Receipt, Report
+from danube_testing.chaos.traffic import Reader, Subscription, Writer, longest_gap_s
+from danube_testing.history import Receipt, Report, ranges
 
 NATS_ENDS = ("kill", "tear the logs of")
 
@@ -131,9 +131,32 @@ class Outcome:
                 found.append(f"{one.name} lost {report.lost} acknowledged messages")
             if report.unexpected:
                 found.append(f"{one.name} received {len(report.unexpected)} messages that nobody sent")
-            if report.reordered and one.reading.type is not SubscriptionType.SHARED:
+            if report.reordered and one.ordered:
                 found.append(f"{one.name} received {sum(report.reordered.values())} out of order")
         return found + self._disagreements()
+
+    def disorders(self) -> list[str]:
+        """Where and when readers that get an order got something after what was sent later, repeats aside."""
+        found = []
+        for one in self.subscriptions:
+            for reader in one.readers:
+                if one.reading.type is not SubscriptionType.SHARED:
+                    found += [f"{one.name}: {line}" for line in self._disorder_of(reader)]
+        return found
+
+    def _disorder_of(self, reader: Reader) -> list[str]:
+        times = Counter(reader.received)
+        highest: dict[str, int] = {}
+        late: dict[tuple[str, int], list[tuple[int, float]]] = {}
+        for (writer, number), at in zip(reader.received, reader.received_at, strict=True):
+            if number > highest.get(writer, 0):
+                highest[writer] = number
+            elif times[writer, number] == 1:
+                late.setdefault((writer, highest[writer]), []).append((number, at - self.began))
+        return [
+            f"{writer} {ranges(number for number, _ in those)} after {after} at {those[0][1]:.1f} s"
+            for (writer, after), those in late.items()
+        ]
 
     def _disagreements(self) -> list[str]:
         """Readers that are alone see the messages of a topic in one order, repeats aside."""

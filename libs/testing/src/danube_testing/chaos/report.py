@@ -31,6 +31,11 @@ def text(outcome: Outcome) -> str:
     ]
     for subscription, report in outcome.reports:
         lines.append(f"  {subscription.name}: {report.text()}")
+    lines += [
+        "",
+        "out of order where an order is kept; of writers with several in flight by their own repeats",
+    ]
+    lines += [f"  {line}" for line in outcome.disorders()] or ["  none"]
     lines += ["", "errors that retries did not overcome"]
     lines += [f"  {count} x {what}" for what, count in outcome.errors.most_common()] or ["  none"]
     lines += ["", "broken promises"]

@@ -63,7 +63,8 @@ class Topic:
         name: ``/namespace/topic``.
         strategy: how it is kept.
         writers: how many write to it.
-        in_flight_max: of each writer.
+        in_flight_max: of each writer. With more than one, a writer's own repeats may change its order: then
+            it is only asked that all who read alone see the same.
         readings: its subscriptions.
         survives_nats: what was acknowledged is kept when the NATS server ends.
     """
@@ -72,7 +73,7 @@ class Topic:
     strategy: Reliable
     readings: Sequence[Reading]
     writers: int = 1
-    in_flight_max: int = IN_FLIGHT_MAX
+    in_flight_max: int = 1
     survives_nats: bool = True
 
 
@@ -91,8 +92,8 @@ OBJECTS = Reliable(storage=Storage.S3, segment_size_mib=1, retention_period_s=KE
 MEMORY = Reliable(storage=Storage.MEMORY, segment_size_mib=1)
 TOPICS = (
     Topic("/default/orders", UNTIL_ACKNOWLEDGED, (EXCLUSIVE, SHARED), writers=2),
-    Topic("/default/invoices", DISK, (EXCLUSIVE, FAILOVER), in_flight_max=1),
-    Topic("/default/parcels", DISK, (EXCLUSIVE, LATE), writers=2),
+    Topic("/default/invoices", DISK, (EXCLUSIVE, FAILOVER)),
+    Topic("/default/parcels", DISK, (EXCLUSIVE, LATE), writers=2, in_flight_max=IN_FLIGHT_MAX),
     Topic("/default/receipts", OBJECTS, (EXCLUSIVE, LATE)),
     Topic("/default/glances", MEMORY, (EXCLUSIVE,), survives_nats=False),
 )
@@ -227,6 +228,11 @@ class Subscription:
     @property
     def name(self) -> str:
         return f"{self.topic.name} {self.reading.name}"
+
+    @property
+    def ordered(self) -> bool:
+        """Whether it is promised that each writer's messages come in their order."""
+        return self.reading.type is not SubscriptionType.SHARED and self.topic.in_flight_max == 1
 
     def take(self, got: Receipt) -> None:
         """A reader received this."""
