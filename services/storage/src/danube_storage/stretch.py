@@ -104,27 +104,39 @@ async def read_stretch(
     sections: list[StretchSection] = []
     frames = taken_bytes = stored_ms = 0
     reached = first_sequence - 1
-    while reached < last_sequence and taken_bytes < bytes_max and len(sections) < SECTIONS_MAX:
-        entries = await log.read(
-            bundle,
-            reached + 1,
-            frames_max=FRAMES_PER_READ_MAX,
-            bytes_max=min(READ_BYTES, bytes_max - taken_bytes),
-        )
-        entries = [entry for entry in entries if entry.sequence <= last_sequence]
-        if not entries:
-            raise LogUnavailable(f"the log of {bundle} ends before {last_sequence}")
-        found, failure = await asyncio.to_thread(_split, entries)
-        for entry, parts in zip(entries, found, strict=False):
-            stored_ms = stored_ms or entry.stored_ms
-            sections += parts
-            taken_bytes += len(entry.frame)
-            reached = entry.sequence
-        frames += len(found)
-        if failure is not None:
-            if frames:
+
+    def read_on(reached: int, taken_bytes: int) -> asyncio.Task[list[LogEntry]]:
+        bytes_wanted = min(READ_BYTES, bytes_max - taken_bytes)
+        read = log.read(bundle, reached + 1, frames_max=FRAMES_PER_READ_MAX, bytes_max=bytes_wanted)
+        return asyncio.create_task(read, name=f"stretch of {bundle}")
+
+    reading = read_on(reached, taken_bytes) if reached < last_sequence else None
+    try:
+        while reading is not None:
+            entries = [entry for entry in await reading if entry.sequence <= last_sequence]
+            if not entries:
+                raise LogUnavailable(f"the log of {bundle} ends before {last_sequence}")
+            stored_ms = stored_ms or entries[0].stored_ms
+            taken_bytes += sum(len(entry.frame) for entry in entries)
+            before, reached = reached, entries[-1].sequence
+            more = reached < last_sequence and taken_bytes < bytes_max
+            # What follows comes while this is taken apart.
+            reading = read_on(reached, taken_bytes) if more else None
+            found, failure = await asyncio.to_thread(_split, entries)
+            for parts in found:
+                sections += parts
+            frames += len(found)
+            if failure is not None:
+                if not frames:
+                    raise failure
+                reached = entries[len(found) - 1].sequence if found else before
                 break
-            raise failure
+            if len(sections) >= SECTIONS_MAX:
+                break
+    finally:
+        if reading is not None:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
     return Stretch(first_sequence, reached, sections, reached - first_sequence + 1 - frames, stored_ms)
 
 
