@@ -12,17 +12,27 @@ from typing import Final
 from danube_client import Reliable, Storage, SubscriptionType
 from danube_testing.chaos.traffic import EXCLUSIVE, SHARED, Reader, Subscription, Topic, Writer, longest_gap_s
 
-OPEN_S_MAX: Final = 60.0
-CATCH_UP_S_MAX: Final = 90.0
+OPEN_S_MAX: Final = 120.0
+CATCH_UP_S_MAX: Final = 120.0
 QUIET_S: Final = 2.0
 """So long without another message, repeats included, the readers go on after they have everything."""
 
 DISK: Final = Reliable(storage=Storage.DISK)
-TOPICS: Final = tuple(
-    Topic(f"/default/load{number}", DISK, (EXCLUSIVE, SHARED) if number == 0 else (EXCLUSIVE,))
-    for number in range(6)
-)
+OBJECTS: Final = Reliable(storage=Storage.S3)
+TOPICS: Final = 6
 """Enough for every owner to have some."""
+
+
+def topics(stem: str, *strategies: Reliable) -> list[Topic]:
+    """TOPICS of these names, kept by one strategy after the other."""
+    return [
+        Topic(
+            f"/default/{stem}{number}",
+            strategies[number % len(strategies)],
+            (EXCLUSIVE, SHARED) if number == 0 else (EXCLUSIVE,),
+        )
+        for number in range(TOPICS)
+    ]
 
 
 @dataclass(slots=True)
@@ -80,21 +90,21 @@ class Load:
 
 
 @asynccontextmanager
-async def load(url: str, topics: Sequence[Topic] = TOPICS) -> AsyncIterator[Load]:
+async def load(url: str, written: Sequence[Topic]) -> AsyncIterator[Load]:
     """Write to the topics and read from them, as long as the context lasts and until all has come."""
     under = Load()
     stop = asyncio.Event()
     reading = []
     async with asyncio.TaskGroup() as group:
         writing = []
-        for topic in topics:
+        for topic in written:
             writer = Writer(f"writer-{topic.name.rpartition('/')[2]}", topic, [url])
             under.writers.append(writer)
             opened = asyncio.Event()
             writing.append(group.create_task(writer.run(opened, stop)))
             async with asyncio.timeout(OPEN_S_MAX):
                 await opened.wait()
-        for topic in topics:
+        for topic in written:
             for wanted in topic.readings:
                 subscription = Subscription(topic, wanted)
                 under.subscriptions.append(subscription)

@@ -20,6 +20,7 @@ from danube_testing.etcd_server import HOST, free_ports
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 COMPOSE_DIR: Final = ROOT / "deploy" / "compose"
+EARLY: Final = Path(__file__).with_name("early.yml")
 STAND_INS: Final = Path(__file__).with_name("servers.Dockerfile")
 STAND_INS_TAG: Final = "danube-test-servers:latest"
 FOREIGN: Final = ("NATS", "ETCD", "S3", "HAPROXY", "PROMETHEUS")
@@ -75,7 +76,7 @@ class Stack:
         cls, directory: Path, client: docker.DockerClient, *, overlays: Sequence[str] = ()
     ) -> Iterator[Stack]:
         """A stack whose images are built; removed with its volumes and images at the end."""
-        stack = cls(["docker-compose.yml", *overlays], directory, client)
+        stack = cls(["docker-compose.yml", *overlays, str(EARLY)], directory, client)
         try:
             stack.build()
             yield stack

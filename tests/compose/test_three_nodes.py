@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import docker
 import pytest
-from tests.compose.load import load
+from tests.compose.load import DISK, OBJECTS, load, topics
 from tests.compose.stack import Stack
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
@@ -37,7 +37,7 @@ def streams(stack: Stack) -> dict[str, int]:
 async def test_nothing_is_lost_while_one_server_of_each_kind_is_gone(
     stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with load(stack.gateway_url) as under:
+    async with load(stack.gateway_url, topics("hurt", DISK, OBJECTS)) as under:
         for number in range(1, NODES + 1):
             names = [f"{kind}-{number}" if number > 1 else kind for kind in ("nats", "etcd")]
             under.mark(f"kill {' and '.join(names)}")
