@@ -6,11 +6,25 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 
-from danube_client import Reliable, Retention, Schema, Start, StartKind, Storage, connect
+from danube_client import (
+    InvalidRequest,
+    LimitReached,
+    NonReliable,
+    Reliable,
+    Retention,
+    Schema,
+    Start,
+    StartKind,
+    Storage,
+    SubscribeDenied,
+    SubscriptionType,
+    connect,
+)
 from danube_client.client import Client
 from danube_client.consumer import Consumer
 from danube_proto import danube_platform_pb2 as wire
@@ -142,3 +156,31 @@ async def test_a_reset_subscription_gets_its_past_again(platform: Platform, clie
             wire.ResetSubscriptionResponse,
         )
         assert await take(consumer, 7) == list(range(13, 20))
+
+
+async def test_a_subscription_that_cannot_be_made_says_why(platform: Platform, client: Client) -> None:
+    topic = "/default/refusing"
+    await publish(client, topic, range(3))
+    latest = Start.latest()
+    async with client.consumer(topic, "s", name="r", initial_position=Start.last(2)) as consumer:
+        assert await take(consumer, 2) == [1, 2]
+    async with client.consumer(topic, "s", name="r", initial_position=latest) as consumer:
+        assert consumer.created is False
+    exclusive = SubscriptionType.EXCLUSIVE
+    with pytest.raises(SubscribeDenied, match="shared"):
+        await client.consumer(topic, "s", name="r", type=exclusive, initial_position=latest)
+    with pytest.raises(InvalidRequest, match="subscription"):
+        await client.consumer(topic, "", name="r", initial_position=latest)
+    async with client.producer("/default/fleeting", name="w", schema=Schema.bytes(), strategy=NonReliable()):
+        with pytest.raises(InvalidRequest, match="keeps no messages"):
+            await client.consumer("/default/fleeting", "s", name="r", initial_position=Start.last(1))
+    await ask_admin(
+        [platform.admin_addr],
+        "/danube_platform.PolicyAdmin/SetTopicPolicies",
+        wire.SetTopicPoliciesRequest(topic=topic, policies=wire.Policies(max_subscriptions_per_topic=1)),
+        wire.PoliciesResponse,
+    )
+    with pytest.raises(LimitReached, match="max_subscriptions_per_topic"):
+        async with asyncio.timeout(PATIENCE_S):
+            while True:  # until the owner has heard of the policy
+                await (await client.consumer(topic, str(uuid4()), name="r", initial_position=latest)).abort()
