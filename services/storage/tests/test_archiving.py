@@ -1,174 +1,301 @@
-"""The way from the log to the catalogue, on a real NATS server and a real directory."""
+"""The way from the log to the catalogue, on a real NATS server, real directories and real S3 servers."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import time
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from danube_common import keys
-from danube_common.archive.cuts import Cuts
+from danube_common.archive.copies import copies_subject
 from danube_common.archive.records import SHARED
-from danube_common.bundle import Bundle
 from danube_common.bus.nats import NatsBus
-from danube_common.catalogue import Catalogue
-from danube_common.frame import encode_frame, make_frame_id
+from danube_common.errors import StoreFull
+from danube_common.frame import encode_frame
 from danube_common.log.jetstream import JetStreamLog
 from danube_common.membership import register
 from danube_common.metadata.jetstream import JetStreamMetadata
-from danube_common.names import TopicName
-from danube_common.namespaces import Namespaces
-from danube_common.position import position_of
-from danube_common.records import Instance, Layout, Topic, encode_record
-from danube_common.runtime.metrics import Metrics
-from danube_common.schema import Schema, SchemaKind
-from danube_common.segment.reader import EntryReader, parse_tail
-from danube_common.strategy import ReliableOptions, StorageBackend, Strategy
-from danube_common.topics import Topics
+from danube_common.records import Instance
+from danube_common.segment.memory import MemoryStore
+from danube_common.segment.port import SegmentStore
+from danube_common.strategy import StorageBackend
 from danube_storage.archiver import Archiver
 from danube_storage.archiving import Archiving
 from danube_storage.cut_rules import CutRules
-from danube_storage.session import ArchivePorts
-from danube_storage.storage_metrics import StorageMetrics
+from danube_storage.replicas import CopyKeeper
 from danube_storage.stores import Stores, archive_id, open_stores
+from danube_testing.archive_house import BUNDLE, PATIENCE_S, S3, ArchiveHouse, read_segment
 from danube_testing.nats_server import NatsServer
+from danube_testing.s3_server import BUCKET, S3Server
 
-PATIENCE_S = 30.0
-BUNDLE = Bundle.parse("f0")
 RULES = CutRules(seal_age_s=1.0, cut_bytes_max=1 << 20, own_segment_bytes_min=5000)
-DISK = Strategy(ReliableOptions(storage=StorageBackend.DISK))
+POLL_S = 0.05
+LEASE_S = 3.0
 
 
-class Platform:
-    """A NATS server with one bundle, messages in it, and storage instances that archive it."""
+class Site:
+    """A NATS server with one bundle, and the storage instances that archive it."""
 
-    def __init__(
-        self, bus: NatsBus, metadata: JetStreamMetadata, data_dir: Path, stack: AsyncExitStack
-    ) -> None:
-        self.bus = bus
-        self.metadata = metadata
-        self.data_dir = data_dir
+    def __init__(self, house: ArchiveHouse, directory: Path, stack: AsyncExitStack) -> None:
+        self.house = house
+        self.directory = directory
         self.stack = stack
-        self.log = JetStreamLog(bus.connection, file_bytes_max=64 << 20, memory_bytes_max=1 << 20)
-        self.topics = Topics(metadata, self.log, now_ms=lambda: time.time_ns() // 1_000_000)
-        self.expected: dict[int, list[tuple[int, bytes]]] = {}
-        """(position, message) by topic."""
-        self.frames = itertools.count(1)
-        self.catalogue: Catalogue
-        self.cuts: Cuts
-        self.changed = asyncio.Event()
 
-    async def open(self) -> None:
-        await Namespaces(self.metadata).create("default")
-        await self.metadata.put(keys.LAYOUT, encode_record(Layout(1, 1)))
-        self.catalogue = await Catalogue.open(self.metadata)
-        self.stack.push_async_callback(self.catalogue.close)
-        self.cuts = await Cuts.open(self.metadata, BUNDLE, lambda _before, _after: self.changed.set())
-        self.stack.push_async_callback(self.cuts.close)
-
-    async def topic(self, name: str, strategy: Strategy = DISK) -> Topic:
-        topic = await self.topics.create(
-            TopicName.parse(f"/default/{name}"), Schema("s", SchemaKind.BYTES), strategy
+    async def stores(self, instance_id: str, s3_endpoint_url: str = "") -> Stores:
+        stores = await open_stores(
+            await archive_id(self.house.metadata),
+            instance_id,
+            self.directory,
+            s3_bucket=BUCKET if s3_endpoint_url else "",
+            s3_endpoint_url=s3_endpoint_url,
         )
-        self.expected[topic.topic_id] = []
-        return topic
-
-    async def publish(self, *sections: tuple[Topic, list[bytes]]) -> int:
-        number = next(self.frames)
-        frame = encode_frame(1, number, [(topic.topic_id, messages) for topic, messages in sections])
-        stored = await self.log.append(BUNDLE, frame, frame_id=make_frame_id(1, number), timeout_s=PATIENCE_S)
-        for place, (topic, messages) in enumerate(sections):
-            self.expected[topic.topic_id] += [
-                (position_of(stored.sequence, place, index), message)
-                for index, message in enumerate(messages)
-            ]
-        return stored.sequence
-
-    async def storage(self, instance_id: str = "7", rules: CutRules = RULES) -> Archiving:
-        stores = await open_stores(await archive_id(self.metadata), instance_id, self.data_dir)
         self.stack.push_async_callback(stores.close)
-        lease = await register(self.metadata, Instance(instance_id, "storage", ""))
-        self.stack.push_async_callback(lease.release)
-        metrics = StorageMetrics(Metrics("storage", instance_id))
-        archiver = Archiver(rules, cuts_at_once=1, poll_s=0.05)
-        archiving = Archiving(
-            ArchivePorts(instance_id, self.bus, self.log, self.metadata, self.catalogue, stores, metrics),
-            [archiver.archive],
-            reconcile_s=0.05,
-        )
-        task = asyncio.create_task(archiving.run())
+        return stores
 
-        async def stop() -> None:
+    async def storage(self, instance_id: str, stores: Stores, rules: CutRules = RULES) -> Storage:
+        storage = Storage(self.house, instance_id, stores, rules)
+        await storage.start()
+        self.stack.push_async_callback(storage.stop)
+        return storage
+
+
+class Storage:
+    """What a storage process does, without the process."""
+
+    def __init__(self, house: ArchiveHouse, instance_id: str, stores: Stores, rules: CutRules) -> None:
+        self.house = house
+        self.instance_id = instance_id
+        self.stores = stores
+        self.archiving = Archiving(
+            house.ports(instance_id, stores),
+            [Archiver(rules, cuts_at_once=1, poll_s=POLL_S).archive],
+            lease_ttl_s=LEASE_S,
+            reconcile_s=POLL_S,
+        )
+        self._ends = AsyncExitStack()
+
+    async def start(self) -> None:
+        lease = await register(self.house.metadata, Instance(self.instance_id, "storage", ""))
+        self._ends.push_async_callback(lease.release)
+        keeper = CopyKeeper(self.house.log, self.stores.of(StorageBackend.DISK))
+        serving = await self.house.bus.serve(copies_subject(self.instance_id), keeper.serve)
+        self._ends.push_async_callback(serving.close)
+        task = asyncio.create_task(self.archiving.run())
+
+        async def end() -> None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-        self.stack.push_async_callback(stop)
-        return archiving
+        self._ends.push_async_callback(end)
 
-    async def archived(self, sequence: int) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while self.cuts.archived_through < sequence:
-                self.changed.clear()
-                await self.changed.wait()
+    async def stop(self) -> None:
+        await self._ends.aclose()
 
-    async def purged(self, sequence: int) -> None:
+    async def until_problem(self, matches: Callable[[str | None], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):
-            while (await self.log.bounds(BUNDLE)).first_sequence <= sequence:  # noqa: ASYNC110 - only asking tells
+            while not matches(self.archiving.problem()):  # noqa: ASYNC110 - readiness is asked for
                 await asyncio.sleep(0.01)
-
-    async def messages(self, stores: Stores) -> dict[int, list[tuple[int, bytes]]]:
-        """What the segments of all cuts hold, by topic."""
-        found: dict[int, list[tuple[int, bytes]]] = {topic_id: [] for topic_id in self.expected}
-        offsets: dict[int, int] = {}
-        for cut in self.cuts.all():
-            for segment in cut.segments:
-                store = stores.of(segment.backend)
-                size = await store.size(segment.key)
-                data = await store.read(segment.key, 0, size)
-                index = parse_tail(data, size)
-                reader = EntryReader(index)
-                for entry in reader.feed(data[: index.info.data_bytes]):
-                    topic_id = entry.section.topic_id
-                    assert entry.first_offset == offsets.get(topic_id, 0)
-                    offsets[topic_id] = entry.first_offset + len(entry.section)
-                    found[topic_id] += [
-                        (entry.first_position + i, entry.section.message(i))
-                        for i in range(len(entry.section))
-                    ]
-                reader.finish()
-        return found
 
 
 @pytest.fixture
-async def platform(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Platform]:
+async def site(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         bus = await NatsBus.connect(nats_server.url, name="test")
         stack.push_async_callback(bus.close)
         metadata = await JetStreamMetadata.open(bus.connection)
         stack.push_async_callback(metadata.close)
-        platform = Platform(bus, metadata, tmp_path / "segments", stack)
-        await platform.open()
-        yield platform
+        log = JetStreamLog(bus.connection, file_bytes_max=64 << 20, memory_bytes_max=1 << 20)
+        house = await ArchiveHouse.open(bus, log, metadata)
+        stack.push_async_callback(house.close)
+        yield Site(house, tmp_path / "segments", stack)
 
 
-async def test_what_was_published_is_in_segments_and_purged_from_the_log(platform: Platform) -> None:
-    busy, quiet = await platform.topic("busy"), await platform.topic("quiet")
+async def test_what_was_published_is_in_segments_and_purged_from_the_log(site: Site) -> None:
+    house = site.house
+    busy, quiet = await house.topic("busy"), await house.topic("quiet")
     last = 0
     for number in range(40):
-        last = await platform.publish((busy, [b"b%d" % number * 50] * 3), (quiet, [b"q%d" % number]))
-    archiving = await platform.storage()
-    await platform.archived(last)
-    await platform.purged(last)
-    more = await platform.publish((quiet, [b"later"]), (busy, [b"too"]))
-    await platform.archived(more)
-    stores = archiving.sessions[BUNDLE].ports.stores
-    assert await platform.messages(stores) == platform.expected
-    cuts = platform.cuts.all()
-    assert [cut.first_sequence for cut in cuts] == [1, *(cut.last_sequence + 1 for cut in cuts[:-1])]
-    assert {segment.topic_id for segment in cuts[0].segments} == {busy.topic_id, SHARED}
-    assert archiving.problem() is None
+        last = await house.publish((busy, [b"b%d" % number * 50] * 3), (quiet, [b"q%d" % number]))
+    stores = await site.stores("7")
+    storage = await site.storage("7", stores)
+    await house.archived(last)
+    await house.purged(last)
+    more = await house.publish((quiet, [b"later"]), (busy, [b"too"]))
+    await house.archived(more)
+    await house.check(stores)
+    assert {segment.topic_id for segment in house.cuts.all()[0].segments} == {busy.topic_id, SHARED}
+    assert storage.archiving.problem() is None
+
+
+async def test_many_quiet_topics_become_shared_segments_and_the_log_is_purged(site: Site) -> None:
+    house = site.house
+    topics = [await house.topic(f"t{number}") for number in range(300)]
+    last = 0
+    for start in range(0, len(topics), 3):
+        last = await house.publish(*((topic, [b"now and then"]) for topic in topics[start : start + 3]))
+    stores = await site.stores("7")
+    await site.storage("7", stores)
+    await house.archived(last)
+    await house.purged(last)
+    segments = [segment for cut in house.cuts.all() for segment in cut.segments]
+    assert {segment.topic_id for segment in segments} == {SHARED}
+    assert len(segments) == len(house.cuts.all())
+    await house.check(stores)
+
+
+async def test_a_topics_messages_outlive_the_archiver_that_counted_them(site: Site) -> None:
+    house = site.house
+    topic = await house.topic("t")
+    stores = await site.stores("7")
+    for round_number in range(3):
+        last = await house.publish((topic, [b"%d" % round_number] * 3))
+        storage = await site.storage("7", stores)
+        await house.archived(last)
+        await storage.stop()
+    await house.check(stores)
+
+
+async def test_the_storage_directory_deleted_for_s3_topics_loses_nothing(
+    site: Site, s3_server: S3Server
+) -> None:
+    house = site.house
+    topic, quiet = await house.topic("t", S3), await house.topic("quiet", S3)
+    last = await house.publish((topic, [b"m" * 3000] * 3), (quiet, [b"q"]))
+    stores = await site.stores("7", s3_server.endpoint)
+    storage = await site.storage("7", stores)
+    await house.archived(last)
+    await storage.stop()
+    shutil.rmtree(site.directory, ignore_errors=True)
+    another = await site.stores("8", s3_server.endpoint)
+    await site.storage("8", another)
+    last = await house.publish((topic, [b"more"]))
+    await house.archived(last)
+    await house.purged(last)
+    await house.check(another)
+
+
+async def test_while_s3_is_down_the_log_keeps_everything_and_then_it_catches_up(
+    site: Site, s3_server: S3Server
+) -> None:
+    house = site.house
+    topic = await house.topic("t", S3)
+    stores = await site.stores("7", s3_server.endpoint)
+    await s3_server.kill()
+    storage = await site.storage("7", stores)
+    last = await house.publish((topic, [b"m"] * 3))
+    await storage.until_problem(lambda problem: problem is not None and "S3" in problem)
+    assert (await house.log.bounds(BUNDLE)).first_sequence == 1
+    assert not house.cuts.all()
+    await s3_server.restart()
+    await house.archived(last)
+    await house.purged(last)
+    await storage.until_problem(lambda problem: problem is None)
+    await house.check(stores)
+
+
+async def test_a_topic_in_s3_without_a_bucket_stays_in_the_log_and_readiness_says_why(site: Site) -> None:
+    house = site.house
+    topic = await house.topic("t", S3)
+    storage = await site.storage("7", await site.stores("7"))
+    await house.publish((topic, [b"m"]))
+    await storage.until_problem(lambda problem: problem is not None and "--s3-bucket" in problem)
+    assert (await house.log.bounds(BUNDLE)).first_sequence == 1
+    assert not house.cuts.all()
+
+
+class FullStore(MemoryStore):
+    """Has no room until it is told so; keeps what it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full = True
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+        if self.full:
+            raise StoreFull("the disk is full")
+        await super().put(key, chunks)
+
+
+async def test_while_the_disk_is_full_the_log_keeps_everything_and_then_it_catches_up(site: Site) -> None:
+    house = site.house
+    topic = await house.topic("t")
+    disk = FullStore()
+    stores = Stores({StorageBackend.DISK: disk})
+    storage = await site.storage("7", stores)
+    last = await house.publish((topic, [b"m"] * 3))
+    await storage.until_problem(lambda problem: problem is not None and "full" in problem)
+    assert not house.cuts.all()
+    disk.full = False
+    await house.archived(last)
+    await storage.until_problem(lambda problem: problem is None)
+    await house.check(stores)
+
+
+async def test_two_replicas_are_the_same_bytes_on_two_instances_before_the_cut_is_catalogued(
+    site: Site,
+) -> None:
+    house = site.house
+    rules = CutRules(1.0, 1 << 20, 5000, replicas=2)
+    busy, quiet = await house.topic("busy"), await house.topic("quiet")
+    last = await house.publish((busy, [b"m" * 3000] * 3), (quiet, [b"q"]))
+    stores: Mapping[str, Stores] = {name: await site.stores(name) for name in ("7", "8")}
+    first = await site.storage("7", stores["7"], rules)
+    await first.until_problem(lambda problem: problem is not None and "2 copies are wanted" in problem)
+    assert not house.cuts.all()
+    await site.storage("8", stores["8"], rules)
+    await house.archived(last)
+    for segment in house.cuts.all()[0].segments:
+        assert set(segment.holders) == {"7", "8"}
+        assert len({await _content(one.of(segment.backend), segment.key) for one in stores.values()}) == 1
+    await house.check(stores["8"])
+
+
+async def test_a_dead_archivers_bundle_is_taken_by_another(site: Site) -> None:
+    house = site.house
+    topic = await house.topic("t")
+    stores = await site.stores("7")
+    one, other = await site.storage("7", stores), await site.storage("8", stores)
+    last = await house.publish((topic, [b"m"]))
+    await house.archived(last)
+    held = one if BUNDLE in one.archiving.sessions else other
+    await held.stop()
+    last = await house.publish((topic, [b"again"]))
+    await house.archived(last)
+    await house.check(stores)
+
+
+async def test_a_corrupt_frame_is_kept_aside_and_what_is_around_it_is_archived(site: Site) -> None:
+    house = site.house
+    topic = await house.topic("t")
+    await house.publish((topic, [b"before"]))
+    damaged = bytearray(encode_frame(1, 999, [(topic.topic_id, [b"damaged"])]))
+    damaged[-1] ^= 1
+    await house.log.append(BUNDLE, bytes(damaged), frame_id="damaged", timeout_s=PATIENCE_S)
+    last = await house.publish((topic, [b"after"]))
+    stores = await site.stores("7")
+    storage = await site.storage("7", stores)
+    await house.archived(last)
+    held = await house.archive(stores)
+    assert [message for _, message in held[topic.topic_id]] == [b"before", b"after"]
+    disk = stores.of(StorageBackend.DISK)
+    (key,) = await disk.list(f"{BUNDLE}/corrupt/")
+    assert await disk.read(key, 0, len(damaged)) == damaged
+    problem = storage.archiving.problem()
+    assert problem is not None
+    assert "frame 2" in problem
+
+
+async def test_two_clusters_with_one_directory_keep_apart(site: Site) -> None:
+    first = await archive_id(site.house.metadata)
+    assert await archive_id(site.house.metadata) == first
+    await site.house.metadata.delete(keys.ARCHIVE_ID)
+    assert await archive_id(site.house.metadata) != first
+
+
+async def _content(store: SegmentStore, key: str) -> bytes:
+    assert await read_segment(store, key)
+    return await store.read(key, 0, await store.size(key))
