@@ -93,6 +93,14 @@ async def take(consumer: Consumer, count: int, taken: list[int] | None = None) -
     return taken
 
 
+async def subscribe_until_refused(client: Client, topic: str) -> None:
+    """The owner hears of a policy a little later."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            consumer = client.consumer(topic, str(uuid4()), name="r", initial_position=Start.latest())
+            await (await consumer).abort()
+
+
 async def test_a_replay_goes_from_segments_to_the_log_to_what_is_live_through_deaths(
     platform: Platform, client: Client
 ) -> None:
@@ -181,6 +189,4 @@ async def test_a_subscription_that_cannot_be_made_says_why(platform: Platform, c
         wire.PoliciesResponse,
     )
     with pytest.raises(LimitReached, match="max_subscriptions_per_topic"):
-        async with asyncio.timeout(PATIENCE_S):
-            while True:  # until the owner has heard of the policy
-                await (await client.consumer(topic, str(uuid4()), name="r", initial_position=latest)).abort()
+        await subscribe_until_refused(client, topic)
