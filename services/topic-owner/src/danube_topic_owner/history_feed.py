@@ -21,6 +21,8 @@ from danube_topic_owner.expiry import gone_after, next_gone
 
 TOPICS_AT_ONCE_MAX = 8
 """Topics of a bundle that are read at the same time."""
+TOPICS_REMEMBERED_MAX = 10_000
+"""Topics of which it is remembered where reading goes on best; beyond, all is forgotten and found again."""
 RETRY_WAIT_S = 0.2
 RETRY_WAIT_MAX_S = 5.0
 QUARANTINE_WAIT_S = 30.0
@@ -197,6 +199,9 @@ class HistoryFeed(Generic[R]):
         """One read, from the place of one of the readers; they take turns from low to high."""
         starts = sorted({reader.next_sequence for reader in readers})
         start = next((s for s in starts if s > self._last_starts.get(topic_id, 0)), starts[0])
+        if len(self._last_starts) > TOPICS_REMEMBERED_MAX:
+            self._last_starts.clear()
+            self._exact_places.clear()
         self._last_starts[topic_id] = start
         here = [reader for reader in readers if reader.next_sequence == start]
         topic = self._topic(topic_id)
