@@ -34,6 +34,7 @@ from danube_common.segment.port import SegmentStore
 from danube_common.segment.reader import parse_tail
 from danube_common.segment.s3 import S3Store
 from danube_common.strategy import ReliableOptions, StorageBackend, Strategy
+from danube_storage import verified_range
 from danube_storage.reading import Reading, ReadingBounds
 from danube_storage.reading_metrics import ReadingMetrics
 from danube_storage.recheck import Recheck
@@ -211,6 +212,28 @@ async def test_a_message_is_found_by_its_offset_in_segments_of_many_ranges() -> 
             assert located == Located(position_of(offset + 1, 0, 0), offset)
             located = await scene.history.locate(topic(2), By.OFFSET, 2 * offset + 1)
             assert located == Located(position_of(offset + 1, 1, 1), 2 * offset + 1)
+
+
+@pytest.mark.parametrize("shared", [set[int](), {1, 2}])
+async def test_no_answer_is_more_than_the_bus_carries(
+    monkeypatch: pytest.MonkeyPatch, shared: set[int]
+) -> None:
+    """A huge entry comes alone, however much was asked for."""
+    monkeypatch.setattr(verified_range, "HUGE_BYTES", 1000)
+    async with open_scene() as scene:
+        sizes = [100, 100, 2000, 100, 3000, 3000, 100, 900, 900]
+        written = [[(1, [bytes([65 + n]) * size]), (2, [b"other"])] for n, size in enumerate(sizes)]
+        await scene.cut(frames(*written), shared=shared)
+        wanted = [sections[0][1][0] for sections in written]
+        for bytes_max in (1, 1000, 100_000):
+            assert await scene.texts(topic(1), bytes_max=bytes_max) == wanted
+        position = 0
+        while batch := (await scene.history.read(topic(1), position, bytes_max=1000)):
+            if not batch.entries:
+                break
+            bodies = [len(entry.raw.body) for entry in batch.entries]
+            assert max(bodies) <= 1000 or len(bodies) == 1
+            position = batch.next_position
 
 
 # Damage

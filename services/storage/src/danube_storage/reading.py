@@ -170,14 +170,16 @@ class Reading:
                 break
             self._read_ahead(request.place, opened, number + 1, wanted, held.last_position)
             block = await self._block(request.place, opened, number)
-            data, next_position = block.take(request.topic_id, position, wanted - taken)
+            data, next_position, left_out = block.take(
+                request.topic_id, position, wanted - taken, first=not parts
+            )
             if data:
                 parts.append(data)
                 taken += len(data)
                 position = next_position
             if position > last_position:
                 break
-            if taken >= wanted:
+            if taken >= wanted or left_out:
                 return self._data(parts, position, splits=self._splits(request, opened, position, wanted))
             if block.damage:
                 return self._data(parts, max(position, block.damaged_from), block.damage)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 
+from danube_common.archive.protocol import READ_BYTES_MAX
 from danube_common.errors import CorruptData
 from danube_common.segment.format import ENTRY, ENTRY_HEAD_BYTES, HEADER_BYTES
 from danube_common.segment.reader import EntryReader, SegmentEntry, SegmentIndex
 
 ROW_BYTES = 24
 """Of memory, per entry, for where it is."""
+HUGE_BYTES = READ_BYTES_MAX
+"""An entry above this reaches over the end of any answer that it is not alone in."""
 TOPIC_BYTES = 250
 """Of memory, per topic in a range of a shared segment."""
 
@@ -54,33 +57,47 @@ class VerifiedRange:
         """What is damaged may be mended, so it is read again each time."""
         return not self.damage
 
-    def take(self, topic_id: int, from_position: int, bytes_max: int) -> tuple[bytes | memoryview, int]:
+    def take(
+        self, topic_id: int, from_position: int, bytes_max: int, *, first: bool = True
+    ) -> tuple[bytes | memoryview, int, bool]:
         """The topic's entries that hold ``from_position`` or follow, until they are ``bytes_max`` or all.
 
-        Returns their bytes and the position behind the last of them; (b"", 0) if there are none.
+        A huge entry that would be the last is left for the next answer, unless it is the ``first`` of all:
+        together with others it could be more than the bus carries.
+
+        Returns their bytes, the position behind the last of them (0 if there are none), and whether an
+        entry was left out.
         """
         numbers = self._by_topic.get(topic_id)
         if numbers is None:
-            return b"", 0
+            return b"", 0, False
         if not numbers:
-            return self._take_run(bisect_left(self._lasts, from_position), bytes_max)
-        first = bisect_left(numbers, from_position, key=self._lasts.__getitem__)
+            return self._take_run(bisect_left(self._lasts, from_position), bytes_max, first=first)
+        begin = bisect_left(numbers, from_position, key=self._lasts.__getitem__)
         taken: list[bytes] = []
         taken_bytes = last = 0
-        for number in numbers[first:]:
-            if taken and taken_bytes >= bytes_max:
-                break
-            taken.append(self._data[self._starts[number] : self._starts[number + 1]])
-            taken_bytes += len(taken[-1])
+        for number in numbers[begin:]:
+            start, end = self._starts[number], self._starts[number + 1]
+            if end - start > HUGE_BYTES and (taken or not first):
+                return b"".join(taken), last, True
+            taken.append(self._data[start:end])
+            taken_bytes += end - start
             last = self._lasts[number] + 1
-        return b"".join(taken), last
+            if taken_bytes >= bytes_max:
+                break
+        return b"".join(taken), last, False
 
-    def _take_run(self, first: int, bytes_max: int) -> tuple[bytes | memoryview, int]:
-        if first == len(self._firsts):
-            return b"", 0
-        begin = self._starts[first]
-        end = min(bisect_left(self._starts, begin + bytes_max, first + 1), len(self._firsts))
-        return memoryview(self._data)[begin : self._starts[end]], self._lasts[end - 1] + 1
+    def _take_run(self, number: int, bytes_max: int, *, first: bool) -> tuple[bytes | memoryview, int, bool]:
+        if number == len(self._firsts):
+            return b"", 0, False
+        begin = self._starts[number]
+        end = min(bisect_left(self._starts, begin + bytes_max, number + 1), len(self._firsts))
+        huge = self._starts[end] - self._starts[end - 1] > HUGE_BYTES and (end - 1 > number or not first)
+        if huge:
+            end -= 1
+        if end == number:
+            return b"", 0, huge
+        return memoryview(self._data)[begin : self._starts[end]], self._lasts[end - 1] + 1, huge
 
     def heads(self, topic_id: int) -> list[tuple[int, int, int, int]]:
         """(first position, messages, first offset, latest publish time) of each of the topic's entries."""
