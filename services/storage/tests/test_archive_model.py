@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from danube_common.archive.cuts import Cuts
+from danube_common.archive.records import Cut
 from danube_common.bus.memory import MemoryBus, MemoryHub
-from danube_common.errors import DanubeError
+from danube_common.errors import AlreadyExists, DanubeError
 from danube_common.log.memory import MemoryLog
 from danube_common.metadata.lease import Lease, Tenure
 from danube_common.metadata.memory import MemoryMetadata
@@ -253,7 +254,7 @@ class ArchiveModel(RuleBasedStateMachine):
 
 
 TestArchiveModel = ArchiveModel.TestCase
-TestArchiveModel.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestArchiveModel.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -292,3 +293,23 @@ def test_a_cut_that_ends_at_any_step_is_finished_by_the_next_archiver(*, after: 
         finally:
             model.teardown()
     assert 10 < reached < STEPS_MAX - 1, "not every step of a cut was ended"
+
+
+def test_a_cut_that_was_entered_though_the_answer_says_taken_keeps_its_segments() -> None:
+    model = ArchiveModel()
+    try:
+        model.start()
+        model.run(model.house.publish((model.topics[0], [b"m" * 500]), (model.topics[1], [b"m"])))
+        cuts = model.cutter._session.cuts
+        add = cuts.add
+
+        async def add_and_say_taken(cut: Cut) -> None:
+            await add(cut)
+            raise AlreadyExists("an earlier attempt of this very call was carried out")
+
+        cuts.add = add_and_say_taken  # type: ignore[method-assign]
+        model.cut()
+        model.nothing_is_lost_doubled_or_out_of_order()
+        assert model.house.cuts.archived_through == 1
+    finally:
+        model.teardown()
