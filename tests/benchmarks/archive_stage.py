@@ -6,10 +6,13 @@ import asyncio
 import itertools
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 from danube_common import keys
 from danube_common.archive.cuts import Cuts
@@ -26,11 +29,14 @@ from danube_common.runtime.metrics import Metrics
 from danube_common.schema import Schema, SchemaKind
 from danube_common.segment.s3 import S3Store
 from danube_common.strategy import ReliableOptions, Retention, StorageBackend, Strategy
+from danube_storage.cut_plan import PlannedSegment
 from danube_storage.cut_rules import CutRules
 from danube_storage.cutter import Cutter
+from danube_storage.making import Making
 from danube_storage.session import ArchivePorts, ArchiveSession
 from danube_storage.storage_metrics import StorageMetrics
 from danube_storage.stores import Stores, archive_id, open_stores
+from danube_storage.stretch import Stretch
 from danube_testing.nats_server import NatsServer
 from danube_testing.s3_server import BUCKET, REGION, S3Server
 from danube_testing.service_process import ServiceProcess
@@ -120,8 +126,22 @@ class Stage:
 
         await asyncio.gather(*(append(number, frame) for number, frame in enumerate(frames)))
 
-    async def archive(self, bundle: Bundle) -> Cuts:
-        """Cut all that the log has, as the archiver of the bundle does; returns the view of the cuts."""
+    async def archive(self, bundle: Bundle) -> tuple[Cuts, float]:
+        """Cut all that the log has, as the archiver of the bundle does.
+
+        Returns the view of the cuts, and the seconds that building the segments and making them durable took.
+        """
+        made_s = 0.0
+        make = Making.make
+
+        async def timed(making: Making, stretch: Stretch, plan: Sequence[PlannedSegment]) -> Any:
+            nonlocal made_s
+            began = time.perf_counter()
+            try:
+                return await make(making, stretch, plan)
+            finally:
+                made_s += time.perf_counter() - began
+
         ports = ArchivePorts(
             INSTANCE_ID,
             self.bus,
@@ -136,10 +156,11 @@ class Stage:
         cutter = Cutter(ArchiveSession(bundle, ports, lease, cuts), CutRules())
         await cutter.take_over()
         last = (await self.log.bounds(bundle)).last_sequence
-        while cuts.archived_through < last:
-            await cutter.cut(last)
+        with mock.patch.object(Making, "make", timed):
+            while cuts.archived_through < last:
+                await cutter.cut(last)
         await lease.release()
-        return cuts
+        return cuts, made_s
 
     async def bare_s3(self) -> S3Store:
         """A place in the bucket beside the archive's."""
