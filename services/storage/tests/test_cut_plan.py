@@ -132,6 +132,21 @@ async def test_a_stretch_ends_where_it_must_and_where_it_is_full() -> None:
         await read_stretch(log, BUNDLE, 3, 11, bytes_max=1 << 20)
 
 
+async def test_a_cut_by_size_fills_whole_segments_and_leaves_the_rest_for_the_next() -> None:
+    limits = CutLimits(2048, 10)
+    there = (1, 2045, 2046, 4091, 4092, 4095)
+    assert [limits.whole_bytes(entry_bytes) for entry_bytes in there] == [1, 2045, 2046, 2046, 4092, 4092]
+    log = await _log([b"m" * 100] * 10)
+    whole = await read_stretch(log, BUNDLE, 1, 10, bytes_max=1 << 20)
+    frame_bytes = whole.entry_bytes // 10
+    for frames in (1, 4, 9, 10):
+        part = whole.up_to(frames * frame_bytes)
+        assert (part.first_sequence, part.last_sequence, part.missing) == (1, frames, 0)
+        assert [section.sequence for section in part.sections] == list(range(1, frames + 1))
+        assert whole.up_to((frames + 1) * frame_bytes - 1).last_sequence == frames
+    assert whole.up_to(1).last_sequence == 1
+
+
 async def test_what_the_log_has_lost_of_a_stretch_is_counted() -> None:
     log = await _log([b"m"] * 6)
     await log.purge(BUNDLE, 2)

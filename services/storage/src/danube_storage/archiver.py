@@ -75,10 +75,12 @@ class Archiver:
         self._measure(session, bounds, now_ms)
         if bounds.last_sequence < bounds.first_sequence:
             return False
-        if not cut_limits(self._rules, session.ports.catalogue.topics_of(session.bundle)).due(bounds, now_ms):
+        limits = cut_limits(self._rules, session.ports.catalogue.topics_of(session.bundle))
+        if not limits.due(bounds, now_ms):
             return False
+        whole = None if limits.aged(bounds, now_ms) else limits.whole_bytes
         async with self._cutting:
-            cut = await cutter.cut(bounds.last_sequence)
+            cut = await cutter.cut(bounds.last_sequence, whole=whole)
         _log.info(
             "cut",
             bundle=str(session.bundle),

@@ -43,7 +43,24 @@ class CutLimits:
         """``bounds`` of what is not archived yet."""
         if bounds.last_sequence < bounds.first_sequence:
             return False
-        return bounds.stored_bytes >= self.bytes or now_ms - bounds.first_stored_ms >= self.age_s * 1000
+        return bounds.stored_bytes >= self.bytes or self.aged(bounds, now_ms)
+
+    def aged(self, bounds: LogBounds, now_ms: int) -> bool:
+        """Whether the oldest is due by its age: then the cut takes what there is."""
+        return now_ms - bounds.first_stored_ms >= self.age_s * 1000
+
+    def whole_bytes(self, entry_bytes: int) -> int:
+        """As much of ``entry_bytes`` as fills segments of the largest size; all of it if it fills none.
+
+        What is left goes into the next cut: else it would make every segment of a busy topic smaller.
+        """
+        full = entry_bytes_max(self.bytes)
+        return entry_bytes // full * full or entry_bytes
+
+
+def entry_bytes_max(segment_bytes: int) -> int:
+    """The entries of a segment of this size; the rest is what it has beside them, generously."""
+    return segment_bytes - segment_bytes // 1024
 
 
 def cut_limits(rules: CutRules, topics: Iterable[Topic]) -> CutLimits:
@@ -69,6 +86,5 @@ def topic_rules(topics: Iterable[Topic]) -> Mapping[int, TopicRule]:
         options = topic.strategy.reliable
         if options is not None and options.storage is not StorageBackend.MEMORY:
             size_bytes = max(options.segment_size_mb, 1) << 20
-            # What a segment has beside its entries, generously.
-            rules[topic.topic_id] = TopicRule(options.storage, size_bytes - size_bytes // 1024)
+            rules[topic.topic_id] = TopicRule(options.storage, entry_bytes_max(size_bytes))
     return rules

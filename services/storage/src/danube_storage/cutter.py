@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import structlog
 
@@ -67,10 +67,12 @@ class Cutter:
             await session.save_offsets()
         await self._purge()
 
-    async def cut(self, last_sequence: int) -> Cut:
+    async def cut(self, last_sequence: int, *, whole: Callable[[int], int] | None = None) -> Cut:
         """Cut from the newest cut's end to ``last_sequence``, or less far if that is much.
 
-        ``last_sequence`` must be in the log.
+        Args:
+            last_sequence: must be in the log.
+            whole: of the bytes that could be cut, how many shall be (`CutLimits.whole_bytes`).
 
         Raises:
             Overtaken: another archiver was faster, or the lease is lost.
@@ -80,6 +82,8 @@ class Cutter:
         if self._session.cuts.archived_through >= first:
             raise Overtaken(f"another archiver has cut {self._bundle} at {first}")
         stretch = await self._read(first, last_sequence)
+        if whole is not None and not stretch.missing:
+            stretch = stretch.up_to(whole(stretch.entry_bytes))
         if stretch.missing:
             self._ports.metrics.missing_frames.labels(str(self._bundle)).inc(stretch.missing)
             _log.error("frames_missing", bundle=str(self._bundle), first=first, missing=stretch.missing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from danube_common.bundle import Bundle
@@ -76,6 +76,11 @@ class Stretch:
     def body_bytes(self) -> int:
         return sum(len(section.raw.body) for section in self.sections)
 
+    @property
+    def entry_bytes(self) -> int:
+        """What its sections take in segments."""
+        return sum(section.entry_bytes for section in self.sections)
+
     @cached_property
     def by_topic(self) -> Mapping[int, list[StretchSection]]:
         """In log order for each topic; topics in the order of their first section."""
@@ -83,6 +88,17 @@ class Stretch:
         for section in self.sections:
             found.setdefault(section.raw.topic_id, []).append(section)
         return found
+
+    def up_to(self, bytes_max: int) -> Stretch:
+        """Its first frames whose sections take ``bytes_max`` in segments at most, one frame at least."""
+        taken_bytes = 0
+        for number, section in enumerate(self.sections):
+            taken_bytes += section.entry_bytes
+            if taken_bytes > bytes_max and section.sequence > self.sections[0].sequence:
+                last = section.sequence - 1
+                kept = [each for each in self.sections[:number] if each.sequence <= last]
+                return replace(self, last_sequence=last, sections=kept)
+        return self
 
 
 async def read_stretch(
