@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from danube_common.errors import AlreadyExists, InvalidInput, StoreFull, StoreUnavailable
@@ -75,6 +75,8 @@ async def _content(store: DiskStore, key: str) -> bytes | None:
 
 
 @settings(deadline=None, max_examples=150)
+# The sync of a directory above the root fails, and is made up for by the next put.
+@example([("f0/1/a", [], False), ("f0/1/a", [], False), ("c", [], False)], 13, {1: 5, 4: 5}, Random(0), 0.0)
 @given(STEPS, st.integers(1, OPERATIONS_MAX), FAULTS, st.randoms(use_true_random=False), st.floats(0, 1))
 def test_what_put_returned_for_is_whole_after_a_crash_and_the_rest_is_absent_or_whole(
     steps: Sequence[tuple[str, Sequence[bytes], bool]],

@@ -48,6 +48,7 @@ class DiskStore:
         self._files: FileSystem = file_system or LocalFileSystem()
         self._threads = ThreadPoolExecutor(io_threads, thread_name_prefix="segments")
         self._durable_directories: set[Path] = set()
+        self._unsynced_above: set[Path] = set()
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> None:
         path = self._path(key)
@@ -130,6 +131,10 @@ class DiskStore:
         if directory != self._root:
             self._make_durable(directory.parent)
         self._make(directory)
+        # Also what an earlier call made and could not sync.
+        for above in list(self._unsynced_above):
+            self._files.sync_directory(above)
+            self._unsynced_above.discard(above)
         self._files.sync_directory(directory.parent)
         if len(self._durable_directories) >= DIRECTORIES_REMEMBERED_MAX:
             self._durable_directories.clear()
@@ -143,7 +148,7 @@ class DiskStore:
         except FileNotFoundError:
             # Above the root only: below it the parent was made just now.
             self._make(directory.parent)
-            self._files.sync_directory(directory.parent.parent)
+            self._unsynced_above.add(directory.parent.parent)
             self._make(directory)
 
     def _name(self, temporary: Path, path: Path) -> None:
