@@ -77,6 +77,17 @@ async def test_what_a_producer_sends_first_after_its_gateway_died_keeps_its_orde
     assert passing.order == list(range(5001, 5008))
 
 
+async def test_a_young_producers_resent_burst_keeps_its_order_however_late_its_parts_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(producer_line, "HOLD_S_MAX", 0.05)
+    passing = Passing(0)
+    first = [passing.come(number) for number in (502, 500, 503)]
+    await first[1]
+    await asyncio.gather(*[passing.come(number) for number in (505, 504, 501)], *first)
+    assert passing.order == [500, 501, 502, 503, 504, 505]
+
+
 async def test_a_producer_that_does_not_count_is_held_up_for_moments_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

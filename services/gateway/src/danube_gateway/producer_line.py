@@ -86,14 +86,15 @@ class ProducerLine:
         self._parts += 1
         oldest = min(since for _, _, since, _ in self._waiting)
         quiet = self._parts - max(oldest, self._moved)
-        if quiet >= HOLD_PARTS or self._parts - oldest >= HOLD_PARTS_MAX:
+        lowest = self._waiting[0][0]
+        if self._expected is None and quiet >= (SETTLE_PARTS if lowest > FIRST_BURST else HOLD_PARTS):
+            # It did not begin here: its burst is resent, from the lowest on, and may still be arriving.
+            self._expected, self._moved = lowest, self._parts
+            self._release(everything=False)
+        elif quiet >= HOLD_PARTS or self._parts - oldest >= HOLD_PARTS_MAX:
             self._run = 0
             self._release(everything=True)
             return
-        lowest = self._waiting[0][0]
-        if self._expected is None and lowest > FIRST_BURST and quiet >= SETTLE_PARTS:
-            self._expected = lowest
-            self._release(everything=False)
         self._time()
 
     def _release(self, *, everything: bool) -> None:
