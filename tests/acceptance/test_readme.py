@@ -17,7 +17,7 @@ README = ROOT / "README.md"
 BLOCK = re.compile(r"^```(?:console|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROMPT = "$ "
 TOOLS = re.compile(r"(?:\.venv/bin/)?\b(danube-cli|danube-admin)\b")
-TARGET = re.compile(r"(?:^\$ |`)make (\w+)", re.MULTILINE)
+TARGET = re.compile(r"(?:^\$ |`)make ([\w-]+)", re.MULTILINE)
 BASH, MAKE = shutil.which("bash") or "bash", shutil.which("make") or "make"
 GATEWAY_ADDR, ADMIN_ADDR = "127.0.0.1:6650", "127.0.0.1:50051"
 

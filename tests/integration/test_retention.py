@@ -137,8 +137,12 @@ async def test_a_topic_over_its_size_loses_the_oldest_and_keeps_the_newest(
     policies = wire.SetTopicPoliciesRequest(topic=topic, policies=wire.Policies(max_retained_mb=1))
     method = "/danube_platform.PolicyAdmin/SetTopicPolicies"
     await ask_admin([platform.admin_addr], method, policies, wire.PoliciesResponse)
-    described = await until(platform, topic, lambda told: told.deleted.messages > 0)
-    assert kept(described) + described.deleted.messages == MESSAGES
+
+    def settled(told: wire.TopicDescription) -> bool:
+        """What is marked, and neither kept nor deleted for a moment, is gone."""
+        return told.deleted.messages > 0 and kept(told) + told.deleted.messages == MESSAGES
+
+    described = await until(platform, topic, settled)
     assert 0 < sum(row.size_bytes for row in described.segments) <= 1 << 20
 
 
