@@ -19,6 +19,7 @@ from danube_common.segment.format import ENTRY_HEAD_BYTES
 from danube_common.strategy import ReliableOptions, Retention, StorageBackend, Strategy
 from danube_storage.cut_plan import PlannedSegment, TopicRule, plan_cut
 from danube_storage.cut_rules import CutLimits, CutRules, cut_limits, topic_rules
+from danube_storage.pending import Pending
 from danube_storage.stretch import CorruptFrame, Stretch, StretchSection, read_stretch
 from danube_storage.sweep import orphans
 
@@ -95,8 +96,11 @@ def test_a_segment_of_the_topics_size_is_not_larger_than_that_with_everything_ar
 def test_a_cut_is_due_by_the_largest_segment_size_or_the_shortest_period() -> None:
     rules = CutRules(seal_age_s=600, cut_bytes_max=64 << 20)
     expire = Retention.UNTIL_EXPIRE
-    assert cut_limits(rules, []) == CutLimits(64 << 20, 600)
+    assert cut_limits(rules, []) == CutLimits(64 << 20, 600, 64 << 20)
     assert cut_limits(rules, [_topic(1, segment_size_mb=5), _topic(2, segment_size_mb=9)]).bytes == 9 << 20
+    assert (
+        cut_limits(rules, [_topic(1, segment_size_mb=5), _topic(2, segment_size_mb=9)]).bytes_min == 5 << 20
+    )
     assert cut_limits(rules, [_topic(1, segment_size_mb=900)]).bytes == 64 << 20
     short = [_topic(1, retention=expire, retention_period_s=40), _topic(2)]
     assert cut_limits(rules, short).age_s == 10
@@ -133,18 +137,39 @@ async def test_a_stretch_ends_where_it_must_and_where_it_is_full() -> None:
 
 
 async def test_a_cut_by_size_fills_whole_segments_and_leaves_the_rest_for_the_next() -> None:
-    limits = CutLimits(2048, 10)
-    there = (1, 2045, 2046, 4091, 4092, 4095)
-    assert [limits.whole_bytes(entry_bytes) for entry_bytes in there] == [1, 2045, 2046, 2046, 4092, 4092]
     log = await _log([b"m" * 100] * 10)
-    whole = await read_stretch(log, BUNDLE, 1, 10, bytes_max=1 << 20)
-    frame_bytes = whole.entry_bytes // 10
-    for frames in (1, 4, 9, 10):
-        part = whole.up_to(frames * frame_bytes)
-        assert (part.first_sequence, part.last_sequence, part.missing) == (1, frames, 0)
-        assert [section.sequence for section in part.sections] == list(range(1, frames + 1))
-        assert whole.up_to((frames + 1) * frame_bytes - 1).last_sequence == frames
-    assert whole.up_to(1).last_sequence == 1
+    everything = await read_stretch(log, BUNDLE, 1, 10, bytes_max=1 << 20)
+    frame_bytes = everything.sections[0].entry_bytes
+    for frames, taken in ((1, 10), (3, 9), (4, 8), (6, 6), (10, 10), (11, 10)):
+        for topic_id in (None, everything.sections[0].raw.topic_id):
+            part = everything.whole_segments(frames * frame_bytes, topic_id)
+            assert (part.first_sequence, part.last_sequence, part.missing) == (1, taken, 0)
+            assert [section.sequence for section in part.sections] == list(range(1, taken + 1))
+
+
+async def test_a_topic_that_fills_a_segment_is_found_among_larger_ones_and_counted_once() -> None:
+    log = MemoryLog()
+    await log.open(BUNDLE)
+    for number in range(1, 9):
+        small = [(1, [b"m" * 100])] if number % 2 else []
+        frame = encode_frame(1, number, [*small, (2, [b"n" * 100])])
+        await log.append(BUNDLE, frame, frame_id=str(number), timeout_s=1)
+    entry_bytes = (await read_stretch(log, BUNDLE, 1, 1, bytes_max=1)).sections[0].entry_bytes
+    rules = {
+        1: TopicRule(StorageBackend.DISK, 3 * entry_bytes),
+        2: TopicRule(StorageBackend.DISK, 100 * entry_bytes),
+    }
+    pending = Pending()
+    full: list[int | None] = []
+    for last in range(1, 9):
+        pending.count(await read_stretch(log, BUNDLE, pending.through + 1, last, bytes_max=1 << 20))
+        full.append(pending.full(rules))
+    assert full == [None] * 4 + [1] * 4
+    everything = await read_stretch(log, BUNDLE, 1, 8, bytes_max=1 << 20)
+    cut = everything.whole_segments(rules[1].segment_bytes_max, 1)
+    assert cut.last_sequence == 6
+    pending.cut(cut.last_sequence)
+    assert (pending.through, pending.full(rules)) == (6, None)
 
 
 async def test_what_the_log_has_lost_of_a_stretch_is_counted() -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable, Mapping
 
 import structlog
 
 from danube_common.bundle import Family
 from danube_common.errors import DanubeError, NotFound, StoreFull
 from danube_common.log.port import LogBounds
-from danube_storage.cut_rules import CutRules, cut_limits
+from danube_storage.cut_plan import TopicRule
+from danube_storage.cut_rules import CutRules, cut_limits, entry_bytes_max, topic_rules
 from danube_storage.cutter import Cutter, Overtaken
+from danube_storage.pending import Pending
 from danube_storage.session import ArchiveSession
+from danube_storage.stretch import CorruptFrame, Stretch, read_stretch
 
 POLL_S = 1.0
 BOUNDS_AT_ONCE_MAX = 8
@@ -41,6 +45,7 @@ class Archiver:
         if session.bundle.family is not Family.FILE:
             return
         cutter = Cutter(session, self._rules)
+        pending = Pending()
         backoff_s = BACKOFF_S_FIRST
         ready = False
         while True:
@@ -48,7 +53,7 @@ class Archiver:
                 if not ready:
                     await cutter.take_over()
                     ready = True
-                more = await self._cut_if_due(session, cutter)
+                more = await self._cut_if_due(session, cutter, pending)
             except Overtaken as overtaken:
                 _log.info("overtaken", bundle=str(session.bundle), reason=str(overtaken))
                 ready = more = False
@@ -64,7 +69,7 @@ class Archiver:
             if not more:
                 await asyncio.sleep(self._poll_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
 
-    async def _cut_if_due(self, session: ArchiveSession, cutter: Cutter) -> bool:
+    async def _cut_if_due(self, session: ArchiveSession, cutter: Cutter, pending: Pending) -> bool:
         """Whether there was something to cut, so that there may be more."""
         try:
             async with self._asking:
@@ -75,12 +80,11 @@ class Archiver:
         self._measure(session, bounds, now_ms)
         if bounds.last_sequence < bounds.first_sequence:
             return False
-        limits = cut_limits(self._rules, session.ports.catalogue.topics_of(session.bundle))
-        if not limits.due(bounds, now_ms):
+        fit = await self._due(session, pending, bounds, now_ms)
+        if fit is None:
             return False
-        whole = None if limits.aged(bounds, now_ms) else limits.whole_bytes
         async with self._cutting:
-            cut = await cutter.cut(bounds.last_sequence, whole=whole)
+            cut = await cutter.cut(bounds.last_sequence, fit=fit)
         _log.info(
             "cut",
             bundle=str(session.bundle),
@@ -90,6 +94,44 @@ class Archiver:
             bytes=sum(segment.size_bytes for segment in cut.segments),
         )
         return True
+
+    async def _due(
+        self, session: ArchiveSession, pending: Pending, bounds: LogBounds, now_ms: int
+    ) -> Callable[[Stretch], Stretch] | None:
+        """What of the log is to be cut, if anything."""
+        topics = session.ports.catalogue.topics_of(session.bundle)
+        limits = cut_limits(self._rules, topics)
+        if limits.aged(bounds, now_ms):
+            return lambda stretch: stretch
+        if limits.due(bounds, now_ms):
+            return lambda stretch: stretch.whole_segments(entry_bytes_max(limits.bytes))
+        if bounds.stored_bytes < limits.bytes_min:
+            return None
+        rules = topic_rules(topics)
+        topic_id = await self._full(session, pending, rules, bounds.last_sequence)
+        if topic_id is None:
+            return None
+        return lambda stretch: stretch.whole_segments(rules[topic_id].segment_bytes_max, topic_id)
+
+    async def _full(
+        self, session: ArchiveSession, pending: Pending, rules: Mapping[int, TopicRule], last_sequence: int
+    ) -> int | None:
+        """A topic that has a segment's worth, although its bundle has not that of its largest topic."""
+        pending.cut(session.cuts.archived_through)
+        if pending.through < last_sequence:
+            try:
+                async with self._cutting:
+                    stretch = await read_stretch(
+                        session.ports.log,
+                        session.bundle,
+                        pending.through + 1,
+                        last_sequence,
+                        bytes_max=self._rules.cut_bytes_max,
+                    )
+                pending.count(stretch)
+            except CorruptFrame as corrupt:
+                pending.skip(corrupt.entry.sequence)
+        return pending.full(rules)
 
     def _measure(self, session: ArchiveSession, bounds: LogBounds, now_ms: int) -> None:
         metrics, bundle = session.ports.metrics, str(session.bundle)

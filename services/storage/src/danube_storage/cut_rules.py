@@ -34,10 +34,14 @@ class CutRules:
 
 @dataclass(frozen=True, slots=True)
 class CutLimits:
-    """For one bundle now: a cut is due at ``bytes`` that are not archived, or at ``age_s`` of the oldest."""
+    """For one bundle now: a cut is due at ``bytes`` that are not archived, or at ``age_s`` of the oldest.
+
+    Also when one topic has a segment's worth: not before ``bytes_min`` wait, the least segment size.
+    """
 
     bytes: int
     age_s: float
+    bytes_min: int = 0
 
     def due(self, bounds: LogBounds, now_ms: int) -> bool:
         """``bounds`` of what is not archived yet."""
@@ -49,14 +53,6 @@ class CutLimits:
         """Whether the oldest is due by its age: then the cut takes what there is."""
         return now_ms - bounds.first_stored_ms >= self.age_s * 1000
 
-    def whole_bytes(self, entry_bytes: int) -> int:
-        """As much of ``entry_bytes`` as fills segments of the largest size; all of it if it fills none.
-
-        What is left goes into the next cut: else it would make every segment of a busy topic smaller.
-        """
-        full = entry_bytes_max(self.bytes)
-        return entry_bytes // full * full or entry_bytes
-
 
 def entry_bytes_max(segment_bytes: int) -> int:
     """The entries of a segment of this size; the rest is what it has beside them, generously."""
@@ -67,15 +63,19 @@ def cut_limits(rules: CutRules, topics: Iterable[Topic]) -> CutLimits:
     """From the largest segment size and the shortest period among a bundle's topics."""
     age_s = rules.seal_age_s
     segment_bytes = 0
+    bytes_min = rules.cut_bytes_max
     for topic in topics:
         options = topic.strategy.reliable
         if options is None:
             continue
         segment_bytes = max(segment_bytes, options.segment_size_mb << 20)
+        bytes_min = min(bytes_min, max(options.segment_size_mb, 1) << 20)
         if options.retention is Retention.UNTIL_EXPIRE:
             age_s = min(age_s, options.retention_period_s / RETENTION_PARTS)
     return CutLimits(
-        min(segment_bytes or rules.cut_bytes_max, rules.cut_bytes_max), max(age_s, SEAL_AGE_S_MIN)
+        min(segment_bytes or rules.cut_bytes_max, rules.cut_bytes_max),
+        max(age_s, SEAL_AGE_S_MIN),
+        bytes_min,
     )
 
 

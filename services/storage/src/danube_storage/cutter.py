@@ -67,12 +67,12 @@ class Cutter:
             await session.save_offsets()
         await self._purge()
 
-    async def cut(self, last_sequence: int, *, whole: Callable[[int], int] | None = None) -> Cut:
+    async def cut(self, last_sequence: int, *, fit: Callable[[Stretch], Stretch] = lambda all_: all_) -> Cut:
         """Cut from the newest cut's end to ``last_sequence``, or less far if that is much.
 
         Args:
             last_sequence: must be in the log.
-            whole: of the bytes that could be cut, how many shall be (`CutLimits.whole_bytes`).
+            fit: takes from what could be cut what shall be.
 
         Raises:
             Overtaken: another archiver was faster, or the lease is lost.
@@ -81,9 +81,7 @@ class Cutter:
         first = self._session.offsets.through + 1
         if self._session.cuts.archived_through >= first:
             raise Overtaken(f"another archiver has cut {self._bundle} at {first}")
-        stretch = await self._read(first, last_sequence)
-        if whole is not None and not stretch.missing:
-            stretch = stretch.up_to(whole(stretch.entry_bytes))
+        stretch = fit(await self._read(first, last_sequence))
         if stretch.missing:
             self._ports.metrics.missing_frames.labels(str(self._bundle)).inc(stretch.missing)
             _log.error("frames_missing", bundle=str(self._bundle), first=first, missing=stretch.missing)

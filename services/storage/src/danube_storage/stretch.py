@@ -76,11 +76,6 @@ class Stretch:
     def body_bytes(self) -> int:
         return sum(len(section.raw.body) for section in self.sections)
 
-    @property
-    def entry_bytes(self) -> int:
-        """What its sections take in segments."""
-        return sum(section.entry_bytes for section in self.sections)
-
     @cached_property
     def by_topic(self) -> Mapping[int, list[StretchSection]]:
         """In log order for each topic; topics in the order of their first section."""
@@ -89,16 +84,25 @@ class Stretch:
             found.setdefault(section.raw.topic_id, []).append(section)
         return found
 
-    def up_to(self, bytes_max: int) -> Stretch:
-        """Its first frames whose sections take ``bytes_max`` in segments at most, one frame at least."""
-        taken_bytes = 0
-        for number, section in enumerate(self.sections):
-            taken_bytes += section.entry_bytes
-            if taken_bytes > bytes_max and section.sequence > self.sections[0].sequence:
-                last = section.sequence - 1
-                kept = [each for each in self.sections[:number] if each.sequence <= last]
-                return replace(self, last_sequence=last, sections=kept)
+    def whole_segments(self, segment_bytes: int, topic_id: int | None = None) -> Stretch:
+        """Its first frames, as many as fill segments of ``segment_bytes`` of entries; all if they fill none.
+
+        The entries of one topic are counted, or all. What is left goes into the next cut: else it would make
+        every segment of a busy topic smaller.
+        """
+        counted = [each for each in self.sections if topic_id in (None, each.raw.topic_id)]
+        left_bytes = sum(each.entry_bytes for each in counted) // segment_bytes * segment_bytes
+        if self.missing or not left_bytes:
+            return self
+        for section in counted:
+            left_bytes -= section.entry_bytes
+            if left_bytes < 0 and section.sequence > counted[0].sequence:
+                return self._until(section.sequence - 1)
         return self
+
+    def _until(self, last_sequence: int) -> Stretch:
+        kept = [each for each in self.sections if each.sequence <= last_sequence]
+        return replace(self, last_sequence=last_sequence, sections=kept)
 
 
 async def read_stretch(
