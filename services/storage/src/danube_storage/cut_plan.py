@@ -68,10 +68,7 @@ def plan_cut(
         if topic_bytes < max(min(own_bytes_min, segment_bytes), least_bytes):
             shared[rule.backend].append(sections)
             continue
-        own += (
-            PlannedSegment(rule.backend, topic_id, part)
-            for part in _split(sections, topic_bytes, segment_bytes)
-        )
+        own += (PlannedSegment(rule.backend, topic_id, part) for part in _split(sections, segment_bytes))
     for backend, topics in sorted(shared.items()):
         for start in range(0, len(topics), topics_max):
             together = [section for topic in topics[start : start + topics_max] for section in topic]
@@ -80,14 +77,11 @@ def plan_cut(
     return own
 
 
-def _split(
-    sections: Sequence[StretchSection], total_bytes: int, bytes_max: int
-) -> Iterator[Sequence[StretchSection]]:
-    """About equal parts of ``bytes_max`` at most; a section that is larger by itself stands alone."""
-    aimed_bytes = -(-total_bytes // -(-total_bytes // bytes_max))
+def _split(sections: Sequence[StretchSection], bytes_max: int) -> Iterator[Sequence[StretchSection]]:
+    """Parts filled one after the other up to ``bytes_max``; a section that is larger stands alone."""
     start = taken_bytes = 0
     for number, section in enumerate(sections):
-        if number > start and (taken_bytes >= aimed_bytes or taken_bytes + section.entry_bytes > bytes_max):
+        if number > start and taken_bytes + section.entry_bytes > bytes_max:
             yield sections[start:number]
             start, taken_bytes = number, 0
         taken_bytes += section.entry_bytes

@@ -85,20 +85,21 @@ class Stretch:
         return found
 
     def whole_segments(self, segment_bytes: int, topic_id: int | None = None) -> Stretch:
-        """Its first frames, as many as fill segments of ``segment_bytes`` of entries; all if they fill none.
+        """Its first frames, as many as fill segments of ``segment_bytes`` of entries; all if none overflows.
 
         The entries of one topic are counted, or all. What is left goes into the next cut: else it would make
         every segment of a busy topic smaller.
         """
-        counted = [each for each in self.sections if topic_id in (None, each.raw.topic_id)]
-        left_bytes = sum(each.entry_bytes for each in counted) // segment_bytes * segment_bytes
-        if self.missing or not left_bytes:
+        if self.missing:
             return self
-        for section in counted:
-            left_bytes -= section.entry_bytes
-            if left_bytes < 0 and section.sequence > counted[0].sequence:
-                return self._until(section.sequence - 1)
-        return self
+        last = taken_bytes = 0
+        for section in self.sections:
+            if topic_id not in (None, section.raw.topic_id):
+                continue
+            if taken_bytes and taken_bytes + section.entry_bytes > segment_bytes:
+                last, taken_bytes = section.sequence - 1, 0
+            taken_bytes += section.entry_bytes
+        return self if last < self.first_sequence else self._until(last)
 
     def _until(self, last_sequence: int) -> Stretch:
         kept = [each for each in self.sections if each.sequence <= last_sequence]
