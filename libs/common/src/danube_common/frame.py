@@ -28,9 +28,6 @@ _HEADER = struct.Struct("<4sBBHQQ")
 _ENTRY = struct.Struct("<QIII")
 _CRC = struct.Struct("<I")
 
-MESSAGE_OVERHEAD_BYTES = 4
-SECTION_OVERHEAD_BYTES = _ENTRY.size
-
 
 @dataclass(frozen=True, slots=True)
 class Section:

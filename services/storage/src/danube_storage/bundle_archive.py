@@ -7,8 +7,8 @@ from collections.abc import Callable
 from danube_common import keys
 from danube_common.archive.records import BundleArchive
 from danube_common.bundle import Bundle
-from danube_common.errors import Conflict
 from danube_common.metadata.port import MetadataStore
+from danube_common.metadata.rewrite import rewrite
 from danube_common.records import decode_record, encode_record
 
 
@@ -26,18 +26,13 @@ async def change_archive(
     It is asked again when another writer was faster; nothing is written if it changes nothing.
     Raises MetadataUnavailable.
     """
-    while True:
-        entry = await store.get(keys.archive_key(bundle))
-        present = decode_record(BundleArchive, entry.value) if entry else BundleArchive()
-        wanted = change(present)
-        if wanted == present:
-            return present
-        try:
-            await store.put(
-                keys.archive_key(bundle),
-                encode_record(wanted),
-                expected_revision=entry.revision if entry else 0,
-            )
-        except Conflict:
-            continue
-        return wanted
+    result = BundleArchive()
+
+    def changed(value: bytes | None) -> bytes | None:
+        nonlocal result
+        present = decode_record(BundleArchive, value) if value is not None else BundleArchive()
+        result = change(present)
+        return None if result == present else encode_record(result)
+
+    await rewrite(store, keys.archive_key(bundle), changed)
+    return result

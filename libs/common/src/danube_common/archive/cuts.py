@@ -13,6 +13,7 @@ from danube_common.bundle import Bundle
 from danube_common.errors import AlreadyExists, Conflict
 from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import Change, MetadataStore
+from danube_common.metadata.rewrite import rewrite
 from danube_common.records import decode_record, encode_record
 
 CATCH_UP_TIMEOUT_S = 5.0
@@ -91,21 +92,17 @@ class Cuts:
         It is asked again when another writer was faster; nothing is written if it changes nothing or
         the cut is no more. Raises MetadataUnavailable.
         """
-        key = keys.cut_key(self.bundle, cut.first_sequence)
-        while True:
-            entry = await self._store.get(key)
-            if entry is None:
-                return
-            present = decode_record(Cut, entry.value)
+
+        def changed(value: bytes | None) -> bytes | None:
+            if value is None:
+                return None
+            present = decode_record(Cut, value)
             wanted = change(present)
-            if wanted == present:
-                return
-            try:
-                revision = await self._store.put(key, encode_record(wanted), expected_revision=entry.revision)
-            except Conflict:
-                continue
+            return None if wanted == present else encode_record(wanted)
+
+        revision = await rewrite(self._store, keys.cut_key(self.bundle, cut.first_sequence), changed)
+        if revision is not None:
             await self._mirror.catch_up(revision, CATCH_UP_TIMEOUT_S)
-            return
 
     async def forget(self, cut: Cut) -> None:
         """Take a cut out of the catalogue. Idempotent. Raises MetadataUnavailable."""

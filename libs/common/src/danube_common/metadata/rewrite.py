@@ -1,0 +1,40 @@
+"""Changing a stored value by what it is now, however many others do the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from danube_common.errors import Conflict, MetadataUnavailable
+from danube_common.metadata.port import MetadataStore
+
+ATTEMPTS_MAX: Final = 64
+"""Each lost attempt means that another writer was served: with so many in a row something is wrong."""
+
+
+async def rewrite(
+    store: MetadataStore, key: str, change: Callable[[bytes | None], bytes | None]
+) -> int | None:
+    """Write what ``change`` makes of the value (None: there is none); asked again when another was faster.
+
+    Args:
+        store: where.
+        key: which.
+        change: gives the value to write, or None for nothing to do.
+
+    Returns:
+        The new revision; None if nothing was written.
+
+    Raises:
+        MetadataUnavailable: no answer, or ATTEMPTS_MAX times another writer was faster.
+    """
+    for _ in range(ATTEMPTS_MAX):
+        entry = await store.get(key)
+        wanted = change(entry.value if entry else None)
+        if wanted is None:
+            return None
+        try:
+            return await store.put(key, wanted, expected_revision=entry.revision if entry else 0)
+        except Conflict:
+            continue
+    raise MetadataUnavailable(f"{key} was changed by others {ATTEMPTS_MAX} times in a row")
