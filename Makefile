@@ -39,7 +39,7 @@ bench-scale: setup-test
 
 # make chaos MINUTES=30 SEED=1: a long run of the faults that the gate meets for two minutes; SEED repeats one.
 chaos: setup-test
-	$(BIN)/python -m danube_testing.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m danube_harness.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 check: setup-test
 	$(BIN)/ruff format --check .

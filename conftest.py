@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
-from danube_testing.fixtures import etcd_server, nats_server, s3_server
+from danube_harness.fixtures import etcd_server, nats_server, s3_server
 
 __all__ = ["etcd_server", "nats_server", "s3_server"]
 

@@ -40,4 +40,6 @@ elif printf %s "${HOSTNAME:-}" | grep -Eqx '[0-9a-f]{12}' && ! printenv "${prefi
     export "${prefix}_INSTANCE_ID=$((0x1$HOSTNAME))"
 fi
 
-exec python -m "danube_$(printf %s "$SERVICE" | tr - _)" "$@"
+module=danube_$(printf %s "$SERVICE" | tr - _)
+[ "$SERVICE" = admin ] && module=danube_admin_service  # danube-admin is the operator's tool
+exec python -m "$module" "$@"

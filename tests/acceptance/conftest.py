@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from danube_testing.platform import Platform
+from danube_harness.platforms.standalone import Platform
 
 
 @pytest.fixture

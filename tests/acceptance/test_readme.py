@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from danube_testing.platform import Platform
+from danube_harness.platforms.standalone import Platform
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from danube_testing.platform import Platform
+from danube_harness.platforms.standalone import Platform
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -14,32 +14,32 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from danube_common import keys
-from danube_common.archive.cuts import Cuts
-from danube_common.archive.history import History
-from danube_common.bundle import Bundle, Family
+from danube_common.archive.manifest import Manifest
 from danube_common.bus.nats import NatsBus
-from danube_common.catalogue import Catalogue
-from danube_common.frame import encode_frame, make_frame_id
+from danube_common.cluster import keys
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.records import Layout, Topic, encode_record
 from danube_common.log.jetstream import JetStreamLog
 from danube_common.metadata.jetstream import JetStreamMetadata
 from danube_common.metadata.lease import Lease
-from danube_common.records import Layout, Topic, encode_record
+from danube_common.model.bundle import Bundle, Family
+from danube_common.model.schema import Schema, SchemaKind
+from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
 from danube_common.runtime.metrics import Metrics
-from danube_common.schema import Schema, SchemaKind
-from danube_common.segment.s3 import S3Store
-from danube_common.strategy import ReliableOptions, Retention, StorageBackend, Strategy
-from danube_storage.cut_plan import PlannedSegment
-from danube_storage.cut_rules import CutRules
-from danube_storage.cutter import Cutter
-from danube_storage.making import Making
-from danube_storage.session import ArchivePorts, ArchiveSession
+from danube_common.wire.frame import encode_frame, make_frame_id
+from danube_harness.platforms.service_process import ServiceProcess
+from danube_harness.servers.nats_server import NatsServer
+from danube_harness.servers.s3_server import BUCKET, REGION, S3Server
+from danube_storage.archive.log_range import LogRange
+from danube_storage.archive.seal_rules import SealRules
+from danube_storage.archive.sealer import Sealer
+from danube_storage.archive.segment_plan import PlannedSegment
+from danube_storage.archive.segment_writer import SegmentWriter
+from danube_storage.archive.session import ArchivePorts, ArchiveSession
+from danube_storage.segments.s3 import S3Store
+from danube_storage.segments.stores import Stores, archive_id, open_stores
 from danube_storage.storage_metrics import StorageMetrics
-from danube_storage.stores import Stores, archive_id, open_stores
-from danube_storage.stretch import Stretch
-from danube_testing.nats_server import NatsServer
-from danube_testing.s3_server import BUCKET, REGION, S3Server
-from danube_testing.service_process import ServiceProcess
+from danube_topic_owner.catchup.history import History
 
 MESSAGE_BYTES = 1024
 MESSAGES_PER_FRAME = int(os.environ.get("DANUBE_BENCH_FRAME_MESSAGES", "16"))
@@ -126,15 +126,15 @@ class Stage:
 
         await asyncio.gather(*(append(number, frame) for number, frame in enumerate(frames)))
 
-    async def archive(self, bundle: Bundle) -> tuple[Cuts, float]:
-        """Cut all that the log has, as the archiver of the bundle does.
+    async def archive(self, bundle: Bundle) -> tuple[Manifest, float]:
+        """ManifestEntry all that the log has, as the archiver of the bundle does.
 
         Returns the view of the cuts, and the seconds that building the segments and making them durable took.
         """
         made_s = 0.0
-        make = Making.make
+        make = SegmentWriter.make
 
-        async def timed(making: Making, stretch: Stretch, plan: Sequence[PlannedSegment]) -> Any:
+        async def timed(making: SegmentWriter, stretch: LogRange, plan: Sequence[PlannedSegment]) -> Any:
             nonlocal made_s
             began = time.perf_counter()
             try:
@@ -152,11 +152,11 @@ class Stage:
             StorageMetrics(Metrics("storage", INSTANCE_ID)),
         )
         lease = await Lease.acquire(self.metadata, keys.archiver_key(bundle), b"{}", 60.0)
-        cuts = await Cuts.open(self.metadata, bundle)
-        cutter = Cutter(ArchiveSession(bundle, ports, lease, cuts), CutRules())
+        cuts = await Manifest.open(self.metadata, bundle)
+        cutter = Sealer(ArchiveSession(bundle, ports, lease, cuts), SealRules())
         await cutter.take_over()
         last = (await self.log.bounds(bundle)).last_sequence
-        with mock.patch.object(Making, "make", timed):
+        with mock.patch.object(SegmentWriter, "make", timed):
             while cuts.archived_through < last:
                 await cutter.cut(last)
         await lease.release()
@@ -166,7 +166,7 @@ class Stage:
         """A place in the bucket beside the archive's."""
         return await S3Store.connect(BUCKET, prefix="bare/", endpoint_url=self.s3.endpoint, region=REGION)
 
-    def history(self, cuts: Cuts) -> History:
+    def history(self, cuts: Manifest) -> History:
         return History(self.bus, self.catalogue, cuts)
 
     async def until(self, condition: Callable[[], bool]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from danube_testing.platform import Platform
+from danube_harness.platforms.standalone import Platform
 
 BAR = 40
 KINDS = ("gateway", "topic-owner", "storage", "admin", "nats")

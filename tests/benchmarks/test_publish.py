@@ -20,7 +20,7 @@ from nats.js.api import StreamConfig
 from tests.benchmarks import echo_server
 from tests.benchmarks.wire import DURABILITY, OPTIONS, PAYLOAD, PAYLOAD_BYTES, STRATEGIES, Route, Sender
 
-from danube_testing.platform import Platform
+from danube_harness.platforms.standalone import Platform
 
 ROUNDS = 5
 LATENCIES_PER_ROUND = 100

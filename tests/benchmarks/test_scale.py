@@ -21,11 +21,11 @@ import pytest
 from google.protobuf.message import Message
 from tests.benchmarks.growth import KINDS, cpu_s, memory_bytes, plot, stopwatch, table
 
+from danube_harness.platforms.admin_calls import ask_admin
+from danube_harness.platforms.standalone import Platform
 from danube_proto import danube_admin_pb2 as pb
 from danube_proto import danube_api_pb2 as api
 from danube_proto import danube_platform_pb2 as platform_pb
-from danube_testing.admin_calls import ask_admin
-from danube_testing.platform import Platform
 
 TOPICS = tuple(int(n) for n in os.environ.get("DANUBE_BENCH_TOPICS", "10,100,1000,10000").split(","))
 SUBSCRIPTIONS = (1, 3, 10, 30, 100)

@@ -28,15 +28,15 @@ from tests.benchmarks.archive_stage import (
     topic_of,
 )
 
-from danube_common.archive.cuts import Cuts
-from danube_common.archive.history import History
-from danube_common.bundle import Bundle
-from danube_common.frame import decode_frame, encode_frame
-from danube_common.records import Topic
-from danube_common.segment.s3 import S3Store
-from danube_common.strategy import StorageBackend
-from danube_testing.nats_server import NatsServer
-from danube_testing.s3_server import S3Kind, S3Server
+from danube_common.archive.manifest import Manifest
+from danube_common.cluster.records import Topic
+from danube_common.model.bundle import Bundle
+from danube_common.model.strategy import StorageBackend
+from danube_common.wire.frame import decode_frame, encode_frame
+from danube_harness.servers.nats_server import NatsServer
+from danube_harness.servers.s3_server import S3Kind, S3Server
+from danube_storage.segments.s3 import S3Store
+from danube_topic_owner.catchup.history import History
 
 MB = 1 << 20
 SIZE_MB = int(os.environ.get("DANUBE_BENCH_MB", "256"))
@@ -115,7 +115,7 @@ async def throughput(stage: Stage) -> dict[str, Any]:
     peer = topic_of(file_bundle(2 * ROUNDS), 2 * ROUNDS + 1, DISK)
     for topic in [*topics, peer]:
         await stage.fill(topic.home, frames_of(topic, SIZE_MB * MB))
-    views: list[Cuts] = []
+    views: list[Manifest] = []
     try:
         disk = [await archive_on_disk(stage, topic, views) for topic in topics[:ROUNDS]]
         s3 = [await archive_in_s3(stage, topic, views) for topic in topics[ROUNDS:]]
@@ -145,7 +145,7 @@ def summary(rounds: list[dict[str, float]], ours: str, peer: str) -> dict[str, f
     }
 
 
-async def archive_on_disk(stage: Stage, topic: Topic, views: list[Cuts]) -> dict[str, float]:
+async def archive_on_disk(stage: Stage, topic: Topic, views: list[Manifest]) -> dict[str, float]:
     made_s = 0.0
 
     async def archive() -> None:
@@ -161,7 +161,7 @@ async def archive_on_disk(stage: Stage, topic: Topic, views: list[Cuts]) -> dict
     return {"archive": taken, "segments": made_s, "cp + fsync": copied}
 
 
-async def archive_in_s3(stage: Stage, topic: Topic, views: list[Cuts]) -> dict[str, float]:
+async def archive_in_s3(stage: Stage, topic: Topic, views: list[Manifest]) -> dict[str, float]:
     made_s = 0.0
 
     async def archive() -> None:
@@ -212,7 +212,7 @@ async def upload_in_parts(store: S3Store, contents: dict[str, bytes]) -> None:
 # Replay
 
 
-async def replay(stage: Stage, cuts: Cuts, topic: Topic, peer: Bundle) -> dict[str, float]:
+async def replay(stage: Stage, cuts: Manifest, topic: Topic, peer: Bundle) -> dict[str, float]:
     """Rounds in turn: the segments through the storage process, and the same frames out of the log."""
     history = stage.history(cuts)
     messages = SIZE_MB * MB // (MESSAGE_BYTES * MESSAGES_PER_FRAME) * MESSAGES_PER_FRAME
@@ -284,7 +284,7 @@ async def memory(stage: Stage, count: int) -> dict[str, float]:
     ]
     await stage.fill(bundle, frames)
     async with stage.storage_process() as process:
-        cuts = await Cuts.open(stage.metadata, bundle)
+        cuts = await Manifest.open(stage.metadata, bundle)
         history = stage.history(cuts)
         try:
             await stage.until(lambda: cuts.archived_through >= len(frames))

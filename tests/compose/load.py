@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from danube_client import Reliable, Storage, SubscriptionType
-from danube_testing.chaos.traffic import EXCLUSIVE, SHARED, Reader, Subscription, Topic, Writer, longest_gap_s
+from danube_harness.chaos.traffic import EXCLUSIVE, SHARED, Reader, Subscription, Topic, Writer, longest_gap_s
 
 OPEN_S_MAX: Final = 120.0
 CATCH_UP_S_MAX: Final = 120.0

@@ -12,7 +12,7 @@ import pytest
 from tests.compose.stack import ROOT
 
 from danube_common.runtime.config import INSTANCE_ID_MAX
-from danube_testing.lifeline import die_with_parent
+from danube_harness.process_death import die_with_parent
 
 ENTRYPOINT = ROOT / "deploy" / "docker" / "entrypoint.sh"
 WAIT_S = 20.0

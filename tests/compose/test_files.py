@@ -21,6 +21,7 @@ from danube_standalone.nats_config import (
     DEFAULT_MEMORY_STORE_BYTES_MAX,
     render_nats_config,
 )
+from danube_standalone.programs import SERVICE_MODULES
 
 DOCKERFILE: Final = (ROOT / "deploy" / "docker" / "Dockerfile").read_text()
 NATS_SERVER: Final = Path(sysconfig.get_path("scripts")) / "nats-server"
@@ -81,7 +82,7 @@ def words(service: Service) -> list[str]:
 
 
 def loaded(kind: str, *, file: str, environment: Mapping[str, str]) -> Loaded[ServiceConfig]:
-    config_type = getattr(importlib.import_module(f"danube_{kind.replace('-', '_')}.service"), OWN[kind])
+    config_type = getattr(importlib.import_module(f"{SERVICE_MODULES[kind]}.service"), OWN[kind])
     found: Loaded[ServiceConfig] = load(kind, config_type, ["--config", str(COMPOSE_DIR / file)], environment)
     return found
 

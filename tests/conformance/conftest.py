@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 from tests.conformance.client import Admin, Client
 
-from danube_testing.platform import Platform
+from danube_harness.platforms.standalone import Platform
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from tests.conformance.strict import decode
 from tests.conformance.stubs import danube
 from tests.conformance.tables import METHODS, STREAM
 
-from danube_testing.platform import Platform
+from danube_harness.platforms.standalone import Platform
 
 LONGEST = "/default/" + "ä" * 200
 

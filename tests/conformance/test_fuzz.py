@@ -34,7 +34,7 @@ from tests.conformance.strict import FIXED32, FIXED64, LENGTH_DELIMITED, VARINT,
 from tests.conformance.stubs import danube, danube_admin, danube_platform
 from tests.conformance.tables import MESSAGES, METHODS, STREAM, Fields
 
-from danube_testing.platform import PROCESS_NAMES, Platform
+from danube_harness.platforms.standalone import PROCESS_NAMES, Platform
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import pytest
 from tests.conformance.client import STRING, TOPIC_NOT_FOUND, Admin, Client, Producer
 from tests.conformance.stubs import danube
 
-from danube_testing.platform import Platform
+from danube_harness.platforms.standalone import Platform
 
 CONNECT = 1
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from danube_common.bundle import Bundle, Family
 from danube_common.bus.nats import NatsBus
 from danube_common.log.jetstream import JetStreamLog
 from danube_common.log.memory import MemoryLog
 from danube_common.log.port import BundleLog
-from danube_testing.nats_server import NatsServer
+from danube_common.model.bundle import Bundle, Family
+from danube_harness.servers.nats_server import NatsServer
 
 TIMEOUT_S = 10.0
 FRAMES_MAX = 5

@@ -13,13 +13,13 @@ import pytest
 import pytest_asyncio
 from nats.aio.msg import Msg
 
-from danube_common.bus.nats_connection import Connection
 from danube_common.errors import Conflict, MetadataUnavailable
 from danube_common.metadata import jetstream_feed
 from danube_common.metadata.jetstream import JetStreamMetadata
 from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import Change, Entry, WatchLost
-from danube_testing.nats_server import NatsServer
+from danube_common.nats.connection import Connection
+from danube_harness.servers.nats_server import NatsServer
 
 PATIENCE_S = 20.0
 

@@ -21,14 +21,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from danube_common.bus.nats_connection import Connection
 from danube_common.errors import Conflict
 from danube_common.metadata.etcd import EtcdMetadata
 from danube_common.metadata.jetstream import JetStreamMetadata
 from danube_common.metadata.memory import MemoryMetadata
 from danube_common.metadata.port import Change, Entry, MetadataStore
-from danube_testing.etcd_server import EtcdServer
-from danube_testing.nats_server import NatsServer
+from danube_common.nats.connection import Connection
+from danube_harness.servers.etcd_server import EtcdServer
+from danube_harness.servers.nats_server import NatsServer
 
 T = TypeVar("T")
 

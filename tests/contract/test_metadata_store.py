@@ -16,7 +16,6 @@ import pytest
 import pytest_asyncio
 from aetcd import rpc  # type: ignore[import-untyped]
 
-from danube_common.bus.nats_connection import Connection
 from danube_common.errors import Conflict, InvalidInput, MetadataUnavailable
 from danube_common.metadata.etcd import EtcdMetadata
 from danube_common.metadata.jetstream import MARKER_TTL_S, JetStreamMetadata
@@ -25,8 +24,9 @@ from danube_common.metadata.lease import Lease
 from danube_common.metadata.memory import MemoryMetadata
 from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import Change, Entry, Listing, MetadataStore, WatchLost
-from danube_testing.etcd_server import EtcdServer
-from danube_testing.nats_server import NatsServer
+from danube_common.nats.connection import Connection
+from danube_harness.servers.etcd_server import EtcdServer
+from danube_harness.servers.nats_server import NatsServer
 
 PATIENCE_S = 20.0
 VIEWS_MAX = 8

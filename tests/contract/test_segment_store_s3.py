@@ -8,10 +8,10 @@ import pytest
 import pytest_asyncio
 
 from danube_common.errors import AlreadyExists, StoreUnavailable
-from danube_common.segment.port import READ_BYTES_MAX
-from danube_common.segment.s3 import PART_BYTES, S3Store
-from danube_testing.s3_faults import S3Fault, S3FaultProxy
-from danube_testing.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
+from danube_harness.faults.s3_faults import S3Fault, S3FaultProxy
+from danube_harness.servers.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
+from danube_storage.segments.port import READ_BYTES_MAX
+from danube_storage.segments.s3 import PART_BYTES, S3Store
 
 SMALL = b"small" * 1000
 LARGE = b"large" * (2 * PART_BYTES // 5)

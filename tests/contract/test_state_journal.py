@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from danube_common.bundle import Bundle, Family
 from danube_common.bus.nats import NatsBus
 from danube_common.errors import JournalFenced, LogFull, LogUnavailable, RequestTimeout
-from danube_common.jetstream import Stream
 from danube_common.journal.jetstream import REPLAY_BATCH_BYTES, REPLAY_BATCH_RECORDS, JetStreamJournal
 from danube_common.journal.memory import MemoryJournal
 from danube_common.journal.port import StateJournal
-from danube_testing.nats_server import NatsServer
+from danube_common.model.bundle import Bundle, Family
+from danube_common.nats.jetstream import Stream
+from danube_harness.servers.nats_server import NatsServer
 
 TIMEOUT_S = 10.0
 

@@ -17,23 +17,23 @@ import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
 
-from danube_common import keys
-from danube_common.bundle import Bundle
 from danube_common.bus.nats import NatsBus
-from danube_common.membership import register
+from danube_common.cluster import keys
+from danube_common.cluster.membership import register
+from danube_common.cluster.records import Assignment, Instance, Layout, decode_record
 from danube_common.metadata.etcd import EtcdMetadata
 from danube_common.metadata.jetstream import JetStreamMetadata
 from danube_common.metadata.lease import Lease
 from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import MetadataStore
-from danube_common.records import Assignment, Instance, Layout, decode_record
+from danube_common.model.bundle import Bundle
+from danube_harness.process_death import die_with_parent
+from danube_harness.servers.etcd_server import EtcdServer
+from danube_harness.servers.nats_server import NatsServer
+from danube_harness.services.fake_owner import FakeOwner
 from danube_proto import danube_admin_pb2 as pb
 from danube_proto import danube_platform_pb2 as platform_pb
 from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND, UNKNOWN_ERROR, ErrorMessage
-from danube_testing.etcd_server import EtcdServer
-from danube_testing.fake_owner import FakeOwner
-from danube_testing.lifeline import die_with_parent
-from danube_testing.nats_server import NatsServer
 
 PATIENCE_S = 30.0
 POLL_INTERVAL_S = 0.02

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from danube_common import keys
+from danube_common.cluster import keys
+from danube_common.cluster.records import Claim, Topic, decode_record
 from danube_common.metadata.etcd import EtcdMetadata
-from danube_common.names import TopicName
-from danube_common.records import Claim, Topic, decode_record
+from danube_common.model.names import TopicName
+from danube_harness.platforms.admin_calls import ask_admin
+from danube_harness.platforms.cluster import ClusterPlatform
+from danube_harness.platforms.cluster_load import TOPICS, Load
+from danube_harness.platforms.service_process import ServiceProcess
+from danube_harness.servers.etcd_server import EtcdServer
+from danube_harness.servers.nats_server import NatsServer
 from danube_proto import danube_admin_pb2 as pb
-from danube_testing.admin_calls import ask_admin
-from danube_testing.cluster import ClusterPlatform
-from danube_testing.cluster_load import TOPICS, Load
-from danube_testing.etcd_server import EtcdServer
-from danube_testing.nats_server import NatsServer
-from danube_testing.service_process import ServiceProcess
 
 COUNTS = {"admin": 2, "topic-owner": 3, "gateway": 2, "storage": 2}
 FAULT_S = 6.0

@@ -11,14 +11,14 @@ import pytest
 
 from danube_client import CallError, Schema, SubscriptionType, connect
 from danube_client.connection import Connection
-from danube_common.membership import INSTANCE_TTL_S
+from danube_common.cluster.membership import INSTANCE_TTL_S
+from danube_harness.platforms.admin_calls import ask_admin
+from danube_harness.platforms.cluster import ClusterPlatform
+from danube_harness.platforms.cluster_load import DISK, TOPICS, Load
 from danube_proto import danube_admin_pb2 as pb
 from danube_proto import danube_api_pb2 as api
 from danube_proto import danube_platform_pb2 as platform_pb
 from danube_standalone.programs import readiness
-from danube_testing.admin_calls import ask_admin
-from danube_testing.cluster import ClusterPlatform
-from danube_testing.cluster_load import DISK, TOPICS, Load
 
 COUNTS = {"admin": 2, "topic-owner": 2, "gateway": 2}
 DOOR = "/default/door"

@@ -15,9 +15,9 @@ import pytest_asyncio
 from danube_client import Reliable, Retention, Schema, Storage, connect
 from danube_client.client import Client
 from danube_client.errors import CallError
+from danube_harness.platforms.admin_calls import ask_admin
+from danube_harness.platforms.standalone import Platform
 from danube_proto import danube_platform_pb2 as wire
-from danube_testing.admin_calls import ask_admin
-from danube_testing.platform import Platform
 
 PATIENCE_S = 60.0
 MESSAGES = 20

@@ -27,9 +27,9 @@ from danube_client import (
 )
 from danube_client.client import Client
 from danube_client.consumer import Consumer
+from danube_harness.platforms.admin_calls import ask_admin
+from danube_harness.platforms.standalone import Platform
 from danube_proto import danube_platform_pb2 as wire
-from danube_testing.admin_calls import ask_admin
-from danube_testing.platform import Platform
 
 PATIENCE_S = 60.0
 SETTINGS = {

@@ -15,8 +15,8 @@ import pytest
 from danube_client import Reliable, Schema, Storage, SubscriptionType, connect
 from danube_client.client import Client
 from danube_client.consumer import Consumer
-from danube_testing.history import check
-from danube_testing.platform import Platform
+from danube_harness.history import check
+from danube_harness.platforms.standalone import Platform
 
 TOPICS = tuple(f"/default/takeover{number}" for number in range(6))
 SUBSCRIPTION = "readers"

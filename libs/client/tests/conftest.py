@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from danube_client import Client, Retry, connect
-from danube_testing.stub_gateway import StubGateway
+from danube_harness.services.stub_gateway import StubGateway
 
 # Short pauses; that enough attempts are made in them is what the tests wait for.
 QUICK = Retry(attempts_max=8, first_s=0.01, max_s=0.1)

@@ -6,7 +6,7 @@ import pytest
 
 import danube_client
 from danube_client.connection import normalized
-from danube_testing.stub_gateway import StubGateway
+from danube_harness.services.stub_gateway import StubGateway
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import danube_client
 from danube_client import Client, Consumer, Retry, SubscriptionType
 from danube_client.connection import RECEIVE_BYTES_MAX
 from danube_client.consumer import RECEIVED_MAX
+from danube_harness.services.stub_gateway import NOT_READY, UNREACHABLE, Failure, StubGateway
 from danube_proto import danube_api_pb2 as wire
-from danube_testing.stub_gateway import NOT_READY, UNREACHABLE, Failure, StubGateway
 
 TOPIC = "/default/t"
 

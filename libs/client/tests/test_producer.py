@@ -16,8 +16,8 @@ from danube_client import (
     Schema,
     Storage,
 )
+from danube_harness.services.stub_gateway import NOT_READY, UNREACHABLE, Failure, StubGateway
 from danube_proto import danube_api_pb2 as wire
-from danube_testing.stub_gateway import NOT_READY, UNREACHABLE, Failure, StubGateway
 
 TOPIC = "/default/t"
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_client import Client, InvalidRequest, Start, StartKind, SubscribeDenied
+from danube_harness.services.stub_gateway import NOT_READY, Failure, StubGateway
 from danube_proto import danube_api_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
-from danube_testing.stub_gateway import NOT_READY, Failure, StubGateway
 
 NOW_MS = 10_000_000
 TOPIC = "/default/t"

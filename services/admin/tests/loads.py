@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from hypothesis import strategies as st
 
-from danube_common.bundle import Bundle, Family
-from danube_common.load import BundleLoad, LoadReport
+from danube_common.cluster.load import BundleLoad, LoadReport
+from danube_common.model.bundle import Bundle, Family
 
 OWNERS = [f"owner-{n}" for n in range(5)]
 BUNDLES = [Bundle(family, number) for family in Family for number in range(8)]

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from danube_admin.load_manager import RebalanceRules
-from danube_admin.ranking import LoadStrategy
-from danube_admin.service import KIND, AdminConfig
-from danube_common.policies import MESSAGE_BYTES_CEILING, Policies
+from danube_admin_service.cluster.load_manager import RebalanceRules
+from danube_admin_service.cluster.ranking import LoadStrategy
+from danube_admin_service.service import KIND, AdminConfig
+from danube_common.model.policies import MESSAGE_BYTES_CEILING, Policies
 from danube_common.runtime.config import ConfigError, load
 
 

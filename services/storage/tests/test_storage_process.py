@@ -11,14 +11,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from danube_common import keys
 from danube_common.bus.nats import NatsBus
+from danube_common.cluster import keys
+from danube_common.cluster.records import Instance, decode_record
 from danube_common.errors import NoResponders
 from danube_common.metadata.jetstream import JetStreamMetadata
 from danube_common.metadata.port import Change
-from danube_common.records import Instance, decode_record
-from danube_testing.lifeline import die_with_parent
-from danube_testing.nats_server import NatsServer
+from danube_harness.process_death import die_with_parent
+from danube_harness.servers.nats_server import NatsServer
 
 INSTANCE_ID = "77"
 WAIT_S = 40.0

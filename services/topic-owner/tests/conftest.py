@@ -4,25 +4,25 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from danube_testing.bundle_house import (
+from danube_harness.services.owner_harness import (
     Gateway,
-    House,
-    open_house,
+    OwnerHarness,
+    open_owner_harness,
 )
-from danube_topic_owner.ownership import Owned
+from danube_topic_owner.ownership import BundleServer
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[House]:
-    async with open_house() as house:
+async def house() -> AsyncIterator[OwnerHarness]:
+    async with open_owner_harness() as house:
         yield house
 
 
 @pytest.fixture
-async def owned(house: House) -> Owned:
+async def owned(house: OwnerHarness) -> BundleServer:
     return await house.own()
 
 
 @pytest.fixture
-async def gateway(house: House, owned: Owned) -> Gateway:
+async def gateway(house: OwnerHarness, owned: BundleServer) -> Gateway:
     return await house.gateway("g")

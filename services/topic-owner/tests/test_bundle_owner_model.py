@@ -7,7 +7,9 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from danube_common.owner_protocol import (
+from danube_common.cluster.records import Topic
+from danube_common.model.position import sequence_of
+from danube_common.wire.owner import (
     Credit,
     Detach,
     Done,
@@ -16,16 +18,14 @@ from danube_common.owner_protocol import (
     Sync,
     Synced,
 )
-from danube_common.position import sequence_of
-from danube_common.records import Topic
-from danube_testing.bundle_house import (
+from danube_harness.services.owner_harness import (
     EXCLUSIVE,
     PATIENCE_S,
     PLENTY,
     SHARED,
     Gateway,
-    House,
-    open_house,
+    OwnerHarness,
+    open_owner_harness,
 )
 
 STEPS = st.lists(
@@ -48,7 +48,7 @@ def test_nothing_is_lost_or_reordered_whatever_happens_when(
 class Anything:
     """A topic with its consumers, and what each random step does to them."""
 
-    def __init__(self, house: House, gateway: Gateway, topics: list[Topic], random: Random) -> None:
+    def __init__(self, house: OwnerHarness, gateway: Gateway, topics: list[Topic], random: Random) -> None:
         self.house, self.gateway, self.random = house, gateway, random
         self.topic, self.noise = topics
         self.consumers: list[int] = []
@@ -126,7 +126,7 @@ class Anything:
 
 
 async def _anything(steps: list[str], kind: SubscriptionType, random: Random) -> None:
-    async with open_house() as house:
+    async with open_owner_harness() as house:
         house.log.turns = lambda: random.randint(0, 3)
         await house.own()
         gateway = await house.gateway("g")

@@ -6,25 +6,25 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from danube_common import keys
+from danube_common.cluster import keys
+from danube_common.cluster.membership import register
+from danube_common.cluster.records import Assignment, Claim, Instance, encode_record
 from danube_common.errors import Conflict, JournalFenced, MetadataUnavailable
-from danube_common.membership import register
-from danube_common.owner_protocol import ConsumerFound, FindConsumer
-from danube_common.records import Assignment, Claim, Instance, encode_record
-from danube_common.runtime.presence import Place, Standing
-from danube_testing.bundle_house import PATIENCE_S, House
+from danube_common.runtime.registration import Registration, RegistrationState
+from danube_common.wire.owner import ConsumerFound, FindConsumer
+from danube_harness.services.owner_harness import PATIENCE_S, OwnerHarness
 from danube_topic_owner import ownership as ownership_module
 from danube_topic_owner.bundle_owner import Window
-from danube_topic_owner.events import TopicRemoved
+from danube_topic_owner.journal.events import TopicRemoved
 from danube_topic_owner.ownership import Ownership
 
 
 class Member:
     """One topic-owner as far as owning goes, over the ports of a house."""
 
-    def __init__(self, house: House, instance_id: str) -> None:
+    def __init__(self, house: OwnerHarness, instance_id: str) -> None:
         self.instance_id = instance_id
-        self.place = Place()
+        self.place = Registration()
         self.ownership = Ownership(
             instance_id,
             house.store,
@@ -39,7 +39,7 @@ class Member:
 
     @classmethod
     @asynccontextmanager
-    async def joined(cls, house: House, instance_id: str) -> AsyncIterator[Member]:
+    async def joined(cls, house: OwnerHarness, instance_id: str) -> AsyncIterator[Member]:
         member = cls(house, instance_id)
         await member.ownership.open()
         record = Instance(instance_id, "topic-owner", "http://127.0.0.1:1")
@@ -73,12 +73,12 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-async def assign(house: House, instance_id: str) -> None:
+async def assign(house: OwnerHarness, instance_id: str) -> None:
     await house.store.put(keys.assignment_key(house.bundle), encode_record(Assignment(instance_id)))
 
 
 @pytest.fixture
-async def members(house: House) -> AsyncIterator[tuple[Member, Member]]:
+async def members(house: OwnerHarness) -> AsyncIterator[tuple[Member, Member]]:
     async with AsyncExitStack() as opened:
         yield (
             await opened.enter_async_context(Member.joined(house, "1")),
@@ -87,7 +87,7 @@ async def members(house: House) -> AsyncIterator[tuple[Member, Member]]:
 
 
 async def test_what_was_acknowledged_before_a_handover_is_not_delivered_after_it(
-    house: House, members: tuple[Member, Member]
+    house: OwnerHarness, members: tuple[Member, Member]
 ) -> None:
     first, second = members
     await assign(house, "1")
@@ -114,7 +114,7 @@ async def test_what_was_acknowledged_before_a_handover_is_not_delivered_after_it
 
 
 async def test_an_owner_that_leaves_gives_its_claims_back(
-    house: House, members: tuple[Member, Member]
+    house: OwnerHarness, members: tuple[Member, Member]
 ) -> None:
     first, second = members
     await assign(house, "1")
@@ -125,7 +125,9 @@ async def test_an_owner_that_leaves_gives_its_claims_back(
     await second.serves()
 
 
-async def test_an_owner_that_leaves_takes_nothing_up(house: House, members: tuple[Member, Member]) -> None:
+async def test_an_owner_that_leaves_takes_nothing_up(
+    house: OwnerHarness, members: tuple[Member, Member]
+) -> None:
     await members[0].left()
     await assign(house, "1")
     await house.settle()
@@ -133,7 +135,7 @@ async def test_an_owner_that_leaves_takes_nothing_up(house: House, members: tupl
 
 
 async def test_the_bundle_of_a_dead_owner_is_taken_at_once(
-    house: House, members: tuple[Member, Member], monkeypatch: pytest.MonkeyPatch
+    house: OwnerHarness, members: tuple[Member, Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ownership_module, "HANDOVER_WAIT_S", 1000.0)
     await house.store.put(keys.owner_key(house.bundle), encode_record(Claim("dead", "n")))
@@ -142,7 +144,7 @@ async def test_the_bundle_of_a_dead_owner_is_taken_at_once(
 
 
 async def test_a_living_owner_that_does_not_let_go_loses_its_bundle(
-    house: House, members: tuple[Member, Member], monkeypatch: pytest.MonkeyPatch
+    house: OwnerHarness, members: tuple[Member, Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ownership_module, "HANDOVER_WAIT_S", 0.05)
     stuck = await house.own()
@@ -157,7 +159,7 @@ async def test_a_living_owner_that_does_not_let_go_loses_its_bundle(
 
 
 async def test_a_request_that_meets_a_handover_is_refused_and_answered_by_the_next_owner(
-    house: House, members: tuple[Member, Member]
+    house: OwnerHarness, members: tuple[Member, Member]
 ) -> None:
     first, second = members
     await assign(house, "1")
@@ -171,31 +173,31 @@ async def test_a_request_that_meets_a_handover_is_refused_and_answered_by_the_ne
 
 
 async def test_a_place_that_only_cannot_be_confirmed_costs_no_bundle(
-    house: House, members: tuple[Member, Member]
+    house: OwnerHarness, members: tuple[Member, Member]
 ) -> None:
     first, _ = members
     await assign(house, "1")
     await first.serves()
     epoch = house.epoch
     first.place.lose()
-    assert first.place.standing is Standing.UNCONFIRMED
+    assert first.place.standing is RegistrationState.UNCONFIRMED
     await house.settle()
     assert first.ownership.bundles == [house.bundle]
     assert house.catalogue.epoch(house.bundle) == epoch
 
 
 async def test_a_place_that_another_process_took_costs_every_bundle(
-    house: House, members: tuple[Member, Member]
+    house: OwnerHarness, members: tuple[Member, Member]
 ) -> None:
     first, _ = members
     await assign(house, "1")
     await first.serves()
-    first.place._change(Standing.TAKEN)
+    first.place._change(RegistrationState.TAKEN)
     await until(lambda: first.ownership.bundles == [])
 
 
 async def test_what_an_old_view_shows_as_assigned_is_not_claimed(
-    house: House, members: tuple[Member, Member]
+    house: OwnerHarness, members: tuple[Member, Member]
 ) -> None:
     first, second = members
     await assign(house, "2")
@@ -207,7 +209,7 @@ async def test_what_an_old_view_shows_as_assigned_is_not_claimed(
 
 
 async def test_no_bundle_is_handed_over_while_the_store_is_away(
-    house: House, members: tuple[Member, Member], monkeypatch: pytest.MonkeyPatch
+    house: OwnerHarness, members: tuple[Member, Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ownership_module, "RETRY_WAIT_S", 0.001)
     first, second = members

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from danube_common import keys
-from danube_common.load import BundleLoad, LoadReport
-from danube_common.records import decode_record
-from danube_testing.bundle_house import Gateway, House
+from danube_common.cluster import keys
+from danube_common.cluster.load import BundleLoad, LoadReport
+from danube_common.cluster.records import decode_record
+from danube_harness.services.owner_harness import Gateway, OwnerHarness
 from danube_topic_owner import process_usage
 from danube_topic_owner.load_reporter import LoadReporter
-from danube_topic_owner.ownership import Owned
+from danube_topic_owner.ownership import BundleServer
 
 
 class Clock:
@@ -22,7 +22,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def reporter(house: House, owned: Owned, clock: Clock) -> LoadReporter:
+def reporter(house: OwnerHarness, owned: BundleServer, clock: Clock) -> LoadReporter:
     assert owned
     return LoadReporter(
         "71",
@@ -40,7 +40,7 @@ def of_bundle(report: LoadReport) -> BundleLoad:
 
 
 async def test_a_report_has_the_rates_of_its_interval_and_no_more(
-    house: House, gateway: Gateway, reporter: LoadReporter, clock: Clock
+    house: OwnerHarness, gateway: Gateway, reporter: LoadReporter, clock: Clock
 ) -> None:
     topic = await house.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
@@ -66,7 +66,7 @@ async def test_a_report_has_the_rates_of_its_interval_and_no_more(
 
 
 async def test_a_subscription_without_a_reader_is_behind_once_messages_come(
-    house: House, gateway: Gateway, reporter: LoadReporter
+    house: OwnerHarness, gateway: Gateway, reporter: LoadReporter
 ) -> None:
     topic = await house.topic("/default/t")
     await gateway.subscribe(topic.name, "s")
@@ -76,7 +76,7 @@ async def test_a_subscription_without_a_reader_is_behind_once_messages_come(
 
 
 async def test_what_another_owner_counted_before_is_not_subtracted(
-    house: House, gateway: Gateway, reporter: LoadReporter, clock: Clock
+    house: OwnerHarness, gateway: Gateway, reporter: LoadReporter, clock: Clock
 ) -> None:
     topic = await house.topic("/default/t")
     await gateway.attach(await gateway.subscribe(topic.name, "s"))
@@ -91,14 +91,16 @@ async def test_what_another_owner_counted_before_is_not_subtracted(
     assert of_bundle(reporter.measure()).in_messages_per_s == 1
 
 
-async def test_a_report_is_there_for_the_cluster(house: House, reporter: LoadReporter) -> None:
+async def test_a_report_is_there_for_the_cluster(house: OwnerHarness, reporter: LoadReporter) -> None:
     await reporter.publish()
     entry = await house.store.get(keys.load_key("71"))
     assert entry is not None
     assert decode_record(LoadReport, entry.value).instance_id == "71"
 
 
-async def test_a_store_that_is_away_does_not_end_the_reports(house: House, reporter: LoadReporter) -> None:
+async def test_a_store_that_is_away_does_not_end_the_reports(
+    house: OwnerHarness, reporter: LoadReporter
+) -> None:
     house.store.reachable = False
     await reporter.publish()
     house.store.reachable = True

@@ -7,7 +7,7 @@ from danube_common.errors import (
     JournalFenced,
     NotFound,
 )
-from danube_common.owner_protocol import (
+from danube_common.wire.owner import (
     GATEWAY_SILENCE_S,
     AccessMode,
     Acked,
@@ -21,22 +21,22 @@ from danube_common.owner_protocol import (
     Synced,
     TopicAcks,
 )
-from danube_testing.bundle_house import (
+from danube_harness.services.owner_harness import (
     PLENTY,
     SHARED,
     Gateway,
-    House,
+    OwnerHarness,
 )
-from danube_topic_owner import journal_writer
-from danube_topic_owner.events import decode_events
-from danube_topic_owner.ownership import Owned
-from danube_topic_owner.subscription import LogSubscription
+from danube_topic_owner.delivery.subscription import LogSubscription
+from danube_topic_owner.journal import writer as journal_writer
+from danube_topic_owner.journal.events import decode_events
+from danube_topic_owner.ownership import BundleServer
 
 # Gateways that fall silent
 
 
 async def test_a_silent_gateways_streams_end_and_their_messages_go_to_others(
-    house: House, owned: Owned, gateway: Gateway
+    house: OwnerHarness, owned: BundleServer, gateway: Gateway
 ) -> None:
     sessions = owned.sessions
     other = await house.gateway("h")
@@ -58,7 +58,7 @@ async def test_a_silent_gateways_streams_end_and_their_messages_go_to_others(
     assert synced.unknown == [silent]
 
 
-async def test_a_stream_its_gateway_no_longer_names_is_over(house: House, gateway: Gateway) -> None:
+async def test_a_stream_its_gateway_no_longer_names_is_over(house: OwnerHarness, gateway: Gateway) -> None:
     topic = await house.topic("/default/t")
     kept = await gateway.subscribe(topic.name, "s", SHARED, "kept")
     gone = await gateway.subscribe(topic.name, "s", SHARED, "gone")
@@ -75,7 +75,7 @@ async def test_a_stream_its_gateway_no_longer_names_is_over(house: House, gatewa
 # Owners that die, and owners that do not know it
 
 
-async def test_a_new_owner_delivers_what_was_not_acknowledged(house: House, gateway: Gateway) -> None:
+async def test_a_new_owner_delivers_what_was_not_acknowledged(house: OwnerHarness, gateway: Gateway) -> None:
     topic = await house.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
     await gateway.attach(consumer)
@@ -92,7 +92,9 @@ async def test_a_new_owner_delivers_what_was_not_acknowledged(house: House, gate
     assert {delivery.epoch for delivery in gateway.deliveries} == {1, 2}
 
 
-async def test_a_stopped_owner_leaves_no_acknowledgement_behind(house: House, gateway: Gateway) -> None:
+async def test_a_stopped_owner_leaves_no_acknowledgement_behind(
+    house: OwnerHarness, gateway: Gateway
+) -> None:
     topic = await house.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
     await gateway.attach(consumer)
@@ -108,7 +110,7 @@ async def test_a_stopped_owner_leaves_no_acknowledgement_behind(house: House, ga
 
 
 async def test_an_owner_that_was_replaced_can_write_nothing_and_is_told_apart(
-    house: House, gateway: Gateway
+    house: OwnerHarness, gateway: Gateway
 ) -> None:
     topic = await house.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
@@ -133,7 +135,9 @@ async def test_an_owner_that_was_replaced_can_write_nothing_and_is_told_apart(
     assert fresh[0] == b"a", "the zombie's acknowledgement moved no cursor"
 
 
-async def test_a_claim_that_comes_late_does_not_take_the_bundle_back(house: House, gateway: Gateway) -> None:
+async def test_a_claim_that_comes_late_does_not_take_the_bundle_back(
+    house: OwnerHarness, gateway: Gateway
+) -> None:
     await house.own(5)
     with pytest.raises(JournalFenced):
         await house.own(3)
@@ -143,7 +147,7 @@ async def test_a_claim_that_comes_late_does_not_take_the_bundle_back(house: Hous
 
 
 async def test_topics_deleted_while_nobody_owned_the_bundle_are_forgotten(
-    house: House, gateway: Gateway
+    house: OwnerHarness, gateway: Gateway
 ) -> None:
     topic = await house.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
@@ -161,7 +165,9 @@ async def test_topics_deleted_while_nobody_owned_the_bundle_are_forgotten(
     await gateway.until(lambda: gateway.texts() == ["of the new one"])
 
 
-async def test_a_deleted_topics_streams_are_ended(house: House, owned: Owned, gateway: Gateway) -> None:
+async def test_a_deleted_topics_streams_are_ended(
+    house: OwnerHarness, owned: BundleServer, gateway: Gateway
+) -> None:
     topic = await house.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
     session = await gateway.attach(consumer)
@@ -174,7 +180,7 @@ async def test_a_deleted_topics_streams_are_ended(house: House, owned: Owned, ga
 
 
 async def test_a_quiet_subscription_moves_with_the_log_in_every_snapshot(
-    house: House, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    house: OwnerHarness, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet, busy = await house.topic("/default/quiet"), await house.topic("/default/busy")
     consumer = await gateway.subscribe(quiet.name, "s")

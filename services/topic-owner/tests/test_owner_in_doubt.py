@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from danube_common.bundle import Bundle
 from danube_common.errors import LogUnavailable
-from danube_testing.bundle_house import PATIENCE_S, Gateway, House
-from danube_topic_owner import journal_writer
+from danube_common.model.bundle import Bundle
+from danube_harness.services.owner_harness import PATIENCE_S, Gateway, OwnerHarness
 from danube_topic_owner.bundle_owner import JOURNAL_LEASE_S
-from danube_topic_owner.events import decode_events
-from danube_topic_owner.journal_writer import HEARTBEAT_S
-from danube_topic_owner.ownership import Owned
+from danube_topic_owner.journal import writer as journal_writer
+from danube_topic_owner.journal.events import decode_events
+from danube_topic_owner.journal.writer import HEARTBEAT_S
+from danube_topic_owner.ownership import BundleServer
 
 
 @pytest.fixture(autouse=True)
@@ -29,18 +29,18 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def records(house: House) -> list[bytes]:
+async def records(house: OwnerHarness) -> list[bytes]:
     return [record.data for record in await house.journal.replay(house.bundle)]
 
 
-async def pause(house: House, seconds: float) -> None:
+async def pause(house: OwnerHarness, seconds: float) -> None:
     """The owner's process stands still for so long, with nothing under way."""
     await house.journaled()
     house.now += seconds
 
 
 async def test_the_journals_answers_keep_a_bundle_in_doubt_delivering(
-    house: House, owned: Owned, gateway: Gateway
+    house: OwnerHarness, owned: BundleServer, gateway: Gateway
 ) -> None:
     topic = await house.topic("/default/t")
     await gateway.attach(await gateway.subscribe(topic.name, "s"))
@@ -54,7 +54,7 @@ async def test_the_journals_answers_keep_a_bundle_in_doubt_delivering(
 
 
 async def test_an_owner_that_nobody_answers_delivers_nothing_until_the_journal_does(
-    house: House, owned: Owned, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    house: OwnerHarness, owned: BundleServer, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = await house.topic("/default/t")
     await gateway.attach(await gateway.subscribe(topic.name, "s"))
@@ -77,7 +77,7 @@ async def test_an_owner_that_nobody_answers_delivers_nothing_until_the_journal_d
 
 
 async def test_the_last_answer_of_the_journal_counts_for_as_long_as_a_registration_would(
-    house: House, owned: Owned, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    house: OwnerHarness, owned: BundleServer, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def silent(_bundle: Bundle, _data: bytes, *, expected_sequence: int) -> int:
         raise LogUnavailable(f"not now, {expected_sequence}")
@@ -93,7 +93,7 @@ async def test_the_last_answer_of_the_journal_counts_for_as_long_as_a_registrati
 
 
 async def test_a_paused_owner_that_wakes_after_a_takeover_delivers_nothing_and_gives_up(
-    house: House, owned: Owned, gateway: Gateway
+    house: OwnerHarness, owned: BundleServer, gateway: Gateway
 ) -> None:
     topic = await house.topic("/default/t")
     await gateway.attach(await gateway.subscribe(topic.name, "s"))
@@ -105,7 +105,9 @@ async def test_a_paused_owner_that_wakes_after_a_takeover_delivers_nothing_and_g
     assert [delivery for delivery in gateway.deliveries if delivery.epoch == 1] == []
 
 
-async def test_an_idle_owner_in_doubt_learns_of_a_takeover_by_itself(house: House, owned: Owned) -> None:
+async def test_an_idle_owner_in_doubt_learns_of_a_takeover_by_itself(
+    house: OwnerHarness, owned: BundleServer
+) -> None:
     await house.journaled()
     await house.own(2)
     await house.settle()
@@ -116,7 +118,7 @@ async def test_an_idle_owner_in_doubt_learns_of_a_takeover_by_itself(house: Hous
 
 
 async def test_an_idle_owner_writes_only_while_it_is_in_doubt_and_then_nothing_that_changes_its_state(
-    house: House, owned: Owned
+    house: OwnerHarness, owned: BundleServer
 ) -> None:
     await house.journaled()
     await until(lambda: owned.owner.writer._records_since_snapshot == 0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from danube_testing.stub_gateway import StubGateway
+from danube_harness.services.stub_gateway import StubGateway
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from grpc import StatusCode
 
+from danube_harness.services.stub_gateway import UNREACHABLE, Failure, StubGateway
 from danube_proto import danube_api_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
-from danube_testing.stub_gateway import UNREACHABLE, Failure, StubGateway
 
 TOPIC = "/default/test_topic"
 

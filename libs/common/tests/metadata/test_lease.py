@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.errors import Conflict, MetadataUnavailable
-from danube_common.metadata.lease import Lease, Tenure
+from danube_common.metadata.lease import Lease, LeaseClock
 from danube_common.metadata.memory import MemoryMetadata
 
 KEY = "/cluster/register/owner-1"
 
 
 def test_a_tenure_is_renewed_at_a_third_and_ends_before_the_ttl() -> None:
-    tenure = Tenure(ttl_s=6, sent_at=100, revision=7)
+    tenure = LeaseClock(ttl_s=6, sent_at=100, revision=7)
     assert tenure.renew_at == 102
     assert 104 < tenure.ends_at < 106
     assert tenure.held(tenure.ends_at - 0.001)
@@ -22,15 +22,15 @@ def test_a_tenure_is_renewed_at_a_third_and_ends_before_the_ttl() -> None:
 
 
 def test_a_confirmed_renewal_counts_from_when_it_was_sent() -> None:
-    slow, quick = Tenure(6, 100, 7), Tenure(6, 100, 7)
+    slow, quick = LeaseClock(6, 100, 7), LeaseClock(6, 100, 7)
     slow.confirmed(sent_at=102, revision=8)
     quick.confirmed(sent_at=102, revision=8)
-    assert slow.ends_at == quick.ends_at == Tenure(6, 102, 8).ends_at
+    assert slow.ends_at == quick.ends_at == LeaseClock(6, 102, 8).ends_at
     assert slow.revision == 8
 
 
 def test_a_failed_renewal_is_tried_again_soon_and_does_not_move_the_end() -> None:
-    tenure = Tenure(6, 100, 7)
+    tenure = LeaseClock(6, 100, 7)
     ends_at = tenure.ends_at
     tenure.failed(sent_at=102, now=102.1)
     assert 102.1 < tenure.renew_at < 104
@@ -39,7 +39,7 @@ def test_a_failed_renewal_is_tried_again_soon_and_does_not_move_the_end() -> Non
 
 
 def test_there_is_time_for_another_renewal_after_one_without_an_answer() -> None:
-    tenure = Tenure(6, 100, 7)
+    tenure = LeaseClock(6, 100, 7)
     sent_at = tenure.renew_at
     tenure.failed(sent_at, sent_at + tenure.patience_s(sent_at))
     assert tenure.patience_s(tenure.renew_at) > 1
@@ -48,16 +48,16 @@ def test_there_is_time_for_another_renewal_after_one_without_an_answer() -> None
 
 
 def test_an_own_write_found_later_counts_from_the_first_one_without_an_answer() -> None:
-    tenure = Tenure(6, 100, 7)
+    tenure = LeaseClock(6, 100, 7)
     tenure.failed(sent_at=102, now=102.5)
     tenure.failed(sent_at=103, now=103.5)
     tenure.found_own(revision=9)
-    assert tenure.ends_at == Tenure(6, 102, 9).ends_at
+    assert tenure.ends_at == LeaseClock(6, 102, 9).ends_at
     assert not tenure.unconfirmed
 
 
 def test_an_own_write_from_before_moves_the_revision_and_not_the_end() -> None:
-    tenure = Tenure(6, 100, 7)
+    tenure = LeaseClock(6, 100, 7)
     ends_at = tenure.ends_at
     tenure.found_own(revision=9)
     assert tenure.revision == 9
@@ -70,7 +70,7 @@ def test_an_own_write_from_before_moves_the_revision_and_not_the_end() -> None:
 )
 def test_a_tenure_never_outlives_the_key_in_the_store(ttl_s: int, steps: list[tuple[str, float]]) -> None:
     now, revision = 0.0, 1
-    tenure = Tenure(ttl_s, now, revision)
+    tenure = LeaseClock(ttl_s, now, revision)
     stored_until = now + ttl_s
     for outcome, answer_takes_s in steps:
         now = max(now, tenure.renew_at)

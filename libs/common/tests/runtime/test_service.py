@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from danube_testing.lifeline import die_with_parent
+from danube_harness.process_death import die_with_parent
 
 SERVICE = Path(__file__).with_name("sample_service.py")
 WAIT_S = 40.0

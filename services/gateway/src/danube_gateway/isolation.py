@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from danube_common.errors import DanubeError, Unavailable
-from danube_common.owner_protocol import GATEWAY_SILENCE_S
+from danube_common.wire.owner import GATEWAY_SILENCE_S
 
 CUT_OFF_S: Final = GATEWAY_SILENCE_S
 """After so long without anybody the owners have ended this gateway's streams on their side."""

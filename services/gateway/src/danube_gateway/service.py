@@ -9,32 +9,32 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from danube_common.bundle import Bundle
-from danube_common.catalogue import Catalogue
-from danube_common.owner_client import OwnerClient
-from danube_common.policies import MESSAGE_BYTES_CEILING
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.owner_client import OwnerClient
+from danube_common.cluster.topics import Topics
+from danube_common.model.bundle import Bundle
+from danube_common.model.policies import MESSAGE_BYTES_CEILING
+from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.rpc.grpc_server import GrpcServer
 from danube_common.rpc.port import Methods
 from danube_common.runtime.config import Address, ServiceConfig
 from danube_common.runtime.ports import Ports, open_ports
-from danube_common.runtime.presence import presence
+from danube_common.runtime.registration import presence
 from danube_common.runtime.service import Runtime
-from danube_common.strategy import DEFAULT_STORAGE, StorageBackend
-from danube_common.topics import Topics
-from danube_gateway.acks import AckBatcher
+from danube_gateway.consume.acks import AckBatcher
+from danube_gateway.consume.sessions import Sessions
+from danube_gateway.dialects.platform.subscription_service import SubscriptionService
+from danube_gateway.dialects.v0_2.consumer_service import ConsumerService
+from danube_gateway.dialects.v0_2.discovery import Discovery
+from danube_gateway.dialects.v0_2.errors import to_rpc_error
+from danube_gateway.dialects.v0_2.health_check import HealthCheck
+from danube_gateway.dialects.v0_2.producer_service import ProducerService
 from danube_gateway.gateway_metrics import GatewayMetrics
 from danube_gateway.isolation import Isolation
-from danube_gateway.producers import Producers
-from danube_gateway.publisher import FastPublisher, FrameNumbers, LogPublisher, Publisher
-from danube_gateway.publishing import ENVELOPE_BYTES_MAX, Publishing
-from danube_gateway.sessions import Sessions
-from danube_gateway.subscription_service import SubscriptionService
-from danube_gateway.topic_gate import TopicGate
-from danube_gateway.v0_2.consumer_service import ConsumerService
-from danube_gateway.v0_2.discovery import Discovery
-from danube_gateway.v0_2.errors import to_rpc_error
-from danube_gateway.v0_2.health_check import HealthCheck
-from danube_gateway.v0_2.producer_service import ProducerService
+from danube_gateway.publish.producers import Producers
+from danube_gateway.publish.publisher import FrameNumbers, LogPublisher, NonReliablePublisher, Publisher
+from danube_gateway.publish.publishing import ENVELOPE_BYTES_MAX, Publishing
+from danube_gateway.publish.topic_resolver import TopicResolver
 
 SERVICE: Final = "gateway"
 STREAM_GRACE_S: Final = 2.0
@@ -62,7 +62,7 @@ class GatewayConfig(ServiceConfig):
     )
 
 
-class _Doors:
+class _BundleResources:
     """Makes what exists once per bundle, when it is first needed."""
 
     def __init__(self, runtime: Runtime, ports: Ports, owners: OwnerClient) -> None:
@@ -75,7 +75,7 @@ class _Doors:
     def publisher(self, bundle: Bundle, reliable: bool) -> Publisher:
         if reliable:
             return LogPublisher(bundle, self._numbers, self._ports.log)
-        return FastPublisher(bundle, self._numbers, self._ports.bus)
+        return NonReliablePublisher(bundle, self._numbers, self._ports.bus)
 
     def acks(self, bundle: Bundle) -> AckBatcher:
         batcher = self._ackers.get(bundle)
@@ -92,10 +92,10 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         catalogue = await Catalogue.open(ports.metadata)
         owners = OwnerClient(ports.bus, catalogue)
         metrics = GatewayMetrics(runtime.metrics)
-        gate = TopicGate(Topics(ports.metadata, ports.log, now_ms=_now_ms), catalogue)
+        gate = TopicResolver(Topics(ports.metadata, ports.log, now_ms=_now_ms), catalogue)
         producers = Producers(owners, catalogue)
         sessions = Sessions(runtime.instance_id, ports.bus, owners, catalogue, runtime.spawn, metrics)
-        doors = _Doors(runtime, ports, owners)
+        doors = _BundleResources(runtime, ports, owners)
         publishing = Publishing(producers, catalogue, doors.publisher, runtime.spawn, metrics)
 
         methods = Methods(on_error=to_rpc_error)

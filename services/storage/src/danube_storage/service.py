@@ -10,25 +10,25 @@ from typing import Final
 
 from pydantic import Field
 
-from danube_common.archive.copies import copies_subject
-from danube_common.catalogue import Catalogue
-from danube_common.owner_client import OwnerClient
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.owner_client import OwnerClient
+from danube_common.model.strategy import StorageBackend
 from danube_common.runtime.config import ServiceConfig
 from danube_common.runtime.ports import open_ports
-from danube_common.runtime.presence import presence
+from danube_common.runtime.registration import presence
 from danube_common.runtime.service import Runtime
-from danube_common.strategy import StorageBackend
-from danube_storage.answering import answering_readers
-from danube_storage.archiver import Archiver
-from danube_storage.archiving import Archiving
-from danube_storage.cut_rules import CutRules
-from danube_storage.replicas import CopyKeeper
-from danube_storage.retention_loop import RetentionLoop
-from danube_storage.retention_metrics import RetentionMetrics
-from danube_storage.session import ArchivePorts, Duty
+from danube_common.wire.replica import copies_subject
+from danube_storage.archive.archiver import Archiver
+from danube_storage.archive.leases import ArchiveLeases
+from danube_storage.archive.replicas import ReplicaServer
+from danube_storage.archive.seal_rules import SealRules
+from danube_storage.archive.session import ArchivePorts, BundleTask
+from danube_storage.archive.sweep import Sweep
+from danube_storage.reading.read_service import serve_reads
+from danube_storage.retention.loop import RetentionLoop
+from danube_storage.retention.metrics import RetentionMetrics
+from danube_storage.segments.stores import archive_id, open_stores
 from danube_storage.storage_metrics import StorageMetrics
-from danube_storage.stores import archive_id, open_stores
-from danube_storage.sweep import Sweep
 
 SERVICE: Final = "storage"
 PING_SUBJECT: Final = "danube.storage.ping"
@@ -106,7 +106,7 @@ async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
         )
         catalogue = await Catalogue.open(ports.metadata)
         metrics = StorageMetrics(runtime.metrics)
-        rules = CutRules(
+        rules = SealRules(
             config.seal_age_s, config.cut_bytes_max, config.own_segment_bytes_min, config.replicas
         )
         archiver = Archiver(rules, cuts_at_once=config.concurrent_cuts_max)
@@ -120,8 +120,8 @@ async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
             forget_after_s=config.forget_after_s,
             memory_bytes_max=config.bundle_log.memory_bytes_max,
         )
-        duties: list[Duty] = [archiver.archive, sweep.sweep_s3, retention.retain]
-        archiving = Archiving(
+        duties: list[BundleTask] = [archiver.archive, sweep.sweep_s3, retention.retain]
+        archiving = ArchiveLeases(
             ArchivePorts(
                 runtime.instance_id,
                 ports.bus,
@@ -136,11 +136,11 @@ async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
         runtime.add_check("archive", archiving.problem, vital=False)
         answering = [
             await ports.bus.serve(PING_SUBJECT, ping),
-            await ports.bus.serve(copies_subject(runtime.instance_id), CopyKeeper(ports.log, disk).serve),
+            await ports.bus.serve(copies_subject(runtime.instance_id), ReplicaServer(ports.log, disk).serve),
         ]
         try:
             async with (
-                answering_readers(runtime, ports.bus, ports.metadata, stores.of, stores.configured),
+                serve_reads(runtime, ports.bus, ports.metadata, stores.of, stores.configured),
                 presence(runtime, ports.metadata, backends=tuple(sorted(stores.configured))),
             ):
                 running = (

@@ -10,7 +10,7 @@ class StorageMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self.bundles = metrics.plain_gauge("storage_bundles", "Bundles that this instance archives.")
-        self.cuts = metrics.counter("storage_cuts", "Cuts entered in the catalogue.", ("bundle",))
+        self.cuts = metrics.counter("storage_cuts", "Manifest entered in the catalogue.", ("bundle",))
         self.segments = metrics.counter("storage_segments", "Segments made durable.", ("backend",))
         self.segment_bytes = metrics.counter("storage_segment_bytes", "The bytes of them.", ("backend",))
         self.lag_bytes = metrics.gauge(

@@ -11,41 +11,48 @@ from typing import Any
 
 import structlog
 
-from danube_common.bundle import Bundle, Family
 from danube_common.bus.port import Bus
-from danube_common.catalogue import Catalogue
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.membership import INSTANCE_TTL_S
+from danube_common.cluster.records import Topic
 from danube_common.errors import CorruptData, JournalFenced, NotFound
-from danube_common.frame import Frame, decode_frame
 from danube_common.journal.port import StateJournal
 from danube_common.log.port import BundleLog, LogBounds, LogEntry
-from danube_common.membership import INSTANCE_TTL_S
 from danube_common.metadata.port import MetadataStore
-from danube_common.names import TopicName
-from danube_common.owner_protocol import SessionEnded
-from danube_common.position import BEFORE_ALL, end_of_sequence, position_of
-from danube_common.records import Topic
-from danube_topic_owner.backlog import Backlog
-from danube_topic_owner.consumers import starting_mark
-from danube_topic_owner.cursor import Cursor
-from danube_topic_owner.dispatch import Superseded
-from danube_topic_owner.dispatcher import Dispatcher
-from danube_topic_owner.events import Claimed, Event, LogRestarted, LogSeen, TopicRemoved, decode_events
-from danube_topic_owner.expiry import first_retained
-from danube_topic_owner.history_feed import Place
-from danube_topic_owner.journal_writer import JournalWriter
-from danube_topic_owner.log_reader import LogReader
-from danube_topic_owner.non_reliable import NonReliableDispatch
-from danube_topic_owner.outbox import Outbox
-from danube_topic_owner.owner_metrics import OwnerMetrics
-from danube_topic_owner.past import Past
-from danube_topic_owner.producers import Producers
-from danube_topic_owner.start_position import StartPositions
-from danube_topic_owner.state import BundleState, SubscriptionState
-from danube_topic_owner.subscription import (
+from danube_common.model.bundle import Bundle, Family
+from danube_common.model.names import TopicName
+from danube_common.model.position import BEFORE_ALL, end_of_sequence, position_of
+from danube_common.wire.frame import Frame, decode_frame
+from danube_common.wire.owner import SessionEnded
+from danube_topic_owner.api.consumer_admission import starting_mark
+from danube_topic_owner.api.producers import Producers
+from danube_topic_owner.catchup.archive_catchup import ArchiveCatchUp
+from danube_topic_owner.catchup.expiry import first_retained
+from danube_topic_owner.catchup.history_feed import LogExtent
+from danube_topic_owner.catchup.log_catchup import LogCatchUp
+from danube_topic_owner.catchup.start_position import StartPositions
+from danube_topic_owner.delivery.dispatch import Superseded
+from danube_topic_owner.delivery.dispatcher import Dispatcher
+from danube_topic_owner.delivery.non_reliable import NonReliableDispatch
+from danube_topic_owner.delivery.outbox import Outbox
+from danube_topic_owner.delivery.subscription import (
     ActiveSubscription,
     LogSubscription,
-    put_to_work,
+    activate,
 )
+from danube_topic_owner.journal.cursor import Cursor
+from danube_topic_owner.journal.events import (
+    Claimed,
+    Event,
+    LogRestarted,
+    LogSeen,
+    TopicRemoved,
+    decode_events,
+)
+from danube_topic_owner.journal.state import BundleState, SubscriptionState
+from danube_topic_owner.journal.writer import JournalWriter
+from danube_topic_owner.log_reader import LogReader
+from danube_topic_owner.owner_metrics import OwnerMetrics
 
 CLAIM_ATTEMPTS_MAX = 5
 JOURNAL_LEASE_S = INSTANCE_TTL_S
@@ -114,18 +121,18 @@ class BundleOwner:
             on_backlog=self._wake_backlog,
             may_deliver=self.may_deliver,
         )
-        self.past = Past(
+        self.past = ArchiveCatchUp(
             bundle,
             ports.bus,
             catalogue,
             readers=self.dispatcher.lagging,
             subscriptions=self._log_subscriptions,
-            place=lambda: Place(self.backlog.floor, self.reader.tail),
+            place=lambda: LogExtent(self.backlog.floor, self.reader.tail),
             served=self.dispatcher.mark_ready,
             on_log=self._wake_backlog,
             metrics=metrics,
         )
-        self.backlog = Backlog(
+        self.backlog = LogCatchUp(
             ports.log,
             bundle,
             self.dispatcher.lagging,
@@ -279,7 +286,7 @@ class BundleOwner:
         if known is not None:
             return known
         window = self._window
-        subscription = put_to_work(
+        subscription = activate(
             topic, state, window.messages, window.bytes, now=self.clock(), tail=self.reader.tail
         )
         for consumer_id, name in state.consumers.items():

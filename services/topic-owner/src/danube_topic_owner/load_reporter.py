@@ -1,4 +1,4 @@
-"""Tells the cluster what this owner carries (`danube_common.load`)."""
+"""Tells the cluster what this owner carries (`danube_common.cluster.load`)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 import structlog
 
-from danube_common import keys
-from danube_common.bundle import Bundle
-from danube_common.catalogue import Catalogue
+from danube_common.cluster import keys
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.load import REPORT_INTERVAL_S, REPORT_TTL_S, BundleLoad, LoadReport
+from danube_common.cluster.records import encode_record
 from danube_common.errors import MetadataUnavailable
-from danube_common.load import REPORT_INTERVAL_S, REPORT_TTL_S, BundleLoad, LoadReport
 from danube_common.metadata.port import MetadataStore
-from danube_common.records import encode_record
+from danube_common.model.bundle import Bundle
 from danube_topic_owner import process_usage
 from danube_topic_owner.bundle_owner import BundleOwner
-from danube_topic_owner.subscription import LogSubscription
+from danube_topic_owner.delivery.subscription import LogSubscription
 
 _log = structlog.get_logger(__name__)
 

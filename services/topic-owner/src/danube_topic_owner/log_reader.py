@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import structlog
 
-from danube_common.bundle import Bundle, Family
 from danube_common.errors import DanubeError, LogUnavailable, NotFound
-from danube_common.frame import frame_id_of
 from danube_common.log.port import BundleLog, LogEntry, LogFeed
+from danube_common.model.bundle import Bundle, Family
+from danube_common.wire.frame import frame_id_of
 
 FRAMES_PER_READ_MAX = 128
 BYTES_PER_READ_MAX = 4 * 1024 * 1024

@@ -8,20 +8,20 @@ from collections.abc import Callable
 
 import structlog
 
-from danube_common import keys
-from danube_common.bundle import Bundle
 from danube_common.bus.port import Subscription
-from danube_common.catalogue import Catalogue
+from danube_common.cluster import keys
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.records import Assignment, Claim, Topic, decode_record, encode_record
 from danube_common.errors import Conflict, DanubeError, MetadataUnavailable, Unavailable
 from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import Change, MetadataStore
-from danube_common.owner_protocol import encode, fast_subject, owner_subject, refusal_of
-from danube_common.records import Assignment, Claim, Topic, decode_record, encode_record
-from danube_common.runtime.presence import Place, Standing
+from danube_common.model.bundle import Bundle
+from danube_common.runtime.registration import Registration, RegistrationState
+from danube_common.wire.owner import encode, non_reliable_subject, owner_subject, refusal_of
+from danube_topic_owner.api.requests import Requests
 from danube_topic_owner.bundle_owner import BundleOwner, OwnerPorts, Window
+from danube_topic_owner.delivery.sessions import Sessions
 from danube_topic_owner.owner_metrics import OwnerMetrics
-from danube_topic_owner.requests import Requests
-from danube_topic_owner.sessions import Sessions
 
 RETRY_WAIT_S = 0.5
 HANDOVER_WAIT_S = 2.0
@@ -32,7 +32,7 @@ RELEASE_TIMEOUT_S = 1.0
 _log = structlog.get_logger(__name__)
 
 
-class Owned:
+class BundleServer:
     """A bundle being served: its owner and what listens for it."""
 
     def __init__(self, owner: BundleOwner) -> None:
@@ -48,7 +48,9 @@ class Owned:
         await owner.start()
         owner.spawn(self.sessions.run(), "sessions")
         subject = owner_subject(owner.bundle, owner.epoch)
-        self._listeners.append(await ports.bus.subscribe(fast_subject(owner.bundle), owner.on_fast_frame))
+        self._listeners.append(
+            await ports.bus.subscribe(non_reliable_subject(owner.bundle), owner.on_fast_frame)
+        )
         self._listeners.append(await ports.bus.serve(subject, self.serve))
 
     async def serve(self, request: bytes) -> bytes:
@@ -80,7 +82,7 @@ class Ownership:
         ports: OwnerPorts,
         catalogue: Catalogue,
         *,
-        place: Place,
+        place: Registration,
         window: Window,
         metrics: OwnerMetrics,
     ) -> None:
@@ -93,7 +95,7 @@ class Ownership:
         self._metrics = metrics
         self._nonce = secrets.token_hex(8)
         self._assigned: set[Bundle] = set()
-        self._owned: dict[Bundle, Owned] = {}
+        self._owned: dict[Bundle, BundleServer] = {}
         self._lost: set[Bundle] = set()
         self._awaited: dict[Bundle, float] = {}
         """Since when (monotonic seconds) a bundle's present owner is given time to hand it over."""
@@ -182,7 +184,7 @@ class Ownership:
     async def _take_up(self, bundle: Bundle) -> bool:
         try:
             epoch = await self._claim(bundle)
-            owned = Owned(
+            owned = BundleServer(
                 BundleOwner(
                     bundle,
                     epoch,
@@ -249,8 +251,8 @@ class Ownership:
 
     def _standing_changed(self) -> None:
         standing = self._place.standing
-        if standing is not Standing.UNCONFIRMED:
-            self._alive = standing is Standing.HELD
+        if standing is not RegistrationState.UNCONFIRMED:
+            self._alive = standing is RegistrationState.HELD
         for owned in self._owned.values():
             owned.owner.dispatcher.resume()
         self._wake.set()

@@ -9,10 +9,10 @@ from typing import Final
 
 from pydantic import Field
 
-from danube_common.catalogue import Catalogue
+from danube_common.cluster.catalogue import Catalogue
 from danube_common.runtime.config import ServiceConfig
 from danube_common.runtime.ports import open_ports
-from danube_common.runtime.presence import Place, presence
+from danube_common.runtime.registration import Registration, presence
 from danube_common.runtime.service import Runtime
 from danube_topic_owner.bundle_owner import OwnerPorts, Window
 from danube_topic_owner.load_reporter import LoadReporter
@@ -41,7 +41,7 @@ async def start(runtime: Runtime, config: TopicOwnerConfig) -> AsyncIterator[Non
     async with open_ports(runtime, config, metadata_vital=False) as ports:
         catalogue = await Catalogue.open(ports.metadata)
         metrics = OwnerMetrics(runtime.metrics, runtime.instance_id)
-        place = Place()
+        place = Registration()
         ownership = Ownership(
             runtime.instance_id,
             ports.metadata,

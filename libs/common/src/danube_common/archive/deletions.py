@@ -6,13 +6,13 @@ from collections.abc import Container, Iterable, Sequence
 
 import msgspec
 
-from danube_common.archive.records import SHARED, BundleArchive, Cut, Deletions
+from danube_common.archive.records import SHARED, BundleArchive, Deletions, ManifestEntry
 
 
-def deletions(archive: BundleArchive, cuts: Iterable[Cut]) -> dict[int, Deletions]:
+def deletions(archive: BundleArchive, cuts: Iterable[ManifestEntry]) -> dict[int, Deletions]:
     """What was deleted over the life of each topic, by topic id; under `SHARED` what many topics shared.
 
-    ``cuts`` must have been read before ``archive``: a cut that was folded in between then counts once.
+    ``cuts`` must have been read before ``archive``: a cut that was compacted in between then counts once.
     """
     totals = {int(topic_id): counted for topic_id, counted in archive.deletions.items()}
     for cut in cuts:
@@ -22,10 +22,12 @@ def deletions(archive: BundleArchive, cuts: Iterable[Cut]) -> dict[int, Deletion
     return totals
 
 
-def folded(archive: BundleArchive, cuts: Sequence[Cut], topic_ids: Container[int]) -> BundleArchive:
+def compacted(
+    archive: BundleArchive, cuts: Sequence[ManifestEntry], topic_ids: Container[int]
+) -> BundleArchive:
     """``archive`` with the deletions of ``cuts`` in it, so that they may be forgotten.
 
-    Cuts that it holds already are passed over, so folding again changes nothing.
+    Manifest that it holds already are passed over, so folding again changes nothing.
 
     Args:
         archive: what it was.

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import msgspec
 
 from danube_common.errors import CorruptData
-from danube_common.position import BEFORE_ALL, end_of_sequence
-from danube_common.strategy import StorageBackend
+from danube_common.model.position import BEFORE_ALL, end_of_sequence
+from danube_common.model.strategy import StorageBackend
 
 SHARED = 0
 """Topic id of a segment that many topics share."""
@@ -24,7 +24,7 @@ S3_HOLDER = "s3"
 _OFFSET = struct.Struct("<QQ")
 
 
-class Archiver(msgspec.Struct, frozen=True):
+class ArchiverLease(msgspec.Struct, frozen=True):
     """The storage instance that archives a bundle; ``nonce`` tells two times of one instance apart."""
 
     instance_id: str
@@ -83,7 +83,7 @@ class DeletedSegment(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
-class Cut(msgspec.Struct, frozen=True):
+class ManifestEntry(msgspec.Struct, frozen=True):
     """Log sequences ``first_sequence..last_sequence``, whose messages are in ``segments`` or deleted.
 
     The bundle's newest cut stays in the catalogue, also with nothing left in it: it says where to go on.

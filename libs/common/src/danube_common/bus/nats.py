@@ -9,9 +9,9 @@ import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
-from danube_common.bus.nats_connection import Connection
 from danube_common.bus.port import MessageHandler, RequestHandler
 from danube_common.errors import DanubeError
+from danube_common.nats.connection import Connection
 
 FIRST_CONNECT_TIMEOUT_S = 10.0
 # Several servers of one subject form one group: a request is answered by one of them.

@@ -6,17 +6,17 @@ import hashlib
 import secrets
 from typing import Any
 
-from danube_common.bundle import Bundle
-from danube_common.bus.nats_connection import Connection
 from danube_common.errors import BusUnavailable, JournalFenced, LogUnavailable
-from danube_common.jetstream import (
+from danube_common.journal.port import JournalRecord
+from danube_common.model.bundle import Bundle
+from danube_common.nats.connection import Connection
+from danube_common.nats.jetstream import (
     EXPECTED_SUBJECT_SEQUENCE_HEADER,
     MESSAGE_ID_HEADER,
     JetStreamRefused,
-    Patience,
+    RetryDeadline,
     Stream,
 )
-from danube_common.journal.port import JournalRecord
 
 STREAM_NAME = "DANUBE_JOURNAL"
 APPEND_TIMEOUT_S = 5.0
@@ -74,7 +74,7 @@ class JetStreamJournal:
             MESSAGE_ID_HEADER: record_id,
             EXPECTED_SUBJECT_SEQUENCE_HEADER: str(expected_sequence),
         }
-        patience = Patience(self._append_timeout_s)
+        patience = RetryDeadline(self._append_timeout_s)
         while True:
             try:
                 sequence, _ = await self._stream.publish(subject, data, headers, timeout_s=patience.left_s)
@@ -96,7 +96,7 @@ class JetStreamJournal:
         if last is None:
             return records
         following = 1
-        patience = Patience(REPLAY_PATIENCE_S)
+        patience = RetryDeadline(REPLAY_PATIENCE_S)
         while True:
             batch = await self._stream.read(
                 _subject(bundle),

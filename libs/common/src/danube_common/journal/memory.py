@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from danube_common.bundle import Bundle
 from danube_common.errors import JournalFenced
 from danube_common.journal.port import JournalRecord
+from danube_common.model.bundle import Bundle
 
 
 class MemoryJournal:

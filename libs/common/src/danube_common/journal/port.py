@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from danube_common.bundle import Bundle
+from danube_common.model.bundle import Bundle
 
 
 @dataclass(frozen=True, slots=True)

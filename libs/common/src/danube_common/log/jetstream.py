@@ -12,19 +12,19 @@ import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from danube_common.bundle import Bundle, Family
-from danube_common.bus.nats_connection import Connection
 from danube_common.errors import BusUnavailable, LogUnavailable, NoResponders, NotFound
-from danube_common.jetstream import (
+from danube_common.log.port import Appended, LogBounds, LogEntry
+from danube_common.model.bundle import Bundle, Family
+from danube_common.nats.connection import Connection
+from danube_common.nats.jetstream import (
     MESSAGE_ID_HEADER,
     PATIENCE_S,
     SEQUENCE_HEADER,
     JetStreamRefused,
-    Patience,
+    RetryDeadline,
     Stream,
     stored_ms_of,
 )
-from danube_common.log.port import Appended, LogBounds, LogEntry
 
 DUPLICATE_WINDOW_S = 120
 # One attempt's share of the caller's deadline: an acknowledgement can be lost without the connection.
@@ -84,7 +84,7 @@ class JetStreamLog:
         stream = self._stream(bundle)
         subject = _subject(bundle)
         headers = {MESSAGE_ID_HEADER: frame_id}
-        patience = Patience(timeout_s)
+        patience = RetryDeadline(timeout_s)
         while True:
             try:
                 sequence, duplicate = await stream.publish(
@@ -120,7 +120,7 @@ class JetStreamLog:
     async def read(
         self, bundle: Bundle, from_sequence: int, *, frames_max: int, bytes_max: int
     ) -> list[LogEntry]:
-        """See the port; at most `danube_common.jetstream.READ_BYTES_MAX` bytes at a time."""
+        """See the port; at most `danube_common.nats.jetstream.READ_BYTES_MAX` bytes at a time."""
         read = partial(
             self._stream(bundle).read,
             _subject(bundle),
@@ -134,7 +134,7 @@ class JetStreamLog:
             if not await self._revive(bundle):
                 raise
             batch = await read()
-        patience = Patience(PATIENCE_S)
+        patience = RetryDeadline(PATIENCE_S)
         while not batch.messages and self._replicas > 1:
             # The end of the log, or of what a replica behind the leader has of it: the leader knows.
             bounds = await self.bounds(bundle)

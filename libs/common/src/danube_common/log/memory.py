@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from danube_common.bundle import Bundle, Family
 from danube_common.errors import LogFull, LogUnavailable, NotFound
 from danube_common.log.port import Appended, LogBounds, LogEntry
+from danube_common.model.bundle import Bundle, Family
 
 DUPLICATE_WINDOW_S = 120
 DEFAULT_BYTES_MAX = 1 << 30

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from danube_common.bundle import Bundle
+from danube_common.model.bundle import Bundle
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,17 @@ from nats.aio.client import Client
 
 from danube_common.errors import Conflict, MetadataUnavailable
 from danube_common.metadata.history import RevisionsSeen
-from danube_common.metadata.jetstream_api import (
+from danube_common.metadata.jetstream_feed import Feed, FeedLost
+from danube_common.metadata.key import (
+    VALUE_BYTES_MAX,
+    lifetime_s,
+    require_key,
+    require_prefix,
+    require_revision,
+    require_value,
+)
+from danube_common.metadata.port import Change, Entry, Listing, WatchLost
+from danube_common.nats.jetstream_api import (
     EXPECTED_SEQUENCE_HEADER,
     MARKER_HEADER,
     MESSAGE_ID_HEADER,
@@ -38,16 +48,6 @@ from danube_common.metadata.jetstream_api import (
     StoredMessage,
     StreamAnswer,
 )
-from danube_common.metadata.jetstream_feed import Feed, FeedLost
-from danube_common.metadata.key import (
-    VALUE_BYTES_MAX,
-    lifetime_s,
-    require_key,
-    require_prefix,
-    require_revision,
-    require_value,
-)
-from danube_common.metadata.port import Change, Entry, Listing, WatchLost
 
 OPEN_TIMEOUT_S: Final = 10.0
 OPERATION_TIMEOUT_S: Final = 5.0

@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from danube_common.errors import MetadataUnavailable
-from danube_common.metadata.jetstream_api import Answer, JetStreamApi
+from danube_common.nats.jetstream_api import Answer, JetStreamApi
 
 HEARTBEAT_S: Final = 1.0
 SILENCE_S_MAX: Final = 2.5

@@ -22,7 +22,7 @@ SAFETY_MARGIN_RATIO: Final = 0.1
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-class Tenure:
+class LeaseClock:
     """When to renew and when the key no longer counts as held. Pure: takes times in, gives times out.
 
     A confirmed write counts from the moment it was *sent*: the store applied it later, so the store
@@ -102,7 +102,7 @@ class Lease:
     """
 
     def __init__(
-        self, store: MetadataStore, key: str, value: bytes, tenure: Tenure, clock: Callable[[], float]
+        self, store: MetadataStore, key: str, value: bytes, tenure: LeaseClock, clock: Callable[[], float]
     ) -> None:
         self.key = key
         self.lost = asyncio.Event()
@@ -141,7 +141,7 @@ class Lease:
         """
         sent_at = clock()
         revision = await store.put(key, value, expected_revision=expected_revision, ttl_s=ttl_s)
-        lease = cls(store, key, value, Tenure(ttl_s, sent_at, revision), clock)
+        lease = cls(store, key, value, LeaseClock(ttl_s, sent_at, revision), clock)
         lease._task = asyncio.create_task(lease._keep(), name=f"lease {key}")
         return lease
 

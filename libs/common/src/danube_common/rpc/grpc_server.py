@@ -18,9 +18,9 @@ import grpc
 import grpc.aio
 import structlog
 
-from danube_common.address import bind, join_address, split_address
 from danube_common.errors import DanubeError, LimitExceeded, Unavailable
 from danube_common.rpc.port import Call, Methods, Opened, RpcError, StatusCode, StreamHandler, UnaryHandler
+from danube_common.runtime.address import bind, join_address, split_address
 
 if TYPE_CHECKING:  # these are generic in the stubs only
     _Context = grpc.aio.ServicerContext[bytes, bytes]

@@ -30,7 +30,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from danube_common.address import check_address
+from danube_common.runtime.address import check_address
 
 INSTANCE_ID_MAX: Final = (1 << 63) - 1
 _PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")

@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 from aiohttp import web
 
-from danube_common.address import bind, join_address, reachable_host, split_address
+from danube_common.runtime.address import bind, join_address, reachable_host, split_address
 from danube_common.runtime.metrics import Metrics
 
 Check = Callable[[], str | None]

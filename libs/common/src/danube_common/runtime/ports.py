@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from danube_common.bus.nats import NatsBus
-from danube_common.bus.nats_connection import Connection
 from danube_common.bus.port import Bus
 from danube_common.journal.jetstream import JetStreamJournal
 from danube_common.journal.port import StateJournal
@@ -15,6 +14,7 @@ from danube_common.log.jetstream import JetStreamLog
 from danube_common.log.port import BundleLog
 from danube_common.metadata.jetstream import JetStreamMetadata
 from danube_common.metadata.port import MetadataStore
+from danube_common.nats.connection import Connection
 from danube_common.runtime.config import ServiceConfig
 from danube_common.runtime.service import Runtime
 

@@ -27,9 +27,9 @@ from enum import IntEnum
 
 import google_crc32c
 
-from danube_common.bundle import Bundle
 from danube_common.errors import CorruptData
-from danube_common.position import sequence_of
+from danube_common.model.bundle import Bundle
+from danube_common.model.position import sequence_of
 
 MAGIC = b"DNBS"
 END_MAGIC = b"DNBE"

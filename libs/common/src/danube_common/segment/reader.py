@@ -10,10 +10,9 @@ from itertools import accumulate, pairwise
 
 import google_crc32c
 
-from danube_common.bundle import Bundle
 from danube_common.errors import CorruptData, InvalidInput
-from danube_common.frame import RawSection, Section, check_section, decode_checked_section
-from danube_common.position import (
+from danube_common.model.bundle import Bundle
+from danube_common.model.position import (
     MESSAGES_PER_SECTION_MAX,
     SECTIONS_PER_FRAME_MAX,
     SEQUENCE_MAX,
@@ -38,6 +37,7 @@ from danube_common.segment.format import (
     check_header,
     tail_bytes_of,
 )
+from danube_common.wire.frame import RawSection, Section, check_section, decode_checked_section
 
 _BODY_BYTES = struct.Struct("<I")
 _BODY_BYTES_AT = ENTRY.size - 2 * _BODY_BYTES.size

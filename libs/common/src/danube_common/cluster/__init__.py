@@ -1,0 +1,1 @@
+"""The cluster as the metadata store describes it: keys, records, and live views over them."""

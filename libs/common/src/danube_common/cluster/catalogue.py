@@ -1,0 +1,214 @@
+"""A process's live view of the cluster: topics, policies, owners, live instances.
+
+Kept by mirrors of the metadata store, so the data path reads memory only. What was just written
+by another process may be missing for a moment: `find_topic` reads through for that.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Self
+
+from danube_common.cluster import keys
+from danube_common.cluster.records import Claim, Instance, Layout, Namespace, Topic, decode_record
+from danube_common.cluster.topics import parts_of
+from danube_common.errors import CorruptData
+from danube_common.metadata.mirror import Mirror
+from danube_common.metadata.port import Change, MetadataStore
+from danube_common.model.bundle import Bundle
+from danube_common.model.names import TopicName
+from danube_common.model.policies import Policies, PolicyOverrides
+
+CATCH_UP_TIMEOUT_S = 5.0
+
+TopicGoneListener = Callable[[Topic], None]
+"""Called with a topic that was deleted (also when it was created again under its name)."""
+OwnerListener = Callable[[Bundle, int], None]
+"""Called with (bundle, epoch) when a bundle has a new owner."""
+VacancyListener = Callable[[Bundle], None]
+"""Called with a bundle whose owner gave it up, and that nobody has claimed since."""
+
+
+class Catalogue:
+    """Typed look-ups over the mirrors of ``/cluster/``, ``/namespaces/`` and ``/topics/``."""
+
+    def __init__(self, store: MetadataStore) -> None:
+        self._store = store
+        self._topics: dict[str, Topic] = {}
+        self._by_id: dict[int, Topic] = {}
+        self._by_bundle: dict[str, dict[int, Topic]] = defaultdict(dict)
+        self._key_topics: dict[str, Topic] = {}
+        self._overrides: dict[str, PolicyOverrides] = {}
+        self._namespaces: dict[str, Namespace] = {}
+        self._claims: dict[str, tuple[Claim, int]] = {}
+        self._instances: dict[str, Instance] = {}
+        self._layout: Layout | None = None
+        self._broker_policies = Policies()
+        self._policies: dict[str, Policies] = {}
+        self._gone_listeners: list[TopicGoneListener] = []
+        self._owner_listeners: list[OwnerListener] = []
+        self._vacancy_listeners: list[VacancyListener] = []
+        self._mirrors: list[Mirror] = []
+
+    @classmethod
+    async def open(cls, store: MetadataStore) -> Self:
+        """Returns once everything stored so far is seen. Raises MetadataUnavailable."""
+        self = cls(store)
+        for prefix, on_change in (
+            (keys.CLUSTER, self._cluster_changed),
+            (keys.NAMESPACES, self._namespace_changed),
+            (keys.TOPICS, self._topic_changed),
+        ):
+            self._mirrors.append(await Mirror.open(store, prefix, on_change))
+        return self
+
+    async def close(self) -> None:
+        for mirror in self._mirrors:
+            await mirror.close()
+
+    def on_topic_gone(self, listener: TopicGoneListener) -> None:
+        self._gone_listeners.append(listener)
+
+    def on_owner(self, listener: OwnerListener) -> None:
+        self._owner_listeners.append(listener)
+
+    def on_vacancy(self, listener: VacancyListener) -> None:
+        self._vacancy_listeners.append(listener)
+
+    # Look-ups
+
+    @property
+    def layout(self) -> Layout | None:
+        return self._layout
+
+    def topic(self, name: str) -> Topic | None:
+        return self._topics.get(name)
+
+    def topic_by_id(self, topic_id: int) -> Topic | None:
+        return self._by_id.get(topic_id)
+
+    async def find_topic(self, name: TopicName) -> Topic | None:
+        """The topic, asking the store when this view does not know it."""
+        known = self._topics.get(str(name))
+        if known is not None:
+            return known
+        entry = await self._store.get(keys.topic_key(name))
+        return decode_record(Topic, entry.value) if entry else None
+
+    def partitions(self, name: TopicName) -> list[Topic]:
+        """The topic itself if this view knows it, else its partitions by number."""
+        exact = self._topics.get(str(name))
+        return [exact] if exact is not None else parts_of(name, self._topics.values())
+
+    def topic_count(self, bundle: Bundle) -> int:
+        return len(self._by_bundle[str(bundle)])
+
+    def topics_of(self, bundle: Bundle) -> list[Topic]:
+        """In no order."""
+        return list(self._by_bundle[str(bundle)].values())
+
+    async def see_topics(self) -> None:
+        """Until this view holds every topic that is stored now. Raises MetadataUnavailable."""
+        revision = (await self._store.list(keys.NAMESPACES)).revision
+        await self._mirrors[-1].catch_up(revision, CATCH_UP_TIMEOUT_S)
+
+    def policies(self, topic: TopicName) -> Policies:
+        """The values in force for a topic: its own over its namespace's over the broker's."""
+        name = str(topic)
+        known = self._policies.get(name)
+        if known is None:
+            namespace = self._namespaces.get(topic.namespace)
+            known = self._broker_policies.overridden_by(
+                namespace.policies if namespace else PolicyOverrides(),
+                self._overrides.get(keys.topic_policy_key(topic), PolicyOverrides()),
+            )
+            if name in self._topics:
+                self._policies[name] = known
+        return known
+
+    def epoch(self, bundle: Bundle) -> int | None:
+        """The epoch of the bundle's present owner, or None while nobody has claimed it."""
+        claim = self._claims.get(str(bundle))
+        return claim[1] if claim else None
+
+    def owner(self, bundle: Bundle) -> str | None:
+        """The instance id of the bundle's present owner."""
+        claim = self._claims.get(str(bundle))
+        return claim[0].instance_id if claim else None
+
+    def is_live(self, instance_id: str) -> bool:
+        """Whether a process of this id is registered, as far as this view knows."""
+        return keys.instance_key(instance_id) in self._instances
+
+    def instances(self, kind: str) -> list[Instance]:
+        """Live instances of one kind of service, by id."""
+        return sorted(
+            (i for i in self._instances.values() if i.kind == kind), key=lambda instance: instance.instance_id
+        )
+
+    # Changes
+
+    def _cluster_changed(self, change: Change) -> None:
+        key, value = change.key, change.value
+        if key.startswith(keys.OWNERS):
+            self._owner_changed(key.removeprefix(keys.OWNERS), value, change.revision)
+        elif key.startswith(keys.REGISTER):
+            if value is None:
+                self._instances.pop(key, None)
+            else:
+                self._instances[key] = decode_record(Instance, value)
+        elif key == keys.LAYOUT:
+            self._layout = decode_record(Layout, value) if value is not None else None
+        elif key == keys.BROKER_POLICIES:
+            self._broker_policies = decode_record(Policies, value) if value is not None else Policies()
+            self._policies.clear()
+
+    def _owner_changed(self, bundle: str, value: bytes | None, revision: int) -> None:
+        if value is None:
+            self._claims.pop(bundle, None)
+            for vacancy_listener in self._vacancy_listeners:
+                vacancy_listener(Bundle.parse(bundle))
+            return
+        self._claims[bundle] = (decode_record(Claim, value), revision)
+        for listener in self._owner_listeners:
+            listener(Bundle.parse(bundle), revision)
+
+    def _namespace_changed(self, change: Change) -> None:
+        self._policies.clear()
+        if change.value is None:
+            self._namespaces = {
+                n: r for n, r in self._namespaces.items() if keys.namespace_key(n) != change.key
+            }
+        else:
+            namespace = decode_record(Namespace, change.value)
+            self._namespaces[namespace.name] = namespace
+
+    def _topic_changed(self, change: Change) -> None:
+        if change.key.endswith("/policy"):
+            self._policies.clear()
+            if change.value is None:
+                self._overrides.pop(change.key, None)
+            else:
+                self._overrides[change.key] = decode_record(PolicyOverrides, change.value)
+        elif change.key.endswith("/definition"):
+            self._definition_changed(change)
+        else:
+            raise CorruptData(f"unexpected key {change.key}")
+
+    def _definition_changed(self, change: Change) -> None:
+        before = self._key_topics.pop(change.key, None)
+        after = decode_record(Topic, change.value) if change.value is not None else None
+        if after is not None:
+            self._key_topics[change.key] = after
+        if before is not None and (after is None or after.topic_id != before.topic_id):
+            self._topics.pop(before.name, None)
+            self._by_id.pop(before.topic_id, None)
+            self._by_bundle[before.bundle].pop(before.topic_id, None)
+            self._policies.pop(before.name, None)
+            for listener in self._gone_listeners:
+                listener(before)
+        if after is not None:
+            self._topics[after.name] = after
+            self._by_id[after.topic_id] = after
+            self._by_bundle[after.bundle][after.topic_id] = after

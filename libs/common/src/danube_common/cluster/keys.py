@@ -1,0 +1,107 @@
+"""Where each thing lives in the metadata store. The original's paths where the meaning is equal.
+
+====================================  =====================================================
+/cluster/layout                       how many bundles each family has
+/cluster/policies                     broker-level policies
+/cluster/leader                       the leading admin instance (lease)
+/cluster/register/{instance}          a live instance of any service (lease)
+/cluster/assignments/{bundle}         the owner the leader chose
+/cluster/owners/{bundle}              the owner's claim; its revision is the epoch
+/cluster/load/{instance}              what a topic-owner carries, told every few seconds (ttl)
+/cluster/drains/{instance}            a topic-owner that is to have no bundles
+/namespaces/{ns}/policy               the namespace's existence and policies
+/topics/{ns}/{topic}/definition       the topic: id, bundle, schema, dispatch strategy
+/topics/{ns}/{topic}/policy           the topic's own policies
+/storage/id                           the name under which this cluster's segments are kept
+/storage/archivers/{bundle}           the storage instance that archives the bundle (lease)
+/storage/bundles/{bundle}             what was deleted of the bundle, and offsets to count on from
+/storage/cuts/{bundle}/{sequence}     a stretch of the bundle's log that is in segments
+====================================  =====================================================
+"""
+
+from __future__ import annotations
+
+import re
+
+from danube_common.model.bundle import Bundle
+from danube_common.model.names import TopicName
+
+CLUSTER = "/cluster/"
+LAYOUT = "/cluster/layout"
+BROKER_POLICIES = "/cluster/policies"
+LEADER = "/cluster/leader"
+REGISTER = "/cluster/register/"
+ASSIGNMENTS = "/cluster/assignments/"
+OWNERS = "/cluster/owners/"
+LOAD = "/cluster/load/"
+DRAINS = "/cluster/drains/"
+NAMESPACES = "/namespaces/"
+TOPICS = "/topics/"
+ARCHIVE_ID = "/storage/id"
+ARCHIVERS = "/storage/archivers/"
+ARCHIVES = "/storage/bundles/"
+CUTS = "/storage/cuts/"
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
+
+
+def key_part(name: str) -> str:
+    """A name as one part of a key: letters beyond ASCII become ``=`` and their UTF-8 bytes in hex."""
+    if _PLAIN.fullmatch(name):
+        return name
+    return "".join(
+        char if _PLAIN.fullmatch(char) else "".join(f"={byte:02x}" for byte in char.encode()) for char in name
+    )
+
+
+def instance_key(instance_id: str) -> str:
+    return REGISTER + key_part(instance_id)
+
+
+def assignment_key(bundle: Bundle) -> str:
+    return f"{ASSIGNMENTS}{bundle}"
+
+
+def owner_key(bundle: Bundle) -> str:
+    return f"{OWNERS}{bundle}"
+
+
+def load_key(instance_id: str) -> str:
+    return LOAD + key_part(instance_id)
+
+
+def drain_key(instance_id: str) -> str:
+    return DRAINS + key_part(instance_id)
+
+
+def namespace_key(namespace: str) -> str:
+    return f"{NAMESPACES}{key_part(namespace)}/policy"
+
+
+def namespace_topics_prefix(namespace: str) -> str:
+    return f"{TOPICS}{key_part(namespace)}/"
+
+
+def topic_key(topic: TopicName) -> str:
+    return f"{namespace_topics_prefix(topic.namespace)}{key_part(topic.local)}/definition"
+
+
+def topic_policy_key(topic: TopicName) -> str:
+    return f"{namespace_topics_prefix(topic.namespace)}{key_part(topic.local)}/policy"
+
+
+def archiver_key(bundle: Bundle) -> str:
+    return f"{ARCHIVERS}{bundle}"
+
+
+def archive_key(bundle: Bundle) -> str:
+    return f"{ARCHIVES}{bundle}"
+
+
+def cuts_prefix(bundle: Bundle) -> str:
+    return f"{CUTS}{bundle}/"
+
+
+def cut_key(bundle: Bundle, first_sequence: int) -> str:
+    """Sorts as the sequences do."""
+    return f"{cuts_prefix(bundle)}{first_sequence:016x}"

@@ -1,0 +1,78 @@
+"""Namespaces: they exist by their policy key (v0.2 spec section 2.2)."""
+
+from __future__ import annotations
+
+from danube_common.cluster import keys
+from danube_common.cluster.records import Namespace, decode_record, encode_record
+from danube_common.errors import AlreadyExists, Conflict, NotFound, Refused
+from danube_common.metadata.port import MetadataStore
+from danube_common.model.names import check_namespace
+from danube_common.model.policies import PolicyOverrides, check_overrides
+
+DEFAULT_NAMESPACES = ("default", "system")
+
+
+class Namespaces:
+    """Reads and changes namespaces; every answer comes from the store itself."""
+
+    def __init__(self, store: MetadataStore) -> None:
+        self._store = store
+
+    async def create(self, name: str, policies: PolicyOverrides | None = None) -> None:
+        """Raises InvalidName, AlreadyExists."""
+        check_namespace(name)
+        record = Namespace(name, policies or PolicyOverrides())
+        try:
+            await self._store.put(keys.namespace_key(name), encode_record(record), expected_revision=0)
+        except Conflict:
+            raise AlreadyExists(f"namespace {name!r} exists already") from None
+
+    async def ensure(self, name: str) -> None:
+        """Create if missing."""
+        try:
+            await self.create(name)
+        except AlreadyExists:
+            return
+
+    async def get(self, name: str) -> Namespace:
+        """Raises NotFound."""
+        entry = await self._store.get(keys.namespace_key(name))
+        if entry is None:
+            raise NotFound(f"namespace {name!r} does not exist")
+        return decode_record(Namespace, entry.value)
+
+    async def names(self) -> list[str]:
+        listing = await self._store.list(keys.NAMESPACES)
+        return sorted(decode_record(Namespace, entry.value).name for entry in listing.entries)
+
+    async def set_policies(self, name: str, changes: PolicyOverrides, *, clear: bool = False) -> None:
+        """Set what ``changes`` sets; keep the rest, or with ``clear`` forget it.
+
+        Raises InvalidInput, NotFound, Conflict.
+        """
+        check_overrides(changes)
+        entry = await self._store.get(keys.namespace_key(name))
+        if entry is None:
+            raise NotFound(f"namespace {name!r} does not exist")
+        present = decode_record(Namespace, entry.value).policies
+        merged = changes if clear else changes.over(present)
+        await self._store.put(
+            entry.key, encode_record(Namespace(name, merged)), expected_revision=entry.revision
+        )
+
+    async def delete(self, name: str) -> None:
+        """Raises NotFound, Refused when it still has topics."""
+        entry = await self._store.get(keys.namespace_key(name))
+        if entry is None:
+            raise NotFound(f"namespace {name!r} does not exist")
+        await self._check_empty(name)
+        await self._store.delete(entry.key, expected_revision=entry.revision)
+        try:
+            await self._check_empty(name)
+        except Refused:
+            await self._store.put(entry.key, entry.value, expected_revision=0)
+            raise
+
+    async def _check_empty(self, name: str) -> None:
+        if (await self._store.list(keys.namespace_topics_prefix(name))).entries:
+            raise Refused(f"namespace {name!r} still has topics")

@@ -1,0 +1,120 @@
+"""The values behind the keys of `keys`, as JSON."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from danube_common.errors import UNDECODABLE, CorruptData
+from danube_common.model.bundle import Bundle, Family
+from danube_common.model.names import TopicName
+from danube_common.model.policies import PolicyOverrides
+from danube_common.model.schema import Schema
+from danube_common.model.strategy import Strategy
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """How many bundles each family has. The numbers may grow, never shrink."""
+
+    file_bundles: int
+    memory_bundles: int
+
+    def bundles(self) -> list[Bundle]:
+        counts = ((Family.FILE, self.file_bundles), (Family.MEMORY, self.memory_bundles))
+        return [Bundle(family, number) for family, count in counts for number in range(count)]
+
+    def count(self, family: Family) -> int:
+        return self.file_bundles if family is Family.FILE else self.memory_bundles
+
+
+class Instance(msgspec.Struct, frozen=True):
+    """A live process of ours. ``kind`` is gateway, topic-owner, storage or admin.
+
+    ``backends``: what a storage instance is set up to keep segments in.
+    """
+
+    instance_id: str
+    kind: str
+    http_url: str
+    address: str = ""
+    started_ms: int = 0
+    backends: tuple[str, ...] = ()
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    """``since_ms``: when it was made, wall clock; rebalancing lets a bundle rest for a while."""
+
+    instance_id: str
+    since_ms: int = 0
+
+
+class Drain(msgspec.Struct, frozen=True):
+    """A topic-owner that is to have no bundles, until it is activated.
+
+    Attributes:
+        bundles: how many it had when the drain began.
+        parallel: how many it hands over at one time.
+        since_ms: wall clock, for people.
+    """
+
+    instance_id: str
+    bundles: int
+    parallel: int
+    since_ms: int
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """``nonce`` tells two claims of one instance apart (a restarted process claims anew)."""
+
+    instance_id: str
+    nonce: str
+
+
+class Namespace(msgspec.Struct, frozen=True):
+    name: str
+    policies: PolicyOverrides = PolicyOverrides()
+
+
+class Topic(msgspec.Struct, frozen=True):
+    """A topic or one partition.
+
+    Attributes:
+        name: ``/namespace/topic``.
+        topic_id: unique per creation; what frames carry.
+        bundle: where it belongs for life, e.g. ``f3``.
+        schema: enforced on publish.
+        strategy: how it is dispatched and, for reliable topics, kept.
+        log_floor: the log's last sequence when the topic was created; no message of it is at or below.
+        created_ms: wall clock, for people.
+    """
+
+    name: str
+    topic_id: int
+    bundle: str
+    schema: Schema
+    strategy: Strategy
+    log_floor: int
+    created_ms: int
+
+    @property
+    def topic_name(self) -> TopicName:
+        return TopicName.parse(self.name)
+
+    @property
+    def home(self) -> Bundle:
+        return Bundle.parse(self.bundle)
+
+
+def encode_record(record: msgspec.Struct) -> bytes:
+    return msgspec.json.encode(record)
+
+
+def decode_record(kind: type[R], data: bytes) -> R:
+    """Read a record; raises CorruptData."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except UNDECODABLE as error:
+        raise CorruptData(f"not a {kind.__name__} record: {error}") from None

@@ -1,0 +1,1 @@
+"""Domain types of the platform: topics, bundles, positions, schemas, policies. Pure."""

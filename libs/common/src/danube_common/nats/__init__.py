@@ -1,0 +1,1 @@
+"""NATS as all adapters use it: the connection, its parser and the JetStream client."""

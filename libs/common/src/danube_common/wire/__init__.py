@@ -1,0 +1,1 @@
+"""What travels between services on the bus: frames, deliveries, and one module for each request protocol."""

@@ -1,0 +1,145 @@
+"""What other services ask a storage instance over the bus, and what it answers.
+
+Every request may be repeated: it changes nothing, or makes what is already so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from danube_common.errors import UNDECODABLE, CorruptData
+from danube_common.model.strategy import StorageBackend
+from danube_common.wire.owner import Done, ErrorReply
+
+if TYPE_CHECKING:
+    EntryBytes = bytes | memoryview
+else:
+    EntryBytes = memoryview  # decoded in place: these are megabytes
+
+READ_BYTES_DEFAULT = 1 << 20
+READ_BYTES_MAX = 8 << 20
+
+
+def storage_subject(instance_id: str) -> str:
+    """Requests to one storage instance."""
+    return f"danube.storage.{instance_id}"
+
+
+class SegmentLocator(msgspec.Struct, frozen=True, array_like=True):
+    """Which segment, as its `SegmentRecord` names it, and the cut that it belongs to."""
+
+    bundle: str
+    cut_first_sequence: int
+    backend: StorageBackend
+    key: str
+
+
+class ReadSegment(msgspec.Struct, tag="read-segment", frozen=True):
+    """Messages of one topic. → SegmentData. Refused: NotFound, Unavailable.
+
+    Attributes:
+        place: the segment.
+        topic_id: whose messages; the segment may hold those of others.
+        from_position: where to begin; the entry that holds it comes whole.
+        bytes_max: about how much, at most READ_BYTES_MAX; one entry at least.
+        until_position: where to end, one of `SegmentData.splits`; 0 for no such end.
+    """
+
+    place: SegmentLocator
+    topic_id: int
+    from_position: int
+    bytes_max: int = READ_BYTES_DEFAULT
+    until_position: int = 0
+
+
+class SegmentData(msgspec.Struct, tag="segment-data", frozen=True):
+    """Entries as they lie in the segment (head and body, `danube_common.segment.format`), verified.
+
+    Attributes:
+        entries: whole entries of the topic, back to back; empty if there is nothing more.
+        next_position: where to go on; above the segment's last position if there is nothing more.
+        corrupt: why nothing from ``next_position`` on can be served from this place; the segment is in
+            quarantine there. Empty if it is sound as far as was read.
+        splits: where reads of this size that follow would end, so that they can be asked for at once.
+    """
+
+    entries: EntryBytes
+    next_position: int
+    corrupt: str = ""
+    splits: tuple[int, ...] = ()
+
+
+class By(StrEnum):
+    POSITION = "position"
+    OFFSET = "offset"
+    TIME = "time"
+    """When the log stored the message, ms since the epoch."""
+
+
+class Locate(msgspec.Struct, tag="locate", frozen=True):
+    """The topic's first message at or after a value. → Located. Refused: NotFound (none), Unavailable."""
+
+    place: SegmentLocator
+    topic_id: int
+    by: By
+    value: int
+
+
+class Located(msgspec.Struct, tag="located", frozen=True):
+    position: int
+    offset: int
+
+
+class ListTopics(msgspec.Struct, tag="list-topics", frozen=True):
+    """What a segment holds of each topic. → SegmentTopics. Refused: NotFound, Unavailable."""
+
+    place: SegmentLocator
+
+
+class SegmentTopics(msgspec.Struct, tag="segment-topics", frozen=True):
+    """Rows of `danube_common.segment.format.TOPIC` by ascending topic id, back to back."""
+
+    rows: bytes
+
+
+StorageRequest = ReadSegment | Locate | ListTopics
+StorageReply = SegmentData | Located | SegmentTopics | Done | ErrorReply
+
+_ENCODER = msgspec.msgpack.Encoder()
+_NO_ENTRIES = b"\xa7entries\xc4\x00"
+_ENTRIES = b"\xa7entries\xc6"
+_REQUESTS: msgspec.msgpack.Decoder[StorageRequest] = msgspec.msgpack.Decoder(StorageRequest)
+_REPLIES: msgspec.msgpack.Decoder[StorageReply] = msgspec.msgpack.Decoder(StorageReply)
+
+
+def encode(message: StorageRequest | StorageReply) -> bytes:
+    return _ENCODER.encode(message)
+
+
+def encode_data(parts: Sequence[bytes | memoryview], data: SegmentData) -> bytes:
+    """``data``, which has no entries, with the entries ``parts``, each copied only once."""
+    before, empty, after = _ENCODER.encode(data).partition(_NO_ENTRIES)
+    if not empty:
+        raise ValueError("the entries are in the parts")
+    length = sum(map(len, parts))
+    return b"".join((before, _ENTRIES, length.to_bytes(4, "big"), *parts, after))
+
+
+def decode_request(data: bytes) -> StorageRequest:
+    """Raises CorruptData."""
+    try:
+        return _REQUESTS.decode(data)
+    except UNDECODABLE as error:
+        raise CorruptData(f"not a request to storage: {error}") from None
+
+
+def decode_reply(data: bytes) -> StorageReply:
+    """Raises CorruptData."""
+    try:
+        return _REPLIES.decode(data)
+    except UNDECODABLE as error:
+        raise CorruptData(f"not a storage instance's reply: {error}") from None

@@ -1,0 +1,171 @@
+"""The frame: the unit from gateway to log to owner to segment (architecture D1).
+
+Layout, little-endian::
+
+    header   magic "DNBF" | version u8 | flags u8 | sections u16 | gateway u64 | number u64
+    table    per section: topic_id u64 | messages u32 | body bytes u32 | body crc32c u32
+    crc32c   u32 over header and table
+    bodies   per section: messages x u32 end offsets, then the messages' bytes back to back
+
+Messages are opaque: serialized StreamMessages, never decoded or encoded again on the way.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import google_crc32c
+
+from danube_common.errors import CorruptData
+from danube_common.model.position import MESSAGES_PER_SECTION_MAX, SECTIONS_PER_FRAME_MAX
+
+MAGIC = b"DNBF"
+VERSION = 1
+
+_HEADER = struct.Struct("<4sBBHQQ")
+_ENTRY = struct.Struct("<QIII")
+_CRC = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The messages of one topic in one frame; ``ends[i]`` is where message i ends in ``messages``."""
+
+    topic_id: int
+    ends: tuple[int, ...]
+    messages: bytes
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def message(self, index: int) -> bytes:
+        start = self.ends[index - 1] if index else 0
+        return self.messages[start : self.ends[index]]
+
+
+@dataclass(frozen=True, slots=True)
+class RawSection:
+    """A section as it lies in a frame: ``body`` is the index of end offsets and the messages, untouched."""
+
+    topic_id: int
+    messages: int
+    body: bytes
+    crc32c: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """``gateway`` and ``number`` together identify a frame; a retried frame keeps them."""
+
+    gateway: int
+    number: int
+    sections: tuple[Section, ...]
+
+    @property
+    def frame_id(self) -> str:
+        return make_frame_id(self.gateway, self.number)
+
+
+def make_frame_id(gateway: int, number: int) -> str:
+    """The id under which the log recognises a retried frame."""
+    return f"{gateway:x}-{number:x}"
+
+
+def frame_id_of(data: bytes) -> str:
+    """The id of an encoded frame, reading its header only; empty if there is none."""
+    if len(data) < _HEADER.size:
+        return ""
+    *_, gateway, number = _HEADER.unpack_from(data)
+    return make_frame_id(gateway, number)
+
+
+def encode_frame(gateway: int, number: int, sections: Sequence[tuple[int, Sequence[bytes]]]) -> bytes:
+    """Build a frame from (topic id, messages) pairs, at most one per topic.
+
+    Raises ValueError over SECTIONS_PER_FRAME_MAX sections or MESSAGES_PER_SECTION_MAX messages in
+    one: the batcher that fills frames stops before.
+    """
+    if len(sections) >= SECTIONS_PER_FRAME_MAX:
+        raise ValueError(f"{len(sections)} sections in one frame")
+    table: list[bytes] = [_HEADER.pack(MAGIC, VERSION, 0, len(sections), gateway, number)]
+    bodies: list[bytes] = []
+    for topic_id, messages in sections:
+        if not 0 < len(messages) <= MESSAGES_PER_SECTION_MAX:
+            raise ValueError(f"{len(messages)} messages in one section")
+        end = 0
+        ends = [end := end + len(message) for message in messages]
+        body = b"".join((struct.pack(f"<{len(ends)}I", *ends), *messages))
+        table.append(_ENTRY.pack(topic_id, len(messages), len(body), google_crc32c.value(body)))
+        bodies.append(body)
+    head = b"".join(table)
+    return b"".join((head, _CRC.pack(google_crc32c.value(head)), *bodies))
+
+
+def decode_frame(data: bytes) -> Frame:
+    """Read a frame whole, checksums included; raises CorruptData for anything but a whole frame."""
+    gateway, number, raw_sections = _split(data)
+    return Frame(gateway, number, tuple([decode_section(raw) for raw in raw_sections]))
+
+
+def split_frame(data: bytes) -> tuple[RawSection, ...]:
+    """Cut a frame into its sections without reading their messages, as a segment keeps them.
+
+    Raises CorruptData as `decode_frame` does, except for what only `decode_section` sees.
+    """
+    sections = tuple(_split(data)[2])
+    for raw in sections:
+        check_section(raw)
+    return sections
+
+
+def decode_section(raw: RawSection) -> Section:
+    """Read one section, checksum included; raises CorruptData."""
+    check_section(raw)
+    return decode_checked_section(raw)
+
+
+def decode_checked_section(raw: RawSection) -> Section:
+    """Read one section whose checksum was verified before; raises CorruptData if its index is nonsense."""
+    messages, body = raw.messages, raw.body
+    if not 0 < messages <= MESSAGES_PER_SECTION_MAX or len(body) < 4 * messages:
+        raise CorruptData(f"the section of topic {raw.topic_id} cannot hold {messages} messages")
+    ends = struct.unpack_from(f"<{messages}I", body)
+    payload = body[4 * messages :]
+    if ends[-1] != len(payload) or tuple(sorted(ends)) != ends:
+        raise CorruptData(f"the section of topic {raw.topic_id} has an index that does not fit its bytes")
+    return Section(raw.topic_id, ends, payload)
+
+
+def _split(data: bytes) -> tuple[int, int, list[RawSection]]:
+    try:
+        magic, version, flags, count, gateway, number = _HEADER.unpack_from(data)
+        table_end = _HEADER.size + count * _ENTRY.size
+        (crc,) = _CRC.unpack_from(data, table_end)
+    except struct.error:
+        raise CorruptData(f"{len(data)} bytes are too short for a frame") from None
+    if magic != MAGIC or version != VERSION or flags:
+        raise CorruptData(f"not a frame of version {VERSION}: {data[:6]!r}")
+    if google_crc32c.value(data[:table_end]) != crc:
+        raise CorruptData("the frame's section table fails its checksum")
+    sections: list[RawSection] = []
+    start = table_end + _CRC.size
+    for entry in range(count):
+        topic_id, messages, body_bytes, body_crc = _ENTRY.unpack_from(
+            data, _HEADER.size + entry * _ENTRY.size
+        )
+        body = data[start : start + body_bytes]
+        if len(body) != body_bytes:
+            raise CorruptData(f"the section of topic {topic_id} is cut short")
+        sections.append(RawSection(topic_id, messages, body, body_crc))
+        start += body_bytes
+    if start != len(data):
+        raise CorruptData(f"the frame has {len(data) - start} bytes more than its table says")
+    return gateway, number, sections
+
+
+def check_section(raw: RawSection) -> None:
+    """Compare a section with its checksum; raises CorruptData."""
+    if google_crc32c.value(raw.body) != raw.crc32c:
+        raise CorruptData(f"the section of topic {raw.topic_id} fails its checksum")

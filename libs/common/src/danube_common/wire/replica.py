@@ -1,0 +1,86 @@
+"""What a bundle's archiver asks other storage instances: copies of segments on their disks.
+
+Every request may be repeated: it makes what is already so.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from danube_common.errors import UNDECODABLE, CorruptData
+from danube_common.wire.owner import Done, ErrorReply
+
+
+def copies_subject(instance_id: str) -> str:
+    """Requests for one storage instance's disk."""
+    return f"danube.storage.{instance_id}.copies"
+
+
+class SegmentRecipe(msgspec.Struct, frozen=True, array_like=True):
+    """What a segment is built of: the sections that its topics have in a range of positions.
+
+    Attributes:
+        key: in the store.
+        topic_id: the one topic, or `SHARED`.
+        first_position: of its first message.
+        last_position: of its last message.
+        first_offsets: `pack_offsets` of each topic's offset of its first message in it.
+    """
+
+    key: str
+    topic_id: int
+    first_position: int
+    last_position: int
+    first_offsets: bytes
+
+
+class BuildSegments(msgspec.Struct, tag="build-segments", frozen=True):
+    """Build segments of a stretch of the log, and keep them. → Built when they are durable.
+
+    The log must have the stretch whole. Refused: Unavailable.
+    """
+
+    bundle: str
+    first_sequence: int
+    last_sequence: int
+    segments: tuple[SegmentRecipe, ...]
+
+
+class Built(msgspec.Struct, tag="built", frozen=True):
+    """The ``data_crc32c`` of each segment, in the order of the request."""
+
+    data_crc32c: tuple[int, ...]
+
+
+class DeleteSegments(msgspec.Struct, tag="delete-segments", frozen=True):
+    """Delete segments that nobody reads. → Done when they are gone durably. Refused: Unavailable."""
+
+    keys: tuple[str, ...]
+
+
+CopiesRequest = BuildSegments | DeleteSegments
+CopiesReply = Built | Done | ErrorReply
+
+_ENCODER = msgspec.msgpack.Encoder()
+_REQUESTS: msgspec.msgpack.Decoder[CopiesRequest] = msgspec.msgpack.Decoder(CopiesRequest)
+_REPLIES: msgspec.msgpack.Decoder[CopiesReply] = msgspec.msgpack.Decoder(CopiesReply)
+
+
+def encode(message: CopiesRequest | CopiesReply) -> bytes:
+    return _ENCODER.encode(message)
+
+
+def decode_request(data: bytes) -> CopiesRequest:
+    """Raises CorruptData."""
+    try:
+        return _REQUESTS.decode(data)
+    except UNDECODABLE as error:
+        raise CorruptData(f"not a request for copies: {error}") from None
+
+
+def decode_reply(data: bytes) -> CopiesReply:
+    """Raises CorruptData."""
+    try:
+        return _REPLIES.decode(data)
+    except UNDECODABLE as error:
+        raise CorruptData(f"not a reply to a request for copies: {error}") from None

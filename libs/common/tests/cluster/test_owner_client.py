@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from danube_common.bus.memory import MemoryBus, MemoryHub
+from danube_common.cluster import keys
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.owner_client import OwnerClient
+from danube_common.cluster.records import Claim, encode_record
+from danube_common.errors import CorruptData, NotFound, Unavailable
+from danube_common.metadata.memory import MemoryMetadata
+from danube_common.model.bundle import Bundle
+from danube_common.wire.owner import (
+    ConsumerFound,
+    Credit,
+    Done,
+    ErrorReply,
+    FindConsumer,
+    OwnerReply,
+    Reason,
+    SessionState,
+    decode_request,
+    encode,
+    owner_subject,
+)
+
+BUNDLE = Bundle.parse("f0")
+ASK = FindConsumer(7)
+FOUND = ConsumerFound(7, "c", "/default/t", "s", reliable=True, attached=False)
+PATIENCE_S = 20.0
+
+
+class Owner:
+    """Answers what it is told to, or nothing at all while it is paused."""
+
+    def __init__(self, reply: OwnerReply | bytes) -> None:
+        self.reply = reply
+        self.heard: list[object] = []
+        self.asked = asyncio.Event()
+        self.running = asyncio.Event()
+        self.running.set()
+
+    async def answer(self, data: bytes) -> bytes:
+        self.heard.append(decode_request(data))
+        self.asked.set()
+        await self.running.wait()
+        return self.reply if isinstance(self.reply, bytes) else encode(self.reply)
+
+
+class OwnerHarness:
+    def __init__(self) -> None:
+        self.store = MemoryMetadata()
+        self.bus = MemoryBus(MemoryHub())
+        self.catalogue: Catalogue
+        self.client: OwnerClient
+
+    async def claim(self, owner: Owner | None) -> None:
+        """The next owner; None claims and never serves."""
+        epoch = await self.store.put(keys.owner_key(BUNDLE), encode_record(Claim("o", "n")))
+        if owner is not None:
+            await self.bus.serve(owner_subject(BUNDLE, epoch), owner.answer)
+        while self.catalogue.epoch(BUNDLE) != epoch:  # noqa: ASYNC110 - a mirror tells nobody
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def open_owner_harness() -> AsyncIterator[OwnerHarness]:
+    house = OwnerHarness()
+    house.catalogue = await Catalogue.open(house.store)
+    house.client = OwnerClient(house.bus, house.catalogue)
+    yield house
+    await house.catalogue.close()
+    await house.bus.close()
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[OwnerHarness]:
+    async with open_owner_harness() as house:
+        yield house
+
+
+async def test_the_owners_answer_comes_back(house: OwnerHarness) -> None:
+    owner = Owner(FOUND)
+    await house.claim(owner)
+    assert await house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S) == FOUND
+    assert owner.heard == [ASK]
+
+
+async def test_without_an_owner_it_is_unavailable_in_time(house: OwnerHarness) -> None:
+    with pytest.raises(Unavailable):
+        await house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=0.05)
+    await house.claim(None)
+    with pytest.raises(Unavailable):
+        await house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=0.05)
+
+
+async def test_a_request_waits_for_the_first_owner(house: OwnerHarness) -> None:
+    asking = asyncio.create_task(house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S))
+    await asyncio.sleep(0)
+    await house.claim(Owner(FOUND))
+    assert await asking == FOUND
+
+
+async def test_a_request_goes_to_the_next_owner_when_the_present_one_is_silent(house: OwnerHarness) -> None:
+    paused = Owner(FOUND)
+    paused.running.clear()
+    await house.claim(paused)
+    asking = asyncio.create_task(house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S))
+    await paused.asked.wait()
+    await house.claim(Owner(FOUND))
+    assert await asking == FOUND
+    paused.running.set()
+
+
+async def test_an_owner_that_is_unavailable_is_asked_again(house: OwnerHarness) -> None:
+    owner = Owner(ErrorReply(Reason.UNAVAILABLE, "another owner has written"))
+    await house.claim(owner)
+    asking = asyncio.create_task(house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S))
+    await owner.asked.wait()
+    owner.reply = FOUND
+    assert await asking == FOUND
+    assert len(owner.heard) >= 2
+
+
+async def test_a_refusal_is_the_callers_error_and_is_not_repeated(house: OwnerHarness) -> None:
+    owner = Owner(ErrorReply(Reason.NOT_FOUND, "consumer 7 does not exist"))
+    await house.claim(owner)
+    with pytest.raises(NotFound, match="consumer 7"):
+        await house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S)
+    assert len(owner.heard) == 1
+
+
+@pytest.mark.parametrize("reply", [Done(), b"garbage", b""])
+async def test_an_answer_to_something_else_is_corrupt_data(
+    house: OwnerHarness, reply: OwnerReply | bytes
+) -> None:
+    await house.claim(Owner(reply))
+    with pytest.raises(CorruptData):
+        await house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S)
+
+
+async def test_a_caller_that_gives_up_leaves_nothing_behind(house: OwnerHarness) -> None:
+    paused = Owner(FOUND)
+    paused.running.clear()
+    await house.claim(paused)
+    asking = asyncio.create_task(house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S))
+    await paused.asked.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    paused.running.set()
+    assert await house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S) == FOUND
+
+
+async def test_credit_is_passed_on_and_lost_without_an_owner(house: OwnerHarness) -> None:
+    credit = Credit([SessionState(7, 1, 10, 10)])
+    await house.client.grant(BUNDLE, credit)
+    owner = Owner(Done())
+    await house.claim(owner)
+    await house.client.grant(BUNDLE, credit)
+    await owner.asked.wait()
+    assert owner.heard == [credit]

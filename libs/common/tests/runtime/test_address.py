@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+from danube_common.runtime.address import WILDCARDS, reachable_host
+
+
+@pytest.fixture
+def leads_to(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Lets this machine be called ``box`` and that name lead somewhere."""
+
+    def set_up(address: str | None) -> None:
+        def resolve(host: str, port: int, **_options: Any) -> list[Any]:
+            assert host == "box"
+            if address is None:
+                raise socket.gaierror(socket.EAI_NONAME, "unknown")
+            return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (address, port))]
+
+        monkeypatch.setattr(socket, "gethostname", lambda: "box")
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+    return set_up
+
+
+def own_address() -> str:
+    """An address of this machine that is not the loopback's; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no network")
+        return str(probe.getsockname()[0])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "gateway.example"])
+def test_a_listener_is_called_by_the_host_it_was_given(host: str) -> None:
+    assert reachable_host(host) == host
+
+
+@pytest.mark.parametrize("wildcard", sorted(WILDCARDS))
+def test_a_listener_on_all_addresses_is_called_by_the_machines_name(leads_to: Any, wildcard: str) -> None:
+    leads_to(own_address())
+    assert reachable_host(wildcard) == "box"
+
+
+@pytest.mark.parametrize("wildcard", sorted(WILDCARDS))
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.1.1", "203.0.113.7", None])
+def test_a_name_that_leads_nowhere_or_back_is_not_given_to_others(
+    leads_to: Any, address: str | None, wildcard: str
+) -> None:
+    leads_to(address)
+    assert reachable_host(wildcard) == "127.0.0.1"

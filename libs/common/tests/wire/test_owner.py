@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import types
+import typing
+from enum import Enum
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from danube_common.errors import (
+    AlreadyExists,
+    CorruptData,
+    DanubeError,
+    InvalidInput,
+    InvalidName,
+    LimitExceeded,
+    LogFull,
+    MetadataUnavailable,
+    NotFound,
+    Refused,
+    RequestTimeout,
+    SchemaViolation,
+    Unavailable,
+)
+from danube_common.wire.owner import (
+    OwnerReply,
+    OwnerRequest,
+    SessionEnded,
+    decode_notice,
+    decode_reply,
+    decode_request,
+    encode,
+    encode_notice,
+    error_of,
+    refusal_of,
+)
+
+
+def values(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
+    """Any value of a type that stands in a message."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(kind, types.UnionType):
+        return st.one_of([values(one) for one in arguments])
+    if origin is list:
+        return st.lists(values(arguments[0]), max_size=3)
+    if origin is dict:
+        return st.dictionaries(values(arguments[0]), values(arguments[1]), max_size=3)
+    if origin is tuple:
+        return st.tuples(*map(values, arguments))
+    if kind is str:
+        return st.text(max_size=12)
+    if kind is int:
+        return st.integers(0, (1 << 63) - 1)
+    if kind is bool:
+        return st.booleans()
+    if issubclass(kind, Enum):
+        return st.sampled_from(list(kind))
+    assert issubclass(kind, msgspec.Struct)
+    hints = typing.get_type_hints(kind)
+    return st.builds(kind, **{name: values(hints[name]) for name in kind.__struct_fields__})
+
+
+@given(values(OwnerRequest))
+def test_a_request_is_read_as_it_was_asked(request: OwnerRequest) -> None:
+    assert decode_request(encode(request)) == request
+
+
+@given(values(OwnerReply))
+def test_a_reply_is_read_as_it_was_given(reply: OwnerReply) -> None:
+    assert decode_reply(encode(reply)) == reply
+
+
+@given(values(SessionEnded))
+def test_a_notice_is_read_as_it_was_sent(notice: SessionEnded) -> None:
+    assert decode_notice(encode_notice(notice)) == notice
+
+
+@settings(max_examples=400)
+@given(values(OwnerRequest) | values(OwnerReply) | values(SessionEnded), st.data())
+def test_damage_is_corrupt_data_and_nothing_worse(message: typing.Any, data: st.DataObject) -> None:
+    whole = bytearray(msgspec.msgpack.encode(message))
+    for _ in range(data.draw(st.integers(1, 3))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    cut = bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    for decode in (decode_request, decode_reply, decode_notice):
+        try:
+            decode(cut)
+        except CorruptData:
+            continue
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xd1", b"\x81" * 4000, b"\x91" * 4000, b"\x82\xa4type\xadfind-consumer\xabconsumer_id\xa1\xff"],
+    ids=["nothing", "a delivery's magic", "nested maps", "nested lists", "a number that is no text"],
+)
+def test_what_is_no_message_is_corrupt_data(data: bytes) -> None:
+    for decode in (decode_request, decode_reply, decode_notice):
+        with pytest.raises(CorruptData):
+            decode(data)
+
+
+def test_text_that_is_not_utf8_is_corrupt_data() -> None:
+    broken = b"\x82\xa4type\xb2list-subscriptions\xa5topic\xa2\xff\xfe"
+    with pytest.raises(CorruptData):
+        decode_request(broken)
+
+
+@pytest.mark.parametrize(
+    ("error", "arrives_as"),
+    [
+        (NotFound("no such topic"), NotFound),
+        (AlreadyExists("taken"), AlreadyExists),
+        (Refused("exclusive"), Refused),
+        (InvalidName("bad"), InvalidInput),
+        (SchemaViolation("bad"), InvalidInput),
+        (CorruptData("bad"), InvalidInput),
+        (RequestTimeout("late"), Unavailable),
+        (LogFull("full"), Unavailable),
+        (MetadataUnavailable("away"), Unavailable),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, DanubeError) else "",
+)
+def test_an_error_travels_as_what_its_caller_can_handle(
+    error: DanubeError, arrives_as: type[DanubeError]
+) -> None:
+    refusal = decode_reply(encode(refusal_of(error)))
+    arrived = error_of(refusal)  # type: ignore[arg-type]
+    assert type(arrived) is arrives_as
+    assert str(arrived) == str(error)
+
+
+def test_a_limit_keeps_its_name() -> None:
+    arrived = error_of(refusal_of(LimitExceeded("max_producers_per_topic", "2 are enough")))
+    assert isinstance(arrived, LimitExceeded)
+    assert (arrived.limit, str(arrived)) == ("max_producers_per_topic", "2 are enough")

@@ -1,6 +1,0 @@
-"""Faults by a seed on a running platform under load, and what became of every message."""
-
-from __future__ import annotations
-
-# Before anything imports gRPC: the programs are started by forks of a process that uses it.
-import danube_testing.lifeline  # noqa: F401

@@ -1,0 +1,17 @@
+"""danube-admin-service: one admin process. See ``--help``."""
+
+from __future__ import annotations
+
+import sys
+
+from danube_admin_service.service import KIND, AdminConfig, start
+from danube_common.runtime.service import run
+
+
+def main() -> int:
+    """Run until a signal; returns the exit status."""
+    return run(KIND, AdminConfig, start)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""What the catalogue of tier 2 says of a bundle at one moment, for people."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from danube_common.archive.deletions import deletions
+from danube_common.archive.records import SHARED, BundleArchive, Deletions, ManifestEntry, SegmentRecord
+from danube_common.cluster import keys
+from danube_common.cluster.records import Topic, decode_record
+from danube_common.metadata.port import MetadataStore
+from danube_common.model.bundle import Bundle
+from danube_proto import danube_platform_pb2 as wire
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveView:
+    """One bundle's cuts, oldest first, and what was deleted of it by topic id."""
+
+    cuts: Sequence[ManifestEntry]
+    deletions: Mapping[int, Deletions]
+
+    @property
+    def archived_through(self) -> int:
+        return self.cuts[-1].last_sequence if self.cuts else 0
+
+    def segments(self, topic: Topic) -> Iterator[SegmentRecord]:
+        """The topic's own, and the shared ones of its time on its backend: it may be in them."""
+        options = topic.strategy.reliable
+        if options is None:
+            return
+        for cut in self.cuts:
+            if cut.last_sequence <= topic.log_floor:
+                continue
+            for segment in cut.segments:
+                if segment.topic_id == topic.topic_id or (
+                    segment.topic_id == SHARED and segment.backend is options.storage
+                ):
+                    yield segment
+
+    def deleted(self, topic_id: int) -> wire.DeletedTotals:
+        counted = self.deletions.get(topic_id, Deletions())
+        return wire.DeletedTotals(
+            segments=counted.segments, messages=counted.messages, size_bytes=counted.size_bytes
+        )
+
+
+async def read_archive_view(store: MetadataStore, bundle: Bundle) -> ArchiveView:
+    """Raises MetadataUnavailable."""
+    listing = await store.list(keys.cuts_prefix(bundle))
+    cuts = [decode_record(ManifestEntry, entry.value) for entry in listing.entries]
+    # After the cuts, as `deletions` wants it.
+    entry = await store.get(keys.archive_key(bundle))
+    archive = decode_record(BundleArchive, entry.value) if entry else BundleArchive()
+    return ArchiveView(cuts, deletions(archive, cuts))
+
+
+def totals(segments: Iterable[SegmentRecord]) -> list[wire.SegmentTotals]:
+    """One row for each backend that has any."""
+    rows: defaultdict[str, wire.SegmentTotals] = defaultdict(wire.SegmentTotals)
+    for segment in segments:
+        row = rows[segment.backend.value]
+        row.storage = segment.backend.value
+        row.segments += 1
+        row.messages += segment.messages
+        row.size_bytes += segment.size_bytes
+    return [rows[backend] for backend in sorted(rows)]
+
+
+def quarantined(segment: SegmentRecord) -> list[wire.QuarantinedSegment]:
+    """One row for each copy that is not to be trusted."""
+    return [
+        wire.QuarantinedSegment(
+            key=segment.key, shared=segment.topic_id == SHARED, holder=holder, reason=reason
+        )
+        for holder, reason in sorted(segment.quarantined.items())
+    ]

@@ -1,0 +1,44 @@
+"""The policies in force, level over level, read from the store itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+
+from danube_common.cluster import keys
+from danube_common.cluster.namespaces import Namespaces
+from danube_common.cluster.records import decode_record
+from danube_common.cluster.topics import Topics
+from danube_common.metadata.port import MetadataStore
+from danube_common.model.names import TopicName
+from danube_common.model.policies import Policies
+
+
+class EffectivePolicies:
+    """Answers in the order in which policies are declared."""
+
+    def __init__(self, store: MetadataStore, namespaces: Namespaces, topics: Topics) -> None:
+        self._store = store
+        self._namespaces = namespaces
+        self._topics = topics
+
+    async def in_namespace(self, name: str) -> Policies:
+        """What holds for topics that set nothing of their own. Raises NotFound."""
+        record = await self._namespaces.get(name)
+        return (await self._broker()).overridden_by(record.policies)
+
+    async def of_topic(self, name: TopicName) -> Policies:
+        """Raises NotFound."""
+        namespace, own = await self._topics.policies(name)
+        return (await self._broker()).overridden_by(namespace, own)
+
+    async def _broker(self) -> Policies:
+        entry = await self._store.get(keys.BROKER_POLICIES)
+        return decode_record(Policies, entry.value) if entry else Policies()
+
+
+def json_text(policies: Policies, names: Collection[str] = Policies.__struct_fields__) -> str:
+    """A JSON object of those policies that are in ``names``."""
+    values = msgspec.structs.asdict(policies)
+    return msgspec.json.encode({name: values[name] for name in names}).decode()

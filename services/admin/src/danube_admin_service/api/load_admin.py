@@ -1,0 +1,190 @@
+"""What moves load between brokers: the current generation's calls, and the loads themselves.
+
+No v0.2 client knows these methods, so failures have the status that says what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from danube_admin_service.api.errors import failure, topic_name
+from danube_admin_service.api.unary import unary
+from danube_admin_service.cluster.load_manager import LoadManager
+from danube_admin_service.cluster.ranking import variation_percent
+from danube_admin_service.cluster.rebalance import Move
+from danube_admin_service.cluster.view import Cluster
+from danube_common.cluster.load import BundleLoad
+from danube_common.cluster.topics import Topics
+from danube_common.errors import Conflict, InvalidInput, NotFound, Refused
+from danube_common.rpc.port import StatusCode, UnaryHandler
+from danube_proto import danube_platform_pb2 as platform
+from danube_proto.danube_admin_pb2 import (
+    ActivateBrokerRequest,
+    ActivateBrokerResponse,
+    BrokerBalance,
+    ClusterBalanceRequest,
+    ClusterBalanceResponse,
+    ProposedMove,
+    RebalanceRequest,
+    RebalanceResponse,
+    TopicRequest,
+    TopicResponse,
+    UnloadBrokerRequest,
+    UnloadBrokerResponse,
+)
+from danube_proto.danube_api_pb2 import TOPIC_NOT_FOUND, UNKNOWN_ERROR, ErrorType
+
+UNLOAD_TIMEOUT_S_MAX: Final = 600
+MOVES_DEFAULT: Final = 10
+MOVES_MAX: Final = 1000
+UNEVEN_RATIO: Final = 0.2
+"""A broker is over- or underloaded when it carries so much more or less than the mean."""
+
+
+class LoadAdmin:
+    def __init__(self, manager: LoadManager, cluster: Cluster, topics: Topics) -> None:
+        self._manager = manager
+        self._cluster = cluster
+        self._topics = topics
+
+    def methods(self) -> dict[str, UnaryHandler]:
+        broker = "/danube_admin.BrokerAdmin"
+        return {
+            f"{broker}/UnloadBroker": unary(UnloadBrokerRequest, self.unload_broker),
+            f"{broker}/ActivateBroker": unary(ActivateBrokerRequest, self.activate_broker),
+            f"{broker}/GetClusterBalance": unary(ClusterBalanceRequest, self.balance),
+            f"{broker}/TriggerRebalance": unary(RebalanceRequest, self.rebalance),
+            "/danube_admin.TopicAdmin/UnloadTopic": unary(TopicRequest, self.unload_topic),
+            "/danube_platform.LoadAdmin/ListBrokerLoads": unary(platform.BrokerLoadsRequest, self.loads),
+        }
+
+    async def unload_broker(self, request: UnloadBrokerRequest) -> UnloadBrokerResponse:
+        """Answers when the broker has nothing left, or after ``timeout_seconds``."""
+        async with _own_statuses(UNKNOWN_ERROR):
+            if request.namespaces_include or request.namespaces_exclude:
+                raise InvalidInput("bundles hold topics of all namespaces: they move as a whole")
+            if request.dry_run:
+                return self._counted(request.broker_id, started=False)
+            await self._manager.drain(request.broker_id, request.max_parallel)
+            await self._manager.drained(request.broker_id, min(request.timeout_seconds, UNLOAD_TIMEOUT_S_MAX))
+            return self._counted(request.broker_id, started=True)
+
+    async def activate_broker(self, request: ActivateBrokerRequest) -> ActivateBrokerResponse:
+        async with _own_statuses(UNKNOWN_ERROR):
+            await self._manager.activate(request.broker_id)
+            return ActivateBrokerResponse(success=True)
+
+    async def balance(self, _request: ClusterBalanceRequest) -> ClusterBalanceResponse:
+        ledger, eligible_owners = self._manager.ledger(), sorted(self._cluster.eligible_owners)
+        scores = {owner: ledger.score(owner) for owner in eligible_owners}
+        mean = sum(scores.values()) / len(scores) if scores else 0.0
+        variation = variation_percent(scores.values())
+        loads = self._cluster.loads
+        return ClusterBalanceResponse(
+            coefficient_of_variation=variation,
+            mean_load=mean,
+            max_load=max(scores.values(), default=0.0),
+            min_load=min(scores.values(), default=0.0),
+            std_deviation=variation * mean / 100,
+            broker_count=len(scores),
+            brokers=[
+                BrokerBalance(
+                    broker_id=int(owner),
+                    load=score,
+                    topic_count=loads[owner].total.topics if owner in loads else 0,
+                    is_overloaded=score > mean * (1 + UNEVEN_RATIO),
+                    is_underloaded=score < mean * (1 - UNEVEN_RATIO),
+                )
+                for owner, score in scores.items()
+            ],
+            assignment_strategy=self._manager.strategy.value,
+        )
+
+    async def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
+        """Answers when what moves is served by its new owners."""
+        moves_max = min(request.max_moves if request.HasField("max_moves") else MOVES_DEFAULT, MOVES_MAX)
+        async with _own_statuses(UNKNOWN_ERROR):
+            moves = self._manager.propose(moves_max)
+            proposed = [_proposed(move) for move in moves]
+            if request.dry_run:
+                return RebalanceResponse(success=True, proposed_moves=proposed)
+            await self._manager.execute(moves)
+            return RebalanceResponse(success=True, moves_executed=len(moves), proposed_moves=proposed)
+
+    async def unload_topic(self, request: TopicRequest) -> TopicResponse:
+        async with _own_statuses(TOPIC_NOT_FOUND):
+            name = topic_name(request.name, code=StatusCode.INVALID_ARGUMENT)
+            topic = await self._topics.get(name)
+            if topic is None:
+                raise NotFound(f"topic {name} does not exist")
+            await self._manager.unload(topic.home)
+            return TopicResponse(success=True)
+
+    async def loads(self, _request: platform.BrokerLoadsRequest) -> platform.BrokerLoadsResponse:
+        live, reports = self._cluster.owners, self._cluster.loads
+        return platform.BrokerLoadsResponse(
+            brokers=[
+                platform.BrokerLoad(
+                    broker_id=owner,
+                    at_ms=report.at_ms,
+                    cpu_percent=report.cpu_percent,
+                    memory_bytes=report.memory_bytes,
+                    memory_percent=report.memory_percent,
+                    bundles={name: _load(load) for name, load in report.bundles.items()},
+                    total=_load(report.total),
+                )
+                for owner, report in sorted(reports.items())
+                if owner in live
+            ]
+        )
+
+    def _counted(self, broker_id: str, *, started: bool) -> UnloadBrokerResponse:
+        if broker_id not in self._cluster.owners:
+            raise NotFound(f"there is no broker {broker_id}")
+        progress = self._manager.progress(broker_id)
+        return UnloadBrokerResponse(
+            started=started,
+            total=progress.total,
+            succeeded=progress.total - progress.remaining,
+            pending=progress.remaining,
+        )
+
+
+def _proposed(move: Move) -> ProposedMove:
+    return ProposedMove(
+        topic_name=str(move.bundle),
+        from_broker=int(move.source),
+        to_broker=int(move.target),
+        estimated_load=move.load,
+        reason=move.reason,
+    )
+
+
+def _load(load: BundleLoad) -> platform.Load:
+    return platform.Load(
+        topics=load.topics,
+        subscriptions=load.subscriptions,
+        consumers=load.consumers,
+        in_messages=load.in_messages_per_s,
+        in_bytes=load.in_bytes_per_s,
+        out_messages=load.out_messages_per_s,
+        out_bytes=load.out_bytes_per_s,
+        behind=load.behind,
+        unacked=load.unacked,
+    )
+
+
+@asynccontextmanager
+async def _own_statuses(unknown: ErrorType) -> AsyncIterator[None]:
+    try:
+        yield
+    except NotFound as error:
+        raise failure(str(error), unknown) from None
+    except InvalidInput as error:
+        raise failure(str(error), code=StatusCode.INVALID_ARGUMENT) from None
+    except Refused as error:
+        raise failure(str(error), code=StatusCode.FAILED_PRECONDITION) from None
+    except Conflict as error:
+        raise failure(str(error), code=StatusCode.ABORTED) from None

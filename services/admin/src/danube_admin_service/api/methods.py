@@ -1,0 +1,57 @@
+"""Every method of the admin port."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from danube_admin_service.api.broker_admin import BrokerAdmin
+from danube_admin_service.api.effective_policies import EffectivePolicies
+from danube_admin_service.api.errors import status_of
+from danube_admin_service.api.load_admin import LoadAdmin
+from danube_admin_service.api.namespace_admin import NamespaceAdmin
+from danube_admin_service.api.policy_admin import PolicyAdmin
+from danube_admin_service.api.topic_admin import TopicAdmin
+from danube_admin_service.api.topic_details import TopicDetails
+from danube_admin_service.api.topic_readiness import TopicReadiness
+from danube_admin_service.cluster.load_manager import LoadManager
+from danube_admin_service.cluster.view import Cluster
+from danube_common.cluster.namespaces import Namespaces
+from danube_common.cluster.owner_client import OwnerClient
+from danube_common.cluster.topics import Topics
+from danube_common.log.port import BundleLog
+from danube_common.metadata.port import MetadataStore
+from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
+from danube_common.rpc.port import Methods
+
+
+def wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def admin_methods(
+    store: MetadataStore,
+    log: BundleLog,
+    owners: OwnerClient,
+    cluster: Cluster,
+    manager: LoadManager,
+    *,
+    default_storage: StorageBackend = DEFAULT_STORAGE,
+    now_ms: Callable[[], int] = wall_clock_ms,
+) -> Methods:
+    """The v0.2 services, the policy service and what moves load, over one store."""
+    namespaces = Namespaces(store)
+    topics = Topics(store, log, now_ms=now_ms)
+    in_force = EffectivePolicies(store, namespaces, topics)
+    services = (
+        BrokerAdmin(store, namespaces, manager),
+        NamespaceAdmin(namespaces, topics, in_force),
+        TopicAdmin(namespaces, topics, owners, TopicReadiness(owners), default_storage=default_storage),
+        PolicyAdmin(namespaces, topics, in_force),
+        TopicDetails(store, topics, owners, in_force),
+        LoadAdmin(manager, cluster, topics),
+    )
+    methods = Methods(on_error=status_of)
+    for service in services:
+        methods.unary.update(service.methods())
+    return methods

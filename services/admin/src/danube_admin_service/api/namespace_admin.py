@@ -1,0 +1,56 @@
+"""``danube_admin.NamespaceAdmin`` (v0.2 spec section 5.3)."""
+
+from __future__ import annotations
+
+from danube_admin_service.api.effective_policies import EffectivePolicies, json_text
+from danube_admin_service.api.unary import unary
+from danube_common.cluster.namespaces import DEFAULT_NAMESPACES, Namespaces
+from danube_common.cluster.topics import Topics
+from danube_common.errors import Refused
+from danube_common.model.names import check_namespace
+from danube_common.model.policies import V0_2_POLICIES
+from danube_common.rpc.port import UnaryHandler
+from danube_proto.danube_admin_pb2 import (
+    NamespaceRequest,
+    NamespaceResponse,
+    PolicyResponse,
+    TopicListResponse,
+)
+
+
+class NamespaceAdmin:
+    def __init__(self, namespaces: Namespaces, topics: Topics, in_force: EffectivePolicies) -> None:
+        self._namespaces = namespaces
+        self._topics = topics
+        self._in_force = in_force
+
+    def methods(self) -> dict[str, UnaryHandler]:
+        prefix = "/danube_admin.NamespaceAdmin"
+        return {
+            f"{prefix}/GetNamespaceTopics": unary(NamespaceRequest, self.list_topics),
+            f"{prefix}/GetNamespacePolicies": unary(NamespaceRequest, self.get_policies),
+            f"{prefix}/CreateNamespace": unary(NamespaceRequest, self.create),
+            f"{prefix}/DeleteNamespace": unary(NamespaceRequest, self.delete),
+            "/danube_admin.TopicAdmin/ListTopics": unary(NamespaceRequest, self.list_topics),
+        }
+
+    async def list_topics(self, request: NamespaceRequest) -> TopicListResponse:
+        """Full names, each with its leading slash; none for an unknown namespace."""
+        namespace = check_namespace(request.name)
+        return TopicListResponse(topics=[t.name for t in await self._topics.in_namespace(namespace)])
+
+    async def get_policies(self, request: NamespaceRequest) -> PolicyResponse:
+        namespace = check_namespace(request.name)
+        in_force = await self._in_force.in_namespace(namespace)
+        return PolicyResponse(policies=json_text(in_force, V0_2_POLICIES))
+
+    async def create(self, request: NamespaceRequest) -> NamespaceResponse:
+        await self._namespaces.create(request.name)
+        return NamespaceResponse(success=True)
+
+    async def delete(self, request: NamespaceRequest) -> NamespaceResponse:
+        namespace = check_namespace(request.name)
+        if namespace in DEFAULT_NAMESPACES:
+            raise Refused(f"namespace {namespace!r} is part of the platform and cannot be deleted")
+        await self._namespaces.delete(namespace)
+        return NamespaceResponse(success=True)

@@ -1,0 +1,240 @@
+"""``danube_platform.TopicDetails``: what is kept of topics, who reads it, and from where.
+
+No v0.2 client knows these methods, so failures have the status that says what they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from danube_admin_service.api.archive_view import ArchiveView, quarantined, read_archive_view, totals
+from danube_admin_service.api.effective_policies import EffectivePolicies, json_text
+from danube_admin_service.api.errors import failure, topic_name
+from danube_admin_service.api.unary import unary
+from danube_common.archive.records import SHARED, ArchiverLease, SegmentRecord
+from danube_common.cluster import keys
+from danube_common.cluster.owner_client import OwnerClient
+from danube_common.cluster.records import Claim, Topic, decode_record
+from danube_common.cluster.topics import Topics
+from danube_common.errors import CorruptData, DanubeError, InvalidInput, NotFound, Refused
+from danube_common.metadata.port import MetadataStore
+from danube_common.model.names import TopicName, check_label
+from danube_common.rpc.port import StatusCode, UnaryHandler
+from danube_common.wire import owner as owner_protocol
+from danube_common.wire.owner import StartKind, StartPosition
+from danube_proto import danube_platform_pb2 as wire
+from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND
+
+OWNER_TIMEOUT_S: Final = 5.0
+OWNERS_AT_ONCE_MAX: Final = 16
+
+_KINDS: Final = {
+    wire.SubscriptionStart.EARLIEST: StartKind.EARLIEST,
+    wire.SubscriptionStart.LATEST: StartKind.LATEST,
+    wire.SubscriptionStart.POSITION: StartKind.POSITION,
+    wire.SubscriptionStart.LAST: StartKind.LAST,
+    wire.SubscriptionStart.TIME: StartKind.TIME,
+}
+
+
+class TopicDetails:
+    """The catalogue is read here; what only a topic's owner knows is asked of it."""
+
+    def __init__(
+        self, store: MetadataStore, topics: Topics, owners: OwnerClient, in_force: EffectivePolicies
+    ) -> None:
+        self._store = store
+        self._topics = topics
+        self._owners = owners
+        self._in_force = in_force
+        self._asking = asyncio.Semaphore(OWNERS_AT_ONCE_MAX)
+
+    def methods(self) -> dict[str, UnaryHandler]:
+        prefix = "/danube_platform.TopicDetails"
+        return {
+            f"{prefix}/DescribeTopic": unary(wire.DescribeTopicRequest, self.describe),
+            f"{prefix}/ListSegments": unary(wire.ListSegmentsRequest, self.list_segments),
+            f"{prefix}/ResetSubscription": unary(wire.ResetSubscriptionRequest, self.reset),
+        }
+
+    async def describe(self, request: wire.DescribeTopicRequest) -> wire.DescribeTopicResponse:
+        """What the owner knows is missing, with the reason, if it does not answer."""
+        async with _own_statuses():
+            topics = await self._named(request.topic)
+            views = await self._views(topics)
+            described = [self._describe(topic, views[topic.bundle]) for topic in topics]
+            return wire.DescribeTopicResponse(topics=await asyncio.gather(*described))
+
+    async def list_segments(self, request: wire.ListSegmentsRequest) -> wire.ListSegmentsResponse:
+        async with _own_statuses():
+            topics = await self._named(request.topic)
+            views = await self._views(topics)
+            segments = [
+                _segment(topic, segment)
+                for topic in topics
+                for segment in views[topic.bundle].segments(topic)
+            ]
+            return wire.ListSegmentsResponse(segments=segments)
+
+    async def reset(self, request: wire.ResetSubscriptionRequest) -> wire.ResetSubscriptionResponse:
+        """Of every topic that is named; what was done before one fails stays done, and may be done again."""
+        async with _own_statuses():
+            topics = await self._named(request.topic)
+            subscription = check_label(request.subscription, "subscription")
+            start = _start(request.start)
+            if start.kind is StartKind.POSITION and len(topics) > 1:
+                raise InvalidInput(f"a position is of one topic: name a partition of {request.topic}")
+            moved = [self._reset(topic, subscription, start) for topic in topics]
+            return wire.ResetSubscriptionResponse(places=await asyncio.gather(*moved))
+
+    async def _named(self, name: str) -> list[Topic]:
+        parsed = topic_name(name, code=StatusCode.INVALID_ARGUMENT)
+        found = await self._topics.partitions(parsed)
+        if not found:
+            raise failure(f"topic {parsed} does not exist", TOPIC_NOT_FOUND)
+        return found
+
+    async def _views(self, topics: list[Topic]) -> dict[str, ArchiveView]:
+        bundles = {topic.bundle: topic.home for topic in topics}
+        views = await asyncio.gather(*(read_archive_view(self._store, home) for home in bundles.values()))
+        return dict(zip(bundles, views, strict=True))
+
+    async def _describe(self, topic: Topic, view: ArchiveView) -> wire.TopicDescription:
+        told, in_force = await asyncio.gather(
+            self._ask_owner(topic), self._in_force.of_topic(TopicName.parse(topic.name))
+        )
+        owner, epoch = await self._owner(topic)
+        kept = [segment for segment in view.segments(topic) if segment.retained]
+        own = [segment for segment in kept if segment.topic_id != SHARED]
+        shared = [segment for segment in kept if segment.topic_id == SHARED]
+        described = wire.TopicDescription(
+            topic=topic.name,
+            topic_id=topic.topic_id,
+            bundle=topic.bundle,
+            owner=owner,
+            archiver=await self._archiver(topic),
+            epoch=epoch,
+            schema_type=topic.schema.kind.value,
+            schema_data=topic.schema.definition,
+            policies=json_text(in_force),
+            created_ms=topic.created_ms,
+            archived_through=view.archived_through,
+            segments=totals(own),
+            shared_segments=totals(shared),
+            oldest_ms=min((segment.published_ms_min for segment in own), default=0),
+            newest_ms=max((segment.published_ms_max for segment in own), default=0),
+            quarantined=[row for segment in view.segments(topic) for row in quarantined(segment)],
+            deleted=view.deleted(topic.topic_id),
+            shared_deleted=view.deleted(SHARED),
+        )
+        if (options := topic.strategy.reliable) is not None:
+            described.reliable = True
+            described.storage = options.storage.value
+            described.segment_size_mb = options.segment_size_mb
+            described.retention = options.retention.value
+            described.retention_period_s = options.retention_period_s
+        if isinstance(told, owner_protocol.TopicDescription):
+            _add_owners_part(described, told)
+        else:
+            described.owner_problem = str(told)
+        return described
+
+    async def _ask_owner(self, topic: Topic) -> owner_protocol.TopicDescription | DanubeError:
+        try:
+            async with self._asking:
+                return await self._owners.ask(
+                    topic.home,
+                    owner_protocol.DescribeTopic(topic.name),
+                    owner_protocol.TopicDescription,
+                    timeout_s=OWNER_TIMEOUT_S,
+                )
+        except CorruptData:
+            raise
+        except DanubeError as error:
+            return error
+
+    async def _reset(self, topic: Topic, subscription: str, start: StartPosition) -> wire.SubscriptionPlace:
+        try:
+            async with self._asking:
+                found = await self._owners.ask(
+                    topic.home,
+                    owner_protocol.ResetSubscription(topic.name, subscription, start),
+                    owner_protocol.SubscriptionFound,
+                    timeout_s=OWNER_TIMEOUT_S,
+                )
+        except NotFound as error:
+            raise failure(str(error), SUBSCRIPTION_NOT_FOUND) from None
+        return wire.SubscriptionPlace(topic=topic.name, mark_delete=found.mark_delete)
+
+    async def _owner(self, topic: Topic) -> tuple[str, int]:
+        """Its instance id and epoch."""
+        entry = await self._store.get(keys.owner_key(topic.home))
+        return (decode_record(Claim, entry.value).instance_id, entry.revision) if entry else ("", 0)
+
+    async def _archiver(self, topic: Topic) -> str:
+        entry = await self._store.get(keys.archiver_key(topic.home))
+        return decode_record(ArchiverLease, entry.value).instance_id if entry else ""
+
+
+def _add_owners_part(described: wire.TopicDescription, told: owner_protocol.TopicDescription) -> None:
+    described.log_first_sequence = told.log_first_sequence
+    described.log_last_sequence = told.log_last_sequence
+    described.producers.extend(told.producers)
+    described.subscriptions.extend(
+        wire.SubscriptionDescription(
+            name=one.name,
+            type=one.subscription_type.name.lower(),
+            consumers=one.consumers,
+            mark_delete=one.mark_delete,
+            backlog=one.backlog,
+            backlog_exact=one.backlog_exact,
+            unacked=one.unacked,
+            lost=one.lost,
+            blocked=one.blocked,
+        )
+        for one in sorted(told.subscriptions, key=lambda one: one.name)
+    )
+
+
+def _segment(topic: Topic, segment: SegmentRecord) -> wire.Segment:
+    return wire.Segment(
+        topic=topic.name,
+        key=segment.key,
+        storage=segment.backend.value,
+        holders=segment.holders,
+        shared=segment.topic_id == SHARED,
+        first_position=segment.first_position,
+        last_position=segment.last_position,
+        messages=segment.messages,
+        first_offset=segment.first_offset,
+        size_bytes=segment.size_bytes,
+        oldest_ms=segment.published_ms_min,
+        newest_ms=segment.published_ms_max,
+        delete_after_ms=segment.delete_after_ms,
+        quarantined=quarantined(segment),
+    )
+
+
+def _start(start: wire.SubscriptionStart) -> StartPosition:
+    """Raises InvalidInput."""
+    kind = _KINDS.get(start.kind)
+    if kind is None:
+        raise InvalidInput(f"{start.kind} is no kind of start")
+    if start.value and kind in (StartKind.EARLIEST, StartKind.LATEST):
+        raise InvalidInput(f"{kind} takes no value")
+    return StartPosition(kind, start.value)
+
+
+@asynccontextmanager
+async def _own_statuses() -> AsyncIterator[None]:
+    try:
+        yield
+    except CorruptData:
+        raise
+    except InvalidInput as error:
+        raise failure(str(error), code=StatusCode.INVALID_ARGUMENT) from None
+    except Refused as error:
+        raise failure(str(error), code=StatusCode.FAILED_PRECONDITION) from None

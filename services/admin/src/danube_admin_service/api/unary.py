@@ -1,0 +1,28 @@
+"""From request bytes to a handler over messages, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from danube_admin_service.api.errors import failure
+from danube_common.errors import CorruptData
+from danube_common.rpc.port import Call, StatusCode, UnaryHandler
+from danube_common.rpc.protobuf_strict import parse_strict
+
+Q = TypeVar("Q", bound=Message)
+
+
+def unary(request_type: type[Q], handler: Callable[[Q], Awaitable[Message]]) -> UnaryHandler:
+    """Serve ``handler``; bytes that are no ``request_type`` are refused before it sees them."""
+
+    async def answer(call: Call) -> bytes:
+        try:
+            request = parse_strict(request_type, call.request)
+        except CorruptData as error:
+            raise failure(str(error), code=StatusCode.INVALID_ARGUMENT) from None
+        return (await handler(request)).SerializeToString()
+
+    return answer

@@ -1,0 +1,1 @@
+"""Runs the cluster: leader election, assignment of bundles to owners, rebalancing."""

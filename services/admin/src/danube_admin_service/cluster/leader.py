@@ -1,0 +1,115 @@
+"""Which admin instance leads: the one whose lease on ``/cluster/leader`` was taken by compare-and-set."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+import structlog
+
+from danube_admin_service.cluster.view import Cluster, LeaderRecord
+from danube_common.cluster import keys
+from danube_common.cluster.records import encode_record
+from danube_common.errors import Conflict, MetadataUnavailable
+from danube_common.metadata.lease import Lease
+from danube_common.metadata.port import MetadataStore
+
+LEADER_TTL_S: Final = 5.0
+STAND_AGAIN_S: Final = 1.0
+"""A follower stands again this often at the latest, should a change of the key have been missed."""
+STAND_PAUSE_S: Final = 0.05
+"""Between two attempts in any case: the view may still show what the store no longer has."""
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.admin")
+
+
+class Phase(StrEnum):
+    FOLLOWING = "following"
+    LEADING = "leading"
+
+
+class Election:
+    """Stands for leader for ever.
+
+    Args:
+        store: where the key is.
+        cluster: a view of the same store, which shows when the key goes.
+        instance_id: who stands.
+        on_leading: called each time this instance begins to lead.
+        ttl_s: how long a dead leader's key stays.
+        clock: monotonic seconds; a leader that could not renew stops by it.
+    """
+
+    def __init__(
+        self,
+        store: MetadataStore,
+        cluster: Cluster,
+        instance_id: str,
+        *,
+        on_leading: Callable[[], None] = lambda: None,
+        ttl_s: float = LEADER_TTL_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._cluster = cluster
+        self._instance_id = instance_id
+        self._on_leading = on_leading
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._lease: Lease | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """As of this very moment, also right after the process was paused."""
+        leading = self._lease is not None and self._lease.held
+        return Phase.LEADING if leading else Phase.FOLLOWING
+
+    @property
+    def leading(self) -> bool:
+        return self.phase is Phase.LEADING
+
+    async def run(self) -> None:
+        """Until cancelled; a leader then gives the key back, so that another leads at once."""
+        # A restarted process need not wait for the key it left behind. Only at the start: two processes
+        # that were given one id must not take the key from each other for ever.
+        left_behind = self._cluster.leader == self._instance_id
+        lease = await self._stand(self._cluster.revision(keys.LEADER) if left_behind else 0)
+        while True:
+            if lease is None:
+                await asyncio.sleep(STAND_PAUSE_S)
+                await self._cluster.until_vacant(STAND_AGAIN_S)
+            else:
+                try:
+                    await self._lead(lease)
+                finally:
+                    self._lease = None
+                    await lease.release()
+            lease = await self._stand(0)
+
+    async def _stand(self, expected_revision: int) -> Lease | None:
+        record = LeaderRecord(self._instance_id, secrets.token_hex(8))
+        try:
+            return await Lease.acquire(
+                self._store,
+                keys.LEADER,
+                encode_record(record),
+                self._ttl_s,
+                expected_revision=expected_revision,
+                clock=self._clock,
+            )
+        except Conflict:
+            return None
+        except MetadataUnavailable as error:
+            _log.info("leader_election_waits", reason=str(error))
+            return None
+
+    async def _lead(self, lease: Lease) -> None:
+        self._lease = lease
+        _log.info("leading", instance_id=self._instance_id)
+        self._on_leading()
+        await lease.lost.wait()
+        _log.warning("leadership_lost", instance_id=self._instance_id)

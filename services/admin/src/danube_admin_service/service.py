@@ -1,0 +1,212 @@
+"""The admin process: gRPC for operators, election and assignment behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, Field
+
+from danube_admin_service.api.call_metrics import counted
+from danube_admin_service.api.methods import admin_methods
+from danube_admin_service.cluster.assigner import Assigner
+from danube_admin_service.cluster.leader import Election
+from danube_admin_service.cluster.load_manager import LoadManager, RebalanceRules
+from danube_admin_service.cluster.ranking import LoadStrategy
+from danube_admin_service.cluster.rebalance import Aggressiveness
+from danube_admin_service.cluster.view import Cluster
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.membership import INSTANCE_TTL_S
+from danube_common.cluster.namespaces import DEFAULT_NAMESPACES, Namespaces
+from danube_common.cluster.owner_client import OwnerClient
+from danube_common.cluster.records import Layout
+from danube_common.errors import InvalidName
+from danube_common.model.names import check_namespace
+from danube_common.model.policies import MESSAGE_BYTES_CEILING, POLICY_MAX, Policies
+from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
+from danube_common.rpc.grpc_server import GrpcServer
+from danube_common.runtime.config import Address, Section, ServiceConfig
+from danube_common.runtime.ports import Ports, open_ports
+from danube_common.runtime.registration import Registration, presence
+from danube_common.runtime.service import Runtime
+
+KIND: Final = "admin"
+REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024
+"""What peers of the v0.2 contract send at most; a schema's own bound is far lower."""
+CALLS_MAX: Final = 256
+GRACE_S: Final = 2.0
+SETTLE_TIMEOUT_S: Final = 15.0
+"""A dead leader's key and two elections fit in."""
+RETURN_GRACE_S: Final = INSTANCE_TTL_S
+"""After its own return to the metadata store a leader waits so long for the owners to return as well."""
+BUNDLES_MAX: Final = 1024
+
+
+def _check_namespaces(names: list[str]) -> list[str]:
+    for name in names:
+        try:
+            check_namespace(name)
+        except InvalidName as error:
+            raise ValueError(str(error)) from None
+    return names
+
+
+def _limit(description: str) -> Any:
+    return Field(default=0, ge=0, le=POLICY_MAX, description=f"{description}; 0 is unlimited")
+
+
+class PoliciesConfig(Section):
+    """What holds where neither the namespace nor the topic sets anything."""
+
+    max_producers_per_topic: int = _limit("producers of one topic")
+    max_subscriptions_per_topic: int = _limit("subscriptions of one topic")
+    max_consumers_per_topic: int = _limit("consumers of one topic, over all its subscriptions")
+    max_consumers_per_subscription: int = _limit("consumers of one subscription")
+    max_publish_rate: int = _limit("messages a second published to one topic")
+    max_dispatch_rate: int = _limit("messages a second dispatched from one topic")
+    max_subscription_dispatch_rate: int = _limit("messages a second dispatched to one subscription")
+    max_message_size: int = Field(
+        default=Policies().max_message_size,
+        ge=0,
+        le=MESSAGE_BYTES_CEILING,
+        description=f"bytes of one payload; 0 is the platform's own bound, {MESSAGE_BYTES_CEILING}",
+    )
+    max_retained_mb: int = _limit("MiB of one topic that tier 2 keeps, beyond which the oldest go")
+
+
+class RebalanceConfig(Section):
+    """When and how far the leader levels loads by itself; asking for it works in any case."""
+
+    interval_s: float = Field(
+        default=0.0, ge=0, description="seconds between two looks at the loads; 0: only when asked"
+    )
+    aggressiveness: Aggressiveness = Field(
+        default=Aggressiveness.BALANCED,
+        description="variation of loads that is let be: conservative 40, balanced 30, aggressive 20 percent",
+    )
+    moves_max: int = Field(default=1, ge=1, le=1000, description="bundles that move at one look")
+    rest_s: float = Field(default=60.0, ge=0, description="seconds a bundle stays where it came to")
+
+
+class AdminConfig(ServiceConfig):
+    grpc_addr: Address = Field(default="127.0.0.1:50051", description="listen address of the admin port")
+    bundles_file: int = Field(
+        default=4, ge=1, le=BUNDLES_MAX, description="bundles kept on disk; the number never shrinks"
+    )
+    bundles_memory: int = Field(
+        default=4,
+        ge=1,
+        le=BUNDLES_MAX,
+        description="bundles kept in memory; the number never shrinks",
+    )
+    bootstrap_namespaces: Annotated[list[str], AfterValidator(_check_namespaces)] = Field(
+        default=[], description="namespaces to create at start, beside default and system"
+    )
+    default_storage: Literal["memory", "disk", "s3"] = Field(
+        default=DEFAULT_STORAGE.value,
+        description="where new reliable topics live whose strategy does not say; the gateways have their own",
+    )
+    policies: PoliciesConfig = PoliciesConfig()
+    load_strategy: LoadStrategy = Field(
+        default=LoadStrategy.FAIR,
+        description="how owners' loads are compared: fair (by topics), balanced or weighted_load",
+    )
+    rebalance: RebalanceConfig = RebalanceConfig()
+
+
+@asynccontextmanager
+async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
+    """Ready once somebody leads and the cluster has its layout."""
+    async with AsyncExitStack() as opened:
+        ports = await opened.enter_async_context(open_ports(runtime, config))
+        cluster = await Cluster.open(ports.metadata)
+        opened.push_async_callback(cluster.close)
+        runtime.add_check("leader", lambda: None if cluster.leader else "no admin instance leads")
+
+        namespaces = Namespaces(ports.metadata)
+        for name in (*DEFAULT_NAMESPACES, *config.bootstrap_namespaces):
+            await namespaces.ensure(name)
+
+        election = Election(ports.metadata, cluster, runtime.instance_id, on_leading=cluster.changed.set)
+        manager = LoadManager(
+            ports.metadata,
+            cluster,
+            config.load_strategy,
+            RebalanceRules(**config.rebalance.model_dump()),
+            leading=lambda: election.leading,
+        )
+        grpc_addr = await _serve(opened, runtime, config, ports, cluster, manager)
+        place = Registration()
+        await opened.enter_async_context(presence(runtime, ports.metadata, address=grpc_addr, place=place))
+        _lead(opened, runtime, config, ports, cluster, election, place)
+        _beside(opened, runtime, manager.run(), "rebalancing")
+        await cluster.until_settled(SETTLE_TIMEOUT_S)
+        yield
+
+
+async def _serve(
+    opened: AsyncExitStack,
+    runtime: Runtime,
+    config: AdminConfig,
+    ports: Ports,
+    cluster: Cluster,
+    manager: LoadManager,
+) -> str:
+    """The admin port; returns its bound address."""
+    catalogue = await Catalogue.open(ports.metadata)
+    opened.push_async_callback(catalogue.close)
+    methods = admin_methods(
+        ports.metadata,
+        ports.log,
+        OwnerClient(ports.bus, catalogue),
+        cluster,
+        manager,
+        default_storage=StorageBackend(config.default_storage),
+    )
+    server = GrpcServer(
+        counted(methods, runtime.metrics),
+        message_bytes_max=REQUEST_BYTES_MAX,
+        concurrent_calls_max=CALLS_MAX,
+    )
+    grpc_addr = await server.start(config.grpc_addr)
+    opened.push_async_callback(server.stop, GRACE_S)
+    runtime.announce(grpc_addr=grpc_addr)
+    return grpc_addr
+
+
+def _lead(
+    opened: AsyncExitStack,
+    runtime: Runtime,
+    config: AdminConfig,
+    ports: Ports,
+    cluster: Cluster,
+    election: Election,
+    place: Registration,
+) -> None:
+    """Stand for leader, and do a leader's work while being it."""
+    runtime.metrics.plain_gauge("admin_leading", "1 while this instance leads.").set_function(
+        lambda: float(election.leading)
+    )
+    assigner = Assigner(
+        ports.metadata,
+        cluster,
+        election,
+        layout=Layout(file_bundles=config.bundles_file, memory_bundles=config.bundles_memory),
+        policies=Policies(**config.policies.model_dump()),
+        returns_awaited=lambda: place.held_s < RETURN_GRACE_S,
+        strategy=config.load_strategy,
+    )
+    _beside(opened, runtime, assigner.run(), "assigner")
+    _beside(opened, runtime, election.run(), "election")
+
+
+def _beside(opened: AsyncExitStack, runtime: Runtime, work: Coroutine[Any, Any, None], name: str) -> None:
+    task = runtime.spawn(work, name)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    opened.push_async_callback(end)

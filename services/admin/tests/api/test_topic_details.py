@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+import pytest
+import pytest_asyncio
+from google.protobuf.message import Message
+
+from danube_admin_service.api.effective_policies import EffectivePolicies
+from danube_admin_service.api.errors import status_of
+from danube_admin_service.api.topic_details import TopicDetails
+from danube_common.archive.records import (
+    SHARED,
+    ArchiverLease,
+    BundleArchive,
+    DeletedSegment,
+    Deletions,
+    ManifestEntry,
+    SegmentRecord,
+)
+from danube_common.bus.memory import MemoryBus, MemoryHub
+from danube_common.cluster import keys
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.namespaces import Namespaces
+from danube_common.cluster.owner_client import OwnerClient
+from danube_common.cluster.records import Layout, Topic, encode_record
+from danube_common.cluster.topics import Topics
+from danube_common.log.memory import MemoryLog
+from danube_common.metadata.memory import MemoryMetadata
+from danube_common.model.names import TopicName
+from danube_common.model.policies import PolicyOverrides
+from danube_common.model.schema import Schema, SchemaKind
+from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
+from danube_common.rpc.port import Call, RpcError, StatusCode
+from danube_common.wire.owner import StartKind, StartPosition, SubscriptionDetail, SubscriptionType
+from danube_harness.services.fake_owner import FakeOwner
+from danube_proto import danube_platform_pb2 as pb
+
+LAYOUT = Layout(file_bundles=1, memory_bundles=1)
+DISK = Strategy(ReliableOptions(storage=StorageBackend.DISK))
+PREFIX = "/danube_platform.TopicDetails"
+START = pb.SubscriptionStart
+
+A = TypeVar("A", bound=Message)
+
+
+@dataclass
+class OwnerHarness:
+    store: MemoryMetadata
+    topics: Topics
+    owner: FakeOwner
+    details: TopicDetails
+
+    async def topic(self, name: str = "/default/a", strategy: Strategy = DISK) -> Topic:
+        return await self.topics.create(TopicName.parse(name), Schema("s", SchemaKind.BYTES), strategy)
+
+    async def cut(
+        self, first: int, last: int, *segments: SegmentRecord, deleted: tuple[DeletedSegment, ...] = ()
+    ) -> None:
+        cut = ManifestEntry("f0", first, last, 0, "7", segments, deleted)
+        await self.store.put(keys.cut_key(LAYOUT.bundles()[0], first), encode_record(cut))
+
+    async def call(self, request: Message, answer: type[A]) -> A:
+        return answer.FromString(await self._answer(request))
+
+    async def refused(self, request: Message) -> RpcError:
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever it is becomes a status
+            await self._answer(request)
+        status = status_of(caught.value)
+        assert status is not None
+        return status
+
+    async def _answer(self, request: Message) -> bytes:
+        method = f"{PREFIX}/{type(request).__name__.removesuffix('Request')}"
+        return await self.details.methods()[method](Call(method, request.SerializeToString()))
+
+    async def describe(self, name: str = "/default/a") -> list[pb.TopicDescription]:
+        answer = await self.call(pb.DescribeTopicRequest(topic=name), pb.DescribeTopicResponse)
+        return list(answer.topics)
+
+
+@pytest_asyncio.fixture
+async def house() -> AsyncIterator[OwnerHarness]:
+    store, bus = MemoryMetadata(), MemoryBus(MemoryHub())
+    await store.put(keys.LAYOUT, encode_record(LAYOUT))
+    namespaces = Namespaces(store)
+    await namespaces.create("default")
+    owner = FakeOwner(store, bus, "71")
+    await owner.claim(LAYOUT.bundles())
+    catalogue = await Catalogue.open(store)
+    topics = Topics(store, MemoryLog(), now_ms=lambda: 1234)
+    in_force = EffectivePolicies(store, namespaces, topics)
+    details = TopicDetails(store, topics, OwnerClient(bus, catalogue), in_force)
+    yield OwnerHarness(store, topics, owner, details)
+    await catalogue.close()
+    await bus.close()
+
+
+def segment(key: str, topic_id: int, **given: object) -> SegmentRecord:
+    fields = {
+        "key": key,
+        "backend": StorageBackend.DISK,
+        "topic_id": topic_id,
+        "first_position": 10,
+        "last_position": 20,
+        "messages": 5,
+        "first_offset": 3,
+        "published_ms_min": 100,
+        "published_ms_max": 200,
+        "size_bytes": 1000,
+        "data_crc32c": 0,
+        "holders": ("7", "8"),
+    }
+    return SegmentRecord(**{**fields, **given})  # type: ignore[arg-type]
+
+
+async def test_a_description_says_how_a_topic_is_kept_and_by_whom(house: OwnerHarness) -> None:
+    topic = await house.topic()
+    await house.topics.set_policies(topic.topic_name, PolicyOverrides(max_retained_mb=9))
+    await house.store.put(keys.archiver_key(topic.home), encode_record(ArchiverLease("7", "n")))
+    (told,) = await house.describe()
+    assert (told.topic, told.topic_id, told.bundle) == (topic.name, topic.topic_id, topic.bundle)
+    assert (told.owner, told.archiver, told.schema_type) == ("71", "7", "bytes")
+    claim = await house.store.get(keys.owner_key(topic.home))
+    assert claim is not None
+    assert told.epoch == claim.revision
+    assert (told.reliable, told.storage, told.segment_size_mb) == (True, "disk", 20)
+    assert (told.retention, told.retention_period_s, told.created_ms) == ("expire", 3600, 1234)
+    assert json.loads(told.policies)["max_retained_mb"] == 9
+    assert (told.log_first_sequence, told.log_last_sequence) == (4, 9)
+
+
+async def test_a_description_adds_up_what_is_kept_and_what_was_deleted(house: OwnerHarness) -> None:
+    topic = await house.topic()
+    mine = topic.topic_id
+    await house.store.put(
+        keys.archive_key(topic.home),
+        encode_record(BundleArchive(forgotten_through=9, deletions={str(mine): Deletions(1, 2, 3)})),
+    )
+    compacted = DeletedSegment(mine, 1, 2, 2, 3)
+    await house.cut(1, 9, deleted=(compacted,))
+    await house.cut(10, 19, deleted=(DeletedSegment(mine, 1, 2, 20, 30), DeletedSegment(SHARED, 1, 2, 7, 8)))
+    await house.cut(
+        20,
+        29,
+        segment("gone", mine, delete_after_ms=99),
+        segment("one", mine, published_ms_min=50),
+        segment("two", mine, published_ms_max=900, quarantined={"8": "bad entry"}),
+        segment("other", mine + 1),
+        segment("shared", SHARED, messages=70),
+        segment("elsewhere", SHARED, backend=StorageBackend.S3, holders=()),
+    )
+    (told,) = await house.describe()
+    assert told.segments == [pb.SegmentTotals(storage="disk", segments=2, messages=10, size_bytes=2000)]
+    assert told.shared_segments == [
+        pb.SegmentTotals(storage="disk", segments=1, messages=70, size_bytes=1000)
+    ]
+    assert (told.oldest_ms, told.newest_ms, told.archived_through) == (50, 900, 29)
+    assert told.quarantined == [pb.QuarantinedSegment(key="two", holder="8", reason="bad entry")]
+    assert told.deleted == pb.DeletedTotals(segments=2, messages=22, size_bytes=33)
+    assert told.shared_deleted == pb.DeletedTotals(segments=1, messages=7, size_bytes=8)
+
+
+async def test_a_description_lists_subscriptions_by_name(house: OwnerHarness) -> None:
+    topic = await house.topic()
+    house.owner.details[topic.name] = [
+        SubscriptionDetail("z", SubscriptionType.FAILOVER, [], 0, 5, backlog_exact=False, unacked=0),
+        SubscriptionDetail(
+            "a",
+            SubscriptionType.SHARED,
+            ["c1"],
+            77,
+            9,
+            backlog_exact=True,
+            unacked=3,
+            lost=2,
+            blocked="in quarantine",
+        ),
+    ]
+    (told,) = await house.describe()
+    assert list(told.producers) == ["p"]
+    assert [one.name for one in told.subscriptions] == ["a", "z"]
+    assert told.subscriptions[0] == pb.SubscriptionDescription(
+        name="a",
+        type="shared",
+        consumers=["c1"],
+        mark_delete=77,
+        backlog=9,
+        backlog_exact=True,
+        unacked=3,
+        lost=2,
+        blocked="in quarantine",
+    )
+
+
+async def test_without_its_owner_a_topic_is_described_as_far_as_it_is_known(house: OwnerHarness) -> None:
+    topic = await house.topic()
+    await house.store.delete(keys.owner_key(topic.home))
+    await house.cut(1, 9, segment("one", topic.topic_id))
+    (told,) = await house.describe()
+    assert (told.owner, told.epoch) == ("", 0)
+    assert "no owner of bundle f0" in told.owner_problem
+    assert told.segments[0].segments == 1
+
+
+async def test_the_partitions_of_a_topic_are_described_one_by_one(house: OwnerHarness) -> None:
+    for number in (1, 0, 10):
+        await house.topic(f"/default/p-part-{number}", Strategy())
+    told = await house.describe("/default/p")
+    assert [one.topic for one in told] == [f"/default/p-part-{number}" for number in (0, 1, 10)]
+    assert not told[0].reliable
+
+
+async def test_segments_are_listed_oldest_first_with_where_they_are(house: OwnerHarness) -> None:
+    topic = await house.topic()
+    await house.cut(10, 19, segment("late", topic.topic_id, delete_after_ms=5, quarantined={"7": "bad"}))
+    await house.cut(1, 9, segment("early", topic.topic_id), segment("shared", SHARED))
+    answer = await house.call(pb.ListSegmentsRequest(topic="/default/a"), pb.ListSegmentsResponse)
+    assert [one.key for one in answer.segments] == ["early", "shared", "late"]
+    assert [one.shared for one in answer.segments] == [False, True, False]
+    assert answer.segments[2] == pb.Segment(
+        topic="/default/a",
+        key="late",
+        storage="disk",
+        holders=["7", "8"],
+        first_position=10,
+        last_position=20,
+        messages=5,
+        first_offset=3,
+        size_bytes=1000,
+        oldest_ms=100,
+        newest_ms=200,
+        delete_after_ms=5,
+        quarantined=[pb.QuarantinedSegment(key="late", holder="7", reason="bad")],
+    )
+
+
+async def test_segments_from_before_the_topic_are_not_its_own(house: OwnerHarness) -> None:
+    await house.cut(1, 9, segment("shared", SHARED))
+    topic = await house.topic()
+    record = encode_record(msgspec.structs.replace(topic, log_floor=9))
+    await house.store.put(keys.topic_key(topic.topic_name), record)
+    answer = await house.call(pb.ListSegmentsRequest(topic="/default/a"), pb.ListSegmentsResponse)
+    assert not answer.segments
+
+
+@pytest.mark.parametrize(
+    ("start", "asked"),
+    [
+        (START(), StartPosition(StartKind.EARLIEST)),
+        (START(kind=START.LATEST), StartPosition(StartKind.LATEST)),
+        (START(kind=START.POSITION, value=77), StartPosition(StartKind.POSITION, 77)),
+        (START(kind=START.LAST, value=5), StartPosition(StartKind.LAST, 5)),
+        (START(kind=START.TIME, value=9), StartPosition(StartKind.TIME, 9)),
+    ],
+)
+async def test_a_subscription_is_reset_to_where_it_was_asked(
+    house: OwnerHarness, start: pb.SubscriptionStart, asked: StartPosition
+) -> None:
+    topic = await house.topic()
+    house.owner.subscriptions[topic.name] = ["s"]
+    request = pb.ResetSubscriptionRequest(topic=topic.name, subscription="s", start=start)
+    answer = await house.call(request, pb.ResetSubscriptionResponse)
+    assert house.owner.resets == [(topic.name, "s", asked)]
+    assert answer.places == [pb.SubscriptionPlace(topic=topic.name, mark_delete=asked.value)]
+
+
+async def test_a_subscription_of_a_partitioned_topic_is_reset_in_every_partition(house: OwnerHarness) -> None:
+    names = [f"/default/p-part-{number}" for number in range(3)]
+    for name in names:
+        await house.topic(name)
+        house.owner.subscriptions[name] = ["s"]
+    request = pb.ResetSubscriptionRequest(topic="/default/p", subscription="s")
+    answer = await house.call(request, pb.ResetSubscriptionResponse)
+    assert [place.topic for place in answer.places] == names
+    assert sorted(name for name, _, _ in house.owner.resets) == names
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "words"),
+    [
+        (pb.DescribeTopicRequest(topic="/default/none"), StatusCode.NOT_FOUND, "does not exist"),
+        (pb.DescribeTopicRequest(topic="none"), StatusCode.INVALID_ARGUMENT, "/namespace/topic"),
+        (pb.ListSegmentsRequest(topic="/default/none"), StatusCode.NOT_FOUND, "does not exist"),
+        (
+            pb.ResetSubscriptionRequest(topic="/default/a", subscription="s"),
+            StatusCode.NOT_FOUND,
+            "'s' does not exist",
+        ),
+        (
+            pb.ResetSubscriptionRequest(topic="/default/a", subscription=""),
+            StatusCode.INVALID_ARGUMENT,
+            "empty",
+        ),
+        (
+            pb.ResetSubscriptionRequest(
+                topic="/default/p", subscription="s", start=START(kind=START.POSITION, value=5)
+            ),
+            StatusCode.INVALID_ARGUMENT,
+            "name a partition",
+        ),
+        (
+            pb.ResetSubscriptionRequest(
+                topic="/default/a", subscription="s", start=START(kind=START.LATEST, value=5)
+            ),
+            StatusCode.INVALID_ARGUMENT,
+            "takes no value",
+        ),
+    ],
+)
+async def test_what_cannot_be_told_or_done_is_refused_with_the_reason(
+    house: OwnerHarness, request_: Message, code: StatusCode, words: str
+) -> None:
+    await house.topic()
+    for number in (0, 1):
+        await house.topic(f"/default/p-part-{number}")
+    status = await house.refused(request_)
+    assert status.code is code
+    assert words in status.message
+    assert not house.owner.resets

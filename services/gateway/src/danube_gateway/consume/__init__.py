@@ -1,0 +1,1 @@
+"""Consumer streams: deliveries down, credit and acknowledgements up."""

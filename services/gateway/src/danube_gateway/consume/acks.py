@@ -1,0 +1,67 @@
+"""Acknowledgements on their way to the owners, gathered while the last batch is on its way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from danube_common.cluster.owner_client import OwnerClient
+from danube_common.errors import DanubeError, LimitExceeded, NotFound
+from danube_common.model.bundle import Bundle
+from danube_common.wire.owner import ACKS_PER_BATCH_MAX, Acked, Acks, TopicAcks
+
+PENDING_ACKS_MAX = 100_000
+"""Acknowledgements that wait for an owner, per bundle; more are refused."""
+OWNER_TIMEOUT_S = 15.0
+
+_Waiting = tuple[str, str, int, "asyncio.Future[None]"]
+
+
+class AckBatcher:
+    """One batch in flight per bundle; an acknowledgement is answered when its owner has it."""
+
+    def __init__(self, bundle: Bundle, owners: OwnerClient) -> None:
+        self._bundle = bundle
+        self._owners = owners
+        self._queue: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+
+    async def acknowledge(self, topic: str, subscription: str, position: int) -> None:
+        """Raises NotFound (no such subscription), LimitExceeded, Unavailable."""
+        if len(self._queue) >= PENDING_ACKS_MAX:
+            raise LimitExceeded("pending_acks", f"{PENDING_ACKS_MAX} acknowledgements wait already")
+        done = asyncio.get_running_loop().create_future()
+        self._queue.append((topic, subscription, position, done))
+        self._wake.set()
+        await done
+
+    async def run(self) -> None:
+        """Send batches until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                count = min(len(self._queue), ACKS_PER_BATCH_MAX)
+                await self._send([self._queue.popleft() for _ in range(count)])
+
+    async def _send(self, batch: list[_Waiting]) -> None:
+        positions: dict[tuple[str, str], list[int]] = {}
+        for topic, subscription, position, _ in batch:
+            positions.setdefault((topic, subscription), []).append(position)
+        request = Acks([TopicAcks(topic, name, acked) for (topic, name), acked in positions.items()])
+        error: DanubeError | None = None
+        unknown: set[tuple[str, str]] = set()
+        try:
+            answer = await self._owners.ask(self._bundle, request, Acked, timeout_s=OWNER_TIMEOUT_S)
+            unknown = set(answer.unknown)
+        except DanubeError as failure:
+            error = failure
+        for topic, subscription, _, done in batch:
+            if done.done():
+                continue
+            if error is not None:
+                done.set_exception(error)
+            elif (topic, subscription) in unknown:
+                done.set_exception(NotFound(f"topic {topic} has no subscription {subscription!r}"))
+            else:
+                done.set_result(None)

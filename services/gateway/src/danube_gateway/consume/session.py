@@ -1,0 +1,149 @@
+"""One open consumer stream: what waits for the client, its credit, gaps in deliveries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from enum import Enum
+
+from danube_common.errors import DanubeError
+from danube_common.model.bundle import Bundle
+from danube_common.wire.delivery import Delivery
+from danube_common.wire.owner import Attach, SessionState
+
+WINDOW_MESSAGES = 1000
+"""Messages an owner may have on the way to one client's stream."""
+WINDOW_BYTES = 4 * 1024 * 1024
+REGRANT_PART = 4
+"""Credit is renewed each time the client has drained this part of the window."""
+
+Entry = tuple[int, bytes]
+"""(position, serialized StreamMessage)."""
+
+
+class Arrival(Enum):
+    """What became of a delivery."""
+
+    TAKEN = "taken"
+    STALE = "stale"
+    GAP = "gap"
+
+
+class Session:
+    """Counts of credit begin anew with each attach; a new attach gets a new ``number``."""
+
+    def __init__(self, consumer_id: int, bundle: Bundle, number: int) -> None:
+        self.consumer_id = consumer_id
+        self.bundle = bundle
+        self.number = number
+        self.topic = ""
+        self.subscription = ""
+        self.reliable = True
+        self.epoch = 0
+        self.received = 0
+        self.attaching = True
+        self.closed = False
+        self.end: DanubeError | None = None
+        self._queue: deque[Entry] = deque()
+        self._held = (0, 0)
+        """Messages and bytes that arrived and the client has not taken; a batch in its hands counts."""
+        self._arrived = asyncio.Event()
+        self._initial = (WINDOW_MESSAGES, WINDOW_BYTES)
+        self._drained = (0, 0)
+        self._granted_at = 0
+        self._granted_bytes_at = 0
+        self.sent_before = 0
+
+    # Towards the client
+
+    async def next_batch(self) -> list[Entry] | None:
+        """What waits, at least one entry; None when the stream is over."""
+        while not self._queue:
+            if self.closed:
+                return None
+            self._arrived.clear()
+            await self._arrived.wait()
+        batch = list(self._queue)
+        self._queue.clear()
+        return batch
+
+    def drained(self, messages: int, size: int) -> bool:
+        """The client took these; True when it is time to tell the owner."""
+        self._held = (self._held[0] - messages, self._held[1] - size)
+        self._drained = (self._drained[0] + messages, self._drained[1] + size)
+        return (
+            self._drained[0] - self._granted_at >= WINDOW_MESSAGES // REGRANT_PART
+            or self._drained[1] - self._granted_bytes_at >= WINDOW_BYTES // REGRANT_PART
+        )
+
+    def close(self, error: DanubeError | None = None, *, drop: bool = False) -> None:
+        """End the stream once what waits is sent, with ``drop`` without it; ``error`` becomes its status."""
+        if drop:
+            self._queue.clear()
+        if not self.closed:
+            self.closed, self.end = True, error
+            self._arrived.set()
+
+    # Towards the owner
+
+    def arrive(self, delivery: Delivery) -> Arrival:
+        """Take a delivery if it is the next one of this session and epoch."""
+        if delivery.session != self.number or delivery.epoch < self.epoch or self.closed:
+            return Arrival.STALE
+        if delivery.epoch > self.epoch:
+            # The attach was asked of one owner and answered by the next: what the first one sent is over.
+            self._begin(delivery.epoch, keep=not self.reliable)
+        if delivery.number != self.received + 1:
+            return Arrival.STALE if delivery.number <= self.received else Arrival.GAP
+        self.received = delivery.number
+        self._queue.extend(delivery.entries)
+        size = sum(len(message) for _, message in delivery.entries)
+        self._held = (self._held[0] + len(delivery.entries), self._held[1] + size)
+        self._arrived.set()
+        return Arrival.TAKEN
+
+    def attach(self, gateway: str, number: int, epoch: int, *, resumes: bool) -> Attach:
+        """The request that opens this session, or opens it anew.
+
+        Resuming continues with the same owner after lost deliveries. Otherwise the owner is
+        another one: it sends again what was not acknowledged, so what waits here is dropped.
+        """
+        before, received = (self.number, self.received) if resumes else (0, 0)
+        self.number, self.attaching = number, True
+        self._begin(epoch, keep=resumes or not self.reliable)
+        return Attach(
+            self.consumer_id,
+            gateway,
+            number,
+            max(self._initial[0], 0),
+            max(self._initial[1], 0),
+            before,
+            received,
+        )
+
+    def _begin(self, epoch: int, *, keep: bool) -> None:
+        """Deliveries and credit count anew; what waits is dropped unless it is to be kept."""
+        if not keep:
+            dropped = sum(len(message) for _, message in self._queue)
+            self._held = (self._held[0] - len(self._queue), self._held[1] - dropped)
+            self._queue.clear()
+        self.epoch, self.received, self.sent_before = epoch, 0, 0
+        self._initial = (WINDOW_MESSAGES - self._held[0], WINDOW_BYTES - self._held[1])
+        self._drained = (0, 0)
+        self._granted_at = self._granted_bytes_at = 0
+
+    def state(self) -> SessionState:
+        """The credit now, as absolute totals."""
+        self._granted_at, self._granted_bytes_at = self._drained
+        return SessionState(
+            self.consumer_id,
+            self.number,
+            max(self._initial[0] + self._drained[0], 0),
+            max(self._initial[1] + self._drained[1], 0),
+        )
+
+    def lost_tail(self, sent: int) -> bool:
+        """Whether the owner's last delivery, as it said twice in a row, never came."""
+        lost = sent > self.received and sent == self.sent_before
+        self.sent_before = sent
+        return lost

@@ -1,0 +1,274 @@
+"""All consumer streams of this gateway: attached to their owners, kept so through faults."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from danube_common.bus.port import Bus, Subscription
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.owner_client import OwnerClient
+from danube_common.errors import CorruptData, DanubeError, NotFound, Refused, Unavailable
+from danube_common.model.bundle import Bundle
+from danube_common.wire.delivery import MAGIC, decode_delivery
+from danube_common.wire.owner import (
+    SESSIONS_PER_SYNC_MAX,
+    SYNC_INTERVAL_S,
+    ConsumerFound,
+    Credit,
+    Detach,
+    Done,
+    FindConsumer,
+    Sync,
+    Synced,
+    decode_notice,
+    gateway_subject,
+)
+from danube_gateway.consume.session import Arrival, Session
+from danube_gateway.gateway_metrics import GatewayMetrics
+from danube_gateway.publish.producers import OWNER_TIMEOUT_S, known_bundle
+
+DETACH_TIMEOUT_S = 5.0
+STOP_DETACH_S = 1.0
+"""What telling the owners may take when the gateway stops; those that were not told notice its silence."""
+REATTACH_WAIT_S = 0.2
+SYNC_TIMEOUT_S = 2.0
+SESSIONS_MAX = 50_000
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], object]
+
+_log = structlog.get_logger(__name__)
+
+
+class Sessions:
+    """Opens, feeds, repairs and closes sessions. One per consumer id at a time: the newest stream wins."""
+
+    def __init__(
+        self,
+        instance_id: str,
+        bus: Bus,
+        owners: OwnerClient,
+        catalogue: Catalogue,
+        spawn: Spawn,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self.name = f"{instance_id}-{secrets.token_hex(6)}"
+        """This process on the bus: a restarted gateway must not get its predecessor's deliveries."""
+        self._bus = bus
+        self._owners = owners
+        self._catalogue = catalogue
+        self._spawn = spawn
+        self._metrics = metrics
+        self._sessions: dict[int, Session] = {}
+        self._by_bundle: dict[Bundle, dict[int, Session]] = defaultdict(dict)
+        self._syncing: set[Bundle] = set()
+        self._credit_due: dict[Bundle, dict[int, Session]] = defaultdict(dict)
+        self._last_number = 0
+        self._listener: Subscription | None = None
+        self._stopping = False
+        catalogue.on_owner(self._owner_changed)
+
+    async def start(self) -> None:
+        self._listener = await self._bus.subscribe(gateway_subject(self.name), self._on_message)
+
+    async def stop(self) -> None:
+        """End every stream and tell the owners, which deliver what was not acknowledged elsewhere at once.
+
+        What waits here for a client is left to that.
+        """
+        self._stopping = True
+        sessions = list(self._sessions.values())
+        for session in sessions:
+            session.close(_shutting_down(), drop=True)
+        if self._listener is not None:
+            await self._listener.close()
+        await asyncio.gather(*(self._leave(bundle) for bundle in {session.bundle for session in sessions}))
+
+    def end_all(self, error: DanubeError) -> None:
+        """End every stream that is open now."""
+        for session in list(self._sessions.values()):
+            session.close(error)
+
+    # Streams
+
+    async def open(self, consumer_id: int) -> Session:
+        """Attach a new stream of a consumer; an older one here ends.
+
+        Raises NotFound, Refused, Unavailable, LimitExceeded.
+        """
+        if self._stopping:
+            raise _shutting_down()
+        bundle = known_bundle(consumer_id, self._catalogue)
+        if bundle is None:
+            raise NotFound(f"consumer {consumer_id} does not exist")
+        if len(self._sessions) >= SESSIONS_MAX:
+            raise Unavailable(f"this gateway has {SESSIONS_MAX} streams already")
+        if len(self._by_bundle[bundle]) >= SESSIONS_PER_SYNC_MAX:
+            # A stream that a Sync does not name would be ended by its owner.
+            raise Unavailable(f"this gateway has {SESSIONS_PER_SYNC_MAX} streams of bundle {bundle} already")
+        session = Session(consumer_id, bundle, 0)
+        if (older := self._sessions.get(consumer_id)) is not None:
+            older.close()
+        self._sessions[consumer_id] = self._by_bundle[bundle][consumer_id] = session
+        try:
+            await self._attach(session, resumes=False, timeout_s=OWNER_TIMEOUT_S)
+        except BaseException:
+            self._forget(session)
+            session.close()
+            raise
+        self._metrics.sessions.labels(session.topic).inc()
+        return session
+
+    def close(self, session: Session) -> None:
+        """The client is gone, or its stream was ended."""
+        session.close()
+        self._forget(session)
+        if session.topic:
+            self._metrics.sessions.labels(session.topic).dec()
+        if not self._stopping:
+            self._spawn(self._detach(session), f"detach {session.consumer_id}")
+
+    def drained(self, session: Session, messages: int, size: int) -> None:
+        """The client took messages off its stream."""
+        self._metrics.delivered(session.topic, session.consumer_id, messages, size)
+        if session.drained(messages, size) and not session.attaching:
+            due = self._credit_due[session.bundle]
+            if not due:
+                self._spawn(self._grant(session.bundle), f"credit {session.bundle}")
+            due[session.consumer_id] = session
+
+    async def exists(self, consumer_id: int, timeout_s: float) -> bool:
+        """Asks the owner itself. Raises Unavailable."""
+        bundle = known_bundle(consumer_id, self._catalogue)
+        if bundle is None:
+            return False
+        try:
+            await self._owners.ask(bundle, FindConsumer(consumer_id), ConsumerFound, timeout_s=timeout_s)
+        except NotFound:
+            return False
+        return True
+
+    def _forget(self, session: Session) -> None:
+        if self._sessions.get(session.consumer_id) is session:
+            del self._sessions[session.consumer_id]
+            self._by_bundle[session.bundle].pop(session.consumer_id, None)
+
+    # Owners
+
+    async def _attach(self, session: Session, *, resumes: bool, timeout_s: float) -> None:
+        epoch = self._catalogue.epoch(session.bundle) or 0
+        request = session.attach(self.name, self._next_number(), epoch, resumes=resumes)
+        found = await self._owners.ask(session.bundle, request, ConsumerFound, timeout_s=timeout_s)
+        session.topic, session.subscription = found.topic, found.subscription
+        session.reliable = found.reliable
+        session.attaching = False
+
+    async def _detach(self, session: Session) -> None:
+        request = Detach(session.consumer_id, session.number)
+        try:
+            await self._owners.ask(session.bundle, request, Done, timeout_s=DETACH_TIMEOUT_S)
+        except DanubeError as error:
+            _log.warning("detach_failed", consumer=session.consumer_id, error=str(error))
+
+    async def _leave(self, bundle: Bundle) -> None:
+        """What a Sync does not name is over: one ends all streams of a bundle."""
+        try:
+            await self._owners.ask(bundle, Sync(self.name, []), Synced, timeout_s=STOP_DETACH_S)
+        except DanubeError as error:
+            _log.warning("owner_not_told", bundle=str(bundle), error=str(error))
+
+    async def _reattach(self, session: Session, *, resumes: bool) -> None:
+        """Attach again until it succeeds, is refused, or the client is gone."""
+        while not session.closed:
+            try:
+                await self._attach(session, resumes=resumes, timeout_s=OWNER_TIMEOUT_S)
+            except (NotFound, Refused) as error:
+                session.close(None if isinstance(error, NotFound) else error)
+                return
+            except DanubeError as error:
+                _log.warning("reattach_retried", consumer=session.consumer_id, error=str(error))
+                await asyncio.sleep(REATTACH_WAIT_S)
+                resumes = False
+            else:
+                return
+
+    def _repair(self, session: Session, *, resumes: bool) -> None:
+        if session.attaching or session.closed:
+            return
+        session.attaching = True
+        self._spawn(self._reattach(session, resumes=resumes), f"reattach {session.consumer_id}")
+
+    def _owner_changed(self, bundle: Bundle, epoch: int) -> None:
+        for session in self._by_bundle[bundle].values():
+            if epoch > session.epoch:
+                self._repair(session, resumes=False)
+
+    def _next_number(self) -> int:
+        """Greater than that of any earlier stream, also one at another gateway."""
+        self._last_number = max(self._last_number + 1, time.time_ns() // 1000)
+        return self._last_number
+
+    def _on_message(self, data: bytes) -> None:
+        try:
+            if data[:1] == bytes((MAGIC,)):
+                delivery = decode_delivery(data)
+                session = self._sessions.get(delivery.consumer_id)
+                if session is not None and session.arrive(delivery) is Arrival.GAP:
+                    self._metrics.gaps.labels(session.topic).inc()
+                    self._repair(session, resumes=True)
+                return
+            notice = decode_notice(data)
+        except CorruptData as error:
+            _log.error("corrupt_delivery_dropped", error=str(error))
+            return
+        session = self._sessions.get(notice.consumer_id)
+        if session is not None and session.number == notice.session and notice.epoch >= session.epoch:
+            session.close()
+
+    async def _grant(self, bundle: Bundle) -> None:
+        due = self._credit_due.pop(bundle, {})
+        states = [session.state() for session in due.values() if not session.closed and not session.attaching]
+        if states:
+            await self._owners.grant(bundle, Credit(states))
+
+    async def run(self) -> None:
+        """Sync with the owners of all bundles that have sessions, until cancelled."""
+        while True:
+            await asyncio.sleep(SYNC_INTERVAL_S)
+            for bundle, sessions in list(self._by_bundle.items()):
+                if bundle in self._syncing:
+                    continue
+                if not sessions:
+                    del self._by_bundle[bundle]
+                self._syncing.add(bundle)
+                self._spawn(self._sync(bundle, list(sessions.values())), f"sync {bundle}")
+
+    async def _sync(self, bundle: Bundle, sessions: list[Session]) -> None:
+        try:
+            states = [session.state() for session in sessions[:SESSIONS_PER_SYNC_MAX]]
+            request = Sync(self.name, states)
+            synced = await self._owners.ask(bundle, request, Synced, timeout_s=SYNC_TIMEOUT_S, repeat=False)
+        except DanubeError as error:
+            _log.warning("sync_failed", bundle=str(bundle), error=str(error))
+            return
+        finally:
+            self._syncing.discard(bundle)
+        unknown = set(synced.unknown)
+        for session, state in zip(sessions, states, strict=False):
+            if session.attaching or session.closed or session.number != state.session:
+                continue  # the answer is about an attachment that is over
+            if session.consumer_id in unknown:
+                self._repair(session, resumes=False)
+            elif session.lost_tail(synced.sent.get(session.consumer_id, 0)):
+                self._metrics.gaps.labels(session.topic).inc()
+                self._repair(session, resumes=True)
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("the gateway is shutting down")

@@ -1,0 +1,1 @@
+"""Wire dialects: each translates one client protocol to the gateway inside."""

@@ -1,0 +1,1 @@
+"""The platform's own client services, beside the official protocol."""

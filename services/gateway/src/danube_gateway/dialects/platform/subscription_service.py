@@ -1,0 +1,82 @@
+"""danube_platform.Subscriptions: a subscription made before its consumers, beginning where it is told to."""
+
+from __future__ import annotations
+
+from danube_common.cluster.owner_client import OwnerClient
+from danube_common.errors import AlreadyExists, InvalidInput
+from danube_common.model.names import TopicName, check_label
+from danube_common.rpc.port import Call, Methods, StatusCode
+from danube_common.rpc.protobuf_strict import parse_strict
+from danube_common.wire.owner import (
+    CreateSubscription,
+    StartKind,
+    StartPosition,
+    SubscriptionFound,
+    SubscriptionType,
+)
+from danube_gateway.dialects.v0_2.errors import rpc_error, topic_not_found
+from danube_gateway.publish.producers import OWNER_TIMEOUT_S
+from danube_gateway.publish.topic_resolver import TopicResolver
+from danube_proto import danube_api_pb2 as api
+from danube_proto import danube_platform_pb2 as platform
+
+_KINDS = {
+    platform.SubscriptionStart.EARLIEST: StartKind.EARLIEST,
+    platform.SubscriptionStart.LATEST: StartKind.LATEST,
+    platform.SubscriptionStart.POSITION: StartKind.POSITION,
+    platform.SubscriptionStart.LAST: StartKind.LAST,
+    platform.SubscriptionStart.TIME: StartKind.TIME,
+}
+_TYPES = {
+    platform.CreateSubscriptionRequest.EXCLUSIVE: SubscriptionType.EXCLUSIVE,
+    platform.CreateSubscriptionRequest.SHARED: SubscriptionType.SHARED,
+    platform.CreateSubscriptionRequest.FAILOVER: SubscriptionType.FAILOVER,
+}
+
+
+class SubscriptionService:
+    """Failures have the statuses and trailers of `danube.ConsumerService/Subscribe`."""
+
+    def __init__(self, gate: TopicResolver, owners: OwnerClient) -> None:
+        self._gate = gate
+        self._owners = owners
+
+    def register(self, methods: Methods) -> None:
+        methods.unary["/danube_platform.Subscriptions/CreateSubscription"] = self.create
+
+    async def create(self, call: Call) -> bytes:
+        request = parse_strict(platform.CreateSubscriptionRequest, call.request)
+        name = TopicName.parse(request.topic)
+        check_label(request.subscription, "subscription")
+        kind = _TYPES.get(request.type)
+        if kind is None:
+            raise InvalidInput(f"type {request.type} is none of a subscription")
+        start = start_of(request.start)
+        topic = await self._gate.find(name)
+        if topic is None:
+            raise topic_not_found(request.topic)
+        try:
+            found = await self._owners.ask(
+                topic.home,
+                CreateSubscription(topic.name, request.subscription, kind, start),
+                SubscriptionFound,
+                timeout_s=OWNER_TIMEOUT_S,
+            )
+        except AlreadyExists as error:
+            raise rpc_error(
+                StatusCode.PERMISSION_DENIED, api.ErrorType.SUBSCRIBE_PERMISSION_DENIED, str(error)
+            ) from None
+        response = platform.CreateSubscriptionResponse(created=found.created, mark_delete=found.mark_delete)
+        return response.SerializeToString()
+
+
+def start_of(start: platform.SubscriptionStart) -> StartPosition:
+    """Raises InvalidInput; what only the topic can tell to be wrong, its owner refuses."""
+    kind = _KINDS.get(start.kind)
+    if kind is None:
+        raise InvalidInput(f"start.kind {start.kind} is none of a start")
+    if start.value >= 1 << 63:
+        raise InvalidInput(f"start.value {start.value} is above {(1 << 63) - 1}")
+    if start.value and kind in (StartKind.EARLIEST, StartKind.LATEST):
+        raise InvalidInput(f"a start at {kind} takes no value")
+    return StartPosition(kind, start.value)

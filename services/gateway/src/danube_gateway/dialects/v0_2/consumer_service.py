@@ -1,0 +1,99 @@
+"""danube.ConsumerService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from danube_common.cluster.owner_client import OwnerClient
+from danube_common.errors import InvalidInput, InvalidName, NotFound
+from danube_common.model.bundle import Bundle
+from danube_common.model.names import TopicName, check_label
+from danube_common.rpc.port import OPENED, Call, Methods, Opened, StatusCode
+from danube_common.rpc.protobuf_strict import parse_strict
+from danube_common.wire.owner import ConsumerFound, CreateConsumer
+from danube_gateway.consume.acks import AckBatcher
+from danube_gateway.consume.sessions import Sessions
+from danube_gateway.dialects.v0_2.errors import rpc_error, topic_not_found
+from danube_gateway.dialects.v0_2.model import subscription_field, subscription_type_of, with_delivery
+from danube_gateway.publish.producers import OWNER_TIMEOUT_S
+from danube_gateway.publish.topic_resolver import TopicResolver
+from danube_proto import danube_api_pb2 as api
+
+
+class ConsumerService:
+    def __init__(
+        self,
+        gate: TopicResolver,
+        owners: OwnerClient,
+        sessions: Sessions,
+        ack_batcher: Callable[[Bundle], AckBatcher],
+    ) -> None:
+        self._gate = gate
+        self._owners = owners
+        self._sessions = sessions
+        self._ack_batcher = ack_batcher
+
+    def register(self, methods: Methods) -> None:
+        methods.unary["/danube.ConsumerService/Subscribe"] = self.subscribe
+        methods.unary["/danube.ConsumerService/Ack"] = self.ack
+        methods.stream["/danube.ConsumerService/ReceiveMessages"] = self.receive_messages
+
+    async def subscribe(self, call: Call) -> bytes:
+        request = parse_strict(api.ConsumerRequest, call.request)
+        name = TopicName.parse(request.topic_name)
+        check_label(request.subscription, "subscription")
+        check_label(request.consumer_name, "consumer")
+        try:
+            kind = subscription_type_of(request.subscription_type)
+        except InvalidInput as error:
+            raise rpc_error(
+                StatusCode.PERMISSION_DENIED, api.ErrorType.SUBSCRIBE_PERMISSION_DENIED, str(error)
+            ) from None
+        topic = await self._gate.find(name)
+        if topic is None:
+            raise topic_not_found(request.topic_name)
+        consumer = await self._owners.ask(
+            topic.home,
+            CreateConsumer(topic.name, request.subscription, kind, request.consumer_name),
+            ConsumerFound,
+            timeout_s=OWNER_TIMEOUT_S,
+        )
+        response = api.ConsumerResponse(
+            request_id=request.request_id,
+            consumer_id=consumer.consumer_id,
+            consumer_name=request.consumer_name,
+        )
+        return response.SerializeToString()
+
+    async def receive_messages(self, call: Call) -> AsyncIterator[bytes | Opened]:
+        request = parse_strict(api.ReceiveRequest, call.request)
+        session = await self._sessions.open(request.consumer_id)
+        try:
+            yield OPENED
+            suffix = subscription_field(session.subscription)
+            while (batch := await session.next_batch()) is not None:
+                for position, message in batch:
+                    yield with_delivery(message, position, suffix)
+                    self._sessions.drained(session, 1, len(message))
+            if session.end is not None:
+                raise session.end
+        finally:
+            self._sessions.close(session)
+
+    async def ack(self, call: Call) -> bytes:
+        request = parse_strict(api.AckRequest, call.request)
+        if not request.HasField("msg_id"):
+            raise InvalidInput("the acknowledgement has no msg_id")
+        response = api.AckResponse(request_id=request.request_id)
+        try:
+            topic = await self._gate.find(TopicName.parse(request.msg_id.topic_name))
+        except InvalidName:
+            topic = None
+        if topic is None:  # nothing to acknowledge: clients take an error for the end of their loop
+            return response.SerializeToString()
+        batcher = self._ack_batcher(topic.home)
+        try:
+            await batcher.acknowledge(topic.name, request.subscription_name, request.request_id)
+        except NotFound as error:
+            raise rpc_error(StatusCode.INTERNAL, api.ErrorType.SUBSCRIPTION_NOT_FOUND, str(error)) from None
+        return response.SerializeToString()

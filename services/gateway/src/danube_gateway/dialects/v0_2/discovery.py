@@ -1,0 +1,51 @@
+"""danube.Discovery: every gateway serves every topic, so the answer is always Connect (architecture D16)."""
+
+from __future__ import annotations
+
+from danube_common.model.names import TopicName
+from danube_common.rpc.port import Call, Methods
+from danube_common.rpc.protobuf_strict import parse_strict
+from danube_gateway.dialects.v0_2.errors import topic_not_found
+from danube_gateway.dialects.v0_2.model import schema_message
+from danube_gateway.publish.topic_resolver import TopicResolver
+from danube_proto import danube_api_pb2 as api
+
+
+class Discovery:
+    """``url`` is where clients reach this gateway, with a scheme."""
+
+    def __init__(self, gate: TopicResolver, url: str) -> None:
+        self._gate = gate
+        self.url = url
+
+    def register(self, methods: Methods) -> None:
+        methods.unary["/danube.Discovery/TopicLookup"] = self.topic_lookup
+        methods.unary["/danube.Discovery/TopicPartitions"] = self.topic_partitions
+        methods.unary["/danube.Discovery/GetSchema"] = self.get_schema
+
+    async def topic_lookup(self, call: Call) -> bytes:
+        request = parse_strict(api.TopicLookupRequest, call.request)
+        if await self._gate.find(TopicName.parse(request.topic)) is None:
+            raise topic_not_found(request.topic)
+        response = api.TopicLookupResponse(
+            request_id=request.request_id,
+            response_type=api.TopicLookupResponse.LookupType.Connect,
+            brokerServiceUrl=self.url,
+        )
+        return response.SerializeToString()
+
+    async def topic_partitions(self, call: Call) -> bytes:
+        request = parse_strict(api.TopicLookupRequest, call.request)
+        topics = await self._gate.partitions(TopicName.parse(request.topic))
+        response = api.TopicPartitionsResponse(
+            request_id=request.request_id, partitions=[topic.name for topic in topics]
+        )
+        return response.SerializeToString()
+
+    async def get_schema(self, call: Call) -> bytes:
+        request = parse_strict(api.SchemaRequest, call.request)
+        topics = await self._gate.partitions(TopicName.parse(request.topic))
+        if not topics:
+            raise topic_not_found(request.topic)
+        response = api.SchemaResponse(request_id=request.request_id, schema=schema_message(topics[0].schema))
+        return response.SerializeToString()

@@ -1,0 +1,33 @@
+"""danube.HealthCheck: whether a producer or consumer still exists (v0.2 spec section 2.11)."""
+
+from __future__ import annotations
+
+from danube_common.errors import InvalidInput, Unavailable
+from danube_common.rpc.port import Call, Methods
+from danube_common.rpc.protobuf_strict import parse_strict
+from danube_gateway.consume.sessions import Sessions
+from danube_gateway.publish.producers import Producers
+from danube_proto import danube_api_pb2 as api
+
+OWNER_TIMEOUT_S = 2.0
+"""Clients ping every 5 s and never again after an error: without word from the owner all counts as well."""
+
+
+class HealthCheck:
+    def __init__(self, producers: Producers, sessions: Sessions) -> None:
+        self._exists = (producers.exists, sessions.exists)
+
+    def register(self, methods: Methods) -> None:
+        methods.unary["/danube.HealthCheck/HealthCheck"] = self.health_check
+
+    async def health_check(self, call: Call) -> bytes:
+        request = parse_strict(api.HealthCheckRequest, call.request)
+        if request.client not in (0, 1):
+            raise InvalidInput(f"client {request.client} is neither Producer nor Consumer")
+        try:
+            exists = await self._exists[request.client](request.id, OWNER_TIMEOUT_S)
+        except Unavailable:
+            exists = True
+        statuses = api.HealthCheckResponse.ClientStatus
+        response = api.HealthCheckResponse(status=statuses.OK if exists else statuses.CLOSE)
+        return response.SerializeToString()

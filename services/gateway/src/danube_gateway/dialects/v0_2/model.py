@@ -1,0 +1,100 @@
+"""v0.2 messages to the gateway's model and back."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from danube_common.errors import InvalidInput
+from danube_common.model.schema import Schema, SchemaKind
+from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
+from danube_common.wire.owner import AccessMode, SubscriptionType
+from danube_proto import danube_api_pb2 as api
+
+T = TypeVar("T")
+
+_KINDS = (SchemaKind.BYTES, SchemaKind.STRING, SchemaKind.INT64, SchemaKind.JSON)
+_BACKENDS = (StorageBackend.MEMORY, StorageBackend.DISK, StorageBackend.S3)
+_RETENTIONS = (Retention.UNTIL_ACK, Retention.UNTIL_EXPIRE)
+
+REQUEST_ID_TAG = b"\x08"
+SUBSCRIPTION_NAME_TAG = b"\x32"
+
+
+def schema_of(message: api.Schema) -> Schema:
+    """Raises InvalidInput."""
+    try:
+        definition = message.schema_data.decode()
+    except UnicodeDecodeError:
+        raise InvalidInput("schema_data is not UTF-8 text") from None
+    return Schema(message.name, _pick(_KINDS, message.type_schema, "type_schema"), definition)
+
+
+def schema_message(schema: Schema) -> api.Schema:
+    kind = api.Schema.TypeSchema.Name(_KINDS.index(schema.kind))
+    return api.Schema(name=schema.name, schema_data=schema.definition.encode(), type_schema=kind)
+
+
+def strategy_of(message: api.TopicDispatchStrategy, default_storage: StorageBackend) -> Strategy:
+    """Reliable without options is non-reliable, as clients expect (section 2.5). Raises InvalidInput.
+
+    ``default_storage`` holds for clients that name none, or that write no zeros and mean memory.
+    """
+    if message.strategy not in (0, 1):
+        raise InvalidInput(f"dispatch strategy {message.strategy} is neither NonReliable nor Reliable")
+    if message.strategy == 0 or not message.HasField("reliable_options"):
+        return Strategy()
+    options = message.reliable_options
+    storage = default_storage
+    if options.HasField("storage_backend"):
+        storage = _pick(_BACKENDS, options.storage_backend, "storage_backend")
+    return Strategy(
+        ReliableOptions(
+            segment_size_mb=options.segment_size,
+            storage=storage,
+            storage_path=options.storage_path,
+            retention=_pick(_RETENTIONS, options.retention_policy, "retention_policy"),
+            retention_period_s=options.retention_period,
+        )
+    )
+
+
+def access_mode_of(number: int) -> AccessMode:
+    return _pick((AccessMode.SHARED, AccessMode.EXCLUSIVE), number, "producer_access_mode")
+
+
+def subscription_type_of(number: int) -> SubscriptionType:
+    kinds = (SubscriptionType.EXCLUSIVE, SubscriptionType.SHARED, SubscriptionType.FAILOVER)
+    return _pick(kinds, number, "subscription_type")
+
+
+def with_delivery(message: bytes, position: int, subscription_field: bytes) -> bytes:
+    """The message for one consumer: fields appended to its bytes replace those within it.
+
+    The position goes into request_id, which clients echo in Ack; everything else stays as produced.
+    Non-reliable messages (position 0) keep their request_id.
+    """
+    if not position:
+        return message + subscription_field
+    return b"".join((message, REQUEST_ID_TAG, varint(position), subscription_field))
+
+
+def subscription_field(name: str) -> bytes:
+    """The subscription_name field as bytes to append."""
+    text = name.encode()
+    return SUBSCRIPTION_NAME_TAG + varint(len(text)) + text
+
+
+def varint(number: int) -> bytes:
+    """Protobuf's base-128 encoding of a non-negative integer."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _pick(values: tuple[T, ...], number: int, field: str) -> T:
+    if not 0 <= number < len(values):
+        raise InvalidInput(f"{field} {number} is not in 0..{len(values) - 1}")
+    return values[number]

@@ -1,0 +1,67 @@
+"""danube.ProducerService."""
+
+from __future__ import annotations
+
+from danube_common.errors import InvalidInput, NotFound
+from danube_common.model.names import TopicName, check_label
+from danube_common.model.strategy import StorageBackend
+from danube_common.rpc.port import Call, Methods, StatusCode
+from danube_common.rpc.protobuf_strict import parse_strict
+from danube_gateway.dialects.v0_2.errors import rpc_error
+from danube_gateway.dialects.v0_2.model import access_mode_of, schema_of, strategy_of
+from danube_gateway.publish.producers import Producers
+from danube_gateway.publish.publishing import Publishing
+from danube_gateway.publish.topic_resolver import TopicResolver
+from danube_proto import danube_api_pb2 as api
+
+
+class ProducerService:
+    """``default_storage``: of new reliable topics whose creator names none."""
+
+    def __init__(
+        self,
+        gate: TopicResolver,
+        producers: Producers,
+        publishing: Publishing,
+        *,
+        default_storage: StorageBackend,
+    ) -> None:
+        self._gate = gate
+        self._producers = producers
+        self._publishing = publishing
+        self._default_storage = default_storage
+
+    def register(self, methods: Methods) -> None:
+        methods.unary["/danube.ProducerService/CreateProducer"] = self.create_producer
+        methods.unary["/danube.ProducerService/SendMessage"] = self.send_message
+
+    async def create_producer(self, call: Call) -> bytes:
+        request = parse_strict(api.ProducerRequest, call.request)
+        name = TopicName.parse(request.topic_name)
+        check_label(request.producer_name, "producer")
+        mode = access_mode_of(request.producer_access_mode)
+        schema = schema_of(request.schema) if request.HasField("schema") else None
+        strategy = None
+        if request.HasField("dispatch_strategy"):
+            strategy = strategy_of(request.dispatch_strategy, self._default_storage)
+        try:
+            topic = await self._gate.find_or_create(name, schema, strategy)
+        except NotFound as error:
+            # The namespace: v0.2 answers UNAVAILABLE, and the type keeps clients from trying again.
+            raise rpc_error(StatusCode.UNAVAILABLE, api.ErrorType.UNKNOWN_ERROR, str(error)) from None
+        producer = await self._producers.create(topic, request.producer_name, mode)
+        response = api.ProducerResponse(
+            request_id=request.request_id,
+            producer_id=producer.producer_id,
+            producer_name=request.producer_name,
+        )
+        return response.SerializeToString()
+
+    async def send_message(self, call: Call) -> bytes:
+        message = parse_strict(api.StreamMessage, call.request)
+        if not message.HasField("msg_id"):
+            raise InvalidInput("the message has no msg_id")
+        msg_id = message.msg_id
+        await self._publishing.publish(msg_id.producer_id, msg_id.sequence_id, message.payload, call.request)
+        response = api.MessageResponse(request_id=message.request_id, sequence_id=msg_id.sequence_id)
+        return response.SerializeToString()

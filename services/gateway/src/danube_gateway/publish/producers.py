@@ -1,0 +1,156 @@
+"""Producers this gateway has met: by id, with what publishing needs, kept alive at their owners."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+
+import structlog
+
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.owner_client import OwnerClient
+from danube_common.cluster.records import Topic
+from danube_common.errors import DanubeError, NotFound
+from danube_common.model.bundle import Bundle
+from danube_common.model.ids import bundle_of
+from danube_common.model.names import TopicName
+from danube_common.model.schema import PayloadCheck, payload_check
+from danube_common.wire.owner import (
+    TOUCHED_PRODUCERS_MAX,
+    AccessMode,
+    CreateProducer,
+    FindProducer,
+    ProducerFound,
+    TouchProducers,
+    UnknownIds,
+)
+
+OWNER_TIMEOUT_S = 15.0
+"""A call waits this long for a bundle's owner: longer than a takeover may take (promise 3)."""
+TOUCH_INTERVAL_S = 5.0
+PRODUCERS_MAX = 100_000
+"""Producers remembered; beyond it those not seen lately are looked up again."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Producer:
+    producer_id: int
+    name: str
+    topic: Topic
+    topic_name: TopicName
+    bundle: Bundle
+    check: PayloadCheck
+
+
+class Producers:
+    """Look-ups by id; whoever publishes counts as alive."""
+
+    def __init__(self, owners: OwnerClient, catalogue: Catalogue) -> None:
+        self._owners = owners
+        self._catalogue = catalogue
+        self._known: dict[int, Producer] = {}
+        self._by_topic: dict[int, set[int]] = defaultdict(set)
+        self._active: set[int] = set()
+        self._checks: dict[int, PayloadCheck] = {}
+        catalogue.on_topic_gone(self._topic_gone)
+
+    async def create(self, topic: Topic, name: str, mode: AccessMode) -> Producer:
+        """Raises AlreadyExists, LimitExceeded, Unavailable."""
+        request = CreateProducer(topic.name, name, mode)
+        found = await self._owners.ask(topic.home, request, ProducerFound, timeout_s=OWNER_TIMEOUT_S)
+        return self._remember(found, topic)
+
+    async def find(self, producer_id: int) -> Producer:
+        """Raises NotFound, Unavailable."""
+        known = self._known.get(producer_id)
+        if known is None:
+            known = await self._ask(producer_id)
+        self._active.add(producer_id)
+        return known
+
+    async def exists(self, producer_id: int, timeout_s: float) -> bool:
+        """Asks the owner itself, which also shows it that the producer lives. Raises Unavailable."""
+        bundle = known_bundle(producer_id, self._catalogue)
+        if bundle is None:
+            return False
+        try:
+            await self._owners.ask(bundle, FindProducer(producer_id), ProducerFound, timeout_s=timeout_s)
+        except NotFound:
+            self._forget(producer_id)
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Tell owners who is alive, and forget producers that are no more, until cancelled."""
+        while True:
+            await asyncio.sleep(TOUCH_INTERVAL_S)
+            active, self._active = self._active, set()
+            by_bundle: dict[Bundle, list[int]] = defaultdict(list)
+            for producer_id in active:
+                if (bundle := bundle_of(producer_id)) is not None:
+                    by_bundle[bundle].append(producer_id)
+            for bundle, ids in by_bundle.items():
+                await self._touch(bundle, ids[:TOUCHED_PRODUCERS_MAX])
+
+    async def _touch(self, bundle: Bundle, ids: list[int]) -> None:
+        try:
+            unknown = await self._owners.ask(
+                bundle, TouchProducers(ids), UnknownIds, timeout_s=TOUCH_INTERVAL_S
+            )
+        except DanubeError as error:
+            _log.warning("touch_failed", bundle=str(bundle), error=str(error))
+            return
+        for producer_id in unknown.ids:
+            self._forget(producer_id)
+
+    async def _ask(self, producer_id: int) -> Producer:
+        bundle = known_bundle(producer_id, self._catalogue)
+        if bundle is None:
+            raise NotFound(f"producer {producer_id} does not exist")
+        found = await self._owners.ask(
+            bundle, FindProducer(producer_id), ProducerFound, timeout_s=OWNER_TIMEOUT_S
+        )
+        topic = await self._catalogue.find_topic(TopicName.parse(found.topic))
+        if topic is None or topic.topic_id != found.topic_id:
+            raise NotFound(f"the topic of producer {producer_id} does not exist")
+        return self._remember(found, topic)
+
+    def _remember(self, found: ProducerFound, topic: Topic) -> Producer:
+        if len(self._known) >= PRODUCERS_MAX:
+            self._forget(next(iter(self._known)))
+        check = self._checks.get(topic.topic_id)
+        if check is None:
+            check = self._checks[topic.topic_id] = payload_check(topic.schema)
+        producer = Producer(
+            found.producer_id, found.producer_name, topic, topic.topic_name, topic.home, check
+        )
+        self._known[found.producer_id] = producer
+        self._by_topic[topic.topic_id].add(found.producer_id)
+        self._active.add(found.producer_id)
+        return producer
+
+    def _topic_gone(self, topic: Topic) -> None:
+        self._checks.pop(topic.topic_id, None)
+        for producer_id in self._by_topic.pop(topic.topic_id, ()):
+            self._known.pop(producer_id, None)
+
+    def _forget(self, producer_id: int) -> None:
+        producer = self._known.pop(producer_id, None)
+        if producer is None:
+            return
+        of_topic = self._by_topic[producer.topic.topic_id]
+        of_topic.discard(producer_id)
+        if not of_topic:
+            del self._by_topic[producer.topic.topic_id]
+
+
+def known_bundle(identifier: int, catalogue: Catalogue) -> Bundle | None:
+    """The bundle an id routes to, if the cluster has such a bundle."""
+    bundle = bundle_of(identifier)
+    layout = catalogue.layout
+    if bundle is None or layout is None or bundle.number >= layout.count(bundle.family):
+        return None
+    return bundle

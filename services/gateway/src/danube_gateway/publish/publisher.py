@@ -1,0 +1,118 @@
+"""Sends a bundle's messages as frames: to the log, one frame in flight, or straight to the owner."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from abc import ABC, abstractmethod
+
+import structlog
+
+from danube_common.bus.port import Bus
+from danube_common.errors import BusUnavailable, DanubeError, LimitExceeded, Unavailable
+from danube_common.log.port import BundleLog
+from danube_common.model.bundle import Bundle
+from danube_common.wire.frame import encode_frame, make_frame_id
+from danube_common.wire.owner import non_reliable_subject
+from danube_gateway.publish.batch import Batch
+
+PENDING_BYTES_MAX = 64 * 1024 * 1024
+"""Bytes that wait for their frame, per bundle; more are refused."""
+APPEND_TIMEOUT_S = 30.0
+"""How long a frame is retried; within the log's duplicate window, so a retry is stored once."""
+
+_log = structlog.get_logger(__name__)
+
+
+class FrameNumbers:
+    """Frame identities of this process: a random number for the process, a counter for the frame."""
+
+    def __init__(self) -> None:
+        self.gateway = secrets.randbits(63)
+        self._numbers = itertools.count(1)
+
+    def next(self) -> int:
+        return next(self._numbers)
+
+
+class Publisher(ABC):
+    """No linger: idle, a message leaves at once; what arrives meanwhile forms the next frame (D4)."""
+
+    def __init__(self, bundle: Bundle, numbers: FrameNumbers) -> None:
+        self.bundle = bundle
+        self._numbers = numbers
+        self._batch: Batch[asyncio.Future[None]] = Batch()
+        self._wake = asyncio.Event()
+
+    def enqueue(self, topic_id: int, message: bytes) -> asyncio.Future[None]:
+        """Put the message in line; done when it is as safe as its topic promises.
+
+        The future may hold Unavailable: not acknowledged in time, it may or may not be stored.
+        Raises LimitExceeded: too much waits already.
+        """
+        if self._batch.bytes + len(message) > PENDING_BYTES_MAX:
+            raise LimitExceeded(
+                "publish_pending_bytes", f"{self._batch.bytes} bytes wait to be published already"
+            )
+        done = asyncio.get_running_loop().create_future()
+        self._batch.add(topic_id, message, done)
+        self._wake.set()
+        return done
+
+    async def run(self) -> None:
+        """Send frames until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._batch:
+                sections, waiting = self._batch.take()
+                error: DanubeError | None = None
+                try:
+                    number = self._numbers.next()
+                    await self._send(number, encode_frame(self._numbers.gateway, number, sections))
+                except DanubeError as failure:
+                    _log.warning("frame_failed", bundle=str(self.bundle), error=str(failure))
+                    error = failure
+                _settle(waiting, error)
+
+    @abstractmethod
+    async def _send(self, number: int, frame: bytes) -> None:
+        """Bring one frame to where it goes; raises DanubeError."""
+
+
+def _settle(waiting: list[asyncio.Future[None]], error: DanubeError | None) -> None:
+    for done in waiting:
+        if done.done():
+            continue
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+
+class LogPublisher(Publisher):
+    """Reliable topics: a frame is acknowledged by the log, then its messages are."""
+
+    def __init__(self, bundle: Bundle, numbers: FrameNumbers, log: BundleLog) -> None:
+        super().__init__(bundle, numbers)
+        self._log = log
+
+    async def _send(self, number: int, frame: bytes) -> None:
+        await self._log.open(self.bundle)
+        frame_id = make_frame_id(self._numbers.gateway, number)
+        await self._log.append(self.bundle, frame, frame_id=frame_id, timeout_s=APPEND_TIMEOUT_S)
+
+
+class NonReliablePublisher(Publisher):
+    """Non-reliable topics: a frame goes to the bundle's owner over the bus, at most once (D11)."""
+
+    def __init__(self, bundle: Bundle, numbers: FrameNumbers, bus: Bus) -> None:
+        super().__init__(bundle, numbers)
+        self._bus = bus
+
+    async def _send(self, number: int, frame: bytes) -> None:  # noqa: ARG002 - the bus keeps no ids
+        try:
+            await self._bus.publish(non_reliable_subject(self.bundle), frame)
+        except BusUnavailable as error:
+            raise Unavailable(f"the bus is not reachable: {error}") from error

@@ -1,0 +1,131 @@
+"""The way of a message from a producer to its frame: policies, schema, rate, publisher."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.records import Topic
+from danube_common.errors import LimitExceeded, Unavailable
+from danube_common.model.bundle import Bundle
+from danube_common.model.rate_limit import TokenBucket
+from danube_gateway.gateway_metrics import GatewayMetrics
+from danube_gateway.publish.producers import PRODUCERS_MAX, Producer, Producers
+from danube_gateway.publish.publisher import Publisher
+from danube_gateway.publish.reorder_buffer import ReorderBuffer
+
+ENVELOPE_BYTES_MAX = 64 * 1024
+"""Room for a message's names and attributes beside its payload."""
+RATE_WAIT_S_MAX = 2.0
+"""A publish over ``max_publish_rate`` is slowed down up to this long, then refused."""
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], object]
+
+
+class Publishing:
+    """Publishes for every dialect; what it refuses has cost nothing but the look at it."""
+
+    def __init__(
+        self,
+        producers: Producers,
+        catalogue: Catalogue,
+        make_publisher: Callable[[Bundle, bool], Publisher],
+        spawn: Spawn,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self._producers = producers
+        self._catalogue = catalogue
+        self._make_publisher = make_publisher
+        self._spawn = spawn
+        self._metrics = metrics
+        self._publishers: dict[tuple[Bundle, bool], Publisher] = {}
+        self._rates: dict[int, TokenBucket] = {}
+        self._lines: dict[int, ReorderBuffer] = {}
+        self._draining = False
+        catalogue.on_topic_gone(self._topic_gone)
+
+    def drain(self) -> None:
+        """Take nothing more, but what belongs before a message that was taken: so every order holds."""
+        self._draining = True
+
+    async def publish(self, producer_id: int, number: int, payload: bytes, message: bytes) -> None:
+        """Publish ``message``, the whole StreamMessage, whose payload is ``payload``.
+
+        ``number`` is its place among its producer's messages.
+
+        Raises:
+            NotFound: no such producer.
+            LimitExceeded: ``max_message_size``, ``max_publish_rate``, or too much waits.
+            SchemaViolation: the payload does not fit the topic's schema.
+            Unavailable: not acknowledged in time; the message may or may not be stored. Or the gateway is
+                shutting down, and it is not stored.
+        """
+        if self._draining:
+            self._require_taken(producer_id, number)
+        began = time.perf_counter()
+        producer = await self._producers.find(producer_id)
+        line = self._lines.get(producer_id)
+        if line is None:
+            line = self._new_line(producer_id)
+        await line.turn(number)
+        try:
+            stored = await self._enqueue(producer, payload, message)
+        finally:
+            line.passed(number)
+        await stored
+        self._metrics.published(producer.topic.name, producer_id, len(payload), time.perf_counter() - began)
+
+    async def _enqueue(self, producer: Producer, payload: bytes, message: bytes) -> asyncio.Future[None]:
+        policies = self._catalogue.policies(producer.topic_name)
+        limit = policies.message_bytes_max
+        if len(payload) > limit or len(message) > limit + ENVELOPE_BYTES_MAX:
+            raise LimitExceeded(
+                "max_message_size", f"max_message_size is {limit} bytes: the message has {len(payload)}"
+            )
+        producer.check(payload)
+        if policies.max_publish_rate:
+            await self._wait_for_rate(producer, policies.max_publish_rate)
+        publisher = self._publisher(producer.bundle, reliable=producer.topic.strategy.is_reliable)
+        return publisher.enqueue(producer.topic.topic_id, message)
+
+    def _require_taken(self, producer_id: int, number: int) -> None:
+        line = self._lines.get(producer_id)
+        if line is None or number > line.highest:
+            raise Unavailable("the gateway is shutting down")
+
+    def _new_line(self, producer_id: int) -> ReorderBuffer:
+        if len(self._lines) >= PRODUCERS_MAX:
+            self._lines.pop(next(iter(self._lines)))
+        line = self._lines[producer_id] = ReorderBuffer()
+        return line
+
+    async def _wait_for_rate(self, producer: Producer, limit: int) -> None:
+        """Spread the topic's rate over the live gateways; later callers wait longer, so order holds."""
+        now = time.monotonic()
+        share = limit / max(len(self._catalogue.instances("gateway")), 1)
+        bucket = self._rates.get(producer.topic.topic_id)
+        if bucket is None:
+            bucket = self._rates[producer.topic.topic_id] = TokenBucket(share, now)
+        bucket.set_rate(share, now)
+        bucket.take(1)
+        wait_s = bucket.debt_s(now)
+        if wait_s > RATE_WAIT_S_MAX:
+            bucket.take(-1)
+            raise LimitExceeded(
+                "max_publish_rate", f"max_publish_rate of topic {producer.topic.name} is {limit} messages/s"
+            )
+        if wait_s:
+            await asyncio.sleep(wait_s)
+
+    def _publisher(self, bundle: Bundle, *, reliable: bool) -> Publisher:
+        publisher = self._publishers.get((bundle, reliable))
+        if publisher is None:
+            publisher = self._publishers[bundle, reliable] = self._make_publisher(bundle, reliable)
+            self._spawn(publisher.run(), f"publisher {bundle}")
+        return publisher
+
+    def _topic_gone(self, topic: Topic) -> None:
+        self._rates.pop(topic.topic_id, None)

@@ -1,0 +1,106 @@
+"""Keeps a producer's messages in its order, although its calls may overtake each other.
+
+A client with several unary calls in flight sends them in order, but neither HTTP/2 nor the server
+library promises an order between calls: now and then one is handed over late. Official clients number
+their messages consecutively, so a gap in the numbers says that an earlier message is still on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+
+HOLD_S_MAX = 0.25
+"""A message waits for those before it until none has come for so long; then all that wait go, in order.
+
+While some come, the wait goes on: under load the server library hands a call over before others that came up
+to some hundred milliseconds earlier.
+"""
+HOLD_PARTS = 5
+"""The wait is made of so many, because a process that stood still finds its timers over at once, and what
+came meanwhile unread: it costs one part, and in the next the late messages are read."""
+HOLD_PARTS_MAX = 8 * HOLD_PARTS
+"""No message waits for more parts, whatever comes."""
+TRUST_AFTER = 8
+"""Consecutive numbers seen before a gap is taken for a late message."""
+RESTART_DISTANCE = 4096
+"""A number this far behind, or one of the first, means that the producer began anew."""
+FIRST_NUMBERS = 1
+"""Rust clients begin with 0, Go clients with 1."""
+FIRST_BURST = 1000
+"""A producer met for the first time at a greater number did not begin here, but at a gateway that is gone."""
+SETTLE_PARTS = 2
+"""What such a producer sends first is gathered for so many parts of the wait: its next is the lowest."""
+
+
+class ReorderBuffer:
+    """The order of one producer. Producers that do not count by one are never held up for long."""
+
+    def __init__(self) -> None:
+        self.highest = -1
+        """The greatest number that has come."""
+        self._expected: int | None = None
+        self._run = TRUST_AFTER
+        self._waiting: list[tuple[int, int, int, asyncio.Future[None]]] = []
+        self._arrivals = 0
+        self._parts = 0
+        self._moved = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def turn(self, number: int) -> None:
+        """Returns when every earlier message has passed, or has not come in time."""
+        self.highest = max(self.highest, number)
+        # Until something has passed, even a first burst may begin out of order.
+        in_place = FIRST_NUMBERS if self._expected is None else self._expected
+        if number <= in_place or self._run < TRUST_AFTER:
+            return
+        self._arrivals += 1
+        turn = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (number, self._arrivals, self._parts, turn))
+        if self._timer is None:
+            self._time()
+        await turn
+
+    def passed(self, number: int) -> None:
+        """The message is in its frame's queue, or was refused: the next one may go."""
+        expected = self._expected
+        if number == expected:
+            self._run += 1
+            self._moved = self._parts
+        elif number <= FIRST_NUMBERS:
+            self._run = TRUST_AFTER
+        elif expected is not None and 0 < expected - number < RESTART_DISTANCE:
+            return
+        else:
+            self._run = 0
+        self._expected = number + 1
+        self._release(everything=False)
+
+    def _time(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(HOLD_S_MAX / HOLD_PARTS, self._part_over)
+
+    def _part_over(self) -> None:
+        self._timer = None
+        if not self._waiting:
+            return
+        self._parts += 1
+        oldest = min(since for _, _, since, _ in self._waiting)
+        quiet = self._parts - max(oldest, self._moved)
+        lowest = self._waiting[0][0]
+        if self._expected is None and quiet >= (SETTLE_PARTS if lowest > FIRST_BURST else HOLD_PARTS):
+            # It did not begin here: its burst is resent, from the lowest on, and may still be arriving.
+            self._expected, self._moved = lowest, self._parts
+            self._release(everything=False)
+        elif quiet >= HOLD_PARTS or self._parts - oldest >= HOLD_PARTS_MAX:
+            self._run = 0
+            self._release(everything=True)
+            return
+        self._time()
+
+    def _release(self, *, everything: bool) -> None:
+        while self._waiting and (everything or self._waiting[0][0] <= (self._expected or 0)):
+            turn = heapq.heappop(self._waiting)[3]
+            if not turn.done():
+                turn.set_result(None)
+                if not everything:
+                    return

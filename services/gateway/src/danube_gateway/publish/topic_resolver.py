@@ -1,0 +1,73 @@
+"""The way to a topic: found as it is, or made when a producer asks for one that is missing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.records import Topic
+from danube_common.cluster.topics import Topics
+from danube_common.errors import AlreadyExists, InvalidInput, MetadataUnavailable
+from danube_common.model.names import TopicName
+from danube_common.model.schema import Schema
+from danube_common.model.strategy import Strategy
+
+STORE_PATIENCE_S: Final = 1.0
+"""What this gateway's view can answer as well is not waited for any longer."""
+
+
+class TopicResolver:
+    """Answers are read through to the store when this gateway's view has nothing."""
+
+    def __init__(self, topics: Topics, catalogue: Catalogue) -> None:
+        self._topics = topics
+        self._catalogue = catalogue
+
+    async def find(self, name: TopicName) -> Topic | None:
+        return await self._catalogue.find_topic(name)
+
+    async def partitions(self, name: TopicName) -> list[Topic]:
+        """As the store has them; as last seen while it is away. Raises MetadataUnavailable."""
+        try:
+            async with asyncio.timeout(STORE_PATIENCE_S):
+                return await self._topics.partitions(name)
+        except (MetadataUnavailable, TimeoutError) as error:
+            if known := self._catalogue.partitions(name):
+                return known
+            raise MetadataUnavailable(f"whether {name} exists is not known now: {error}") from error
+
+    async def find_or_create(
+        self, name: TopicName, schema: Schema | None, strategy: Strategy | None
+    ) -> Topic:
+        """The topic a producer asks for.
+
+        Raises:
+            InvalidInput: the topic exists with another schema or strategy, or is missing and one of
+                the two was not given.
+            NotFound: the topic and its namespace are missing.
+        """
+        topic = await self.find(name)
+        if topic is None:
+            if schema is None:
+                raise InvalidInput(f"topic {name} does not exist, and no schema was given")
+            if strategy is None:
+                raise InvalidInput(f"topic {name} does not exist, and no dispatch strategy was given")
+            try:
+                return await self._topics.create(name, schema, strategy)
+            except AlreadyExists:
+                topic = await self._topics.get(name)
+                if topic is None:
+                    raise
+        _check_fits(topic, schema, strategy)
+        return topic
+
+
+def _check_fits(topic: Topic, schema: Schema | None, strategy: Strategy | None) -> None:
+    difference = None
+    if schema is not None:
+        difference = topic.schema.differs_from(schema)
+    if difference is None and strategy is not None:
+        difference = topic.strategy.differs_from(strategy)
+    if difference is not None:
+        raise InvalidInput(f"topic {topic.name} exists and differs from what was asked: {difference}")

@@ -1,0 +1,415 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from danube_common.bus.memory import MemoryBus, MemoryHub
+from danube_common.cluster import keys
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.owner_client import OwnerClient
+from danube_common.cluster.records import Claim, Layout, encode_record
+from danube_common.errors import NotFound, Refused, Unavailable
+from danube_common.metadata.memory import MemoryMetadata
+from danube_common.model.bundle import Bundle
+from danube_common.model.ids import make_id
+from danube_common.runtime.metrics import Metrics
+from danube_common.wire.delivery import encode_delivery
+from danube_common.wire.owner import (
+    Attach,
+    ConsumerFound,
+    Credit,
+    Detach,
+    Done,
+    ErrorReply,
+    FindConsumer,
+    OwnerReply,
+    Reason,
+    SessionEnded,
+    SessionState,
+    Sync,
+    Synced,
+    decode_request,
+    encode,
+    encode_notice,
+    gateway_subject,
+    owner_subject,
+)
+from danube_gateway.consume import sessions as sessions_module
+from danube_gateway.consume.session import WINDOW_MESSAGES, Session
+from danube_gateway.consume.sessions import Sessions
+from danube_gateway.gateway_metrics import GatewayMetrics
+
+BUNDLE = Bundle.parse("f0")
+CONSUMER, OTHER = make_id(BUNDLE, "consumer", "a"), make_id(BUNDLE, "consumer", "b")
+PATIENCE_S = 20.0
+
+
+class ScriptedOwner:
+    """An owner of one epoch: notes what it is asked, answers as told, delivers when told."""
+
+    def __init__(self, bus: MemoryBus, epoch: int) -> None:
+        self.bus = bus
+        self.epoch = epoch
+        self.attached: list[Attach] = []
+        self.detached: list[Detach] = []
+        self.credits: list[SessionState] = []
+        self.synced: list[Sync] = []
+        self.sent: dict[int, int] = {}
+        self.unknown: list[int] = []
+        self.refusal: ErrorReply | None = None
+        self.asked = asyncio.Event()
+
+    async def answer(self, data: bytes) -> bytes:
+        request = decode_request(data)
+        reply: OwnerReply = Done()
+        match request:
+            case Attach():
+                self.attached.append(request)
+                self.unknown = [one for one in self.unknown if one != request.consumer_id]
+                reply = ConsumerFound(
+                    request.consumer_id, "c", "/default/t", "s", reliable=True, attached=True
+                )
+            case FindConsumer(consumer_id):
+                reply = ConsumerFound(consumer_id, "c", "/default/t", "s", reliable=True, attached=True)
+            case Detach():
+                self.detached.append(request)
+            case Credit(states):
+                self.credits.extend(states)
+            case Sync():
+                self.synced.append(request)
+                reply = Synced(list(self.unknown), dict(self.sent))
+            case _:
+                raise AssertionError(request)
+        self.asked.set()
+        refused = self.refusal if isinstance(request, Attach | FindConsumer) else None
+        return encode(refused or reply)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                self.asked.clear()
+                await self.asked.wait()
+
+    async def deliver(
+        self, number: int, *texts: bytes, attach: Attach | None = None, lost: bool = False
+    ) -> None:
+        request = attach or self.attached[-1]
+        self.sent[request.consumer_id] = number
+        entries = [(number * 100 + index, text) for index, text in enumerate(texts)]
+        data = encode_delivery(self.epoch, request.consumer_id, request.session, number, entries)
+        if not lost:
+            await self.bus.publish(gateway_subject(request.gateway), data)
+
+    async def end(self, request: Attach, *, epoch: int = 0) -> None:
+        notice = SessionEnded(epoch or self.epoch, request.consumer_id, request.session, "taken over")
+        await self.bus.publish(gateway_subject(request.gateway), encode_notice(notice))
+
+
+class OwnerHarness:
+    """A gateway's sessions and the bundle's owners, one after the other."""
+
+    def __init__(self) -> None:
+        self.store = MemoryMetadata()
+        self.bus = MemoryBus(MemoryHub())
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.catalogue: Catalogue
+        self.sessions: Sessions
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self.tasks.add(task)
+        return task
+
+    async def owner(self) -> ScriptedOwner:
+        """The next owner; the gateway has heard of it when this returns."""
+        epoch = await self.store.put(keys.owner_key(BUNDLE), encode_record(Claim("o", "n")))
+        owner = ScriptedOwner(self.bus, epoch)
+        await self.bus.serve(owner_subject(BUNDLE, epoch), owner.answer)
+        while self.catalogue.epoch(BUNDLE) != epoch:  # noqa: ASYNC110 - a mirror tells nobody
+            await asyncio.sleep(0)
+        return owner
+
+
+@asynccontextmanager
+async def open_owner_harness() -> AsyncIterator[OwnerHarness]:
+    house = OwnerHarness()
+    await house.store.put(keys.LAYOUT, encode_record(Layout(1, 1)))
+    house.catalogue = await Catalogue.open(house.store)
+    owners = OwnerClient(house.bus, house.catalogue)
+    metrics = GatewayMetrics(Metrics("gateway", "1"))
+    house.sessions = Sessions("g", house.bus, owners, house.catalogue, house.spawn, metrics)
+    await house.sessions.start()
+    running = house.spawn(house.sessions.run(), "sessions")
+    try:
+        yield house
+    finally:
+        running.cancel()
+        await house.sessions.stop()
+        for task in house.tasks:
+            task.cancel()
+        results = await asyncio.gather(*house.tasks, return_exceptions=True)
+        await house.catalogue.close()
+        await house.bus.close()
+        assert [result for result in results if isinstance(result, Exception)] == []
+
+
+@pytest.fixture
+async def house(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OwnerHarness]:
+    monkeypatch.setattr(sessions_module, "SYNC_INTERVAL_S", 0.01)
+    monkeypatch.setattr(sessions_module, "REATTACH_WAIT_S", 0.001)
+    async with open_owner_harness() as house:
+        yield house
+
+
+@pytest.fixture
+async def owner(house: OwnerHarness) -> ScriptedOwner:
+    return await house.owner()
+
+
+async def texts(session: Session, count: int) -> list[bytes]:
+    got: list[bytes] = []
+    async with asyncio.timeout(PATIENCE_S):
+        while len(got) < count:
+            batch = await session.next_batch()
+            assert batch is not None
+            got.extend(message for _, message in batch)
+    return got
+
+
+async def over(session: Session) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while await session.next_batch() is not None:
+            pass
+
+
+async def test_a_stream_gets_its_owners_deliveries_in_order(
+    house: OwnerHarness, owner: ScriptedOwner
+) -> None:
+    session = await house.sessions.open(CONSUMER)
+    assert owner.attached[0].gateway == house.sessions.name
+    assert owner.attached[0].messages_total == WINDOW_MESSAGES
+    await owner.deliver(1, b"a", b"b")
+    await owner.deliver(2, b"c")
+    assert await texts(session, 3) == [b"a", b"b", b"c"]
+    assert (session.topic, session.subscription) == ("/default/t", "s")
+
+
+async def test_credit_is_renewed_as_the_client_drains(house: OwnerHarness, owner: ScriptedOwner) -> None:
+    session = await house.sessions.open(CONSUMER)
+    await owner.deliver(1, *[b"x"] * 300)
+    await texts(session, 300)
+    for _ in range(300):
+        house.sessions.drained(session, 1, 1)
+    await owner.until(lambda: bool(owner.credits))
+    assert WINDOW_MESSAGES + 250 <= owner.credits[0].messages_total <= WINDOW_MESSAGES + 300
+    await owner.until(
+        lambda: any(s.sessions[0].messages_total == WINDOW_MESSAGES + 300 for s in owner.synced if s.sessions)
+    )
+
+
+async def test_an_unknown_consumer_is_not_found_and_leaves_nothing(
+    house: OwnerHarness, owner: ScriptedOwner
+) -> None:
+    for consumer_id in (0, -1, 1 << 63, make_id(Bundle.parse("f7"), "of a bundle there is not")):
+        with pytest.raises(NotFound):
+            await house.sessions.open(consumer_id)
+    assert owner.attached == []
+    owner.refusal = ErrorReply(Reason.NOT_FOUND, "no such consumer")
+    with pytest.raises(NotFound):
+        await house.sessions.open(CONSUMER)
+    assert not house.sessions._sessions
+    assert await house.sessions.exists(CONSUMER, 1.0) is False
+    owner.refusal = None
+    assert await house.sessions.exists(CONSUMER, 1.0) is True
+
+
+async def test_a_stream_opened_while_nobody_owns_the_bundle_waits_for_its_owner(house: OwnerHarness) -> None:
+    opening = asyncio.create_task(house.sessions.open(CONSUMER))
+    await asyncio.sleep(0)
+    owner = await house.owner()
+    session = await opening
+    await owner.deliver(1, b"a")
+    assert await texts(session, 1) == [b"a"]
+
+
+async def test_a_new_owner_gets_the_stream_and_the_old_one_is_not_heard_any_more(
+    house: OwnerHarness, owner: ScriptedOwner
+) -> None:
+    session = await house.sessions.open(CONSUMER)
+    await owner.deliver(1, b"a")
+    assert await texts(session, 1) == [b"a"]
+    await owner.deliver(2, b"was not taken yet")
+    newer = await house.owner()
+    await newer.until(lambda: bool(newer.attached))
+    attach = newer.attached[0]
+    assert attach.session > owner.attached[0].session
+    assert (attach.resumes, attach.received) == (0, 0)
+    await owner.deliver(3, b"of the zombie")
+    await owner.deliver(1, b"of the zombie", attach=attach)
+    await owner.end(attach)
+    await newer.deliver(1, b"b")
+    assert await texts(session, 1) == [b"b"]
+    house.sessions.close(session)
+    await newer.until(lambda: bool(newer.detached))
+    assert newer.detached[0].session == attach.session
+    assert owner.detached == []
+
+
+async def test_a_lost_delivery_is_asked_for_again(house: OwnerHarness, owner: ScriptedOwner) -> None:
+    session = await house.sessions.open(CONSUMER)
+    await owner.deliver(1, b"a")
+    await owner.deliver(2, b"b", lost=True)
+    await owner.deliver(3, b"c")
+    await owner.until(lambda: len(owner.attached) == 2)
+    first, second = owner.attached
+    assert (second.resumes, second.received) == (first.session, 1)
+    await owner.deliver(1, b"b", b"c")
+    assert await texts(session, 3) == [b"a", b"b", b"c"]
+
+
+async def test_a_lost_last_delivery_is_asked_for_again(house: OwnerHarness, owner: ScriptedOwner) -> None:
+    session = await house.sessions.open(CONSUMER)
+    await owner.deliver(1, b"a")
+    await owner.deliver(2, b"b", lost=True)
+    await owner.until(lambda: len(owner.attached) == 2)
+    assert (owner.attached[1].resumes, owner.attached[1].received) == (owner.attached[0].session, 1)
+    await owner.deliver(1, b"b")
+    assert await texts(session, 2) == [b"a", b"b"]
+    count = len(owner.synced)
+    await owner.until(lambda: len(owner.synced) > count + 3)
+    assert len(owner.attached) == 2
+
+
+async def test_a_stream_the_owner_does_not_know_is_attached_again(
+    house: OwnerHarness, owner: ScriptedOwner
+) -> None:
+    session = await house.sessions.open(CONSUMER)
+    owner.unknown = [CONSUMER]
+    await owner.until(lambda: len(owner.attached) == 2)
+    assert owner.attached[1].resumes == 0
+    await owner.deliver(1, b"a")
+    assert await texts(session, 1) == [b"a"]
+
+
+async def test_another_stream_of_the_consumer_elsewhere_ends_this_one(
+    house: OwnerHarness, owner: ScriptedOwner
+) -> None:
+    session = await house.sessions.open(CONSUMER)
+    bystander = await house.sessions.open(OTHER)
+    attach = owner.attached[0]
+    await owner.deliver(1, b"a", attach=attach)
+    await owner.end(attach, epoch=owner.epoch - 1)
+    await owner.end(Attach(CONSUMER, attach.gateway, attach.session - 1, 0, 0))
+    await owner.deliver(2, b"b", attach=attach)
+    assert await texts(session, 2) == [b"a", b"b"]
+    await owner.end(attach)
+    await over(session)
+    assert session.end is None
+    assert not bystander.closed
+
+
+async def test_another_stream_of_the_consumer_here_ends_the_older_one(
+    house: OwnerHarness, owner: ScriptedOwner
+) -> None:
+    older = await house.sessions.open(CONSUMER)
+    newer = await house.sessions.open(CONSUMER)
+    await over(older)
+    house.sessions.close(older)
+    await owner.deliver(1, b"a")
+    assert await texts(newer, 1) == [b"a"]
+    await owner.until(lambda: bool(owner.detached))
+    assert [one.session for one in owner.detached] == [owner.attached[0].session]
+    assert owner.attached[1].session > owner.attached[0].session
+
+
+async def test_a_stream_that_may_not_be_attached_again_ends_with_the_reason(
+    house: OwnerHarness, owner: ScriptedOwner
+) -> None:
+    session = await house.sessions.open(CONSUMER)
+    owner.refusal = ErrorReply(Reason.REFUSED, "the place is taken")
+    owner.unknown = [CONSUMER]
+    await over(session)
+    assert isinstance(session.end, Refused)
+
+
+async def test_all_open_streams_are_named_to_the_owner_and_closed_ones_are_not(
+    house: OwnerHarness, owner: ScriptedOwner
+) -> None:
+    first, second = await house.sessions.open(CONSUMER), await house.sessions.open(OTHER)
+    await owner.until(lambda: bool(owner.synced) and len(owner.synced[-1].sessions) == 2)
+    named = {(state.consumer_id, state.session) for state in owner.synced[-1].sessions}
+    assert named == {(CONSUMER, first.number), (OTHER, second.number)}
+    house.sessions.close(first)
+    await owner.until(lambda: [s.consumer_id for s in owner.synced[-1].sessions] == [OTHER])
+    house.sessions.close(second)
+    await owner.until(lambda: owner.synced[-1].sessions == [])
+
+
+async def test_a_gateway_that_stops_ends_its_streams_as_unavailable(
+    house: OwnerHarness, owner: ScriptedOwner
+) -> None:
+    session = await house.sessions.open(CONSUMER)
+    await house.sessions.stop()
+    await over(session)
+    assert isinstance(session.end, Unavailable)
+
+
+async def test_garbage_on_the_gateways_subject_harms_nobody(
+    house: OwnerHarness, owner: ScriptedOwner
+) -> None:
+    session = await house.sessions.open(CONSUMER)
+    for data in (b"", b"\xd1", b"\xd1" + bytes(40), b"\xc1", b"x" * 100):
+        await house.bus.publish(gateway_subject(house.sessions.name), data)
+    await owner.deliver(1, b"a")
+    assert await texts(session, 1) == [b"a"]
+
+
+async def test_a_second_gateway_process_of_one_instance_gets_its_own_deliveries(house: OwnerHarness) -> None:
+    metrics = GatewayMetrics(Metrics("gateway", "2"))
+    owners = OwnerClient(house.bus, house.catalogue)
+    second = Sessions("g", house.bus, owners, house.catalogue, house.spawn, metrics)
+    assert second.name != house.sessions.name
+
+
+async def test_no_more_streams_are_opened_than_one_sync_can_name(
+    house: OwnerHarness, owner: ScriptedOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions_module, "SESSIONS_PER_SYNC_MAX", 1)
+    session = await house.sessions.open(CONSUMER)
+    with pytest.raises(Unavailable):
+        await house.sessions.open(OTHER)
+    house.sessions.close(session)
+    await house.sessions.open(OTHER)
+
+
+async def test_a_gateway_that_stops_tells_the_owners_and_leaves_what_waits_to_them(
+    house: OwnerHarness, owner: ScriptedOwner
+) -> None:
+    session = await house.sessions.open(CONSUMER)
+    other = await house.sessions.open(OTHER)
+    await owner.deliver(1, b"waits", attach=owner.attached[0])
+    await house.sessions.stop()
+    assert owner.synced[-1].sessions == []
+    house.sessions.close(session)
+    assert owner.detached == [], "one request ended all of them"
+    assert [await session.next_batch(), await other.next_batch()] == [None, None]
+    assert isinstance(session.end, Unavailable)
+    with pytest.raises(Unavailable, match="shutting down"):
+        await house.sessions.open(CONSUMER)
+
+
+async def test_a_gateway_that_stops_does_not_wait_for_an_owner_that_is_gone(
+    house: OwnerHarness, owner: ScriptedOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions_module, "STOP_DETACH_S", 0.05)
+    session = await house.sessions.open(CONSUMER)
+    await house.store.delete(keys.owner_key(BUNDLE))
+    while house.catalogue.epoch(BUNDLE) is not None:  # noqa: ASYNC110 - a mirror tells nobody
+        await asyncio.sleep(0)
+    await asyncio.wait_for(house.sessions.stop(), PATIENCE_S)
+    assert session.closed
+    assert owner.detached == []

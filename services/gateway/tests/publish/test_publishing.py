@@ -1,0 +1,376 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from danube_common.bus.memory import MemoryBus, MemoryHub
+from danube_common.cluster import keys
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.namespaces import Namespaces
+from danube_common.cluster.owner_client import OwnerClient
+from danube_common.cluster.records import Claim, Layout, Topic, encode_record
+from danube_common.cluster.topics import Topics
+from danube_common.errors import (
+    AlreadyExists,
+    InvalidInput,
+    LimitExceeded,
+    LogUnavailable,
+    NotFound,
+    SchemaViolation,
+    Unavailable,
+)
+from danube_common.log.memory import MemoryLog
+from danube_common.metadata.memory import MemoryMetadata
+from danube_common.model.bundle import Bundle
+from danube_common.model.ids import make_id
+from danube_common.model.names import TopicName
+from danube_common.model.policies import PolicyOverrides
+from danube_common.model.schema import Schema, SchemaKind
+from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
+from danube_common.runtime.metrics import Metrics
+from danube_common.wire.frame import decode_frame
+from danube_common.wire.owner import (
+    AccessMode,
+    CreateProducer,
+    ErrorReply,
+    FindProducer,
+    OwnerReply,
+    ProducerFound,
+    Reason,
+    TouchProducers,
+    UnknownIds,
+    decode_request,
+    encode,
+    non_reliable_subject,
+    owner_subject,
+)
+from danube_gateway.gateway_metrics import GatewayMetrics
+from danube_gateway.publish.producers import Producers
+from danube_gateway.publish.publisher import FrameNumbers, LogPublisher, NonReliablePublisher, Publisher
+from danube_gateway.publish.publishing import ENVELOPE_BYTES_MAX, Publishing
+from danube_gateway.publish.topic_resolver import TopicResolver
+
+BUNDLE = Bundle.parse("f0")
+NAME = TopicName.parse("/default/t")
+DISK = Strategy(ReliableOptions(storage=StorageBackend.DISK))
+TEXT = Schema("s", SchemaKind.STRING)
+
+
+class OwnerHarness:
+    """A gateway's way in, over a store, a log and an owner that knows the producers it made."""
+
+    def __init__(self) -> None:
+        self.store = MemoryMetadata()
+        self.bus = MemoryBus(MemoryHub())
+        self.log = MemoryLog()
+        self.topics = Topics(self.store, self.log, now_ms=lambda: 1)
+        self.numbers = FrameNumbers()
+        self.tasks: list[asyncio.Task[None]] = []
+        self.made: dict[int, ProducerFound] = {}
+        self.asked: list[str] = []
+        self.catalogue: Catalogue
+        self.producers: Producers
+        self.publishing: Publishing
+        self.gate: TopicResolver
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self.tasks.append(asyncio.create_task(work, name=name))
+
+    def publisher(self, bundle: Bundle, reliable: bool) -> Publisher:
+        if reliable:
+            return LogPublisher(bundle, self.numbers, self.log)
+        return NonReliablePublisher(bundle, self.numbers, self.bus)
+
+    async def answer(self, data: bytes) -> bytes:
+        request = decode_request(data)
+        self.asked.append(type(request).__name__)
+        reply: OwnerReply
+        match request:
+            case CreateProducer(topic, name):
+                producer_id = make_id(BUNDLE, "producer", topic, name)
+                known = await self.topics.get(TopicName.parse(topic))
+                assert known is not None
+                reply = self.made[producer_id] = ProducerFound(producer_id, name, topic, known.topic_id)
+            case FindProducer(producer_id):
+                reply = self.made.get(producer_id) or ErrorReply(Reason.NOT_FOUND, "no such producer")
+            case TouchProducers(ids):
+                reply = UnknownIds([one for one in ids if one not in self.made])
+            case _:
+                raise AssertionError(request)
+        return encode(reply)
+
+    async def seen(self) -> None:
+        """What was written to the store is seen by the catalogue."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def producer(self, schema: Schema = TEXT, strategy: Strategy = DISK, name: str = "p") -> int:
+        topic = await self.gate.find_or_create(NAME, schema, strategy)
+        await self.seen()
+        return (await self.producers.create(topic, name, AccessMode.SHARED)).producer_id
+
+    async def stored(self) -> list[bytes]:
+        entries = await self.log.read(BUNDLE, 1, frames_max=10**6, bytes_max=1 << 40)
+        sections = [section for entry in entries for section in decode_frame(entry.frame).sections]
+        return [section.message(i) for section in sections for i in range(len(section))]
+
+
+@asynccontextmanager
+async def open_owner_harness() -> AsyncIterator[OwnerHarness]:
+    house = OwnerHarness()
+    await Namespaces(house.store).create("default")
+    await house.store.put(keys.LAYOUT, encode_record(Layout(1, 1)))
+    epoch = await house.store.put(keys.owner_key(BUNDLE), encode_record(Claim("o", "n")))
+    await house.bus.serve(owner_subject(BUNDLE, epoch), house.answer)
+    house.catalogue = await Catalogue.open(house.store)
+    owners = OwnerClient(house.bus, house.catalogue)
+    house.gate = TopicResolver(house.topics, house.catalogue)
+    house.producers = Producers(owners, house.catalogue)
+    house.publishing = Publishing(
+        house.producers,
+        house.catalogue,
+        house.publisher,
+        house.spawn,
+        GatewayMetrics(Metrics("gateway", "1")),
+    )
+    try:
+        yield house
+    finally:
+        for task in house.tasks:
+            task.cancel()
+        await asyncio.gather(*house.tasks, return_exceptions=True)
+        await house.catalogue.close()
+        await house.bus.close()
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[OwnerHarness]:
+    async with open_owner_harness() as house:
+        yield house
+
+
+# The way of a message
+
+
+async def test_a_reliable_message_is_in_the_log_when_it_is_answered(house: OwnerHarness) -> None:
+    producer = await house.producer()
+    await house.publishing.publish(producer, 0, b"text", b"whole message")
+    assert await house.stored() == [b"whole message"]
+
+
+async def test_a_non_reliable_message_goes_to_the_owner_and_not_to_the_log(house: OwnerHarness) -> None:
+    producer = await house.producer(strategy=Strategy())
+    frames: asyncio.Queue[bytes] = asyncio.Queue()
+    await house.bus.subscribe(non_reliable_subject(BUNDLE), frames.put_nowait)
+    await house.publishing.publish(producer, 0, b"text", b"whole message")
+    assert decode_frame(await frames.get()).sections[0].messages == b"whole message"
+    assert await house.stored() == []
+
+
+async def test_a_producer_made_at_another_gateway_is_looked_up_once(house: OwnerHarness) -> None:
+    producer = await house.producer()
+    house.producers._known.clear()
+    for number in range(3):
+        await house.publishing.publish(producer, number, b"x", b"x")
+    assert house.asked.count("FindProducer") == 1
+
+
+@pytest.mark.parametrize("producer_id", [0, -5, 1 << 63, 12345, make_id(Bundle.parse("f9"), "p")])
+async def test_an_unknown_producer_is_not_found(house: OwnerHarness, producer_id: int) -> None:
+    await house.producer()
+    with pytest.raises(NotFound):
+        await house.publishing.publish(producer_id, 0, b"x", b"x")
+    assert await house.stored() == []
+    assert await house.producers.exists(producer_id, 1.0) is False
+
+
+async def test_a_payload_that_breaks_the_schema_is_refused_and_stored_nowhere(house: OwnerHarness) -> None:
+    producer = await house.producer()
+    with pytest.raises(SchemaViolation):
+        await house.publishing.publish(producer, 0, b"\xff", b"whole")
+    assert await house.stored() == []
+    await house.publishing.publish(producer, 1, b"fits", b"whole")
+
+
+async def test_sizes_are_limited_by_the_policy_in_force(house: OwnerHarness) -> None:
+    producer = await house.producer()
+    await house.topics.set_policies(NAME, PolicyOverrides(max_message_size=10))
+    await house.seen()
+    await house.publishing.publish(producer, 0, b"x" * 10, b"x" * (10 + ENVELOPE_BYTES_MAX))
+    for payload, message in ((11, 12), (10, 11 + ENVELOPE_BYTES_MAX)):
+        with pytest.raises(LimitExceeded) as refused:
+            await house.publishing.publish(producer, 1, b"x" * payload, b"x" * message)
+        assert refused.value.limit == "max_message_size"
+    assert len(await house.stored()) == 1
+
+
+async def test_a_rate_slows_down_and_then_refuses(
+    house: OwnerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(wait_s: float) -> None:
+        slept.append(wait_s)
+
+    producer = await house.producer()
+    await house.topics.set_policies(NAME, PolicyOverrides(max_publish_rate=10))
+    await house.seen()
+    monkeypatch.setattr("danube_gateway.publish.publishing.time.monotonic", lambda: 1000.0)
+    monkeypatch.setattr("danube_gateway.publish.publishing.asyncio.sleep", sleep)
+    for number in range(30):
+        await house.publishing.publish(producer, number, b"x", b"x")
+    assert slept == [pytest.approx((number + 1) / 10) for number in range(20)]
+    for number in range(30, 33):
+        with pytest.raises(LimitExceeded) as refused:
+            await house.publishing.publish(producer, number, b"x", b"x")
+        assert refused.value.limit == "max_publish_rate"
+    monkeypatch.setattr("danube_gateway.publish.publishing.time.monotonic", lambda: 1000.1)
+    await house.publishing.publish(producer, 33, b"x", b"x")
+    assert len(await house.stored()) == 31
+
+
+async def test_a_log_that_does_not_answer_is_told_and_the_next_message_may_pass(
+    house: OwnerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer = await house.producer()
+
+    async def fail(*_args: object, **_options: object) -> None:
+        raise LogUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.log, "append", fail)
+        with pytest.raises(LogUnavailable):
+            await house.publishing.publish(producer, 0, b"x", b"x")
+    await house.publishing.publish(producer, 1, b"y", b"y")
+    assert await house.stored() == [b"y"]
+
+
+async def test_a_deleted_topics_producers_are_forgotten(house: OwnerHarness) -> None:
+    producer = await house.producer()
+    await house.topics.delete(NAME)
+    await house.seen()
+    with pytest.raises(NotFound):
+        await house.publishing.publish(producer, 0, b"x", b"x")
+    again = await house.gate.find_or_create(NAME, TEXT, DISK)
+    await house.seen()
+    with pytest.raises(NotFound):
+        await house.publishing.publish(producer, 0, b"x", b"x")
+    assert (await house.producers.create(again, "p", AccessMode.SHARED)).producer_id == producer
+    await house.publishing.publish(producer, 0, b"x", b"x")
+
+
+async def test_messages_of_one_producer_keep_their_order(house: OwnerHarness) -> None:
+    producer = await house.producer()
+    await asyncio.gather(*(house.publishing.publish(producer, n, b"x", str(n).encode()) for n in range(200)))
+    assert await house.stored() == [str(n).encode() for n in range(200)]
+
+
+async def test_calls_that_overtake_each_other_are_put_in_order(house: OwnerHarness) -> None:
+    producer = await house.producer()
+    for number in range(20):
+        await house.publishing.publish(producer, number, b"x", str(number).encode())
+    late = [23, 20, 22, 24, 21]
+    await asyncio.gather(*(house.publishing.publish(producer, n, b"x", str(n).encode()) for n in late))
+    assert await house.stored() == [str(n).encode() for n in range(25)]
+
+
+async def test_a_message_that_never_comes_holds_the_others_up_for_a_moment_only(
+    house: OwnerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danube_gateway.publish.reorder_buffer.HOLD_S_MAX", 0.001)
+    producer = await house.producer()
+    for number in [*range(20), 25, 26]:
+        await house.publishing.publish(producer, number, b"x", str(number).encode())
+    assert (await house.stored())[-2:] == [b"25", b"26"]
+
+
+async def test_a_refused_message_does_not_hold_up_the_next(house: OwnerHarness) -> None:
+    producer = await house.producer()
+    for number in range(20):
+        await house.publishing.publish(producer, number, b"x", b"x")
+    with pytest.raises(SchemaViolation):
+        await house.publishing.publish(producer, 20, b"\xff", b"x")
+    results = await asyncio.gather(*(house.publishing.publish(producer, n, b"x", b"x") for n in (21, 22)))
+    assert results == [None, None]
+
+
+# Producers
+
+
+async def test_producers_that_publish_are_shown_to_their_owner(
+    house: OwnerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danube_gateway.publish.producers.TOUCH_INTERVAL_S", 0.001)
+    producer = await house.producer()
+    running = asyncio.create_task(house.producers.run())
+    while "TouchProducers" not in house.asked:
+        await house.publishing.publish(producer, 0, b"x", b"x")
+        await asyncio.sleep(0.001)
+    house.made.clear()
+
+    async def publish_on() -> None:
+        while True:
+            await house.publishing.publish(producer, 0, b"x", b"x")
+            await asyncio.sleep(0.001)
+
+    with pytest.raises(NotFound):
+        await publish_on()
+    running.cancel()
+
+
+# Topics
+
+
+async def test_a_missing_topic_is_made_once_for_all_who_ask(house: OwnerHarness) -> None:
+    topics: list[Topic] = await asyncio.gather(
+        *(house.gate.find_or_create(NAME, TEXT, DISK) for _ in range(10))
+    )
+    assert len({topic.topic_id for topic in topics}) == 1
+
+
+@pytest.mark.parametrize(("schema", "strategy"), [(None, DISK), (TEXT, None), (None, None)])
+async def test_a_missing_topic_is_not_made_from_half_a_description(
+    house: OwnerHarness, schema: Schema | None, strategy: Strategy | None
+) -> None:
+    with pytest.raises(InvalidInput):
+        await house.gate.find_or_create(NAME, schema, strategy)
+    assert await house.gate.find(NAME) is None
+
+
+async def test_a_topic_that_differs_from_what_is_asked_is_refused(house: OwnerHarness) -> None:
+    topic = await house.gate.find_or_create(NAME, TEXT, DISK)
+    assert await house.gate.find_or_create(NAME, None, None) == topic
+    for schema, strategy in ((Schema("s", SchemaKind.BYTES), DISK), (TEXT, Strategy())):
+        with pytest.raises(InvalidInput, match="differs"):
+            await house.gate.find_or_create(NAME, schema, strategy)
+
+
+async def test_a_topic_of_a_missing_namespace_is_not_made(house: OwnerHarness) -> None:
+    with pytest.raises(NotFound):
+        await house.gate.find_or_create(TopicName.parse("/nowhere/t"), TEXT, DISK)
+
+
+async def test_a_topic_exists_once(house: OwnerHarness) -> None:
+    await house.topics.create(NAME, TEXT, DISK)
+    with pytest.raises(AlreadyExists):
+        await house.topics.create(NAME, TEXT, DISK)
+
+
+async def test_a_gateway_that_drains_takes_only_what_belongs_before_what_it_took(house: OwnerHarness) -> None:
+    producer_id = await house.producer()
+    for number in range(10):
+        await house.publishing.publish(producer_id, number, b"x", b"x")
+    late = asyncio.create_task(house.publishing.publish(producer_id, 11, b"x", b"x"))
+    await house.seen()
+    assert not late.done(), "10 has not come yet"
+    house.publishing.drain()
+    with pytest.raises(Unavailable, match="shutting down"):
+        await house.publishing.publish(producer_id, 12, b"x", b"x")
+    await house.publishing.publish(producer_id, 10, b"x", b"x")
+    await late
+    with pytest.raises(Unavailable, match="shutting down"):
+        await house.publishing.publish(await house.producer(name="new"), 0, b"x", b"x")

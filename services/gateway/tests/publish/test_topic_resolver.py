@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from danube_common.cluster import keys
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.namespaces import Namespaces
+from danube_common.cluster.records import Layout, encode_record
+from danube_common.cluster.topics import Topics
+from danube_common.errors import MetadataUnavailable
+from danube_common.log.memory import MemoryLog
+from danube_common.metadata.memory import MemoryMetadata
+from danube_common.model.names import TopicName
+from danube_common.model.schema import Schema, SchemaKind
+from danube_common.model.strategy import Strategy
+from danube_gateway.publish.topic_resolver import TopicResolver
+
+NAME = TopicName.parse("/default/t")
+BYTES = Schema("s", SchemaKind.BYTES)
+
+
+async def test_topics_that_were_seen_are_found_while_the_store_is_away() -> None:
+    store = MemoryMetadata()
+    await store.put(keys.LAYOUT, encode_record(Layout(1, 1)))
+    await Namespaces(store).create("default")
+    topics = Topics(store, MemoryLog(), now_ms=lambda: 0)
+    parts = [await topics.create(NAME.partition(number), BYTES, Strategy()) for number in (10, 2)]
+    catalogue = await Catalogue.open(store)
+    gate = TopicResolver(topics, catalogue)
+    store.reachable = False
+    assert await gate.partitions(NAME) == [parts[1], parts[0]]
+    assert await gate.partitions(NAME.partition(2)) == [parts[1]]
+    assert await gate.find_or_create(NAME.partition(2), BYTES, Strategy()) == parts[1]
+    with pytest.raises(MetadataUnavailable):
+        await gate.partitions(TopicName.parse("/default/unknown"))
+    store.reachable = True
+    assert await gate.partitions(TopicName.parse("/default/unknown")) == []
+    await catalogue.close()

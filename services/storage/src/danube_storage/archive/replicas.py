@@ -1,0 +1,161 @@
+"""Copies of segments on the disks of other instances: building them there, and asking for them."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from operator import attrgetter
+
+import structlog
+
+from danube_common.archive.ranking import ranked
+from danube_common.archive.records import unpack_offsets
+from danube_common.bus.port import Bus
+from danube_common.errors import CorruptData, DanubeError, LogUnavailable, Unavailable
+from danube_common.log.port import BundleLog
+from danube_common.model.bundle import Bundle
+from danube_common.model.strategy import StorageBackend
+from danube_common.wire.owner import Done, ErrorReply, error_of, refusal_of
+from danube_common.wire.replica import (
+    BuildSegments,
+    Built,
+    CopiesReply,
+    CopiesRequest,
+    DeleteSegments,
+    SegmentRecipe,
+    copies_subject,
+    decode_reply,
+    decode_request,
+    encode,
+)
+from danube_storage.archive.log_range import LogRange, RangeSection, read_range
+from danube_storage.archive.segment_plan import PlannedSegment
+from danube_storage.archive.segment_source import SegmentSource
+from danube_storage.segments.port import SegmentStore
+
+STRETCH_BYTES_MAX = 320 << 20
+"""No instance may be configured to cut as much: a log_range that is asked for always fits."""
+BUILDS_AT_ONCE_MAX = 1
+BUILD_TIMEOUT_S = 120.0
+DELETE_TIMEOUT_S = 5.0
+
+_log = structlog.get_logger(__name__)
+_first_position = attrgetter("first_position")
+
+
+class ReplicaServer:
+    """Builds segments on this instance's disk when another instance, their archiver, asks."""
+
+    def __init__(self, log: BundleLog, disk: SegmentStore) -> None:
+        self._log = log
+        self._disk = disk
+        self._building = asyncio.Semaphore(BUILDS_AT_ONCE_MAX)
+
+    async def serve(self, data: bytes) -> bytes:
+        """Bytes in, bytes out; every error becomes a refusal."""
+        try:
+            return encode(await self._answer(decode_request(data)))
+        except DanubeError as error:
+            _log.warning("copies_refused", error=str(error))
+            return encode(refusal_of(error))
+
+    async def _answer(self, request: CopiesRequest) -> CopiesReply:
+        match request:
+            case BuildSegments():
+                async with self._building:
+                    return await self._build(request)
+            case DeleteSegments(segment_keys):
+                for key in segment_keys:
+                    await self._disk.delete(key)
+                return Done()
+
+    async def _build(self, request: BuildSegments) -> Built:
+        bundle = Bundle.parse(request.bundle)
+        log_range = await read_range(
+            self._log,
+            bundle,
+            request.first_sequence,
+            request.last_sequence,
+            bytes_max=STRETCH_BYTES_MAX,
+        )
+        if log_range.last_sequence < request.last_sequence:
+            raise LogUnavailable(
+                f"{bundle} from {request.first_sequence} to {request.last_sequence} is too much"
+            )
+        crcs: list[int] = []
+        for recipe in request.segments:
+            source = SegmentSource(bundle, _planned(log_range, recipe), unpack_offsets(recipe.first_offsets))
+            await self._disk.put(recipe.key, source.chunks())
+            crcs.append(source.info.data_crc32c)
+        return Built(tuple(crcs))
+
+
+class ReplicaClient:
+    """The other instances, as an archiver asks them."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def copy(
+        self, request: BuildSegments, candidates: Sequence[str], wanted: int
+    ) -> list[tuple[str, tuple[int, ...]]]:
+        """Have ``wanted`` of the candidates build segments; who fails is replaced by the next.
+
+        Returns:
+            Instance ids, with the ``data_crc32c`` of what each has built.
+
+        Raises:
+            Unavailable: fewer could; those that did keep what they built.
+        """
+        order = ranked(f"{request.bundle}/{request.first_sequence}", candidates)
+        done: list[tuple[str, tuple[int, ...]]] = []
+        failures: list[str] = []
+        while len(done) < wanted:
+            asked, order = order[: wanted - len(done)], order[wanted - len(done) :]
+            if len(asked) < wanted - len(done):
+                told = "".join(f"; {failure}" for failure in failures)
+                raise Unavailable(
+                    f"{wanted + 1} copies are wanted, {len(candidates) + 1} storage instances live{told}"
+                )
+            answers = await asyncio.gather(*(self._build(request, instance_id) for instance_id in asked))
+            for instance_id, answer in zip(asked, answers, strict=True):
+                if isinstance(answer, DanubeError):
+                    failures.append(f"{instance_id}: {answer}")
+                else:
+                    done.append((instance_id, answer))
+        return done
+
+    async def delete(self, instance_id: str, keys: Sequence[str]) -> None:
+        """Delete segments from another instance's disk. Raises Unavailable."""
+        await self._ask(instance_id, DeleteSegments(tuple(keys)), DELETE_TIMEOUT_S)
+
+    async def _build(self, request: BuildSegments, instance_id: str) -> tuple[int, ...] | DanubeError:
+        try:
+            reply = await self._ask(instance_id, request, BUILD_TIMEOUT_S)
+        except DanubeError as error:
+            return error
+        if not isinstance(reply, Built) or len(reply.data_crc32c) != len(request.segments):
+            return CorruptData(f"not the answer to a request to build: {reply}")
+        return reply.data_crc32c
+
+    async def _ask(self, instance_id: str, request: CopiesRequest, timeout_s: float) -> CopiesReply:
+        answer = await self._bus.request(copies_subject(instance_id), encode(request), timeout_s=timeout_s)
+        reply = decode_reply(answer)
+        if isinstance(reply, ErrorReply):
+            raise error_of(reply)
+        return reply
+
+
+def _planned(log_range: LogRange, recipe: SegmentRecipe) -> PlannedSegment:
+    """Raises LogUnavailable if the log does not have what the segment is made of."""
+    topics = log_range.by_topic
+    sections: list[RangeSection] = []
+    for topic_id in unpack_offsets(recipe.first_offsets):
+        held = topics.get(topic_id, [])
+        first = bisect_left(held, recipe.first_position, key=_first_position)
+        sections += held[first : bisect_right(held, recipe.last_position, key=_first_position)]
+    if not sections:
+        raise LogUnavailable(f"the log has nothing of segment {recipe.key} any more")
+    sections.sort(key=_first_position)
+    return PlannedSegment(StorageBackend.DISK, recipe.topic_id, sections)

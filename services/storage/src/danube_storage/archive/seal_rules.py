@@ -1,0 +1,90 @@
+"""When a bundle's log is cut. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from danube_common.cluster.records import Topic
+from danube_common.log.port import LogBounds
+from danube_common.model.strategy import Retention, StorageBackend
+from danube_storage.archive.segment_plan import TopicRule
+
+SEAL_AGE_S_MIN = 1.0
+RETENTION_PARTS = 4
+"""Retention deletes whole segments: none may span more than this part of a topic's period."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealRules:
+    """The service's settings.
+
+    Attributes:
+        seal_age_s: nothing waits longer in the log to be archived.
+        cut_bytes_max: the most that is read at once.
+        own_segment_bytes_min: a topic with less in a cut shares a segment.
+        replicas: the instances that keep each segment on disk.
+    """
+
+    seal_age_s: float = 600.0
+    cut_bytes_max: int = 64 << 20
+    own_segment_bytes_min: int = 256 << 10
+    replicas: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SealLimits:
+    """For one bundle now: a cut is due at ``bytes`` that are not archived, or at ``age_s`` of the oldest.
+
+    Also when one topic has a segment's worth: not before ``bytes_min`` wait, the least segment size.
+    """
+
+    bytes: int
+    age_s: float
+    bytes_min: int = 0
+
+    def due(self, bounds: LogBounds, now_ms: int) -> bool:
+        """``bounds`` of what is not archived yet."""
+        if bounds.last_sequence < bounds.first_sequence:
+            return False
+        return bounds.stored_bytes >= self.bytes or self.aged(bounds, now_ms)
+
+    def aged(self, bounds: LogBounds, now_ms: int) -> bool:
+        """Whether the oldest is due by its age: then the cut takes what there is."""
+        return now_ms - bounds.first_stored_ms >= self.age_s * 1000
+
+
+def entry_bytes_max(segment_bytes: int) -> int:
+    """The entries of a segment of this size; the rest is what it has beside them, generously."""
+    return segment_bytes - segment_bytes // 1024
+
+
+def seal_limits(rules: SealRules, topics: Iterable[Topic]) -> SealLimits:
+    """From the largest segment size and the shortest period among a bundle's topics."""
+    age_s = rules.seal_age_s
+    segment_bytes = 0
+    bytes_min = rules.cut_bytes_max
+    for topic in topics:
+        options = topic.strategy.reliable
+        if options is None:
+            continue
+        segment_bytes = max(segment_bytes, options.segment_size_mb << 20)
+        bytes_min = min(bytes_min, max(options.segment_size_mb, 1) << 20)
+        if options.retention is Retention.UNTIL_EXPIRE:
+            age_s = min(age_s, options.retention_period_s / RETENTION_PARTS)
+    return SealLimits(
+        min(segment_bytes or rules.cut_bytes_max, rules.cut_bytes_max),
+        max(age_s, SEAL_AGE_S_MIN),
+        bytes_min,
+    )
+
+
+def topic_rules(topics: Iterable[Topic]) -> Mapping[int, TopicRule]:
+    """How each reliable topic is kept."""
+    rules: dict[int, TopicRule] = {}
+    for topic in topics:
+        options = topic.strategy.reliable
+        if options is not None and options.storage is not StorageBackend.MEMORY:
+            size_bytes = max(options.segment_size_mb, 1) << 20
+            rules[topic.topic_id] = TopicRule(options.storage, entry_bytes_max(size_bytes))
+    return rules

@@ -1,0 +1,1 @@
+"""Serves archived messages: verified ranges of segments, quarantine of damaged ones."""

@@ -1,0 +1,107 @@
+"""Retention of one memory bundle: what `volatile_retention` decides is purged from its log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+
+import structlog
+
+from danube_common.cluster.owner_client import OwnerClient
+from danube_common.errors import NotFound
+from danube_common.log.port import BundleLog, LogBounds
+from danube_common.model.bundle import Bundle
+from danube_common.model.strategy import Retention
+from danube_storage.archive.session import ArchiveSession
+from danube_storage.retention.floors import ask_floors
+from danube_storage.retention.memory_plan import MemoryTopic, purgeable_through, under_pressure
+from danube_storage.retention.metrics import RetentionMetrics
+
+PERIODS_SEARCHED_MAX = 8
+"""Each costs a few reads; topics with a shorter period than these share what the shortest of them found."""
+
+_log = structlog.get_logger(__name__)
+
+
+class MemoryPurge:
+    """One session's. ``bytes_max`` is the bound of the bundle's log."""
+
+    def __init__(
+        self, session: ArchiveSession, owners: OwnerClient, metrics: RetentionMetrics, *, bytes_max: int
+    ) -> None:
+        self._session = session
+        self._owners = owners
+        self._metrics = metrics
+        self._bytes_max = bytes_max
+
+    async def run_pass(self) -> None:
+        """Raises DanubeError: the next pass goes on."""
+        session = self._session
+        log, bundle = session.ports.log, session.bundle
+        try:
+            bounds = await log.bounds(bundle)
+        except NotFound:
+            return  # the bundle has had no topic yet
+        if bounds.last_sequence < bounds.first_sequence:
+            return
+        pressed = under_pressure(bounds, self._bytes_max)
+        floors: Mapping[int, int] | None = None
+        if pressed or any(topic.retention is Retention.UNTIL_ACK for topic in self._topics()):
+            floors = await ask_floors(self._owners, bundle)
+            # Read again: floors that are beyond the end are of a log that is no more.
+            bounds = await log.bounds(bundle)
+        # After the bounds: a topic that is not seen then has no message within them.
+        await session.ports.catalogue.see_topics()
+        topics = self._topics()
+        expired = await expired_through(
+            log,
+            bundle,
+            bounds,
+            {topic.period_ms for topic in topics if topic.retention is Retention.UNTIL_EXPIRE},
+        )
+        through = purgeable_through(bounds, topics, floors, expired, pressed=pressed)
+        if through < bounds.first_sequence or not session.lease.held:
+            return
+        await log.purge(bundle, through)
+        frames = through - bounds.first_sequence + 1
+        self._metrics.purged_frames.labels(str(bundle)).inc(frames)
+        _log.debug("log_purged", bundle=str(bundle), frames=frames, pressed=pressed)
+
+    def _topics(self) -> list[MemoryTopic]:
+        return [
+            MemoryTopic(topic.topic_id, topic.log_floor, options.retention, options.retention_period_s * 1000)
+            for topic in self._session.ports.catalogue.topics_of(self._session.bundle)
+            if (options := topic.strategy.reliable) is not None
+        ]
+
+
+async def expired_through(
+    log: BundleLog, bundle: Bundle, bounds: LogBounds, periods_ms: Collection[int]
+) -> dict[int, int]:
+    """By period, the log sequence up to which everything is older than that, or a lower one.
+
+    Raises LogUnavailable.
+    """
+    now_ms = time.time_ns() // 1_000_000
+    found: dict[int, int] = {}
+    low = bounds.first_sequence - 1
+    for number, period_ms in enumerate(sorted(periods_ms, reverse=True)):
+        if number < PERIODS_SEARCHED_MAX:
+            low = await _stored_before(log, bundle, bounds, low, now_ms - period_ms)
+        found[period_ms] = low
+    return found
+
+
+async def _stored_before(log: BundleLog, bundle: Bundle, bounds: LogBounds, low: int, before_ms: int) -> int:
+    """The last sequence that was stored at or before a time, ``low`` if none after it was."""
+    if bounds.first_stored_ms > before_ms:
+        return low
+    high = bounds.last_sequence
+    while low < high:
+        middle = (low + high + 1) // 2
+        entries = await log.read(bundle, middle, frames_max=1, bytes_max=1)
+        if not entries or entries[0].stored_ms > before_ms:
+            high = middle - 1
+        else:
+            low = middle
+    return low

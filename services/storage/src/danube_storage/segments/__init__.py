@@ -1,0 +1,1 @@
+"""Where segments are kept: the store port, its disk, S3 and memory adapters, and the segment builder."""

@@ -1,0 +1,92 @@
+"""The segment stores of one storage instance, by backend."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from danube_common.cluster import keys
+from danube_common.errors import Conflict, StoreUnavailable
+from danube_common.metadata.port import MetadataStore
+from danube_common.model.strategy import StorageBackend
+from danube_storage.segments.disk import DiskStore
+from danube_storage.segments.port import SegmentStore
+from danube_storage.segments.s3 import S3Store
+
+ARCHIVE_ID_BYTES = 8
+
+
+class Stores:
+    """One store for each backend that this instance is configured for."""
+
+    def __init__(self, stores: Mapping[StorageBackend, SegmentStore]) -> None:
+        self._stores = dict(stores)
+
+    @property
+    def configured(self) -> frozenset[StorageBackend]:
+        """The backends that this instance can keep segments in."""
+        return frozenset(self._stores)
+
+    def of(self, backend: StorageBackend) -> SegmentStore:
+        """Raises StoreUnavailable if this instance is not configured for it."""
+        store = self._stores.get(backend)
+        if store is None:
+            raise StoreUnavailable(f"this storage instance has no store for {backend}: see --s3-bucket")
+        return store
+
+    async def close(self) -> None:
+        for store in self._stores.values():
+            await store.close()
+
+
+async def archive_id(store: MetadataStore) -> str:
+    """The name of this cluster's archive, drawn once.
+
+    Segments are kept under it, so that a directory or bucket that two clusters were given by mistake
+    keeps them apart: neither takes the other's segments for leftovers of its own. Raises MetadataUnavailable.
+    """
+    while True:
+        entry = await store.get(keys.ARCHIVE_ID)
+        if entry is not None:
+            return entry.value.decode()
+        try:
+            await store.put(
+                keys.ARCHIVE_ID, secrets.token_hex(ARCHIVE_ID_BYTES).encode(), expected_revision=0
+            )
+        except Conflict:
+            continue
+
+
+async def open_stores(
+    name: str,
+    instance_id: str,
+    data_dir: Path,
+    *,
+    s3_bucket: str = "",
+    s3_prefix: str = "",
+    s3_endpoint_url: str | None = None,
+    s3_region: str | None = None,
+) -> Stores:
+    """Nothing is written yet.
+
+    Args:
+        name: see `archive_id`.
+        instance_id: several instances of one machine may be given the same directory.
+        data_dir: of segments on disk.
+        s3_bucket: empty: no S3.
+        s3_prefix: of all keys; empty or ending with a slash.
+        s3_endpoint_url: of another S3 than Amazon's.
+        s3_region: overrides what environment and profile say.
+
+    Raises:
+        InvalidInput: the prefix cannot be one.
+        StoreUnavailable: S3's settings cannot be used.
+    """
+    stores: dict[StorageBackend, SegmentStore] = {}
+    if s3_bucket:
+        stores[StorageBackend.S3] = await S3Store.connect(
+            s3_bucket, prefix=f"{s3_prefix}{name}/", endpoint_url=s3_endpoint_url, region=s3_region
+        )
+    stores[StorageBackend.DISK] = DiskStore(data_dir / name / instance_id)
+    return Stores(stores)

@@ -1,0 +1,315 @@
+"""Log, segments and catalogue against a plain list, with a crash before or after every step."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from danube_common.archive.manifest import Manifest
+from danube_common.archive.records import ManifestEntry
+from danube_common.bus.memory import MemoryBus, MemoryHub
+from danube_common.cluster.records import Topic
+from danube_common.errors import AlreadyExists, DanubeError
+from danube_common.log.memory import MemoryLog
+from danube_common.metadata.lease import Lease, LeaseClock
+from danube_common.metadata.memory import MemoryMetadata
+from danube_common.model.strategy import StorageBackend
+from danube_harness.faults.crash_disk import CrashDisk, PowerCut
+from danube_harness.services.archive_harness import BUNDLE, DISK, S3, ArchiveHarness
+from danube_storage.archive.seal_rules import SealRules
+from danube_storage.archive.sealer import Overtaken, Sealer
+from danube_storage.archive.session import ArchivePorts, ArchiveSession
+from danube_storage.archive.sweep import Sweep
+from danube_storage.segments.disk import DiskStore
+from danube_storage.segments.memory import MemoryStore
+from danube_storage.segments.stores import Stores
+
+ROOT = Path("/segments")
+RULES = SealRules(cut_bytes_max=1500, own_segment_bytes_min=400)
+LEASE_S = 3600.0
+STEPS_MAX = 30
+"""More operations than a take-over and a cut have, so that some crashes come too late."""
+FAILURE = "the test's own"
+
+
+class Fuse:
+    """Counts a process's operations, and ends it before or after one of them."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.after = False
+        self.fails: DanubeError | None = None
+        self.blown = False
+
+    def set(self, left: int, *, after: bool, fails: DanubeError | None = None) -> None:
+        """``left`` operations from now; ``fails``: not the process's end, but an error it is told."""
+        self.left, self.after, self.fails, self.blown = left, after, fails, False
+
+    async def run(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        if self.blown:
+            raise PowerCut
+        self.left -= 1
+        if self.left != 0:
+            return await call()
+        if self.after:
+            await call()
+        if self.fails is not None:
+            raise self.fails
+        self.blown = True
+        raise PowerCut
+
+
+class Fused:
+    """Any port, each of whose named calls goes through the fuse."""
+
+    def __init__(self, port: Any, fuse: Fuse, *calls: str) -> None:
+        self._port = port
+        self._fuse = fuse
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        target = getattr(self._port, name)
+        if name not in self._calls:
+            return target
+        return lambda *args, **kwargs: self._fuse.run(lambda: target(*args, **kwargs))
+
+
+class ArchiveModel(RuleBasedStateMachine):
+    """A bundle whose archiver dies and comes back; a paused one wakes up beside its successor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.topics: list[Topic] = []
+        self.fuse = Fuse()
+        self.disk = CrashDisk()
+        self.disk_stores: list[DiskStore] = []
+        self.s3 = MemoryStore()
+        self.zombies: list[Sealer] = []
+        self.views: list[Manifest] = []
+        self.number = 0
+
+    def run(self, awaitable: Any) -> Any:
+        return self.runner.run(awaitable)
+
+    @initialize()
+    def start(self) -> None:
+        async def open_owner_harness() -> ArchiveHarness:
+            log = MemoryLog()
+            house = await ArchiveHarness.open(MemoryBus(MemoryHub()), log, MemoryMetadata())
+            for name, strategy in (("disk", DISK), ("disk2", DISK), ("s3", S3)):
+                self.topics.append(await house.topic(name, strategy))
+            return house
+
+        self.house: ArchiveHarness = self.run(open_owner_harness())
+        self.cutter: Sealer = self.run(self.new_archiver())
+
+    def stores(self, fuse: Fuse | None) -> Stores:
+        disk = DiskStore(ROOT, file_system=self.disk, io_threads=1)
+        self.disk_stores.append(disk)
+        if fuse is None:
+            return Stores({StorageBackend.DISK: disk, StorageBackend.S3: self.s3})
+        return Stores(
+            {
+                StorageBackend.DISK: Fused(disk, fuse, "put", "delete"),
+                StorageBackend.S3: Fused(self.s3, fuse, "put", "delete"),
+            }
+        )
+
+    async def new_archiver(self) -> Sealer:
+        self.fuse = Fuse()
+        ports = self.house.ports("1", self.stores(self.fuse))
+        log = Fused(self.house.log, self.fuse, "read", "purge", "bounds")
+        metadata = Fused(self.house.metadata, self.fuse, "put", "get", "list")
+        ports = ArchivePorts("1", ports.bus, log, metadata, ports.catalogue, ports.stores, ports.metrics)
+        cuts = await Manifest.open(self.house.metadata, BUNDLE)
+        cuts._store = metadata
+        self.views.append(cuts)
+        tenure = LeaseClock(LEASE_S, time.monotonic(), 1)
+        lease = Lease(self.house.metadata, "/lease", b"", tenure, time.monotonic)
+        return Sealer(ArchiveSession(BUNDLE, ports, lease, cuts), RULES)
+
+    # What happens
+
+    @rule(data=st.data())
+    def publish(self, data: st.DataObject) -> None:
+        chosen = data.draw(st.sets(st.sampled_from(range(len(self.topics))), min_size=1))
+        sections = []
+        for index in sorted(chosen):
+            lengths = data.draw(st.lists(st.sampled_from([1, 30, 300]), min_size=1, max_size=3))
+            self.number += 1
+            sections.append((self.topics[index], [b"%d " % self.number * length for length in lengths]))
+        self.run(self.house.publish(*sections))
+
+    @precondition(lambda self: len(self.topics) > 1)
+    @rule(data=st.data())
+    def delete_a_topic_and_create_it_again(self, data: st.DataObject) -> None:
+        index = data.draw(st.sampled_from(range(len(self.topics))))
+        gone = self.topics[index]
+        self.run(self.house.delete(gone))
+        self.topics[index] = self.run(self.house.topic(gone.topic_name.local, gone.strategy))
+
+    @rule()
+    def cut(self) -> None:
+        self.run(self.cut_on(self.cutter))
+
+    @rule(
+        steps=st.integers(1, STEPS_MAX),
+        after=st.booleans(),
+        fails=st.booleans(),
+        keep=st.randoms(use_true_random=False),
+    )
+    def cut_and_fail_or_die(self, steps: int, *, after: bool, fails: bool, keep: Any) -> None:
+        self.fuse.set(steps, after=after, fails=DanubeError(FAILURE) if fails else None)
+        with contextlib.suppress(PowerCut, DanubeError):
+            self.run(self.cut_on(self.cutter))
+        if self.fuse.blown:
+            self.die(lambda: keep.random() < 0.5)
+        self.fuse.set(0, after=False)
+
+    @rule(operation=st.integers(1, 40), keep=st.randoms(use_true_random=False))
+    def cut_and_lose_power(self, operation: int, keep: Any) -> None:
+        self.disk._cut_at = self.disk.operations + operation
+        lost = False
+        try:
+            self.run(self.cut_on(self.cutter))
+        except PowerCut:
+            lost = True
+        except BaseExceptionGroup as group:
+            lost = group.subgroup(PowerCut) is not None
+            assert lost
+        self.disk._cut_at = None
+        if lost:
+            self.die(lambda: keep.random() < 0.5)
+
+    @rule()
+    def pause(self) -> None:
+        """The archiver stops in its tracks, and another one takes over."""
+        self.zombies.append(self.cutter)
+        self.cutter = self.run(self.new_archiver())
+
+    @precondition(lambda self: self.zombies)
+    @rule()
+    def a_paused_one_goes_on(self) -> None:
+        self.run(self.cut_on(self.zombies.pop(), ready=True))
+
+    @rule()
+    def sweep(self) -> None:
+        stores = self.stores(None)
+        sweep = Sweep(self.house.metadata, self.house.ports("1", stores).metrics)
+
+        async def both() -> None:
+            await sweep.sweep(BUNDLE, stores.of(StorageBackend.DISK), StorageBackend.DISK, "1")
+            await sweep.sweep(BUNDLE, stores.of(StorageBackend.S3), StorageBackend.S3)
+
+        self.run(both())
+
+    async def cut_on(self, cutter: Sealer, *, ready: bool = False) -> None:
+        try:
+            if not ready:
+                await cutter.take_over()
+            bounds = await cutter._ports.log.bounds(BUNDLE)
+            if bounds.last_sequence >= bounds.first_sequence:
+                await cutter.cut(bounds.last_sequence)
+        except Overtaken:
+            pass
+        except BaseExceptionGroup as group:
+            if group.subgroup(PowerCut) is None:
+                raise
+            raise PowerCut from None
+
+    def die(self, keep: Callable[[], bool]) -> None:
+        self.disk = self.disk.after_crash(keep)
+        # Paused ones died with the machine.
+        self.zombies.clear()
+        self.cutter = self.run(self.new_archiver())
+
+    # What holds
+
+    @invariant()
+    def nothing_is_lost_doubled_or_out_of_order(self) -> None:
+        if hasattr(self, "house"):
+            self.run(self.house.check(self.stores(None)))
+
+    def teardown(self) -> None:
+        async def close() -> None:
+            for view in self.views:
+                await view.close()
+            for store in self.disk_stores:
+                await store.close()
+            if hasattr(self, "house"):
+                await self.house.close()
+
+        self.run(close())
+        self.runner.close()
+
+
+TestArchiveModel = ArchiveModel.TestCase
+TestArchiveModel.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("fails", [False, True], ids=["dies", "fails"])
+def test_a_cut_that_ends_at_any_step_is_finished_by_the_next_archiver(*, after: bool, fails: bool) -> None:
+    reached = 0
+    for steps in range(1, STEPS_MAX):
+        model = ArchiveModel()
+        try:
+            model.start()
+            disk, disk2, s3 = model.topics
+            for number in range(3):
+                sections = ((disk, [b"%d" % number * 300]), (disk2, [b"b", b"c"]), (s3, [b"s" * 200] * 2))
+                model.run(model.house.publish(*sections))
+                if number == 0:
+                    model.cut()
+            model.fuse.set(steps, after=after, fails=DanubeError(FAILURE) if fails else None)
+            with contextlib.suppress(PowerCut, DanubeError):
+                model.run(model.cut_on(model.cutter))
+            reached += model.fuse.left <= 0
+            if model.fuse.blown:
+                model.die(lambda: False)
+            model.fuse.set(0, after=False)
+            model.nothing_is_lost_doubled_or_out_of_order()
+            model.run(model.house.publish((disk2, [b"later"])))
+            model.cut()
+            model.cut()
+            model.sweep()
+            model.nothing_is_lost_doubled_or_out_of_order()
+            bounds = model.run(model.house.log.bounds(BUNDLE))
+            assert bounds.first_sequence > bounds.last_sequence, "the log is not purged"
+            named = {segment.key for cut in model.house.cuts.all() for segment in cut.segments}
+            stores = model.stores(None)
+            held = [*model.run(stores.of(StorageBackend.DISK).list("")), *model.run(model.s3.list(""))]
+            assert set(held) == named, "a leftover is not swept"
+        finally:
+            model.teardown()
+    assert 10 < reached < STEPS_MAX - 1, "not every step of a cut was ended"
+
+
+def test_a_cut_that_was_entered_though_the_answer_says_taken_keeps_its_segments() -> None:
+    model = ArchiveModel()
+    try:
+        model.start()
+        model.run(model.house.publish((model.topics[0], [b"m" * 500]), (model.topics[1], [b"m"])))
+        cuts = model.cutter._session.cuts
+        add = cuts.add
+
+        async def add_and_say_taken(cut: ManifestEntry) -> None:
+            await add(cut)
+            raise AlreadyExists("an earlier attempt of this very call was carried out")
+
+        cuts.add = add_and_say_taken  # type: ignore[method-assign]
+        model.cut()
+        model.nothing_is_lost_doubled_or_out_of_order()
+        assert model.house.cuts.archived_through == 1
+    finally:
+        model.teardown()

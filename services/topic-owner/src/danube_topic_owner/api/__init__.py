@@ -1,0 +1,1 @@
+"""Answers requests of gateways and the admin service."""

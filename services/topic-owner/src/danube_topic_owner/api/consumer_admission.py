@@ -1,0 +1,149 @@
+"""Who may consume: subscriptions and consumers by name, types, limits. Pure: answers are events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from danube_common.cluster.records import Topic
+from danube_common.errors import LimitExceeded, Refused
+from danube_common.model.bundle import Bundle
+from danube_common.model.ids import make_id
+from danube_common.model.policies import Policies
+from danube_common.model.position import BEFORE_ALL, end_of_sequence
+from danube_common.wire.owner import CreateConsumer, SubscriptionType
+from danube_topic_owner.delivery.dispatch import check_limit
+from danube_topic_owner.delivery.subscription import ActiveSubscription
+from danube_topic_owner.journal.events import ConsumerCreated, ConsumerRemoved, Event, SubscriptionCreated
+from danube_topic_owner.journal.state import BundleState
+
+CONSUMERS_PER_SUBSCRIPTION_MAX = 10_000
+"""Consumer names remembered per subscription, connected or not."""
+SUBSCRIPTIONS_PER_TOPIC_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The consumer's id and what to journal before it is answered."""
+
+    consumer_id: int
+    events: list[Event]
+
+
+def admit_consumer(
+    bundle: Bundle,
+    state: BundleState,
+    topic: Topic,
+    request: CreateConsumer,
+    active: Mapping[str, ActiveSubscription],
+    policies: Policies,
+    now: float,
+    *,
+    earliest: int,
+) -> Admission:
+    """A consumer by name: the one there is, or a new one, with its subscription if that is new too.
+
+    ``active`` holds the topic's subscriptions at work, by name; a new one begins behind ``earliest``.
+
+    Raises:
+        Refused: the subscription is of another type, or exclusive and taken.
+        LimitExceeded: a policy or bound is reached.
+    """
+    known = state.topics.get(topic.topic_id)
+    subscription = known.subscriptions.get(request.subscription) if known else None
+    events: list[Event] = []
+    own: int | None = None
+    if subscription is None:
+        created = admit_subscription(
+            state, topic, request.subscription, request.subscription_type, policies, earliest
+        )
+        events.append(created)
+    else:
+        if subscription.subscription_type is not request.subscription_type:
+            raise Refused(
+                f"subscription {request.subscription!r} is {subscription.subscription_type.name.lower()},"
+                f" not {request.subscription_type.name.lower()}"
+            )
+        own = next((i for i, name in subscription.consumers.items() if name == request.consumer_name), None)
+    _check_consumer_limits(topic, request, active, policies, own, now)
+    if request.subscription in active:
+        active[request.subscription].dispatch.check_place(request.consumer_name, now)
+    if own is not None:
+        return Admission(own, events)
+    if subscription is not None and len(subscription.consumers) >= CONSUMERS_PER_SUBSCRIPTION_MAX:
+        events.append(ConsumerRemoved(_oldest_absent(active[request.subscription], now)))
+    consumer_id = _new_id(bundle, state, request)
+    events.append(ConsumerCreated(topic.topic_id, request.subscription, consumer_id, request.consumer_name))
+    return Admission(consumer_id, events)
+
+
+def admit_subscription(
+    state: BundleState,
+    topic: Topic,
+    name: str,
+    subscription_type: SubscriptionType,
+    policies: Policies,
+    mark_delete: int,
+) -> SubscriptionCreated:
+    """A subscription that is not there yet. Raises LimitExceeded."""
+    known = state.topics.get(topic.topic_id)
+    count = len(known.subscriptions) if known else 0
+    shown = f"topic {topic.name} has {count} subscriptions"
+    check_limit("max_subscriptions_per_topic", policies.max_subscriptions_per_topic, count, shown)
+    check_limit("subscriptions_per_topic", SUBSCRIPTIONS_PER_TOPIC_MAX, count, shown)
+    return SubscriptionCreated(topic.topic_id, topic.name, name, subscription_type, mark_delete)
+
+
+def starting_mark(topic: Topic, state: BundleState) -> int:
+    """No message of the topic is at or below this position."""
+    if not topic.strategy.is_reliable or topic.created_ms <= state.log_restarted_ms:
+        return BEFORE_ALL
+    return end_of_sequence(topic.log_floor)
+
+
+def _check_consumer_limits(
+    topic: Topic,
+    request: CreateConsumer,
+    active: Mapping[str, ActiveSubscription],
+    policies: Policies,
+    own: int | None,
+    now: float,
+) -> None:
+    def others(subscription: ActiveSubscription) -> int:
+        return sum(consumer.consumer_id != own for consumer in subscription.dispatch.present(now))
+
+    if policies.max_consumers_per_topic:
+        count = sum(others(subscription) for subscription in active.values())
+        check_limit(
+            "max_consumers_per_topic",
+            policies.max_consumers_per_topic,
+            count,
+            f"topic {topic.name} has {count} consumers",
+        )
+    mine = active.get(request.subscription)
+    if policies.max_consumers_per_subscription and mine is not None:
+        count = others(mine)
+        check_limit(
+            "max_consumers_per_subscription",
+            policies.max_consumers_per_subscription,
+            count,
+            f"subscription {request.subscription!r} has {count} consumers",
+        )
+
+
+def _oldest_absent(subscription: ActiveSubscription, now: float) -> int:
+    for consumer in subscription.dispatch.consumers.values():
+        if not consumer.present(now) and not consumer.unacked:
+            return consumer.consumer_id
+    raise LimitExceeded(
+        "consumers_per_subscription",
+        f"subscription {subscription.state.name!r} has {CONSUMERS_PER_SUBSCRIPTION_MAX} consumers",
+    )
+
+
+def _new_id(bundle: Bundle, state: BundleState, request: CreateConsumer) -> int:
+    probe = 0
+    parts = ("consumer", request.topic, request.subscription, request.consumer_name)
+    while state.consumer(candidate := make_id(bundle, *parts, probe=probe)):
+        probe += 1
+    return candidate

@@ -1,0 +1,350 @@
+"""A topic's messages that are in segments, read in log order from whichever storage instance has them."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from danube_common.archive.manifest import Manifest
+from danube_common.archive.records import SHARED, ManifestEntry, SegmentRecord
+from danube_common.archive.segment_clients import SegmentClients
+from danube_common.bus.port import Bus
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.records import Topic
+from danube_common.errors import CorruptData, NotFound, Quarantined, StoreUnavailable, Unavailable
+from danube_common.model.position import BEFORE_ALL, position_of, sequence_of
+from danube_common.segment.format import TOPIC, TopicRange
+from danube_common.segment.reader import SegmentEntry, split_entries
+from danube_common.wire.archive import (
+    READ_BYTES_DEFAULT,
+    READ_BYTES_MAX,
+    By,
+    ListTopics,
+    Locate,
+    Located,
+    ReadSegment,
+    SegmentData,
+    SegmentLocator,
+    SegmentTopics,
+)
+
+READS_AHEAD_MAX = 3
+"""Answers that may wait for readers which go on where they ended, per bundle."""
+READ_AHEAD_S_MAX = 5.0
+"""An answer that nobody has come for so long is dropped: it takes room, and retention may overtake it."""
+TABLES_BYTES_MAX = 4 << 20
+"""What is remembered of the topics in shared segments, per bundle."""
+STALE_ATTEMPTS_MAX = 3
+SEARCHED_MAX = 64
+"""Shared segments that may be looked into for a topic's newest message."""
+
+_COLUMNS = TOPIC.size // 8
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryBatch:
+    """What `History.read` found.
+
+    Attributes:
+        entries: of the topic in log order. Only messages at or after the position that was asked for
+            count: the first entry may begin before it.
+        next_position: where to go on. Without entries the archive holds nothing more of the topic, and
+            this is where the log goes on: the first position behind the newest cut, or what was asked for.
+        splits: where reads of the same size that follow will end, as far as that is known.
+    """
+
+    entries: list[SegmentEntry]
+    next_position: int
+    splits: tuple[int, ...] = ()
+
+
+class History:
+    """Reads one bundle's archive. Messages of segments that are about to be deleted count as gone.
+
+    Args:
+        bus: how storage instances are asked.
+        catalogue: which of them live.
+        cuts: the bundle's; its view may be behind: `Manifest.refresh` is the caller's means against that.
+    """
+
+    def __init__(self, bus: Bus, catalogue: Catalogue, cuts: Manifest) -> None:
+        self._cuts = cuts
+        self._places = SegmentClients(bus, catalogue)
+        self._tables: OrderedDict[str, _TopicTable] = OrderedDict()
+        self._tables_bytes = 0
+        self._ahead: dict[tuple[int, int, int], _ReadAhead] = {}
+
+    async def close(self) -> None:
+        """End what is read ahead. Idempotent."""
+        tasks = [ahead.task for ahead in self._ahead.values()]
+        for key in list(self._ahead):
+            self._drop(key)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def read(
+        self, topic: Topic, from_position: int, *, bytes_max: int = READ_BYTES_DEFAULT
+    ) -> HistoryBatch:
+        """The topic's next messages at or after ``from_position``, about ``bytes_max`` of them.
+
+        While the caller works on them, what follows is asked for.
+
+        Raises:
+            Quarantined: what comes next is damaged in every place that has it. It is not passed over.
+            StoreUnavailable: no place that may have it answers now.
+            MetadataUnavailable: the view of the catalogue was behind and could not be renewed.
+        """
+        bytes_max = max(1, min(bytes_max, READ_BYTES_MAX))
+        batch = await self._read_before(topic, from_position, bytes_max)
+        if batch is None:
+            batch = await self._read(topic, from_position, bytes_max)
+        if batch.entries:
+            self._read_ahead(topic, batch, bytes_max)
+        return batch
+
+    async def locate(self, topic: Topic, by: By, value: int) -> Located | None:
+        """The topic's first archived message in log order at or after ``value``; None if there is none.
+
+        Raises StoreUnavailable: a segment that may hold it cannot be read, also if it is damaged.
+        """
+        position = value if by is By.POSITION else BEFORE_ALL
+        for cut, record in self._candidates(topic, position):
+            held = await self._held(topic, cut, record)
+            if held is None:
+                continue
+            last = {By.POSITION: held.last_position, By.OFFSET: held.last_offset}
+            if last.get(by, record.published_ms_max) < value:
+                continue
+            first = {By.POSITION: held.first_position, By.OFFSET: held.first_offset}
+            if value <= first.get(by, record.published_ms_min):
+                return Located(held.first_position, held.first_offset)
+            request = Locate(_place(cut, record), topic.topic_id, by, value)
+            try:
+                return await self._places.first_answer(record, request, Located)
+            except NotFound:
+                continue
+        return None
+
+    async def newest(self, topic: Topic, *, segments_max: int = SEARCHED_MAX) -> TopicRange | None:
+        """What the newest retained segment with messages of the topic holds of it; None if none does.
+
+        Raises StoreUnavailable: also when the newest ``segments_max`` shared segments hold nothing of it, and
+        older ones are left.
+        """
+        searched = 0
+        for cut in reversed(self._cuts.all()):
+            for record in reversed(self._candidates_in(topic, cut)):
+                held = await self._held(topic, cut, record) if record.retained else None
+                if held is not None:
+                    return held
+                searched += 1
+                if searched == segments_max:
+                    raise StoreUnavailable(f"nothing of {topic.name} in the newest {searched} segments")
+        return None
+
+    async def count_after(self, topic: Topic, cut: ManifestEntry, record: SegmentRecord, after: int) -> int:
+        """How many messages of the topic a segment holds behind a position, also while its deletion waits.
+
+        Raises StoreUnavailable, NotFound (it is deleted).
+        """
+        held = await self._held(topic, cut, record)
+        if held is None or held.last_position <= after:
+            return 0
+        if held.first_position > after:
+            return held.messages
+        request = Locate(_place(cut, record), topic.topic_id, By.POSITION, after + 1)
+        located = await self._places.first_answer(record, request, Located)
+        return held.first_offset + held.messages - located.offset
+
+    # Which segments
+
+    def _candidates(self, topic: Topic, position: int) -> Iterator[tuple[ManifestEntry, SegmentRecord]]:
+        """Retained segments, in log order, that may hold messages of the topic at or after ``position``."""
+        if topic.strategy.reliable is None:
+            return
+        sequence = sequence_of(position)
+        cut = self._cuts.covering(sequence) or self._cuts.following(sequence)
+        while cut is not None:
+            for record in self._candidates_in(topic, cut):
+                if record.retained and record.last_position >= position:
+                    yield cut, record
+            cut = self._cuts.following(cut.first_sequence)
+
+    @staticmethod
+    def _candidates_in(topic: Topic, cut: ManifestEntry) -> list[SegmentRecord]:
+        """The cut's segments, in log order, that may hold messages of the topic, retained or not."""
+        reliable = topic.strategy.reliable
+        own = [record for record in cut.segments if record.topic_id == topic.topic_id]
+        shared = not own and all(gone.topic_id != topic.topic_id for gone in cut.deleted)
+        found = own or [
+            record
+            for record in cut.segments
+            if shared and record.topic_id == SHARED and reliable and record.backend is reliable.storage
+        ]
+        return sorted(found, key=lambda record: record.first_position)
+
+    async def _held(self, topic: Topic, cut: ManifestEntry, record: SegmentRecord) -> TopicRange | None:
+        """What the segment holds of the topic; of a shared one its table of topics tells.
+
+        Raises StoreUnavailable.
+        """
+        if record.topic_id != SHARED:
+            return TopicRange(
+                topic.topic_id,
+                record.first_position,
+                record.last_position,
+                record.messages,
+                record.first_offset,
+            )
+        table = self._tables.get(record.key)
+        if table is None:
+            request = ListTopics(_place(cut, record))
+            try:
+                table = _TopicTable((await self._places.first_answer(record, request, SegmentTopics)).rows)
+            except NotFound:
+                return None
+            except CorruptData as error:
+                raise StoreUnavailable(f"segment {record.key}: {error}") from error
+            self._remember(record.key, table)
+        else:
+            self._tables.move_to_end(record.key)
+        return table.find(topic.topic_id)
+
+    def _remember(self, key: str, table: _TopicTable) -> None:
+        if key in self._tables:
+            return
+        self._tables[key] = table
+        self._tables_bytes += table.size_bytes
+        while self._tables_bytes > TABLES_BYTES_MAX and len(self._tables) > 1:
+            self._tables_bytes -= self._tables.popitem(last=False)[1].size_bytes
+
+    # Reading
+
+    async def _read(
+        self, topic: Topic, from_position: int, bytes_max: int, until_position: int = 0
+    ) -> HistoryBatch:
+        for _ in range(STALE_ATTEMPTS_MAX):
+            try:
+                return await self._read_view(topic, from_position, bytes_max, until_position)
+            except NotFound:
+                # Deleted, though this view of the catalogue does not say so yet.
+                await self._cuts.refresh()
+        raise StoreUnavailable(f"a segment of {topic.name} is catalogued, and said not to be")
+
+    async def _read_view(
+        self, topic: Topic, from_position: int, bytes_max: int, until_position: int
+    ) -> HistoryBatch:
+        position = from_position
+        for cut, record in self._candidates(topic, position):
+            if not await self._may_hold(topic, cut, record, position):
+                continue
+            while position <= record.last_position:
+                request = ReadSegment(
+                    _place(cut, record), topic.topic_id, position, bytes_max, until_position
+                )
+                batch = await self._fetch(record, request)
+                if batch.entries:
+                    return batch
+                position = batch.next_position
+        behind = position_of(self._cuts.archived_through + 1, 0, 0)
+        return HistoryBatch([], max(from_position, behind))
+
+    async def _may_hold(self, topic: Topic, cut: ManifestEntry, record: SegmentRecord, position: int) -> bool:
+        try:
+            held = await self._held(topic, cut, record)
+        except StoreUnavailable:
+            # Reading it says better what is wrong, and may serve what is before the damage.
+            return True
+        return held is not None and held.last_position >= position
+
+    async def _fetch(self, record: SegmentRecord, request: ReadSegment) -> HistoryBatch:
+        """From the first place that has something to answer. Raises NotFound too: it is gone."""
+        damage: dict[str, str] = {}
+        reached = request.from_position
+        async with aclosing(self._places.answers(record, request, SegmentData)) as answers:
+            async for place, data in answers:
+                if data.entries or not data.corrupt:
+                    try:
+                        return _batch(request, data)
+                    except CorruptData as error:
+                        damage[place] = str(error)
+                else:
+                    damage[place] = data.corrupt
+                    reached = max(reached, data.next_position)
+                    if record.places == (place,):
+                        break  # other instances would read the same object
+        raise Quarantined(reached, "; ".join(f"{place}: {why}" for place, why in damage.items()))
+
+    # Reading ahead
+
+    def _read_ahead(self, topic: Topic, batch: HistoryBatch, bytes_max: int) -> None:
+        """Ask for what follows a batch, several reads at once where it is known how they divide."""
+        for start, until in zip((batch.next_position, *batch.splits), (*batch.splits, 0), strict=True):
+            key = (topic.topic_id, start, bytes_max)
+            if sequence_of(start) > self._cuts.archived_through or len(self._ahead) >= READS_AHEAD_MAX:
+                return
+            if key in self._ahead:
+                continue
+            task = asyncio.create_task(self._read(topic, start, bytes_max, until), name="history read-ahead")
+            # Nobody may ask for it any more: its failure is then nobody's.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            dropping = asyncio.get_running_loop().call_later(READ_AHEAD_S_MAX, self._drop, key)
+            self._ahead[key] = _ReadAhead(task, dropping)
+
+    def _drop(self, key: tuple[int, int, int]) -> None:
+        ahead = self._ahead.pop(key)
+        ahead.dropping.cancel()
+        ahead.task.cancel()
+
+    async def _read_before(self, topic: Topic, position: int, bytes_max: int) -> HistoryBatch | None:
+        ahead = self._ahead.pop((topic.topic_id, position, bytes_max), None)
+        if ahead is None:
+            return None
+        ahead.dropping.cancel()
+        try:
+            batch = await ahead.task
+        except (Unavailable, NotFound):
+            return None
+        # Without entries it says where the archive ended at that time, which may not be true any more.
+        return batch if batch.entries else None
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadAhead:
+    task: asyncio.Task[HistoryBatch]
+    dropping: asyncio.TimerHandle
+
+
+def _batch(request: ReadSegment, data: SegmentData) -> HistoryBatch:
+    """Raises CorruptData if the answer is damaged or not one to the request."""
+    entries = split_entries(data.entries)
+    if data.next_position <= request.from_position or any(e.topic_id != request.topic_id for e in entries):
+        raise CorruptData("the answer is not what was asked for")
+    return HistoryBatch(entries, data.next_position, data.splits)
+
+
+class _TopicTable:
+    """The topics of a shared segment, as its tail has them."""
+
+    def __init__(self, rows: bytes) -> None:
+        """Raises CorruptData."""
+        if len(rows) % TOPIC.size:
+            raise CorruptData(f"{len(rows)} bytes are no table of topics")
+        values = array("Q", rows)
+        self._values = values
+        self._ids = values[::_COLUMNS]
+        self.size_bytes = len(rows) + 8 * len(self._ids)
+
+    def find(self, topic_id: int) -> TopicRange | None:
+        row = bisect_left(self._ids, topic_id)
+        if row == len(self._ids) or self._ids[row] != topic_id:
+            return None
+        return TopicRange(*self._values[row * _COLUMNS : (row + 1) * _COLUMNS])
+
+
+def _place(cut: ManifestEntry, record: SegmentRecord) -> SegmentLocator:
+    return SegmentLocator(cut.bundle, cut.first_sequence, record.backend, record.key)

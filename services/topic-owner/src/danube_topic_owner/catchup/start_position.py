@@ -1,0 +1,216 @@
+"""Where a subscription begins to read: a start position as a cursor, found in archive and log."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from danube_common.archive.manifest import Manifest
+from danube_common.cluster.records import Topic
+from danube_common.errors import CorruptData, InvalidInput, LogUnavailable, Unavailable
+from danube_common.log.port import BundleLog, LogBounds, LogEntry
+from danube_common.model.bundle import Bundle
+from danube_common.model.position import SEQUENCE_MAX, end_of_sequence, position_of, sequence_of
+from danube_common.segment.format import TopicRange
+from danube_common.wire.archive import By, Located
+from danube_common.wire.frame import split_frame
+from danube_common.wire.owner import StartKind, StartPosition
+from danube_topic_owner.catchup.expiry import first_retained
+
+FRAMES_PER_READ = 64
+BYTES_PER_READ = 4 << 20
+STRIDE = 64
+"""Frames that are read first when the log is searched backwards; twice as many each time."""
+STRIDE_MAX = 4096
+SEARCHED_MAX = 4096
+"""Shared segments that are looked into for the newest message of a topic."""
+COUNTED_BYTES_MAX = 64 << 20
+"""So much of the log is read to count what a topic has in it."""
+LAST_MAX = 1_000_000_000
+
+_VALUED = (StartKind.POSITION, StartKind.LAST, StartKind.TIME)
+
+
+class Index(Protocol):
+    """Who finds places in the archive: `danube_topic_owner.catchup.history.History`."""
+
+    async def locate(self, topic: Topic, by: By, value: int) -> Located | None: ...
+
+    async def newest(self, topic: Topic, *, segments_max: int = ...) -> TopicRange | None: ...
+
+
+def check_start(start: StartPosition, topic: Topic) -> None:
+    """Raises InvalidInput for a start that cannot be meant."""
+    if start.kind in _VALUED and start.value < (0 if start.kind is StartKind.TIME else 1):
+        raise InvalidInput(f"a start by {start.kind} needs a number above 0, not {start.value}")
+    if start.kind is StartKind.LAST and start.value > LAST_MAX:
+        raise InvalidInput(f"the last {start.value} messages are more than {LAST_MAX}")
+    if start.kind is StartKind.POSITION and start.value > end_of_sequence(SEQUENCE_MAX):
+        raise InvalidInput(f"{start.value} is no position")
+    if start.kind in _VALUED and not topic.strategy.is_reliable:
+        raise InvalidInput(
+            f"topic {topic.name} keeps no messages: nothing is before what is sent from now on"
+        )
+
+
+class StartPositions:
+    """Finds starts of one bundle's topics.
+
+    Args:
+        bundle: whose.
+        log: its log.
+        cuts: its catalogue; None if it has none (memory family).
+        index: its archive; None likewise.
+    """
+
+    def __init__(self, bundle: Bundle, log: BundleLog, cuts: Manifest | None, index: Index | None) -> None:
+        self._bundle = bundle
+        self._log = log
+        self._cuts = cuts
+        self._index = index
+
+    async def mark_delete(self, topic: Topic, start: StartPosition, oldest: int) -> int:
+        """The cursor that begins at ``start``: everything at or below it is not delivered.
+
+        Args:
+            topic: a reliable topic of the bundle.
+            start: as `check_start` passed it.
+            oldest: no message of the topic is at or below this position.
+
+        Raises:
+            LogUnavailable, StoreUnavailable, MetadataUnavailable: it cannot be found now.
+        """
+        bounds = await self._log.bounds(self._bundle)
+        if self._cuts is not None and self._cuts.archived_through + 1 < bounds.first_sequence:
+            await self._cuts.refresh()
+        latest = max(end_of_sequence(bounds.last_sequence), oldest) if bounds.last_sequence else oldest
+        earliest = min(first_retained(self._cuts, topic, oldest, bounds.first_sequence), latest)
+        match start.kind:
+            case StartKind.EARLIEST:
+                found = earliest
+            case StartKind.LATEST:
+                found = latest
+            case StartKind.POSITION:
+                found = start.value - 1
+            case StartKind.TIME:
+                found = await self._before_time(topic, start.value, bounds)
+            case StartKind.LAST:
+                found = await self._before_last(topic, start.value, bounds, earliest)
+        return min(max(found, earliest), latest)
+
+    async def counts_after(self, topic: Topic, places: list[int]) -> list[tuple[int, bool]]:
+        """For each position: (messages of the topic behind it, whether those are all).
+
+        They are not when more than COUNTED_BYTES_MAX of the log would have to be read, or the archive does
+        not tell now. Raises LogUnavailable.
+        """
+        if not places:
+            return []
+        bounds = await self._log.bounds(self._bundle)
+        low = max(bounds.first_sequence, self._archived_through + 1)
+        archived = [await self._count_archived(topic, after) for after in places]
+        low = max(low, sequence_of(min(places)))
+        sections, reached = await self._sections(topic, low, bounds.last_sequence, COUNTED_BYTES_MAX)
+        whole = reached >= bounds.last_sequence
+        return [
+            (count + sum(_messages_after(section, after) for section in sections), exact and whole)
+            for after, (count, exact) in zip(places, archived, strict=True)
+        ]
+
+    async def _count_archived(self, topic: Topic, after: int) -> tuple[int, bool]:
+        if self._index is None or end_of_sequence(self._archived_through) <= after:
+            return 0, True
+        try:
+            first = await self._index.locate(topic, By.POSITION, after + 1)
+            newest = await self._index.newest(topic) if first is not None else None
+        except Unavailable:
+            return 0, False
+        return (newest.last_offset + 1 - first.offset if first and newest else 0), True
+
+    @property
+    def _archived_through(self) -> int:
+        return self._cuts.archived_through if self._cuts is not None else 0
+
+    # By time
+
+    async def _before_time(self, topic: Topic, time_ms: int, bounds: LogBounds) -> int:
+        if self._index is not None and self._archived_through:
+            located = await self._index.locate(topic, By.TIME, time_ms)
+            if located is not None:
+                return located.position - 1
+        low = max(bounds.first_sequence, self._archived_through + 1)
+        high = bounds.last_sequence + 1
+        while low < high:
+            middle = (low + high) // 2
+            entry = await self._entry(middle)
+            if entry.stored_ms >= time_ms:
+                high = middle
+            else:
+                low = max(middle, entry.sequence) + 1
+        return end_of_sequence(low - 1)
+
+    async def _entry(self, sequence: int) -> LogEntry:
+        """The first entry at or after ``sequence``, which is not the last one. Raises LogUnavailable."""
+        entries = await self._log.read(self._bundle, sequence, frames_max=1, bytes_max=1)
+        if not entries:
+            raise LogUnavailable(f"the log ended before {sequence} while it was searched")
+        return entries[0]
+
+    # By count
+
+    async def _before_last(self, topic: Topic, count: int, bounds: LogBounds, earliest: int) -> int:
+        """Backwards through the log, in strides that double, then by the archive's offsets."""
+        low, high, stride = (
+            max(bounds.first_sequence, self._archived_through + 1),
+            bounds.last_sequence,
+            STRIDE,
+        )
+        while high >= low:
+            begin = max(low, high - stride + 1)
+            for first, messages in reversed((await self._sections(topic, begin, high))[0]):
+                if messages >= count:
+                    return first + messages - count - 1
+                count -= messages
+            high, stride = begin - 1, min(2 * stride, STRIDE_MAX)
+        newest = await self._index.newest(topic, segments_max=SEARCHED_MAX) if self._index else None
+        offset = newest.last_offset + 1 - count if newest is not None else 0
+        located = await self._index.locate(topic, By.OFFSET, offset) if self._index and offset > 0 else None
+        return located.position - 1 if located is not None else earliest
+
+    async def _sections(
+        self, topic: Topic, first: int, last: int, bytes_max: int | None = None
+    ) -> tuple[list[tuple[int, int]], int]:
+        """The topic's sections in log sequences ``first..last``, and how far that was read.
+
+        A section is (first position, messages).
+        """
+        found: list[tuple[int, int]] = []
+        read_bytes = 0
+        while first <= last and (bytes_max is None or read_bytes < bytes_max):
+            frames_max = min(FRAMES_PER_READ, last - first + 1)
+            entries = await self._log.read(
+                self._bundle, first, frames_max=frames_max, bytes_max=BYTES_PER_READ
+            )
+            if not entries:
+                break
+            for entry in entries:
+                found += _sections_in(entry, topic.topic_id) if entry.sequence <= last else []
+                read_bytes += len(entry.frame)
+            first = entries[-1].sequence + 1
+        return found, first - 1
+
+
+def _sections_in(entry: LogEntry, topic_id: int) -> list[tuple[int, int]]:
+    try:
+        sections = split_frame(entry.frame)
+    except CorruptData:
+        return []  # delivery passes over it too
+    return [
+        (position_of(entry.sequence, number, 0), section.messages)
+        for number, section in enumerate(sections)
+        if section.topic_id == topic_id
+    ]
+
+
+def _messages_after(section: tuple[int, int], after: int) -> int:
+    first, messages = section
+    return max(first + messages - 1 - max(after, first - 1), 0)

@@ -1,0 +1,1 @@
+"""Dispatch to consumers: subscriptions, consumer sessions, credit, redelivery."""

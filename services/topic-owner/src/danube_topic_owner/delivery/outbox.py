@@ -1,0 +1,54 @@
+"""Sends deliveries and notices to gateways, in order.
+
+Bounded by the credit of the sessions: an owner never has more under way than clients asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from danube_common.bus.port import Bus
+from danube_common.errors import BusUnavailable
+from danube_common.wire.delivery import encode_delivery
+from danube_common.wire.owner import SessionEnded, encode_notice, gateway_subject
+from danube_topic_owner.delivery.dispatch import Outgoing
+
+
+class Outbox:
+    """What the bus loses is noticed by the gateway as a gap in delivery numbers, and asked for again."""
+
+    def __init__(self, bus: Bus, epoch: int) -> None:
+        self._bus = bus
+        self._epoch = epoch
+        self._queue: deque[tuple[str, bytes]] = deque()
+        self._wake = asyncio.Event()
+        self.messages_sent = 0
+        self.bytes_sent = 0
+
+    def deliver(self, outgoing: Outgoing) -> None:
+        data = encode_delivery(
+            self._epoch, outgoing.consumer_id, outgoing.session, outgoing.number, outgoing.entries
+        )
+        self.messages_sent += len(outgoing.entries)
+        self.bytes_sent += len(data)
+        self._put(outgoing.gateway, data)
+
+    def notice(self, gateway: str, notice: SessionEnded) -> None:
+        self._put(gateway, encode_notice(notice))
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                gateway, data = self._queue.popleft()
+                try:
+                    await self._bus.publish(gateway_subject(gateway), data)
+                except BusUnavailable:
+                    continue
+
+    def _put(self, gateway: str, data: bytes) -> None:
+        self._queue.append((gateway, data))
+        self._wake.set()

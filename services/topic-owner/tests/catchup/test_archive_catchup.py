@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from danube_common.cluster.records import Topic
+from danube_common.model.position import position_of
+from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
+from danube_common.wire.owner import DescribeTopic, Detach, Done, SubscriptionDetail, TopicDescription
+from danube_harness.services.fake_archive import FakeArchive, open_fake_archive
+from danube_harness.services.owner_harness import PATIENCE_S, SHARED, Gateway, OwnerHarness
+from danube_topic_owner.catchup import expirer, history_feed
+
+UNTIL_ACK = Strategy(ReliableOptions(storage=StorageBackend.DISK, retention=Retention.UNTIL_ACK))
+
+
+@pytest.fixture
+async def attic(house: OwnerHarness) -> AsyncIterator[FakeArchive]:
+    async with open_fake_archive(house) as attic:
+        yield attic
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_feed, "RETRY_WAIT_MAX_S", 0.2)
+    monkeypatch.setattr(expirer, "RETRY_WAIT_S", 0.01)
+    monkeypatch.setattr(expirer, "MISSING_DOUBT_S", 0.05)
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not await condition():  # noqa: ASYNC110 - there is no event for what an owner tells
+            await asyncio.sleep(0.01)
+
+
+async def until_told(logs: Sequence[Mapping[str, Any]], count: int) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while len(lost_lines(logs)) < count:  # noqa: ASYNC110 - log lines set no event
+            await asyncio.sleep(0.01)
+
+
+async def described(house: OwnerHarness, topic: Topic, subscription: str) -> SubscriptionDetail:
+    found = await house.ask(DescribeTopic(topic.name), TopicDescription)
+    return next(each for each in found.subscriptions if each.name == subscription)
+
+
+async def is_blocked(house: OwnerHarness, topic: Topic, reason: str) -> bool:
+    return reason in (await described(house, topic, "s")).blocked
+
+
+async def test_what_was_purged_comes_from_segments_then_the_log_then_live(
+    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+) -> None:
+    topic, other = await house.topic("/default/t"), await house.topic("/default/other")
+    for number in range(6):
+        await house.publish(topic, f"{number}a", f"{number}b")
+        await house.publish(other, "x")
+        await attic.cut(shared=(topic.topic_id, other.topic_id) if number % 2 else ())
+    await attic.purge()
+    await house.publish(topic, "6a", "6b")
+    consumer = await gateway.subscribe(topic.name, "s")
+    await gateway.attach(consumer)
+    await gateway.until(lambda: len(gateway.texts()) == 14)
+    await house.publish(topic, "7a", "7b")
+    await gateway.until(lambda: len(gateway.texts()) == 16)
+    assert gateway.texts() == [f"{number}{half}" for number in range(8) for half in "ab"]
+    assert gateway.positions() == sorted(set(gateway.positions()))
+
+
+async def test_a_reader_that_fell_behind_the_floor_goes_on_where_it_was(
+    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+) -> None:
+    topic = await house.topic("/default/t")
+    consumer = await gateway.subscribe(topic.name, "s")
+    session = await gateway.attach(consumer)
+    await house.publish(topic, "0", "1")
+    await gateway.until(lambda: len(gateway.texts()) == 2)
+    await gateway.ack(topic.name, "s", gateway.positions()[:1])
+    await house.ask(Detach(consumer, session), Done)
+    for number in range(2, 9):
+        await house.publish(topic, str(number))
+    await house.settle()
+    await attic.cut()
+    await attic.purge()
+    await house.journaled()
+    await house.kill()
+    await house.own()
+    gateway.deliveries.clear()
+    await gateway.attach(consumer)
+    await gateway.until(lambda: len(gateway.texts()) == 8)
+    assert gateway.texts() == [str(number) for number in range(1, 9)]
+
+
+async def test_an_owner_that_was_paused_while_the_log_was_purged_skips_nothing(
+    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+) -> None:
+    topic = await house.topic("/default/t")
+    owner = house.owners[house.epoch].owner
+    consumer = await gateway.subscribe(topic.name, "s")
+    await gateway.attach(consumer)
+    await house.publish(topic, "0")
+    await gateway.until(lambda: gateway.texts() == ["0"])
+    await owner.reader.close()
+    for number in range(1, 5):
+        await house.publish(topic, str(number))
+    await attic.cut()
+    await attic.purge()
+    await house.publish(topic, "5")
+    owner.reader.check()
+    await gateway.until(lambda: len(gateway.texts()) == 6)
+    assert gateway.texts() == ["0", "1", "2", "3", "4", "5"]
+
+
+async def test_storage_that_is_down_delays_only_those_that_need_it(
+    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+) -> None:
+    old, new = await house.topic("/default/old"), await house.topic("/default/new")
+    await house.publish(old, "o0")
+    await attic.cut()
+    await attic.purge()
+    await house.publish(new, "n0")
+    await attic.storage.stop()
+    for topic in (old, new):
+        await gateway.attach(await gateway.subscribe(topic.name, "s"))
+    await gateway.until(lambda: gateway.texts() == ["n0"])
+    await until(lambda: is_blocked(house, old, "cannot be read"))
+    assert (await described(house, new, "s")).blocked == ""
+    await house.publish(new, "n1")
+    await gateway.until(lambda: gateway.texts() == ["n0", "n1"])
+    await attic.storage.start()
+    await gateway.until(lambda: "o0" in gateway.texts())
+    assert (await described(house, old, "s")).blocked == ""
+
+
+async def test_a_damaged_segment_stops_its_readers_until_it_is_whole(
+    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+) -> None:
+    topic = await house.topic("/default/t")
+    await house.publish(topic, "0")
+    await house.publish(topic, "1")
+    cut = await attic.cut()
+    assert cut is not None
+    await attic.purge()
+    await house.publish(topic, "2")
+    (record,) = cut.segments
+    attic.storage.damaged[record.key] = position_of(cut.first_sequence + 1, 0, 0)
+    with capture_logs() as logs:
+        await gateway.attach(await gateway.subscribe(topic.name, "s"))
+        await gateway.until(lambda: gateway.texts() == ["0"])
+        await until(lambda: is_blocked(house, topic, "damaged"))
+        await attic.cut()  # any change of the catalogue is a reason to try again
+        await house.settle()
+    assert gateway.texts() == ["0"]
+    assert [line["event"] for line in logs].count("subscription_waits_for_the_archive") == 1
+    attic.storage.damaged.clear()
+    await attic.doom(cut, lambda _: False)
+    await house.publish(topic, "3")
+    await attic.cut()
+    await gateway.until(lambda: len(gateway.texts()) == 4)
+    assert gateway.texts() == ["0", "1", "2", "3"]
+
+
+# What is gone
+
+
+def lost_lines(logs: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, bool]]:
+    return [
+        (line["subscription"], line["lost"], line["exact"])
+        for line in logs
+        if line["event"] == "subscription_lost_expired_messages"
+    ]
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_a_subscription_says_once_how_many_expired_messages_it_lost(
+    house: OwnerHarness, attic: FakeArchive, gateway: Gateway, together: bool
+) -> None:
+    topic, other = await house.topic("/default/t"), await house.topic("/default/other")
+    everything = (topic.topic_id, other.topic_id) if together else ()
+    reading = await gateway.subscribe(topic.name, "reading", SHARED)
+    await gateway.subscribe(topic.name, "idle")
+    await gateway.subscribe(other.name, "elsewhere")
+    await gateway.attach(reading)
+    await house.publish(topic, "0", "1", "2")
+    await gateway.until(lambda: len(gateway.texts()) == 3)
+    await gateway.ack(topic.name, "reading", gateway.positions()[1:2])
+    await house.journaled()
+    await house.publish(topic, "3")
+    await house.publish(other, "x")
+    await gateway.until(lambda: len(gateway.texts()) == 4)
+    first = await attic.cut(shared=everything)
+    assert first is not None
+    await house.publish(topic, "4")
+    await attic.cut(shared=everything)
+    await attic.purge()
+    with capture_logs() as logs:
+        await attic.doom(first, lambda record: record.topic_id in (0, topic.topic_id))
+        await until_told(logs, 2 + together)
+        await house.kill()
+        await house.own()
+        await house.settle()
+    expected = [("idle", 4, True), ("reading", 3, True)]
+    if together:
+        expected.insert(0, ("elsewhere", 1, True))
+    assert sorted(lost_lines(logs)) == expected
+    assert (await described(house, topic, "reading")).lost == 3
+    gateway.deliveries.clear()
+    await gateway.attach(await gateway.subscribe(topic.name, "idle"))
+    await gateway.until(lambda: len(gateway.texts()) == 1)
+    assert gateway.texts() == ["4"]
+
+
+async def test_what_expired_while_nobody_owned_the_bundle_is_counted_by_what_is_left_of_it(
+    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+) -> None:
+    topic = await house.topic("/default/t")
+    await gateway.subscribe(topic.name, "s")
+    for number in range(5):
+        await house.publish(topic, str(number))
+    await house.journaled()
+    await house.kill()
+    cut = await attic.cut()
+    assert cut is not None
+    await attic.purge()
+    await attic.doom(cut)
+    await attic.delete(cut)
+    with capture_logs() as logs:
+        await house.own()
+        await until_told(logs, 1)
+    assert lost_lines(logs) == [("s", 5, True)]
+
+
+async def test_a_hole_behind_what_is_retained_is_counted_when_it_is_reached(
+    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+) -> None:
+    topic = await house.topic("/default/t")
+    cuts = []
+    for text in ("0", "1", "2"):
+        await house.publish(topic, text)
+        cut = await attic.cut()
+        assert cut is not None
+        cuts.append(cut)
+    await gateway.subscribe(topic.name, "s")
+    await attic.purge()
+    await attic.doom(cuts[1])
+    await house.settle()
+    assert (await described(house, topic, "s")).lost == 0
+    await gateway.attach(await gateway.subscribe(topic.name, "s"))
+    await gateway.until(lambda: len(gateway.texts()) == 2)
+    assert gateway.texts() == ["0", "2"]
+    assert (await described(house, topic, "s")).lost == 1
+    before = (await described(house, topic, "s")).mark_delete
+    await gateway.ack(topic.name, "s", gateway.positions())
+    await house.journaled()
+    after = await described(house, topic, "s")
+    assert before < gateway.positions()[0] < gateway.positions()[1] <= after.mark_delete
+    assert after.backlog == 0
+
+
+async def test_a_new_subscription_has_lost_nothing(
+    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+) -> None:
+    topic = await house.topic("/default/t")
+    cuts = []
+    for text in ("0", "1"):
+        await house.publish(topic, text)
+        cut = await attic.cut()
+        assert cut is not None
+        cuts.append(cut)
+    await attic.purge()
+    await attic.doom(cuts[0])
+    await house.settle()
+    with capture_logs() as logs:
+        await gateway.attach(await gateway.subscribe(topic.name, "s"))
+        await gateway.until(lambda: gateway.texts() == ["1"])
+    assert lost_lines(logs) == []
+
+
+async def test_what_every_subscription_has_acknowledged_goes_without_a_word(
+    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+) -> None:
+    topic, other = await house.topic("/default/t", UNTIL_ACK), await house.topic("/default/o", UNTIL_ACK)
+    consumer = await gateway.subscribe(topic.name, "s")
+    await gateway.subscribe(other.name, "quiet")
+    session = await gateway.attach(consumer)
+    await house.publish(topic, "0", "1")
+    await gateway.until(lambda: len(gateway.texts()) == 2)
+    await gateway.ack(topic.name, "s", gateway.positions())
+    await house.journaled()
+    cut = await attic.cut(shared=(topic.topic_id, other.topic_id))
+    assert cut is not None
+    await house.ask(Detach(consumer, session), Done)
+    await house.publish(topic, "2")
+    await attic.purge()
+    with capture_logs() as logs:
+        await attic.doom(cut)
+        await house.settle()
+        await gateway.attach(consumer)
+        await gateway.until(lambda: len(gateway.texts()) == 3)
+    assert lost_lines(logs) == []
+    assert gateway.texts() == ["0", "1", "2"]

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from danube_common.errors import LogUnavailable
+from danube_common.log.memory import MemoryLog
+from danube_common.log.port import LogEntry
+from danube_common.model.bundle import Bundle
+from danube_common.wire.frame import Frame, encode_frame
+from danube_topic_owner.catchup.log_catchup import LogCatchUp
+
+BUNDLE = Bundle.parse("f0")
+
+
+class LogExtent:
+    """A reader at its place, with room for some frames at a time."""
+
+    def __init__(self, next_sequence: int, tail: int) -> None:
+        self.next_sequence = next_sequence
+        self.at_tail = next_sequence > tail
+        self.room = 0
+        self.taken: list[int] = []
+
+    @property
+    def wants_backlog(self) -> bool:
+        return not self.at_tail and self.room > 0
+
+    def offer_frame(self, sequence: int, frame: Frame) -> None:
+        assert self.room > 0
+        assert frame.sections or sequence % 7 == 0
+        self.room -= 1
+        self.taken.append(sequence)
+
+    def reach_tail(self) -> None:
+        self.at_tail = True
+
+    def live(self, sequence: int) -> None:
+        """As a subscription does: without room it falls behind."""
+        if self.at_tail and self.room > 0:
+            self.room -= 1
+            self.taken.append(sequence)
+        elif self.at_tail:
+            self.at_tail = False
+            self.next_sequence = sequence
+
+
+class World(MemoryLog):
+    """A log that grows and is read by its live feed while the backlog is."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self.random = random
+        self.tail = 0
+        self.places: list[LogExtent] = []
+        self.failing = False
+
+    async def grow(self) -> None:
+        number = self._stored[BUNDLE].last_sequence + 1
+        frame = encode_frame(1, number, [(1, [b"x"])]) if number % 7 else b"damaged on disk"
+        await self.append(BUNDLE, frame, frame_id=str(number), timeout_s=1)
+
+    def advance(self) -> None:
+        """The live feed is a little further."""
+        last = self._stored[BUNDLE].last_sequence
+        while self.tail < last and self.random.random() < 0.7:
+            self.tail += 1
+            for place in self.places:
+                place.live(self.tail)
+
+    async def read(
+        self, bundle: Bundle, from_sequence: int, *, frames_max: int, bytes_max: int
+    ) -> list[LogEntry]:
+        if self.failing:
+            self.failing = False
+            raise LogUnavailable("not now")
+        entries = await super().read(
+            bundle, from_sequence, frames_max=min(frames_max, self.random.randint(1, 6)), bytes_max=bytes_max
+        )
+        if self.random.random() < 0.3:
+            await self.grow()
+        self.advance()
+        return entries
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.integers(1, 15), min_size=1, max_size=5), st.integers(0, 30), st.integers(0, 1 << 32))
+def test_every_reader_gets_every_frame_once_and_in_order_from_its_place(
+    starts: list[int], frames: int, seed: int
+) -> None:
+    async def scenario() -> None:
+        random = Random(seed)
+        world = World(random)
+        await world.open(BUNDLE)
+        for _ in range(frames):
+            await world.grow()
+        world.tail = random.randint(0, frames)
+        starts_possible = [min(start, world.tail + 1) for start in starts]
+        world.places = [LogExtent(start, world.tail) for start in starts_possible]
+        served: list[LogExtent] = []
+        backlog = LogCatchUp(
+            world,
+            BUNDLE,
+            lambda: world.places,
+            tail=lambda: world.tail,
+            served=served.append,
+            on_below=lambda: None,
+        )
+        for _ in range(200):
+            world.failing = random.random() < 0.1
+            for place in world.places:
+                place.room = max(place.room, random.choice([0, 0, 1, 3, 50]))
+            try:
+                await backlog._serve()
+            except LogUnavailable:
+                continue
+            world.advance()
+        for _ in range(100):
+            for place in world.places:
+                place.room = 1000
+            await backlog._serve()
+            world.advance()
+        last = (await world.bounds(BUNDLE)).last_sequence
+        assert world.tail == last
+        for place, start in zip(world.places, starts_possible, strict=True):
+            assert place.taken == list(range(start, last + 1))
+            assert place.at_tail
+
+    asyncio.run(scenario())
+
+
+async def test_what_was_purged_is_left_to_the_archive_and_not_passed_over() -> None:
+    world = World(Random(1))
+    await world.open(BUNDLE)
+    for _ in range(20):
+        await world.grow()
+    world.tail = 20
+    await world.purge(BUNDLE, 12)
+    world.places = [LogExtent(start, 20) for start in (3, 12, 15)]
+    for place in world.places:
+        place.room = 1000
+    world.random.random = lambda: 1.0  # type: ignore[method-assign]
+    below: list[int] = []
+    backlog = LogCatchUp(
+        world,
+        BUNDLE,
+        lambda: world.places,
+        tail=lambda: world.tail,
+        served=lambda _place: None,
+        on_below=lambda: below.append(backlog.floor),
+    )
+    await backlog._serve()
+    assert backlog.floor == 13
+    assert below
+    assert set(below) == {13}
+    assert [place.taken for place in world.places] == [[], [], [*range(15, 21)]]
+    assert [place.next_sequence for place in world.places] == [3, 12, 21]
+    await world.purge(BUNDLE, 20)
+    world.places = [LogExtent(13, 20), LogExtent(20, 20)]
+    for place in world.places:
+        place.room = 1
+    await backlog._serve()
+    assert backlog.floor == 21
+    assert [(place.taken, place.at_tail) for place in world.places] == [([], False), ([], False)]
+
+
+async def test_a_log_that_ends_before_what_was_read_of_it_is_asked_again() -> None:
+    world = World(Random(1))
+    await world.open(BUNDLE)
+    await world.grow()
+    world.tail = 3
+    world.places = [LogExtent(2, 3)]
+    world.places[0].room = 1
+    backlog = LogCatchUp(
+        world,
+        BUNDLE,
+        lambda: world.places,
+        tail=lambda: world.tail,
+        served=lambda _place: None,
+        on_below=lambda: None,
+    )
+    with pytest.raises(LogUnavailable):
+        await backlog._serve()
+    assert world.places[0].next_sequence == 2

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from danube_common.cluster.records import Topic
+from danube_common.errors import AlreadyExists, InvalidInput, LimitExceeded, NotFound, Refused
+from danube_common.model.policies import PolicyOverrides
+from danube_common.model.position import position_of
+from danube_common.wire.owner import (
+    CreateSubscription,
+    DescribeTopic,
+    ResetSubscription,
+    StartKind,
+    StartPosition,
+    SubscriptionFound,
+    TopicDescription,
+)
+from danube_harness.services.fake_archive import FakeArchive, open_fake_archive
+from danube_harness.services.owner_harness import DISK, EXCLUSIVE, NON_RELIABLE, SHARED, Gateway, OwnerHarness
+
+EARLIEST, LATEST = StartPosition(StartKind.EARLIEST), StartPosition(StartKind.LATEST)
+
+
+def last(count: int) -> StartPosition:
+    return StartPosition(StartKind.LAST, count)
+
+
+def at(sequence: int, section: int = 0, index: int = 0) -> StartPosition:
+    return StartPosition(StartKind.POSITION, position_of(sequence, section, index))
+
+
+def since(time_ms: int) -> StartPosition:
+    return StartPosition(StartKind.TIME, time_ms)
+
+
+@pytest.fixture
+async def attic(house: OwnerHarness) -> AsyncIterator[FakeArchive]:
+    async with open_fake_archive(house) as attic:
+        yield attic
+
+
+@pytest.fixture
+async def topic(house: OwnerHarness, attic: FakeArchive, gateway: Gateway) -> Topic:
+    """Sequences 1 to 6 at 1 s to 6 s: a0 | a1 a2 | other | a3 || a4 | a5; before || all is archived."""
+    assert gateway.deliveries == []
+    topic, other = await house.topic("/default/t", DISK), await house.topic("/default/other", DISK)
+    frames = [["a0"], ["a1", "a2"], ["x"], ["a3"], ["a4"], ["a5"]]
+    for second, texts in enumerate(frames, start=1):
+        house.log._now_ms = lambda second=second: second * 1000  # type: ignore[misc]
+        await house.publish(other if texts == ["x"] else topic, *texts)
+        if second == 2:
+            await attic.cut()
+        if second == 4:
+            await attic.cut(shared=(topic.topic_id, other.topic_id))
+    await attic.purge()
+    return topic
+
+
+async def create(
+    house: OwnerHarness, topic: Topic, start: StartPosition, name: str = "s"
+) -> SubscriptionFound:
+    return await house.ask(CreateSubscription(topic.name, name, EXCLUSIVE, start), SubscriptionFound)
+
+
+async def read(gateway: Gateway, topic: Topic, count: int, name: str = "s") -> list[str]:
+    gateway.deliveries.clear()
+    consumer = await gateway.subscribe(topic.name, name)
+    await gateway.attach(consumer)
+    await gateway.until(lambda: len(gateway.texts(consumer)) >= count)
+    await gateway.house.settle()
+    return gateway.texts(consumer)
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        (EARLIEST, ["a0", "a1", "a2", "a3", "a4", "a5"]),
+        (at(1), ["a0", "a1", "a2", "a3", "a4", "a5"]),
+        (at(2), ["a1", "a2", "a3", "a4", "a5"]),
+        (at(2, 0, 1), ["a2", "a3", "a4", "a5"]),
+        (at(3), ["a3", "a4", "a5"]),
+        (at(6), ["a5"]),
+        (at(900), []),
+        (since(0), ["a0", "a1", "a2", "a3", "a4", "a5"]),
+        (since(1000), ["a0", "a1", "a2", "a3", "a4", "a5"]),
+        (since(1001), ["a1", "a2", "a3", "a4", "a5"]),
+        (since(3000), ["a3", "a4", "a5"]),
+        (since(4500), ["a4", "a5"]),
+        (since(6000), ["a5"]),
+        (since(6001), []),
+        (last(1), ["a5"]),
+        (last(2), ["a4", "a5"]),
+        (last(3), ["a3", "a4", "a5"]),
+        (last(4), ["a2", "a3", "a4", "a5"]),
+        (last(5), ["a1", "a2", "a3", "a4", "a5"]),
+        (last(99), ["a0", "a1", "a2", "a3", "a4", "a5"]),
+        (LATEST, []),
+    ],
+)
+async def test_a_subscription_begins_where_it_was_asked_to(
+    house: OwnerHarness, gateway: Gateway, topic: Topic, start: StartPosition, expected: list[str]
+) -> None:
+    assert (await create(house, topic, start)).created
+    assert await read(gateway, topic, len(expected)) == expected
+    await house.publish(topic, "a6")
+    await gateway.until(lambda: gateway.texts() == [*expected, "a6"])
+
+
+async def test_the_same_start_holds_for_the_next_owner(
+    house: OwnerHarness, gateway: Gateway, topic: Topic
+) -> None:
+    found = await create(house, topic, last(3))
+    await house.kill()
+    await house.own()
+    assert await create(house, topic, EARLIEST) == SubscriptionFound(
+        "s", created=False, mark_delete=found.mark_delete
+    )
+    assert await read(gateway, topic, 3) == ["a3", "a4", "a5"]
+
+
+async def test_a_subscription_that_is_there_keeps_its_type(house: OwnerHarness, topic: Topic) -> None:
+    await create(house, topic, LATEST)
+    with pytest.raises(AlreadyExists, match="exclusive"):
+        await house.ask(CreateSubscription(topic.name, "s", SHARED, LATEST), SubscriptionFound)
+
+
+@pytest.mark.parametrize(
+    "start", [last(0), StartPosition(StartKind.POSITION, 0), last(1 << 40), StartPosition(StartKind.TIME, -1)]
+)
+async def test_a_start_that_cannot_be_meant_is_refused(
+    house: OwnerHarness, topic: Topic, start: StartPosition
+) -> None:
+    with pytest.raises(InvalidInput):
+        await create(house, topic, start)
+    with pytest.raises(NotFound):
+        await house.ask(ResetSubscription(topic.name, "s", LATEST), SubscriptionFound)
+
+
+async def test_a_topic_that_keeps_nothing_has_no_past(house: OwnerHarness, gateway: Gateway) -> None:
+    fast = await house.topic("/default/fast", NON_RELIABLE)
+    assert gateway.deliveries == []
+    assert (await create(house, fast, EARLIEST, "a")).created
+    assert (await create(house, fast, LATEST, "b")).created
+    with pytest.raises(InvalidInput, match="keeps no messages"):
+        await create(house, fast, last(1))
+    with pytest.raises(Refused, match="keeps no messages"):
+        await house.ask(ResetSubscription(fast.name, "a", LATEST), SubscriptionFound)
+
+
+async def test_the_limit_of_subscriptions_holds(house: OwnerHarness, topic: Topic) -> None:
+    await house.topics.set_policies(topic.topic_name, PolicyOverrides(max_subscriptions_per_topic=1))
+    await house.settle()
+    await create(house, topic, LATEST)
+    with pytest.raises(LimitExceeded, match="max_subscriptions_per_topic"):
+        await create(house, topic, LATEST, "another")
+    assert not (await create(house, topic, EARLIEST)).created
+
+
+async def test_a_reset_goes_back_and_forward_and_ends_the_streams(
+    house: OwnerHarness, gateway: Gateway, topic: Topic
+) -> None:
+    assert await read(gateway, topic, 6) == ["a0", "a1", "a2", "a3", "a4", "a5"]
+    await gateway.ack(topic.name, "s", gateway.positions())
+    await house.ask(ResetSubscription(topic.name, "s", last(2)), SubscriptionFound)
+    await house.settle()
+    assert [notice.reason for notice in gateway.notices] == ["the subscription was reset"]
+    assert await read(gateway, topic, 2) == ["a4", "a5"]
+    await house.ask(ResetSubscription(topic.name, "s", at(2, 0, 1)), SubscriptionFound)
+    await house.kill()
+    await house.own()
+    assert await read(gateway, topic, 4) == ["a2", "a3", "a4", "a5"]
+    await house.ask(ResetSubscription(topic.name, "s", LATEST), SubscriptionFound)
+    assert await read(gateway, topic, 0) == []
+
+
+async def test_a_topic_is_described(house: OwnerHarness, gateway: Gateway, topic: Topic) -> None:
+    await create(house, topic, EARLIEST, "all")
+    await create(house, topic, at(2, 0, 1), "some")
+    await create(house, topic, LATEST, "none")
+    assert await read(gateway, topic, 6) == ["a0", "a1", "a2", "a3", "a4", "a5"]
+    await gateway.ack(topic.name, "s", gateway.positions()[:2] + gateway.positions()[4:5])
+    found = await house.ask(DescribeTopic(topic.name), TopicDescription)
+    assert (found.log_first_sequence, found.log_last_sequence, found.archived_through) == (5, 6, 4)
+    assert [(s.name, s.backlog, s.unacked, s.consumers) for s in found.subscriptions] == [
+        ("all", 6, 0, []),
+        ("none", 0, 0, []),
+        ("s", 3, 3, ["c"]),
+        ("some", 4, 0, []),
+    ]
+    assert all(s.backlog_exact and not s.lost and not s.blocked for s in found.subscriptions)

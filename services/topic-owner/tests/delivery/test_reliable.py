@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from danube_common.errors import NotFound, Refused
+from danube_common.model.rate_limit import TokenBucket
+from danube_common.wire.owner import Attach, SessionState, SubscriptionType
+from danube_topic_owner.delivery.dispatch import (
+    DELIVERY_BYTES_MAX,
+    DELIVERY_MESSAGES_MAX,
+    Outgoing,
+    Superseded,
+)
+from danube_topic_owner.delivery.reliable import PENDING_MESSAGES_MAX, ReliableDispatch
+from danube_topic_owner.journal.cursor import Cursor
+
+WINDOW_MESSAGES = 5
+WINDOW_BYTES = 60
+NAMES = {1: "anna", 2: "bert", 3: "carl"}
+CONSUMERS = st.sampled_from(list(NAMES))
+PLENTY = 1 << 40
+SIZES = st.sampled_from([0, 0, 0, 10, 10, 20, 90])
+CREDIT = st.tuples(st.sampled_from([0, 3, 20, 20]), st.sampled_from([0, 10, 20, 500, 500]))
+
+
+class Stream:
+    """A consumer's session as its gateway sees it."""
+
+    def __init__(self, consumer_id: int, session: int, messages: int, size: int) -> None:
+        self.consumer_id = consumer_id
+        self.session = session
+        self.credit = [messages, size]
+        self.sent = [0, 0]
+        self.numbers: dict[int, list[int]] = {}
+
+
+class DispatchMachine(RuleBasedStateMachine):
+    """Dispatch beside a model: who holds what, in which delivery, and what is acknowledged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 100.0
+        self.last = 0
+        self.session = 0
+        self.data: dict[int, bytes] = {}
+        self.acked: set[int] = set()
+        self.holders: dict[int, int] = {}
+        self.streams: dict[int, Stream] = {}
+        self.joined: list[int] = []
+
+    @initialize(kind=st.sampled_from(SubscriptionType))
+    def begin(self, kind: SubscriptionType) -> None:
+        self.kind = kind
+        self.dispatch = ReliableDispatch(
+            kind, Cursor(0), window_messages=WINDOW_MESSAGES, window_bytes=WINDOW_BYTES
+        )
+        for consumer_id, name in NAMES.items():
+            self.dispatch.add(consumer_id, name)
+
+    # What happens
+
+    @rule(sizes=st.lists(SIZES, max_size=8), gap=st.integers(0, 3))
+    def offer(self, sizes: list[int], gap: int) -> None:
+        messages = []
+        self.last += gap
+        for size in sizes:
+            self.last += 1
+            self.data[self.last] = bytes(size)
+            messages.append((self.last, self.data[self.last]))
+        self.dispatch.offer(messages)
+
+    @rule()
+    def offer_again(self) -> None:
+        """LogCatchUp and live feed overlap."""
+        self.dispatch.offer([(position, self.data[position]) for position in list(self.data)[-4:]])
+
+    @rule(data=st.data())
+    def ack_held(self, data: st.DataObject) -> None:
+        if self.holders:
+            self.ack(data.draw(st.lists(st.sampled_from(sorted(self.holders)), min_size=1, max_size=4)))
+
+    @rule(positions=st.lists(st.integers(-1, 60), max_size=3))
+    def ack_anything(self, positions: list[int]) -> None:
+        self.ack(positions)
+
+    def ack(self, positions: list[int]) -> None:
+        new = {p for p in positions if p <= self.last and not self.dispatch.cursor.is_acked(p)}
+        assert self.dispatch.ack(positions, self.last) is bool(new)
+        self.acked |= new
+        for position in new:
+            self.holders.pop(position, None)
+
+    @rule(
+        consumer_id=CONSUMERS,
+        credit=CREDIT,
+        how=st.sampled_from(["new", "resume", "resume", "repeat", "late"]),
+        part=st.sampled_from([0, 0.5, 1]),
+    )
+    def attach(self, consumer_id: int, credit: tuple[int, int], how: str, part: float) -> None:
+        before = self.streams.get(consumer_id)
+        resumes = received = 0
+        session = self.session = self.session + 1
+        if before is not None and how == "resume":
+            resumes, received = before.session, int(part * max(before.numbers, default=0))
+        elif before is not None and how == "repeat":
+            session = before.session
+        elif before is not None and how == "late":
+            session = before.session - 1
+        request = Attach(consumer_id, f"gateway-{session}", session, *credit, resumes, received)
+        taken = self.kind is SubscriptionType.EXCLUSIVE and bool(self.streams.keys() - {consumer_id})
+        if taken or (before is not None and how == "late"):
+            with pytest.raises(Refused):
+                self.dispatch.attach(request, self.now)
+            return
+        superseded = self.dispatch.attach(request, self.now)
+        if before is not None and how == "repeat":
+            assert superseded is None
+            before.credit = [max(*pair) for pair in zip(before.credit, credit, strict=True)]
+            return
+        if before is None or resumes:
+            assert superseded is None
+        else:
+            assert superseded == Superseded(f"gateway-{before.session}", consumer_id, before.session)
+        if before is not None:
+            kept = {p for n, ps in before.numbers.items() if resumes and n <= received for p in ps}
+            self.release(consumer_id, kept)
+        stream = self.streams[consumer_id] = Stream(consumer_id, session, *credit)
+        if before is not None and resumes:
+            stream.numbers[0] = [p for p, holder in self.holders.items() if holder == consumer_id]
+        if consumer_id not in self.joined:
+            self.joined.append(consumer_id)
+
+    def release(self, consumer_id: int, kept: set[int]) -> None:
+        for position in [p for p, holder in self.holders.items() if holder == consumer_id]:
+            if position not in kept:
+                del self.holders[position]
+
+    @rule(consumer_id=CONSUMERS, stale=st.booleans())
+    def detach(self, consumer_id: int, *, stale: bool) -> None:
+        stream = self.streams.get(consumer_id)
+        if stream is None or stale:
+            assert not self.dispatch.detach(consumer_id, (stream.session if stream else 1) - 1)
+            return
+        assert self.dispatch.detach(consumer_id, stream.session)
+        del self.streams[consumer_id]
+        self.joined.remove(consumer_id)
+        self.release(consumer_id, set())
+
+    @rule(
+        consumer_id=CONSUMERS,
+        messages=st.integers(-3, 8),
+        size=st.sampled_from([-30, 0, 10, 20, 120]),
+        stale=st.booleans(),
+    )
+    def grant(self, consumer_id: int, messages: int, size: int, *, stale: bool) -> None:
+        stream = self.streams.get(consumer_id)
+        if stream is None or stale:
+            session = (stream.session if stream else self.session) - 1
+            assert not self.dispatch.grant(SessionState(consumer_id, session, PLENTY, PLENTY))
+            return
+        totals = [max(stream.credit[0] + messages, 0), max(stream.credit[1] + size, 0)]
+        assert self.dispatch.grant(SessionState(consumer_id, stream.session, *totals))
+        stream.credit = [max(pair) for pair in zip(stream.credit, totals, strict=True)]
+
+    @rule(rate=st.sampled_from([0, 0, 0, 1, 3]), wait=st.floats(0, 2))
+    def send(self, rate: int, wait: float) -> None:
+        self.now += wait
+        bucket = TokenBucket(rate, self.now)
+        budget = bucket.available(self.now)
+        waiting = sorted(self.data.keys() - self.acked - self.holders.keys())
+        sent: list[int] = []
+        for outgoing in self.dispatch.dispatch(self.now, (bucket, TokenBucket(0, self.now))):
+            self.receive(outgoing)
+            sent.extend(position for position, _ in outgoing.entries)
+        assert sorted(sent) == waiting[: len(sent)], "the lowest goes first"
+        assert len(sent) <= budget
+        if len(sent) + 1 <= budget and len(sent) < len(waiting):
+            able = [c for c in self.joined if self.has_room(c)]
+            assert not able if self.kind is SubscriptionType.SHARED else not {*self.joined[:1]} & {*able}
+
+    def receive(self, outgoing: Outgoing) -> None:
+        stream = self.streams[outgoing.consumer_id]
+        assert (outgoing.session, outgoing.gateway) == (stream.session, f"gateway-{stream.session}")
+        assert outgoing.number == max(stream.numbers, default=0) + 1
+        positions = [position for position, _ in outgoing.entries]
+        assert 0 < len(positions) <= DELIVERY_MESSAGES_MAX
+        stream.numbers[outgoing.number] = positions
+        if self.kind is not SubscriptionType.SHARED:
+            assert outgoing.consumer_id == self.joined[0], "the one that joined first is the active one"
+        assert positions == sorted(set(positions))
+        for position, message in outgoing.entries:
+            assert position not in self.acked
+            assert position not in self.holders, "two holders of one message"
+            assert self.has_room(outgoing.consumer_id)
+            assert message == self.data[position]
+            self.holders[position] = outgoing.consumer_id
+            stream.sent[0] += 1
+            stream.sent[1] += len(message)
+
+    def has_room(self, consumer_id: int) -> bool:
+        stream = self.streams[consumer_id]
+        held = [len(self.data[p]) for p, holder in self.holders.items() if holder == consumer_id]
+        return (
+            stream.sent[0] < stream.credit[0]
+            and stream.sent[1] < stream.credit[1]
+            and len(held) < WINDOW_MESSAGES
+            and sum(held) < WINDOW_BYTES
+        )
+
+    # What always holds
+
+    @invariant()
+    def nothing_is_lost_and_nothing_held_twice(self) -> None:
+        if not hasattr(self, "dispatch"):
+            return
+        dispatch = self.dispatch
+        in_flight = [p for consumer in dispatch.consumers.values() for p in consumer.unacked]
+        waiting = [p for p, _ in [*dispatch._pending, *dispatch._again] if not dispatch.cursor.is_acked(p)]
+        assert sorted(in_flight + waiting) == sorted(self.data.keys() - self.acked)
+        assert {p: c.consumer_id for c in dispatch.consumers.values() for p in c.unacked} == self.holders
+        assert dispatch.unacked == len(in_flight)
+        assert dispatch.waiting >= len(waiting)
+
+    @invariant()
+    def what_is_counted_is_there(self) -> None:
+        if not hasattr(self, "dispatch"):
+            return
+        dispatch = self.dispatch
+        assert dispatch._pending_bytes == sum(len(data) for _, data in dispatch._pending)
+        for consumer in dispatch.consumers.values():
+            assert consumer.unacked_bytes == sum(len(one.data) for one in consumer.unacked.values())
+            assert len(consumer.unacked) <= WINDOW_MESSAGES
+        assert [consumer.consumer_id for consumer in dispatch.attached] == self.joined
+        for consumer_id, stream in self.streams.items():
+            session = dispatch.consumers[consumer_id].session
+            assert session is not None
+            assert [session.messages_total, session.bytes_total] == stream.credit
+            assert [session.messages_sent, session.bytes_sent] == stream.sent
+
+
+DispatchMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestReliableDispatch = DispatchMachine.TestCase
+
+
+def new_dispatch(kind: SubscriptionType, consumers: int, credit: int = PLENTY) -> ReliableDispatch:
+    dispatch = ReliableDispatch(kind, Cursor(0), window_messages=10_000, window_bytes=PLENTY)
+    for consumer_id in range(1, consumers + 1):
+        dispatch.add(consumer_id, f"c{consumer_id}")
+        dispatch.attach(Attach(consumer_id, "g", consumer_id, credit, PLENTY), 0.0)
+    return dispatch
+
+
+def offered(dispatch: ReliableDispatch, count: int, size: int = 1, first: int = 1) -> None:
+    dispatch.offer([(position, bytes(size)) for position in range(first, first + count)])
+
+
+def sent_to(outgoings: list[Outgoing]) -> Counter[int]:
+    counts: Counter[int] = Counter()
+    for outgoing in outgoings:
+        counts[outgoing.consumer_id] += len(outgoing.entries)
+    return counts
+
+
+def test_a_shared_subscription_gives_each_consumer_its_turn() -> None:
+    dispatch = new_dispatch(SubscriptionType.SHARED, 3)
+    counts: Counter[int] = Counter()
+    for first in range(1, 31):
+        offered(dispatch, 1, first=first)
+        counts += sent_to(dispatch.dispatch(0.0, ()))
+    assert counts == Counter({1: 10, 2: 10, 3: 10})
+    offered(dispatch, 30, first=31)
+    assert sent_to(dispatch.dispatch(0.0, ())) == Counter({1: 10, 2: 10, 3: 10})
+
+
+def test_a_stream_resumed_again_and_again_keeps_what_it_received() -> None:
+    dispatch = new_dispatch(SubscriptionType.EXCLUSIVE, 1)
+    for position in range(1, 5):
+        offered(dispatch, 1, first=position)
+        dispatch.dispatch(0.0, ())
+    dispatch.attach(Attach(1, "g", 2, PLENTY, PLENTY, resumes=1, received=3), 0.0)
+    (outgoing,) = dispatch.dispatch(0.0, ())
+    assert (outgoing.number, [position for position, _ in outgoing.entries]) == (1, [4])
+    dispatch.attach(Attach(1, "g", 3, PLENTY, PLENTY, resumes=2, received=0), 0.0)
+    (outgoing,) = dispatch.dispatch(0.0, ())
+    assert [position for position, _ in outgoing.entries] == [4]
+    dispatch.attach(Attach(1, "g", 4, PLENTY, PLENTY, resumes=2, received=1), 0.0)
+    (outgoing,) = dispatch.dispatch(0.0, ())
+    assert [position for position, _ in outgoing.entries] == [1, 2, 3, 4], "it resumed a stream that is over"
+
+
+def test_a_consumer_without_room_does_not_hold_up_the_others() -> None:
+    dispatch = new_dispatch(SubscriptionType.SHARED, 2, credit=3)
+    offered(dispatch, 10)
+    assert sent_to(dispatch.dispatch(0.0, ())) == Counter({1: 3, 2: 3})
+    dispatch.grant(SessionState(2, 2, 100, PLENTY))
+    assert sent_to(dispatch.dispatch(0.0, ())) == Counter({2: 4})
+
+
+def test_failover_hands_over_to_the_next_from_the_lowest_unacknowledged() -> None:
+    dispatch = new_dispatch(SubscriptionType.FAILOVER, 2)
+    offered(dispatch, 6)
+    dispatch.dispatch(0.0, ())
+    dispatch.ack([1, 2, 4], 6)
+    dispatch.detach(1, 1)
+    offered(dispatch, 1, first=7)
+    (outgoing,) = dispatch.dispatch(0.0, ())
+    assert outgoing.consumer_id == 2
+    assert [position for position, _ in outgoing.entries] == [3, 5, 6, 7]
+    assert dispatch.redelivered == 3
+
+
+def test_an_exclusive_place_is_kept_for_a_consumer_that_was_admitted_lately() -> None:
+    dispatch = ReliableDispatch(SubscriptionType.EXCLUSIVE, Cursor(0), window_messages=1, window_bytes=1)
+    dispatch.add(1, "anna")
+    dispatch.expect(2, "bert", until=10.0)
+    with pytest.raises(Refused):
+        dispatch.attach(Attach(1, "g", 1, 1, 1), 9.9)
+    assert dispatch.attach(Attach(1, "g", 1, 1, 1), 10.1) is None
+
+
+def test_an_unknown_consumer_cannot_attach() -> None:
+    with pytest.raises(NotFound):
+        new_dispatch(SubscriptionType.SHARED, 1).attach(Attach(9, "g", 9, 1, 1), 0.0)
+
+
+def test_deliveries_are_bounded_in_messages_and_bytes() -> None:
+    dispatch = new_dispatch(SubscriptionType.EXCLUSIVE, 1)
+    offered(dispatch, 2 * DELIVERY_MESSAGES_MAX + 1)
+    sizes = [len(outgoing.entries) for outgoing in dispatch.dispatch(0.0, ())]
+    assert sizes == [DELIVERY_MESSAGES_MAX, DELIVERY_MESSAGES_MAX, 1]
+    dispatch = new_dispatch(SubscriptionType.EXCLUSIVE, 1)
+    offered(dispatch, 3, size=DELIVERY_BYTES_MAX // 2 + 1)
+    offered(dispatch, 1, size=2 * DELIVERY_BYTES_MAX, first=4)
+    outgoings = dispatch.dispatch(0.0, ())
+    assert [len(outgoing.entries) for outgoing in outgoings] == [1, 1, 1, 1]
+    assert [outgoing.number for outgoing in outgoings] == [1, 2, 3, 4]
+
+
+def reads(dispatch: ReliableDispatch) -> bool:
+    return dispatch.has_room
+
+
+def test_reading_stops_when_much_waits_or_nobody_is_there() -> None:
+    dispatch = new_dispatch(SubscriptionType.SHARED, 1, credit=0)
+    assert reads(dispatch)
+    offered(dispatch, PENDING_MESSAGES_MAX)
+    assert not reads(dispatch)
+    dispatch.grant(SessionState(1, 1, 1, PLENTY))
+    dispatch.dispatch(0.0, ())
+    assert reads(dispatch)
+    dispatch.detach(1, 1)
+    assert not reads(dispatch)
+
+
+def test_starting_over_forgets_messages_and_keeps_streams() -> None:
+    dispatch = new_dispatch(SubscriptionType.SHARED, 2)
+    offered(dispatch, 6)
+    dispatch.dispatch(0.0, ())
+    dispatch.start_over(Cursor(0))
+    assert (dispatch.waiting, dispatch.unacked) == (0, 0)
+    offered(dispatch, 2)
+    outgoings = dispatch.dispatch(0.0, ())
+    assert sent_to(outgoings) == Counter({1: 1, 2: 1})
+    assert {outgoing.number for outgoing in outgoings} == {2}

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from danube_common.errors import CorruptData
+from danube_common.model.position import BEFORE_ALL
+from danube_common.wire.owner import AccessMode, SubscriptionType
+from danube_topic_owner.journal.events import (
+    Claimed,
+    ConsumerCreated,
+    ConsumerRemoved,
+    CursorMoved,
+    Event,
+    LogRestarted,
+    LogSeen,
+    ProducerCreated,
+    ProducerRemoved,
+    SubscriptionCreated,
+    SubscriptionRemoved,
+    TopicRemoved,
+    decode_events,
+    encode_events,
+)
+from danube_topic_owner.journal.state import BundleState
+
+NUMBERS = st.integers(1, 1 << 60)
+TOPICS = st.integers(1, 2)
+NAMES = st.sampled_from(["a", "b"])
+IDS = st.integers(1, 3)
+MODES = st.sampled_from(AccessMode)
+KINDS = st.sampled_from(SubscriptionType)
+ACKED = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=3)
+
+
+def topic_name(topic_id: int) -> str:
+    return f"/default/t{topic_id}"
+
+
+EVENTS: st.SearchStrategy[Event] = st.one_of(
+    st.builds(Claimed, NUMBERS, NAMES),
+    TOPICS.flatmap(
+        lambda t: st.builds(
+            ProducerCreated, *map(st.just, (t, topic_name(t))), IDS.map(lambda i: 10 * t + i), NAMES, MODES
+        )
+    ),
+    st.builds(ProducerRemoved, st.integers(11, 36)),
+    TOPICS.flatmap(
+        lambda t: st.builds(SubscriptionCreated, *map(st.just, (t, topic_name(t))), NAMES, KINDS, NUMBERS)
+    ),
+    st.builds(SubscriptionRemoved, TOPICS, NAMES),
+    st.builds(lambda t, s, i: ConsumerCreated(t, s, 100 * t + 10 * ord(s) + i, f"c{i}"), TOPICS, NAMES, IDS),
+    st.builds(lambda t, s, i: ConsumerRemoved(100 * t + 10 * ord(s) + i), TOPICS, NAMES, IDS),
+    st.builds(CursorMoved, TOPICS, NAMES, NUMBERS, ACKED),
+    st.builds(TopicRemoved, TOPICS),
+    st.builds(LogRestarted, NUMBERS),
+    st.builds(LogSeen, NUMBERS, NAMES),
+)
+HISTORIES = st.lists(EVENTS, max_size=10) | st.lists(EVENTS, min_size=15, max_size=40)
+
+
+def folded(*histories: list[Event]) -> BundleState:
+    state = BundleState()
+    for history in histories:
+        state.fold(decode_events(encode_events(history)))
+    return state
+
+
+def seen(state: BundleState) -> Any:
+    """All that a state says, topics of which nothing is known left out."""
+    topics = {i: topic for i, topic in state.topics.items() if topic.producers or topic.subscriptions}
+    return state.epoch, state.log_seen, state.log_restarted_ms, topics
+
+
+@given(HISTORIES)
+def test_a_record_is_read_as_it_was_written(history: list[Event]) -> None:
+    assert decode_events(encode_events(history)) == history
+
+
+@settings(max_examples=80)
+@given(HISTORIES)
+def test_a_snapshot_rebuilds_the_state(history: list[Event]) -> None:
+    state = folded(history)
+    rebuilt = folded([state.snapshot()])
+    assert seen(rebuilt) == seen(state)
+    for identifier in range(1300):
+        for look_up in (BundleState.producer, BundleState.consumer):
+            assert look_up(rebuilt, identifier) == look_up(state, identifier)
+
+
+@settings(max_examples=40)
+@given(HISTORIES, HISTORIES, HISTORIES)
+def test_a_snapshot_stands_for_all_before_it(
+    before: list[Event], other: list[Event], after: list[Event]
+) -> None:
+    snapshot = folded(before).snapshot()
+    assert seen(folded(before, after)) == seen(folded(other, [snapshot], after))
+
+
+@settings(max_examples=80)
+@given(HISTORIES)
+def test_repeating_the_last_event_changes_nothing(history: list[Event]) -> None:
+    state = folded(history)
+    assert seen(folded(history, history[-1:])) == seen(state)
+
+
+@settings(max_examples=80)
+@given(HISTORIES, st.data())
+def test_replaying_a_beginning_first_is_harmless(history: list[Event], data: st.DataObject) -> None:
+    """A snapshot may hold what is recorded and not yet written: it is written again behind it."""
+    sound: list[Event] = []
+    made: set[tuple[int, str]] = set()
+    for event in history:
+        match event:
+            case SubscriptionCreated():
+                made.add((event.topic_id, event.name))
+            case CursorMoved() | ConsumerCreated() if (event.topic_id, event.subscription) not in made:
+                continue
+            case SubscriptionRemoved():
+                made.discard((event.topic_id, event.name))
+            case TopicRemoved():
+                made = {key for key in made if key[0] != event.topic_id}
+            case LogRestarted():
+                continue
+            case _:
+                pass
+        sound.append(event)
+    cut = data.draw(st.integers(0, len(sound)))
+    assert seen(folded(sound[:cut], sound)) == seen(folded(sound))
+
+
+@given(HISTORIES)
+def test_ids_lead_to_what_is_there_and_to_nothing_else(history: list[Event]) -> None:
+    state = folded(history)
+    for identifier in range(1300):
+        found = state.producer(identifier)
+        assert (found is not None) is any(identifier in t.producers for t in state.topics.values())
+        if found is not None:
+            assert found[0].producers[identifier] is found[1]
+        held = state.consumer(identifier)
+        assert (held is not None) is any(
+            identifier in s.consumers for t in state.topics.values() for s in t.subscriptions.values()
+        )
+        if held is not None:
+            assert identifier in held[1].consumers
+
+
+def test_a_subscription_that_is_created_again_keeps_its_cursor_and_its_consumers() -> None:
+    created = SubscriptionCreated(1, "/default/ü", "s", SubscriptionType.SHARED, 5)
+    history: list[Event] = [created, CursorMoved(1, "s", 90, [(95, 97)]), ConsumerCreated(1, "s", 8, "c")]
+    assert seen(folded(history, [created])) == seen(folded(history))
+
+
+@pytest.mark.parametrize("removed", [SubscriptionRemoved(1, "s"), TopicRemoved(1), ConsumerRemoved(8)])
+def test_a_consumer_goes_with_its_subscription_and_its_topic(removed: Event) -> None:
+    created = SubscriptionCreated(1, "/default/t1", "s", SubscriptionType.SHARED, 5)
+    history: list[Event] = [created, ConsumerCreated(1, "s", 8, "c")]
+    assert folded(history).consumer(8) is not None
+    assert folded(history, [removed]).consumer(8) is None
+
+
+def test_a_log_that_began_anew_takes_every_cursor_back() -> None:
+    created = SubscriptionCreated(1, "/default/t1", "s", SubscriptionType.SHARED, 5)
+    state = folded([created, CursorMoved(1, "s", 90, [(95, 97)]), LogSeen(3, "f"), LogRestarted(77)])
+    subscription = state.topics[1].subscriptions["s"]
+    assert (subscription.mark_delete, subscription.acked) == (BEFORE_ALL, [])
+    assert (state.log_seen, state.log_restarted_ms) == (LogSeen(0, ""), 77)
+
+
+@settings(max_examples=80)
+@given(HISTORIES, st.data())
+def test_damage_is_corrupt_data_and_nothing_worse(history: list[Event], data: st.DataObject) -> None:
+    record = bytearray(encode_events(history))
+    for _ in range(data.draw(st.integers(1, 3))):
+        record[data.draw(st.integers(0, len(record) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        decode_events(bytes(record))
+    except CorruptData:
+        return
+
+
+@pytest.mark.parametrize("record", [b"", b"\xd1", b"\x91\x80", b"\x91" * 5000])
+def test_what_is_no_record_is_corrupt_data(record: bytes) -> None:
+    with pytest.raises(CorruptData):
+        decode_events(record)

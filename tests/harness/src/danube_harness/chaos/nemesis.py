@@ -1,0 +1,170 @@
+"""The faults: each does its harm to one target, heals it and returns when what it hurt serves again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from danube_harness.chaos.backing import TROUBLES
+from danube_harness.chaos.chaos_cluster import ChaosCluster, kind_of
+from danube_harness.chaos.plan import Hazard
+from danube_harness.faults.tcp_proxy import Flow, TcpProxy
+
+LEASE_S = 5.0
+PAST_THE_LEASE_S = (LEASE_S + 1.5, LEASE_S + 4.0)
+OUTAGE_S = (2.0, LEASE_S + 4.0)
+"""Shorter or longer than a lease: what was noticed and what was not."""
+SHORT_S = (1.0, 4.0)
+DELAY_S = (0.02, 0.3)
+TORN_BYTES_MAX = 300
+
+Nemesis = Callable[[ChaosCluster, str, float, random.Random], Awaitable[None]]
+"""Called with the stage, the target, how many seconds to last, and the run's chance."""
+
+
+async def kill(stage: ChaosCluster, target: str, _lasts_s: float, _chance: random.Random) -> None:
+    """SIGKILL; back when the supervisor's next process serves."""
+    await stage.until_ready(target)
+    pid = stage.pid(target)
+    stage.signal(target, signal.SIGKILL)
+    await stage.until_ready(target, not_pid=pid)
+
+
+async def pause(stage: ChaosCluster, target: str, lasts_s: float, _chance: random.Random) -> None:
+    """SIGSTOP, and SIGCONT to the same process."""
+    await stage.until_ready(target)
+    stage.signal(target, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(lasts_s)
+    finally:
+        stage.signal(target, signal.SIGCONT)
+    await stage.until_ready(target)
+
+
+async def tear(stage: ChaosCluster, target: str, _lasts_s: float, chance: random.Random) -> None:
+    """Kill NATS in the middle of writes: every newest block ends with part of what nobody acknowledged.
+
+    All that it acknowledges is synced before, so a power cut can leave no less than that, but more.
+    """
+    store = stage.directory.nats / "store"
+    stage.before_start[target] = partial(append_torn_writes, store, chance)
+    await kill(stage, target, 0.0, chance)
+
+
+def append_torn_writes(store: Path, chance: random.Random) -> int:
+    """Append to each stream's newest block a record cut short, zeros or noise; returns how many blocks."""
+    blocks = [
+        max(messages.glob("*.blk"), key=lambda block: int(block.stem), default=None)
+        for messages in sorted(store.rglob("msgs"))
+    ]
+    torn = [block for block in blocks if block is not None]
+    for block in torn:
+        size = chance.randint(1, TORN_BYTES_MAX)
+        start_of_a_record = block.read_bytes()[:size]
+        tail = chance.choice([start_of_a_record, bytes(size), chance.randbytes(size)])
+        with block.open("ab") as file:
+            file.write(tail)
+    return len(torn)
+
+
+def on_line(
+    line: Callable[[ChaosCluster, str], TcpProxy], hurt: Callable[[TcpProxy, random.Random], None]
+) -> Nemesis:
+    """A fault of the connections that ``line`` gives for a target; it is healed in the end."""
+
+    async def nemesis(stage: ChaosCluster, target: str, lasts_s: float, chance: random.Random) -> None:
+        proxy = line(stage, target)
+        hurt(proxy, chance)
+        try:
+            await asyncio.sleep(lasts_s)
+        finally:
+            proxy.heal()
+        await stage.until_ready(target)
+
+    return nemesis
+
+
+def reset(proxy: TcpProxy, _chance: random.Random) -> None:
+    proxy.cut(reset=True)
+
+
+def part(proxy: TcpProxy, _chance: random.Random) -> None:
+    proxy.part()
+
+
+def deafen(proxy: TcpProxy, _chance: random.Random) -> None:
+    proxy.down.flow = Flow.HOLD
+
+
+def mute(proxy: TcpProxy, _chance: random.Random) -> None:
+    proxy.up.flow = Flow.HOLD
+
+
+def swallow(proxy: TcpProxy, chance: random.Random) -> None:
+    chance.choice([proxy.up, proxy.down]).flow = Flow.SWALLOW
+
+
+def slow(proxy: TcpProxy, chance: random.Random) -> None:
+    proxy.up.delay_s, proxy.down.delay_s = chance.uniform(*DELAY_S), chance.uniform(*DELAY_S)
+
+
+_LINE_FAULTS: Mapping[str, tuple[Callable[[TcpProxy, random.Random], None], tuple[float, float]]] = {
+    "reset": (reset, (0.0, 0.0)),
+    "part": (part, OUTAGE_S),
+    "deafen": (deafen, OUTAGE_S),
+    "mute": (mute, OUTAGE_S),
+    "swallow": (swallow, SHORT_S),
+    "slow": (slow, OUTAGE_S),
+}
+_LINES: Mapping[str, Callable[[ChaosCluster, str], TcpProxy]] = {
+    "from NATS:": lambda stage, target: stage.nats_lines[target],
+    "from clients:": lambda stage, target: stage.client_lines[target],
+}
+
+
+def of_backing(fault: str) -> Nemesis:
+    """A fault of what the storage service stands on."""
+
+    async def nemesis(stage: ChaosCluster, _target: str, lasts_s: float, chance: random.Random) -> None:
+        await stage.backing.trouble(fault, lasts_s, chance)
+
+    return nemesis
+
+
+NEMESES: Mapping[str, Nemesis] = {
+    "kill": kill,
+    "tear the logs of": tear,
+    "pause": pause,
+    **{
+        f"{fault} {words}": on_line(line, hurt)
+        for words, line in _LINES.items()
+        for fault, (hurt, _) in _LINE_FAULTS.items()
+    },
+    **{fault: of_backing(fault) for fault in TROUBLES},
+}
+"""Each fault by the words that stand before its target."""
+
+
+def hazards(stage: ChaosCluster) -> list[Hazard]:
+    """All that may happen to the programs on a stage."""
+    by_kind: dict[str, list[str]] = {}
+    for name in stage.names:
+        by_kind.setdefault(kind_of(name), []).append(name)
+    found = [Hazard("kill", names, core=kind != "admin") for kind, names in by_kind.items()]
+    found.append(Hazard("tear the logs of", by_kind["nats"], core=True))
+    found += [
+        Hazard("pause", names, SHORT_S if kind == "nats" else PAST_THE_LEASE_S, core=kind == "topic-owner")
+        for kind, names in by_kind.items()
+    ]
+    for fault, (_, lasts_s) in _LINE_FAULTS.items():
+        found += [
+            Hazard(f"{fault} from NATS:", names, lasts_s, core=fault == "part" and kind != "admin")
+            for kind, names in by_kind.items()
+            if kind != "nats"
+        ]
+        found.append(Hazard(f"{fault} from clients:", by_kind["gateway"], lasts_s, core=fault == "part"))
+    return found + stage.backing.hazards()

@@ -1,0 +1,173 @@
+"""One run: traffic, faults by plan, the time to catch up, and the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from danube_harness.chaos.archived import look
+from danube_harness.chaos.chaos_cluster import DISK_BYTES_MAX, ChaosCluster, Size
+from danube_harness.chaos.nemesis import NEMESES, hazards
+from danube_harness.chaos.outcome import Outcome, Struck
+from danube_harness.chaos.plan import Hazard, Strike, plan
+from danube_harness.chaos.traffic import TOPICS, Reader, Subscription, Topic, Writer
+
+DISK_BYTES_PER_S = 1 << 20
+"""More than the traffic leaves on disk, so that it is full only when a fault says so."""
+OPEN_S_MAX = 60.0
+RETURN_S_MAX = 60.0
+"""How long after its own time a fault may take until what it hurt serves again."""
+CATCH_UP_S_MAX = 60.0
+QUIET_S = 1.0
+"""So long without another message, repeats included, the readers go on after they have everything."""
+ARCHIVE_EARLY: Mapping[str, Sequence[str]] = {
+    "storage": (
+        *("--seal-age-s", "3", "--own-segment-bytes-min", "20000", "--replicas", "2"),
+        *("--retention-interval-s", "3", "--delete-delay-s", "5"),
+    )
+}
+"""Messages leave the log for segments all the time, and what is not needed any more is soon deleted."""
+VOLATILE_QUIET_S = 8.0
+"""So long those go on whose topic may have lost something: nobody knows what everything is."""
+
+
+async def run(
+    directory: Path,
+    *,
+    seed: int,
+    duration_s: float,
+    topics: Sequence[Topic] = TOPICS,
+    size: Size | None = None,
+    arguments: Mapping[str, Sequence[str]] = ARCHIVE_EARLY,
+    hazards_of: Callable[[ChaosCluster], list[Hazard]] = hazards,
+    tell: Callable[[str], object],
+) -> Outcome:
+    """Run a platform in ``directory`` through the faults that ``seed`` chooses; returns what came of it.
+
+    Args:
+        directory: gets the platform's data and logs.
+        seed: decides which faults come, whom they meet and when.
+        duration_s: of the faults; starting and catching up come on top.
+        topics: the traffic.
+        size: how many of each service.
+        arguments: further arguments for the services, by kind.
+        hazards_of: which faults there are.
+        tell: takes a line about each fault as it happens.
+    """
+    disk_bytes_max = DISK_BYTES_MAX + int(duration_s * DISK_BYTES_PER_S)
+    async with ChaosCluster.run(directory, size, arguments=arguments, disk_bytes_max=disk_bytes_max) as stage:
+        strikes = plan(seed, duration_s, hazards_of(stage))
+        outcome = Outcome(seed=seed, duration_s=duration_s)
+        if stage.backing.no_disk:
+            outcome.left_out = f"NO DISK CAN BE FILLED HERE, nothing is proved of it: {stage.backing.no_disk}"
+        async with _traffic(stage, topics, duration_s, outcome):
+            began = time.monotonic()
+            outcome.struck = await _strike(stage, strikes, random.Random(seed), began, tell)
+            await asyncio.sleep(max(0.0, began + duration_s - time.monotonic()))
+            tell("the faults are over")
+        outcome.archived = await look(stage)
+        outcome.launcher = list(stage.said)
+    return outcome
+
+
+async def _strike(
+    stage: ChaosCluster,
+    strikes: Sequence[Strike],
+    chance: random.Random,
+    began: float,
+    tell: Callable[[str], object],
+) -> list[Struck]:
+    async def meet(strike: Strike, own_chance: random.Random) -> Struck:
+        await asyncio.sleep(max(0.0, began + strike.at_s - time.monotonic()))
+        tell(str(strike))
+        at = time.monotonic()
+        try:
+            async with asyncio.timeout(strike.lasts_s + RETURN_S_MAX):
+                await NEMESES[strike.fault](stage, strike.target, strike.lasts_s, own_chance)
+        except TimeoutError:
+            return Struck(strike, at, None)
+        return Struck(strike, at, time.monotonic())
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(meet(strike, random.Random(chance.getrandbits(64)))) for strike in strikes]
+    return [task.result() for task in tasks]
+
+
+@asynccontextmanager
+async def _traffic(
+    stage: ChaosCluster, topics: Sequence[Topic], duration_s: float, outcome: Outcome
+) -> AsyncIterator[None]:
+    """Writers and readers, as long as the context lasts and until the readers have caught up."""
+    urls = stage.gateway_urls
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        writing = []
+        for topic in topics:
+            for number in range(1, topic.writers + 1):
+                name = f"{topic.name.rpartition('/')[2]}-{number}"
+                writer = Writer(name, topic, _addresses(urls, len(outcome.writers)))
+                outcome.writers.append(writer)
+                opened = asyncio.Event()
+                writing.append(group.create_task(writer.run(opened, stop), name=name))
+                async with asyncio.timeout(OPEN_S_MAX):
+                    await opened.wait()
+        reading: list[asyncio.Task[None]] = []
+        for topic in topics:
+            for wanted in topic.readings:
+                subscription = Subscription(topic, wanted)
+                outcome.subscriptions.append(subscription)
+                for number in range(1, wanted.readers + 1):
+                    name = f"{wanted.name}-{number}"
+                    reader = Reader(name, subscription, _addresses(urls, len(reading)))
+                    subscription.readers.append(reader)
+                    reading.append(
+                        group.create_task(_later(wanted.starts_at * duration_s, reader), name=name)
+                    )
+        outcome.began = time.monotonic()
+        yield
+        stop.set()
+        await asyncio.gather(*writing)
+        outcome.healed = time.monotonic()
+        await asyncio.gather(*(_caught_up(one, outcome) for one in outcome.subscriptions))
+        outcome.ended = time.monotonic()
+        for task in reading:
+            task.cancel()
+
+
+def _addresses(urls: Sequence[str], number: int) -> list[str]:
+    """Gateways in turn; every second client of each knows the others too, and goes there when it is lost.
+
+    If all did, the first fault would leave one gateway without clients for the rest of the run.
+    """
+    turn, home = divmod(number, len(urls))
+    return [urls[home]] if turn % 2 else [*urls[home:], *urls[:home]]
+
+
+async def _later(delay_s: float, reader: Reader) -> None:
+    await asyncio.sleep(delay_s)
+    await reader.run()
+
+
+async def _caught_up(subscription: Subscription, outcome: Outcome) -> None:
+    """Returns when everything acknowledged has come and nothing else does, or when it takes too long."""
+    wanted = {
+        (writer.name, number)
+        for writer in outcome.writers
+        if writer.topic is subscription.topic
+        for number in writer.acknowledged
+    }
+    try:
+        async with asyncio.timeout(CATCH_UP_S_MAX):
+            while not subscription.has(wanted):
+                may_be_all = not subscription.topic.survives_nats
+                async with asyncio.timeout(VOLATILE_QUIET_S if may_be_all else None):
+                    await subscription.until_changed()
+            while True:
+                async with asyncio.timeout(QUIET_S):
+                    await subscription.until_changed()
+    except TimeoutError:
+        return  # quiet, or too late: the report tells which

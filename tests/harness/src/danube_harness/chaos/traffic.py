@@ -1,0 +1,272 @@
+"""Writers and readers that go on whatever happens, and remember what they saw and when."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from danube_client import (
+    Client,
+    ClientError,
+    Reliable,
+    Retention,
+    Retry,
+    Schema,
+    Storage,
+    SubscriptionType,
+    connect,
+)
+from danube_client.producer import IN_FLIGHT_MAX
+from danube_harness.history import Receipt, Report, check
+
+RETRY = Retry(attempts_max=200, first_s=0.1, max_s=1.0)
+"""More patient than any fault lasts: what fails all the same is a finding."""
+CALL_TIMEOUT_S = 10.0
+HEALTH_INTERVAL_S = 1.0
+SEND_INTERVAL_S = 0.1
+PAUSE_AFTER_ERROR_S = 0.5
+FLUSH_S_MAX = 60.0
+BIG_PART = 0.03
+"""So many payloads have up to BIG_BYTES_MAX, the others up to SMALL_BYTES_MAX."""
+SMALL_BYTES_MAX = 1500
+BIG_BYTES_MAX = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One subscription to be read.
+
+    Attributes:
+        name: of the subscription.
+        type: how its readers share the messages.
+        readers: how many.
+        starts_at: it is created when this part of the run is over, and gets all from the earliest.
+    """
+
+    name: str
+    type: SubscriptionType
+    readers: int = 1
+    starts_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic's traffic.
+
+    Attributes:
+        name: ``/namespace/topic``.
+        strategy: how it is kept.
+        writers: how many write to it.
+        in_flight_max: of each writer. With more than one, a writer's own repeats may change its order: then
+            it is only asked that all who read alone see the same.
+        readings: its subscriptions.
+        survives_nats: what was acknowledged is kept when the NATS server ends.
+    """
+
+    name: str
+    strategy: Reliable
+    readings: Sequence[Reading]
+    writers: int = 1
+    in_flight_max: int = 1
+    survives_nats: bool = True
+
+
+EXCLUSIVE = Reading("exclusive", SubscriptionType.EXCLUSIVE)
+SHARED = Reading("shared", SubscriptionType.SHARED, readers=3)
+FAILOVER = Reading("failover", SubscriptionType.FAILOVER, readers=2)
+LATE = Reading("late", SubscriptionType.EXCLUSIVE, starts_at=0.7)
+
+KEPT_S = 7 * 24 * 3600
+"""Longer than a run: late readers get everything."""
+DISK = Reliable(storage=Storage.DISK, segment_size_mib=1, retention_period_s=KEPT_S)
+UNTIL_ACKNOWLEDGED = Reliable(
+    storage=Storage.DISK, segment_size_mib=1, retention=Retention.UNTIL_ACKNOWLEDGED
+)
+OBJECTS = Reliable(storage=Storage.S3, segment_size_mib=1, retention_period_s=KEPT_S)
+MEMORY = Reliable(storage=Storage.MEMORY, segment_size_mib=1)
+TOPICS = (
+    Topic("/default/orders", UNTIL_ACKNOWLEDGED, (EXCLUSIVE, SHARED), writers=2),
+    Topic("/default/invoices", DISK, (EXCLUSIVE, FAILOVER)),
+    Topic("/default/parcels", DISK, (EXCLUSIVE, LATE), writers=2, in_flight_max=IN_FLIGHT_MAX),
+    Topic("/default/receipts", OBJECTS, (EXCLUSIVE, LATE)),
+    Topic("/default/glances", MEMORY, (EXCLUSIVE,), survives_nats=False),
+)
+
+
+def payload(writer: str, number: int) -> bytes:
+    """A message that shows whose and which it is and whether it is whole; its size follows from both."""
+    chance = random.Random(f"{writer} {number}")
+    size = chance.randint(0, BIG_BYTES_MAX if chance.random() < BIG_PART else SMALL_BYTES_MAX)
+    head = f"{writer} {number} ".encode()
+    return (head * (size // len(head) + 1))[: max(size, len(head))]
+
+
+def receipt(content: bytes) -> Receipt:
+    """Who wrote it and as which; a writer that nobody is called by if it is not what was sent."""
+    writer, _, rest = content.partition(b" ")
+    digits = rest.partition(b" ")[0]
+    if digits.isdigit() and content == payload(writer.decode(errors="replace"), int(digits)):
+        return writer.decode(), int(digits)
+    return f"changed: {content[:60]!r}", len(content)
+
+
+@dataclass(slots=True)
+class Writer:
+    """Numbered messages to one topic.
+
+    Attributes:
+        sent: how many were handed over; they are numbered from 1.
+        acknowledged: the numbers the platform said it has.
+        acknowledged_at: when, monotonic.
+        errors: how the others failed, counted.
+    """
+
+    name: str
+    topic: Topic
+    addresses: Sequence[str]
+    sent: int = 0
+    acknowledged: set[int] = field(default_factory=set)
+    acknowledged_at: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    async def run(self, opened: asyncio.Event, stop: asyncio.Event) -> None:
+        """Write until told to stop, then wait for the answers, FLUSH_S_MAX at most."""
+        async with _client(self.addresses) as client:
+            producer = await client.producer(
+                self.topic.name,
+                name=self.name,
+                schema=Schema.bytes(),
+                strategy=self.topic.strategy,
+                in_flight_max=self.topic.in_flight_max,
+            )
+            opened.set()
+            try:
+                while not stop.is_set():
+                    self.sent += 1
+                    outcome = await producer.post(payload(self.name, self.sent))
+                    outcome.add_done_callback(partial(self._settled, self.sent))
+                    await asyncio.sleep(SEND_INTERVAL_S)
+                async with asyncio.timeout(FLUSH_S_MAX):
+                    await producer.flush()
+            except TimeoutError:
+                self.errors["no answer to the last messages"] += 1
+            finally:
+                await producer.abort()
+
+    def _settled(self, number: int, outcome: asyncio.Future[int]) -> None:
+        error = None if outcome.cancelled() else outcome.exception()
+        if outcome.cancelled() or error is not None:
+            self.errors[f"{type(error).__name__}: {error}"] += 1
+            return
+        self.acknowledged.add(number)
+        self.acknowledged_at.append(time.monotonic())
+
+
+@dataclass(slots=True)
+class Reader:
+    """One consumer of a subscription.
+
+    Attributes:
+        received: in its order.
+        received_at: when each came, monotonic.
+        errors: what ended its consumers, counted; each time it subscribed again.
+    """
+
+    name: str
+    subscription: Subscription
+    addresses: Sequence[str]
+    received: list[Receipt] = field(default_factory=list)
+    received_at: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    async def run(self) -> None:
+        """Read and acknowledge until cancelled."""
+        reading = self.subscription.reading
+        while True:
+            try:
+                async with (
+                    _client(self.addresses) as client,
+                    client.consumer(
+                        self.subscription.topic.name,
+                        reading.name,
+                        name=self.name,
+                        type=reading.type,
+                        reconnect=True,
+                    ) as consumer,
+                ):
+                    async for message in consumer:
+                        self.received.append(receipt(message.payload))
+                        self.received_at.append(time.monotonic())
+                        self.subscription.take(self.received[-1])
+                        await consumer.post_ack(message)
+            except ClientError as error:
+                self.errors[f"{type(error).__name__}: {error}"] += 1
+            await asyncio.sleep(PAUSE_AFTER_ERROR_S)
+
+
+@dataclass(slots=True)
+class Subscription:
+    """What the readers of a subscription have received together.
+
+    Attributes:
+        progressed_at: when a message came that was not there before, monotonic.
+    """
+
+    topic: Topic
+    reading: Reading
+    readers: list[Reader] = field(default_factory=list)
+    progressed_at: list[float] = field(default_factory=list)
+    _got: set[Receipt] = field(default_factory=set)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def name(self) -> str:
+        return f"{self.topic.name} {self.reading.name}"
+
+    @property
+    def ordered(self) -> bool:
+        """Whether it is promised that each writer's messages come in their order."""
+        return self.reading.type is not SubscriptionType.SHARED and self.topic.in_flight_max == 1
+
+    def take(self, got: Receipt) -> None:
+        """A reader received this."""
+        if got not in self._got:
+            self._got.add(got)
+            self.progressed_at.append(time.monotonic())
+        self._changed.set()
+
+    def has(self, wanted: set[Receipt]) -> bool:
+        """Whether all of these were received."""
+        return wanted <= self._got
+
+    async def until_changed(self) -> None:
+        """Returns when the next message comes, new or not."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    def report(self, writers: Iterable[Writer]) -> Report:
+        """The reconciliation with what the topic's writers sent."""
+        own = [writer for writer in writers if writer.topic is self.topic]
+        return check(
+            {writer.name: range(1, writer.sent + 1) for writer in own},
+            {reader.name: reader.received for reader in self.readers},
+            {writer.name: writer.acknowledged for writer in own},
+        )
+
+
+def longest_gap_s(moments: Sequence[float], since: float, until: float) -> float:
+    """The longest time between ``since`` and ``until`` without one of the ascending moments."""
+    inside = [since, *(moment for moment in moments if since < moment < until), until]
+    return max(later - earlier for earlier, later in itertools.pairwise(inside))
+
+
+def _client(addresses: Sequence[str]) -> Client:
+    return connect(
+        *addresses, retry=RETRY, call_timeout_s=CALL_TIMEOUT_S, health_interval_s=HEALTH_INTERVAL_S
+    )

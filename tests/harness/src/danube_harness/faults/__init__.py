@@ -1,0 +1,1 @@
+"""Faults on demand: broken connections, disks and S3 answers."""

@@ -1,0 +1,1 @@
+"""Whole platforms as processes: standalone and clusters."""

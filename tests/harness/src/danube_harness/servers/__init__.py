@@ -1,0 +1,1 @@
+"""Real NATS, etcd and S3 servers on free ports."""

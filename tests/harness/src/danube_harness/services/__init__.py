@@ -1,0 +1,1 @@
+"""Single services under test, and stand-ins for their neighbours."""

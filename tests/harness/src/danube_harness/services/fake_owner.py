@@ -1,0 +1,122 @@
+"""A topic-owner's side of the bus, as far as the admin service and storage ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from danube_common.bus.port import Bus
+from danube_common.cluster import keys
+from danube_common.cluster.records import Claim, Topic, decode_record, encode_record
+from danube_common.errors import DanubeError, NotFound, Refused
+from danube_common.metadata.port import MetadataStore
+from danube_common.model.bundle import Bundle
+from danube_common.model.names import TopicName
+from danube_common.wire.owner import (
+    DescribeTopic,
+    Done,
+    Floors,
+    ListSubscriptions,
+    OwnerReply,
+    OwnerRequest,
+    ResetSubscription,
+    RetentionFloors,
+    StartPosition,
+    SubscriptionDetail,
+    SubscriptionFound,
+    SubscriptionInfo,
+    Subscriptions,
+    SubscriptionType,
+    TopicDescription,
+    Unsubscribe,
+    decode_request,
+    encode,
+    owner_subject,
+    refusal_of,
+)
+
+
+class FakeOwner:
+    """Answers for the bundles it claims: every topic of the store, and the subscriptions a test gives it.
+
+    Attributes:
+        subscriptions: names by topic.
+        connected: (topic, subscription) pairs with a consumer.
+        details: by topic, what it tells of each subscription.
+        resets: (topic, subscription, start) as they were asked for.
+        floors: by bundle, what it tells retention.
+        forgetful: how many more times a topic is answered as unknown, as an owner that lags does.
+    """
+
+    def __init__(self, store: MetadataStore, bus: Bus, instance_id: str) -> None:
+        self.subscriptions: dict[str, list[str]] = {}
+        self.connected: set[tuple[str, str]] = set()
+        self.details: dict[str, list[SubscriptionDetail]] = {}
+        self.resets: list[tuple[str, str, StartPosition]] = []
+        self.floors: dict[Bundle, dict[int, int]] = {}
+        self.forgetful = 0
+        self._store = store
+        self._bus = bus
+        self._instance_id = instance_id
+
+    async def claim(self, bundles: Iterable[Bundle]) -> None:
+        for bundle in bundles:
+            claim = encode_record(Claim(self._instance_id, "nonce"))
+            epoch = await self._store.put(keys.owner_key(bundle), claim)
+            await self._bus.serve(owner_subject(bundle, epoch), partial(self._answer, bundle))
+
+    async def _answer(self, bundle: Bundle, data: bytes) -> bytes:
+        try:
+            return encode(await self._carry_out(bundle, decode_request(data)))
+        except DanubeError as error:
+            return encode(refusal_of(error))
+
+    async def _carry_out(self, bundle: Bundle, request: OwnerRequest) -> OwnerReply:
+        match request:
+            case ListSubscriptions(topic=topic):
+                await self._require(topic)
+                names = self.subscriptions.get(topic, [])
+                return Subscriptions([SubscriptionInfo(n, SubscriptionType.SHARED, []) for n in names])
+            case Unsubscribe(topic=topic, subscription=name):
+                await self._require(topic)
+                if name not in self.subscriptions.get(topic, []):
+                    raise NotFound(f"subscription {name!r} does not exist")
+                if (topic, name) in self.connected:
+                    raise Refused(f"subscription {name!r} has a connected consumer")
+                self.subscriptions[topic].remove(name)
+                return Done()
+            case DescribeTopic(topic=topic):
+                return await self._describe(topic)
+            case ResetSubscription(topic=topic, subscription=name, start=start):
+                await self._require(topic)
+                if name not in self.subscriptions.get(topic, []):
+                    raise NotFound(f"subscription {name!r} does not exist")
+                self.resets.append((topic, name, start))
+                return SubscriptionFound(name, created=False, mark_delete=start.value)
+            case RetentionFloors():
+                return Floors(self.floors.get(bundle, {}))
+        raise AssertionError(request)
+
+    async def _describe(self, name: str) -> TopicDescription:
+        await self._require(name)
+        entry = await self._store.get(keys.topic_key(TopicName.parse(name)))
+        assert entry is not None
+        topic = decode_record(Topic, entry.value)
+        return TopicDescription(
+            topic=name,
+            topic_id=topic.topic_id,
+            bundle=topic.bundle,
+            epoch=1,
+            producers=["p"],
+            subscriptions=self.details.get(name, []),
+            log_first_sequence=4,
+            log_last_sequence=9,
+            archived_through=3,
+        )
+
+    async def _require(self, topic: str) -> None:
+        if self.forgetful > 0:
+            self.forgetful -= 1
+            raise NotFound(f"topic {topic} is not known yet")
+        if await self._store.get(keys.topic_key(TopicName.parse(topic))) is None:
+            raise NotFound(f"topic {topic} does not exist")

@@ -1,0 +1,260 @@
+"""A bundle's owner over the in-memory ports, with gateways that keep what they get."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from danube_common.bus.memory import MemoryBus, MemoryHub
+from danube_common.cluster import keys
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.namespaces import Namespaces
+from danube_common.cluster.records import Layout, Topic, encode_record
+from danube_common.cluster.topics import Topics
+from danube_common.journal.memory import MemoryJournal
+from danube_common.log.memory import MemoryLog
+from danube_common.log.port import LogBounds, LogEntry
+from danube_common.metadata.memory import MemoryMetadata
+from danube_common.model.bundle import Bundle
+from danube_common.model.names import TopicName
+from danube_common.model.schema import Schema, SchemaKind
+from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
+from danube_common.runtime.metrics import Metrics
+from danube_common.wire.delivery import MAGIC, Delivery, decode_delivery
+from danube_common.wire.frame import encode_frame, make_frame_id
+from danube_common.wire.owner import (
+    Acked,
+    Acks,
+    Attach,
+    ConsumerFound,
+    CreateConsumer,
+    ErrorReply,
+    OwnerReply,
+    OwnerRequest,
+    SessionEnded,
+    SubscriptionType,
+    TopicAcks,
+    decode_notice,
+    decode_reply,
+    encode,
+    error_of,
+    gateway_subject,
+    non_reliable_subject,
+    owner_subject,
+)
+from danube_topic_owner.bundle_owner import BundleOwner, OwnerPorts, Window
+from danube_topic_owner.owner_metrics import OwnerMetrics
+from danube_topic_owner.ownership import BundleServer
+
+EXCLUSIVE, SHARED, FAILOVER = SubscriptionType.EXCLUSIVE, SubscriptionType.SHARED, SubscriptionType.FAILOVER
+DISK = Strategy(ReliableOptions(storage=StorageBackend.DISK))
+IN_MEMORY = Strategy(ReliableOptions(storage=StorageBackend.MEMORY))
+NON_RELIABLE = Strategy()
+PLENTY = 1 << 40
+PATIENCE_S = 20.0
+"""A test that waits longer has failed; none waits for time to pass."""
+
+Reply = TypeVar("Reply", bound=OwnerReply)
+
+
+class TurningLog(MemoryLog):
+    """Lets other tasks have turns before and after it looks, as a log over the network does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns: Callable[[], int] = lambda: 0
+
+    async def bounds(self, bundle: Bundle) -> LogBounds:
+        await self._turn()
+        answer = await super().bounds(bundle)
+        await self._turn()
+        return answer
+
+    async def read(
+        self, bundle: Bundle, from_sequence: int, *, frames_max: int, bytes_max: int
+    ) -> list[LogEntry]:
+        await self._turn()
+        answer = await super().read(bundle, from_sequence, frames_max=min(frames_max, 4), bytes_max=bytes_max)
+        await self._turn()
+        return answer
+
+    def lose(self, bundle: Bundle) -> None:
+        """All that was stored is gone, as when the server of a volatile log dies."""
+        stored = self._opened(bundle)
+        stored.entries.clear()
+        stored.sequences_by_id.clear()
+        stored.last_sequence = stored.bytes_kept = 0
+
+    async def _turn(self) -> None:
+        for _ in range(self.turns()):
+            await asyncio.sleep(0)
+
+
+class Gateway:
+    """Gets deliveries and notices; asks the owner of an epoch, by default the newest."""
+
+    def __init__(self, house: OwnerHarness, name: str) -> None:
+        self.house = house
+        self.name = name
+        self.deliveries: list[Delivery] = []
+        self.notices: list[SessionEnded] = []
+        self.arrived = asyncio.Event()
+
+    def take(self, data: bytes) -> None:
+        if data[0] == MAGIC:
+            self.deliveries.append(decode_delivery(data))
+        else:
+            self.notices.append(decode_notice(data))
+        self.arrived.set()
+
+    def texts(self, consumer_id: int | None = None) -> list[str]:
+        return [message.decode() for _, message in self.entries(consumer_id)]
+
+    def positions(self, consumer_id: int | None = None) -> list[int]:
+        return [position for position, _ in self.entries(consumer_id)]
+
+    def entries(self, consumer_id: int | None = None) -> list[tuple[int, bytes]]:
+        return [
+            entry
+            for delivery in self.deliveries
+            if consumer_id in (None, delivery.consumer_id)
+            for entry in delivery.entries
+        ]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                self.arrived.clear()
+                await self.arrived.wait()
+
+    async def subscribe(
+        self, topic: str, subscription: str, kind: SubscriptionType = EXCLUSIVE, name: str = "c"
+    ) -> int:
+        request = CreateConsumer(topic, subscription, kind, name)
+        return (await self.house.ask(request, ConsumerFound)).consumer_id
+
+    async def attach(self, consumer_id: int, *, messages: int = PLENTY, session: int = 0, **more: int) -> int:
+        session = session or next(self.house.sessions)
+        request = Attach(consumer_id, self.name, session, messages, PLENTY, **more)
+        await self.house.ask(request, ConsumerFound)
+        return session
+
+    async def ack(self, topic: str, subscription: str, positions: list[int]) -> Acked:
+        return await self.house.ask(Acks([TopicAcks(topic, subscription, positions)]), Acked)
+
+
+class OwnerHarness:
+    """One bundle, its ports, and the owners it had.
+
+    Attributes:
+        now: what the owners' clocks show; it stands still unless a test moves it.
+        registered: whether the metadata store confirms the owners' place in the cluster.
+    """
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.store = MemoryMetadata()
+        self.hub = MemoryHub()
+        self.bus = MemoryBus(self.hub)
+        self.log = TurningLog()
+        self.journal = MemoryJournal()
+        self.ports = OwnerPorts(self.bus, self.log, self.journal, self.store)
+        self.topics = Topics(self.store, self.log, now_ms=lambda: time.time_ns() // 1_000_000)
+        self.metrics = OwnerMetrics(Metrics("topic-owner", "1"), "1")
+        self.catalogue: Catalogue
+        self.epoch = 0
+        self.owners: dict[int, BundleServer] = {}
+        self.lost: list[int] = []
+        self.sessions = itertools.count(1)
+        self.frames = itertools.count(1)
+        self.bundle = Bundle.parse("f0")
+        self.registered = True
+
+    async def topic(self, name: str, strategy: Strategy = DISK) -> Topic:
+        schema = Schema("s", SchemaKind.BYTES)
+        return await self.topics.create(TopicName.parse(name), schema, strategy)
+
+    async def gateway(self, name: str) -> Gateway:
+        gateway = Gateway(self, name)
+        await self.bus.subscribe(gateway_subject(name), gateway.take)
+        return gateway
+
+    async def own(self, epoch: int = 0) -> BundleServer:
+        """A new owner, of the next epoch if not told otherwise."""
+        epoch = epoch or self.epoch + 1
+        owner = BundleOwner(
+            self.bundle,
+            epoch,
+            f"instance-{epoch}",
+            self.ports,
+            self.catalogue,
+            window=Window(messages=50),
+            metrics=self.metrics,
+            on_lost=lambda: self.lost.append(epoch),
+            registered=lambda: self.registered,
+            clock=lambda: self.now,
+        )
+        owned = self.owners[epoch] = BundleServer(owner)
+        await owned.start(self.ports)
+        self.epoch = max(self.epoch, epoch)
+        return owned
+
+    async def kill(self, epoch: int = 0) -> None:
+        """End an owner as a dying process does: nothing more is written."""
+        owned = self.owners.pop(epoch or self.epoch)
+        owner = owned.owner
+        tasks = owner._tasks
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for listener in owned._listeners:
+            await listener.close()
+        owner.dispatcher.close()
+        await owner.reader.close()
+
+    async def publish(self, topic: Topic, *texts: str) -> None:
+        number = next(self.frames)
+        frame = encode_frame(1, number, [(topic.topic_id, [text.encode() for text in texts])])
+        await self.log.append(topic.home, frame, frame_id=make_frame_id(1, number), timeout_s=1)
+
+    async def publish_fast(self, topic: Topic, *texts: str) -> None:
+        frame = encode_frame(1, next(self.frames), [(topic.topic_id, [text.encode() for text in texts])])
+        await self.bus.publish(non_reliable_subject(topic.home), frame)
+
+    async def ask(self, request: OwnerRequest, reply: type[Reply], *, epoch: int = 0) -> Reply:
+        subject = owner_subject(self.bundle, epoch or self.epoch)
+        answer = decode_reply(await self.bus.request(subject, encode(request), timeout_s=PATIENCE_S))
+        if isinstance(answer, ErrorReply):
+            raise error_of(answer)
+        assert isinstance(answer, reply)
+        return answer
+
+    async def settle(self) -> None:
+        """Everything that was set off has happened: many turns of the loop, none waited for."""
+        for _ in range(60):
+            await asyncio.sleep(0)
+
+    async def journaled(self) -> None:
+        """What was acknowledged is in the journal."""
+        await self.settle()
+        owner = self.owners[self.epoch].owner
+        await owner.writer.flushed()
+
+
+@asynccontextmanager
+async def open_owner_harness(bundles: int = 1) -> AsyncIterator[OwnerHarness]:
+    house = OwnerHarness()
+    await Namespaces(house.store).create("default")
+    await house.store.put(keys.LAYOUT, encode_record(Layout(bundles, bundles)))
+    house.catalogue = await Catalogue.open(house.store)
+    try:
+        yield house
+    finally:
+        for epoch in list(house.owners):
+            await house.kill(epoch)
+        await house.catalogue.close()
+        await house.bus.close()

