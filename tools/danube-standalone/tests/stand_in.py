@@ -1,7 +1,7 @@
 """Stands in for a service: announces addresses, waits for SIGTERM, tells what happened to it.
 
 Installed by the tests as ``danube_gateway``, ``danube_topic_owner``, ``danube_storage`` and
-``danube_admin_service``. ``STAND_IN_TRACE`` names the file it tells to; ``STAND_IN_<SERVICE>`` what goes wrong.
+``danube_admin_service``. ``STAND_IN_TRACE`` names the file it tells to; ``STAND_IN_<SERVICE>`` the fault.
 """
 
 from __future__ import annotations
