@@ -1,13 +1,28 @@
 """Asynchronous Python client for Danube.
 
-async with connect("http://127.0.0.1:6650") as client:
-    async with client.producer("/default/news", name="editor") as producer:
-        await producer.send("good news")
+Example::
 
-    async with client.consumer("/default/news", "readers", name="reader-1") as consumer:
-        async for message in consumer:
-            print(message.text)
-            await message.ack()
+    import asyncio
+
+    from danube_client import Reliable, connect
+
+
+    async def main() -> None:
+        async with connect("http://127.0.0.1:6650") as client:
+            async with client.producer("/default/news", name="editor", strategy=Reliable()) as producer:
+                await producer.send("good news")
+
+            async with client.consumer("/default/news", "readers", name="reader-1") as consumer:
+                async for message in consumer:
+                    print(message.text)
+                    await message.ack()
+                    break
+
+
+    asyncio.run(main())
+
+The topic is reliable, so it keeps the message until the consumer has subscribed. A topic that a producer
+creates without a strategy is non-reliable: subscriptions made after a message never receive it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The door to the platform."""
+"""The client: entry point for producers and consumers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CALL_TIMEOUT_S = 30.0
 
 
 class Client:
-    """Producers and consumers of one platform; made by ``connect``, opened by ``async with`` or ``await``."""
+    """Makes producers and consumers. ``connect`` creates a client; ``async with`` or ``await`` opens it."""
 
     def __init__(
         self,
@@ -53,26 +53,31 @@ class Client:
         partitions: int | None = None,
         in_flight_max: int = IN_FLIGHT_MAX,
     ) -> Producer:
-        """A producer, to be opened by ``async with`` or ``await``.
+        """Return a producer; ``async with`` or ``await`` opens it.
 
         Args:
             topic: ``/namespace/topic``.
-            name: the producer's name: the same name on the same topic is the same producer.
-            schema: what the payloads are. None takes a topic as it is, and creates a new one for text.
-            strategy: how the messages are kept. None takes a topic as it is, and creates a new one
-                that keeps nothing.
+            name: the producer's name; the same name on the same topic is the same producer.
+            schema: the type of the payloads. None accepts the schema of an existing topic; a new topic
+                gets a string schema.
+            strategy: how messages are kept. None accepts the strategy of an existing topic; a new topic
+                is non-reliable and keeps nothing.
             access_mode: whether other producers may send to the topic.
-            partitions: sends round ``{topic}-part-0``, ``-1``, ... instead, as ``{name}-0``, ``-1``, ...
-            in_flight_max: messages without an answer before ``send`` and ``post`` wait; 1 keeps the order
-                even when single messages fail and are sent again.
+            partitions: the number of partitions. Messages go to ``{topic}-part-0``, ``-1``, ... in turn,
+                from producers named ``{name}-0``, ``-1``, ...
+            in_flight_max: unanswered messages at which ``send`` and ``post`` wait. With 1 the order is
+                kept even when a message fails and is sent again.
+
+        Raises:
+            ValueError: ``partitions`` or ``in_flight_max`` is below 1.
         """
         if partitions is not None and partitions < 1:
             raise ValueError("partitions must be at least 1")
         if in_flight_max < 1:
             raise ValueError("in_flight_max must be at least 1")
-        places = [(topic, name)]
+        targets = [(topic, name)]
         if partitions is not None:
-            places = [(f"{topic}-part-{part}", f"{name}-{part}") for part in range(partitions)]
+            targets = [(f"{topic}-part-{part}", f"{name}-{part}") for part in range(partitions)]
         room = asyncio.Semaphore(in_flight_max)
         topic_producers = [
             TopicProducer(
@@ -88,7 +93,7 @@ class Client:
                 room,
                 self._health_interval_s,
             )
-            for part_topic, part_name in places
+            for part_topic, part_name in targets
         ]
         return Producer(topic_producers, room)
 
@@ -103,17 +108,19 @@ class Client:
         reconnect: bool = False,
         acks_in_flight_max: int = ACKS_IN_FLIGHT_MAX,
     ) -> Consumer:
-        """A consumer, to be opened by ``async with`` or ``await`` and then iterated.
+        """Return a consumer; ``async with`` or ``await`` opens it, ``async for`` receives its messages.
 
         Args:
-            topic: ``/namespace/topic``; if it is not there itself, its partitions are consumed.
-            subscription: the subscription's name: each subscription gets every message.
-            name: the consumer's name: the same name in the same subscription is the same consumer.
-            type: how the consumers of the subscription share its messages, if the subscription is new.
-            initial_position: where the subscription begins if it is new, which ``Consumer.created`` tells;
-                else it goes on where it was. None is the oldest message, as in v0.2.
-            reconnect: subscribes again by the same name when the stream ends, until the retries are used up.
-            acks_in_flight_max: acknowledgements without an answer before ``post_ack`` waits.
+            topic: ``/namespace/topic``. If only its partitions exist, all of them are consumed.
+            subscription: the subscription's name. Each subscription receives every message.
+            name: the consumer's name; the same name in the same subscription is the same consumer.
+            type: how the subscription shares messages among its consumers. An existing subscription
+                keeps its type.
+            initial_position: where a new subscription begins; ``Consumer.created`` tells whether it is
+                new. An existing subscription continues at its cursor. None begins at the oldest message.
+            reconnect: whether the consumer subscribes again when its stream ends, until the retries are
+                used up.
+            acks_in_flight_max: unanswered acknowledgements at which ``post_ack`` waits.
         """
 
         async def resolve() -> Sequence[TopicConsumer]:
@@ -143,7 +150,7 @@ class Client:
         return Consumer(resolve, acks_in_flight_max)
 
     async def partitions(self, topic: str) -> list[str]:
-        """The topic itself if it exists, else its partitions.
+        """Return the topic itself if it exists, else the names of its partitions.
 
         Raises:
             TopicNotFound: neither exists.
@@ -156,20 +163,21 @@ class Client:
         return list(response.partitions)
 
     async def schema(self, topic: str) -> Schema:
-        """The schema of a topic or of its partitions.
+        """Return the schema of a topic or of its partitions.
 
         Raises:
-            CallError: the platform refuses, or did not become ready within the retries.
+            TopicNotFound: no such topic exists.
+            CallError: the platform refused, or was not ready within the retries.
         """
         request = wire.SchemaRequest(topic=topic)
         response = await self._ask(lambda connection: connection.get_schema(request))
         return Schema.from_wire(response.schema)
 
     async def open(self) -> Self:
-        """Connects to the first address that answers.
+        """Connect to the first address that answers.
 
         Raises:
-            Unreachable: none does.
+            Unreachable: no address answers.
         """
         try:
             await self._connections.ready(self._connect_timeout_s)
@@ -179,7 +187,7 @@ class Client:
         return self
 
     async def close(self) -> None:
-        """Closes the connections; producers and consumers should be closed before."""
+        """Close the connections. Close producers and consumers first."""
         await self._connections.close()
 
     async def _ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
@@ -212,17 +220,17 @@ def connect(
     call_timeout_s: float = CALL_TIMEOUT_S,
     health_interval_s: float = INTERVAL_S,
 ) -> Client:
-    """A client, to be opened by ``async with`` or ``await``.
+    """Return a client; ``async with`` or ``await`` opens it.
 
     Args:
-        addresses: ``http://host:port`` of one or several gateways; any of them serves everything, so when
-            one is lost the next takes its place.
-        retry: how failures that pass are overcome, wherever that is done.
-        connect_timeout_s: how long an address may take to accept the connection.
-        call_timeout_s: how long one call may take.
-        health_interval_s: the pause between questions whether a producer or consumer is still known.
+        addresses: ``http://host:port`` of one or more gateways. Every gateway serves every topic; when one
+            is lost, the client uses the next.
+        retry: how often and how fast temporary failures are retried.
+        connect_timeout_s: seconds that an address may take to accept the connection.
+        call_timeout_s: seconds that one call may take.
+        health_interval_s: seconds between two health checks of a producer or consumer.
 
     Raises:
-        InvalidAddress: an address is none.
+        InvalidAddress: an address is not ``http://host:port``.
     """
     return Client(addresses, retry or Retry(), connect_timeout_s, call_timeout_s, health_interval_s)

@@ -1,4 +1,4 @@
-"""A connection to one address, and all that a client has."""
+"""gRPC connections: one for each gateway address, and the set of them that a client uses."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ CHANNEL_OPTIONS = (
 
 
 def normalized(address: str) -> str:
-    """``http://host:port`` of an address with or without its scheme or a trailing slash.
+    """Return ``http://host:port`` for an address, which may lack the scheme or end with a slash.
 
     Raises:
-        InvalidAddress: it is something else.
+        InvalidAddress: the text is no such address.
     """
     text = address if "://" in address else f"http://{address}"
     try:
@@ -69,7 +69,7 @@ class Unary(Generic[Request, Response]):
         return await self.finish(self.start(request))
 
     def start(self, request: Request) -> grpc.aio.UnaryUnaryCall[Request, Response]:
-        """Starts the call at once: calls started one after the other leave in that order.
+        """Start the call. Calls are sent in the order in which they are started.
 
         Raises:
             Closed: the connection is closed.
@@ -80,10 +80,10 @@ class Unary(Generic[Request, Response]):
             raise Closed("the client is closed") from error
 
     async def finish(self, call: grpc.aio.UnaryUnaryCall[Request, Response]) -> Response:
-        """The started call's answer.
+        """Wait for the answer of a started call.
 
         Raises:
-            CallError: it ended with another status than OK.
+            CallError: the call ended with a status other than OK.
             Closed: the connection was closed meanwhile.
         """
         try:
@@ -91,16 +91,16 @@ class Unary(Generic[Request, Response]):
         except grpc.aio.AioRpcError as error:
             raise from_status(error, self._address) from error
         except asyncio.CancelledError:
-            # A closed channel cancels its calls; that is not the awaiting task's cancellation.
+            # A closed channel cancels its calls, although nobody cancelled the awaiting task.
             _raise_unless_cancelled()
             raise
 
 
 class Deliveries:
-    """A stream of deliveries; iterate over it. It ends when the server ends it.
+    """An asynchronous iterator over the deliveries of one consumer stream. It ends when the server ends it.
 
-    The iteration raises CallError when the stream ended with another status than OK, Unreachable when it was
-    broken off here, and Closed when the connection was closed.
+    Iteration raises CallError when the stream ended with a status other than OK, Unreachable after
+    `break_off`, and Closed when the connection was closed.
     """
 
     def __init__(
@@ -128,13 +128,13 @@ class Deliveries:
         raise StopAsyncIteration
 
     def break_off(self) -> None:
-        """Ends the stream from here."""
+        """End the stream; the iteration raises Unreachable."""
         self._broken_off = True
         self._call.cancel()
 
 
 class Connection:
-    """The methods of one address.
+    """The gRPC methods of one gateway.
 
     Attributes:
         address: ``http://host:port``.
@@ -189,7 +189,7 @@ class Connection:
         )
 
     def receive_messages(self, request: wire.ReceiveRequest) -> Deliveries:
-        """Opens the stream of deliveries.
+        """Open the stream of deliveries of one consumer.
 
         Raises:
             Closed: the connection is closed.
@@ -200,10 +200,10 @@ class Connection:
             raise Closed("the client is closed") from error
 
     async def ready(self, timeout_s: float) -> None:
-        """Returns once the connection stands.
+        """Wait until the connection is established.
 
         Raises:
-            Unreachable: the address refused, or the time is over.
+            Unreachable: the address refused, or did not answer within ``timeout_s``.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -217,13 +217,14 @@ class Connection:
             raise Unreachable("UNAVAILABLE", f"{self.address} does not answer") from None
 
     async def close(self) -> None:
+        """Close the channel; calls in progress end with Closed."""
         await self._channel.close(None)
 
 
 class Connections:
     """The connections of one client, by address.
 
-    The given addresses are equals: any of them serves every topic. One is home at a time.
+    Every gateway serves every topic. The client uses one at a time, its *home*.
     """
 
     def __init__(self, addresses: Sequence[str], call_timeout_s: float) -> None:
@@ -237,14 +238,15 @@ class Connections:
 
     @property
     def home(self) -> Connection:
+        """The connection that new calls use."""
         return self.to(self._addresses[self._home])
 
     def to(self, address: str) -> Connection:
-        """The one connection to an address.
+        """Return the connection to an address, and create it if it is missing.
 
         Raises:
-            Closed: all were closed.
-            ClientError: there are already CONNECTIONS_MAX.
+            Closed: `close` was called.
+            ClientError: the client has CONNECTIONS_MAX connections already.
         """
         if self._closed:
             raise Closed("the client is closed")
@@ -257,16 +259,16 @@ class Connections:
         return connection
 
     def after(self, lost: Connection) -> Connection:
-        """Where to go on when a connection was lost: home, which is the next address if home was lost."""
+        """Return the connection to use instead of a lost one. If home is lost, the next address becomes home."""
         if lost.address == self._addresses[self._home]:
             self._home = (self._home + 1) % len(self._addresses)
         return self.home
 
     async def ready(self, timeout_s: float) -> None:
-        """Makes the first address home that can be reached.
+        """Make the first reachable address home.
 
         Raises:
-            Unreachable: none can.
+            Unreachable: no address can be reached.
         """
         for _ in self._addresses[1:]:
             try:
@@ -276,10 +278,10 @@ class Connections:
         return await self.home.ready(timeout_s)
 
     async def lookup(self, connection: Connection, topic: str) -> Connection:
-        """The connection that serves a topic, as asked at ``connection``.
+        """Ask ``connection`` which gateway serves a topic, and return the connection to that gateway.
 
         Raises:
-            CallError: as the platform says.
+            CallError: the platform refused the lookup.
         """
         answer = await connection.topic_lookup(wire.TopicLookupRequest(topic=topic))
         if answer.response_type == wire.TopicLookupResponse.Redirect:
@@ -287,6 +289,7 @@ class Connections:
         return connection
 
     async def close(self) -> None:
+        """Close all connections."""
         self._closed = True
         for connection in self._by_address.values():
             await connection.close()

@@ -1,4 +1,4 @@
-"""A consumer of a topic or of all partitions of one."""
+"""Consumer of a topic, or of all partitions of a topic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ACKS_IN_FLIGHT_MAX = 64
 
 
 class SubscriptionType(IntEnum):
-    """Numbered as on the wire."""
+    """How a subscription shares messages among its consumers. The numbers are those of the wire."""
 
     EXCLUSIVE = 0
     SHARED = 1
@@ -25,10 +25,10 @@ class SubscriptionType(IntEnum):
 
 
 class Consumer:
-    """Receives messages; made by ``Client.consumer``, opened by ``async with`` or ``await``, then iterated.
+    """Receives messages. ``Client.consumer`` creates it, ``async with`` or ``await`` opens it.
 
-    The iteration ends when every stream has ended or the consumer is closed, and raises CallError when
-    a stream failed. At most RECEIVED_MAX messages wait here to be taken.
+    The iteration ends when every stream has ended or the consumer is closed. It raises CallError when a
+    stream failed. At most RECEIVED_MAX received messages wait for the iteration.
     """
 
     def __init__(
@@ -50,17 +50,17 @@ class Consumer:
 
     @property
     def created(self) -> bool | None:
-        """Whether the subscription was new and begins at the initial position; None if it was given none.
+        """Whether the subscription was new and begins at the initial position; None without such a position.
 
-        False if it was there in any of the partitions: it goes on there where it was. A creation whose
-        answer was lost and that was repeated counts as one that was there.
+        False if any partition had the subscription already, which continues at its cursor there. If the
+        answer to the creation was lost and the call repeated, the subscription counts as existing.
         """
         made = [consumer.created for consumer in self._topic_consumers]
         return None if not made or None in made else all(made)
 
     @property
     def ready(self) -> int:
-        """How many messages, or the end, can be taken without waiting."""
+        """The number of messages that the iteration returns without waiting; the end counts as one."""
         return self._received.qsize()
 
     def __aiter__(self) -> Self:
@@ -78,11 +78,11 @@ class Consumer:
         raise StopAsyncIteration
 
     async def post_ack(self, message: Message) -> asyncio.Task[None]:
-        """Acknowledges a message, waiting only for room among the acknowledgements in flight.
+        """Acknowledge a message without waiting for the answer; waits for room among those in flight.
 
         Returns:
-            What ``message.ack()`` would raise; whether it is looked at is the caller's affair: a message
-            whose acknowledgement failed comes again.
+            A task that raises what ``message.ack()`` raises. It need not be awaited: a message whose
+            acknowledgement failed is delivered again.
         """
         await self._ack_room.acquire()
         task = asyncio.create_task(self._ack(message))
@@ -91,16 +91,16 @@ class Consumer:
         return task
 
     async def flush_acks(self) -> None:
-        """Returns once every acknowledgement posted so far has its answer, one way or the other."""
+        """Wait until every posted acknowledgement has succeeded or failed."""
         if self._acks:
             await asyncio.wait(self._acks)
 
     async def open(self) -> Self:
-        """Subscribes to the topic, or to each of its partitions, and begins to receive.
+        """Subscribe to the topic, or to each of its partitions, and start receiving.
 
         Raises:
-            TopicNotFound: there is neither the topic nor a partition of it.
-            CallError: the platform refuses, or did not become ready within the retries.
+            TopicNotFound: neither the topic nor a partition of it exists.
+            CallError: the platform refused, or was not ready within the retries.
         """
         self._topic_consumers = await self._resolve()
         await asyncio.gather(*(consumer.open() for consumer in self._topic_consumers))
@@ -108,12 +108,12 @@ class Consumer:
         return self
 
     async def close(self) -> None:
-        """Waits for the acknowledgements in flight and stops; messages not taken will come again."""
+        """Wait for the acknowledgements in flight and stop. Messages not taken are delivered again."""
         await self.flush_acks()
         await self.abort()
 
     async def abort(self) -> None:
-        """Stops at once; messages not taken or not acknowledged by then may come again."""
+        """Stop at once. Messages not taken or not acknowledged yet may be delivered again."""
         tasks = [*self._acks]
         if self._receiving is not None:
             tasks.append(self._receiving)

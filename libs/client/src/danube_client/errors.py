@@ -1,11 +1,11 @@
-"""Every error the client raises on purpose.
+"""Errors that the client raises.
 
 ClientError
 ├── InvalidAddress           an address that is no ``http://host:port``
 ├── Closed                   the client, producer or consumer was closed
-└── CallError                a call ended with another status than OK
-    ├── Unreachable          nobody answered, or not in time; worth repeating
-    ├── NotReady             the platform asks to try again; worth repeating
+└── CallError                a call ended with a status other than OK
+    ├── Unreachable          no answer, or not in time; retried
+    ├── NotReady             the platform asks to try again; retried
     ├── UnknownClient        the platform does not know the producer's or consumer's id (any more)
     ├── InvalidRequest
     │   └── InvalidTopicName
@@ -32,11 +32,11 @@ ERROR_TRAILER = "error-message-bin"
 
 
 class ClientError(Exception):
-    """Base of every error raised on purpose."""
+    """Base of every error that the client raises."""
 
 
 class InvalidAddress(ClientError, ValueError):
-    """An address that is no ``http://host:port``."""
+    """An address is not ``http://host:port``."""
 
 
 class Closed(ClientError):
@@ -44,11 +44,11 @@ class Closed(ClientError):
 
 
 class CallError(ClientError):
-    """A call ended with another status than OK.
+    """A call ended with a status other than OK.
 
     Attributes:
         code: the gRPC status code's name, e.g. ``NOT_FOUND``.
-        message: the server's sentence.
+        message: the server's explanation.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -58,11 +58,11 @@ class CallError(ClientError):
 
 
 class Unreachable(CallError):
-    """Nobody answered, or not in time. Whether the call took effect is not known."""
+    """No gateway answered in time. The call may or may not have taken effect."""
 
 
 class NotReady(CallError):
-    """The platform asks to look up and try again."""
+    """The platform asks the client to look up the topic and try again."""
 
 
 class UnknownClient(CallError):
@@ -70,35 +70,35 @@ class UnknownClient(CallError):
 
 
 class InvalidRequest(CallError):
-    """The request breaks a rule; nothing was changed."""
+    """The request is invalid; nothing was changed."""
 
 
 class InvalidTopicName(InvalidRequest):
-    """A topic is named ``/namespace/topic``, each of letters, digits, ``_`` and ``-``."""
+    """The topic's name is not ``/namespace/topic`` with letters, digits, ``_`` and ``-`` in both parts."""
 
 
 class TopicNotFound(CallError):
-    """There is no such topic."""
+    """The topic does not exist."""
 
 
 class SubscriptionNotFound(CallError):
-    """There is no such subscription."""
+    """The subscription does not exist."""
 
 
 class ProducerExists(CallError):
-    """Another producer has the place."""
+    """A producer of this name, or an exclusive producer, exists already."""
 
 
 class Denied(CallError):
-    """Legal in itself, but not in the present state or not for this client."""
+    """The request is valid, but the present state or the client's rights do not allow it."""
 
 
 class SubscribeDenied(Denied):
-    """The subscription takes no such consumer now."""
+    """The subscription accepts no further consumer of this kind now."""
 
 
 class LimitReached(CallError):
-    """A policy's limit: a rate, a size or a number of clients."""
+    """A policy's limit is reached: a rate, a message size or a number of clients."""
 
 
 _BY_TYPE: dict[int, type[CallError]] = {
@@ -119,19 +119,19 @@ _BY_CODE: dict[StatusCode, type[CallError]] = {
     StatusCode.RESOURCE_EXHAUSTED: LimitReached,
 }
 
-# After these the producer or consumer is set up anew and the call repeated.
+# After these the client creates the producer or consumer again and repeats the call.
 RECOVERABLE = (Unreachable, NotReady, UnknownClient)
-# After these another address may do better: nobody is there, or it is shutting down.
+# After these the client tries another address: the gateway is gone or shutting down.
 ELSEWHERE = (Unreachable, NotReady)
 
 
 def from_status(error: AioRpcError, address: str) -> CallError:
-    """The error for a failed call to ``address``: by the ErrorMessage that is attached, else by the code."""
+    """Return the error for a failed call: by its attached ErrorMessage, else by its status code."""
     code = error.code()
     details = error.details() or code.name
     attached = _attached(error)
-    # A server that closes the connection ends what it has not looked at as cancelled; we never cancel calls
-    # whose outcome we look at.
+    # A server that closes its connection ends unread calls as CANCELLED. The client never awaits a call
+    # that it has cancelled itself.
     if attached is None and code in (StatusCode.UNAVAILABLE, StatusCode.CANCELLED):
         return Unreachable(code.name, f"{address} does not answer: {details}")
     kind = _BY_TYPE.get(attached.error_type) if attached is not None else None

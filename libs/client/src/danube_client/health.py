@@ -1,4 +1,4 @@
-"""Asks the platform now and then whether it still knows a producer or consumer."""
+"""Health checks: ask periodically whether the platform still knows a producer or consumer."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from danube_client.errors import CallError, Closed
 from danube_proto import danube_api_pb2 as wire
 
 INTERVAL_S = 5.0
-# One unanswered question may be a hiccup.
+# A single unanswered check may be a short network fault.
 FAILURES_MAX = 2
 
 ClientType = wire.HealthCheckRequest.ClientType
 
 
 async def watch(
-    place: Callable[[], tuple[Connection, int]],
+    location: Callable[[], tuple[Connection, int]],
     client: ClientType,
     interval_s: float,
     on_lost: Callable[[], None],
 ) -> None:
-    """Asks every ``interval_s`` until cancelled or the connection is closed.
+    """Check every ``interval_s`` until cancelled or until the connection is closed.
 
     Args:
-        place: where the producer or consumer is now, and its id there.
-        client: which of the two it is.
-        interval_s: the pause between an answer and the next question.
-        on_lost: called when the platform does not know the id, or has stopped answering.
+        location: returns the current connection and the id of the producer or consumer.
+        client: whether it is a producer or a consumer.
+        interval_s: seconds between an answer and the next check.
+        on_lost: called when the platform does not know the id, or FAILURES_MAX checks in a row failed.
     """
     failures = 0
     request_id = 0
     while True:
-        connection, identity = place()
+        connection, identity = location()
         request_id += 1
         request = wire.HealthCheckRequest(request_id=request_id, client=client, id=identity)
         try:

@@ -9,13 +9,14 @@ from danube_proto import danube_api_pb2 as wire
 
 
 class Acknowledger(Protocol):
-    """Where a message's acknowledgement goes."""
+    """Sends acknowledgements."""
 
-    async def ack(self, delivery: wire.StreamMessage) -> None: ...
+    async def ack(self, delivery: wire.StreamMessage) -> None:
+        """Acknowledge a delivery; raises CallError."""
 
 
 class Message:
-    """A received message; acknowledge it when it is done with."""
+    """A received message. Acknowledge it when it is processed, or it is delivered again."""
 
     __slots__ = ("_delivery", "_source")
 
@@ -25,19 +26,21 @@ class Message:
 
     @property
     def payload(self) -> bytes:
+        """The bytes that the producer sent."""
         return self._delivery.payload
 
     @property
     def text(self) -> str:
-        """The payload as UTF-8.
+        """The payload decoded as UTF-8.
 
         Raises:
-            UnicodeDecodeError: it is not.
+            UnicodeDecodeError: the payload is not UTF-8.
         """
         return self._delivery.payload.decode()
 
     @property
     def attributes(self) -> Mapping[str, str]:
+        """The attributes that the producer attached."""
         return self._delivery.attributes
 
     @property
@@ -47,15 +50,17 @@ class Message:
 
     @property
     def sequence_id(self) -> int:
-        """The producer's own number; begins anew with each producer."""
+        """The number that the producer gave the message; each producer starts at 0."""
         return self._delivery.msg_id.sequence_id
 
     @property
     def producer_id(self) -> int:
+        """The id that the platform gave the producer."""
         return self._delivery.msg_id.producer_id
 
     @property
     def producer_name(self) -> str:
+        """The producer's name."""
         return self._delivery.producer_name
 
     @property
@@ -64,10 +69,10 @@ class Message:
         return self._delivery.publish_time
 
     async def ack(self) -> None:
-        """Acknowledges the message and waits for the answer.
+        """Acknowledge the message and wait for the answer.
 
         Raises:
-            CallError: the platform did not take it; the message will come again.
+            CallError: the acknowledgement failed; the message is delivered again.
         """
         await self._source.ack(self._delivery)
 

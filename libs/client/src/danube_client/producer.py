@@ -1,4 +1,4 @@
-"""A producer on a topic or on all partitions of one."""
+"""Producer on a topic, or on all partitions of a topic."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ IN_FLIGHT_MAX = 64
 
 
 class AccessMode(IntEnum):
-    """Numbered as on the wire."""
+    """Whether a topic accepts other producers beside this one. The numbers are those of the wire."""
 
     SHARED = 0
     EXCLUSIVE = 1
 
 
 class Producer:
-    """Sends messages; made by ``Client.producer``, opened by ``async with`` or ``await``."""
+    """Sends messages. ``Client.producer`` creates it, ``async with`` or ``await`` opens it."""
 
     def __init__(self, topic_producers: Sequence[TopicProducer], room: asyncio.Semaphore) -> None:
         self._topic_producers = topic_producers
@@ -37,16 +37,16 @@ class Producer:
         return [producer.topic for producer in self._topic_producers]
 
     async def send(self, payload: bytes | str, attributes: Mapping[str, str] | None = None) -> int:
-        """Sends a message and waits until the platform has it.
+        """Send a message and wait until the platform has accepted it.
 
-        Calls that run at the same time are sent in the order in which they were made. With partitions
-        the messages go round them, beginning with the first.
+        Concurrent calls are sent in the order in which they were made. With partitions, messages go to the
+        partitions in turn, starting with the first.
 
         Returns:
-            The message's sequence id: 0 for a producer's first message (to a partition).
+            The message's sequence id; the first message to a topic or partition has 0.
 
         Raises:
-            CallError: the platform refused it, or did not answer within the retries.
+            CallError: the platform refused the message, or did not answer within the retries.
             Closed: the producer was closed.
         """
         return await (await self.post(payload, attributes))
@@ -54,10 +54,10 @@ class Producer:
     async def post(
         self, payload: bytes | str, attributes: Mapping[str, str] | None = None
     ) -> asyncio.Future[int]:
-        """Hands over a message, waiting only for room among those in flight.
+        """Send a message without waiting for the answer; waits for room among the messages in flight.
 
         Returns:
-            What ``send`` would return or raise; whether it is looked at is the caller's affair.
+            A future with what ``send`` returns or raises. It need not be awaited.
 
         Raises:
             Closed: the producer was closed.
@@ -76,25 +76,25 @@ class Producer:
         return outcome
 
     async def flush(self) -> None:
-        """Returns once every message handed over so far is settled, one way or the other."""
+        """Wait until every message sent so far has succeeded or failed."""
         await asyncio.gather(*(producer.flush() for producer in self._topic_producers))
 
     async def close(self) -> None:
-        """Takes no more messages, settles those handed over and stops."""
+        """Accept no more messages, wait for those in flight, and stop."""
         self._closed = True
         await self.flush()
         await self.abort()
 
     async def abort(self) -> None:
-        """Stops at once; what is not settled fails with Closed, and may have been sent."""
+        """Stop at once. Messages in flight fail with Closed; the platform may have stored them."""
         self._closed = True
         await asyncio.gather(*(producer.close() for producer in self._topic_producers))
 
     async def open(self) -> Self:
-        """Creates the producer with the platform, and the topic or partitions that are new.
+        """Create the producer on the platform, and the topic or partitions that do not exist.
 
         Raises:
-            CallError: the platform refuses, or did not become ready within the retries.
+            CallError: the platform refused, or was not ready within the retries.
         """
         try:
             await asyncio.gather(*(producer.open() for producer in self._topic_producers))

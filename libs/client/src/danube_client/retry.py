@@ -1,4 +1,4 @@
-"""How often and how patiently something is tried again."""
+"""Retries of calls that failed for a temporary reason."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A bounded number of attempts with growing, jittered pauses between them.
+    """A bounded number of attempts with exponential, jittered pauses.
 
-    The defaults wait about 15 s in all: longer than the platform takes to replace a dead instance.
+    The defaults wait about 15 s in all, longer than the platform takes to replace a dead instance.
 
     Attributes:
-        attempts_max: attempts in a row without success before giving up; 1 never repeats.
-        first_s: the longest first pause; each further one may be twice as long.
-        max_s: the longest pause.
+        attempts_max: failures in a row after which the call gives up; 1 never retries.
+        first_s: the upper bound of the first pause in seconds; it doubles with each failure.
+        max_s: the upper bound of any pause in seconds.
     """
 
     attempts_max: int = 12
@@ -30,15 +30,15 @@ class Retry:
     max_s: float = 2.0
 
     def pause_s(self, failures: int) -> float:
-        """The pause after so many failures (from 1), between half and the whole of its bound."""
+        """Return the pause in seconds after ``failures`` (from 1): between half of its bound and the bound."""
         bound = min(self.max_s, self.first_s * 2.0 ** min(failures - 1, 32))
         return bound * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
     async def run(self, attempt: Callable[[], Awaitable[T]], on: tuple[type[CallError], ...]) -> T:
-        """The result of the first attempt that succeeds.
+        """Return the result of the first successful attempt; errors of the types ``on`` are retried.
 
         Raises:
-            CallError: an error that is not one of ``on``, or the last attempt's.
+            CallError: an error of another type, or the error of the last attempt.
         """
         failures = 0
         while True:

@@ -1,4 +1,4 @@
-"""What a topic's payloads are."""
+"""Schemas: the type of a topic's payloads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEFAULT_NAME = "string_schema"
 
 
 class SchemaType(IntEnum):
-    """Numbered as on the wire."""
+    """The type of a payload. The numbers are those of the wire."""
 
     BYTES = 0
     STRING = 1
@@ -21,12 +21,12 @@ class SchemaType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A topic's schema: made by the four class methods below, or read from the platform.
+    """A topic's schema. The class methods create one; ``Client.schema`` reads one.
 
     Attributes:
-        type: what payloads are. An int64 travels as decimal text.
-        name: free text, kept with the topic.
-        definition: the JSON Schema with JSON, otherwise empty.
+        type: the type of the payloads. An int64 is sent as decimal text.
+        name: a label that is stored with the topic.
+        definition: the JSON Schema text for JSON, otherwise empty.
     """
 
     type: SchemaType = SchemaType.STRING
@@ -35,21 +35,26 @@ class Schema:
 
     @classmethod
     def bytes(cls, name: str = "bytes_schema") -> Schema:
+        """Any bytes."""
         return cls(SchemaType.BYTES, name)
 
     @classmethod
     def string(cls, name: str = DEFAULT_NAME) -> Schema:
+        """UTF-8 text."""
         return cls(SchemaType.STRING, name)
 
     @classmethod
     def int64(cls, name: str = "int64_schema") -> Schema:
+        """A 64-bit integer as decimal text."""
         return cls(SchemaType.INT64, name)
 
     @classmethod
     def json(cls, definition: str, name: str = "json_schema") -> Schema:
+        """JSON that fits the JSON Schema ``definition``."""
         return cls(SchemaType.JSON, name, definition)
 
     def to_wire(self) -> wire.Schema:
+        """Return the protobuf message of the schema."""
         return wire.Schema(
             name=self.name,
             schema_data=self.definition.encode(),
@@ -58,7 +63,7 @@ class Schema:
 
     @classmethod
     def from_wire(cls, schema: wire.Schema) -> Schema:
-        """Reads a schema; text that is not UTF-8 is replaced, as only a person reads it."""
+        """Read a schema from its protobuf message; invalid UTF-8 in the definition is replaced."""
         return cls(
             SchemaType(int(schema.type_schema)), schema.name, schema.schema_data.decode(errors="replace")
         )

@@ -1,4 +1,4 @@
-"""Where a new subscription begins to read."""
+"""Start positions: where a new subscription begins."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"-?\d{1,19}", re.ASCII)
 
 
 class StartKind(IntEnum):
-    """Numbered as on the wire."""
+    """How a start position is given. The numbers are those of the wire."""
 
     EARLIEST = 0
     LATEST = 1
@@ -34,18 +34,18 @@ class StartKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A place in a topic. What is retained no longer is passed over: the start is then the oldest message.
+    """A start position. If its message is no longer retained, the oldest retained message is the start.
 
     Attributes:
-        kind: what ``value`` means.
-        value: a position, a number of messages, or ms since the epoch; 0 where the kind takes none.
+        kind: the meaning of ``value``.
+        value: a position, a number of messages, or milliseconds since the epoch; 0 if the kind needs none.
     """
 
     kind: StartKind = StartKind.EARLIEST
     value: int = 0
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a value that the kind does not take."""
+        """Raise ValueError if the kind does not allow the value."""
         low = {StartKind.POSITION: 1, StartKind.LAST: 1, StartKind.TIME: 0}.get(self.kind)
         if low is None and self.value:
             raise ValueError(f"a start at {self.kind.name} takes no value")
@@ -54,33 +54,33 @@ class Start:
 
     @classmethod
     def earliest(cls) -> Self:
-        """The oldest message that is retained."""
+        """Begin at the oldest retained message."""
         return cls(StartKind.EARLIEST)
 
     @classmethod
     def latest(cls) -> Self:
-        """What is sent from now on."""
+        """Begin at the next message that is sent."""
         return cls(StartKind.LATEST)
 
     @classmethod
     def at(cls, position: int) -> Self:
-        """The first message at or after a position, which belongs to one topic or partition."""
+        """Begin at the first message at or after a position. A position belongs to one topic or partition."""
         return cls(StartKind.POSITION, position)
 
     @classmethod
     def last(cls, count: int) -> Self:
-        """The newest ``count`` messages, of each partition."""
+        """Begin at the newest ``count`` messages of each partition."""
         return cls(StartKind.LAST, count)
 
     @classmethod
     def since(cls, moment: datetime) -> Self:
-        """The first message that was stored at or after a moment; one without a time zone is UTC."""
+        """Begin at the first message stored at or after a time, which is UTC if it has no time zone."""
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return cls(StartKind.TIME, round(aware.timestamp() * 1000))
 
     @classmethod
     def parse(cls, text: str, *, now_ms: int | None = None) -> Self:
-        """Reads one of FORMS; raises ValueError."""
+        """Parse one of FORMS; raises ValueError."""
         word = text.strip().lower()
         if word in ("earliest", "latest"):
             return cls(StartKind[word.upper()])
@@ -97,4 +97,5 @@ class Start:
             raise ValueError(f"{text!r} is none of: {FORMS}") from None
 
     def to_wire(self) -> SubscriptionStart:
+        """Return the protobuf message of the start position."""
         return SubscriptionStart(kind=SubscriptionStart.Kind.Name(int(self.kind)), value=self.value)

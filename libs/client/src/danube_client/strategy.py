@@ -1,4 +1,4 @@
-"""How a topic's messages are kept and handed out."""
+"""Dispatch strategies: whether a topic stores its messages, and for how long."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from danube_proto import danube_api_pb2 as wire
 
 
 class Storage(IntEnum):
-    """Where a reliable topic's sealed segments live; numbered as on the wire."""
+    """Where the sealed segments of a reliable topic are stored. The numbers are those of the wire."""
 
     MEMORY = 0
     DISK = 1
@@ -17,7 +17,7 @@ class Storage(IntEnum):
 
 
 class Retention(IntEnum):
-    """When a reliable topic's messages may go; numbered as on the wire."""
+    """When messages of a reliable topic are deleted. The numbers are those of the wire."""
 
     UNTIL_ACKNOWLEDGED = 0
     UNTIL_EXPIRED = 1
@@ -25,17 +25,23 @@ class Retention(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class NonReliable:
-    """Delivered to whoever is subscribed at that moment, kept nowhere."""
+    """Messages go to the consumers that are connected at that moment and are not stored."""
 
     def to_wire(self) -> wire.TopicDispatchStrategy:
+        """Return the protobuf message of the strategy."""
         return wire.TopicDispatchStrategy(strategy=wire.NonReliable)
 
 
 @dataclass(frozen=True, slots=True)
 class Reliable:
-    """Stored before the producer gets its answer, delivered until acknowledged.
+    """Messages are stored before the producer is answered, and delivered until they are acknowledged.
 
-    ``storage`` None leaves it to the platform where segments live.
+    Attributes:
+        storage: where sealed segments are stored; None lets the platform choose.
+        segment_size_mib: the size at which a segment is sealed.
+        retention: when messages are deleted.
+        retention_period_s: the age in seconds at which ``UNTIL_EXPIRED`` deletes messages.
+        storage_path: a label that is stored with the topic.
     """
 
     storage: Storage | None = None
@@ -45,6 +51,7 @@ class Reliable:
     storage_path: str = ""
 
     def to_wire(self) -> wire.TopicDispatchStrategy:
+        """Return the protobuf message of the strategy."""
         return wire.TopicDispatchStrategy(
             strategy=wire.Reliable,
             reliable_options=wire.ReliableOptions(

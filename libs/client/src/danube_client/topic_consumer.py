@@ -1,4 +1,4 @@
-"""A consumer of one topic: subscribing, receiving, and doing so again after a loss."""
+"""Consumer of one topic: subscribes, receives, and subscribes again after a lost connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from danube_client.start import Start
 from danube_proto import danube_api_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
 
-# A stream that lasted so long was no failure in a row, even if nothing came.
+# A stream that lasted this long resets the count of failures, even without a delivery.
 LASTED_S = 30.0
 
 
@@ -31,9 +31,9 @@ class TopicConsumer:
         initial_position: Start | None,
         reconnect: bool,
     ) -> None:
-        """Takes ``request`` as its own."""
+        """Create a consumer that owns and modifies ``request``."""
         self.created: bool | None = None
-        """Whether the subscription was new, if it was given an initial position."""
+        """Whether the subscription was new; None without an initial position."""
         self.topic = request.topic_name
         self._connections = connections
         self._connection = connections.home
@@ -48,21 +48,21 @@ class TopicConsumer:
         self._deliveries: Deliveries | None = None
 
     async def open(self) -> None:
-        """Subscribes.
+        """Subscribe.
 
         Raises:
-            CallError: the platform refuses, or did not become ready within the retries.
+            CallError: the platform refused, or was not ready within the retries.
         """
         await self._retry.run(self._attach, on=RECOVERABLE)
 
     async def run(self, deliver: Callable[[Message], Awaitable[None]]) -> None:
-        """Receives until the stream ends; with ``reconnect``, until it cannot be set up any more.
+        """Receive until the stream ends; with ``reconnect``, until a new stream cannot be opened any more.
 
         Raises:
-            CallError: the stream failed, or could not be set up again within the retries.
+            CallError: the stream failed, or could not be opened again within the retries.
         """
         health = asyncio.create_task(
-            watch(self._place, ClientType.Consumer, self._health_interval_s, self._on_lost)
+            watch(self._location, ClientType.Consumer, self._health_interval_s, self._on_lost)
         )
         try:
             await self._receive(deliver)
@@ -71,10 +71,10 @@ class TopicConsumer:
             await asyncio.gather(health, return_exceptions=True)
 
     async def ack(self, delivery: wire.StreamMessage) -> None:
-        """Acknowledges a delivery; with ``reconnect``, again after a loss, wherever the consumer is then.
+        """Acknowledge a delivery; with ``reconnect``, retry on the connection that the consumer then uses.
 
         Raises:
-            CallError: the platform did not take it.
+            CallError: the acknowledgement failed.
         """
         request = wire.AckRequest(
             request_id=delivery.request_id,
@@ -112,7 +112,7 @@ class TopicConsumer:
             failures = await self._attach_again(failures)
 
     async def _attach_again(self, failures: int) -> int:
-        """Subscribes again; returns the failures in a row, this one included."""
+        """Subscribe again; return the number of failures in a row, this one included."""
         while True:
             failures += 1
             if failures >= self._retry.attempts_max:
@@ -150,11 +150,11 @@ class TopicConsumer:
         return (await self._connection.create_subscription(request)).created
 
     def _on_lost(self) -> None:
-        # Without reconnecting there is nothing better to do than to go on listening.
+        # Without reconnect the consumer keeps its stream until the stream ends by itself.
         if self._reconnect and self._deliveries is not None:
             self._deliveries.break_off()
 
-    def _place(self) -> tuple[Connection, int]:
+    def _location(self) -> tuple[Connection, int]:
         return self._connection, self._id
 
     def _next_request_id(self) -> int:

@@ -1,4 +1,4 @@
-"""A producer on one topic: the ordered, pipelined and repeated path of its messages."""
+"""Producer on one topic: sends its messages in order, pipelined, and again after a failure."""
 
 from __future__ import annotations
 
@@ -22,20 +22,22 @@ SendCall = grpc.aio.UnaryUnaryCall[wire.StreamMessage, wire.MessageResponse]
 
 @dataclass(slots=True)
 class Unsettled:
-    """A message without a final answer."""
+    """A message that has neither succeeded nor failed yet."""
 
     request: wire.StreamMessage
     outcome: asyncio.Future[int]
 
 
 class TopicProducer:
-    """Sends one topic's messages in order, many at a time.
+    """Sends the messages of one topic in order, with many calls in flight.
 
-    While all goes well, every message leaves at once. When one fails for a passing reason, sending stops
-    until every call in flight has ended; then the producer is set up anew and what failed leaves again, in
-    order and with the old sequence ids, followed by what was handed over meanwhile. The calls after one that
-    failed are broken off and leave again too, so that nothing overtakes it; a message that had overtaken it
-    before, or whose call was broken off too late, stays where it is: with one in flight that cannot happen.
+    Without failures every message is sent at once. When a call fails for a temporary reason, sending stops
+    and the later calls are cancelled, so that they do not overtake the failed message. When every call in
+    flight has ended, the producer is created again. It sends the unsettled messages in order with their old
+    sequence ids, then the messages that were added meanwhile.
+
+    A message that was stored before its call could be cancelled has overtaken the failed one. With one
+    message in flight this cannot happen.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class TopicProducer:
         room: asyncio.Semaphore,
         health_interval_s: float,
     ) -> None:
-        """Takes ``request`` as its own; releases one of ``room`` for every message that is settled."""
+        """Create a producer that owns ``request`` and releases one of ``room`` for every settled message."""
         self.topic = request.topic_name
         self.name = request.producer_name
         self._connections = connections
@@ -68,10 +70,10 @@ class TopicProducer:
         self._closed = False
 
     async def open(self) -> None:
-        """Creates the producer, and the topic if it is new.
+        """Create the producer, and the topic if it does not exist.
 
         Raises:
-            CallError: the platform refuses, or did not become ready within the retries.
+            CallError: the platform refused, or was not ready within the retries.
         """
         attempts = 0
 
@@ -82,14 +84,14 @@ class TopicProducer:
 
         await self._retry.run(attempt, on=RECOVERABLE)
         self._health = asyncio.create_task(
-            watch(self._place, ClientType.Producer, self._health_interval_s, self._recover)
+            watch(self._location, ClientType.Producer, self._health_interval_s, self._recover)
         )
 
     def post(self, payload: bytes, attributes: Mapping[str, str]) -> asyncio.Future[int]:
-        """Hands over a message, for which the caller has taken room; the future gives its sequence id.
+        """Send a message for which the caller has acquired room; the future returns its sequence id.
 
         Raises:
-            Closed: nothing is taken any more; the room is still the caller's.
+            Closed: the producer is closed; the caller must release the room itself.
         """
         if self._closed:
             raise Closed(f"the producer {self.name} is closed")
@@ -115,13 +117,13 @@ class TopicProducer:
         return message.outcome
 
     async def flush(self) -> None:
-        """Returns once everything handed over so far is settled, one way or the other."""
+        """Wait until every message sent so far has succeeded or failed."""
         outcomes = [message.outcome for message in self._unsettled.values()]
         if outcomes:
             await asyncio.wait(outcomes)
 
     async def close(self) -> None:
-        """Stops; what is not settled fails with Closed."""
+        """Stop. Unsettled messages fail with Closed."""
         self._closed = True
         tasks = [task for task in (self._health, self._recovery, *self._calls) if task is not None]
         for task in tasks:
@@ -129,7 +131,7 @@ class TopicProducer:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._fail_all(Closed(f"the producer {self.name} was closed"))
 
-    def _place(self) -> tuple[Connection, int]:
+    def _location(self) -> tuple[Connection, int]:
         return self._connection, self._id
 
     async def _attach(self, *, anew: bool) -> None:
@@ -144,7 +146,7 @@ class TopicProducer:
             request.CopyFrom(self._request)
             request.request_id = self._request_id
             if not exists:
-                # An existing topic is taken as it is; a new one must be described in full.
+                # An existing topic keeps its schema and strategy; a new topic needs both.
                 if not request.HasField("schema"):
                     request.schema.CopyFrom(Schema.string().to_wire())
                 if not request.HasField("dispatch_strategy"):
@@ -160,7 +162,7 @@ class TopicProducer:
         return self._request.HasField("schema") and self._request.HasField("dispatch_strategy")
 
     async def _look_up(self) -> bool:
-        """Goes to where the topic is served; False if there is none."""
+        """Switch to the connection that serves the topic; return False if the topic does not exist."""
         try:
             self._connection = await self._connections.lookup(self._connection, self.topic)
         except TopicNotFound:
@@ -195,7 +197,7 @@ class TopicProducer:
         del self._unsettled[message.request.msg_id.sequence_id]
         self._room.release()
         if message.outcome.done():
-            return  # its sender has stopped waiting
+            return  # the sender was cancelled
         if isinstance(outcome, int):
             message.outcome.set_result(outcome)
         else:
@@ -206,7 +208,7 @@ class TopicProducer:
             self._finish(message, error)
 
     def _break_off_later_calls(self) -> None:
-        """What was sent after this task's call would overtake it: it has time left, or a new connection."""
+        """Cancel the calls started after the failed one, which they would overtake."""
         self._calls_broken_off = True
         failed = asyncio.current_task()
         for task, call in reversed(self._calls.items()):
@@ -243,7 +245,7 @@ class TopicProducer:
             self._send(message)
 
     def _give_up(self) -> None:
-        """Fails what waits. The next message, or question for health, tries anew."""
+        """Fail all unsettled messages. The next message or health check starts a new recovery."""
         self._failures = 0
         self._recovery = None
         self._fail_all(self._last_error or Closed(f"the producer {self.name} lost its place"))
