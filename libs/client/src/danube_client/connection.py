@@ -259,7 +259,7 @@ class Connections:
         return connection
 
     def after(self, lost: Connection) -> Connection:
-        """Return the connection to use instead of a lost one. If home is lost, the next address becomes home."""
+        """Return the connection that replaces a lost one; the next address becomes home if home is lost."""
         if lost.address == self._addresses[self._home]:
             self._home = (self._home + 1) % len(self._addresses)
         return self.home

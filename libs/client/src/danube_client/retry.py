@@ -30,7 +30,7 @@ class Retry:
     max_s: float = 2.0
 
     def pause_s(self, failures: int) -> float:
-        """Return the pause in seconds after ``failures`` (from 1): between half of its bound and the bound."""
+        """Return the pause in seconds after ``failures`` (from 1): half of its bound to the bound."""
         bound = min(self.max_s, self.first_s * 2.0 ** min(failures - 1, 32))
         return bound * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
