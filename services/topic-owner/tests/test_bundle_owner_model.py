@@ -9,15 +9,9 @@ from hypothesis import strategies as st
 
 from danube_common.cluster.records import Topic
 from danube_common.model.position import sequence_of
-from danube_common.wire.owner import (
-    Credit,
-    Detach,
-    Done,
-    SessionState,
-    SubscriptionType,
-    Sync,
-    Synced,
-)
+from danube_common.model.subscription import SubscriptionType
+from danube_common.wire.envelope import Done
+from danube_common.wire.owner import Credit, Detach, SessionState, Sync, Synced
 from danube_harness.services.owner_harness import (
     EXCLUSIVE,
     PATIENCE_S,

@@ -7,9 +7,9 @@ from danube_common.errors import (
     JournalFenced,
     NotFound,
 )
+from danube_common.model.producer import AccessMode
 from danube_common.wire.owner import (
     GATEWAY_SILENCE_S,
-    AccessMode,
     Acked,
     Acks,
     ConsumerFound,

@@ -26,6 +26,16 @@ Conflict and JournalFenced stand alone: they are answers of a compare-and-set, n
 
 from __future__ import annotations
 
+from typing import Final
+
+ERROR_CHARACTERS_MAX: Final = 300
+"""The longest error text that leaves a service. Trailers carry it twice, and clients bound their size."""
+
+
+def shortened(text: str) -> str:
+    """Return the text of an error, cut to ERROR_CHARACTERS_MAX."""
+    return text if len(text) <= ERROR_CHARACTERS_MAX else f"{text[: ERROR_CHARACTERS_MAX - 3]}..."
+
 
 class DanubeError(Exception):
     """Base of every error raised on purpose."""

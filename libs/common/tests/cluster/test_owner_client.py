@@ -14,17 +14,14 @@ from danube_common.cluster.records import Claim, encode_record
 from danube_common.errors import CorruptData, NotFound, Unavailable
 from danube_common.metadata.memory import MemoryMetadata
 from danube_common.model.bundle import Bundle
+from danube_common.wire.envelope import Done, ErrorReply, Reason
 from danube_common.wire.owner import (
+    OWNER,
     ConsumerFound,
     Credit,
-    Done,
-    ErrorReply,
     FindConsumer,
     OwnerReply,
-    Reason,
     SessionState,
-    decode_request,
-    encode,
     owner_subject,
 )
 
@@ -37,7 +34,7 @@ PATIENCE_S = 20.0
 class Owner:
     """Answers what it is told to, or nothing at all while it is paused."""
 
-    def __init__(self, reply: OwnerReply | bytes) -> None:
+    def __init__(self, reply: OwnerReply | ErrorReply | bytes) -> None:
         self.reply = reply
         self.heard: list[object] = []
         self.asked = asyncio.Event()
@@ -45,10 +42,10 @@ class Owner:
         self.running.set()
 
     async def answer(self, data: bytes) -> bytes:
-        self.heard.append(decode_request(data))
+        self.heard.append(OWNER.decode_request(data))
         self.asked.set()
         await self.running.wait()
-        return self.reply if isinstance(self.reply, bytes) else encode(self.reply)
+        return self.reply if isinstance(self.reply, bytes) else OWNER.encode(self.reply)
 
 
 class OwnerHarness:

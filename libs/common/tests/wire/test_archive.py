@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danube_common.wire.archive import SegmentData, decode_reply, encode, encode_data
+from danube_common.wire.archive import ARCHIVE, SegmentData, encode_data
 
 POSITIONS = st.integers(0, (1 << 63) - 1)
 
@@ -13,9 +13,9 @@ POSITIONS = st.integers(0, (1 << 63) - 1)
 def test_data_encoded_from_parts_is_data(
     parts: list[bytes], position: int, corrupt: str, splits: list[int]
 ) -> None:
-    found = decode_reply(encode_data(parts, SegmentData(b"", position, corrupt, tuple(splits))))
+    found = ARCHIVE.decode_reply(encode_data(parts, SegmentData(b"", position, corrupt, tuple(splits))))
     whole = SegmentData(b"".join(parts), position, corrupt, tuple(splits))
-    assert found == decode_reply(encode(whole))
+    assert found == ARCHIVE.decode_reply(ARCHIVE.encode(whole))
     assert isinstance(found, SegmentData)
     assert bytes(found.entries) == whole.entries
 

@@ -24,17 +24,14 @@ from danube_common.errors import (
     SchemaViolation,
     Unavailable,
 )
+from danube_common.wire.envelope import error_of, error_reply
 from danube_common.wire.owner import (
+    OWNER,
     OwnerReply,
     OwnerRequest,
     SessionEnded,
     decode_notice,
-    decode_reply,
-    decode_request,
-    encode,
     encode_notice,
-    error_of,
-    refusal_of,
 )
 
 
@@ -64,12 +61,12 @@ def values(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
 
 @given(values(OwnerRequest))
 def test_a_request_is_read_as_it_was_asked(request: OwnerRequest) -> None:
-    assert decode_request(encode(request)) == request
+    assert OWNER.decode_request(OWNER.encode(request)) == request
 
 
 @given(values(OwnerReply))
 def test_a_reply_is_read_as_it_was_given(reply: OwnerReply) -> None:
-    assert decode_reply(encode(reply)) == reply
+    assert OWNER.decode_reply(OWNER.encode(reply)) == reply
 
 
 @given(values(SessionEnded))
@@ -84,7 +81,7 @@ def test_damage_is_corrupt_data_and_nothing_worse(message: typing.Any, data: st.
     for _ in range(data.draw(st.integers(1, 3))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     cut = bytes(whole[: data.draw(st.integers(0, len(whole)))])
-    for decode in (decode_request, decode_reply, decode_notice):
+    for decode in (OWNER.decode_request, OWNER.decode_reply, decode_notice):
         try:
             decode(cut)
         except CorruptData:
@@ -97,7 +94,7 @@ def test_damage_is_corrupt_data_and_nothing_worse(message: typing.Any, data: st.
     ids=["nothing", "a delivery's magic", "nested maps", "nested lists", "a number that is no text"],
 )
 def test_what_is_no_message_is_corrupt_data(data: bytes) -> None:
-    for decode in (decode_request, decode_reply, decode_notice):
+    for decode in (OWNER.decode_request, OWNER.decode_reply, decode_notice):
         with pytest.raises(CorruptData):
             decode(data)
 
@@ -105,7 +102,7 @@ def test_what_is_no_message_is_corrupt_data(data: bytes) -> None:
 def test_text_that_is_not_utf8_is_corrupt_data() -> None:
     broken = b"\x82\xa4type\xb2list-subscriptions\xa5topic\xa2\xff\xfe"
     with pytest.raises(CorruptData):
-        decode_request(broken)
+        OWNER.decode_request(broken)
 
 
 @pytest.mark.parametrize(
@@ -126,13 +123,13 @@ def test_text_that_is_not_utf8_is_corrupt_data() -> None:
 def test_an_error_travels_as_what_its_caller_can_handle(
     error: DanubeError, arrives_as: type[DanubeError]
 ) -> None:
-    refusal = decode_reply(encode(refusal_of(error)))
+    refusal = OWNER.decode_reply(OWNER.encode(error_reply(error)))
     arrived = error_of(refusal)  # type: ignore[arg-type]
     assert type(arrived) is arrives_as
     assert str(arrived) == str(error)
 
 
 def test_a_limit_keeps_its_name() -> None:
-    arrived = error_of(refusal_of(LimitExceeded("max_producers_per_topic", "2 are enough")))
+    arrived = error_of(error_reply(LimitExceeded("max_producers_per_topic", "2 are enough")))
     assert isinstance(arrived, LimitExceeded)
     assert (arrived.limit, str(arrived)) == ("max_producers_per_topic", "2 are enough")

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from danube_admin_service.api.errors import ERROR_TRAILER, MESSAGE_CHARS_MAX
+from danube_admin_service.api.errors import ERROR_TRAILER
 from danube_admin_service.api.methods import admin_methods
 from danube_admin_service.cluster.load_manager import LoadManager, RebalanceRules
 from danube_admin_service.cluster.ranking import LoadStrategy
@@ -24,6 +24,7 @@ from danube_common.cluster.membership import register
 from danube_common.cluster.namespaces import DEFAULT_NAMESPACES, Namespaces
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Instance, Layout, Topic, decode_record, encode_record
+from danube_common.errors import ERROR_CHARACTERS_MAX
 from danube_common.log.memory import MemoryLog
 from danube_common.metadata.memory import MemoryMetadata
 from danube_common.metadata.port import Entry
@@ -682,7 +683,7 @@ async def test_a_long_name_does_not_make_a_long_status(admin: Admin) -> None:
         pb.TopicRequest(name=f"/{'é' * 255}/{'b' * 255}"),
     ):
         status = await admin.refused(f"{TOPIC}/DeleteTopic", request)
-        assert len(status.message) <= MESSAGE_CHARS_MAX
+        assert len(status.message) <= ERROR_CHARACTERS_MAX
 
 
 @st.composite

@@ -35,8 +35,9 @@ from danube_common.model.names import TopicName
 from danube_common.model.policies import PolicyOverrides
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
+from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType
 from danube_common.rpc.port import Call, RpcError, StatusCode
-from danube_common.wire.owner import StartKind, StartPosition, SubscriptionDetail, SubscriptionType
+from danube_common.wire.owner import SubscriptionDetail
 from danube_harness.services.fake_owner import FakeOwner
 from danube_proto import danube_platform_pb2 as pb
 

@@ -18,22 +18,19 @@ from danube_common.model.bundle import Bundle
 from danube_common.model.ids import make_id
 from danube_common.runtime.metrics import Metrics
 from danube_common.wire.delivery import encode_delivery
+from danube_common.wire.envelope import Done, ErrorReply, Reason
 from danube_common.wire.owner import (
+    OWNER,
     Attach,
     ConsumerFound,
     Credit,
     Detach,
-    Done,
-    ErrorReply,
     FindConsumer,
     OwnerReply,
-    Reason,
     SessionEnded,
     SessionState,
     Sync,
     Synced,
-    decode_request,
-    encode,
     encode_notice,
     gateway_subject,
     owner_subject,
@@ -64,7 +61,7 @@ class ScriptedOwner:
         self.asked = asyncio.Event()
 
     async def answer(self, data: bytes) -> bytes:
-        request = decode_request(data)
+        request = OWNER.decode_request(data)
         reply: OwnerReply = Done()
         match request:
             case Attach():
@@ -86,7 +83,7 @@ class ScriptedOwner:
                 raise AssertionError(request)
         self.asked.set()
         refused = self.refusal if isinstance(request, Attach | FindConsumer) else None
-        return encode(refused or reply)
+        return OWNER.encode(refused or reply)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):

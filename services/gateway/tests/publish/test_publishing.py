@@ -29,22 +29,20 @@ from danube_common.model.bundle import Bundle
 from danube_common.model.ids import make_id
 from danube_common.model.names import TopicName
 from danube_common.model.policies import PolicyOverrides
+from danube_common.model.producer import AccessMode
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
 from danube_common.runtime.metrics import Metrics
+from danube_common.wire.envelope import ErrorReply, Reason
 from danube_common.wire.frame import decode_frame
 from danube_common.wire.owner import (
-    AccessMode,
+    OWNER,
     CreateProducer,
-    ErrorReply,
     FindProducer,
     OwnerReply,
     ProducerFound,
-    Reason,
     TouchProducers,
     UnknownIds,
-    decode_request,
-    encode,
     non_reliable_subject,
     owner_subject,
 )
@@ -86,9 +84,9 @@ class OwnerHarness:
         return NonReliablePublisher(bundle, self.numbers, self.bus)
 
     async def answer(self, data: bytes) -> bytes:
-        request = decode_request(data)
+        request = OWNER.decode_request(data)
         self.asked.append(type(request).__name__)
-        reply: OwnerReply
+        reply: OwnerReply | ErrorReply
         match request:
             case CreateProducer(topic, name):
                 producer_id = make_id(BUNDLE, "producer", topic, name)
@@ -101,7 +99,7 @@ class OwnerHarness:
                 reply = UnknownIds([one for one in ids if one not in self.made])
             case _:
                 raise AssertionError(request)
-        return encode(reply)
+        return OWNER.encode(reply)
 
     async def seen(self) -> None:
         """What was written to the store is seen by the catalogue."""

@@ -17,7 +17,7 @@ from danube_common.runtime.config import ServiceConfig
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import presence
 from danube_common.runtime.service import Runtime
-from danube_common.wire.replica import copies_subject
+from danube_common.wire.replica import REPLICA, copies_subject
 from danube_storage.archive.archiver import Archiver
 from danube_storage.archive.leases import ArchiveLeases
 from danube_storage.archive.replicas import ReplicaServer
@@ -134,9 +134,10 @@ async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
             duties,
         )
         runtime.add_check("archive", archiving.problem, vital=False)
+        replicas = REPLICA.handler(ReplicaServer(ports.log, disk).answer)
         answering = [
             await ports.bus.serve(PING_SUBJECT, ping),
-            await ports.bus.serve(copies_subject(runtime.instance_id), ReplicaServer(ports.log, disk).serve),
+            await ports.bus.serve(copies_subject(runtime.instance_id), replicas),
         ]
         try:
             async with (

@@ -20,7 +20,7 @@ from danube_common.log.jetstream import JetStreamLog
 from danube_common.metadata.jetstream import JetStreamMetadata
 from danube_common.model.strategy import StorageBackend
 from danube_common.wire.frame import encode_frame
-from danube_common.wire.replica import copies_subject
+from danube_common.wire.replica import REPLICA, copies_subject
 from danube_harness.servers.nats_server import NatsServer
 from danube_harness.servers.s3_server import BUCKET, S3Server
 from danube_harness.services.archive_harness import BUNDLE, PATIENCE_S, S3, ArchiveHarness, read_segment
@@ -82,7 +82,7 @@ class Storage:
         lease = await register(self.house.metadata, Instance(self.instance_id, "storage", ""))
         self._ends.push_async_callback(lease.release)
         keeper = ReplicaServer(self.house.log, self.stores.of(StorageBackend.DISK))
-        serving = await self.house.bus.serve(copies_subject(self.instance_id), keeper.serve)
+        serving = await self.house.bus.serve(copies_subject(self.instance_id), REPLICA.handler(keeper.answer))
         self._ends.push_async_callback(serving.close)
         task = asyncio.create_task(self.archiving.run())
 

@@ -27,7 +27,7 @@ from danube_common.model.strategy import ReliableOptions, StorageBackend, Strate
 from danube_common.runtime.metrics import Metrics
 from danube_common.segment.format import HEADER_BYTES, SegmentInfo
 from danube_common.segment.reader import parse_tail
-from danube_common.wire.archive import By, Located, storage_subject
+from danube_common.wire.archive import ARCHIVE, By, Located, storage_subject
 from danube_common.wire.frame import encode_frame
 from danube_harness.servers.s3_server import BUCKET, S3Server
 from danube_harness.services.fake_storage import archive
@@ -93,7 +93,7 @@ class Scene:
         metrics = ReadingMetrics(self.metrics[number])
         reading = ReadRequests(lambda _backend: store, self.catalogue_link, name, metrics, bounds)
         self.readings[number:] = [reading, *self.readings[number + 1 :]]
-        self.serving[name] = await self.bus.serve(storage_subject(name), reading.serve)
+        self.serving[name] = await self.bus.serve(storage_subject(name), ARCHIVE.handler(reading.answer))
 
     async def cut(
         self, entries: list[LogEntry], *, backend: StorageBackend = DISK, shared: set[int]

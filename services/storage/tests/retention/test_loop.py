@@ -35,7 +35,7 @@ from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
 from danube_common.runtime.metrics import Metrics
 from danube_common.wire.frame import encode_frame, make_frame_id
-from danube_common.wire.replica import copies_subject
+from danube_common.wire.replica import REPLICA, copies_subject
 from danube_harness.services.fake_owner import FakeOwner
 from danube_harness.services.fake_storage import FakeStorage, archive
 from danube_storage.archive.offsets import Offsets
@@ -385,7 +385,8 @@ async def test_copies_go_from_live_instances_and_a_dead_one_holds_nothing_up(hou
     await other.put(key, content())
     lease = await register(house.metadata, Instance("8", "storage", ""))
     house.stack.push_async_callback(lease.release)
-    await house.bus.serve(copies_subject("8"), ReplicaServer(house.log, other).serve)
+    replica = ReplicaServer(house.log, other)
+    await house.bus.serve(copies_subject("8"), REPLICA.handler(replica.answer))
     await house.passes(2)
     assert (house.left(), await house.store.list(""), await other.list("")) == ([], [], [])
 

@@ -17,7 +17,7 @@ from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import Change, MetadataStore
 from danube_common.model.bundle import Bundle
 from danube_common.runtime.registration import Registration, RegistrationState
-from danube_common.wire.owner import encode, non_reliable_subject, owner_subject, refusal_of
+from danube_common.wire.owner import OWNER, OwnerReply, OwnerRequest, non_reliable_subject, owner_subject
 from danube_topic_owner.api.requests import Requests
 from danube_topic_owner.bundle_owner import BundleOwner, OwnerPorts, Window
 from danube_topic_owner.delivery.sessions import Sessions
@@ -51,13 +51,13 @@ class BundleServer:
         self._listeners.append(
             await ports.bus.subscribe(non_reliable_subject(owner.bundle), owner.on_fast_frame)
         )
-        self._listeners.append(await ports.bus.serve(subject, self.serve))
+        self._listeners.append(await ports.bus.serve(subject, OWNER.handler(self.answer)))
 
-    async def serve(self, request: bytes) -> bytes:
-        """Bytes in, bytes out. While the bundle is given up, what comes is for the next owner to answer."""
+    async def answer(self, request: OwnerRequest) -> OwnerReply:
+        """Carry out a request. Raises Unavailable while the bundle is given up: the next owner answers."""
         if self._stopping:
-            return encode(refusal_of(Unavailable("the bundle is changing its owner")))
-        return await self._requests.serve(request)
+            raise Unavailable("the bundle is changing its owner")
+        return await self._requests.answer(request)
 
     async def stop(self) -> None:
         """Take in nothing more, then end with everything journaled that was answered."""

@@ -17,8 +17,10 @@ from danube_common.errors import (
 from danube_common.model.bundle import Bundle
 from danube_common.model.policies import PolicyOverrides
 from danube_common.model.position import end_of_sequence
+from danube_common.model.producer import AccessMode
+from danube_common.wire.envelope import Done, ErrorReply
 from danube_common.wire.owner import (
-    AccessMode,
+    OWNER,
     Acked,
     Acks,
     Attach,
@@ -26,8 +28,6 @@ from danube_common.wire.owner import (
     CreateConsumer,
     CreateProducer,
     Detach,
-    Done,
-    ErrorReply,
     FindConsumer,
     FindProducer,
     Floors,
@@ -40,7 +40,6 @@ from danube_common.wire.owner import (
     TouchProducers,
     UnknownIds,
     Unsubscribe,
-    decode_reply,
     owner_subject,
 )
 from danube_harness.services.owner_harness import (
@@ -192,7 +191,7 @@ async def test_what_cannot_be_done_is_refused_and_changes_nothing(
 
 async def test_bytes_that_are_no_request_are_refused(house: OwnerHarness, gateway: Gateway) -> None:
     answer = await house.bus.request(owner_subject(house.bundle, 1), b"\xc1garbage", timeout_s=PATIENCE_S)
-    assert isinstance(decode_reply(answer), ErrorReply)
+    assert isinstance(OWNER.decode_reply(answer), ErrorReply)
 
 
 async def test_unsubscribing_forgets_the_cursor_and_needs_an_absent_consumer(

@@ -8,12 +8,11 @@ from danube_common.cluster.records import Topic
 from danube_common.errors import AlreadyExists, InvalidInput, LimitExceeded, NotFound, Refused
 from danube_common.model.policies import PolicyOverrides
 from danube_common.model.position import position_of
+from danube_common.model.subscription import StartKind, StartPosition
 from danube_common.wire.owner import (
     CreateSubscription,
     DescribeTopic,
     ResetSubscription,
-    StartKind,
-    StartPosition,
     SubscriptionFound,
     TopicDescription,
 )

@@ -6,14 +6,8 @@ from danube_common.errors import (
     Refused,
 )
 from danube_common.model.policies import PolicyOverrides
-from danube_common.wire.owner import (
-    Credit,
-    Detach,
-    Done,
-    SessionState,
-    encode,
-    owner_subject,
-)
+from danube_common.wire.envelope import Done
+from danube_common.wire.owner import OWNER, Credit, Detach, SessionState, owner_subject
 from danube_harness.services.owner_harness import (
     NON_RELIABLE,
     PLENTY,
@@ -73,7 +67,7 @@ async def test_an_owner_sends_no_more_than_the_credit_and_the_window_allow(
     await house.settle()
     assert len(gateway.texts()) == 7
     credit = Credit([SessionState(consumer, session, 90, PLENTY)])
-    await house.bus.publish(owner_subject(house.bundle, house.epoch), encode(credit))
+    await house.bus.publish(owner_subject(house.bundle, house.epoch), OWNER.encode(credit))
     await gateway.until(lambda: len(gateway.texts()) == 50)
     await house.settle()
     assert len(gateway.texts()) == 50, "the window of unacknowledged messages"

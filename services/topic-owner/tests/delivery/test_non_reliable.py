@@ -6,7 +6,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from danube_common.model.position import BEFORE_ALL
 from danube_common.model.rate_limit import TokenBucket
-from danube_common.wire.owner import Attach, SessionState, SubscriptionType
+from danube_common.model.subscription import SubscriptionType
+from danube_common.wire.owner import Attach, SessionState
 from danube_topic_owner.delivery.non_reliable import WAITING_MESSAGES_MAX, NonReliableDispatch
 
 NAMES = {1: "anna", 2: "bert", 3: "carl"}

@@ -9,7 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from danube_common.errors import NotFound, Refused
 from danube_common.model.rate_limit import TokenBucket
-from danube_common.wire.owner import Attach, SessionState, SubscriptionType
+from danube_common.model.subscription import SubscriptionType
+from danube_common.wire.owner import Attach, SessionState
 from danube_topic_owner.delivery.dispatch import (
     DELIVERY_BYTES_MAX,
     DELIVERY_MESSAGES_MAX,

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from danube_common.errors import CorruptData
 from danube_common.model.position import BEFORE_ALL
-from danube_common.wire.owner import AccessMode, SubscriptionType
+from danube_common.model.producer import AccessMode
+from danube_common.model.subscription import SubscriptionType
 from danube_topic_owner.journal.events import (
     Claimed,
     ConsumerCreated,

@@ -9,7 +9,7 @@ import pytest
 from danube_common.errors import JournalFenced, LogUnavailable
 from danube_common.journal.memory import MemoryJournal
 from danube_common.model.bundle import Bundle, Family
-from danube_common.wire.owner import SubscriptionType
+from danube_common.model.subscription import SubscriptionType
 from danube_topic_owner.journal import writer as journal_writer
 from danube_topic_owner.journal.events import (
     Claimed,

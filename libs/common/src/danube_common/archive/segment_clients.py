@@ -11,16 +11,9 @@ from danube_common.archive.ranking import ranked
 from danube_common.archive.records import S3_HOLDER, SegmentRecord
 from danube_common.bus.port import Bus
 from danube_common.cluster.catalogue import Catalogue
-from danube_common.errors import CorruptData, InvalidInput, NotFound, StoreUnavailable, Unavailable
+from danube_common.errors import BusUnavailable, InvalidInput, NotFound, StoreUnavailable, Unavailable
 from danube_common.model.strategy import StorageBackend
-from danube_common.wire.archive import (
-    StorageReply,
-    StorageRequest,
-    decode_reply,
-    encode,
-    storage_subject,
-)
-from danube_common.wire.owner import ErrorReply, error_of
+from danube_common.wire.archive import ARCHIVE, StorageReply, StorageRequest, storage_subject
 
 ANSWER_TIMEOUT_S = 10.0
 AVOIDED_S = 5.0
@@ -97,15 +90,10 @@ class SegmentClients:
         """Raises what the instance refused with, Unavailable, CorruptData."""
         subject = storage_subject(instance_id)
         try:
-            data = await self._bus.request(subject, encode(request), timeout_s=ANSWER_TIMEOUT_S)
-        except Unavailable:
+            answer = await ARCHIVE.ask(self._bus, subject, request, reply, timeout_s=ANSWER_TIMEOUT_S)
+        except BusUnavailable:
             self._avoid(instance_id)
             raise
-        answer = decode_reply(data)
-        if isinstance(answer, ErrorReply):
-            raise error_of(answer)
-        if not isinstance(answer, reply):
-            raise CorruptData(f"storage answered {type(answer).__name__} to {type(request).__name__}")
         self._avoided_until.pop(instance_id, None)
         return answer
 

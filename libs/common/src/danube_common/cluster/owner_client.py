@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import TypeVar
 
 from danube_common.bus.port import Bus
 from danube_common.cluster.catalogue import Catalogue
-from danube_common.errors import BusUnavailable, CorruptData, Unavailable
+from danube_common.errors import BusUnavailable, Unavailable
 from danube_common.model.bundle import Bundle
-from danube_common.wire.owner import (
-    Credit,
-    ErrorReply,
-    OwnerReply,
-    OwnerRequest,
-    Reason,
-    decode_reply,
-    encode,
-    error_of,
-    owner_subject,
-)
+from danube_common.wire.owner import OWNER, Credit, OwnerReply, OwnerRequest, owner_subject
 
 ATTEMPT_TIMEOUT_S = 2.0
 """One attempt waits this long at most: a paused owner must not hold a call to its deadline."""
@@ -58,41 +49,35 @@ class OwnerClient:
             Unavailable: no owner answered in time.
         """
         deadline = time.monotonic() + timeout_s
-        payload = encode(request)
         wait_s = RETRY_WAIT_S
         while True:
             remaining_s = deadline - time.monotonic()
             if remaining_s <= 0:
                 raise Unavailable(f"no owner of bundle {bundle} answered within {timeout_s:g} s")
-            answer = await self._attempt(bundle, payload, min(remaining_s, ATTEMPT_TIMEOUT_S))
-            if isinstance(answer, reply):
-                return answer
-            if isinstance(answer, ErrorReply) and answer.reason is not Reason.UNAVAILABLE:
-                raise error_of(answer)
-            if answer is not None and not isinstance(answer, ErrorReply):
-                raise CorruptData(f"the owner answered {type(answer).__name__} to {type(request).__name__}")
+            with suppress(Unavailable):
+                return await self._attempt(bundle, request, reply, min(remaining_s, ATTEMPT_TIMEOUT_S))
             if not repeat:
                 raise Unavailable(f"the owner of bundle {bundle} did not answer")
             await self._pause(bundle, min(wait_s, max(deadline - time.monotonic(), 0)))
             wait_s = min(wait_s * 2, RETRY_WAIT_MAX_S)
 
-    async def _attempt(self, bundle: Bundle, payload: bytes, timeout_s: float) -> OwnerReply | None:
-        """One request to the present owner; given up at once when another one takes over."""
+    async def _attempt(
+        self, bundle: Bundle, request: OwnerRequest, reply: type[Reply], timeout_s: float
+    ) -> Reply:
+        """Ask the present owner once. Raises Unavailable at once when another owner takes over."""
         epoch = self._catalogue.epoch(bundle)
         if epoch is None:
-            return None
+            raise Unavailable(f"bundle {bundle} has no owner")
         change = self._next_change(bundle)
         subject = owner_subject(bundle, epoch)
-        request = asyncio.ensure_future(self._bus.request(subject, payload, timeout_s=timeout_s))
+        asked = asyncio.ensure_future(OWNER.ask(self._bus, subject, request, reply, timeout_s=timeout_s))
         try:
-            await asyncio.wait((request, change), return_when=asyncio.FIRST_COMPLETED)
-            if not request.done():
-                return None
-            return decode_reply(request.result())
-        except BusUnavailable:
-            return None
+            await asyncio.wait((asked, change), return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                raise Unavailable(f"bundle {bundle} has another owner")
+            return asked.result()
         finally:
-            request.cancel()
+            asked.cancel()
 
     async def _pause(self, bundle: Bundle, wait_s: float) -> None:
         """Wait before the next attempt; a new owner ends it."""
@@ -116,6 +101,6 @@ class OwnerClient:
         if epoch is None:
             return
         try:
-            await self._bus.publish(owner_subject(bundle, epoch), encode(credit))
+            await self._bus.publish(owner_subject(bundle, epoch), OWNER.encode(credit))
         except BusUnavailable:
             return

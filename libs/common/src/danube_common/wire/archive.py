@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from danube_common.errors import UNDECODABLE, CorruptData
 from danube_common.model.strategy import StorageBackend
-from danube_common.wire.owner import Done, ErrorReply
+from danube_common.wire.envelope import Protocol
 
 if TYPE_CHECKING:
     EntryBytes = bytes | memoryview
@@ -107,39 +106,17 @@ class SegmentTopics(msgspec.Struct, tag="segment-topics", frozen=True):
 
 
 StorageRequest = ReadSegment | Locate | ListTopics
-StorageReply = SegmentData | Located | SegmentTopics | Done | ErrorReply
+StorageReply = SegmentData | Located | SegmentTopics
+ARCHIVE: Protocol[StorageRequest, StorageReply] = Protocol("storage", StorageRequest, StorageReply)
 
-_ENCODER = msgspec.msgpack.Encoder()
 _NO_ENTRIES = b"\xa7entries\xc4\x00"
 _ENTRIES = b"\xa7entries\xc6"
-_REQUESTS: msgspec.msgpack.Decoder[StorageRequest] = msgspec.msgpack.Decoder(StorageRequest)
-_REPLIES: msgspec.msgpack.Decoder[StorageReply] = msgspec.msgpack.Decoder(StorageReply)
-
-
-def encode(message: StorageRequest | StorageReply) -> bytes:
-    return _ENCODER.encode(message)
 
 
 def encode_data(parts: Sequence[bytes | memoryview], data: SegmentData) -> bytes:
     """``data``, which has no entries, with the entries ``parts``, each copied only once."""
-    before, empty, after = _ENCODER.encode(data).partition(_NO_ENTRIES)
+    before, empty, after = ARCHIVE.encode(data).partition(_NO_ENTRIES)
     if not empty:
         raise ValueError("the entries are in the parts")
     length = sum(map(len, parts))
     return b"".join((before, _ENTRIES, length.to_bytes(4, "big"), *parts, after))
-
-
-def decode_request(data: bytes) -> StorageRequest:
-    """Raises CorruptData."""
-    try:
-        return _REQUESTS.decode(data)
-    except UNDECODABLE as error:
-        raise CorruptData(f"not a request to storage: {error}") from None
-
-
-def decode_reply(data: bytes) -> StorageReply:
-    """Raises CorruptData."""
-    try:
-        return _REPLIES.decode(data)
-    except UNDECODABLE as error:
-        raise CorruptData(f"not a storage instance's reply: {error}") from None

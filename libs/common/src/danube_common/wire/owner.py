@@ -7,22 +7,13 @@ changes nothing (architecture D5).
 
 from __future__ import annotations
 
-from enum import IntEnum, StrEnum
-
 import msgspec
 
-from danube_common.errors import (
-    UNDECODABLE,
-    AlreadyExists,
-    CorruptData,
-    DanubeError,
-    InvalidInput,
-    LimitExceeded,
-    NotFound,
-    Refused,
-    Unavailable,
-)
+from danube_common.errors import UNDECODABLE, CorruptData
 from danube_common.model.bundle import Bundle
+from danube_common.model.producer import AccessMode
+from danube_common.model.subscription import StartPosition, SubscriptionType
+from danube_common.wire.envelope import Done, Protocol
 
 ACKS_PER_BATCH_MAX = 10_000
 SESSIONS_PER_SYNC_MAX = 10_000
@@ -42,21 +33,6 @@ def non_reliable_subject(bundle: Bundle) -> str:
 def gateway_subject(instance_id: str) -> str:
     """Deliveries and notices from owners to one gateway process."""
     return f"danube.gateway.{instance_id}"
-
-
-class SubscriptionType(IntEnum):
-    """Numbers as on the wire."""
-
-    EXCLUSIVE = 0
-    SHARED = 1
-    FAILOVER = 2
-
-
-class AccessMode(IntEnum):
-    """Numbers as on the wire."""
-
-    SHARED = 0
-    EXCLUSIVE = 1
 
 
 class CreateProducer(msgspec.Struct, tag="create-producer", frozen=True):
@@ -172,31 +148,6 @@ class Unsubscribe(msgspec.Struct, tag="unsubscribe", frozen=True):
 
     topic: str
     subscription: str
-
-
-class StartKind(StrEnum):
-    """What a `StartPosition`'s value means."""
-
-    EARLIEST = "earliest"
-    """The oldest message that is retained."""
-    LATEST = "latest"
-    """What is published from now on."""
-    POSITION = "position"
-    """The first message at or after this position."""
-    LAST = "last"
-    """The newest so many messages, and what is published from now on."""
-    TIME = "time"
-    """The first message stored at or after this time, ms since the epoch."""
-
-
-class StartPosition(msgspec.Struct, frozen=True, array_like=True):
-    """Where a subscription begins to read; ``value`` as its kind says, 0 where that takes none.
-
-    What is retained no longer cannot be asked for: the start is then the oldest message that is.
-    """
-
-    kind: StartKind = StartKind.EARLIEST
-    value: int = 0
 
 
 class CreateSubscription(msgspec.Struct, tag="create-subscription", frozen=True):
@@ -356,27 +307,6 @@ class Floors(msgspec.Struct, tag="floors", frozen=True):
     floors: dict[int, int]
 
 
-class Done(msgspec.Struct, tag="done", frozen=True):
-    pass
-
-
-class Reason(StrEnum):
-    """Which DanubeError a refusal stands for."""
-
-    NOT_FOUND = "not-found"
-    ALREADY_EXISTS = "already-exists"
-    REFUSED = "refused"
-    LIMIT = "limit"
-    INVALID = "invalid"
-    UNAVAILABLE = "unavailable"
-
-
-class ErrorReply(msgspec.Struct, tag="refusal", frozen=True):
-    reason: Reason
-    message: str
-    limit: str = ""
-
-
 OwnerReply = (
     ProducerFound
     | ConsumerFound
@@ -388,61 +318,12 @@ OwnerReply = (
     | TopicDescription
     | Floors
     | Done
-    | ErrorReply
 )
 
 SYNC_INTERVAL_S = 1.0
 GATEWAY_SILENCE_S = 3.0
 
-_ENCODER = msgspec.msgpack.Encoder()
-_REQUESTS: msgspec.msgpack.Decoder[OwnerRequest] = msgspec.msgpack.Decoder(OwnerRequest)
-_REPLIES: msgspec.msgpack.Decoder[OwnerReply] = msgspec.msgpack.Decoder(OwnerReply)
-
-_REASONS: tuple[tuple[type[DanubeError], Reason], ...] = (
-    (NotFound, Reason.NOT_FOUND),
-    (AlreadyExists, Reason.ALREADY_EXISTS),
-    (Refused, Reason.REFUSED),
-    (InvalidInput, Reason.INVALID),
-    (Unavailable, Reason.UNAVAILABLE),
-)
-_ERRORS: dict[Reason, type[DanubeError]] = {reason: error for error, reason in _REASONS}
-
-
-def encode(message: OwnerRequest | OwnerReply) -> bytes:
-    return _ENCODER.encode(message)
-
-
-def decode_request(data: bytes) -> OwnerRequest:
-    """Raises CorruptData."""
-    try:
-        return _REQUESTS.decode(data)
-    except UNDECODABLE as error:
-        raise CorruptData(f"not a request to an owner: {error}") from None
-
-
-def decode_reply(data: bytes) -> OwnerReply:
-    """Raises CorruptData."""
-    try:
-        return _REPLIES.decode(data)
-    except UNDECODABLE as error:
-        raise CorruptData(f"not an owner's reply: {error}") from None
-
-
-def refusal_of(error: DanubeError) -> ErrorReply:
-    """An error as it travels."""
-    if isinstance(error, LimitExceeded):
-        return ErrorReply(Reason.LIMIT, str(error), error.limit)
-    for kind, reason in _REASONS:
-        if isinstance(error, kind):
-            return ErrorReply(reason, str(error))
-    raise error
-
-
-def error_of(refusal: ErrorReply) -> DanubeError:
-    """The error a refusal stands for."""
-    if refusal.reason is Reason.LIMIT:
-        return LimitExceeded(refusal.limit, refusal.message)
-    return _ERRORS[refusal.reason](refusal.message)
+OWNER: Protocol[OwnerRequest, OwnerReply] = Protocol("an owner", OwnerRequest, OwnerReply)
 
 
 class SessionEnded(msgspec.Struct, tag="session-ended", frozen=True):
@@ -455,7 +336,8 @@ class SessionEnded(msgspec.Struct, tag="session-ended", frozen=True):
 
 
 def encode_notice(notice: SessionEnded) -> bytes:
-    return _ENCODER.encode(notice)
+    """Encode a notice."""
+    return OWNER.encode(notice)
 
 
 _NOTICES: msgspec.msgpack.Decoder[SessionEnded] = msgspec.msgpack.Decoder(SessionEnded)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from danube_common.errors import UNDECODABLE, CorruptData
-from danube_common.wire.owner import Done, ErrorReply
+from danube_common.wire.envelope import Done, Protocol
 
 
 def copies_subject(instance_id: str) -> str:
@@ -59,28 +58,5 @@ class DeleteSegments(msgspec.Struct, tag="delete-segments", frozen=True):
 
 
 CopiesRequest = BuildSegments | DeleteSegments
-CopiesReply = Built | Done | ErrorReply
-
-_ENCODER = msgspec.msgpack.Encoder()
-_REQUESTS: msgspec.msgpack.Decoder[CopiesRequest] = msgspec.msgpack.Decoder(CopiesRequest)
-_REPLIES: msgspec.msgpack.Decoder[CopiesReply] = msgspec.msgpack.Decoder(CopiesReply)
-
-
-def encode(message: CopiesRequest | CopiesReply) -> bytes:
-    return _ENCODER.encode(message)
-
-
-def decode_request(data: bytes) -> CopiesRequest:
-    """Raises CorruptData."""
-    try:
-        return _REQUESTS.decode(data)
-    except UNDECODABLE as error:
-        raise CorruptData(f"not a request for copies: {error}") from None
-
-
-def decode_reply(data: bytes) -> CopiesReply:
-    """Raises CorruptData."""
-    try:
-        return _REPLIES.decode(data)
-    except UNDECODABLE as error:
-        raise CorruptData(f"not a reply to a request for copies: {error}") from None
+CopiesReply = Built | Done
+REPLICA: Protocol[CopiesRequest, CopiesReply] = Protocol("a replica", CopiesRequest, CopiesReply)

@@ -17,6 +17,7 @@ from danube_common.errors import (
     JournalFenced,
     LimitExceeded,
     Unavailable,
+    shortened,
 )
 from danube_common.model.names import TopicName
 from danube_common.rpc.port import RpcError, StatusCode
@@ -29,8 +30,6 @@ from danube_proto.danube_api_pb2 import (
 )
 
 ERROR_TRAILER: Final = "error-message-bin"
-MESSAGE_CHARS_MAX: Final = 300
-"""Peers bound what trailers may hold, and the message travels in them twice, once percent-encoded."""
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.admin")
 
@@ -39,7 +38,7 @@ def failure(
     message: str, error_type: ErrorType = UNKNOWN_ERROR, *, code: StatusCode = StatusCode.NOT_FOUND
 ) -> RpcError:
     """A status with its ErrorMessage trailer; a long message is cut."""
-    text = message if len(message) <= MESSAGE_CHARS_MAX else f"{message[: MESSAGE_CHARS_MAX - 3]}..."
+    text = shortened(message)
     trailer = ErrorMessage(error_type=error_type, error_message=text).SerializeToString()
     return RpcError(code, text, {ERROR_TRAILER: trailer})
 

@@ -16,6 +16,7 @@ from danube_common.model.schema import check_schema
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.rpc.port import UnaryHandler
 from danube_common.wire import owner as owner_protocol
+from danube_common.wire.envelope import Done
 from danube_proto.danube_admin_pb2 import (
     NewTopicRequest,
     SubscriptionListResponse,
@@ -131,7 +132,7 @@ class TopicAdmin:
             await self._owners.ask(
                 topic.home,
                 owner_protocol.Unsubscribe(str(name), subscription),
-                owner_protocol.Done,
+                Done,
                 timeout_s=OWNER_TIMEOUT_S,
             )
         except NotFound as error:

@@ -22,9 +22,9 @@ from danube_common.cluster.topics import Topics
 from danube_common.errors import CorruptData, DanubeError, InvalidInput, NotFound, Refused
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.names import TopicName, check_label
+from danube_common.model.subscription import StartKind, StartPosition
 from danube_common.rpc.port import StatusCode, UnaryHandler
 from danube_common.wire import owner as owner_protocol
-from danube_common.wire.owner import StartKind, StartPosition
 from danube_proto import danube_platform_pb2 as wire
 from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND
 

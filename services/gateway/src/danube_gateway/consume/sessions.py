@@ -17,13 +17,13 @@ from danube_common.cluster.owner_client import OwnerClient
 from danube_common.errors import CorruptData, DanubeError, NotFound, Refused, Unavailable
 from danube_common.model.bundle import Bundle
 from danube_common.wire.delivery import MAGIC, decode_delivery
+from danube_common.wire.envelope import Done
 from danube_common.wire.owner import (
     SESSIONS_PER_SYNC_MAX,
     SYNC_INTERVAL_S,
     ConsumerFound,
     Credit,
     Detach,
-    Done,
     FindConsumer,
     Sync,
     Synced,

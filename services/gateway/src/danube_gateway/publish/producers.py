@@ -15,10 +15,10 @@ from danube_common.errors import DanubeError, NotFound
 from danube_common.model.bundle import Bundle
 from danube_common.model.ids import bundle_of
 from danube_common.model.names import TopicName
+from danube_common.model.producer import AccessMode
 from danube_common.model.schema import PayloadCheck, payload_check
 from danube_common.wire.owner import (
     TOUCHED_PRODUCERS_MAX,
-    AccessMode,
     CreateProducer,
     FindProducer,
     ProducerFound,

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.errors import DanubeError, InvalidInput
+from danube_common.model.producer import AccessMode
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import DEFAULT_STORAGE, Retention, StorageBackend, Strategy
+from danube_common.model.subscription import SubscriptionType
 from danube_common.rpc.protobuf_strict import parse_strict
-from danube_common.wire.owner import AccessMode, SubscriptionType
 from danube_gateway.dialects.v0_2.errors import to_rpc_error
 from danube_gateway.dialects.v0_2.model import (
     access_mode_of,

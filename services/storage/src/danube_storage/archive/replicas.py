@@ -16,8 +16,9 @@ from danube_common.errors import CorruptData, DanubeError, LogUnavailable, Unava
 from danube_common.log.port import BundleLog
 from danube_common.model.bundle import Bundle
 from danube_common.model.strategy import StorageBackend
-from danube_common.wire.owner import Done, ErrorReply, error_of, refusal_of
+from danube_common.wire.envelope import Done
 from danube_common.wire.replica import (
+    REPLICA,
     BuildSegments,
     Built,
     CopiesReply,
@@ -25,9 +26,6 @@ from danube_common.wire.replica import (
     DeleteSegments,
     SegmentRecipe,
     copies_subject,
-    decode_reply,
-    decode_request,
-    encode,
 )
 from danube_storage.archive.log_range import LogRange, RangeSection, read_range
 from danube_storage.archive.segment_plan import PlannedSegment
@@ -52,15 +50,8 @@ class ReplicaServer:
         self._disk = disk
         self._building = asyncio.Semaphore(BUILDS_AT_ONCE_MAX)
 
-    async def serve(self, data: bytes) -> bytes:
-        """Bytes in, bytes out; every error becomes a refusal."""
-        try:
-            return encode(await self._answer(decode_request(data)))
-        except DanubeError as error:
-            _log.warning("copies_refused", error=str(error))
-            return encode(refusal_of(error))
-
-    async def _answer(self, request: CopiesRequest) -> CopiesReply:
+    async def answer(self, request: CopiesRequest) -> CopiesReply:
+        """Carry out a request. Raises DanubeError."""
         match request:
             case BuildSegments():
                 async with self._building:
@@ -128,23 +119,18 @@ class ReplicaClient:
 
     async def delete(self, instance_id: str, keys: Sequence[str]) -> None:
         """Delete segments from another instance's disk. Raises Unavailable."""
-        await self._ask(instance_id, DeleteSegments(tuple(keys)), DELETE_TIMEOUT_S)
+        request = DeleteSegments(tuple(keys))
+        await REPLICA.ask(self._bus, copies_subject(instance_id), request, Done, timeout_s=DELETE_TIMEOUT_S)
 
     async def _build(self, request: BuildSegments, instance_id: str) -> tuple[int, ...] | DanubeError:
+        subject = copies_subject(instance_id)
         try:
-            reply = await self._ask(instance_id, request, BUILD_TIMEOUT_S)
+            reply = await REPLICA.ask(self._bus, subject, request, Built, timeout_s=BUILD_TIMEOUT_S)
         except DanubeError as error:
             return error
-        if not isinstance(reply, Built) or len(reply.data_crc32c) != len(request.segments):
+        if len(reply.data_crc32c) != len(request.segments):
             return CorruptData(f"not the answer to a request to build: {reply}")
         return reply.data_crc32c
-
-    async def _ask(self, instance_id: str, request: CopiesRequest, timeout_s: float) -> CopiesReply:
-        answer = await self._bus.request(copies_subject(instance_id), encode(request), timeout_s=timeout_s)
-        reply = decode_reply(answer)
-        if isinstance(reply, ErrorReply):
-            raise error_of(reply)
-        return reply
 
 
 def _planned(log_range: LogRange, recipe: SegmentRecipe) -> PlannedSegment:

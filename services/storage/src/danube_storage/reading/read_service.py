@@ -9,7 +9,7 @@ from danube_common.bus.port import Bus
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.strategy import StorageBackend
 from danube_common.runtime.service import Runtime
-from danube_common.wire.archive import storage_subject
+from danube_common.wire.archive import ARCHIVE, storage_subject
 from danube_storage.reading.metrics import ReadingMetrics
 from danube_storage.reading.recheck import Recheck
 from danube_storage.reading.requests import REQUESTS_AT_ONCE_MAX, ReadRequests
@@ -28,7 +28,9 @@ async def serve_reads(
     reading = ReadRequests(store_of, metadata, runtime.instance_id, ReadingMetrics(runtime.metrics))
     runtime.add_check("segments", lambda: reading.quarantine.problem, vital=False)
     serving = await bus.serve(
-        storage_subject(runtime.instance_id), reading.serve, concurrent_max=REQUESTS_AT_ONCE_MAX
+        storage_subject(runtime.instance_id),
+        ARCHIVE.handler(reading.answer),
+        concurrent_max=REQUESTS_AT_ONCE_MAX,
     )
     rechecking = runtime.spawn(Recheck(reading, store_of, backends).run(), "recheck")
     try:

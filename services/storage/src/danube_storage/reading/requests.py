@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 
 from danube_common.archive.records import SHARED, SegmentRecord
-from danube_common.errors import CorruptData, DanubeError, NotFound, StoreUnavailable
+from danube_common.errors import CorruptData, NotFound, StoreUnavailable
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.strategy import StorageBackend
 from danube_common.segment.format import TOPIC, TopicRange
@@ -26,12 +26,10 @@ from danube_common.wire.archive import (
     SegmentData,
     SegmentLocator,
     SegmentTopics,
+    StorageReply,
     StorageRequest,
-    decode_request,
-    encode,
     encode_data,
 )
-from danube_common.wire.owner import refusal_of
 from danube_storage.reading.block_cache import BlockCache, Pool
 from danube_storage.reading.metrics import ReadingMetrics
 from danube_storage.reading.open_segment import OpenSegment, read_tail, salvage
@@ -120,38 +118,29 @@ class ReadRequests:
         if first_sequence not in newest:
             self._newest[bundle] = sorted([*newest, first_sequence])[-TAIL_CUTS:]
 
-    async def serve(self, data: bytes) -> bytes:
-        """Bytes in, bytes out; every error becomes a refusal."""
-        try:
-            return await self._answer(decode_request(data))
-        except CorruptData as error:
-            log.warning("bad_request", error=str(error))
-            return encode(refusal_of(error))
-        except DanubeError as error:
-            return encode(refusal_of(error))
-
-    async def _answer(self, request: StorageRequest) -> bytes:
+    async def answer(self, request: StorageRequest) -> StorageReply | bytes:
+        """Answer a reader; data is encoded already. Raises DanubeError."""
         self.note_cut(request.place.bundle, request.place.cut_first_sequence)
         match request:
             case ReadSegment():
                 return await self._read(request)
             case Locate():
-                return encode(await self._locate(request))
+                return await self._locate(request)
             case ListTopics(place):
-                return encode(await self._list_topics(place))
+                return await self._list_topics(place)
 
     # ReadRequests
 
-    async def _read(self, request: ReadSegment) -> bytes:
+    async def _read(self, request: ReadSegment) -> SegmentData | bytes:
         place, position = request.place, request.from_position
         try:
             opened = await self._open(place)
         except _DamagedError as damage:
-            return encode(SegmentData(b"", position, damage.reason))
+            return SegmentData(b"", position, damage.reason)
         held = opened.index.topic(request.topic_id)
         behind = max(position, opened.index.info.last_position + 1)
         if held is None or position > held.last_position:
-            return encode(SegmentData(b"", behind, opened.damage))
+            return SegmentData(b"", behind, opened.damage)
         return await self._take(request, opened, held, behind)
 
     async def _take(self, request: ReadSegment, opened: OpenSegment, held: TopicRange, behind: int) -> bytes:

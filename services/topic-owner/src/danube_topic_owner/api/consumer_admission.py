@@ -11,7 +11,8 @@ from danube_common.model.bundle import Bundle
 from danube_common.model.ids import make_id
 from danube_common.model.policies import Policies
 from danube_common.model.position import BEFORE_ALL, end_of_sequence
-from danube_common.wire.owner import CreateConsumer, SubscriptionType
+from danube_common.model.subscription import SubscriptionType
+from danube_common.wire.owner import CreateConsumer
 from danube_topic_owner.delivery.dispatch import check_limit
 from danube_topic_owner.delivery.subscription import ActiveSubscription
 from danube_topic_owner.journal.events import ConsumerCreated, ConsumerRemoved, Event, SubscriptionCreated

@@ -8,7 +8,7 @@ from danube_common.errors import AlreadyExists, LimitExceeded, NotFound
 from danube_common.model.bundle import Bundle
 from danube_common.model.ids import make_id
 from danube_common.model.policies import Policies
-from danube_common.wire.owner import AccessMode
+from danube_common.model.producer import AccessMode
 from danube_topic_owner.delivery.dispatch import check_limit
 from danube_topic_owner.journal.events import Event, ProducerCreated, ProducerRemoved
 from danube_topic_owner.journal.state import BundleState, ProducerState, TopicState

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import structlog
-
-from danube_common.errors import CorruptData, DanubeError, JournalFenced, NotFound, Unavailable
+from danube_common.errors import NotFound
 from danube_common.model.names import check_label
 from danube_common.wire.owner import (
     Acked,
@@ -23,9 +21,6 @@ from danube_common.wire.owner import (
     Sync,
     TouchProducers,
     UnknownIds,
-    decode_request,
-    encode,
-    refusal_of,
 )
 from danube_topic_owner.api.consumer_admission import admit_consumer
 from danube_topic_owner.api.subscription_requests import SubscriptionRequests
@@ -37,8 +32,6 @@ from danube_topic_owner.journal.events import ConsumerRemoved
 ATTACH_GRACE_S = 10.0
 """A consumer that subscribed keeps its place this long until its stream comes."""
 
-_log = structlog.get_logger(__name__)
-
 
 class Requests:
     """One bundle's request handler. What changes durable state is journaled before it is answered."""
@@ -48,19 +41,8 @@ class Requests:
         self._sessions = sessions
         self._subscriptions = SubscriptionRequests(owner)
 
-    async def serve(self, data: bytes) -> bytes:
-        """Bytes in, bytes out; every error becomes a refusal."""
-        try:
-            return encode(await self._answer(decode_request(data)))
-        except JournalFenced:
-            return encode(refusal_of(Unavailable("the bundle has another owner")))
-        except CorruptData as error:
-            _log.error("bad_request", error=str(error))
-            return encode(refusal_of(error))
-        except DanubeError as error:
-            return encode(refusal_of(error))
-
-    async def _answer(self, request: OwnerRequest) -> OwnerReply:
+    async def answer(self, request: OwnerRequest) -> OwnerReply:
+        """Carry out a request. Raises DanubeError."""
         match request:
             case Acks():
                 return self._acks(request)

@@ -6,16 +6,16 @@ from danube_common.cluster.records import Topic
 from danube_common.errors import AlreadyExists, NotFound, Refused
 from danube_common.model.names import check_label
 from danube_common.model.position import BEFORE_ALL, end_of_sequence
+from danube_common.model.subscription import StartPosition
+from danube_common.wire.envelope import Done
 from danube_common.wire.owner import (
     CreateSubscription,
     DescribeTopic,
-    Done,
     Floors,
     ListSubscriptions,
     OwnerReply,
     ResetSubscription,
     RetentionFloors,
-    StartPosition,
     SubscriptionFound,
     SubscriptionInfo,
     Subscriptions,

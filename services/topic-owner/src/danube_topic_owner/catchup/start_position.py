@@ -10,10 +10,10 @@ from danube_common.errors import CorruptData, InvalidInput, LogUnavailable, Unav
 from danube_common.log.port import BundleLog, LogBounds, LogEntry
 from danube_common.model.bundle import Bundle
 from danube_common.model.position import SEQUENCE_MAX, end_of_sequence, position_of, sequence_of
+from danube_common.model.subscription import StartKind, StartPosition
 from danube_common.segment.format import TopicRange
 from danube_common.wire.archive import By, Located
 from danube_common.wire.frame import split_frame
-from danube_common.wire.owner import StartKind, StartPosition
 from danube_topic_owner.catchup.expiry import first_retained
 
 FRAMES_PER_READ = 64

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from danube_common.errors import LimitExceeded, NotFound, Refused
 from danube_common.model.rate_limit import TokenBucket
-from danube_common.wire.owner import Attach, SessionState, SubscriptionType
+from danube_common.model.subscription import SubscriptionType
+from danube_common.wire.owner import Attach, SessionState
 from danube_topic_owner.delivery.consumer import Consumer, Session
 
 Message = tuple[int, bytes]

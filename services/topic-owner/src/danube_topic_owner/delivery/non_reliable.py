@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from danube_common.model.rate_limit import TokenBucket
-from danube_common.wire.owner import SubscriptionType
+from danube_common.model.subscription import SubscriptionType
 from danube_topic_owner.delivery.consumer import Consumer
 from danube_topic_owner.delivery.dispatch import Batches, Dispatch, Message, Outgoing
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from danube_common.model.position import SEQUENCE_MAX, end_of_sequence
 from danube_common.model.rate_limit import TokenBucket
-from danube_common.wire.owner import SubscriptionType
+from danube_common.model.subscription import SubscriptionType
 from danube_topic_owner.delivery.consumer import Consumer
 from danube_topic_owner.delivery.dispatch import Batches, Dispatch, Message, Outgoing
 from danube_topic_owner.journal.cursor import Cursor

@@ -8,16 +8,8 @@ from collections import defaultdict
 import structlog
 
 from danube_common.errors import NotFound
-from danube_common.wire.owner import (
-    GATEWAY_SILENCE_S,
-    Attach,
-    ConsumerFound,
-    Credit,
-    Detach,
-    Done,
-    Sync,
-    Synced,
-)
+from danube_common.wire.envelope import Done
+from danube_common.wire.owner import GATEWAY_SILENCE_S, Attach, ConsumerFound, Credit, Detach, Sync, Synced
 from danube_topic_owner.bundle_owner import BundleOwner
 from danube_topic_owner.delivery.reliable import ReliableDispatch
 from danube_topic_owner.delivery.subscription import ActiveSubscription

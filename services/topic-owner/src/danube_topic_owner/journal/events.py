@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from danube_common.errors import UNDECODABLE, CorruptData
-from danube_common.wire.owner import AccessMode, SubscriptionType
+from danube_common.model.producer import AccessMode
+from danube_common.model.subscription import SubscriptionType
 from danube_topic_owner.journal.cursor import Range
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from danube_common.model.position import BEFORE_ALL
-from danube_common.wire.owner import AccessMode, SubscriptionType
+from danube_common.model.producer import AccessMode
+from danube_common.model.subscription import SubscriptionType
 from danube_topic_owner.journal.cursor import Range
 from danube_topic_owner.journal.events import (
     Claimed,

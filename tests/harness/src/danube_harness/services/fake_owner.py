@@ -8,31 +8,28 @@ from functools import partial
 from danube_common.bus.port import Bus
 from danube_common.cluster import keys
 from danube_common.cluster.records import Claim, Topic, decode_record, encode_record
-from danube_common.errors import DanubeError, NotFound, Refused
+from danube_common.errors import NotFound, Refused
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle
 from danube_common.model.names import TopicName
+from danube_common.model.subscription import StartPosition, SubscriptionType
+from danube_common.wire.envelope import Done
 from danube_common.wire.owner import (
+    OWNER,
     DescribeTopic,
-    Done,
     Floors,
     ListSubscriptions,
     OwnerReply,
     OwnerRequest,
     ResetSubscription,
     RetentionFloors,
-    StartPosition,
     SubscriptionDetail,
     SubscriptionFound,
     SubscriptionInfo,
     Subscriptions,
-    SubscriptionType,
     TopicDescription,
     Unsubscribe,
-    decode_request,
-    encode,
     owner_subject,
-    refusal_of,
 )
 
 
@@ -63,13 +60,9 @@ class FakeOwner:
         for bundle in bundles:
             claim = encode_record(Claim(self._instance_id, "nonce"))
             epoch = await self._store.put(keys.owner_key(bundle), claim)
-            await self._bus.serve(owner_subject(bundle, epoch), partial(self._answer, bundle))
-
-    async def _answer(self, bundle: Bundle, data: bytes) -> bytes:
-        try:
-            return encode(await self._carry_out(bundle, decode_request(data)))
-        except DanubeError as error:
-            return encode(refusal_of(error))
+            await self._bus.serve(
+                owner_subject(bundle, epoch), OWNER.handler(partial(self._carry_out, bundle))
+            )
 
     async def _carry_out(self, bundle: Bundle, request: OwnerRequest) -> OwnerReply:
         match request:

@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from danube_common.archive.manifest import Manifest
 from danube_common.archive.records import SHARED, ManifestEntry, SegmentRecord
 from danube_common.bus.port import Bus, Subscription
-from danube_common.errors import DanubeError, NotFound
+from danube_common.errors import NotFound
 from danube_common.log.port import LogEntry
 from danube_common.model.strategy import StorageBackend
 from danube_common.segment.format import CRC, ENTRY, TOPIC, SegmentInfo, tail_bytes_of
 from danube_common.segment.reader import SegmentEntry, SegmentIndex, parse_tail
 from danube_common.wire.archive import (
+    ARCHIVE,
     By,
     ListTopics,
     Locate,
@@ -24,12 +25,9 @@ from danube_common.wire.archive import (
     SegmentTopics,
     StorageReply,
     StorageRequest,
-    decode_request,
-    encode,
     storage_subject,
 )
 from danube_common.wire.frame import split_frame
-from danube_common.wire.owner import refusal_of
 from danube_harness.services.segments import crc_of
 from danube_storage.segments.builder import SegmentBuilder
 from danube_storage.segments.port import SegmentStore
@@ -54,22 +52,17 @@ class FakeStorage:
         self._serving: Subscription | None = None
 
     async def start(self) -> None:
-        self._serving = await self._bus.serve(storage_subject(self._instance_id), self._serve)
+        self._serving = await self._bus.serve(
+            storage_subject(self._instance_id), ARCHIVE.handler(self._answer)
+        )
 
     async def stop(self) -> None:
         if self._serving is not None:
             await self._serving.close()
 
-    async def _serve(self, data: bytes) -> bytes:
-        request = decode_request(data)
+    async def _answer(self, request: StorageRequest) -> StorageReply:
         self.asked.append(request)
         self.heard.set()
-        try:
-            return encode(await self._answer(request))
-        except DanubeError as error:
-            return encode(refusal_of(error))
-
-    async def _answer(self, request: StorageRequest) -> StorageReply:
         segment = await _whole(self._store, request.place.key)
         index = parse_tail(segment[-tail_bytes_of(segment) :], len(segment))
         if isinstance(request, ListTopics):

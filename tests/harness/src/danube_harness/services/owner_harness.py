@@ -23,25 +23,22 @@ from danube_common.model.bundle import Bundle
 from danube_common.model.names import TopicName
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
+from danube_common.model.subscription import SubscriptionType
 from danube_common.runtime.metrics import Metrics
 from danube_common.wire.delivery import MAGIC, Delivery, decode_delivery
 from danube_common.wire.frame import encode_frame, make_frame_id
 from danube_common.wire.owner import (
+    OWNER,
     Acked,
     Acks,
     Attach,
     ConsumerFound,
     CreateConsumer,
-    ErrorReply,
     OwnerReply,
     OwnerRequest,
     SessionEnded,
-    SubscriptionType,
     TopicAcks,
     decode_notice,
-    decode_reply,
-    encode,
-    error_of,
     gateway_subject,
     non_reliable_subject,
     owner_subject,
@@ -227,11 +224,7 @@ class OwnerHarness:
 
     async def ask(self, request: OwnerRequest, reply: type[Reply], *, epoch: int = 0) -> Reply:
         subject = owner_subject(self.bundle, epoch or self.epoch)
-        answer = decode_reply(await self.bus.request(subject, encode(request), timeout_s=PATIENCE_S))
-        if isinstance(answer, ErrorReply):
-            raise error_of(answer)
-        assert isinstance(answer, reply)
-        return answer
+        return await OWNER.ask(self.bus, subject, request, reply, timeout_s=PATIENCE_S)
 
     async def settle(self) -> None:
         """Everything that was set off has happened: many turns of the loop, none waited for."""

@@ -5,15 +5,10 @@ from __future__ import annotations
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.errors import AlreadyExists, InvalidInput
 from danube_common.model.names import TopicName, check_label
+from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType
 from danube_common.rpc.port import Call, Methods, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
-from danube_common.wire.owner import (
-    CreateSubscription,
-    StartKind,
-    StartPosition,
-    SubscriptionFound,
-    SubscriptionType,
-)
+from danube_common.wire.owner import CreateSubscription, SubscriptionFound
 from danube_gateway.dialects.v0_2.errors import rpc_error, topic_not_found
 from danube_gateway.publish.producers import OWNER_TIMEOUT_S
 from danube_gateway.publish.topic_resolver import TopicResolver

@@ -12,13 +12,12 @@ from danube_common.errors import (
     NotFound,
     Refused,
     Unavailable,
+    shortened,
 )
 from danube_common.rpc.port import RpcError, StatusCode
 from danube_proto.danube_api_pb2 import ErrorMessage, ErrorType
 
 TRAILER = "error-message-bin"
-TEXT_LENGTH_MAX = 1000
-"""Characters of a message: it travels twice, and clients refuse headers over 8 KiB."""
 
 _STATUS: tuple[tuple[type[DanubeError], StatusCode, ErrorType], ...] = (
     (InvalidName, StatusCode.INVALID_ARGUMENT, ErrorType.INVALID_TOPIC_NAME),
@@ -34,7 +33,7 @@ _STATUS: tuple[tuple[type[DanubeError], StatusCode, ErrorType], ...] = (
 
 def rpc_error(code: StatusCode, error_type: ErrorType, message: str) -> RpcError:
     """A status with its trailer; only SERVICE_NOT_READY makes official clients try again."""
-    message = message[:TEXT_LENGTH_MAX]
+    message = shortened(message)
     detail = ErrorMessage(error_type=error_type, error_message=message)
     return RpcError(code, message, {TRAILER: detail.SerializeToString()})
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TypeVar
 
 from danube_common.errors import InvalidInput
+from danube_common.model.producer import AccessMode
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
-from danube_common.wire.owner import AccessMode, SubscriptionType
+from danube_common.model.subscription import SubscriptionType
 from danube_proto import danube_api_pb2 as api
 
 T = TypeVar("T")

@@ -1,0 +1,154 @@
+"""Requests and replies on the bus: one codec, one client and one server for every protocol.
+
+A protocol is a union of request types and a union of reply types, each tagged. An error travels as an
+`ErrorReply` and is raised again by the client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import structlog
+
+from danube_common.bus.port import Bus, RequestHandler
+from danube_common.errors import (
+    UNDECODABLE,
+    AlreadyExists,
+    CorruptData,
+    DanubeError,
+    InvalidInput,
+    JournalFenced,
+    LimitExceeded,
+    NotFound,
+    Refused,
+    Unavailable,
+    shortened,
+)
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class Done(msgspec.Struct, tag="done", frozen=True):
+    """The request was carried out; there is nothing else to say."""
+
+
+class Reason(StrEnum):
+    """The class of error that an `ErrorReply` stands for."""
+
+    NOT_FOUND = "not-found"
+    ALREADY_EXISTS = "already-exists"
+    REFUSED = "refused"
+    LIMIT = "limit"
+    INVALID = "invalid"
+    UNAVAILABLE = "unavailable"
+
+
+class ErrorReply(msgspec.Struct, tag="refusal", frozen=True):
+    """The request failed. ``limit`` names the exceeded limit if ``reason`` is LIMIT."""
+
+    reason: Reason
+    message: str
+    limit: str = ""
+
+
+_REASONS: tuple[tuple[type[DanubeError], Reason], ...] = (
+    (NotFound, Reason.NOT_FOUND),
+    (AlreadyExists, Reason.ALREADY_EXISTS),
+    (LimitExceeded, Reason.LIMIT),
+    (Refused, Reason.REFUSED),
+    (InvalidInput, Reason.INVALID),
+    (Unavailable, Reason.UNAVAILABLE),
+    (JournalFenced, Reason.UNAVAILABLE),
+)
+_ERRORS: dict[Reason, type[DanubeError]] = {
+    reason: error for error, reason in _REASONS if error is not JournalFenced
+}
+
+
+def error_reply(error: DanubeError) -> ErrorReply:
+    """Return the reply for an error. Raises the error itself if no reason stands for its class."""
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            limit = error.limit if isinstance(error, LimitExceeded) else ""
+            return ErrorReply(reason, shortened(str(error)), limit)
+    raise error
+
+
+def error_of(reply: ErrorReply) -> DanubeError:
+    """Return the error that a reply stands for."""
+    if reply.reason is Reason.LIMIT:
+        return LimitExceeded(reply.limit, reply.message)
+    return _ERRORS[reply.reason](reply.message)
+
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+class Protocol(Generic[Q, A]):
+    """The requests ``Q`` that a kind of server takes and the replies ``A`` that it gives.
+
+    Requests are absolute (a set, a total, a position), so a client may repeat them.
+
+    Args:
+        server: what answers, for error messages.
+        requests: the union ``Q``.
+        replies: the union ``A``, without `ErrorReply`.
+    """
+
+    def __init__(self, server: str, requests: Any, replies: Any) -> None:
+        self._server = server
+        self._requests: msgspec.msgpack.Decoder[Q] = msgspec.msgpack.Decoder(requests)
+        self._replies: msgspec.msgpack.Decoder[A | ErrorReply] = msgspec.msgpack.Decoder(replies | ErrorReply)
+        self.encode = msgspec.msgpack.Encoder().encode
+        """Encodes a request or a reply."""
+
+    def decode_request(self, data: bytes) -> Q:
+        """Decode a request; raises CorruptData."""
+        try:
+            return self._requests.decode(data)
+        except UNDECODABLE as error:
+            raise CorruptData(f"not a request to {self._server}: {error}") from None
+
+    def decode_reply(self, data: bytes) -> A | ErrorReply:
+        """Decode a reply; raises CorruptData."""
+        try:
+            return self._replies.decode(data)
+        except UNDECODABLE as error:
+            raise CorruptData(f"not a reply of {self._server}: {error}") from None
+
+    async def ask(self, bus: Bus, subject: str, request: Q, reply: type[R], *, timeout_s: float) -> R:
+        """Send a request once and return its reply of the type ``reply``.
+
+        Raises:
+            DanubeError: the error that the server replied with.
+            BusUnavailable: no reply came within ``timeout_s``.
+            CorruptData: the reply is of another type, or cannot be decoded.
+        """
+        answer = self.decode_reply(await bus.request(subject, self.encode(request), timeout_s=timeout_s))
+        if isinstance(answer, ErrorReply):
+            raise error_of(answer)
+        if not isinstance(answer, reply):
+            raise CorruptData(f"{self._server} answered {type(answer).__name__} to {type(request).__name__}")
+        return answer
+
+    def handler(self, answer: Callable[[Q], Awaitable[A | bytes]]) -> RequestHandler:
+        """Return what `Bus.serve` takes: every DanubeError of ``answer`` becomes an `ErrorReply`.
+
+        ``answer`` may return a reply that is encoded already.
+        """
+
+        async def handle(data: bytes) -> bytes:
+            try:
+                reply = await answer(self.decode_request(data))
+                return reply if isinstance(reply, bytes) else self.encode(reply)
+            except DanubeError as error:
+                if isinstance(error, CorruptData):
+                    _log.warning("bad_request", server=self._server, error=str(error))
+                return self.encode(error_reply(error))
+
+        return handle
