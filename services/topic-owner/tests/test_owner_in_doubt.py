@@ -12,7 +12,7 @@ from danube_common.model.bundle import Bundle
 from danube_harness.services.owner_harness import PATIENCE_S, Gateway, OwnerHarness
 from danube_topic_owner.bundle_owner import JOURNAL_LEASE_S
 from danube_topic_owner.journal import writer as journal_writer
-from danube_topic_owner.journal.events import decode_events
+from danube_topic_owner.journal.events import CursorMoved, decode_events
 from danube_topic_owner.journal.writer import HEARTBEAT_S
 from danube_topic_owner.ownership import BundleServer
 
@@ -74,6 +74,27 @@ async def test_an_owner_that_nobody_answers_delivers_nothing_until_the_journal_d
         assert gateway.texts() == []
         assert not owned.owner.may_deliver()
     await gateway.until(lambda: gateway.texts() == ["m"])
+
+
+async def test_an_ack_is_journaled_while_deliveries_are_not_allowed(
+    house: OwnerHarness, owned: BundleServer, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = await house.topic("/default/t")
+    consumer = await gateway.subscribe(topic.name, "s")
+    await gateway.attach(consumer)
+    await house.publish(topic, "m")
+    await gateway.until(lambda: gateway.texts() == ["m"])
+    await house.journaled()
+    monkeypatch.setattr(owned.owner.dispatcher, "_may_deliver", lambda: False)
+    [position] = gateway.positions(consumer)
+    written = len(await records(house))
+    await gateway.ack(topic.name, "s", [position])
+    await house.publish(topic, "not delivered")
+    await house.journaled()
+    events = [event for data in (await records(house))[written:] for event in decode_events(data)]
+    [moved] = [event for event in events if isinstance(event, CursorMoved)]
+    assert (moved.subscription, moved.mark_delete >= position) == ("s", True)
+    assert gateway.texts() == ["m"]
 
 
 async def test_the_last_answer_of_the_journal_counts_for_as_long_as_a_registration_would(

@@ -218,8 +218,8 @@ class BundleOwner:
                 self.bundle,
                 self.state,
                 sequence=sequence,
-                moved_cursors=self._moved_cursors,
                 on_fenced=self._on_fenced,
+                beside_cursors=self._log_seen,
                 before_snapshot=self._pass_over_quiet,
                 in_doubt=lambda: not self._registered(),
                 on_confirmed=self.dispatcher.resume,
@@ -287,7 +287,13 @@ class BundleOwner:
             return known
         window = self._window
         subscription = activate(
-            topic, state, window.messages, window.bytes, now=self.clock(), tail=self.reader.tail
+            topic,
+            state,
+            window.messages,
+            window.bytes,
+            now=self.clock(),
+            tail=self.reader.tail,
+            mark_dirty=self.writer.mark_dirty,
         )
         for consumer_id, name in state.consumers.items():
             subscription.dispatch.add(consumer_id, name)
@@ -323,7 +329,6 @@ class BundleOwner:
             if session is not None:
                 subscription.dispatch.detach(consumer_id, session.session)
         subscription.restart(Cursor(mark_delete), self.reader.tail)
-        self.writer.record(subscription.moved())
         self.dispatcher.mark_ready(subscription)
 
     def drop_subscription(self, subscription: ActiveSubscription) -> None:
@@ -339,6 +344,7 @@ class BundleOwner:
                     Superseded(session.gateway, consumer.consumer_id, session.session), reason
                 )
         self.dispatcher.forget(subscription)
+        self.writer.forget(subscription.key)
         self.past.forget(subscription.key)
 
     def tell_superseded(self, ended: Superseded, reason: str) -> None:
@@ -388,18 +394,16 @@ class BundleOwner:
 
     # Journal
 
-    def _moved_cursors(self) -> list[Event]:
-        events: list[Event] = [subscription.moved() for subscription in self.dispatcher.take_moved()]
-        if events and self.bundle.family is Family.MEMORY:
-            events.append(LogSeen(self.reader.tail, self.reader.tail_frame_id))
-        return events
+    def _log_seen(self) -> list[Event]:
+        """Cursors in a memory log are worth something as long as the log is the same one."""
+        if self.bundle.family is Family.FILE:
+            return []
+        return [LogSeen(self.reader.tail, self.reader.tail_frame_id)]
 
     def _pass_over_quiet(self) -> None:
         """Cursors with nothing outstanding move with the log: the next owner need not scan for them."""
         for subscription in self._log_subscriptions():
             subscription.pass_over(self.reader.tail)
-            if subscription.cursor_moved:
-                self.dispatcher.note_moved(subscription)
 
     def _note_log(self) -> None:
         """Journal one frame of a volatile log: without it, its successor could not be told from it."""

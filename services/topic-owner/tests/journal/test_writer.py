@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import pytest
 
@@ -67,11 +68,24 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_writer, "RETRY_WAIT_S", 0.001)
 
 
+@dataclass(frozen=True)
+class Moved:
+    """A subscription whose cursor moved."""
+
+    event: CursorMoved
+
+    @property
+    def key(self) -> str:
+        return self.event.subscription
+
+    def moved(self) -> CursorMoved:
+        return self.event
+
+
 class Writing:
-    """A writer at work, with the cursors that moved and whether it was fenced."""
+    """A writer at work, and whether it was fenced."""
 
     def __init__(self, journal: TestedJournal, sequence: int = 0) -> None:
-        self.cursors: list[Event] = []
         self.fenced = 0
         self.state = BundleState()
         self.writer = JournalWriter(
@@ -79,13 +93,8 @@ class Writing:
             BUNDLE,
             self.state,
             sequence=sequence,
-            moved_cursors=self._take,
             on_fenced=self._on_fenced,
         )
-
-    def _take(self) -> list[Event]:
-        taken, self.cursors = self.cursors, []
-        return taken
 
     def _on_fenced(self) -> None:
         self.fenced += 1
@@ -166,8 +175,7 @@ async def test_moved_cursors_are_written_without_being_asked_for() -> None:
     async with writing.running() as writer:
         writer.record(CREATED)
         await writer.flushed()
-        moved = CursorMoved(1, "s", 9, [(11, 12)])
-        writing.cursors.append(moved)
+        writer.mark_dirty(Moved(CursorMoved(1, "s", 9, [(11, 12)])))
         await until(lambda: writing.state.topics[1].subscriptions["s"].mark_delete == 9)
         await writer.flushed()
         assert (await journal.state()).topics == writing.state.topics
@@ -222,7 +230,7 @@ async def test_snapshots_shorten_the_journal_and_say_the_same(monkeypatch: pytes
         writer.record(Claimed(3, "me"), CREATED)
         for number in range(40):
             writer.record(ConsumerCreated(1, "s", number, f"c{number}"))
-            writing.cursors.append(CursorMoved(1, "s", number, []))
+            writer.mark_dirty(Moved(CursorMoved(1, "s", number, [])))
             await writer.flushed()
             records = await journal.events()
             assert len(records) <= 7
@@ -253,7 +261,7 @@ async def test_stopping_writes_what_is_queued_and_the_cursors() -> None:
     writing = Writing(journal)
     running = asyncio.create_task(writing.writer.run())
     writing.writer.record(CREATED)
-    writing.cursors.append(CursorMoved(1, "s", 4, []))
+    writing.writer.mark_dirty(Moved(CursorMoved(1, "s", 4, [])))
     writing.writer.stop()
     await running
     assert (await journal.state()).topics[1].subscriptions["s"].mark_delete == 4

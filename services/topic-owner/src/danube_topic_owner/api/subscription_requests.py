@@ -134,8 +134,6 @@ class SubscriptionRequests:
         """Everything at or below it needs no delivery any more, once what is recorded now is journaled."""
         if not isinstance(subscription, LogSubscription):
             return BEFORE_ALL
-        if subscription.cursor_moved:
-            self._owner.dispatcher.note_moved(subscription)
         after = subscription.open_after
         return end_of_sequence(self._owner.reader.tail) if after is None else after
 

@@ -186,7 +186,7 @@ class Expirer:
             subscription.expire(through)
         name = subscription.state.name
         total = subscription.state.lost + messages
-        self._writer.record(subscription.moved(), MessagesLost(subscription.topic_id, name, total))
+        self._writer.record(MessagesLost(subscription.topic_id, name, total))
         self._moved(subscription)
         await self._writer.flushed()
         self._tell(subscription, stretch, Loss(messages, unread.exact))

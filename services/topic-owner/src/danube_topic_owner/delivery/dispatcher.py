@@ -40,7 +40,6 @@ class Dispatcher:
         self._may_deliver = may_deliver
         self._ready: dict[Key, ActiveSubscription] = {}
         self._lagging: dict[Key, LogSubscription] = {}
-        self._moved: dict[Key, LogSubscription] = {}
         self._topic_rates: dict[int, TokenBucket] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._flush_planned = False
@@ -65,18 +64,9 @@ class Dispatcher:
         """Subscriptions behind the log's tail that have a consumer."""
         return list(self._lagging.values())
 
-    def take_moved(self) -> list[LogSubscription]:
-        """Subscriptions whose cursor moved since the last call."""
-        moved, self._moved = self._moved, {}
-        return list(moved.values())
-
-    def note_moved(self, subscription: LogSubscription) -> None:
-        """Its cursor moved without a dispatch."""
-        self._moved[subscription.key] = subscription
-
     def forget(self, subscription: ActiveSubscription) -> None:
         """The subscription is no more."""
-        for kept in (self._ready, self._lagging, self._moved):
+        for kept in (self._ready, self._lagging):
             kept.pop(subscription.key, None)
         if (timer := self._timers.pop(subscription.key, None)) is not None:
             timer.cancel()
@@ -110,8 +100,6 @@ class Dispatcher:
                 self._later(wait_s, subscription)
 
     def _after_dispatch(self, subscription: LogSubscription) -> None:
-        if subscription.cursor_moved:
-            self._moved[subscription.key] = subscription
         if subscription.at_tail or not subscription.dispatch.attached:
             self._lagging.pop(subscription.key, None)
             return

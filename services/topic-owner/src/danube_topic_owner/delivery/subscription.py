@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from danube_common.cluster.records import Topic
@@ -34,12 +35,18 @@ class ActiveSubscription:
 
 @dataclass(slots=True)
 class LogSubscription(ActiveSubscription):
-    """A reliable subscription. ``at_tail``: the live feed serves it; else it reads from ``next_sequence``."""
+    """A subscription of a reliable topic.
+
+    Attributes:
+        next_sequence: the log sequence to read next, while the subscription is behind the live feed.
+        at_tail: whether the live feed serves the subscription.
+        mark_dirty: journals the cursor; called whenever it moves.
+    """
 
     dispatch: ReliableDispatch
     next_sequence: int
     at_tail: bool = False
-    cursor_moved: bool = False
+    mark_dirty: Callable[[LogSubscription], None] = field(kw_only=True)
 
     @property
     def wants_backlog(self) -> bool:
@@ -98,20 +105,20 @@ class LogSubscription(ActiveSubscription):
 
     def _go_on_behind(self, position: int) -> None:
         self.next_sequence = max(self.next_sequence, first_unread(position))
-        self.cursor_moved = True
+        self.mark_dirty(self)
 
     def acknowledge(self, positions: list[int], log_end: int) -> None:
+        """Take in acknowledged positions; those beyond the log sequence ``log_end`` are no messages."""
         if self.dispatch.ack(positions, end_of_sequence(log_end)):
-            self.cursor_moved = True
+            self.mark_dirty(self)
 
     def pass_over(self, sequence: int) -> None:
         """At the tail with nothing outstanding, mark-delete moves with the log: a restart need not scan."""
         if self.at_tail and self.dispatch.cursor.skip_to(end_of_sequence(sequence)):
-            self.cursor_moved = True
+            self.mark_dirty(self)
 
     def moved(self) -> CursorMoved:
-        """The cursor as an event."""
-        self.cursor_moved = False
+        """Return the cursor as an event."""
         cursor = self.dispatch.cursor
         return CursorMoved(self.topic_id, self.state.name, cursor.mark_delete, cursor.acked_ranges())
 
@@ -120,11 +127,18 @@ class LogSubscription(ActiveSubscription):
         self.dispatch.start_over(cursor)
         self.next_sequence = first_unread(cursor.mark_delete)
         self.at_tail = self.next_sequence > tail
-        self.cursor_moved = False
+        self.mark_dirty(self)
 
 
 def activate(
-    topic: Topic, state: SubscriptionState, window_messages: int, window_bytes: int, *, now: float, tail: int
+    topic: Topic,
+    state: SubscriptionState,
+    window_messages: int,
+    window_bytes: int,
+    *,
+    now: float,
+    tail: int,
+    mark_dirty: Callable[[LogSubscription], None],
 ) -> ActiveSubscription:
     """A journaled subscription as it works; ``tail`` is how far the live feed is."""
     rate = TokenBucket(0, now)
@@ -139,7 +153,7 @@ def activate(
     )
     start = first_unread(state.mark_delete)
     return LogSubscription(
-        topic.topic_id, topic.name, state, dispatch, rate, next_sequence=start, at_tail=start > tail
+        topic.topic_id, topic.name, state, dispatch, rate, start, at_tail=start > tail, mark_dirty=mark_dirty
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Protocol
 
 import structlog
 
 from danube_common.errors import JournalFenced, LogUnavailable
 from danube_common.journal.port import StateJournal
 from danube_common.model.bundle import Bundle
-from danube_topic_owner.journal.events import Event, encode_events
+from danube_topic_owner.journal.events import CursorMoved, Event, encode_events
 from danube_topic_owner.journal.state import BundleState
 
 CURSOR_INTERVAL_S = 0.1
@@ -27,6 +28,17 @@ RETRY_WAIT_MAX_S = 2.0
 _log = structlog.get_logger(__name__)
 
 
+class MovingCursor(Protocol):
+    """A subscription whose cursor is journaled."""
+
+    @property
+    def key(self) -> Hashable:
+        """Identifies the subscription within the bundle."""
+
+    def moved(self) -> CursorMoved:
+        """Return the cursor as it is now."""
+
+
 class JournalWriter:
     """The only writer of its bundle's journal, until another owner writes.
 
@@ -37,8 +49,8 @@ class JournalWriter:
         bundle: whose.
         state: what the events are applied to.
         sequence: of the journal's last record.
-        moved_cursors: gives the events of cursors that moved since it was asked last.
         on_fenced: called when another owner has written.
+        beside_cursors: gives the events that are written with cursors, whenever some moved.
         before_snapshot: called before the state is written as a whole.
         in_doubt: whether only the journal can tell that the bundle is still this owner's.
         on_confirmed: called after each record that was stored.
@@ -55,8 +67,8 @@ class JournalWriter:
         state: BundleState,
         *,
         sequence: int,
-        moved_cursors: Callable[[], list[Event]],
         on_fenced: Callable[[], None],
+        beside_cursors: Callable[[], list[Event]] = list,
         before_snapshot: Callable[[], None] = lambda: None,
         in_doubt: Callable[[], bool] = lambda: False,
         on_confirmed: Callable[[], None] = lambda: None,
@@ -67,13 +79,14 @@ class JournalWriter:
         self._bundle = bundle
         self._state = state
         self._sequence = sequence
-        self._moved_cursors = moved_cursors
         self._on_fenced = on_fenced
+        self._beside_cursors = beside_cursors
         self._before_snapshot = before_snapshot
         self._in_doubt = in_doubt
         self._on_confirmed = on_confirmed
         self._clock = clock
         self._pending: list[Event] = []
+        self._dirty: dict[Hashable, MovingCursor] = {}
         self._waiters: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self._closing = False
@@ -88,6 +101,19 @@ class JournalWriter:
             self._state.apply(event)
         self._pending.extend(events)
         self._wake.set()
+
+    def mark_dirty(self, subscription: MovingCursor) -> None:
+        """The subscription's cursor moved: the next batch holds it, at most CURSOR_INTERVAL_S later."""
+        self._dirty[subscription.key] = subscription
+
+    def forget(self, key: Hashable) -> None:
+        """The subscription was deleted: its cursor is not written any more."""
+        self._dirty.pop(key, None)
+
+    def _moved_cursors(self) -> list[Event]:
+        dirty, self._dirty = self._dirty, {}
+        events: list[Event] = [subscription.moved() for subscription in dirty.values()]
+        return events + self._beside_cursors() if events else events
 
     async def flushed(self) -> None:
         """Return once everything recorded so far is durable. Raises JournalFenced, also after the end."""
