@@ -1,66 +1,86 @@
-# make run: the platform on this machine. make test: the whole gate. Everything else is a part of these.
+# The workspace's commands; `make help` lists them.
 PYTHON ?= python3
+version_of = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+# PYTHON=python3.13 beside a .venv of another version gets an environment of its own, .venv-3.13.
 VENV := .venv
+ifneq ($(origin PYTHON),file)
+ifneq ($(wildcard .venv/bin/python),)
+ifneq ($(call version_of,$(PYTHON)),$(call version_of,.venv/bin/python))
+VENV := .venv-$(call version_of,$(PYTHON))
+endif
+endif
+endif
 BIN := $(VENV)/bin
 DATA_DIR ?= data
 WORKERS ?= 2
 MINUTES ?= 10
 MEMBERS := $(shell sed -n '/^members = \[/,/^\]/s/^ *"\(.*\)",$$/\1/p' pyproject.toml)
 PACKAGES := $(notdir $(wildcard $(MEMBERS:%=%/src/*)))
-# Where tests are: each folder is checked by itself, because file names repeat among them.
+# Each folder of tests is checked by itself, because file names repeat among them.
 TESTS := $(foreach m,$(MEMBERS),$(if $(wildcard $(m)/tests/*.py $(m)/tests/*/*.py),$(m)/tests)) tests conftest.py
+# The folders of `make unit`: what runs without a server, apart from tests with the marker `server`.
+UNIT := proto libs services tools/danube-admin
+SLOW := acceptance or benchmark or docker
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: run test acceptance compose-test bench bench-storage bench-scale chaos setup setup-test check format clean
+.PHONY: help run unit test acceptance compose-test bench bench-storage bench-scale chaos check format setup setup-test clean
 
-run: setup
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@echo "Variables: PYTHON=python3.13 (for a new .venv), WORKERS=2, DATA_DIR=data, MINUTES=10, SEED=, ARGS="
+
+run: setup ## the platform on this machine, its data in DATA_DIR
 	@exec $(BIN)/danube-standalone --data-dir $(DATA_DIR) $(ARGS)
 
-test: check
-	$(PYTEST) -n $(WORKERS) -m "not acceptance and not benchmark and not docker"
+unit: setup-test ## fast tests without servers, under a minute
+	$(PYTEST) -n $(WORKERS) -m "not server and not ($(SLOW))" $(UNIT)
 
-acceptance: setup-test
+test: check ## the whole gate: checks, then all tests but the long ones
+	$(PYTEST) -n $(WORKERS) -m "not ($(SLOW))"
+
+acceptance: setup-test ## the long tests: real data and a cluster, while processes are killed
 	$(PYTEST) -m acceptance tests/acceptance tests/integration
 
-compose-test: setup-test
+compose-test: setup-test ## the container stack under faults; needs a Docker engine
 	$(PYTEST) -m docker tests/compose
 
-bench: setup-test
+bench: setup-test ## messages per second as ratios to a bare gRPC echo
 	$(PYTEST) -m "benchmark and not scale" -s -p no:randomly tests/benchmarks/test_publish.py
 
-# Tier 2 beside cp, a bare upload and a bare log. DANUBE_BENCH_MB=1024 for the figures of a release.
-bench-storage: setup-test
+# DANUBE_BENCH_MB=1024 for the figures of a release.
+bench-storage: setup-test ## archive and replay beside cp, a bare upload and a bare log
 	$(PYTEST) -m benchmark -s -p no:randomly tests/benchmarks/test_storage.py
 
-# How cost grows with topics, subscriptions and processes: about 8 minutes; the figures stay in reports/.
-bench-scale: setup-test
+bench-scale: setup-test ## how cost grows with topics, subscriptions and processes: 8 minutes, figures in reports/
 	$(PYTEST) -m scale -s -p no:randomly tests/benchmarks/test_scale.py
 
-# make chaos MINUTES=30 SEED=1: a long run of the faults that the gate meets for two minutes; SEED repeats one.
-chaos: setup-test
+chaos: setup-test ## random faults under load for MINUTES; SEED repeats a plan
 	$(BIN)/python -m danube_harness.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-check: setup-test
+check: setup-test ## format, lint, spelling, dead code, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
+	$(BIN)/vulture
 	$(BIN)/mypy $(PACKAGES:%=-p %)
 	@set -e; for tests in $(TESTS); do echo "$(BIN)/mypy $$tests"; $(BIN)/mypy $$tests; done
 	$(BIN)/lint-imports
+	$(BIN)/python tools/rooms.py --check
 
-format: setup-test
+format: setup-test ## format, and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-setup: $(VENV)/.installed
-setup-test: $(VENV)/.installed-test
+setup: $(VENV)/.installed ## install what `make run` needs into .venv
+setup-test: $(VENV)/.installed-test ## and what the tests need
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it: make PYTHON=python3.11")'
 	@echo "Setting up $(VENV), once."
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(VENV)/bin/python requirements/run.txt $(MEMBERS:%=%/pyproject.toml)
+$(VENV)/.installed: $(VENV)/bin/python requirements/run.txt VERSION $(MEMBERS:%=%/pyproject.toml)
 	@echo "Installing what the platform needs: about 30 s the first time."
 	@$(PIP) --require-hashes -r requirements/run.txt
 	@echo "Installing the platform itself: a few seconds."
@@ -73,5 +93,5 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements/test.txt requirements/d
 	@$(PIP) --require-hashes --no-deps -r requirements/data.txt
 	@touch $@
 
-clean:
+clean: ## delete caches and reports; .venv and data stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache reports

@@ -19,6 +19,8 @@ from danube_harness.process_death import die_with_parent
 SERVICE = Path(__file__).with_name("sample_service.py")
 WAIT_S = 40.0
 
+pytestmark = pytest.mark.server
+
 
 class Sample:
     """A running sample service, its files, and what it wrote."""

@@ -140,7 +140,6 @@ class CreditMachine(RuleBasedStateMachine):
         self.sent = (0, 0)
         self.number = 0
         self.streams = 0
-        self.overshoot = 0
         self.open(resumes=False)
 
     @rule(resumes=st.booleans())

@@ -43,8 +43,6 @@ from danube_topic_owner.catchup.history import History
 
 BUNDLE = Bundle.parse("f0")
 DISK, S3 = StorageBackend.DISK, StorageBackend.S3
-BLOCK_BYTES = 256
-"""Of the index of the segments that `archive` makes."""
 SMALL = ReadBounds(tail_bytes=8192, backfill_bytes=4096, range_bytes={DISK: 600, S3: 600})
 
 

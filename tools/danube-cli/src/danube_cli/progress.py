@@ -20,7 +20,6 @@ class SendProgress:
     """Counts and shows messages; use it as a context manager."""
 
     def __init__(self, total_bytes: int | None) -> None:
-        self._total_bytes = total_bytes
         self._began_s = self._shown_s = time.monotonic()
         self._bar: Progress | None = None
         self._task: TaskID | None = None

@@ -16,7 +16,6 @@ class RevisionsSeen:
     """
 
     def __init__(self, *, valid_s: float) -> None:
-        self._valid_s = valid_s
         # One more than fit into valid_s, so that the oldest kept always covers it.
         self._spacing_s = valid_s / (SAMPLES_MAX - 1)
         self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES_MAX)

@@ -1,0 +1,24 @@
+"""Names that vulture takes for unused, and why each of them is used."""
+# ruff: noqa: B018, F821
+# mypy: ignore-errors
+
+# Fields of stored records: written for readers of the metadata store, or to make a value unique.
+nonce
+cut_ms
+
+# nats-py and its parser read, set or call these by name.
+DEFAULT_BUFFER_SIZE
+_ps
+_pending_data_size
+_process_err
+_process_ping
+
+# gRPC status codes and the values of a setting: the list is complete, whether or not this code names each.
+OUT_OF_RANGE
+CONSERVATIVE
+
+# pydantic reads it.
+model_config
+
+# werkzeug reads it from its request and response.
+content_length
