@@ -152,6 +152,10 @@ async def test_a_description_adds_up_what_is_kept_and_what_was_deleted(house: Ow
         segment("one", mine, published_ms_min=50),
         segment("two", mine, published_ms_max=900, quarantined={"8": "bad entry"}),
         segment("other", mine + 1),
+    )
+    await house.cut(
+        30,
+        39,
         segment("shared", SHARED, messages=70),
         segment("elsewhere", SHARED, backend=StorageBackend.S3, holders=()),
     )
@@ -160,7 +164,7 @@ async def test_a_description_adds_up_what_is_kept_and_what_was_deleted(house: Ow
     assert told.shared_segments == [
         pb.SegmentTotals(storage="disk", segments=1, messages=70, size_bytes=1000)
     ]
-    assert (told.oldest_ms, told.newest_ms, told.archived_through) == (50, 900, 29)
+    assert (told.oldest_ms, told.newest_ms, told.archived_through) == (50, 900, 39)
     assert told.quarantined == [pb.QuarantinedSegment(key="two", holder="8", reason="bad entry")]
     assert told.deleted == pb.DeletedTotals(segments=2, messages=22, size_bytes=33)
     assert told.shared_deleted == pb.DeletedTotals(segments=1, messages=7, size_bytes=8)
@@ -219,7 +223,8 @@ async def test_the_partitions_of_a_topic_are_described_one_by_one(house: OwnerHa
 async def test_segments_are_listed_oldest_first_with_where_they_are(house: OwnerHarness) -> None:
     topic = await house.topic()
     await house.cut(10, 19, segment("late", topic.topic_id, delete_after_ms=5, quarantined={"7": "bad"}))
-    await house.cut(1, 9, segment("early", topic.topic_id), segment("shared", SHARED))
+    await house.cut(1, 4, segment("early", topic.topic_id))
+    await house.cut(5, 9, segment("shared", SHARED))
     answer = await house.call(pb.ListSegmentsRequest(topic="/default/a"), pb.ListSegmentsResponse)
     assert [one.key for one in answer.segments] == ["early", "shared", "late"]
     assert [one.shared for one in answer.segments] == [False, True, False]

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from danube_common.cluster.records import Topic
 from danube_common.errors import CorruptData
 from danube_common.model.position import BEFORE_ALL, end_of_sequence
 from danube_common.model.strategy import StorageBackend
@@ -106,6 +107,22 @@ class ManifestEntry(msgspec.Struct, frozen=True):
     def before_position(self) -> int:
         """The greatest position that a message before it can have."""
         return end_of_sequence(self.first_sequence - 1) if self.first_sequence > 1 else BEFORE_ALL
+
+    def segments_for(self, topic: Topic) -> list[SegmentRecord]:
+        """Return the segments that may hold messages of a reliable topic, in log order, retained or not.
+
+        A topic's messages are in segments of its own, or in shared segments on its storage backend.
+        """
+        reliable = topic.strategy.reliable
+        found = [record for record in self.segments if record.topic_id == topic.topic_id]
+        has_own = found or any(deleted.topic_id == topic.topic_id for deleted in self.deleted)
+        if not has_own and reliable is not None:
+            found = [
+                record
+                for record in self.segments
+                if record.topic_id == SHARED and record.backend is reliable.storage
+            ]
+        return sorted(found, key=lambda record: record.first_position)
 
 
 class Deletions(msgspec.Struct, frozen=True):

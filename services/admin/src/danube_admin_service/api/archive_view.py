@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from danube_common.archive.deletions import deletions
@@ -26,19 +26,10 @@ class ArchiveView:
     def archived_through(self) -> int:
         return self.cuts[-1].last_sequence if self.cuts else 0
 
-    def segments(self, topic: Topic) -> Iterator[SegmentRecord]:
-        """The topic's own, and the shared ones of its time on its backend: it may be in them."""
-        options = topic.strategy.reliable
-        if options is None:
-            return
-        for cut in self.cuts:
-            if cut.last_sequence <= topic.log_floor:
-                continue
-            for segment in cut.segments:
-                if segment.topic_id == topic.topic_id or (
-                    segment.topic_id == SHARED and segment.backend is options.storage
-                ):
-                    yield segment
+    def segments(self, topic: Topic) -> list[SegmentRecord]:
+        """Return the segments that may hold messages of the topic, in log order."""
+        entries = [entry for entry in self.cuts if entry.last_sequence > topic.log_floor]
+        return [segment for entry in entries for segment in entry.segments_for(topic)]
 
     def deleted(self, topic_id: int) -> wire.DeletedTotals:
         counted = self.deletions.get(topic_id, Deletions())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from danube_common.archive.manifest import Manifest
-from danube_common.archive.records import SHARED, DeletedSegment, ManifestEntry, SegmentRecord
+from danube_common.archive.records import SHARED, ManifestEntry, SegmentRecord
 from danube_common.cluster.records import Topic
 from danube_common.model.position import end_of_sequence, sequence_of
 from danube_common.model.strategy import Retention
@@ -86,21 +86,28 @@ def spans_of(cut: ManifestEntry, topic: Topic) -> list[SegmentSpan]:
     are acknowledged has lost nothing there.
     """
     options = topic.strategy.reliable
-    own: list[SegmentSpan] = []
-    shared: list[SegmentSpan] = []
-    for record in cut.segments:
-        if record.topic_id == topic.topic_id:
-            own.append(_span(record, record.messages, gone=not record.retained, cut=cut, record=record))
-        elif record.topic_id == SHARED and options is not None and record.backend is options.storage:
-            shared.append(_span(record, None, gone=not record.retained, cut=cut, record=record))
-    for deleted in cut.deleted:
-        if deleted.topic_id == topic.topic_id:
-            own.append(_span(deleted, deleted.messages))
-        elif deleted.topic_id == SHARED:
-            shared.append(_span(deleted, None))
-    if not own and options is not None and options.retention is Retention.UNTIL_ACK:
-        shared = [piece for piece in shared if not piece.gone]
-    return sorted(own or shared, key=lambda piece: piece.first_position)
+    spans = [
+        SegmentSpan(
+            record.first_position,
+            record.last_position,
+            gone=not record.retained,
+            messages=None if record.topic_id == SHARED else record.messages,
+            cut=cut,
+            record=record,
+        )
+        for record in cut.segments_for(topic)
+    ]
+    own = [each for each in cut.deleted if each.topic_id == topic.topic_id]
+    if own:
+        spans += [
+            SegmentSpan(each.first_position, each.last_position, messages=each.messages) for each in own
+        ]
+    elif all(span.messages is None for span in spans):
+        shared = [each for each in cut.deleted if each.topic_id == SHARED]
+        spans += [SegmentSpan(each.first_position, each.last_position) for each in shared]
+        if options is not None and options.retention is Retention.UNTIL_ACK:
+            spans = [span for span in spans if not span.gone]
+    return sorted(spans, key=lambda span: span.first_position)
 
 
 def _spans_after(cuts: Manifest, topic: Topic, after: int) -> Iterator[SegmentSpan]:
@@ -115,14 +122,3 @@ def _spans_after(cuts: Manifest, topic: Topic, after: int) -> Iterator[SegmentSp
     while cut is not None:
         yield from (piece for piece in spans_of(cut, topic) if piece.last_position > after)
         cut = cuts.following(cut.first_sequence)
-
-
-def _span(
-    segment: SegmentRecord | DeletedSegment,
-    messages: int | None,
-    *,
-    gone: bool = True,
-    cut: ManifestEntry | None = None,
-    record: SegmentRecord | None = None,
-) -> SegmentSpan:
-    return SegmentSpan(segment.first_position, segment.last_position, gone, messages, cut, record)

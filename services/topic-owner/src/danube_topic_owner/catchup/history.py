@@ -137,7 +137,7 @@ class History:
         """
         searched = 0
         for cut in reversed(self._cuts.all()):
-            for record in reversed(self._candidates_in(topic, cut)):
+            for record in reversed(cut.segments_for(topic)):
                 held = await self._held(topic, cut, record) if record.retained else None
                 if held is not None:
                     return held
@@ -169,23 +169,10 @@ class History:
         sequence = sequence_of(position)
         cut = self._cuts.covering(sequence) or self._cuts.following(sequence)
         while cut is not None:
-            for record in self._candidates_in(topic, cut):
+            for record in cut.segments_for(topic):
                 if record.retained and record.last_position >= position:
                     yield cut, record
             cut = self._cuts.following(cut.first_sequence)
-
-    @staticmethod
-    def _candidates_in(topic: Topic, cut: ManifestEntry) -> list[SegmentRecord]:
-        """The cut's segments, in log order, that may hold messages of the topic, retained or not."""
-        reliable = topic.strategy.reliable
-        own = [record for record in cut.segments if record.topic_id == topic.topic_id]
-        shared = not own and all(gone.topic_id != topic.topic_id for gone in cut.deleted)
-        found = own or [
-            record
-            for record in cut.segments
-            if shared and record.topic_id == SHARED and reliable and record.backend is reliable.storage
-        ]
-        return sorted(found, key=lambda record: record.first_position)
 
     async def _held(self, topic: Topic, cut: ManifestEntry, record: SegmentRecord) -> TopicRange | None:
         """What the segment holds of the topic; of a shared one its table of topics tells.
