@@ -1,1 +1,1 @@
-"""Terminates client gRPC."""
+"""The gateway service: connects gRPC clients to the log and the topic-owners."""

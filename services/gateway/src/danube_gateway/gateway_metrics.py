@@ -1,4 +1,4 @@
-"""What a gateway counts, under the names of the original (v0.2 spec section 4.4)."""
+"""The gateway's metrics. Names are the original's where the meaning is equal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from danube_common.runtime.metrics import Metrics
 
 
 class GatewayMetrics:
+    """Counters and gauges of one gateway."""
+
     def __init__(self, metrics: Metrics) -> None:
         self._msg_in = metrics.counter(
             "topic_msg_in_counter", "Messages accepted.", ("topic", "producer"), suffix=False
@@ -28,12 +30,14 @@ class GatewayMetrics:
         )
 
     def published(self, topic: str, producer_id: int, payload_bytes: int, seconds: float) -> None:
+        """Count a published message."""
         producer = str(producer_id)
         self._msg_in.labels(topic, producer).inc()
         self._bytes_in.labels(topic, producer).inc(payload_bytes)
         self._publish_s.labels(producer).observe(seconds)
 
     def delivered(self, topic: str, consumer_id: int, messages: int, total_bytes: int) -> None:
+        """Count delivered messages."""
         consumer = str(consumer_id)
         self._msg_out.labels(topic, consumer).inc(messages)
         self._bytes_out.labels(topic, consumer).inc(total_bytes)

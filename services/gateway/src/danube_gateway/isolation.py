@@ -1,4 +1,4 @@
-"""A gateway that reaches nobody ends its streams: its clients may reach one that does."""
+"""Ends the streams of a gateway that is cut off from the platform, so that its clients move to another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Isolation:
-    """Tells being cut off from the servers being away by reaching none of two kinds.
+    """Assumes that the gateway is cut off when it reaches neither NATS nor the metadata store.
 
     Args:
         reached: whether any server is reached at this moment.
@@ -42,13 +42,13 @@ class Isolation:
         self._told = False
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Check every POLL_INTERVAL_S until cancelled."""
         while True:
             self.check()
             await asyncio.sleep(POLL_INTERVAL_S)  # a line that is cut has no event
 
     def check(self) -> None:
-        """To be called every POLL_INTERVAL_S; streams that open while it lasts are ended by the next call."""
+        """End all streams if the gateway is cut off; streams opened meanwhile end at the next check."""
         now = self._clock()
         if self._reached():
             self._reached_at, self._told = now, False

@@ -1,4 +1,4 @@
-"""The gateway process: client gRPC in, the bus and the log behind it."""
+"""The gateway process: configuration, and the wiring of its parts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ DRAIN_S_MAX: Final = 1.0
 
 
 class GatewayConfig(ServiceConfig):
-    """Where clients connect."""
+    """The gateway's configuration."""
 
     grpc_addr: Address = Field(default="127.0.0.1:6650", description="listen address for clients")
     advertised_url: str = Field(

@@ -1,4 +1,4 @@
-"""Acknowledgements on their way to the owners, gathered while the last batch is on its way."""
+"""Forwards acknowledgements to topic-owners in batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Waiting = tuple[str, str, int, "asyncio.Future[None]"]
 
 
 class AckBatcher:
-    """One batch in flight per bundle; an acknowledgement is answered when its owner has it."""
+    """Keeps one batch in flight per bundle. An acknowledgement is answered when its owner has taken it."""
 
     def __init__(self, bundle: Bundle, owners: OwnerClient) -> None:
         self._bundle = bundle
@@ -27,7 +27,7 @@ class AckBatcher:
         self._wake = asyncio.Event()
 
     async def acknowledge(self, topic: str, subscription: str, position: int) -> None:
-        """Raises NotFound (no such subscription), LimitExceeded, Unavailable."""
+        """Acknowledge a position. Raises NotFound (no such subscription), LimitExceeded, Unavailable."""
         if len(self._queue) >= PENDING_ACKS_MAX:
             raise LimitExceeded("pending_acks", f"{PENDING_ACKS_MAX} acknowledgements wait already")
         done = asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""One open consumer stream: what waits for the client, its credit, gaps in deliveries."""
+"""One consumer stream: queued deliveries, credit, and detection of lost deliveries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Entry = tuple[int, bytes]
 
 
 class Arrival(Enum):
-    """What became of a delivery."""
+    """The result of taking in a delivery."""
 
     TAKEN = "taken"
     STALE = "stale"
@@ -30,7 +30,7 @@ class Arrival(Enum):
 
 
 class Session:
-    """Counts of credit begin anew with each attach; a new attach gets a new ``number``."""
+    """One consumer stream at this gateway. Each attach starts a new ``number`` and counts credit from 0."""
 
     def __init__(self, consumer_id: int, bundle: Bundle, number: int) -> None:
         self.consumer_id = consumer_id
@@ -57,7 +57,7 @@ class Session:
     # Towards the client
 
     async def next_batch(self) -> list[Entry] | None:
-        """What waits, at least one entry; None when the stream is over."""
+        """Wait for deliveries and return at least one; None when the stream is over."""
         while not self._queue:
             if self.closed:
                 return None
@@ -68,7 +68,7 @@ class Session:
         return batch
 
     def drained(self, messages: int, size: int) -> bool:
-        """The client took these; True when it is time to tell the owner."""
+        """Note that the client took messages; return True when the owner should be told of the credit."""
         self._held = (self._held[0] - messages, self._held[1] - size)
         self._drained = (self._drained[0] + messages, self._drained[1] + size)
         return (
@@ -77,7 +77,7 @@ class Session:
         )
 
     def close(self, error: DanubeError | None = None, *, drop: bool = False) -> None:
-        """End the stream once what waits is sent, with ``drop`` without it; ``error`` becomes its status."""
+        """End the stream after its queued deliveries, or, with ``drop``, at once; ``error`` is its status."""
         if drop:
             self._queue.clear()
         if not self.closed:
@@ -87,7 +87,7 @@ class Session:
     # Towards the owner
 
     def arrive(self, delivery: Delivery) -> Arrival:
-        """Take a delivery if it is the next one of this session and epoch."""
+        """Take a delivery in if it is the next one of this session and epoch."""
         if delivery.session != self.number or delivery.epoch < self.epoch or self.closed:
             return Arrival.STALE
         if delivery.epoch > self.epoch:
@@ -103,7 +103,7 @@ class Session:
         return Arrival.TAKEN
 
     def attach(self, gateway: str, number: int, epoch: int, *, resumes: bool) -> Attach:
-        """The request that opens this session, or opens it anew.
+        """Return the request that opens this session, or opens it again after a loss.
 
         Resuming continues with the same owner after lost deliveries. Otherwise the owner is
         another one: it sends again what was not acknowledged, so what waits here is dropped.
@@ -133,7 +133,7 @@ class Session:
         self._granted_at = self._granted_bytes_at = 0
 
     def state(self) -> SessionState:
-        """The credit now, as absolute totals."""
+        """Return the present credit as absolute totals."""
         self._granted_at, self._granted_bytes_at = self._drained
         return SessionState(
             self.consumer_id,
@@ -143,7 +143,7 @@ class Session:
         )
 
     def lost_tail(self, sent: int) -> bool:
-        """Whether the owner's last delivery, as it said twice in a row, never came."""
+        """Return whether the owner named a last delivery twice in a row that never arrived."""
         lost = sent > self.received and sent == self.sent_before
         self.sent_before = sent
         return lost

@@ -1,4 +1,4 @@
-"""All consumer streams of this gateway: attached to their owners, kept so through faults."""
+"""All consumer streams of this gateway: attached to their owners, and attached again after faults."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Sessions:
-    """Opens, feeds, repairs and closes sessions. One per consumer id at a time: the newest stream wins."""
+    """Opens, feeds, repairs and closes sessions. A consumer id has one session: the newest stream wins."""
 
     def __init__(
         self,
@@ -75,10 +75,11 @@ class Sessions:
         catalogue.on_owner(self._owner_changed)
 
     async def start(self) -> None:
+        """Listen for deliveries and notices from owners. Raises BusUnavailable."""
         self._listener = await self._bus.subscribe(gateway_subject(self.name), self._on_message)
 
     async def stop(self) -> None:
-        """End every stream and tell the owners, which deliver what was not acknowledged elsewhere at once.
+        """End every stream and detach it, so that owners deliver unacknowledged messages elsewhere at once.
 
         What waits here for a client is left to that.
         """
@@ -98,7 +99,7 @@ class Sessions:
     # Streams
 
     async def open(self, consumer_id: int) -> Session:
-        """Attach a new stream of a consumer; an older one here ends.
+        """Attach a new stream of a consumer; an older stream of the consumer here ends.
 
         Raises NotFound, Refused, Unavailable, LimitExceeded.
         """
@@ -126,7 +127,7 @@ class Sessions:
         return session
 
     def close(self, session: Session) -> None:
-        """The client is gone, or its stream was ended."""
+        """Detach a stream that its client left or that was ended."""
         session.close()
         self._forget(session)
         if session.topic:
@@ -135,7 +136,7 @@ class Sessions:
             self._spawn(self._detach(session), f"detach {session.consumer_id}")
 
     def drained(self, session: Session, messages: int, size: int) -> None:
-        """The client took messages off its stream."""
+        """Note that the client took messages off its stream."""
         self._metrics.delivered(session.topic, session.consumer_id, messages, size)
         if session.drained(messages, size) and not session.attaching:
             due = self._credit_due[session.bundle]
@@ -144,7 +145,7 @@ class Sessions:
             due[session.consumer_id] = session
 
     async def exists(self, consumer_id: int, timeout_s: float) -> bool:
-        """Asks the owner itself. Raises Unavailable."""
+        """Ask the owner whether a consumer exists. Raises Unavailable."""
         bundle = known_bundle(consumer_id, self._catalogue)
         if bundle is None:
             return False

@@ -1,4 +1,4 @@
-"""Gathers messages for the next frame of a bundle. Pure."""
+"""Collects messages for the next frame of a bundle. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Token = TypeVar("Token")
 
 
 class Batch(Generic[Token]):
-    """A queue of (topic, message, token) that leaves in frames, in order of arrival per topic.
+    """A queue of (topic, message, token). Frames take from it in order of arrival per topic.
 
     A token is what waits for its message, handed back with the frame the message went into.
     """
@@ -28,11 +28,12 @@ class Batch(Generic[Token]):
         return len(self._queue)
 
     def add(self, topic_id: int, message: bytes, token: Token) -> None:
+        """Append a message; ``token`` comes back with the frame that takes it."""
         self._queue.append((topic_id, message, token))
         self.bytes += len(message)
 
     def take(self) -> tuple[list[tuple[int, list[bytes]]], list[Token]]:
-        """The sections of the next frame, by topic in order of first arrival, and their tokens."""
+        """Return the sections of the next frame, by topic in order of first arrival, and their tokens."""
         sections: dict[int, list[bytes]] = {}
         tokens: list[Token] = []
         size = 0

@@ -1,4 +1,4 @@
-"""Producers this gateway has met: by id, with what publishing needs, kept alive at their owners."""
+"""The producers that this gateway has served: found by id, cached, and reported alive to their owners."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Producer:
+    """What publishing needs to know of a producer."""
+
     producer_id: int
     name: str
     topic: Topic
@@ -46,7 +48,7 @@ class Producer:
 
 
 class Producers:
-    """Look-ups by id; whoever publishes counts as alive."""
+    """Finds producers by id. A producer that publishes counts as alive."""
 
     def __init__(self, owners: OwnerClient, catalogue: Catalogue) -> None:
         self._owners = owners
@@ -58,13 +60,13 @@ class Producers:
         catalogue.on_topic_gone(self._topic_gone)
 
     async def create(self, topic: Topic, name: str, mode: AccessMode) -> Producer:
-        """Raises AlreadyExists, LimitExceeded, Unavailable."""
+        """Create a producer at its owner. Raises AlreadyExists, LimitExceeded, Unavailable."""
         request = CreateProducer(topic.name, name, mode)
         found = await self._owners.ask(topic.home, request, ProducerFound, timeout_s=OWNER_TIMEOUT_S)
         return self._remember(found, topic)
 
     async def find(self, producer_id: int) -> Producer:
-        """Raises NotFound, Unavailable."""
+        """Return a producer, from the cache or from its owner. Raises NotFound, Unavailable."""
         known = self._known.get(producer_id)
         if known is None:
             known = await self._ask(producer_id)
@@ -72,7 +74,10 @@ class Producers:
         return known
 
     async def exists(self, producer_id: int, timeout_s: float) -> bool:
-        """Asks the owner itself, which also shows it that the producer lives. Raises Unavailable."""
+        """Ask the owner whether a producer exists, which also counts as a sign of life.
+
+        Raises Unavailable.
+        """
         bundle = known_bundle(producer_id, self._catalogue)
         if bundle is None:
             return False
@@ -84,7 +89,7 @@ class Producers:
         return True
 
     async def run(self) -> None:
-        """Tell owners who is alive, and forget producers that are no more, until cancelled."""
+        """Report active producers to their owners, and forget deleted ones, until cancelled."""
         while True:
             await asyncio.sleep(TOUCH_INTERVAL_S)
             active, self._active = self._active, set()
@@ -148,7 +153,7 @@ class Producers:
 
 
 def known_bundle(identifier: int, catalogue: Catalogue) -> Bundle | None:
-    """The bundle an id routes to, if the cluster has such a bundle."""
+    """Return the bundle that an id belongs to; None if the cluster has no such bundle."""
     bundle = bundle_of(identifier)
     layout = catalogue.layout
     if bundle is None or layout is None or bundle.number >= layout.count(bundle.family):

@@ -1,4 +1,4 @@
-"""Sends a bundle's messages as frames: to the log, one frame in flight, or straight to the owner."""
+"""Sends a bundle's messages as frames: to the log, or straight to the topic-owner."""
 
 from __future__ import annotations
 
@@ -33,11 +33,15 @@ class FrameNumbers:
         self._numbers = itertools.count(1)
 
     def next(self) -> int:
+        """Return the identity of the next frame."""
         return next(self._numbers)
 
 
 class Publisher(ABC):
-    """No linger: idle, a message leaves at once; what arrives meanwhile forms the next frame (D4)."""
+    """Keeps one frame in flight per bundle.
+
+    Messages that arrive meanwhile form the next frame; nothing waits for a timer.
+    """
 
     def __init__(self, bundle: Bundle, numbers: FrameNumbers) -> None:
         self.bundle = bundle
@@ -46,7 +50,7 @@ class Publisher(ABC):
         self._wake = asyncio.Event()
 
     def enqueue(self, topic_id: int, message: bytes) -> asyncio.Future[None]:
-        """Put the message in line; done when it is as safe as its topic promises.
+        """Queue a message; return when it is as safe as its topic promises.
 
         The future may hold Unavailable: not acknowledged in time, it may or may not be stored.
         Raises LimitExceeded: too much waits already.
@@ -92,7 +96,7 @@ def _settle(waiting: list[asyncio.Future[None]], error: DanubeError | None) -> N
 
 
 class LogPublisher(Publisher):
-    """Reliable topics: a frame is acknowledged by the log, then its messages are."""
+    """Appends the frames of reliable topics to the log. The log's acknowledgement answers their messages."""
 
     def __init__(self, bundle: Bundle, numbers: FrameNumbers, log: BundleLog) -> None:
         super().__init__(bundle, numbers)
@@ -105,7 +109,7 @@ class LogPublisher(Publisher):
 
 
 class NonReliablePublisher(Publisher):
-    """Non-reliable topics: a frame goes to the bundle's owner over the bus, at most once (D11)."""
+    """Sends the frames of non-reliable topics to the bundle's owner over the bus, at most once."""
 
     def __init__(self, bundle: Bundle, numbers: FrameNumbers, bus: Bus) -> None:
         super().__init__(bundle, numbers)

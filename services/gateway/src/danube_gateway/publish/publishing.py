@@ -1,4 +1,4 @@
-"""The way of a message from a producer to its frame: policies, schema, rate, publisher."""
+"""The path of a message from a producer to its frame: policies, schema, rate, order, publisher."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 
 
 class Publishing:
-    """Publishes for every dialect; what it refuses has cost nothing but the look at it."""
+    """Publishes messages for every dialect. A message that is refused changes nothing."""
 
     def __init__(
         self,
@@ -48,11 +48,11 @@ class Publishing:
         catalogue.on_topic_gone(self._topic_gone)
 
     def drain(self) -> None:
-        """Take nothing more, but what belongs before a message that was taken: so every order holds."""
+        """Refuse new messages, except those that precede an accepted message of the same producer."""
         self._draining = True
 
     async def publish(self, producer_id: int, number: int, payload: bytes, message: bytes) -> None:
-        """Publish ``message``, the whole StreamMessage, whose payload is ``payload``.
+        """Publish ``message``, a whole serialized StreamMessage whose payload is ``payload``.
 
         ``number`` is its place among its producer's messages.
 

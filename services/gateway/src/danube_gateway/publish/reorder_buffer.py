@@ -1,4 +1,4 @@
-"""Keeps a producer's messages in its order, although its calls may overtake each other.
+"""Restores the order of a producer's messages, because its concurrent calls may overtake each other.
 
 A client with several unary calls in flight sends them in order, but neither HTTP/2 nor the server
 library promises an order between calls: now and then one is handed over late. Official clients number
@@ -34,7 +34,7 @@ SETTLE_PARTS = 2
 
 
 class ReorderBuffer:
-    """The order of one producer. Producers that do not count by one are never held up for long."""
+    """The order of one producer. A producer whose numbers do not increase by one is delayed only once."""
 
     def __init__(self) -> None:
         self.highest = -1
@@ -48,7 +48,7 @@ class ReorderBuffer:
         self._timer: asyncio.TimerHandle | None = None
 
     async def turn(self, number: int) -> None:
-        """Returns when every earlier message has passed, or has not come in time."""
+        """Wait until all earlier messages of this producer were forwarded, or the timeout has expired."""
         self.highest = max(self.highest, number)
         # Until something has passed, even a first burst may begin out of order.
         in_place = FIRST_NUMBERS if self._expected is None else self._expected
@@ -62,7 +62,7 @@ class ReorderBuffer:
         await turn
 
     def passed(self, number: int) -> None:
-        """The message is in its frame's queue, or was refused: the next one may go."""
+        """Note that the message is queued or was refused: the next one may follow."""
         expected = self._expected
         if number == expected:
             self._run += 1

@@ -1,4 +1,4 @@
-"""The way to a topic: found as it is, or made when a producer asks for one that is missing."""
+"""Finds topics, and creates a missing topic for a producer."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ STORE_PATIENCE_S: Final = 1.0
 
 
 class TopicResolver:
-    """Answers are read through to the store when this gateway's view has nothing."""
+    """Finds topics in this gateway's view of the cluster, then in the metadata store."""
 
     def __init__(self, topics: Topics, catalogue: Catalogue) -> None:
         self._topics = topics
         self._catalogue = catalogue
 
     async def find(self, name: TopicName) -> Topic | None:
+        """Return the topic, or None. Raises InvalidName, MetadataUnavailable."""
         return await self._catalogue.find_topic(name)
 
     async def partitions(self, name: TopicName) -> list[Topic]:
-        """As the store has them; as last seen while it is away. Raises MetadataUnavailable."""
+        """List the topic or its partitions; from the local view while the store is away.
+
+        Raises MetadataUnavailable.
+        """
         try:
             async with asyncio.timeout(STORE_PATIENCE_S):
                 return await self._topics.partitions(name)
@@ -40,7 +44,7 @@ class TopicResolver:
     async def find_or_create(
         self, name: TopicName, schema: Schema | None, strategy: Strategy | None
     ) -> Topic:
-        """The topic a producer asks for.
+        """Return the topic that a producer asks for, and create it if it is missing.
 
         Raises:
             InvalidInput: the topic exists with another schema or strategy, or is missing and one of

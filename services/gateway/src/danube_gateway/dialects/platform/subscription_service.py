@@ -1,4 +1,4 @@
-"""danube_platform.Subscriptions: a subscription made before its consumers, beginning where it is told to."""
+"""``danube_platform.Subscriptions``: creates a subscription and its start before its consumers."""
 
 from __future__ import annotations
 
@@ -30,16 +30,18 @@ _TYPES = {
 
 
 class SubscriptionService:
-    """Failures have the statuses and trailers of `danube.ConsumerService/Subscribe`."""
+    """Creates subscriptions. Errors have the statuses and trailers of `danube.ConsumerService/Subscribe`."""
 
     def __init__(self, gate: TopicResolver, owners: OwnerClient) -> None:
         self._gate = gate
         self._owners = owners
 
     def register(self, methods: Methods) -> None:
+        """Add the service's methods."""
         methods.unary["/danube_platform.Subscriptions/CreateSubscription"] = self.create
 
     async def create(self, call: Call) -> bytes:
+        """Create the subscription, or find the existing one."""
         request = parse_strict(platform.CreateSubscriptionRequest, call.request)
         name = TopicName.parse(request.topic)
         check_label(request.subscription, "subscription")
@@ -66,7 +68,7 @@ class SubscriptionService:
 
 
 def start_of(start: platform.SubscriptionStart) -> StartPosition:
-    """Raises InvalidInput; what only the topic can tell to be wrong, its owner refuses."""
+    """Return the start position of a request. Raises InvalidInput; the owner checks it against the topic."""
     kind = _KINDS.get(start.kind)
     if kind is None:
         raise InvalidInput(f"start.kind {start.kind} is none of a start")

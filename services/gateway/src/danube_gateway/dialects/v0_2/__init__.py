@@ -1,1 +1,1 @@
-"""The v0.2 contract, layout A: `danube.*` services over the gateway's own model (architecture D14)."""
+"""The ``danube.*`` services of Danube v0.2, with message ids in layout A."""

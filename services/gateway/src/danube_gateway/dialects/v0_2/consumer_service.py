@@ -1,4 +1,4 @@
-"""danube.ConsumerService."""
+"""``danube.ConsumerService``: subscribe, receive, acknowledge."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from danube_proto import danube_api_pb2 as api
 
 
 class ConsumerService:
+    """Translates v0.2 consumer calls to sessions and acknowledgements."""
+
     def __init__(
         self,
         gate: TopicResolver,
@@ -34,11 +36,13 @@ class ConsumerService:
         self._ack_batcher = ack_batcher
 
     def register(self, methods: Methods) -> None:
+        """Add the service's methods."""
         methods.unary["/danube.ConsumerService/Subscribe"] = self.subscribe
         methods.unary["/danube.ConsumerService/Ack"] = self.ack
         methods.stream["/danube.ConsumerService/ReceiveMessages"] = self.receive_messages
 
     async def subscribe(self, call: Call) -> bytes:
+        """Create a consumer, and its subscription if it is missing."""
         request = parse_strict(api.ConsumerRequest, call.request)
         name = TopicName.parse(request.topic_name)
         check_label(request.subscription, "subscription")
@@ -66,6 +70,7 @@ class ConsumerService:
         return response.SerializeToString()
 
     async def receive_messages(self, call: Call) -> AsyncIterator[bytes | Opened]:
+        """Stream the consumer's messages until the stream ends."""
         request = parse_strict(api.ReceiveRequest, call.request)
         session = await self._sessions.open(request.consumer_id)
         try:
@@ -81,6 +86,7 @@ class ConsumerService:
             self._sessions.close(session)
 
     async def ack(self, call: Call) -> bytes:
+        """Acknowledge one message; the answer comes when its owner has taken it."""
         request = parse_strict(api.AckRequest, call.request)
         if not request.HasField("msg_id"):
             raise InvalidInput("the acknowledgement has no msg_id")

@@ -1,4 +1,4 @@
-"""danube.Discovery: every gateway serves every topic, so the answer is always Connect (architecture D16)."""
+"""``danube.Discovery``: topic lookup, partitions and schema. Every gateway serves every topic."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from danube_proto import danube_api_pb2 as api
 
 
 class Discovery:
-    """``url`` is where clients reach this gateway, with a scheme."""
+    """Answers lookups. ``url`` is where clients reach this gateway, with a scheme."""
 
     def __init__(self, gate: TopicResolver, url: str) -> None:
         self._gate = gate
         self.url = url
 
     def register(self, methods: Methods) -> None:
+        """Add the service's methods."""
         methods.unary["/danube.Discovery/TopicLookup"] = self.topic_lookup
         methods.unary["/danube.Discovery/TopicPartitions"] = self.topic_partitions
         methods.unary["/danube.Discovery/GetSchema"] = self.get_schema
 
     async def topic_lookup(self, call: Call) -> bytes:
+        """Answer Connect with this gateway's URL if the topic exists."""
         request = parse_strict(api.TopicLookupRequest, call.request)
         if await self._gate.find(TopicName.parse(request.topic)) is None:
             raise topic_not_found(request.topic)
@@ -35,6 +37,7 @@ class Discovery:
         return response.SerializeToString()
 
     async def topic_partitions(self, call: Call) -> bytes:
+        """List the topic, or its partitions."""
         request = parse_strict(api.TopicLookupRequest, call.request)
         topics = await self._gate.partitions(TopicName.parse(request.topic))
         response = api.TopicPartitionsResponse(
@@ -43,6 +46,7 @@ class Discovery:
         return response.SerializeToString()
 
     async def get_schema(self, call: Call) -> bytes:
+        """Return the topic's schema."""
         request = parse_strict(api.SchemaRequest, call.request)
         topics = await self._gate.partitions(TopicName.parse(request.topic))
         if not topics:

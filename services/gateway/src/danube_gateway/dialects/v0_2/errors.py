@@ -1,4 +1,4 @@
-"""Our errors as v0.2 clients know them: a status and `error-message-bin` (v0.2 spec section 2.13)."""
+"""Maps the platform's errors to a gRPC status and the ``error-message-bin`` trailer of v0.2."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ _STATUS: tuple[tuple[type[DanubeError], StatusCode, ErrorType], ...] = (
 
 
 def rpc_error(code: StatusCode, error_type: ErrorType, message: str) -> RpcError:
-    """A status with its trailer; only SERVICE_NOT_READY makes official clients try again."""
+    """Return a status with its trailer. Only SERVICE_NOT_READY makes official clients try again."""
     message = shortened(message)
     detail = ErrorMessage(error_type=error_type, error_message=message)
     return RpcError(code, message, {TRAILER: detail.SerializeToString()})
 
 
 def topic_not_found(topic: str) -> RpcError:
+    """Return the status for a topic that does not exist."""
     return rpc_error(StatusCode.INVALID_ARGUMENT, ErrorType.TOPIC_NOT_FOUND, f"topic {topic} does not exist")
 
 
 def to_rpc_error(error: Exception) -> RpcError | None:
-    """The status of any DanubeError; anything else is our own fault and INTERNAL."""
+    """Return the status of an error. An error that is not a DanubeError becomes INTERNAL without details."""
     for kind, code, error_type in _STATUS:
         if isinstance(error, kind):
             return rpc_error(code, error_type, str(error))

@@ -1,4 +1,4 @@
-"""danube.HealthCheck: whether a producer or consumer still exists (v0.2 spec section 2.11)."""
+"""``danube.HealthCheck``: whether a producer or consumer still exists."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ OWNER_TIMEOUT_S = 2.0
 
 
 class HealthCheck:
+    """Answers health checks after asking the owner."""
+
     def __init__(self, producers: Producers, sessions: Sessions) -> None:
         self._exists = (producers.exists, sessions.exists)
 
     def register(self, methods: Methods) -> None:
+        """Add the service's method."""
         methods.unary["/danube.HealthCheck/HealthCheck"] = self.health_check
 
     async def health_check(self, call: Call) -> bytes:
+        """Answer OK if the producer or consumer exists, else CLOSE."""
         request = parse_strict(api.HealthCheckRequest, call.request)
         if request.client not in (0, 1):
             raise InvalidInput(f"client {request.client} is neither Producer nor Consumer")

@@ -1,4 +1,4 @@
-"""v0.2 messages to the gateway's model and back."""
+"""Converts v0.2 messages to the platform's types and back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUBSCRIPTION_NAME_TAG = b"\x32"
 
 
 def schema_of(message: api.Schema) -> Schema:
-    """Raises InvalidInput."""
+    """Return the schema of a message. Raises InvalidInput."""
     try:
         definition = message.schema_data.decode()
     except UnicodeDecodeError:
@@ -31,12 +31,15 @@ def schema_of(message: api.Schema) -> Schema:
 
 
 def schema_message(schema: Schema) -> api.Schema:
+    """Return the v0.2 message of a schema."""
     kind = api.Schema.TypeSchema.Name(_KINDS.index(schema.kind))
     return api.Schema(name=schema.name, schema_data=schema.definition.encode(), type_schema=kind)
 
 
 def strategy_of(message: api.TopicDispatchStrategy, default_storage: StorageBackend) -> Strategy:
-    """Reliable without options is non-reliable, as clients expect (section 2.5). Raises InvalidInput.
+    """Return the dispatch strategy of a message.
+
+    Reliable without options is non-reliable. Raises InvalidInput.
 
     ``default_storage`` holds for clients that name none, or that write no zeros and mean memory.
     """
@@ -60,16 +63,18 @@ def strategy_of(message: api.TopicDispatchStrategy, default_storage: StorageBack
 
 
 def access_mode_of(number: int) -> AccessMode:
+    """Return the producer access mode of a request. Raises InvalidInput."""
     return _pick((AccessMode.SHARED, AccessMode.EXCLUSIVE), number, "producer_access_mode")
 
 
 def subscription_type_of(number: int) -> SubscriptionType:
+    """Return the subscription type of a request. Raises InvalidInput."""
     kinds = (SubscriptionType.EXCLUSIVE, SubscriptionType.SHARED, SubscriptionType.FAILOVER)
     return _pick(kinds, number, "subscription_type")
 
 
 def with_delivery(message: bytes, position: int, subscription_field: bytes) -> bytes:
-    """The message for one consumer: fields appended to its bytes replace those within it.
+    """Return the message for one consumer. Appended protobuf fields replace equal fields before them.
 
     The position goes into request_id, which clients echo in Ack; everything else stays as produced.
     Non-reliable messages (position 0) keep their request_id.
@@ -80,13 +85,13 @@ def with_delivery(message: bytes, position: int, subscription_field: bytes) -> b
 
 
 def subscription_field(name: str) -> bytes:
-    """The subscription_name field as bytes to append."""
+    """Return the ``subscription_name`` field as bytes to append."""
     text = name.encode()
     return SUBSCRIPTION_NAME_TAG + varint(len(text)) + text
 
 
 def varint(number: int) -> bytes:
-    """Protobuf's base-128 encoding of a non-negative integer."""
+    """Return protobuf's base-128 encoding of a non-negative integer."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)

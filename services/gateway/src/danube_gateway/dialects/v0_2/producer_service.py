@@ -1,4 +1,4 @@
-"""danube.ProducerService."""
+"""``danube.ProducerService``: create producers and send messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from danube_proto import danube_api_pb2 as api
 
 
 class ProducerService:
-    """``default_storage``: of new reliable topics whose creator names none."""
+    """Translates v0.2 producer calls.
+
+    ``default_storage`` is used for reliable topics that name no storage.
+    """
 
     def __init__(
         self,
@@ -32,10 +35,12 @@ class ProducerService:
         self._default_storage = default_storage
 
     def register(self, methods: Methods) -> None:
+        """Add the service's methods."""
         methods.unary["/danube.ProducerService/CreateProducer"] = self.create_producer
         methods.unary["/danube.ProducerService/SendMessage"] = self.send_message
 
     async def create_producer(self, call: Call) -> bytes:
+        """Create a producer, and its topic if it is missing."""
         request = parse_strict(api.ProducerRequest, call.request)
         name = TopicName.parse(request.topic_name)
         check_label(request.producer_name, "producer")
@@ -58,6 +63,7 @@ class ProducerService:
         return response.SerializeToString()
 
     async def send_message(self, call: Call) -> bytes:
+        """Publish one message; the answer comes when it is as safe as its topic promises."""
         message = parse_strict(api.StreamMessage, call.request)
         if not message.HasField("msg_id"):
             raise InvalidInput("the message has no msg_id")
