@@ -1,1 +1,1 @@
-"""Metadata, leader election and assignment."""
+"""The admin service: cluster metadata, leader election, assignment of bundles, and the admin port."""

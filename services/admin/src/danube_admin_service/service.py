@@ -1,4 +1,4 @@
-"""The admin process: gRPC for operators, election and assignment behind it."""
+"""The admin process: configuration, and the wiring of its parts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _limit(description: str) -> Any:
 
 
 class PoliciesConfig(Section):
-    """What holds where neither the namespace nor the topic sets anything."""
+    """The policies where neither the namespace nor the topic sets any."""
 
     max_producers_per_topic: int = _limit("producers of one topic")
     max_subscriptions_per_topic: int = _limit("subscriptions of one topic")
@@ -77,7 +77,7 @@ class PoliciesConfig(Section):
 
 
 class RebalanceConfig(Section):
-    """When and how far the leader levels loads by itself; asking for it works in any case."""
+    """When and how far the leader rebalances by itself. Rebalancing on request always works."""
 
     interval_s: float = Field(
         default=0.0, ge=0, description="seconds between two looks at the loads; 0: only when asked"
@@ -91,6 +91,8 @@ class RebalanceConfig(Section):
 
 
 class AdminConfig(ServiceConfig):
+    """The admin service's configuration."""
+
     grpc_addr: Address = Field(default="127.0.0.1:50051", description="listen address of the admin port")
     bundles_file: int = Field(
         default=4, ge=1, le=BUNDLES_MAX, description="bundles kept on disk; the number never shrinks"
@@ -118,7 +120,7 @@ class AdminConfig(ServiceConfig):
 
 @asynccontextmanager
 async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
-    """Ready once somebody leads and the cluster has its layout."""
+    """Serve until stopped; ready once there is a leader and the cluster has its layout."""
     async with AsyncExitStack() as opened:
         ports = await opened.enter_async_context(open_ports(runtime, config))
         cluster = await Cluster.open(ports.metadata)

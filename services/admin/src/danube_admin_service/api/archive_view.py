@@ -1,4 +1,4 @@
-"""What the catalogue of tier 2 says of a bundle at one moment, for people."""
+"""The archive of one bundle as its manifest describes it at one moment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from danube_proto import danube_platform_pb2 as wire
 
 @dataclass(frozen=True, slots=True)
 class ArchiveView:
-    """One bundle's cuts, oldest first, and what was deleted of it by topic id."""
+    """The manifest entries of one bundle, oldest first, and the counts of what was deleted, by topic id."""
 
     cuts: Sequence[ManifestEntry]
     deletions: Mapping[int, Deletions]
@@ -32,6 +32,7 @@ class ArchiveView:
         return [segment for entry in entries for segment in entry.segments_for(topic)]
 
     def deleted(self, topic_id: int) -> wire.DeletedTotals:
+        """Return the counts of the topic's deleted segments."""
         counted = self.deletions.get(topic_id, Deletions())
         return wire.DeletedTotals(
             segments=counted.segments, messages=counted.messages, size_bytes=counted.size_bytes
@@ -39,7 +40,7 @@ class ArchiveView:
 
 
 async def read_archive_view(store: MetadataStore, bundle: Bundle) -> ArchiveView:
-    """Raises MetadataUnavailable."""
+    """Read the archive of a bundle. Raises MetadataUnavailable."""
     listing = await store.list(keys.cuts_prefix(bundle))
     cuts = [decode_record(ManifestEntry, entry.value) for entry in listing.entries]
     # After the cuts, as `deletions` wants it.
@@ -49,7 +50,7 @@ async def read_archive_view(store: MetadataStore, bundle: Bundle) -> ArchiveView
 
 
 def totals(segments: Iterable[SegmentRecord]) -> list[wire.SegmentTotals]:
-    """One row for each backend that has any."""
+    """Add up segments: one row for each backend that has any."""
     rows: defaultdict[str, wire.SegmentTotals] = defaultdict(wire.SegmentTotals)
     for segment in segments:
         row = rows[segment.backend.value]
@@ -61,7 +62,7 @@ def totals(segments: Iterable[SegmentRecord]) -> list[wire.SegmentTotals]:
 
 
 def quarantined(segment: SegmentRecord) -> list[wire.QuarantinedSegment]:
-    """One row for each copy that is not to be trusted."""
+    """Return one row for each quarantined copy of the segment."""
     return [
         wire.QuarantinedSegment(
             key=segment.key, shared=segment.topic_id == SHARED, holder=holder, reason=reason

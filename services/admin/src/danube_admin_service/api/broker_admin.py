@@ -1,4 +1,4 @@
-"""``danube_admin.BrokerAdmin``: who is there (v0.2 spec section 5.3)."""
+"""``danube_admin.BrokerAdmin``: brokers, the leader, namespaces."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROLE_UNKNOWN: Final = "None"
 
 
 class BrokerAdmin:
-    """A broker, in the words of v0.2, is a topic-owner; the leader is an admin instance."""
+    """Lists brokers. A broker of the v0.2 contract is a topic-owner; the leader is an admin instance."""
 
     def __init__(self, store: MetadataStore, namespaces: Namespaces, manager: LoadManager) -> None:
         self._store = store
@@ -35,6 +35,7 @@ class BrokerAdmin:
         self._manager = manager
 
     def methods(self) -> dict[str, UnaryHandler]:
+        """Return the service's methods."""
         return {
             "/danube_admin.BrokerAdmin/ListBrokers": unary(Empty, self.list_brokers),
             "/danube_admin.BrokerAdmin/GetLeaderBroker": unary(Empty, self.get_leader_broker),
@@ -42,6 +43,7 @@ class BrokerAdmin:
         }
 
     async def list_brokers(self, _request: Empty) -> BrokerListResponse:
+        """List the living topic-owners."""
         leader = await self._leader()
         listing = await self._store.list(keys.REGISTER)
         instances = (decode_record(Instance, entry.value) for entry in listing.entries)
@@ -60,9 +62,11 @@ class BrokerAdmin:
         )
 
     async def get_leader_broker(self, _request: Empty) -> BrokerResponse:
+        """Return the id of the leading admin instance."""
         return BrokerResponse(leader=await self._leader() or NOT_FOUND)
 
     async def list_namespaces(self, _request: Empty) -> NamespaceListResponse:
+        """List the namespaces, sorted."""
         return NamespaceListResponse(namespaces=await self._namespaces.names())
 
     async def _leader(self) -> str | None:

@@ -1,4 +1,4 @@
-"""How often each method was called, and how it ended."""
+"""Counts the calls of each method by their status."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FAULT = StatusCode.INTERNAL
 
 
 def counted(methods: Methods, metrics: Metrics) -> Methods:
-    """The same methods; each call counts in ``danube_admin_calls_total``, by method and status."""
+    """Return the methods, with each call counted in ``danube_admin_calls_total`` by method and status."""
     calls = metrics.counter("admin_calls", "Calls on the admin port.", ("method", "code"))
     unary = {name: _counting(name, handler, methods, calls) for name, handler in methods.unary.items()}
     return Methods(unary, dict(methods.stream), methods.on_error)

@@ -1,4 +1,4 @@
-"""The policies in force, level over level, read from the store itself."""
+"""The policies in force: those of the topic, the namespace and the broker, the nearest first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from danube_common.model.policies import Policies
 
 
 class EffectivePolicies:
-    """Answers in the order in which policies are declared."""
+    """Reads policies from the metadata store; answers are in the order in which policies are declared."""
 
     def __init__(self, store: MetadataStore, namespaces: Namespaces, topics: Topics) -> None:
         self._store = store
@@ -24,12 +24,12 @@ class EffectivePolicies:
         self._topics = topics
 
     async def in_namespace(self, name: str) -> Policies:
-        """What holds for topics that set nothing of their own. Raises NotFound."""
+        """Return the policies of topics that set none of their own. Raises NotFound."""
         record = await self._namespaces.get(name)
         return (await self._broker()).overridden_by(record.policies)
 
     async def of_topic(self, name: TopicName) -> Policies:
-        """Raises NotFound."""
+        """Return the policies of a topic. Raises NotFound."""
         namespace, own = await self._topics.policies(name)
         return (await self._broker()).overridden_by(namespace, own)
 
@@ -39,6 +39,6 @@ class EffectivePolicies:
 
 
 def json_text(policies: Policies, names: Collection[str] = Policies.__struct_fields__) -> str:
-    """A JSON object of those policies that are in ``names``."""
+    """Return a JSON object of the policies that are in ``names``."""
     values = msgspec.structs.asdict(policies)
     return msgspec.json.encode({name: values[name] for name in names}).decode()

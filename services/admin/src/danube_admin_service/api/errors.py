@@ -1,4 +1,4 @@
-"""How failures leave the admin port (v0.2 spec section 2.13).
+"""Maps errors to the statuses of the admin port.
 
 Clients of the v0.2 contract know one code for every refused admin call, NOT_FOUND; what was wrong
 stands in the message and, as a type, in the ``error-message-bin`` trailer.
@@ -37,14 +37,14 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.admin")
 def failure(
     message: str, error_type: ErrorType = UNKNOWN_ERROR, *, code: StatusCode = StatusCode.NOT_FOUND
 ) -> RpcError:
-    """A status with its ErrorMessage trailer; a long message is cut."""
+    """Return a status with its ErrorMessage trailer. A long message is shortened."""
     text = shortened(message)
     trailer = ErrorMessage(error_type=error_type, error_message=text).SerializeToString()
     return RpcError(code, text, {ERROR_TRAILER: trailer})
 
 
 def status_of(error: Exception) -> RpcError:
-    """The status for whatever a handler raised; a fault of our own is logged and says nothing of itself."""
+    """Return the status for what a handler raised. An unexpected error is logged and becomes INTERNAL."""
     match error:
         case RpcError():
             return error
@@ -61,7 +61,7 @@ def status_of(error: Exception) -> RpcError:
 
 
 def topic_name(text: str, *, code: StatusCode = StatusCode.NOT_FOUND) -> TopicName:
-    """A topic name from a request; raises RpcError with ``code`` and type INVALID_TOPIC_NAME."""
+    """Parse the topic name of a request; raises RpcError with ``code`` and type INVALID_TOPIC_NAME."""
     try:
         return TopicName.parse(text)
     except InvalidName as error:

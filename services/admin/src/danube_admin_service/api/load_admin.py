@@ -1,4 +1,4 @@
-"""What moves load between brokers: the current generation's calls, and the loads themselves.
+"""Moves load between brokers: the current generation's calls, and the present loads.
 
 No v0.2 client knows these methods, so failures have the status that says what they are.
 """
@@ -44,12 +44,15 @@ UNEVEN_RATIO: Final = 0.2
 
 
 class LoadAdmin:
+    """Unloads, activates and rebalances brokers."""
+
     def __init__(self, manager: LoadManager, cluster: Cluster, topics: Topics) -> None:
         self._manager = manager
         self._cluster = cluster
         self._topics = topics
 
     def methods(self) -> dict[str, UnaryHandler]:
+        """Return the services' methods."""
         broker = "/danube_admin.BrokerAdmin"
         return {
             f"{broker}/UnloadBroker": unary(UnloadBrokerRequest, self.unload_broker),
@@ -61,7 +64,7 @@ class LoadAdmin:
         }
 
     async def unload_broker(self, request: UnloadBrokerRequest) -> UnloadBrokerResponse:
-        """Answers when the broker has nothing left, or after ``timeout_seconds``."""
+        """Drain a broker; answer when it has no bundle left, or after ``timeout_seconds``."""
         async with _own_statuses(UNKNOWN_ERROR):
             if request.namespaces_include or request.namespaces_exclude:
                 raise InvalidInput("bundles hold topics of all namespaces: they move as a whole")
@@ -72,11 +75,13 @@ class LoadAdmin:
             return self._counted(request.broker_id, started=True)
 
     async def activate_broker(self, request: ActivateBrokerRequest) -> ActivateBrokerResponse:
+        """Let a drained broker have bundles again."""
         async with _own_statuses(UNKNOWN_ERROR):
             await self._manager.activate(request.broker_id)
             return ActivateBrokerResponse(success=True)
 
     async def balance(self, _request: ClusterBalanceRequest) -> ClusterBalanceResponse:
+        """Return how evenly the brokers are loaded."""
         ledger, eligible_owners = self._manager.ledger(), sorted(self._cluster.eligible_owners)
         scores = {owner: ledger.score(owner) for owner in eligible_owners}
         mean = sum(scores.values()) / len(scores) if scores else 0.0
@@ -103,7 +108,7 @@ class LoadAdmin:
         )
 
     async def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
-        """Answers when what moves is served by its new owners."""
+        """Move bundles; answer when their new owners serve them."""
         moves_max = min(request.max_moves if request.HasField("max_moves") else MOVES_DEFAULT, MOVES_MAX)
         async with _own_statuses(UNKNOWN_ERROR):
             moves = self._manager.propose(moves_max)
@@ -114,6 +119,7 @@ class LoadAdmin:
             return RebalanceResponse(success=True, moves_executed=len(moves), proposed_moves=proposed)
 
     async def unload_topic(self, request: TopicRequest) -> TopicResponse:
+        """Move the topic's bundle to another owner."""
         async with _own_statuses(TOPIC_NOT_FOUND):
             name = topic_name(request.name, code=StatusCode.INVALID_ARGUMENT)
             topic = await self._topics.get(name)
@@ -123,6 +129,7 @@ class LoadAdmin:
             return TopicResponse(success=True)
 
     async def loads(self, _request: platform.BrokerLoadsRequest) -> platform.BrokerLoadsResponse:
+        """Return each owner's last load report."""
         live, reports = self._cluster.owners, self._cluster.loads
         return platform.BrokerLoadsResponse(
             brokers=[

@@ -1,4 +1,4 @@
-"""Every method of the admin port."""
+"""The methods of the admin port."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from danube_common.rpc.port import Methods
 
 
 def wall_clock_ms() -> int:
+    """Return the wall clock in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
 
 
@@ -39,7 +40,7 @@ def admin_methods(
     default_storage: StorageBackend = DEFAULT_STORAGE,
     now_ms: Callable[[], int] = wall_clock_ms,
 ) -> Methods:
-    """The v0.2 services, the policy service and what moves load, over one store."""
+    """Return the v0.2 services, the policy service and the load services over one metadata store."""
     namespaces = Namespaces(store)
     topics = Topics(store, log, now_ms=now_ms)
     in_force = EffectivePolicies(store, namespaces, topics)

@@ -1,4 +1,4 @@
-"""``danube_admin.NamespaceAdmin`` (v0.2 spec section 5.3)."""
+"""``danube_admin.NamespaceAdmin``: namespaces, their topics and policies."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from danube_proto.danube_admin_pb2 import (
 
 
 class NamespaceAdmin:
+    """Creates, lists and deletes namespaces."""
+
     def __init__(self, namespaces: Namespaces, topics: Topics, in_force: EffectivePolicies) -> None:
         self._namespaces = namespaces
         self._topics = topics
         self._in_force = in_force
 
     def methods(self) -> dict[str, UnaryHandler]:
+        """Return the service's methods."""
         prefix = "/danube_admin.NamespaceAdmin"
         return {
             f"{prefix}/GetNamespaceTopics": unary(NamespaceRequest, self.list_topics),
@@ -35,20 +38,23 @@ class NamespaceAdmin:
         }
 
     async def list_topics(self, request: NamespaceRequest) -> TopicListResponse:
-        """Full names, each with its leading slash; none for an unknown namespace."""
+        """List full topic names with their leading slash; an unknown namespace has none."""
         namespace = check_namespace(request.name)
         return TopicListResponse(topics=[t.name for t in await self._topics.in_namespace(namespace)])
 
     async def get_policies(self, request: NamespaceRequest) -> PolicyResponse:
+        """Return the policies in force in a namespace as JSON."""
         namespace = check_namespace(request.name)
         in_force = await self._in_force.in_namespace(namespace)
         return PolicyResponse(policies=json_text(in_force, V0_2_POLICIES))
 
     async def create(self, request: NamespaceRequest) -> NamespaceResponse:
+        """Create a namespace; refuse one that exists."""
         await self._namespaces.create(request.name)
         return NamespaceResponse(success=True)
 
     async def delete(self, request: NamespaceRequest) -> NamespaceResponse:
+        """Delete an empty namespace."""
         namespace = check_namespace(request.name)
         if namespace in DEFAULT_NAMESPACES:
             raise Refused(f"namespace {namespace!r} is part of the platform and cannot be deleted")

@@ -1,4 +1,4 @@
-"""``danube_platform.PolicyAdmin``: reading and setting policies, which v0.2 cannot.
+"""``danube_platform.PolicyAdmin``: reads and sets policies, which v0.2 cannot.
 
 No v0.2 client knows these methods, so failures have the status that says what they are.
 """
@@ -32,7 +32,7 @@ CHANGE_ATTEMPTS_MAX: Final = 5
 
 
 class PolicyAdmin:
-    """Every method answers with the policies now in force."""
+    """Every method answers with the policies that are in force afterwards."""
 
     def __init__(self, namespaces: Namespaces, topics: Topics, in_force: EffectivePolicies) -> None:
         self._namespaces = namespaces
@@ -40,6 +40,7 @@ class PolicyAdmin:
         self._in_force = in_force
 
     def methods(self) -> dict[str, UnaryHandler]:
+        """Return the service's methods."""
         prefix = "/danube_platform.PolicyAdmin"
         return {
             f"{prefix}/GetNamespacePolicies": unary(GetNamespacePoliciesRequest, self.get_namespace),
@@ -49,20 +50,24 @@ class PolicyAdmin:
         }
 
     async def get_namespace(self, request: GetNamespacePoliciesRequest) -> PoliciesResponse:
+        """Return the policies of a namespace."""
         async with _own_statuses(UNKNOWN_ERROR):
             return await self._of_namespace(check_namespace(request.namespace))
 
     async def set_namespace(self, request: SetNamespacePoliciesRequest) -> PoliciesResponse:
+        """Set or clear policies of a namespace."""
         async with _own_statuses(UNKNOWN_ERROR):
             name, changes = check_namespace(request.namespace), overrides_of(request.policies)
             await _again(lambda: self._namespaces.set_policies(name, changes, clear=request.clear))
             return await self._of_namespace(name)
 
     async def get_topic(self, request: GetTopicPoliciesRequest) -> PoliciesResponse:
+        """Return the policies of a topic."""
         async with _own_statuses(TOPIC_NOT_FOUND):
             return await self._of_topic(_named(request.topic))
 
     async def set_topic(self, request: SetTopicPoliciesRequest) -> PoliciesResponse:
+        """Set or clear policies of a topic."""
         async with _own_statuses(TOPIC_NOT_FOUND):
             name, changes = (
                 _named(request.topic),
@@ -79,7 +84,7 @@ class PolicyAdmin:
 
 
 def overrides_of(policies: Policies) -> PolicyOverrides:
-    """What the message sets; a policy that is not set in it is None."""
+    """Return the policies that the message sets; one that it does not set is None."""
     return PolicyOverrides(
         **{
             name: getattr(policies, name) if policies.HasField(name) else None

@@ -1,4 +1,4 @@
-"""The words by which an operator names a dispatch strategy and a schema type.
+"""Parses the texts by which an operator names a dispatch strategy and a schema type.
 
 ``reliable`` alone has the defaults of `ReliableOptions`, but for where segments live: that is for the
 operator to say; options follow a colon:
@@ -42,7 +42,7 @@ _RETENTION: Final = {
 
 
 def parse_strategy(text: str, default_storage: StorageBackend = DEFAULT_STORAGE) -> Strategy:
-    """Read a dispatch strategy as above; raises InvalidInput with the accepted forms."""
+    """Parse a dispatch strategy; raises InvalidInput with the accepted forms."""
     word, colon, rest = text.partition(":")
     word = _folded(word)
     if word == _RELIABLE:
@@ -56,7 +56,7 @@ def parse_strategy(text: str, default_storage: StorageBackend = DEFAULT_STORAGE)
 
 
 def parse_schema(topic: str, schema_type: str, schema_data: str) -> Schema:
-    """A topic's schema by the word for its type; only ``json`` has use for ``schema_data``.
+    """Return a topic's schema for the name of its type; only ``json`` uses ``schema_data``.
 
     Raises InvalidInput for an unknown word.
     """

@@ -1,4 +1,4 @@
-"""``danube_admin.TopicAdmin`` (v0.2 spec section 5.3); ListTopics is beside the namespaces."""
+"""``danube_admin.TopicAdmin``: topics, partitions and their subscriptions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PARTITIONS_PER_CALL_MAX = 1000
 
 
 class TopicAdmin:
-    """Names are whole names everywhere: none matches by its beginning."""
+    """Creates and deletes topics, and lists and deletes subscriptions. Names are matched as a whole."""
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class TopicAdmin:
         self._default_storage = default_storage
 
     def methods(self) -> dict[str, UnaryHandler]:
+        """Return the service's methods."""
         prefix = "/danube_admin.TopicAdmin"
         return {
             f"{prefix}/CreateTopic": unary(NewTopicRequest, self.create),
@@ -63,7 +64,7 @@ class TopicAdmin:
         }
 
     async def create(self, request: NewTopicRequest) -> TopicResponse:
-        """Returns once the topic can be used; a topic that exists stays as it is."""
+        """Create a topic; answer when it can be used. An existing topic is not changed."""
         name = topic_name(request.name)
         schema = parse_schema(str(name), request.schema_type, request.schema_data)
         check_schema(schema)
@@ -76,7 +77,7 @@ class TopicAdmin:
         return TopicResponse(success=True)
 
     async def create_partitions(self, request: CreatePartitionsRequest) -> CreatePartitionsResponse:
-        """Returns once all of them can be used."""
+        """Create partitions; answer when all of them can be used."""
         name = topic_name(request.topic)
         if not 1 <= request.partitions <= PARTITIONS_PER_CALL_MAX:
             raise InvalidInput(f"1 to {PARTITIONS_PER_CALL_MAX} partitions are made by one call")
@@ -95,6 +96,7 @@ class TopicAdmin:
         return CreatePartitionsResponse(success=True)
 
     async def delete(self, request: TopicRequest) -> TopicResponse:
+        """Delete a topic; answer when its owner has ended its streams."""
         name = topic_name(request.name)
         try:
             topic = await self._topics.delete(name)
@@ -104,7 +106,7 @@ class TopicAdmin:
         return TopicResponse(success=True)
 
     async def list_subscriptions(self, request: TopicRequest) -> SubscriptionListResponse:
-        """Their names, sorted; none for an unknown topic."""
+        """List subscription names, sorted; an unknown topic has none."""
         name = topic_name(request.name)
         topic = await self._topics.get(name)
         if topic is None:
@@ -121,7 +123,7 @@ class TopicAdmin:
         return SubscriptionListResponse(subscriptions=sorted(one.name for one in answer.subscriptions))
 
     async def unsubscribe(self, request: SubscriptionRequest) -> SubscriptionResponse:
-        """Refused while a consumer is connected."""
+        """Delete a subscription; refused while a consumer is connected."""
         name = topic_name(request.topic)
         topic = await self._existing(name)
         try:

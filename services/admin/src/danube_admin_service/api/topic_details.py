@@ -1,4 +1,4 @@
-"""``danube_platform.TopicDetails``: what is kept of topics, who reads it, and from where.
+"""``danube_platform.TopicDetails``: describes topics, their segments and subscriptions.
 
 No v0.2 client knows these methods, so failures have the status that says what they are.
 """
@@ -41,7 +41,7 @@ _KINDS: Final = {
 
 
 class TopicDetails:
-    """The catalogue is read here; what only a topic's owner knows is asked of it."""
+    """Reads manifests itself, and asks a topic's owner for what only the owner knows."""
 
     def __init__(
         self, store: MetadataStore, topics: Topics, owners: OwnerClient, in_force: EffectivePolicies
@@ -53,6 +53,7 @@ class TopicDetails:
         self._asking = asyncio.Semaphore(OWNERS_AT_ONCE_MAX)
 
     def methods(self) -> dict[str, UnaryHandler]:
+        """Return the service's methods."""
         prefix = "/danube_platform.TopicDetails"
         return {
             f"{prefix}/DescribeTopic": unary(wire.DescribeTopicRequest, self.describe),
@@ -61,7 +62,10 @@ class TopicDetails:
         }
 
     async def describe(self, request: wire.DescribeTopicRequest) -> wire.DescribeTopicResponse:
-        """What the owner knows is missing, with the reason, if it does not answer."""
+        """Describe a topic or its partitions.
+
+        If the owner does not answer, its part is missing, with the reason.
+        """
         async with _own_statuses():
             topics = await self._named(request.topic)
             views = await self._views(topics)
@@ -69,6 +73,7 @@ class TopicDetails:
             return wire.DescribeTopicResponse(topics=await asyncio.gather(*described))
 
     async def list_segments(self, request: wire.ListSegmentsRequest) -> wire.ListSegmentsResponse:
+        """List the segments that may hold messages of a topic or its partitions."""
         async with _own_statuses():
             topics = await self._named(request.topic)
             views = await self._views(topics)
@@ -80,7 +85,7 @@ class TopicDetails:
             return wire.ListSegmentsResponse(segments=segments)
 
     async def reset(self, request: wire.ResetSubscriptionRequest) -> wire.ResetSubscriptionResponse:
-        """Of every topic that is named; what was done before one fails stays done, and may be done again."""
+        """Reset a subscription in each named topic. If one fails, those before it stay reset."""
         async with _own_statuses():
             topics = await self._named(request.topic)
             subscription = check_label(request.subscription, "subscription")

@@ -1,4 +1,4 @@
-"""Waiting until a topic's owner has seen what was done to the topic."""
+"""Waits until a topic's owner knows of the topic's creation or deletion."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.admin")
 
 
 class TopicReadiness:
-    """Asks the owner; which question it is does not matter, as long as it needs the topic."""
+    """Asks the topic's owner until it knows."""
 
     def __init__(self, owners: OwnerClient) -> None:
         self._owners = owners
 
     async def owner_answers(self, bundle: Bundle, name: TopicName) -> None:
-        """Whether a topic that is about to be created would be served. Raises Unavailable."""
+        """Check that the owner of a topic to be created answers. Raises Unavailable."""
         await self._known(bundle, str(name), ANSWER_TIMEOUT_S)
 
     async def usable(self, topic: Topic) -> None:
-        """Until the owner knows the topic. Raises Unavailable."""
+        """Wait until the owner knows the topic. Raises Unavailable."""
         try:
             if await self._settled(topic, known=True, timeout_s=USABLE_TIMEOUT_S):
                 return
@@ -46,7 +46,7 @@ class TopicReadiness:
         raise Unavailable(f"topic {topic.name} is created, but not served yet: {reason}")
 
     async def gone(self, topic: Topic) -> None:
-        """Until the owner has let the topic go, or for `GONE_TIMEOUT_S`: it is deleted in any case."""
+        """Wait until the owner has dropped a deleted topic, at most `GONE_TIMEOUT_S`."""
         try:
             settled = await self._settled(topic, known=False, timeout_s=GONE_TIMEOUT_S)
         except DanubeError as error:

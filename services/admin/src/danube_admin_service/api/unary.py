@@ -1,4 +1,4 @@
-"""From request bytes to a handler over messages, and back."""
+"""Adapts a handler over protobuf messages to the RPC seam's bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Q = TypeVar("Q", bound=Message)
 
 
 def unary(request_type: type[Q], handler: Callable[[Q], Awaitable[Message]]) -> UnaryHandler:
-    """Serve ``handler``; bytes that are no ``request_type`` are refused before it sees them."""
+    """Serve ``handler``; bytes that are no ``request_type`` are refused before the handler sees them."""
 
     async def answer(call: Call) -> bytes:
         try:

@@ -1,4 +1,4 @@
-"""The leader's work: the layout, the broker policies and who has which bundle."""
+"""The leader's work: the cluster layout, the broker policies, and the owner of each bundle."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.admin")
 
 
 class Assigner:
-    """Brings the cluster to what it should be while this instance leads, and does nothing else.
+    """Brings the cluster to its wanted state while this instance leads, and does nothing else.
 
     Every write expects the revision that was decided on, so a leader that was replaced without
     knowing it, or two that work at once, cannot undo what they have not seen.
@@ -72,7 +72,7 @@ class Assigner:
         self._cluster.changed.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Make passes until cancelled."""
         while True:
             await self._awake()
             if self._election.leading:
@@ -86,7 +86,7 @@ class Assigner:
             await asyncio.sleep(PASS_PAUSE_S)
 
     async def settle(self) -> None:
-        """One pass. Raises Conflict when another writer was faster, MetadataUnavailable."""
+        """Make one pass. Raises Conflict when another writer was faster, MetadataUnavailable."""
         layout = await self._settle_layout()
         await self._write(keys.BROKER_POLICIES, self._policies)
         await self._settle_assignments(layout)

@@ -1,4 +1,4 @@
-"""Which admin instance leads: the one whose lease on ``/cluster/leader`` was taken by compare-and-set."""
+"""Leader election among admin instances: a lease on ``/cluster/leader``, taken by compare-and-set."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.admin")
 
 
 class Phase(StrEnum):
+    """The state of this instance in the election."""
+
     FOLLOWING = "following"
     LEADING = "leading"
 
 
 class Election:
-    """Stands for leader for ever.
+    """Takes part in the election as long as it runs.
 
     Args:
         store: where the key is.
@@ -64,7 +66,7 @@ class Election:
 
     @property
     def phase(self) -> Phase:
-        """As of this very moment, also right after the process was paused."""
+        """The phase at this moment; right also after the process was paused."""
         leading = self._lease is not None and self._lease.held
         return Phase.LEADING if leading else Phase.FOLLOWING
 
@@ -73,7 +75,7 @@ class Election:
         return self.phase is Phase.LEADING
 
     async def run(self) -> None:
-        """Until cancelled; a leader then gives the key back, so that another leads at once."""
+        """Run until cancelled. A leader then releases the lease, so that another one leads at once."""
         # A restarted process need not wait for the key it left behind. Only at the start: two processes
         # that were given one id must not take the key from each other for ever.
         left_behind = self._cluster.leader == self._instance_id

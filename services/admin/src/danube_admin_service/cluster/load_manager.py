@@ -1,4 +1,4 @@
-"""Moves bundles between living owners: because somebody asks for it, or to level their loads.
+"""Moves bundles between living owners: on request, or to level their loads.
 
 Any admin instance does it: every write expects the assignment that was decided on, and the leader keeps
 to what it finds as long as owners do not differ by too many bundles.
@@ -50,14 +50,14 @@ class RebalanceRules:
 
 @dataclass(frozen=True, slots=True)
 class DrainProgress:
-    """Counted in bundles."""
+    """The progress of a drain, in bundles."""
 
     total: int
     remaining: int
 
 
 class LoadManager:
-    """Raises MetadataUnavailable when the store does not answer, Conflict when others keep writing."""
+    """Drains, activates and rebalances owners. Methods raise MetadataUnavailable and Conflict."""
 
     def __init__(
         self,
@@ -79,18 +79,18 @@ class LoadManager:
     # Draining
 
     def state(self, instance_id: str) -> str:
-        """``active``, ``draining`` or ``drained``."""
+        """Return ``active``, ``draining`` or ``drained``."""
         if instance_id not in self._cluster.drains:
             return "active"
         return "draining" if self.bundles_of(instance_id) else "drained"
 
     def bundles_of(self, instance_id: str) -> set[Bundle]:
-        """What it is to serve, and what it still serves."""
+        """Return the bundles that an owner is assigned or still serves."""
         held = (self._cluster.assigned, self._cluster.claimed)
         return {bundle for record in held for bundle, owner in record.items() if owner == instance_id}
 
     async def drain(self, instance_id: str, parallel: int) -> None:
-        """Let an owner hand everything over, ``parallel`` bundles at a time. Repeating it changes nothing.
+        """Move all bundles off an owner, ``parallel`` at a time. Repeating it changes nothing.
 
         Raises:
             NotFound: no such owner.
@@ -116,18 +116,18 @@ class LoadManager:
         await self._cluster.catch_up(revision)
 
     async def drained(self, instance_id: str, timeout_s: float) -> DrainProgress:
-        """How far a drain is once it is complete, or after ``timeout_s``."""
+        """Wait until a drain is complete, at most ``timeout_s``, and return its progress."""
         await self._cluster.until(lambda: not self.bundles_of(instance_id), timeout_s)
         return self.progress(instance_id)
 
     def progress(self, instance_id: str) -> DrainProgress:
-        """How far a drain is; all remains while there is none."""
+        """Return the progress of a drain; without a drain, all bundles remain."""
         remaining = len(self.bundles_of(instance_id))
         drain = self._cluster.drains.get(instance_id)
         return DrainProgress(max(drain.bundles if drain else 0, remaining), remaining)
 
     async def activate(self, instance_id: str) -> None:
-        """Let an owner have bundles again.
+        """Let a drained owner have bundles again.
 
         Raises NotFound when there is neither the owner nor a drain of it.
         """
@@ -138,7 +138,7 @@ class LoadManager:
     # One bundle
 
     async def unload(self, bundle: Bundle) -> str:
-        """Move a bundle to another owner; returns whose it is when that one serves it.
+        """Move a bundle to another owner; return that owner's id when it serves the bundle.
 
         Raises:
             Refused: there is no other active owner.
@@ -168,12 +168,12 @@ class LoadManager:
     # Levelling
 
     def ledger(self) -> LoadModel:
-        """What every active owner carries now."""
+        """Return the load model of all active owners."""
         cluster = self._cluster
         return LoadModel(self.strategy, cluster.eligible_owners, cluster.loads, cluster.assigned)
 
     def propose(self, moves_max: int) -> list[Move]:
-        """The moves that rebalancing would make now.
+        """Return the moves that rebalancing would make now.
 
         Raises Unavailable while an owner that has bundles has not told what it carries.
         """
@@ -193,7 +193,7 @@ class LoadManager:
         )
 
     async def execute(self, moves: Collection[Move]) -> None:
-        """Make the moves, and wait until they are served. Raises Conflict when something moved meanwhile."""
+        """Make the moves and wait until they are served. Raises Conflict when a bundle moved meanwhile."""
         changes = {move.bundle: move.target for move in moves}
         await self._assign(changes)
         for move in moves:
@@ -207,7 +207,7 @@ class LoadManager:
         await self._served(changes)
 
     async def run(self) -> None:
-        """Level the loads now and then while this instance leads, until cancelled."""
+        """Rebalance periodically while this instance leads, until cancelled."""
         while self._rules.interval_s:
             await asyncio.sleep(self._rules.interval_s)
             if not self._leading():

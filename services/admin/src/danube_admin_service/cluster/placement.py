@@ -1,4 +1,4 @@
-"""Which owner should have which bundle: decided from what is known, without I/O.
+"""Decides which owner should have which bundle. Pure.
 
 Stability comes first: a bundle whose owner lives moves only while owners differ by too many bundles, or
 because its owner is being drained. What nobody serves is placed at once; what somebody serves moves a few
@@ -59,7 +59,7 @@ def plan(
     level_above: int = 1,
     place_within: int = 1,
 ) -> dict[Bundle, str]:
-    """The assignments to change, in the order to write them. Equal input gives an equal plan.
+    """Return the assignments to change, in the order to write them. Equal input gives an equal plan.
 
     Args:
         bundles: every bundle of the layout.

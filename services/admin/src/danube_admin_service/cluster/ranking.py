@@ -1,4 +1,4 @@
-"""How heavy each owner's load is, by strategy. Pure: reports in, numbers between 0 and about 1 out.
+"""Compares the loads of owners, by strategy. Pure: load reports in, numbers between 0 and about 1 out.
 
 ``fair``
     The owner's share of all topics (of all bundles, while there are no topics).
@@ -35,6 +35,8 @@ TIE_RATIO: Final = 1.1
 
 
 class LoadStrategy(StrEnum):
+    """What counts as load."""
+
     FAIR = "fair"
     BALANCED = "balanced"
     WEIGHTED_LOAD = "weighted_load"
@@ -42,7 +44,7 @@ class LoadStrategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """What goes with a bundle, or lies on an owner. Times a number or added to each other, part by part."""
+    """The load that a bundle brings or an owner carries. Weights can be added and multiplied part by part."""
 
     topics: float = 0.0
     throughput: float = 0.0
@@ -69,7 +71,7 @@ class Weight:
 
 
 class LoadModel:
-    """What each owner carries while bundles are moved on paper.
+    """The load of each owner while moves of bundles are tried out on paper.
 
     Args:
         strategy: how loads are compared.
@@ -105,33 +107,36 @@ class LoadModel:
                 self.add(bundle, owner)
 
     def weight(self, bundle: Bundle) -> Weight:
-        """What goes with the bundle; a bundle nobody told of weighs nothing but itself."""
+        """Return the weight of a bundle; one without a report weighs only itself."""
         return self._weights.get(bundle, Weight(bundles=1))
 
     def add(self, bundle: Bundle, owner: str) -> None:
+        """Give a bundle to an owner."""
         self._carried[owner] += self.weight(bundle)
 
     def move(self, bundle: Bundle, source: str, target: str) -> None:
+        """Move a bundle to another owner."""
         self._carried[source] -= self.weight(bundle)
         self._carried[target] += self.weight(bundle)
 
     def bundles(self, owner: str) -> int:
+        """Return the bundles of an owner."""
         return self._carried[owner].bundles
 
     def score(self, owner: str) -> float:
-        """The owner's load; comparable among the owners of this ledger only."""
+        """Return an owner's load, comparable within this model only."""
         return self._score(self._carried[owner], self._memory[owner])
 
     def score_with(self, owner: str, *, more: Weight = Weight(), less: Weight = Weight()) -> float:
-        """The load the owner would have with something more and something less."""
+        """Return the load that the owner would have with some weight more and some less."""
         return self._score(self._carried[owner] + more - less, self._memory[owner])
 
     def share(self, bundle: Bundle) -> float:
-        """What the bundle adds to an owner that carries nothing else."""
+        """Return the load that the bundle would be for an owner that carries nothing else."""
         return self._score(self.weight(bundle), 0.0)
 
     def lightest(self, owners: Iterable[str]) -> str:
-        """Of ``owners``, which must not be empty, the one to give something to."""
+        """Return the least loaded of ``owners``, which must not be empty."""
         scores = {owner: self.score(owner) for owner in owners}
         enough = min(scores.values()) * TIE_RATIO
         ties = [owner for owner, score in scores.items() if score <= enough]
@@ -158,7 +163,7 @@ class LoadModel:
 
 
 def weights_of(reports: Iterable[LoadReport]) -> dict[Bundle, Weight]:
-    """By bundle; where two owners told of one, the later report counts. Unreadable names are passed over."""
+    """Return weights by bundle from load reports; of two reports on a bundle the later counts."""
     found: dict[Bundle, Weight] = {}
     for report in sorted(reports, key=lambda report: (report.at_ms, report.instance_id)):
         throughput = sum(throughput_of(load) for load in report.bundles.values())
@@ -179,13 +184,13 @@ def weights_of(reports: Iterable[LoadReport]) -> dict[Bundle, Weight]:
 
 
 def throughput_of(load: BundleLoad) -> float:
-    """Bytes per second both ways, with each message's own cost."""
+    """Return bytes per second in both directions, with a fixed cost for each message."""
     messages = load.in_messages_per_s + load.out_messages_per_s
     return load.in_bytes_per_s + load.out_bytes_per_s + MESSAGE_BYTES * messages
 
 
 def variation_percent(scores: Iterable[float]) -> float:
-    """The coefficient of variation: how far apart the loads are, 0 when they are equal."""
+    """Return the coefficient of variation of the loads; 0 when they are equal."""
     values = list(scores)
     mean = sum(values) / len(values) if values else 0.0
     if mean <= 0:
@@ -194,7 +199,7 @@ def variation_percent(scores: Iterable[float]) -> float:
 
 
 def spread_allowed(strategy: LoadStrategy, bundles: int, owners: int) -> int:
-    """By how many bundles owners may differ before they are levelled.
+    """Return by how many bundles owners may differ before they are levelled.
 
     With ``fair`` by two at most: enough for a bundle that was moved by hand. The other strategies move
     bundles for other reasons than their number, and levelling must not undo it; yet an owner that comes

@@ -1,4 +1,4 @@
-"""Which bundles to move so that the owners' loads come closer to each other. Pure."""
+"""Chooses which bundles to move so that the owners' loads come closer to each other. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Aggressiveness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One bundle from one living owner to another; ``load`` is what it adds to an empty owner's."""
+    """Moves one bundle between living owners; ``load`` is what it adds to an owner without any."""
 
     bundle: Bundle
     source: str
@@ -49,7 +49,7 @@ def propose(
     spread_max: int,
     resting: Collection[Bundle] = (),
 ) -> list[Move]:
-    """The moves to make, in their order; none while the loads differ by less than the threshold.
+    """Return the moves to make in order; none while the loads differ by less than the threshold.
 
     Bundles move from the heaviest owner to the lightest, one way or in exchange for a lighter one, as
     long as each step relieves the heavier of the two and neither becomes the new heaviest.
@@ -141,7 +141,7 @@ def relocation(
     *,
     spread_max: int,
 ) -> dict[Bundle, str]:
-    """The assignments that move one bundle away from where it is; empty when there is no other owner.
+    """Return the assignments that move one bundle to another owner; empty if there is no other.
 
     It goes to the lightest other owner. If that one then had so many bundles that the leader would level it
     out, its lightest bundle comes back in exchange.

@@ -1,4 +1,4 @@
-"""What an admin instance sees of the cluster: a typed view over a mirror of ``/cluster/``."""
+"""A typed view of ``/cluster/`` in the metadata store, kept up to date by a mirror."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.admin")
 
 
 class LeaderRecord(msgspec.Struct, frozen=True):
-    """``nonce`` tells two terms of one instance apart."""
+    """The leading admin instance; ``nonce`` differs between two terms of one instance."""
 
     instance_id: str
     nonce: str
 
 
 class Cluster:
-    """Behind the store by a moment, never ahead of it; readable while the store is away.
+    """The cluster as last seen: possibly behind the store, never ahead. Readable while the store is away.
 
     Attributes:
         changed: set when something an assignment depends on has changed; its reader clears it.
@@ -46,12 +46,13 @@ class Cluster:
 
     @classmethod
     async def open(cls, store: MetadataStore) -> Self:
-        """Returns once everything stored so far is seen. Raises MetadataUnavailable."""
+        """Return once everything stored so far was read. Raises MetadataUnavailable."""
         cluster = cls()
         cluster._mirror = await Mirror.open(store, keys.CLUSTER, cluster._on_change)
         return cluster
 
     async def close(self) -> None:
+        """Stop following the store."""
         await self._copy.close()
 
     @property
@@ -100,27 +101,28 @@ class Cluster:
         return _read(Layout, self._copy.get(keys.LAYOUT))
 
     def value(self, key: str) -> bytes | None:
+        """Return the value of a key, or None."""
         entry = self._copy.get(key)
         return entry.value if entry else None
 
     def revision(self, key: str) -> int:
-        """What a write that replaces the value seen here has to expect; 0 for a key that is not there."""
+        """Return the revision that a write of the key must expect; 0 if the key does not exist."""
         entry = self._copy.get(key)
         return entry.revision if entry else 0
 
     async def catch_up(self, revision: int) -> None:
-        """Until this view holds what was written at ``revision``. Raises MetadataUnavailable."""
+        """Wait until this view holds what was written at ``revision``. Raises MetadataUnavailable."""
         await self._copy.catch_up(revision, CATCH_UP_TIMEOUT_S)
 
     async def until_vacant(self, timeout_s: float) -> None:
-        """Until no leader is seen, or ``timeout_s`` has passed."""
+        """Wait until there is no leader, at most ``timeout_s``."""
         try:
             await self._copy.wait_for(lambda _: self.leader is None, timeout_s)
         except TimeoutError:
             return
 
     async def until_settled(self, timeout_s: float) -> None:
-        """Until somebody leads and there is a layout. Raises MetadataUnavailable after ``timeout_s``."""
+        """Wait until there is a leader and a layout. Raises MetadataUnavailable after ``timeout_s``."""
         try:
             await self._copy.wait_for(
                 lambda _: self.leader is not None and self.layout is not None, timeout_s
@@ -130,7 +132,7 @@ class Cluster:
             raise MetadataUnavailable(f"the cluster has no {missing} after {timeout_s:g} s") from None
 
     async def until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
-        """Until ``condition`` holds as this view shows it; False if it did not within ``timeout_s``."""
+        """Wait until ``condition`` holds; return False if it did not within ``timeout_s``."""
         try:
             await self._copy.wait_for(lambda _: condition(), timeout_s)
         except TimeoutError:
