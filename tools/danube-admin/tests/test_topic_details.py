@@ -74,7 +74,7 @@ def test_a_description_is_read_by_people(service: Any, cli: Any) -> None:
         "  deleted          1 segment, 22 messages, 1.5 KiB\n"
         "  quarantined      f2/k at 81: bad entry\n"
         "SUBSCRIPTION | TYPE   | CONSUMERS | BACKLOG | UNACKED | LOST | ACKNOWLEDGED THROUGH | BLOCKED\n"
-        "billing      | shared | c1,c2     | 9+      | 3       | 2    | 5                    | quarantined\n"
+        "billing      | shared | c1,c2     | 9+      | 3       | 2+   | 5                    | quarantined\n"
     )
     assert service.requests == [(DESCRIBE, platform.DescribeTopicRequest(topic="/default/orders"))]
 

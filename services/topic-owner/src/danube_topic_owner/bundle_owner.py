@@ -21,7 +21,7 @@ from danube_common.log.port import BundleLog, LogBounds, LogEntry
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle, Family
 from danube_common.model.names import TopicName
-from danube_common.model.position import BEFORE_ALL, end_of_sequence, position_of
+from danube_common.model.position import BEFORE_ALL
 from danube_common.wire.frame import Frame, decode_frame
 from danube_common.wire.owner import SessionEnded
 from danube_topic_owner.api.consumer_admission import starting_mark
@@ -166,7 +166,6 @@ class BundleOwner:
         seen = self.state.log_seen
         await self.reader.open(seen.sequence, seen.frame_id)
         self._note_log()
-        self.past.passed.start(end_of_sequence(self.reader.tail))
         for topic in await self._living_topics():
             for subscription in self.state.topics[topic.topic_id].subscriptions.values():
                 self.activate(topic, subscription)
@@ -361,9 +360,6 @@ class BundleOwner:
             return
         self._count(frame)
         for number, section in enumerate(frame.sections):
-            if self.bundle.family is Family.MEMORY:
-                position = position_of(entry.sequence, number, 0)
-                self.past.passed.note(section.topic_id, position, len(section))
             for subscription in self.subscriptions.get(section.topic_id, {}).values():
                 if isinstance(subscription, LogSubscription):
                     subscription.offer_live(entry.sequence, number, section)
@@ -413,14 +409,12 @@ class BundleOwner:
     def _on_log_restarted(self) -> None:
         self.writer.record(LogRestarted(time.time_ns() // 1_000_000))
         self.backlog.floor = 1
-        self.past.passed.start(BEFORE_ALL)
         for subscription in self._log_subscriptions():
             subscription.restart(Cursor(BEFORE_ALL), self.reader.tail)
             self.dispatcher.mark_ready(subscription)
 
     def _on_missed(self, sequence: int) -> None:
         """The log was purged under a live feed that was behind: who was at the tail reads that now."""
-        self.past.passed.start(end_of_sequence(self.reader.tail))
         for subscription in self._log_subscriptions():
             subscription.fall_behind(sequence)
             self.dispatcher.mark_ready(subscription)

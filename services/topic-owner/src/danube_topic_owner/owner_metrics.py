@@ -27,7 +27,7 @@ class OwnerMetrics:
         )
         self.expired = metrics.counter(
             "subscription_expired_messages",
-            "Messages that were retained no longer before they were acknowledged.",
+            "Lower bound of the messages that expired before they were acknowledged.",
             ("topic", "subscription"),
         )
         self.waiting_for_archive = metrics.gauge(

@@ -309,19 +309,3 @@ async def test_the_newest_that_is_retained_of_a_topic_is_told() -> None:
         assert newest.last_offset == 2
         with pytest.raises(StoreUnavailable, match="newest 1 segments"):
             await scene.history.newest(C, segments_max=1)
-
-
-async def test_messages_behind_a_position_are_counted_also_while_a_deletion_waits() -> None:
-    async with open_scene() as scene:
-        own = await scene.cut(scene.frame((A, ["a0", "a1"])), scene.frame((A, ["a2"])))
-        shared = await scene.cut(scene.frame((A, ["a3", "a4"]), (B, ["b0"])), shared=(1, 2))
-        for cut in (own, shared):
-            await scene.cuts.change(cut, doomed)
-        count = scene.history.count_after
-        assert [
-            await count(A, own, own.segments[0], after)
-            for after in (0, position_of(1, 0, 0), position_of(1, 0, 1), position_of(2, 0, 0))
-        ] == [3, 2, 1, 0]
-        assert await count(A, shared, shared.segments[0], 0) == 2
-        assert await count(A, shared, shared.segments[0], position_of(3, 0, 0)) == 1
-        assert await count(C, shared, shared.segments[0], 0) == 0

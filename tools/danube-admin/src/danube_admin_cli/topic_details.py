@@ -180,7 +180,7 @@ def _subscription(one: platform.SubscriptionDescription) -> dict[str, str]:
         "consumers": _few(one.consumers),
         "backlog": f"{one.backlog}{'' if one.backlog_exact else '+'}",
         "unacked": str(one.unacked),
-        "lost": str(one.lost),
+        "lost": f"{one.lost}+",  # a lower bound
         "mark_delete": str(one.mark_delete),
         "blocked": one.blocked,
     }

@@ -1,9 +1,9 @@
-"""One bundle's cuts: a view that follows the catalogue, and the writes that change it."""
+"""The manifest of one bundle's archive: a view that follows the metadata store, and the writes."""
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import Self
 
@@ -19,78 +19,88 @@ from danube_common.model.bundle import Bundle
 CATCH_UP_TIMEOUT_S = 5.0
 
 _FIRST = attrgetter("first_sequence")
+_LAST = attrgetter("last_sequence")
 
-CutListener = Callable[[ManifestEntry | None, ManifestEntry | None], None]
-"""Called with (before, after) for each change; one of them is None when a cut appears or goes."""
+EntryListener = Callable[[ManifestEntry | None, ManifestEntry | None], None]
+"""Called with (before, after) for each change; ``None`` for an entry that appears or is removed."""
 
 
 class Manifest:
-    """The catalogue of one bundle, oldest cut first. It may be behind the store, never ahead of it."""
+    """The manifest entries of one bundle, oldest first, mirrored from the metadata store.
 
-    def __init__(self, store: MetadataStore, bundle: Bundle, on_change: CutListener | None = None) -> None:
+    The mirror may be behind the store, never ahead of it.
+    """
+
+    def __init__(self, store: MetadataStore, bundle: Bundle, on_change: EntryListener | None = None) -> None:
         self.bundle = bundle
         self._store = store
         self._on_change = on_change
-        self._cuts: list[ManifestEntry] = []
+        self._entries: list[ManifestEntry] = []
         self._mirror: Mirror
 
     @classmethod
-    async def open(cls, store: MetadataStore, bundle: Bundle, on_change: CutListener | None = None) -> Self:
-        """Returns once everything catalogued so far is seen. Raises MetadataUnavailable."""
+    async def open(cls, store: MetadataStore, bundle: Bundle, on_change: EntryListener | None = None) -> Self:
+        """Open the view; it holds everything stored before the call. Raises MetadataUnavailable."""
         self = cls(store, bundle, on_change)
         self._mirror = await Mirror.open(store, keys.cuts_prefix(bundle), self._changed)
         return self
 
     async def close(self) -> None:
+        """Stop following the metadata store."""
         await self._mirror.close()
 
     # Look-ups
 
     def all(self) -> Sequence[ManifestEntry]:
-        return tuple(self._cuts)
+        """All entries, oldest first."""
+        return tuple(self._entries)
 
     @property
     def archived_through(self) -> int:
-        """The last log sequence that is in a cut; 0 if none is."""
-        return self._cuts[-1].last_sequence if self._cuts else 0
+        """The last log sequence that is archived; 0 if none is."""
+        return self._entries[-1].last_sequence if self._entries else 0
 
-    @property
-    def first_sequence(self) -> int | None:
-        """Where the oldest cut begins: what came before is gone. None while there is no cut."""
-        return self._cuts[0].first_sequence if self._cuts else None
+    def from_sequence(self, sequence: int) -> Iterator[ManifestEntry]:
+        """The entries that hold ``sequence`` or later ones, oldest first.
+
+        The view may change between two steps: each step looks at the view as it is then.
+        """
+        while (at := bisect_left(self._entries, sequence, key=_LAST)) < len(self._entries):
+            entry = self._entries[at]
+            yield entry
+            sequence = entry.last_sequence + 1
 
     def covering(self, sequence: int) -> ManifestEntry | None:
-        """The cut that holds ``sequence``."""
-        found = bisect_right(self._cuts, sequence, key=_FIRST) - 1
-        return self._cuts[found] if found >= 0 and sequence <= self._cuts[found].last_sequence else None
-
-    def following(self, sequence: int) -> ManifestEntry | None:
-        """The first cut that begins after ``sequence``."""
-        found = bisect_right(self._cuts, sequence, key=_FIRST)
-        return self._cuts[found] if found < len(self._cuts) else None
+        """The entry that holds ``sequence``."""
+        entry = next(self.from_sequence(sequence), None)
+        return entry if entry is not None and entry.first_sequence <= sequence else None
 
     # Changes
 
-    async def add(self, cut: ManifestEntry) -> None:
-        """Enter a cut whose segments are durable, right behind the newest; then the view shows it.
+    async def add(self, entry: ManifestEntry) -> None:
+        """Store an entry whose segments are durable, and return when the view shows it.
+
+        The entry begins right behind the newest one.
 
         Raises:
-            AlreadyExists: another archiver was faster: what begins there is catalogued.
-            MetadataUnavailable: the cut may or may not be entered.
+            AlreadyExists: another archiver stored an entry that begins at the same sequence.
+            MetadataUnavailable: the entry may or may not be stored.
         """
         try:
             revision = await self._store.put(
-                keys.cut_key(self.bundle, cut.first_sequence), encode_record(cut), expected_revision=0
+                keys.cut_key(self.bundle, entry.first_sequence), encode_record(entry), expected_revision=0
             )
         except Conflict:
-            raise AlreadyExists(f"a cut of {self.bundle} begins at {cut.first_sequence} already") from None
+            raise AlreadyExists(
+                f"{self.bundle} has a manifest entry that begins at {entry.first_sequence} already"
+            ) from None
         await self._mirror.catch_up(revision, CATCH_UP_TIMEOUT_S)
 
-    async def change(self, cut: ManifestEntry, change: Callable[[ManifestEntry], ManifestEntry]) -> None:
-        """Write what ``change`` makes of the present cut that begins where ``cut`` does.
+    async def change(self, entry: ManifestEntry, change: Callable[[ManifestEntry], ManifestEntry]) -> None:
+        """Replace the stored entry that begins where ``entry`` does with what ``change`` makes of it.
 
-        It is asked again when another writer was faster; nothing is written if it changes nothing or
-        the cut is no more. Raises MetadataUnavailable.
+        ``change`` is called again when another writer was faster. Nothing is written if ``change`` returns
+        an equal entry, or if the entry was removed. Raises MetadataUnavailable.
         """
 
         def changed(value: bytes | None) -> bytes | None:
@@ -100,16 +110,16 @@ class Manifest:
             wanted = change(present)
             return None if wanted == present else encode_record(wanted)
 
-        revision = await rewrite(self._store, keys.cut_key(self.bundle, cut.first_sequence), changed)
+        revision = await rewrite(self._store, keys.cut_key(self.bundle, entry.first_sequence), changed)
         if revision is not None:
             await self._mirror.catch_up(revision, CATCH_UP_TIMEOUT_S)
 
-    async def forget(self, cut: ManifestEntry) -> None:
-        """Take a cut out of the catalogue. Idempotent. Raises MetadataUnavailable."""
-        await self._store.delete(keys.cut_key(self.bundle, cut.first_sequence))
+    async def forget(self, entry: ManifestEntry) -> None:
+        """Remove an entry. Idempotent. Raises MetadataUnavailable."""
+        await self._store.delete(keys.cut_key(self.bundle, entry.first_sequence))
 
     async def refresh(self) -> None:
-        """Until the view holds everything that is catalogued now. Raises MetadataUnavailable."""
+        """Wait until the view holds everything that is stored now. Raises MetadataUnavailable."""
         listing = await self._store.list(keys.cuts_prefix(self.bundle))
         if listing.entries:
             newest = max(entry.revision for entry in listing.entries)
@@ -117,12 +127,12 @@ class Manifest:
 
     def _changed(self, change: Change) -> None:
         first = int(change.key.rpartition("/")[2], 16)
-        at = bisect_left(self._cuts, first, key=_FIRST)
+        at = bisect_left(self._entries, first, key=_FIRST)
         before: ManifestEntry | None = None
-        if at < len(self._cuts) and self._cuts[at].first_sequence == first:
-            before = self._cuts.pop(at)
+        if at < len(self._entries) and self._entries[at].first_sequence == first:
+            before = self._entries.pop(at)
         after = decode_record(ManifestEntry, change.value) if change.value is not None else None
         if after is not None:
-            insort(self._cuts, after, key=_FIRST)
+            insort(self._entries, after, key=_FIRST)
         if self._on_change is not None:
             self._on_change(before, after)

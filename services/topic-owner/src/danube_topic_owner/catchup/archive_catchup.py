@@ -14,7 +14,6 @@ from danube_common.model.bundle import Bundle, Family
 from danube_topic_owner.catchup.expirer import Expirer
 from danube_topic_owner.catchup.history import History
 from danube_topic_owner.catchup.history_feed import HistoryFeed, LogExtent
-from danube_topic_owner.catchup.section_counts import SectionCounts
 from danube_topic_owner.delivery.subscription import LogSubscription
 from danube_topic_owner.journal.writer import JournalWriter
 from danube_topic_owner.owner_metrics import OwnerMetrics
@@ -50,8 +49,6 @@ class ArchiveCatchUp:
     ) -> None:
         self.cuts: Manifest | None = None
         self.history: History | None = None
-        self.passed = SectionCounts()
-        """Kept for a volatile log only: its owner notes what goes by."""
         self._bundle = bundle
         self._bus = bus
         self._catalogue = catalogue
@@ -83,8 +80,6 @@ class ArchiveCatchUp:
         self._expirer = Expirer(
             self._bundle,
             self.cuts,
-            self.history,
-            self.passed,
             floor=lambda: self._place().floor,
             topic=self._catalogue.topic_by_id,
             subscriptions=self._subscriptions,

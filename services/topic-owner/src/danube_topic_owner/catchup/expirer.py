@@ -1,78 +1,56 @@
-"""Moves subscriptions on past messages that are retained no longer, and says how many each one lost."""
+"""Moves subscriptions past messages that are no longer retained, and reports how many messages each lost."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple
 
 import structlog
 
 from danube_common.archive.manifest import Manifest
-from danube_common.archive.records import ManifestEntry, SegmentRecord
 from danube_common.cluster.records import Topic
-from danube_common.errors import JournalFenced, NotFound, Unavailable
+from danube_common.errors import JournalFenced, Unavailable
 from danube_common.model.bundle import Bundle
-from danube_common.model.position import BEFORE_ALL, end_of_sequence
-from danube_common.model.strategy import Retention
-from danube_topic_owner.catchup.expiry import RetentionGap, SegmentSpan, gone_after
-from danube_topic_owner.catchup.section_counts import SectionCounts
+from danube_topic_owner.catchup.expiry import RetentionGap, gone_after
 from danube_topic_owner.delivery.subscription import LogSubscription
 from danube_topic_owner.journal.events import MessagesLost
 from danube_topic_owner.journal.writer import JournalWriter
 from danube_topic_owner.owner_metrics import OwnerMetrics
 
-COUNTS_AT_ONCE_MAX = 8
-COUNT_PATIENCE_S = 10.0
-"""How long storage is asked what segments held; then a subscription moves on with what is known."""
 RETRY_WAIT_S = 0.5
 MISSING_DOUBT_S = 10.0
-"""So long a part of a durable log may be in neither log nor catalogue before it is given up for lost."""
-ATTEMPTS_MAX = 3
-"""Times a count is made again because the subscription moved meanwhile."""
+"""How long sequences may be in neither the log nor the manifest before they are given up as lost."""
 
 _log = structlog.get_logger(__name__)
 
 
-class SegmentCounts(Protocol):
-    """Who counts: `danube_topic_owner.catchup.history.History`."""
+class Loss(NamedTuple):
+    """What a subscription lost: at least ``messages``, all of them at or below position ``through``."""
 
-    async def count_after(
-        self, topic: Topic, cut: ManifestEntry, record: SegmentRecord, after: int
-    ) -> int: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """``exact``: else ``messages`` is what is known of."""
-
+    subscription: LogSubscription
     messages: int
-    exact: bool
+    through: int
 
 
 class Expirer:
-    """Checks subscriptions when it is told that something went; each is told of once, when it is journaled.
+    """Checks subscriptions after retention deleted something, and moves the cursors that are behind.
 
     Args:
-        bundle: for the log lines.
-        cuts: the bundle's catalogue; None if it has none (memory family).
-        counts: who knows what a segment held; None likewise.
-        passed: what went by in the log, which is all that is known of what a volatile one held.
-        floor: the log's first sequence, now.
-        topic: the topic of an id, or None if it is no more.
-        subscriptions: those of one topic, or all.
-        writer: the bundle's journal.
-        moved: called with each subscription that was moved on.
+        bundle: for log lines.
+        manifest: of the bundle; None for a bundle of the memory family.
+        floor: returns the first sequence of the log.
+        topic: returns the topic of an id, or None if it was deleted.
+        subscriptions: returns the reliable subscriptions of a topic id, or of the bundle (None).
+        writer: of the bundle's journal.
+        moved: called with each subscription whose cursor was moved.
         metrics: where losses are counted.
     """
 
     def __init__(
         self,
         bundle: Bundle,
-        cuts: Manifest | None,
-        counts: SegmentCounts | None,
-        passed: SectionCounts,
+        manifest: Manifest | None,
         *,
         floor: Callable[[], int],
         topic: Callable[[int], Topic | None],
@@ -82,9 +60,7 @@ class Expirer:
         metrics: OwnerMetrics,
     ) -> None:
         self._bundle = bundle
-        self._cuts = cuts
-        self._counts = counts
-        self._passed = passed
+        self._manifest = manifest
         self._floor = floor
         self._topic = topic
         self._subscriptions = subscriptions
@@ -94,25 +70,26 @@ class Expirer:
         self._missing_since_s: float | None = None
         self._due: set[int | None] = set()
         self._wake = asyncio.Event()
-        self._room = asyncio.Semaphore(COUNTS_AT_ONCE_MAX)
 
     def check(self, topic_id: int | None = None) -> None:
-        """Something of a topic, or of any (None), may be gone."""
+        """Check the subscriptions of a topic, or of the bundle (None), soon."""
         self._due.add(topic_id)
         self._wake.set()
 
     async def run(self) -> None:
-        """Move on what must, until cancelled."""
+        """Check what `check` was called for, until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             due, self._due = self._due, set()
             try:
-                floor = await self._sure_floor()
+                floor = await self._confirmed_floor()
                 found = [each for t in ({None} if None in due else due) for each in self._subscriptions(t)]
-                behind = [each for each in found if self._stretch(each, floor)[0] is not None]
-                await asyncio.gather(*(self._expire(each, floor) for each in behind))
-                self._passed.forget(end_of_sequence(floor - 1) if None in due else BEFORE_ALL)
+                losses = [loss for each in found if (loss := self._expire(each, floor)) is not None]
+                if losses:
+                    await self._writer.flushed()
+                for loss in losses:
+                    self._report(loss)
             except JournalFenced:
                 return
             except Unavailable as error:
@@ -121,20 +98,18 @@ class Expirer:
                 await asyncio.sleep(RETRY_WAIT_S)
                 self._wake.set()
 
-    async def _sure_floor(self) -> int:
-        """The log's floor, as far as this view of the catalogue tells what became of what was below.
+    async def _confirmed_floor(self) -> int:
+        """The first log sequence, or an earlier one while the manifest view does not cover what is before.
 
-        What is purged from the log was catalogued before. If it is in no cut, the view is believed only
-        after a while.
-
-        Raises MetadataUnavailable.
+        The log is purged only of what the manifest has. If the view lacks sequences before the floor, they
+        count as lost only after MISSING_DOUBT_S. Raises MetadataUnavailable.
         """
         floor = self._floor()
-        if self._cuts is None:
+        if self._manifest is None:
             return floor
-        if self._cuts.archived_through + 1 < floor:
-            await self._cuts.refresh()
-        archived_to = self._cuts.archived_through + 1
+        if self._manifest.archived_through + 1 < floor:
+            await self._manifest.refresh()
+        archived_to = self._manifest.archived_through + 1
         if archived_to >= floor:
             self._missing_since_s = None
             return floor
@@ -143,103 +118,49 @@ class Expirer:
             self._missing_since_s = now
         return floor if now - self._missing_since_s >= MISSING_DOUBT_S else archived_to
 
-    def _stretch(self, subscription: LogSubscription, floor: int) -> tuple[RetentionGap | None, bool]:
-        """What is gone of what the subscription still needs, and whether only of what it has not read.
+    def _gap(self, subscription: LogSubscription, floor: int) -> tuple[RetentionGap | None, bool]:
+        """The gap that the subscription still needs messages of, and whether all of them are unread.
 
-        That is so when messages it has read, and needs, are retained before.
+        They are all unread when messages before the gap were read, are not acknowledged and are retained.
         """
         topic = self._topic(subscription.topic_id)
         if topic is None or (after := subscription.open_after) is None:
             return None, False
-        stretch = gone_after(self._cuts, topic, after, floor)
+        gap = gone_after(self._manifest, topic, after, floor)
         unread_after = subscription.unread_after
-        if stretch is not None or unread_after is None or unread_after <= after:
-            return stretch, False
-        return gone_after(self._cuts, topic, unread_after, floor), True
+        if gap is not None or unread_after is None or unread_after <= after:
+            return gap, False
+        return gone_after(self._manifest, topic, unread_after, floor), True
 
-    async def _expire(self, subscription: LogSubscription, floor: int) -> None:
-        """Raises JournalFenced."""
-        for _ in range(ATTEMPTS_MAX):
-            topic, (stretch, unread_only) = (
-                self._topic(subscription.topic_id),
-                self._stretch(subscription, floor),
-            )
-            if topic is None or stretch is None:
-                return
-            unread_after = subscription.unread_after
-            async with self._room:
-                unread = await self._count(topic, stretch, unread_after)
-            if subscription.unread_after == unread_after:
-                break
-        else:
-            self.check(subscription.topic_id)
-            return
-        present = self._subscriptions(subscription.topic_id)
-        if all(each is not subscription for each in present):
-            return
-        cursor, through = subscription.dispatch.cursor, stretch.through
-        messages = max(unread.messages - cursor.acked_unread(through), 0)
+    def _expire(self, subscription: LogSubscription, floor: int) -> Loss | None:
+        """Move the cursor past the gap and journal the loss; None if the subscription needs nothing gone."""
+        gap, unread_only = self._gap(subscription, floor)
+        if gap is None:
+            return None
+        cursor, through, unread_after = subscription.dispatch.cursor, gap.through, subscription.unread_after
+        messages = 0
+        if unread_after is not None:
+            messages = max(gap.messages_after(unread_after) - cursor.acked_unread(through), 0)
         if unread_only:
             subscription.skip(through)
         else:
             messages += cursor.unacked_through(through)
             subscription.expire(through)
-        name = subscription.state.name
-        total = subscription.state.lost + messages
-        self._writer.record(MessagesLost(subscription.topic_id, name, total))
+        state = subscription.state
+        if messages:
+            self._writer.record(MessagesLost(subscription.topic_id, state.name, state.lost + messages))
         self._moved(subscription)
-        await self._writer.flushed()
-        self._tell(subscription, stretch, Loss(messages, unread.exact))
+        return Loss(subscription, messages, through)
 
-    def _tell(self, subscription: LogSubscription, stretch: RetentionGap, lost: Loss) -> None:
-        if not lost.messages and lost.exact:
+    def _report(self, loss: Loss) -> None:
+        if not loss.messages:
             return
-        name = subscription.state.name
-        self._metrics.expired.labels(subscription.topic, name).inc(lost.messages)
+        topic, name = loss.subscription.topic, loss.subscription.state.name
+        self._metrics.expired.labels(topic, name).inc(loss.messages)
         _log.warning(
             "subscription_lost_expired_messages",
-            topic=subscription.topic,
+            topic=topic,
             subscription=name,
-            lost=lost.messages,
-            exact=lost.exact,
-            through_position=stretch.through,
+            lost_at_least=loss.messages,
+            through_position=loss.through,
         )
-
-    # Counting
-
-    async def _count(self, topic: Topic, stretch: RetentionGap, after: int | None) -> Loss:
-        """The messages of the stretch behind ``after``; none if that is None."""
-        if after is None:
-            return Loss(0, exact=True)
-        pieces = [piece for piece in stretch.pieces if piece.last_position > after]
-        messages, exact = 0, True
-        try:
-            async with asyncio.timeout(COUNT_PATIENCE_S):
-                for piece in pieces:
-                    found = await self._count_piece(topic, piece, after)
-                    messages, exact = messages + found.messages, exact and found.exact
-        except TimeoutError:
-            return Loss(sum(piece.messages or 0 for piece in pieces), exact=False)
-        return Loss(messages, exact)
-
-    async def _count_piece(self, topic: Topic, piece: SegmentSpan, after: int) -> Loss:
-        if piece.messages is not None and after < piece.first_position:
-            return Loss(piece.messages, exact=True)
-        while piece.record is not None and piece.cut is not None and self._counts is not None:
-            try:
-                return Loss(await self._counts.count_after(topic, piece.cut, piece.record, after), exact=True)
-            except NotFound:
-                break
-            except Unavailable:
-                await asyncio.sleep(RETRY_WAIT_S)
-        if piece.messages is None and self._cuts is None:
-            passed = self._passed.count(topic.topic_id, after, piece.last_position)
-            if passed is not None:
-                return Loss(passed, exact=True)
-        return Loss(piece.messages or 0, exact=self._is_known_empty(topic, piece))
-
-    @staticmethod
-    def _is_known_empty(topic: Topic, piece: SegmentSpan) -> bool:
-        """A topic that keeps messages until they are acknowledged has lost none where nothing is counted."""
-        options = topic.strategy.reliable
-        return piece.messages is None and options is not None and options.retention is Retention.UNTIL_ACK

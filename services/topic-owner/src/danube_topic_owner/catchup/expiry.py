@@ -1,4 +1,4 @@
-"""What of a topic is retained no longer, and how many messages that was (architecture D10). Pure."""
+"""Finds which messages of a topic are no longer retained in the log or the archive. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from danube_common.archive.manifest import Manifest
-from danube_common.archive.records import SHARED, ManifestEntry, SegmentRecord
+from danube_common.archive.records import SHARED, DeletedSegment, ManifestEntry, SegmentRecord
 from danube_common.cluster.records import Topic
 from danube_common.model.position import end_of_sequence, sequence_of
 from danube_common.model.strategy import Retention
@@ -14,111 +14,107 @@ from danube_common.model.strategy import Retention
 
 @dataclass(frozen=True, slots=True)
 class SegmentSpan:
-    """A part of a topic that is, or was, in one place.
+    """The positions between which one segment holds, or held, messages of a topic.
 
     Attributes:
-        first_position: no message of the topic in it is before.
-        last_position: no message of the topic in it is after.
-        gone: it is retained no longer.
-        messages: how many it has of the topic; None if that is not catalogued.
-        cut: where ``record`` is catalogued.
-        record: the segment, while it exists.
+        first_position: no message of the topic in the span is before it.
+        last_position: no message of the topic in the span is after it.
+        gone: whether the segment is no longer retained.
+        messages: how many messages of the topic the span has; 0 if the manifest does not tell, as for
+            shared segments.
     """
 
     first_position: int
     last_position: int
     gone: bool = True
-    messages: int | None = None
-    cut: ManifestEntry | None = None
-    record: SegmentRecord | None = None
+    messages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionGap:
-    """Everything a topic had in ``pieces``, up to ``through``, is gone, with nothing retained before it."""
+    """Positions of a topic, up to ``through``, of which nothing is retained; ``spans`` lie in it."""
 
     through: int
-    pieces: tuple[SegmentSpan, ...]
+    spans: tuple[SegmentSpan, ...]
+
+    def messages_after(self, position: int) -> int:
+        """A lower bound of the topic's messages that the gap had behind ``position``.
+
+        Counts the segments of the topic's own that begin behind ``position``. Messages of shared segments,
+        of the segment around ``position``, and of a log that was purged before it was archived are unknown.
+        """
+        return sum(span.messages for span in self.spans if span.first_position > position)
 
 
-def gone_after(cuts: Manifest | None, topic: Topic, after: int, floor: int) -> RetentionGap | None:
-    """What is gone right behind position ``after``, or None if what comes there is retained.
+def gone_after(manifest: Manifest | None, topic: Topic, after: int, floor: int) -> RetentionGap | None:
+    """The gap that begins right behind position ``after``; None if the next position is retained.
 
     Args:
-        cuts: the bundle's catalogue; None for a bundle that has none (memory family). It must be
-            as new as ``floor``.
+        manifest: of the topic's bundle, as new as ``floor``; None for a bundle of the memory family.
         topic: whose messages.
         after: a position.
-        floor: the log's first sequence.
+        floor: the first sequence of the log.
     """
-    pieces: list[SegmentSpan] = []
-    if cuts is not None:
-        for piece in _spans_after(cuts, topic, after):
-            if not piece.gone:
-                return RetentionGap(pieces[-1].last_position, tuple(pieces)) if pieces else None
-            pieces.append(piece)
-        after = max(after, end_of_sequence(cuts.archived_through) if cuts.archived_through else 0)
+    spans: list[SegmentSpan] = []
+    if manifest is not None:
+        for span in _spans_after(manifest, topic, after):
+            if not span.gone:
+                # A deleted shared segment may be of another backend, and reach past where this one begins.
+                through = min(spans[-1].last_position, span.first_position - 1) if spans else after
+                return RetentionGap(through, tuple(spans)) if through > after else None
+            spans.append(span)
+        after = max(after, end_of_sequence(manifest.archived_through) if manifest.archived_through else 0)
     if sequence_of(after + 1) < floor:
-        pieces.append(SegmentSpan(after + 1, end_of_sequence(floor - 1)))
-    return RetentionGap(pieces[-1].last_position, tuple(pieces)) if pieces else None
+        spans.append(SegmentSpan(after + 1, end_of_sequence(floor - 1)))
+    return RetentionGap(spans[-1].last_position, tuple(spans)) if spans else None
 
 
-def next_gone(cuts: Manifest, topic: Topic, after: int, until: int) -> SegmentSpan | None:
-    """The first piece of the topic that is gone and has something in positions ``after + 1 .. until``."""
-    for piece in _spans_after(cuts, topic, after):
-        if piece.first_position > until:
+def next_gone(manifest: Manifest, topic: Topic, after: int, until: int) -> SegmentSpan | None:
+    """The first span of the topic that is gone and has positions in ``after + 1 .. until``."""
+    for span in _spans_after(manifest, topic, after):
+        if span.first_position > until:
             return None
-        if piece.gone:
-            return piece
+        if span.gone:
+            return span
     return None
 
 
-def first_retained(cuts: Manifest | None, topic: Topic, after: int, floor: int) -> int:
-    """The greatest position up to which nothing of the topic behind ``after`` is retained."""
-    stretch = gone_after(cuts, topic, after, floor)
-    return stretch.through if stretch else after
+def first_retained(manifest: Manifest | None, topic: Topic, after: int, floor: int) -> int:
+    """The mark-delete before the oldest message behind ``after`` that may be retained."""
+    gap = gone_after(manifest, topic, after, floor)
+    return gap.through if gap else after
 
 
-def spans_of(cut: ManifestEntry, topic: Topic) -> list[SegmentSpan]:
-    """What a cut holds, or held, of a topic, in order; a shared segment may hold nothing of it.
+def spans_of(entry: ManifestEntry, topic: Topic) -> list[SegmentSpan]:
+    """What a manifest entry holds, or held, of a topic, in log order.
 
-    Shared segments go when every topic in them lets them go: one that keeps its messages until they
-    are acknowledged has lost nothing there.
+    A shared segment may hold nothing of the topic. A shared segment is deleted only when every topic in
+    it permits that, so a topic with retention ``UNTIL_ACK`` loses nothing with a shared segment.
     """
-    options = topic.strategy.reliable
+    found = entry.segments_for(topic)
+    own = [each for each in entry.deleted if each.topic_id == topic.topic_id]
+    shared = not own and all(record.topic_id == SHARED for record in found)
+    deleted = [each for each in entry.deleted if each.topic_id == SHARED] if shared else own
+    segments: list[SegmentRecord | DeletedSegment] = [*found, *deleted]
     spans = [
         SegmentSpan(
-            record.first_position,
-            record.last_position,
-            gone=not record.retained,
-            messages=None if record.topic_id == SHARED else record.messages,
-            cut=cut,
-            record=record,
+            each.first_position,
+            each.last_position,
+            gone=not (isinstance(each, SegmentRecord) and each.retained),
+            messages=0 if shared else each.messages,
         )
-        for record in cut.segments_for(topic)
+        for each in segments
     ]
-    own = [each for each in cut.deleted if each.topic_id == topic.topic_id]
-    if own:
-        spans += [
-            SegmentSpan(each.first_position, each.last_position, messages=each.messages) for each in own
-        ]
-    elif all(span.messages is None for span in spans):
-        shared = [each for each in cut.deleted if each.topic_id == SHARED]
-        spans += [SegmentSpan(each.first_position, each.last_position) for each in shared]
-        if options is not None and options.retention is Retention.UNTIL_ACK:
-            spans = [span for span in spans if not span.gone]
+    options = topic.strategy.reliable
+    if shared and options is not None and options.retention is Retention.UNTIL_ACK:
+        spans = [span for span in spans if not span.gone]
     return sorted(spans, key=lambda span: span.first_position)
 
 
-def _spans_after(cuts: Manifest, topic: Topic, after: int) -> Iterator[SegmentSpan]:
-    oldest = cuts.first_sequence
-    if oldest is None:
-        return
-    first = cuts.covering(oldest)
-    if first is not None and first.before_position > after:
-        yield SegmentSpan(after + 1, first.before_position)
-        after = first.before_position
-    cut = cuts.covering(sequence_of(after + 1)) or cuts.following(sequence_of(after + 1))
-    while cut is not None:
-        yield from (piece for piece in spans_of(cut, topic) if piece.last_position > after)
-        cut = cuts.following(cut.first_sequence)
+def _spans_after(manifest: Manifest, topic: Topic, after: int) -> Iterator[SegmentSpan]:
+    oldest = next(manifest.from_sequence(0), None)
+    if oldest is not None and oldest.before_position > after:
+        yield SegmentSpan(after + 1, oldest.before_position)
+        after = oldest.before_position
+    for entry in manifest.from_sequence(sequence_of(after + 1)):
+        yield from (span for span in spans_of(entry, topic) if span.last_position > after)

@@ -73,7 +73,7 @@ class History:
     """
 
     def __init__(self, bus: Bus, catalogue: Catalogue, cuts: Manifest) -> None:
-        self._cuts = cuts
+        self._manifest = cuts
         self._places = SegmentClients(bus, catalogue)
         self._tables: OrderedDict[str, _TopicTable] = OrderedDict()
         self._tables_bytes = 0
@@ -136,7 +136,7 @@ class History:
         older ones are left.
         """
         searched = 0
-        for cut in reversed(self._cuts.all()):
+        for cut in reversed(self._manifest.all()):
             for record in reversed(cut.segments_for(topic)):
                 held = await self._held(topic, cut, record) if record.retained else None
                 if held is not None:
@@ -146,33 +146,14 @@ class History:
                     raise StoreUnavailable(f"nothing of {topic.name} in the newest {searched} segments")
         return None
 
-    async def count_after(self, topic: Topic, cut: ManifestEntry, record: SegmentRecord, after: int) -> int:
-        """How many messages of the topic a segment holds behind a position, also while its deletion waits.
-
-        Raises StoreUnavailable, NotFound (it is deleted).
-        """
-        held = await self._held(topic, cut, record)
-        if held is None or held.last_position <= after:
-            return 0
-        if held.first_position > after:
-            return held.messages
-        request = Locate(_place(cut, record), topic.topic_id, By.POSITION, after + 1)
-        located = await self._places.first_answer(record, request, Located)
-        return held.first_offset + held.messages - located.offset
-
     # Which segments
 
     def _candidates(self, topic: Topic, position: int) -> Iterator[tuple[ManifestEntry, SegmentRecord]]:
         """Retained segments, in log order, that may hold messages of the topic at or after ``position``."""
-        if topic.strategy.reliable is None:
-            return
-        sequence = sequence_of(position)
-        cut = self._cuts.covering(sequence) or self._cuts.following(sequence)
-        while cut is not None:
-            for record in cut.segments_for(topic):
+        for entry in self._manifest.from_sequence(sequence_of(position)):
+            for record in entry.segments_for(topic):
                 if record.retained and record.last_position >= position:
-                    yield cut, record
-            cut = self._cuts.following(cut.first_sequence)
+                    yield entry, record
 
     async def _held(self, topic: Topic, cut: ManifestEntry, record: SegmentRecord) -> TopicRange | None:
         """What the segment holds of the topic; of a shared one its table of topics tells.
@@ -219,7 +200,7 @@ class History:
                 return await self._read_view(topic, from_position, bytes_max, until_position)
             except NotFound:
                 # Deleted, though this view of the catalogue does not say so yet.
-                await self._cuts.refresh()
+                await self._manifest.refresh()
         raise StoreUnavailable(f"a segment of {topic.name} is catalogued, and said not to be")
 
     async def _read_view(
@@ -237,7 +218,7 @@ class History:
                 if batch.entries:
                     return batch
                 position = batch.next_position
-        behind = position_of(self._cuts.archived_through + 1, 0, 0)
+        behind = position_of(self._manifest.archived_through + 1, 0, 0)
         return HistoryBatch([], max(from_position, behind))
 
     async def _may_hold(self, topic: Topic, cut: ManifestEntry, record: SegmentRecord, position: int) -> bool:
@@ -272,7 +253,7 @@ class History:
         """Ask for what follows a batch, several reads at once where it is known how they divide."""
         for start, until in zip((batch.next_position, *batch.splits), (*batch.splits, 0), strict=True):
             key = (topic.topic_id, start, bytes_max)
-            if sequence_of(start) > self._cuts.archived_through or len(self._ahead) >= READS_AHEAD_MAX:
+            if sequence_of(start) > self._manifest.archived_through or len(self._ahead) >= READS_AHEAD_MAX:
                 return
             if key in self._ahead:
                 continue
