@@ -9,7 +9,7 @@ from danube_harness.services.owner_harness import (
     OwnerHarness,
     open_owner_harness,
 )
-from danube_topic_owner.ownership import BundleServer
+from danube_topic_owner.bundle_owner import BundleOwner
 
 
 @pytest.fixture
@@ -19,10 +19,10 @@ async def house() -> AsyncIterator[OwnerHarness]:
 
 
 @pytest.fixture
-async def owned(house: OwnerHarness) -> BundleServer:
+async def owned(house: OwnerHarness) -> BundleOwner:
     return await house.own()
 
 
 @pytest.fixture
-async def gateway(house: OwnerHarness, owned: BundleServer) -> Gateway:
+async def gateway(house: OwnerHarness, owned: BundleOwner) -> Gateway:
     return await house.gateway("g")

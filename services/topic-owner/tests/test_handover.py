@@ -14,7 +14,7 @@ from danube_common.runtime.registration import Registration, RegistrationState
 from danube_common.wire.owner import ConsumerFound, FindConsumer
 from danube_harness.services.owner_harness import PATIENCE_S, OwnerHarness
 from danube_topic_owner import ownership as ownership_module
-from danube_topic_owner.bundle_owner import Window
+from danube_topic_owner.context import Window
 from danube_topic_owner.journal.events import TopicRemoved
 from danube_topic_owner.ownership import Ownership
 
@@ -153,9 +153,9 @@ async def test_a_living_owner_that_does_not_let_go_loses_its_bundle(
     await until(lambda: house.catalogue.owner(house.bundle) == "9")
     await assign(house, "2")
     await members[1].serves()
-    stuck.owner.writer.record(TopicRemoved(1))
+    stuck.context.writer.record(TopicRemoved(1))
     with pytest.raises(JournalFenced):
-        await stuck.owner.writer.flushed()
+        await stuck.context.writer.flushed()
 
 
 async def test_a_request_that_meets_a_handover_is_refused_and_answered_by_the_next_owner(
@@ -229,7 +229,7 @@ async def test_no_bundle_is_handed_over_while_the_store_is_away(
         await elsewhere.put(keys.assignment_key(house.bundle), encode_record(Assignment("2")))
         await until(lambda: asked > 3)
         assert first.ownership.bundles == [house.bundle]
-        assert first.ownership.owners[house.bundle].epoch == house.epoch
+        assert first.ownership.owners[house.bundle].context.epoch == house.epoch
         assert second.ownership.bundles == []
     await second.serves()
     assert first.ownership.bundles == []

@@ -7,8 +7,8 @@ from danube_common.cluster.load import BundleLoad, LoadReport
 from danube_common.cluster.records import decode_record
 from danube_harness.services.owner_harness import Gateway, OwnerHarness
 from danube_topic_owner import process_usage
+from danube_topic_owner.bundle_owner import BundleOwner
 from danube_topic_owner.load_reporter import LoadReporter
-from danube_topic_owner.ownership import BundleServer
 
 
 class Clock:
@@ -22,13 +22,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def reporter(house: OwnerHarness, owned: BundleServer, clock: Clock) -> LoadReporter:
+def reporter(house: OwnerHarness, owned: BundleOwner, clock: Clock) -> LoadReporter:
     assert owned
     return LoadReporter(
         "71",
         house.store,
         house.catalogue,
-        lambda: {owned.owner.bundle: owned.owner for owned in house.owners.values()},
+        lambda: {owned.context.bundle: owned for owned in house.owners.values()},
         clock=lambda: clock.now,
         cpu_s=lambda: clock.cpu,
     )

@@ -12,7 +12,7 @@ from danube_common.log.memory import MemoryLog
 from danube_common.log.port import LogBounds, LogEntry
 from danube_common.model.bundle import Bundle, Family
 from danube_common.wire.frame import encode_frame, frame_id_of, make_frame_id
-from danube_topic_owner.log_reader import LogReader
+from danube_topic_owner.log_reader import LogExtent, LogReader
 
 FILE, MEMORY = Bundle(Family.FILE, 0), Bundle(Family.MEMORY, 0)
 ACTIONS = st.lists(
@@ -91,10 +91,11 @@ class Listener:
         self.reader = LogReader(
             log,
             bundle,
+            LogExtent(),
             self.entries.append,
             self._restarted,
             on_missed=self.missed.append,
-            on_floor=self.floors.append,
+            on_floor=lambda: self.floors.append(self.reader.extent.floor),
         )
 
     def _restarted(self) -> None:
@@ -119,13 +120,13 @@ async def test_what_was_purged_before_it_was_read_is_told() -> None:
     log.under_way.clear()
     await log.purge(FILE, 5)
     await fill(listener)
-    assert (listener.missed, listener.sequences, listener.reader.tail) == ([4], [6, 7], 7)
+    assert (listener.missed, listener.sequences, listener.reader.extent.tail) == ([4], [6, 7], 7)
     for _ in range(2):
         log.append_now(FILE)
     log.under_way.clear()
     await log.purge(FILE, 9)
     await fill(listener)
-    assert (listener.missed, listener.sequences, listener.reader.tail) == ([4, 8], [6, 7], 9)
+    assert (listener.missed, listener.sequences, listener.reader.extent.tail) == ([4, 8], [6, 7], 9)
     assert listener.floors[-1] == 10
 
 
@@ -140,12 +141,12 @@ async def test_a_volatile_log_that_was_purged_is_not_taken_for_a_new_one() -> No
     await listener.reader.open(4, frame_id)
     listener.reader.check()
     await fill(listener)
-    assert (listener.restarts, listener.reader.tail) == (0, 5)
+    assert (listener.restarts, listener.reader.extent.tail) == (0, 5)
     log.append_now(MEMORY)
     await log.purge(MEMORY, 6)
     listener.reader.check()
     await fill(listener)
-    assert (listener.restarts, listener.reader.tail) == (0, 6)
+    assert (listener.restarts, listener.reader.extent.tail) == (0, 6)
 
 
 async def fill(listener: Listener) -> None:
@@ -179,12 +180,12 @@ def test_every_entry_is_handed_over_once_and_in_order(
                     log.live(log.under_way[0])
                 case "drop" if log.under_way:
                     log.under_way.pop(0)
-                case "fail" if listener.reader.tail >= before:
+                case "fail" if listener.reader.extent.tail >= before:
                     log.failures.append(True)
 
         log.meanwhile = lambda: act(next(during, ""))
         await listener.reader.open(0, "")
-        start = listener.reader.tail
+        start = listener.reader.extent.tail
         early = len(listener.entries)
         for action in script:
             if action == "fill":
@@ -197,7 +198,7 @@ def test_every_entry_is_handed_over_once_and_in_order(
         last = (await log.bounds(bundle)).last_sequence
         assert listener.sequences[:early] == list(range(1, early + 1))
         assert listener.sequences[early:] == list(range(start + 1, last + 1))
-        assert listener.reader.tail == last
+        assert listener.reader.extent.tail == last
         assert listener.restarts == 0
 
     asyncio.run(scenario())
@@ -256,8 +257,8 @@ async def test_a_new_owner_recognises_the_volatile_log_its_predecessor_read(
     frame_id = make_frame_id(id(log), 2) if seen[1] == "mine" else seen[1]
     await listener.reader.open(seen[0], frame_id)
     assert listener.restarts == restarts
-    assert listener.reader.tail == 4
-    assert listener.reader.tail_frame_id == make_frame_id(id(log), 4)
+    assert listener.reader.extent.tail == 4
+    assert listener.reader.extent.tail_frame_id == make_frame_id(id(log), 4)
 
 
 async def test_a_feed_that_lost_its_last_entry_is_caught_up_without_another(
@@ -271,15 +272,16 @@ async def test_a_feed_that_lost_its_last_entry_is_caught_up_without_another(
     reader = LogReader(
         log,
         FILE,
+        LogExtent(),
         lambda _entry: arrived.set(),
         lambda: None,
         on_missed=lambda _sequence: None,
-        on_floor=lambda _floor: None,
+        on_floor=lambda: None,
     )
     await reader.open(0, "")
     running = asyncio.create_task(reader.run())
     log.append_now(FILE)
     log.failures = [True, False, True]
     await arrived.wait()
-    assert reader.tail == 1
+    assert reader.extent.tail == 1
     running.cancel()

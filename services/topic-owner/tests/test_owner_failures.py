@@ -27,18 +27,18 @@ from danube_harness.services.owner_harness import (
     Gateway,
     OwnerHarness,
 )
+from danube_topic_owner.bundle_owner import BundleOwner
 from danube_topic_owner.delivery.subscription import LogSubscription
 from danube_topic_owner.journal import writer as journal_writer
 from danube_topic_owner.journal.events import decode_events
-from danube_topic_owner.ownership import BundleServer
 
 # Gateways that fall silent
 
 
 async def test_a_silent_gateways_streams_end_and_their_messages_go_to_others(
-    house: OwnerHarness, owned: BundleServer, gateway: Gateway
+    house: OwnerHarness, owned: BundleOwner, gateway: Gateway
 ) -> None:
-    sessions = owned.sessions
+    sessions = owned.requests.sessions
     other = await house.gateway("h")
     topic = await house.topic("/default/t")
     silent = await gateway.subscribe(topic.name, "s", SHARED, "a")
@@ -156,7 +156,7 @@ async def test_topics_deleted_while_nobody_owned_the_bundle_are_forgotten(
     again = await house.topic("/default/t")
     await house.settle()
     owned = await house.own()
-    assert topic.topic_id not in owned.owner.state.topics
+    assert topic.topic_id not in owned.context.state.topics
     with pytest.raises(NotFound):
         await house.ask(FindConsumer(consumer), ConsumerFound)
     await house.publish(topic, "of the old one")
@@ -166,17 +166,17 @@ async def test_topics_deleted_while_nobody_owned_the_bundle_are_forgotten(
 
 
 async def test_a_deleted_topics_streams_are_ended(
-    house: OwnerHarness, owned: BundleServer, gateway: Gateway
+    house: OwnerHarness, owned: BundleOwner, gateway: Gateway
 ) -> None:
     topic = await house.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
     session = await gateway.attach(consumer)
-    owned.owner.drop_topic(topic)
+    owned.drop_topic(topic)
     await gateway.until(lambda: len(gateway.notices) == 1)
     assert (gateway.notices[0].consumer_id, gateway.notices[0].session) == (consumer, session)
     await house.journaled()
     await house.kill()
-    assert (await house.own()).owner.state.consumer(consumer) is None
+    assert (await house.own()).context.state.consumer(consumer) is None
 
 
 async def test_a_quiet_subscription_moves_with_the_log_in_every_snapshot(
@@ -198,6 +198,6 @@ async def test_a_quiet_subscription_moves_with_the_log_in_every_snapshot(
     tail = (await house.log.bounds(house.bundle)).last_sequence
     await house.kill()
     owned = await house.own()
-    (subscription,) = owned.owner.subscriptions[quiet.topic_id].values()
+    (subscription,) = owned.context.subscriptions[quiet.topic_id].values()
     assert isinstance(subscription, LogSubscription)
     assert subscription.next_sequence == tail + 1

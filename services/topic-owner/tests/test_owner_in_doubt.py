@@ -10,11 +10,11 @@ import pytest
 from danube_common.errors import LogUnavailable
 from danube_common.model.bundle import Bundle
 from danube_harness.services.owner_harness import PATIENCE_S, Gateway, OwnerHarness
-from danube_topic_owner.bundle_owner import JOURNAL_LEASE_S
+from danube_topic_owner.bundle_owner import BundleOwner
+from danube_topic_owner.context import JOURNAL_LEASE_S
 from danube_topic_owner.journal import writer as journal_writer
 from danube_topic_owner.journal.events import CursorMoved, decode_events
 from danube_topic_owner.journal.writer import HEARTBEAT_S
-from danube_topic_owner.ownership import BundleServer
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ async def pause(house: OwnerHarness, seconds: float) -> None:
 
 
 async def test_the_journals_answers_keep_a_bundle_in_doubt_delivering(
-    house: OwnerHarness, owned: BundleServer, gateway: Gateway
+    house: OwnerHarness, owned: BundleOwner, gateway: Gateway
 ) -> None:
     topic = await house.topic("/default/t")
     await gateway.attach(await gateway.subscribe(topic.name, "s"))
@@ -54,7 +54,7 @@ async def test_the_journals_answers_keep_a_bundle_in_doubt_delivering(
 
 
 async def test_an_owner_that_nobody_answers_delivers_nothing_until_the_journal_does(
-    house: OwnerHarness, owned: BundleServer, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    house: OwnerHarness, owned: BundleOwner, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = await house.topic("/default/t")
     await gateway.attach(await gateway.subscribe(topic.name, "s"))
@@ -72,12 +72,12 @@ async def test_an_owner_that_nobody_answers_delivers_nothing_until_the_journal_d
         await house.publish(topic, "m")
         await until(lambda: attempts > 2)
         assert gateway.texts() == []
-        assert not owned.owner.may_deliver()
+        assert not owned.context.may_deliver()
     await gateway.until(lambda: gateway.texts() == ["m"])
 
 
 async def test_an_ack_is_journaled_while_deliveries_are_not_allowed(
-    house: OwnerHarness, owned: BundleServer, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    house: OwnerHarness, owned: BundleOwner, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = await house.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
@@ -85,7 +85,7 @@ async def test_an_ack_is_journaled_while_deliveries_are_not_allowed(
     await house.publish(topic, "m")
     await gateway.until(lambda: gateway.texts() == ["m"])
     await house.journaled()
-    monkeypatch.setattr(owned.owner.dispatcher, "_may_deliver", lambda: False)
+    monkeypatch.setattr(owned.context.dispatcher, "_may_deliver", lambda: False)
     [position] = gateway.positions(consumer)
     written = len(await records(house))
     await gateway.ack(topic.name, "s", [position])
@@ -98,23 +98,23 @@ async def test_an_ack_is_journaled_while_deliveries_are_not_allowed(
 
 
 async def test_the_last_answer_of_the_journal_counts_for_as_long_as_a_registration_would(
-    house: OwnerHarness, owned: BundleServer, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    house: OwnerHarness, owned: BundleOwner, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def silent(_bundle: Bundle, _data: bytes, *, expected_sequence: int) -> int:
         raise LogUnavailable(f"not now, {expected_sequence}")
 
     await pause(house, 0)
-    confirmed_at = owned.owner.writer.confirmed_at
+    confirmed_at = owned.context.writer.confirmed_at
     monkeypatch.setattr(house.journal, "append", silent)
     house.registered = False
     house.now = confirmed_at + JOURNAL_LEASE_S * 0.99
-    assert owned.owner.may_deliver()
+    assert owned.context.may_deliver()
     house.now = confirmed_at + JOURNAL_LEASE_S
-    assert not owned.owner.may_deliver()
+    assert not owned.context.may_deliver()
 
 
 async def test_a_paused_owner_that_wakes_after_a_takeover_delivers_nothing_and_gives_up(
-    house: OwnerHarness, owned: BundleServer, gateway: Gateway
+    house: OwnerHarness, owned: BundleOwner, gateway: Gateway
 ) -> None:
     topic = await house.topic("/default/t")
     await gateway.attach(await gateway.subscribe(topic.name, "s"))
@@ -127,7 +127,7 @@ async def test_a_paused_owner_that_wakes_after_a_takeover_delivers_nothing_and_g
 
 
 async def test_an_idle_owner_in_doubt_learns_of_a_takeover_by_itself(
-    house: OwnerHarness, owned: BundleServer
+    house: OwnerHarness, owned: BundleOwner
 ) -> None:
     await house.journaled()
     await house.own(2)
@@ -139,18 +139,18 @@ async def test_an_idle_owner_in_doubt_learns_of_a_takeover_by_itself(
 
 
 async def test_an_idle_owner_writes_only_while_it_is_in_doubt_and_then_nothing_that_changes_its_state(
-    house: OwnerHarness, owned: BundleServer
+    house: OwnerHarness, owned: BundleOwner
 ) -> None:
     await house.journaled()
-    await until(lambda: owned.owner.writer._records_since_snapshot == 0)
+    await until(lambda: owned.context.writer._records_since_snapshot == 0)
     before = await records(house)
-    facts = owned.owner.state.snapshot()
+    facts = owned.context.state.snapshot()
     house.now += 10 * HEARTBEAT_S
     await house.journaled()
     assert await records(house) == before
     house.registered = False
-    await until(lambda: owned.owner.writer.confirmed_at == house.now)
+    await until(lambda: owned.context.writer.confirmed_at == house.now)
     written = (await records(house))[len(before) :]
     assert [decode_events(data) for data in written] == [[]]
     await house.own(2)
-    assert house.owners[2].owner.state.snapshot().facts == facts.facts
+    assert house.owners[2].context.state.snapshot().facts == facts.facts

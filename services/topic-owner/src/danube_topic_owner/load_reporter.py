@@ -96,13 +96,13 @@ class LoadReporter:
         return report
 
     def _of_bundle(self, owner: BundleOwner, interval_s: float) -> BundleLoad:
-        counts, before = counts_of(owner), self._before.get(owner.bundle)
+        counts, before = counts_of(owner), self._before.get(owner.context.bundle)
         if before is None or before.epoch != counts.epoch:
             before = _Counts(counts.epoch, 0, 0, 0, 0)
-        found = [each for by_name in owner.subscriptions.values() for each in by_name.values()]
+        found = [each for by_name in owner.context.subscriptions.values() for each in by_name.values()]
         from_log = [each for each in found if isinstance(each, LogSubscription)]
         return BundleLoad(
-            topics=self._catalogue.topic_count(owner.bundle),
+            topics=self._catalogue.topic_count(owner.context.bundle),
             subscriptions=len(found),
             consumers=sum(len(each.dispatch.attached) for each in found),
             in_messages_per_s=round((counts.in_messages - before.in_messages) / interval_s, 1),
@@ -115,7 +115,7 @@ class LoadReporter:
 
 
 def counts_of(owner: BundleOwner) -> _Counts:
-    outbox = owner.outbox
+    outbox = owner.context.outbox
     return _Counts(
-        owner.epoch, owner.messages_taken, owner.bytes_taken, outbox.messages_sent, outbox.bytes_sent
+        owner.context.epoch, owner.messages_in, owner.bytes_in, outbox.messages_sent, outbox.bytes_sent
     )

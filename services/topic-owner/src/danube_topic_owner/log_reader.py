@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -21,28 +22,46 @@ RETRY_WAIT_S = 0.2
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(slots=True)
+class LogExtent:
+    """What is known of a bundle's log.
+
+    Attributes:
+        floor: the first sequence; earlier ones were purged.
+        tail: the last sequence that the live feed handed over; later ones are still to come.
+        tail_frame_id: the id of the frame at the tail, kept for volatile logs only: such a log may begin
+            anew while it is read.
+    """
+
+    floor: int = 1
+    tail: int = 0
+    tail_frame_id: str = ""
+
+
 class LogReader:
     """Calls back with every entry after ``tail``, each once, in order, however the feed behaves.
 
     Args:
         log: whose entries.
         bundle: of which bundle.
+        extent: kept up to date by this reader.
         on_entry: called with each entry.
         on_restarted: a volatile log began anew; it is read from its beginning.
         on_missed: entries from this sequence on were purged before they were read here; those that are
             left follow.
-        on_floor: the log's first sequence, whenever that was looked up.
+        on_floor: called when the log's first sequence has changed.
     """
 
     def __init__(
         self,
         log: BundleLog,
         bundle: Bundle,
+        extent: LogExtent,
         on_entry: Callable[[LogEntry], None],
         on_restarted: Callable[[], None],
         *,
         on_missed: Callable[[int], None],
-        on_floor: Callable[[int], None],
+        on_floor: Callable[[], None],
     ) -> None:
         self._log = log
         self._bundle = bundle
@@ -50,10 +69,7 @@ class LogReader:
         self._on_restarted = on_restarted
         self._on_missed = on_missed
         self._on_floor = on_floor
-        self.tail = 0
-        """The last sequence handed over; what is above it is still to come."""
-        self.tail_frame_id = ""
-        """The frame at the tail, kept for volatile logs only: they may begin anew under us."""
+        self.extent = extent
         self._volatile = bundle.family is Family.MEMORY
         self._seen = 0
         self._doubt = False
@@ -71,16 +87,16 @@ class LogReader:
             self._on_restarted()
         self._feed = await self._log.follow(self._bundle, self._live)
         bounds = await self._log.bounds(self._bundle)
-        self._on_floor(bounds.first_sequence)
+        self._set_floor(bounds.first_sequence)
         last = bounds.last_sequence
         entries = (
             await self._log.read(self._bundle, last, frames_max=1, bytes_max=1)
-            if self._volatile and last > self.tail
+            if self._volatile and last > self.extent.tail
             else []
         )
-        if last > self.tail:
-            self.tail_frame_id = frame_id_of(entries[0].frame) if entries else ""
-            self.tail = last
+        if last > self.extent.tail:
+            self.extent.tail_frame_id = frame_id_of(entries[0].frame) if entries else ""
+            self.extent.tail = last
 
     async def close(self) -> None:
         if self._feed is not None:
@@ -109,50 +125,56 @@ class LogReader:
 
     def _live(self, entry: LogEntry) -> None:
         self._seen = max(self._seen, entry.sequence)
-        if entry.sequence == self.tail + 1:
+        if entry.sequence == self.extent.tail + 1:
             self._hand_over(entry)
-        elif entry.sequence > self.tail:
+        elif entry.sequence > self.extent.tail:
             self._gap.set()
 
     async def _fill(self) -> None:
-        tail = self.tail
+        tail = self.extent.tail
         bounds = await self._log.bounds(self._bundle)
         last = bounds.last_sequence
         gone = last < tail or not await self._is_the_same(tail)
-        if gone and self.tail == tail:
+        if gone and self.extent.tail == tail:
             _log.warning("log_restarted", bundle=str(self._bundle), tail=tail, last=last)
-            self.tail = self._seen = 0
+            self.extent.tail = self._seen = 0
+            self.extent.floor = 1
             self._on_restarted()
             bounds = await self._log.bounds(self._bundle)
-        self._on_floor(bounds.first_sequence)
+        self._set_floor(bounds.first_sequence)
         self._pass_to(bounds.first_sequence)
-        while self.tail < max(bounds.last_sequence, self._seen):
+        while self.extent.tail < max(bounds.last_sequence, self._seen):
             entries = await self._log.read(
                 self._bundle,
-                self.tail + 1,
+                self.extent.tail + 1,
                 frames_max=FRAMES_PER_READ_MAX,
                 bytes_max=BYTES_PER_READ_MAX,
             )
             if not entries:
                 return
             for entry in entries:
-                if entry.sequence > self.tail:
+                if entry.sequence > self.extent.tail:
                     self._pass_to(entry.sequence)
                     self._hand_over(entry)
 
+    def _set_floor(self, floor: int) -> None:
+        if floor != self.extent.floor:
+            self.extent.floor = floor
+            self._on_floor()
+
     def _pass_to(self, first: int) -> None:
         """Entries before ``first`` are not in the log any more."""
-        if first > self.tail + 1:
-            missed = self.tail + 1
-            self.tail = first - 1
-            self.tail_frame_id = ""
+        if first > self.extent.tail + 1:
+            missed = self.extent.tail + 1
+            self.extent.tail = first - 1
+            self.extent.tail_frame_id = ""
             self._on_missed(missed)
 
     async def _is_the_same(self, tail: int) -> bool:
         """Whether the log still is the one that was read; looked up only in doubt."""
         doubt, self._doubt = self._doubt, False
         try:
-            return not doubt or tail == 0 or await self._holds(tail, self.tail_frame_id)
+            return not doubt or tail == 0 or await self._holds(tail, self.extent.tail_frame_id)
         except DanubeError:
             self._doubt = True
             raise
@@ -165,7 +187,7 @@ class LogReader:
         return (await self._log.bounds(self._bundle)).first_sequence > sequence
 
     def _hand_over(self, entry: LogEntry) -> None:
-        self.tail = entry.sequence
+        self.extent.tail = entry.sequence
         if self._volatile:
-            self.tail_frame_id = frame_id_of(entry.frame)
+            self.extent.tail_frame_id = frame_id_of(entry.frame)
         self._on_entry(entry)

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Mapping
 
 import structlog
 
-from danube_common.bus.port import Subscription
 from danube_common.cluster import keys
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.records import Assignment, Claim, Topic, decode_record, encode_record
-from danube_common.errors import Conflict, DanubeError, MetadataUnavailable, Unavailable
+from danube_common.errors import Conflict, DanubeError, MetadataUnavailable
 from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import Change, MetadataStore
 from danube_common.model.bundle import Bundle
 from danube_common.runtime.registration import Registration, RegistrationState
-from danube_common.wire.owner import OWNER, OwnerReply, OwnerRequest, non_reliable_subject, owner_subject
-from danube_topic_owner.api.requests import Requests
-from danube_topic_owner.bundle_owner import BundleOwner, OwnerPorts, Window
-from danube_topic_owner.delivery.sessions import Sessions
+from danube_topic_owner.bundle_owner import BundleOwner
+from danube_topic_owner.context import OwnerContext, OwnerPorts, Window
+from danube_topic_owner.journal.claim import claim_journal
 from danube_topic_owner.owner_metrics import OwnerMetrics
 
 RETRY_WAIT_S = 0.5
@@ -30,41 +29,6 @@ RELEASE_TIMEOUT_S = 1.0
 """A claim that cannot be given up in time is left: whoever is next takes it anyway."""
 
 _log = structlog.get_logger(__name__)
-
-
-class BundleServer:
-    """A bundle being served: its owner and what listens for it."""
-
-    def __init__(self, owner: BundleOwner) -> None:
-        self.owner = owner
-        self.sessions = Sessions(owner)
-        self._requests = Requests(owner, self.sessions)
-        self._listeners: list[Subscription] = []
-        self._stopping = False
-
-    async def start(self, ports: OwnerPorts) -> None:
-        """Raises DanubeError when the bundle cannot be taken over now."""
-        owner = self.owner
-        await owner.start()
-        owner.spawn(self.sessions.run(), "sessions")
-        subject = owner_subject(owner.bundle, owner.epoch)
-        self._listeners.append(
-            await ports.bus.subscribe(non_reliable_subject(owner.bundle), owner.on_fast_frame)
-        )
-        self._listeners.append(await ports.bus.serve(subject, OWNER.handler(self.answer)))
-
-    async def answer(self, request: OwnerRequest) -> OwnerReply:
-        """Carry out a request. Raises Unavailable while the bundle is given up: the next owner answers."""
-        if self._stopping:
-            raise Unavailable("the bundle is changing its owner")
-        return await self._requests.answer(request)
-
-    async def stop(self) -> None:
-        """Take in nothing more, then end with everything journaled that was answered."""
-        self._stopping = True
-        for listener in self._listeners:
-            await listener.close()
-        await self.owner.stop()
 
 
 class Ownership:
@@ -95,7 +59,7 @@ class Ownership:
         self._metrics = metrics
         self._nonce = secrets.token_hex(8)
         self._assigned: set[Bundle] = set()
-        self._owned: dict[Bundle, BundleServer] = {}
+        self._owners: dict[Bundle, BundleOwner] = {}
         self._lost: set[Bundle] = set()
         self._awaited: dict[Bundle, float] = {}
         """Since when (monotonic seconds) a bundle's present owner is given time to hand it over."""
@@ -117,7 +81,7 @@ class Ownership:
         """Give every bundle up, journaling what is known. Idempotent."""
         if self._mirror is not None:
             await self._mirror.close()
-        await asyncio.gather(*(self._give_up(bundle) for bundle in list(self._owned)))
+        await asyncio.gather(*(self._give_up(bundle) for bundle in list(self._owners)))
 
     def leave(self) -> None:
         """Give every bundle up and take none; `run` returns when that is done."""
@@ -125,36 +89,36 @@ class Ownership:
         self._wake.set()
 
     @property
-    def owners(self) -> dict[Bundle, BundleOwner]:
-        """What is served now."""
-        return {bundle: owned.owner for bundle, owned in self._owned.items()}
+    def owners(self) -> Mapping[Bundle, BundleOwner]:
+        """The owners that serve now."""
+        return self._owners
 
     @property
     def bundles(self) -> list[Bundle]:
-        return sorted(self._owned)
+        return sorted(self._owners)
 
     def missing(self) -> list[Bundle]:
         """Assigned to this instance and not served yet."""
-        return sorted(self._assigned - self._owned.keys())
+        return sorted(self._assigned - self._owners.keys())
 
     async def run(self) -> None:
         """Take up and give up bundles until cancelled, or until `leave` was called and nothing is left."""
-        while not (self._leaving and not self._owned):
+        while not (self._leaving and not self._owners):
             await self._wake.wait()
             self._wake.clear()
             wanted = set(self._assigned) if self._alive and not self._leaving else set()
-            unwanted = self._owned.keys() - wanted
+            unwanted = self._owners.keys() - wanted
             if unwanted and self._alive and not self._leaving and not await self._store_answers():
                 # Nobody could take them over: they would be nobody's until it does.
                 unwanted = set()
                 asyncio.get_running_loop().call_later(RETRY_WAIT_S, self._wake.set)
-            given_up = unwanted | (self._lost & self._owned.keys())
+            given_up = unwanted | (self._lost & self._owners.keys())
             self._lost.clear()
             await asyncio.gather(*(self._give_up(bundle) for bundle in given_up))
-            due = [bundle for bundle in sorted(wanted - self._owned.keys()) if not self._is_awaited(bundle)]
+            due = [bundle for bundle in sorted(wanted - self._owners.keys()) if not self._is_awaited(bundle)]
             results = await asyncio.gather(*(self._take_up(bundle) for bundle in due))
             self._awaited = {bundle: since for bundle, since in self._awaited.items() if bundle in wanted}
-            self._metrics.bundles.labels(self._metrics.broker).set(len(self._owned))
+            self._metrics.bundles.labels(self._metrics.broker).set(len(self._owners))
             if not all(results):
                 asyncio.get_running_loop().call_later(RETRY_WAIT_S, self._wake.set)
 
@@ -184,29 +148,28 @@ class Ownership:
     async def _take_up(self, bundle: Bundle) -> bool:
         try:
             epoch = await self._claim(bundle)
-            owned = BundleServer(
-                BundleOwner(
-                    bundle,
-                    epoch,
-                    self._instance_id,
-                    self._ports,
-                    self._catalogue,
-                    window=self._window,
-                    metrics=self._metrics,
-                    on_lost=self._losing(bundle),
-                    registered=lambda: self._place.held,
-                )
+            claim = await claim_journal(self._ports.journal, bundle, epoch, self._instance_id, time.monotonic)
+            context = OwnerContext(
+                bundle,
+                claim,
+                self._ports,
+                self._catalogue,
+                window=self._window,
+                metrics=self._metrics,
+                on_lost=lambda: self._lose(bundle),
+                registered=lambda: self._place.held,
             )
+            owner = await BundleOwner.open(context)
         except DanubeError as error:
             _log.warning("claim_failed", bundle=str(bundle), error=str(error))
             return False
         try:
-            await owned.start(self._ports)
+            await owner.start()
         except DanubeError as error:
             _log.warning("take_over_failed", bundle=str(bundle), epoch=epoch, error=str(error))
-            await owned.stop()
+            await owner.stop()
             return False
-        self._owned[bundle] = owned
+        self._owners[bundle] = owner
         _log.info("bundle_owned", bundle=str(bundle), epoch=epoch)
         return True
 
@@ -225,9 +188,9 @@ class Ownership:
         return await self._store.put(key, claim, expected_revision=present.revision if present else 0)
 
     async def _give_up(self, bundle: Bundle) -> None:
-        owned = self._owned.pop(bundle)
-        epoch = owned.owner.epoch
-        await owned.stop()
+        owner = self._owners.pop(bundle)
+        epoch = owner.context.epoch
+        await owner.stop()
         if (self._catalogue.epoch(bundle) or 0) <= epoch:
             await self._release(bundle, epoch)
         _log.info("bundle_given_up", bundle=str(bundle), epoch=epoch)
@@ -242,19 +205,16 @@ class Ownership:
         except (MetadataUnavailable, TimeoutError) as error:
             _log.info("claim_left", bundle=str(bundle), epoch=epoch, reason=str(error))
 
-    def _losing(self, bundle: Bundle) -> Callable[[], None]:
-        def lost() -> None:
-            self._lost.add(bundle)
-            self._wake.set()
-
-        return lost
+    def _lose(self, bundle: Bundle) -> None:
+        self._lost.add(bundle)
+        self._wake.set()
 
     def _standing_changed(self) -> None:
         standing = self._place.standing
         if standing is not RegistrationState.UNCONFIRMED:
             self._alive = standing is RegistrationState.HELD
-        for owned in self._owned.values():
-            owned.owner.dispatcher.resume()
+        for owner in self._owners.values():
+            owner.context.dispatcher.resume()
         self._wake.set()
 
     def _assignment_changed(self, change: Change) -> None:
@@ -270,15 +230,15 @@ class Ownership:
         self._wake.set()
 
     def _owner_changed(self, bundle: Bundle, epoch: int) -> None:
-        owned = self._owned.get(bundle)
-        if owned is not None and epoch > owned.owner.epoch:
-            self._losing(bundle)()
+        owner = self._owners.get(bundle)
+        if owner is not None and epoch > owner.context.epoch:
+            self._lose(bundle)
 
     def _topic_gone(self, topic: Topic) -> None:
-        owned = self._owned.get(topic.home)
-        if owned is not None:
-            owned.owner.drop_topic(topic)
+        owner = self._owners.get(topic.home)
+        if owner is not None:
+            owner.drop_topic(topic)
 
     def _bus_returned(self) -> None:
-        for owned in self._owned.values():
-            owned.owner.reader.check()
+        for owner in self._owners.values():
+            owner.reader.check()

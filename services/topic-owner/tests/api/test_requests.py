@@ -52,7 +52,7 @@ from danube_harness.services.owner_harness import (
 )
 from danube_topic_owner.api.producers import PRODUCER_IDLE_S
 from danube_topic_owner.api.requests import ATTACH_GRACE_S
-from danube_topic_owner.ownership import BundleServer
+from danube_topic_owner.bundle_owner import BundleOwner
 
 # Who may consume
 
@@ -225,7 +225,7 @@ async def create(house: OwnerHarness, topic: Topic, name: str, mode: AccessMode 
 
 
 async def test_an_exclusive_producer_has_the_topic_while_it_lives(
-    house: OwnerHarness, owned: BundleServer
+    house: OwnerHarness, owned: BundleOwner
 ) -> None:
     topic = await house.topic("/default/t")
     only = await create(house, topic, "only", AccessMode.EXCLUSIVE)
@@ -246,9 +246,7 @@ async def test_an_exclusive_producer_has_the_topic_while_it_lives(
     assert (await house.ask(FindProducer(other), ProducerFound)).producer_name == "other"
 
 
-async def test_the_limit_on_producers_counts_those_that_live(
-    house: OwnerHarness, owned: BundleServer
-) -> None:
+async def test_the_limit_on_producers_counts_those_that_live(house: OwnerHarness, owned: BundleOwner) -> None:
     topic = await house.topic("/default/t")
     await house.topics.set_policies(topic.topic_name, PolicyOverrides(max_producers_per_topic=2))
     await house.settle()
@@ -262,11 +260,11 @@ async def test_the_limit_on_producers_counts_those_that_live(
 
 
 async def test_a_producer_is_answered_when_the_journal_has_it(
-    house: OwnerHarness, owned: BundleServer
+    house: OwnerHarness, owned: BundleOwner
 ) -> None:
     """Also the second of two calls for one name: its answer must not overtake the first one's record."""
     topic = await house.topic("/default/t")
-    await owned.owner.writer.flushed()
+    await owned.context.writer.flushed()
     await house.settle()
     gate, append = asyncio.Event(), house.journal.append
 
@@ -337,7 +335,7 @@ def house_mark(topic: Topic) -> int:
 
 
 async def test_what_is_not_journaled_is_no_floor(
-    house: OwnerHarness, owned: BundleServer, gateway: Gateway
+    house: OwnerHarness, owned: BundleOwner, gateway: Gateway
 ) -> None:
     topic = await house.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")

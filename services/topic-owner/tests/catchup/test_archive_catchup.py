@@ -100,7 +100,7 @@ async def test_an_owner_that_was_paused_while_the_log_was_purged_skips_nothing(
     house: OwnerHarness, attic: FakeArchive, gateway: Gateway
 ) -> None:
     topic = await house.topic("/default/t")
-    owner = house.owners[house.epoch].owner
+    owner = house.owners[house.epoch]
     consumer = await gateway.subscribe(topic.name, "s")
     await gateway.attach(consumer)
     await house.publish(topic, "0")

@@ -90,7 +90,7 @@ class Play:
                 await house.own()
                 self.session = 0
             case "pause":
-                await house.owners[house.epoch].owner.reader.close()
+                await house.owners[house.epoch].reader.close()
             case "storage":
                 await (self.attic.storage.stop() if self.storage_up else self.attic.storage.start())
                 self.storage_up = not self.storage_up
@@ -112,7 +112,7 @@ class Play:
         wanted = set(self.published)
         async with asyncio.timeout(PATIENCE_S):
             while {text for _, text in self.seen()} | taken < wanted:
-                self.house.owners[self.house.epoch].owner.reader.check()
+                self.house.owners[self.house.epoch].reader.check()
                 await self.gateway.ack(self.topic.name, "s", self.gateway.positions())
                 await asyncio.sleep(0)
 

@@ -13,12 +13,13 @@ from danube_common.log.port import LogEntry
 from danube_common.model.bundle import Bundle
 from danube_common.wire.frame import Frame, encode_frame
 from danube_topic_owner.catchup.log_catchup import LogCatchUp
+from danube_topic_owner.log_reader import LogExtent
 
 BUNDLE = Bundle.parse("f0")
 
 
-class LogExtent:
-    """A reader at its place, with room for some frames at a time."""
+class Reader:
+    """A subscription behind the tail, with room for some frames at a time."""
 
     def __init__(self, next_sequence: int, tail: int) -> None:
         self.next_sequence = next_sequence
@@ -50,13 +51,13 @@ class LogExtent:
 
 
 class World(MemoryLog):
-    """A log that grows and is read by its live feed while the backlog is."""
+    """A log that grows and is read by its live feed while subscriptions catch up."""
 
     def __init__(self, random: Random) -> None:
         super().__init__()
         self.random = random
-        self.tail = 0
-        self.places: list[LogExtent] = []
+        self.extent = LogExtent()
+        self.readers: list[Reader] = []
         self.failing = False
 
     async def grow(self) -> None:
@@ -67,10 +68,10 @@ class World(MemoryLog):
     def advance(self) -> None:
         """The live feed is a little further."""
         last = self._stored[BUNDLE].last_sequence
-        while self.tail < last and self.random.random() < 0.7:
-            self.tail += 1
-            for place in self.places:
-                place.live(self.tail)
+        while self.extent.tail < last and self.random.random() < 0.7:
+            self.extent.tail += 1
+            for reader in self.readers:
+                reader.live(self.extent.tail)
 
     async def read(
         self, bundle: Bundle, from_sequence: int, *, frames_max: int, bytes_max: int
@@ -89,7 +90,7 @@ class World(MemoryLog):
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.integers(1, 15), min_size=1, max_size=5), st.integers(0, 30), st.integers(0, 1 << 32))
-def test_every_reader_gets_every_frame_once_and_in_order_from_its_place(
+def test_every_reader_gets_every_frame_once_and_in_order_from_its_position(
     starts: list[int], frames: int, seed: int
 ) -> None:
     async def scenario() -> None:
@@ -98,37 +99,38 @@ def test_every_reader_gets_every_frame_once_and_in_order_from_its_place(
         await world.open(BUNDLE)
         for _ in range(frames):
             await world.grow()
-        world.tail = random.randint(0, frames)
-        starts_possible = [min(start, world.tail + 1) for start in starts]
-        world.places = [LogExtent(start, world.tail) for start in starts_possible]
-        served: list[LogExtent] = []
-        backlog = LogCatchUp(
+        world.extent.tail = random.randint(0, frames)
+        starts_possible = [min(start, world.extent.tail + 1) for start in starts]
+        world.readers = [Reader(start, world.extent.tail) for start in starts_possible]
+        served: list[Reader] = []
+        log_catchup = LogCatchUp(
             world,
             BUNDLE,
-            lambda: world.places,
-            tail=lambda: world.tail,
+            world.extent,
+            lambda: world.readers,
+            wanted=asyncio.Event(),
             served=served.append,
             on_below=lambda: None,
         )
         for _ in range(200):
             world.failing = random.random() < 0.1
-            for place in world.places:
-                place.room = max(place.room, random.choice([0, 0, 1, 3, 50]))
+            for reader in world.readers:
+                reader.room = max(reader.room, random.choice([0, 0, 1, 3, 50]))
             try:
-                await backlog._serve()
+                await log_catchup._serve()
             except LogUnavailable:
                 continue
             world.advance()
         for _ in range(100):
-            for place in world.places:
-                place.room = 1000
-            await backlog._serve()
+            for reader in world.readers:
+                reader.room = 1000
+            await log_catchup._serve()
             world.advance()
         last = (await world.bounds(BUNDLE)).last_sequence
-        assert world.tail == last
-        for place, start in zip(world.places, starts_possible, strict=True):
-            assert place.taken == list(range(start, last + 1))
-            assert place.at_tail
+        assert world.extent.tail == last
+        for reader, start in zip(world.readers, starts_possible, strict=True):
+            assert reader.taken == list(range(start, last + 1))
+            assert reader.at_tail
 
     asyncio.run(scenario())
 
@@ -138,51 +140,53 @@ async def test_what_was_purged_is_left_to_the_archive_and_not_passed_over() -> N
     await world.open(BUNDLE)
     for _ in range(20):
         await world.grow()
-    world.tail = 20
+    world.extent.tail = 20
     await world.purge(BUNDLE, 12)
-    world.places = [LogExtent(start, 20) for start in (3, 12, 15)]
-    for place in world.places:
-        place.room = 1000
+    world.readers = [Reader(start, 20) for start in (3, 12, 15)]
+    for reader in world.readers:
+        reader.room = 1000
     world.random.random = lambda: 1.0  # type: ignore[method-assign]
     below: list[int] = []
-    backlog = LogCatchUp(
+    log_catchup = LogCatchUp(
         world,
         BUNDLE,
-        lambda: world.places,
-        tail=lambda: world.tail,
-        served=lambda _place: None,
-        on_below=lambda: below.append(backlog.floor),
+        world.extent,
+        lambda: world.readers,
+        wanted=asyncio.Event(),
+        served=lambda _reader: None,
+        on_below=lambda: below.append(world.extent.floor),
     )
-    await backlog._serve()
-    assert backlog.floor == 13
+    await log_catchup._serve()
+    assert world.extent.floor == 13
     assert below
     assert set(below) == {13}
-    assert [place.taken for place in world.places] == [[], [], [*range(15, 21)]]
-    assert [place.next_sequence for place in world.places] == [3, 12, 21]
+    assert [reader.taken for reader in world.readers] == [[], [], [*range(15, 21)]]
+    assert [reader.next_sequence for reader in world.readers] == [3, 12, 21]
     await world.purge(BUNDLE, 20)
-    world.places = [LogExtent(13, 20), LogExtent(20, 20)]
-    for place in world.places:
-        place.room = 1
-    await backlog._serve()
-    assert backlog.floor == 21
-    assert [(place.taken, place.at_tail) for place in world.places] == [([], False), ([], False)]
+    world.readers = [Reader(13, 20), Reader(20, 20)]
+    for reader in world.readers:
+        reader.room = 1
+    await log_catchup._serve()
+    assert world.extent.floor == 21
+    assert [(reader.taken, reader.at_tail) for reader in world.readers] == [([], False), ([], False)]
 
 
 async def test_a_log_that_ends_before_what_was_read_of_it_is_asked_again() -> None:
     world = World(Random(1))
     await world.open(BUNDLE)
     await world.grow()
-    world.tail = 3
-    world.places = [LogExtent(2, 3)]
-    world.places[0].room = 1
-    backlog = LogCatchUp(
+    world.extent.tail = 3
+    world.readers = [Reader(2, 3)]
+    world.readers[0].room = 1
+    log_catchup = LogCatchUp(
         world,
         BUNDLE,
-        lambda: world.places,
-        tail=lambda: world.tail,
-        served=lambda _place: None,
+        world.extent,
+        lambda: world.readers,
+        wanted=asyncio.Event(),
+        served=lambda _reader: None,
         on_below=lambda: None,
     )
     with pytest.raises(LogUnavailable):
-        await backlog._serve()
-    assert world.places[0].next_sequence == 2
+        await log_catchup._serve()
+    assert world.readers[0].next_sequence == 2

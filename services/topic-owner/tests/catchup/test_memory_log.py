@@ -34,7 +34,7 @@ async def test_a_volatile_log_that_began_anew_under_its_owner_is_delivered_from_
     house.log.lose(topic.home)
     for text in "de":
         await house.publish(topic, text)
-    house.owners[1].owner.reader.check()
+    house.owners[1].reader.check()
     await gateway.until(lambda: len(gateway.texts()) == 5)
     assert gateway.texts()[3:] == ["d", "e"]
     await gateway.ack(topic.name, "s", gateway.positions()[3:])
@@ -85,7 +85,7 @@ async def test_what_was_purged_of_a_volatile_log_is_passed_over_and_what_was_rea
     await gateway.ack(topic.name, "reading", gateway.positions()[1:2])
     await house.log.purge(topic.home, 2)
     with capture_logs() as logs:
-        house.owners[1].owner.reader.check()
+        house.owners[1].reader.check()
         async with asyncio.timeout(PATIENCE_S):
             while not (lost := [line for line in logs if "lost_at_least" in line]):  # noqa: ASYNC110 - no event
                 await asyncio.sleep(0.01)

@@ -45,6 +45,10 @@ class Manifest:
         self._mirror = await Mirror.open(store, keys.cuts_prefix(bundle), self._changed)
         return self
 
+    def on_change(self, listener: EntryListener) -> None:
+        """Call ``listener`` with each change from now on, instead of an earlier listener."""
+        self._on_change = listener
+
     async def close(self) -> None:
         """Stop following the metadata store."""
         await self._mirror.close()

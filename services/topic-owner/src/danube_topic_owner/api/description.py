@@ -1,39 +1,44 @@
-"""What an owner tells people of a topic."""
+"""Describes a topic for operators: its producers, subscriptions, backlog and log."""
 
 from __future__ import annotations
 
 from danube_common.cluster.records import Topic
 from danube_common.model.position import SEQUENCE_MAX, end_of_sequence
 from danube_common.wire.owner import SubscriptionDetail, TopicDescription
-from danube_topic_owner.bundle_owner import BundleOwner
+from danube_topic_owner.api.producers import Producers
+from danube_topic_owner.catchup.archive_catchup import ArchiveCatchUp
+from danube_topic_owner.context import OwnerContext
 from danube_topic_owner.delivery.reliable import ReliableDispatch
 from danube_topic_owner.delivery.subscription import ActiveSubscription, LogSubscription
 
 END = end_of_sequence(SEQUENCE_MAX)
 
 
-async def describe(owner: BundleOwner, topic: Topic) -> TopicDescription:
-    """Raises LogUnavailable."""
-    known = sorted(owner.subscriptions.get(topic.topic_id, {}).items())
-    places = {
+async def describe(
+    context: OwnerContext, archive_catchup: ArchiveCatchUp, producers: Producers, topic: Topic
+) -> TopicDescription:
+    """Return what the owner of a topic knows of it. Raises LogUnavailable."""
+    known = sorted(context.subscriptions.get(topic.topic_id, {}).items())
+    read_to = {
         name: after
         for name, each in known
         if isinstance(each, LogSubscription) and (after := each.unread_after) is not None
     }
     read = {name: _read(each) for name, each in known}
-    counts = await owner.starts.counts_after(topic, list(places.values()))
-    unread = dict(zip(places, counts, strict=True))
-    bounds = await owner.log_bounds()
+    counts = await archive_catchup.starts.counts_after(topic, list(read_to.values()))
+    unread = dict(zip(read_to, counts, strict=True))
+    manifest = archive_catchup.manifest
+    bounds = await context.ports.log.bounds(context.bundle)
     return TopicDescription(
         topic.name,
         topic.topic_id,
         topic.bundle,
-        owner.epoch,
-        owner.producers.alive_names(topic.topic_id, owner.clock()),
-        [_detail(owner, each, read[name], *unread.get(name, (0, True))) for name, each in known],
+        context.epoch,
+        producers.alive_names(topic.topic_id, context.clock()),
+        [_detail(each, read[name], *unread.get(name, (0, True))) for name, each in known],
         bounds.first_sequence,
         bounds.last_sequence,
-        owner.past.cuts.archived_through if owner.past.cuts is not None else 0,
+        manifest.archived_through if manifest is not None else 0,
     )
 
 
@@ -44,10 +49,9 @@ def _read(subscription: ActiveSubscription) -> int:
     return subscription.dispatch.unacked_read - subscription.dispatch.cursor.acked_unread(END)
 
 
-def _detail(
-    owner: BundleOwner, subscription: ActiveSubscription, read: int, unread: int, exact: bool
-) -> SubscriptionDetail:
+def _detail(subscription: ActiveSubscription, read: int, unread: int, exact: bool) -> SubscriptionDetail:
     state = subscription.state
+    block = subscription.read_block if isinstance(subscription, LogSubscription) else None
     dispatch = subscription.dispatch
     reliable = dispatch if isinstance(dispatch, ReliableDispatch) else None
     return SubscriptionDetail(
@@ -59,5 +63,5 @@ def _detail(
         backlog_exact=exact,
         unacked=reliable.unacked if reliable else 0,
         lost=state.lost,
-        blocked=owner.past.obstacle(subscription.key),
+        blocked=block.reason if block else "",
     )

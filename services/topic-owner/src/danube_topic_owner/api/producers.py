@@ -90,9 +90,11 @@ class Producers:
         self._seen.update(dict.fromkeys(known, now))
         return [i for i in producer_ids if self._state.producer(i) is None]
 
-    def forget(self, producer_ids: list[int]) -> None:
-        for producer_id in producer_ids:
-            self._seen.pop(producer_id, None)
+    def forget_topic(self, topic_id: int) -> None:
+        """Forget when the producers of a topic, which is being deleted, showed life."""
+        if (topic := self._state.topics.get(topic_id)) is not None:
+            for producer_id in topic.producers:
+                self._seen.pop(producer_id, None)
 
     def alive_count(self, topic_id: int, now: float) -> int:
         topic = self._state.topics.get(topic_id)

@@ -1,142 +1,132 @@
-"""Answers what gateways and the admin service ask of a bundle's owner."""
+"""Handles the requests of gateways and the admin service: one handler for each request type."""
 
 from __future__ import annotations
 
-from danube_common.errors import NotFound
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
 from danube_common.model.names import check_label
 from danube_common.wire.owner import (
     Acked,
     Acks,
-    Attach,
     ConsumerFound,
     CreateConsumer,
     CreateProducer,
-    Credit,
-    Detach,
-    FindConsumer,
     FindProducer,
     OwnerReply,
     OwnerRequest,
     ProducerFound,
-    Sync,
     TouchProducers,
     UnknownIds,
 )
 from danube_topic_owner.api.consumer_admission import admit_consumer
+from danube_topic_owner.api.producers import Producers
+from danube_topic_owner.api.sessions import Sessions, consumer_found
 from danube_topic_owner.api.subscription_requests import SubscriptionRequests
-from danube_topic_owner.bundle_owner import BundleOwner
-from danube_topic_owner.delivery.sessions import Sessions, consumer_found
+from danube_topic_owner.catchup.archive_catchup import ArchiveCatchUp
+from danube_topic_owner.context import OwnerContext
 from danube_topic_owner.delivery.subscription import LogSubscription
 from danube_topic_owner.journal.events import ConsumerRemoved
 
 ATTACH_GRACE_S = 10.0
-"""A consumer that subscribed keeps its place this long until its stream comes."""
+"""A consumer that subscribed keeps its admission this long until its stream comes."""
+
+Handler = Callable[[Any], Awaitable[OwnerReply]]
 
 
 class Requests:
-    """One bundle's request handler. What changes durable state is journaled before it is answered."""
+    """One bundle's request handlers. Changes of durable state are journaled before the reply.
 
-    def __init__(self, owner: BundleOwner, sessions: Sessions) -> None:
-        self._owner = owner
-        self._sessions = sessions
-        self._subscriptions = SubscriptionRequests(owner)
+    Attributes:
+        producers: the producers of the bundle's topics.
+        sessions: the open streams of consumers.
+    """
+
+    def __init__(self, context: OwnerContext, archive_catchup: ArchiveCatchUp) -> None:
+        self.producers = Producers(context.bundle, context.state, context.clock())
+        self.sessions = Sessions(context)
+        self._context = context
+        self._subscriptions = SubscriptionRequests(context, archive_catchup, self.producers)
+        self._handlers: Final[dict[type[OwnerRequest], Handler]] = {
+            CreateProducer: self._create_producer,
+            FindProducer: self._find_producer,
+            TouchProducers: self._touch_producers,
+            CreateConsumer: self._create_consumer,
+            Acks: self._acknowledge,
+            **self.sessions.handlers,
+            **self._subscriptions.handlers,
+        }
 
     async def answer(self, request: OwnerRequest) -> OwnerReply:
         """Carry out a request. Raises DanubeError."""
-        match request:
-            case Acks():
-                return self._acks(request)
-            case Credit():
-                return self._sessions.credit(request)
-            case Sync():
-                return self._sessions.sync(request)
-            case Attach():
-                return self._sessions.attach(request)
-            case Detach():
-                return self._sessions.detach(request)
-            case FindConsumer(consumer_id):
-                return self._find_consumer(consumer_id)
-            case FindProducer(producer_id):
-                return self._find_producer(producer_id)
-            case TouchProducers(producer_ids):
-                return UnknownIds(self._owner.producers.touch(producer_ids, self._owner.clock()))
-            case CreateProducer():
-                return await self._create_producer(request)
-            case CreateConsumer():
-                return await self._create_consumer(request)
-            case _:
-                return await self._subscriptions.answer(request)
+        return await self._handlers[type(request)](request)
 
     async def _create_producer(self, request: CreateProducer) -> ProducerFound:
-        owner = self._owner
+        context = self._context
         check_label(request.producer_name, "producer")
-        topic = await self._owner.find_topic(request.topic)
-        now = owner.clock()
-        admission = owner.producers.admit(
+        topic = await context.find_topic(request.topic)
+        now = context.clock()
+        admission = self.producers.admit(
             topic.topic_id,
             topic.name,
             request.producer_name,
             request.access_mode,
-            owner.catalogue.policies(topic.topic_name),
+            context.catalogue.policies(topic.topic_name),
             now,
         )
         if admission.events:
-            owner.writer.record(*admission.events)
-            owner.metrics.producers.labels(topic.name).set(owner.producers.alive_count(topic.topic_id, now))
-        # Also for a known name: the call that made it known may still wait for the journal.
-        await owner.writer.flushed()
+            context.writer.record(*admission.events)
+            alive = self.producers.alive_count(topic.topic_id, now)
+            context.metrics.producers.labels(topic.name).set(alive)
+        # Also for a known name: the request that created the producer may still wait for the journal.
+        await context.writer.flushed()
         return ProducerFound(admission.producer_id, request.producer_name, topic.name, topic.topic_id)
 
-    def _find_producer(self, producer_id: int) -> ProducerFound:
-        topic, producer = self._owner.producers.find(producer_id, self._owner.clock())
-        return ProducerFound(producer_id, producer.name, topic.name, topic.topic_id)
+    async def _find_producer(self, request: FindProducer) -> ProducerFound:
+        topic, producer = self.producers.find(request.producer_id, self._context.clock())
+        return ProducerFound(request.producer_id, producer.name, topic.name, topic.topic_id)
+
+    async def _touch_producers(self, request: TouchProducers) -> UnknownIds:
+        return UnknownIds(self.producers.touch(request.producer_ids, self._context.clock()))
 
     async def _create_consumer(self, request: CreateConsumer) -> ConsumerFound:
-        owner = self._owner
+        context = self._context
         check_label(request.subscription, "subscription")
         check_label(request.consumer_name, "consumer")
-        topic = await self._owner.find_topic(request.topic)
-        now = owner.clock()
-        active = owner.subscriptions.get(topic.topic_id, {})
-        policies = owner.catalogue.policies(topic.topic_name)
+        topic = await context.find_topic(request.topic)
+        now = context.clock()
         admission = admit_consumer(
-            owner.bundle,
-            owner.state,
+            context.bundle,
+            context.state,
             topic,
             request,
-            active,
-            policies,
+            context.subscriptions.get(topic.topic_id, {}),
+            context.catalogue.policies(topic.topic_name),
             now,
-            earliest=owner.earliest(topic),
+            earliest=self._subscriptions.earliest(topic),
         )
         if admission.events:
-            owner.writer.record(*admission.events)
-        state = owner.state.topics[topic.topic_id].subscriptions[request.subscription]
-        subscription = owner.activate(topic, state)
+            context.writer.record(*admission.events)
+        state = context.state.topics[topic.topic_id].subscriptions[request.subscription]
+        subscription = context.activate(topic, state)
         for event in admission.events:
             if isinstance(event, ConsumerRemoved):
                 subscription.dispatch.remove(event.consumer_id)
         subscription.dispatch.expect(admission.consumer_id, request.consumer_name, now + ATTACH_GRACE_S)
-        await owner.writer.flushed()
+        await context.writer.flushed()
         return consumer_found(subscription, admission.consumer_id)
 
-    def _find_consumer(self, consumer_id: int) -> ConsumerFound:
-        subscription = self._owner.subscription_of(consumer_id)
-        if subscription is None:
-            raise NotFound(f"consumer {consumer_id} does not exist")
-        return consumer_found(subscription, consumer_id)
-
-    def _acks(self, request: Acks) -> Acked:
-        owner = self._owner
+    async def _acknowledge(self, request: Acks) -> Acked:
+        context = self._context
         unknown: list[tuple[str, str]] = []
         for batch in request.batches:
-            topic = owner.catalogue.topic(batch.topic)
+            topic = context.catalogue.topic(batch.topic)
             if topic is None:
                 continue
-            subscription = owner.subscriptions.get(topic.topic_id, {}).get(batch.subscription)
+            subscription = context.subscriptions.get(topic.topic_id, {}).get(batch.subscription)
             if subscription is None:
                 unknown.append((batch.topic, batch.subscription))
             elif isinstance(subscription, LogSubscription):
-                subscription.acknowledge(batch.positions, owner.reader.tail)
-                owner.dispatcher.mark_ready(subscription)
+                subscription.acknowledge(batch.positions, context.extent.tail)
+                context.dispatcher.mark_ready(subscription)
         return Acked(unknown)

@@ -1,6 +1,9 @@
-"""Answers what is asked of a bundle's subscriptions as such: made, moved, told of, deleted."""
+"""Handles requests about subscriptions: list, create, reset, describe, delete, and the retention floors."""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 from danube_common.cluster.records import Topic
 from danube_common.errors import AlreadyExists, NotFound, Refused
@@ -14,49 +17,60 @@ from danube_common.wire.owner import (
     Floors,
     ListSubscriptions,
     OwnerReply,
+    OwnerRequest,
     ResetSubscription,
     RetentionFloors,
     SubscriptionFound,
     SubscriptionInfo,
     Subscriptions,
+    TopicDescription,
     Unsubscribe,
 )
 from danube_topic_owner.api.consumer_admission import admit_subscription, starting_mark
 from danube_topic_owner.api.description import describe
-from danube_topic_owner.bundle_owner import BundleOwner
+from danube_topic_owner.api.producers import Producers
+from danube_topic_owner.catchup.archive_catchup import ArchiveCatchUp
+from danube_topic_owner.catchup.expiry import first_retained
 from danube_topic_owner.catchup.start_position import check_start
+from danube_topic_owner.context import OwnerContext
 from danube_topic_owner.delivery.subscription import ActiveSubscription, LogSubscription
 from danube_topic_owner.journal.events import SubscriptionRemoved
 
-SubscriptionRequest = (
-    ListSubscriptions | Unsubscribe | CreateSubscription | ResetSubscription | DescribeTopic | RetentionFloors
-)
-
 
 class SubscriptionRequests:
-    """What changes durable state is journaled before it is answered."""
+    """Requests about a bundle's subscriptions. Changes are journaled before the reply.
 
-    def __init__(self, owner: BundleOwner) -> None:
-        self._owner = owner
+    Attributes:
+        handlers: by request type.
+    """
 
-    async def answer(self, request: SubscriptionRequest) -> OwnerReply:
-        """Raises DanubeError: the refusal."""
-        match request:
-            case ListSubscriptions(topic):
-                return self._list(await self._owner.find_topic(topic))
-            case Unsubscribe(topic, subscription):
-                return await self._unsubscribe(await self._owner.find_topic(topic), subscription)
-            case RetentionFloors():
-                return await self._floors()
-            case CreateSubscription():
-                return await self._create(request)
-            case ResetSubscription():
-                return await self._reset(request)
-            case DescribeTopic(topic):
-                return await describe(self._owner, await self._owner.find_topic(topic))
+    def __init__(self, context: OwnerContext, archive_catchup: ArchiveCatchUp, producers: Producers) -> None:
+        self.handlers: Final[dict[type[OwnerRequest], Callable[[Any], Awaitable[OwnerReply]]]] = {
+            ListSubscriptions: self._list,
+            CreateSubscription: self._create,
+            ResetSubscription: self._reset,
+            Unsubscribe: self._unsubscribe,
+            DescribeTopic: self._describe,
+            RetentionFloors: self._floors,
+        }
+        self._context = context
+        self._archive_catchup = archive_catchup
+        self._producers = producers
 
-    def _list(self, topic: Topic) -> Subscriptions:
-        known = self._owner.subscriptions.get(topic.topic_id, {})
+    def earliest(self, topic: Topic) -> int:
+        """Return the mark-delete of a subscription that begins at the oldest retained message."""
+        oldest = starting_mark(topic, self._context.state)
+        manifest, floor = self._archive_catchup.manifest, self._context.extent.floor
+        if not topic.strategy.is_reliable:
+            return oldest
+        if manifest is not None:
+            # This view of the manifest may lack segments of messages that were purged from the log lately.
+            floor = min(floor, manifest.archived_through + 1)
+        return first_retained(manifest, topic, oldest, floor)
+
+    async def _list(self, request: ListSubscriptions) -> Subscriptions:
+        topic = await self._context.find_topic(request.topic)
+        known = self._context.subscriptions.get(topic.topic_id, {})
         return Subscriptions(
             [
                 SubscriptionInfo(
@@ -69,29 +83,29 @@ class SubscriptionRequests:
         )
 
     async def _create(self, request: CreateSubscription) -> SubscriptionFound:
-        owner, name = self._owner, request.subscription
+        context, name = self._context, request.subscription
         check_label(name, "subscription")
-        topic = await owner.find_topic(request.topic)
+        topic = await context.find_topic(request.topic)
         check_start(request.start, topic)
         mark_delete = await self._mark_delete(topic, request.start)
-        known = owner.state.topics.get(topic.topic_id)
+        known = context.state.topics.get(topic.topic_id)
         state = known.subscriptions.get(name) if known is not None else None
         created = state is None
         if state is None:
-            policies = owner.catalogue.policies(topic.topic_name)
+            policies = context.catalogue.policies(topic.topic_name)
             kind = request.subscription_type
-            event = admit_subscription(owner.state, topic, name, kind, policies, mark_delete)
-            owner.writer.record(event)
-            state = owner.state.topics[topic.topic_id].subscriptions[name]
+            event = admit_subscription(context.state, topic, name, kind, policies, mark_delete)
+            context.writer.record(event)
+            state = context.state.topics[topic.topic_id].subscriptions[name]
         elif state.subscription_type is not request.subscription_type:
             raise AlreadyExists(f"subscription {name!r} is {state.subscription_type.name.lower()}")
-        owner.activate(topic, state)
-        await owner.writer.flushed()
+        context.activate(topic, state)
+        await context.writer.flushed()
         return SubscriptionFound(name, created, state.mark_delete)
 
     async def _reset(self, request: ResetSubscription) -> SubscriptionFound:
-        owner, name = self._owner, request.subscription
-        topic = await owner.find_topic(request.topic)
+        context, name = self._context, request.subscription
+        topic = await context.find_topic(request.topic)
         subscription = self._subscription(topic, name)
         if not isinstance(subscription, LogSubscription):
             raise Refused(f"topic {topic.name} keeps no messages: there is nothing to go back or forward to")
@@ -99,35 +113,35 @@ class SubscriptionRequests:
         mark_delete = await self._mark_delete(topic, request.start)
         if self._subscription(topic, name) is not subscription:
             raise NotFound(f"subscription {name!r} was deleted")
-        owner.reset(subscription, mark_delete)
-        await owner.writer.flushed()
+        context.reset(subscription, mark_delete)
+        await context.writer.flushed()
         return SubscriptionFound(name, created=False, mark_delete=mark_delete)
 
     async def _mark_delete(self, topic: Topic, start: StartPosition) -> int:
-        oldest = starting_mark(topic, self._owner.state)
+        oldest = starting_mark(topic, self._context.state)
         if not topic.strategy.is_reliable:
             return oldest
-        return await self._owner.starts.mark_delete(topic, start, oldest)
+        return await self._archive_catchup.starts.mark_delete(topic, start, oldest)
 
     def _subscription(self, topic: Topic, name: str) -> ActiveSubscription:
-        subscription = self._owner.subscriptions.get(topic.topic_id, {}).get(name)
+        subscription = self._context.subscriptions.get(topic.topic_id, {}).get(name)
         if subscription is None:
             raise NotFound(f"topic {topic.name} has no subscription {name!r}")
         return subscription
 
-    async def _floors(self) -> Floors:
+    async def _floors(self, _request: RetentionFloors) -> Floors:
         """What is answered is durable by then: retention deletes up to it.
 
         A subscription with nothing open is as far as the log was read, wherever its cursor was left: else
         a quiet topic would keep the messages of all others.
         """
-        owner = self._owner
+        context = self._context
         floors = {
             topic_id: min(self._open_after(each) for each in active.values())
-            for topic_id, active in owner.subscriptions.items()
+            for topic_id, active in context.subscriptions.items()
             if any(isinstance(each, LogSubscription) for each in active.values())
         }
-        await owner.writer.flushed()
+        await context.writer.flushed()
         return Floors(floors)
 
     def _open_after(self, subscription: ActiveSubscription) -> int:
@@ -135,14 +149,19 @@ class SubscriptionRequests:
         if not isinstance(subscription, LogSubscription):
             return BEFORE_ALL
         after = subscription.open_after
-        return end_of_sequence(self._owner.reader.tail) if after is None else after
+        return end_of_sequence(self._context.extent.tail) if after is None else after
 
-    async def _unsubscribe(self, topic: Topic, name: str) -> Done:
-        owner = self._owner
+    async def _unsubscribe(self, request: Unsubscribe) -> Done:
+        context, name = self._context, request.subscription
+        topic = await context.find_topic(request.topic)
         subscription = self._subscription(topic, name)
         if connected := subscription.dispatch.attached:
             raise Refused(f"subscription {name!r} has a connected consumer, {connected[0].name!r}")
-        owner.drop_subscription(subscription)
-        owner.writer.record(SubscriptionRemoved(topic.topic_id, name))
-        await owner.writer.flushed()
+        context.drop_subscription(subscription)
+        context.writer.record(SubscriptionRemoved(topic.topic_id, name))
+        await context.writer.flushed()
         return Done()
+
+    async def _describe(self, request: DescribeTopic) -> TopicDescription:
+        topic = await self._context.find_topic(request.topic)
+        return await describe(self._context, self._archive_catchup, self._producers, topic)

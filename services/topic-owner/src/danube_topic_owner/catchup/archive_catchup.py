@@ -1,136 +1,94 @@
-"""What of a bundle its log holds no more: read from the archive, or gone and passed over."""
+"""Serves messages that left the log: replays them from the archive, or skips them if they expired."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, Self
 
 from danube_common.archive.manifest import Manifest
 from danube_common.archive.records import SHARED, ManifestEntry
-from danube_common.bus.port import Bus
-from danube_common.cluster.catalogue import Catalogue
-from danube_common.metadata.port import MetadataStore
-from danube_common.model.bundle import Bundle, Family
+from danube_common.model.bundle import Family
 from danube_topic_owner.catchup.expirer import Expirer
 from danube_topic_owner.catchup.history import History
-from danube_topic_owner.catchup.history_feed import HistoryFeed, LogExtent
+from danube_topic_owner.catchup.history_feed import HistoryFeed
+from danube_topic_owner.catchup.start_position import StartPositions
+from danube_topic_owner.context import OwnerContext
 from danube_topic_owner.delivery.subscription import LogSubscription
-from danube_topic_owner.journal.writer import JournalWriter
-from danube_topic_owner.owner_metrics import OwnerMetrics
 
 
 class ArchiveCatchUp:
-    """One bundle's archive at its owner. A bundle of the memory family has none: what is purged is gone.
+    """One bundle's archive at its owner. A bundle of the memory family has none: purged messages are gone.
 
-    Args:
-        bundle: whose past.
-        bus: how storage instances are asked.
-        catalogue: of topics and instances.
-        readers: subscriptions behind the log's tail that have a consumer.
-        subscriptions: all reliable ones of a topic, or of the bundle (None).
-        place: the log's floor and tail, now.
-        served: called with each subscription that was given something or moved on.
-        on_log: called when a reader has reached what is in the log.
-        metrics: where losses and waiting subscriptions are counted.
+    Attributes:
+        manifest: the bundle's segments; None for the memory family.
+        starts: finds start positions in archive and log.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        bus: Bus,
-        catalogue: Catalogue,
-        *,
-        readers: Callable[[], Iterable[LogSubscription]],
-        subscriptions: Callable[[int | None], Iterable[LogSubscription]],
-        place: Callable[[], LogExtent],
-        served: Callable[[LogSubscription], None],
-        on_log: Callable[[], None],
-        metrics: OwnerMetrics,
-    ) -> None:
-        self.cuts: Manifest | None = None
-        self.history: History | None = None
-        self._bundle = bundle
-        self._bus = bus
-        self._catalogue = catalogue
-        self._readers = readers
-        self._subscriptions = subscriptions
-        self._place = place
-        self._served = served
-        self._on_log = on_log
-        self._metrics = metrics
+    def __init__(self, context: OwnerContext, manifest: Manifest | None) -> None:
+        self.manifest = manifest
         self._feed: HistoryFeed[LogSubscription] | None = None
-        self._expirer: Expirer | None = None
-
-    async def open(self, metadata: MetadataStore, writer: JournalWriter) -> None:
-        """Learn what is catalogued. Raises MetadataUnavailable."""
-        if self._bundle.family is Family.FILE:
-            self.cuts = await Manifest.open(metadata, self._bundle, self._cut_changed)
-            self.history = History(self._bus, self._catalogue, self.cuts)
+        self._history: History | None = None
+        if manifest is not None:
+            self._history = History(context.ports.bus, context.catalogue, manifest)
             self._feed = HistoryFeed(
-                self.history,
-                self.cuts,
-                self._catalogue.topic_by_id,
-                self._readers,
-                place=self._place,
-                served=self._served,
+                self._history,
+                manifest,
+                context.catalogue.topic_by_id,
+                context.dispatcher.lagging,
+                subscriptions=context.log_subscriptions,
+                extent=context.extent,
+                served=context.dispatcher.mark_ready,
                 on_gone=self.check,
-                on_log=self._on_log,
-                report=self._metrics.waiting_for_archive.labels(str(self._bundle)).set,
+                on_log=context.catch_up_wanted.set,
+                report=context.metrics.waiting_for_archive.labels(str(context.bundle)).set,
             )
+        self.starts = StartPositions(context.bundle, context.ports.log, manifest, self._history)
         self._expirer = Expirer(
-            self._bundle,
-            self.cuts,
-            floor=lambda: self._place().floor,
-            topic=self._catalogue.topic_by_id,
-            subscriptions=self._subscriptions,
-            writer=writer,
-            moved=self._moved_on,
-            metrics=self._metrics,
+            context.bundle,
+            manifest,
+            floor=lambda: context.extent.floor,
+            topic=context.catalogue.topic_by_id,
+            subscriptions=context.log_subscriptions,
+            writer=context.writer,
+            moved=context.dispatcher.mark_ready,
+            metrics=context.metrics,
         )
-        self.check()
+
+    @classmethod
+    async def open(cls, context: OwnerContext) -> Self:
+        """Read the manifest. Raises MetadataUnavailable."""
+        if context.bundle.family is Family.MEMORY:
+            return cls(context, None)
+        manifest = await Manifest.open(context.ports.metadata, context.bundle)
+        self = cls(context, manifest)
+        manifest.on_change(self._manifest_changed)
+        return self
 
     def work(self) -> list[tuple[Coroutine[Any, Any, None], str]]:
-        """What is to run until the bundle is given up, with names."""
-        work: list[tuple[Coroutine[Any, Any, None], str]] = []
-        if self._feed is not None:
-            work.append((self._feed.run(), "history"))
-        if self._expirer is not None:
-            work.append((self._expirer.run(), "expiry"))
-        return work
+        """Return the named coroutines that run until the bundle is given up."""
+        self.check()
+        feed = [] if self._feed is None else [(self._feed.run(), "history")]
+        return [*feed, (self._expirer.run(), "expiry")]
 
     async def close(self) -> None:
-        """Idempotent, also if it was never opened."""
-        if self.history is not None:
-            await self.history.close()
-        if self.cuts is not None:
-            await self.cuts.close()
+        """Stop to follow the manifest and end reads that are under way. Idempotent."""
+        if self._history is not None:
+            await self._history.close()
+        if self.manifest is not None:
+            await self.manifest.close()
 
     def wake(self) -> None:
-        """A reader is below the log's floor."""
+        """Serve a reader that is below the log's floor."""
         if self._feed is not None:
             self._feed.wake()
         else:
             self.check()
 
     def check(self, topic_id: int | None = None) -> None:
-        """Something of a topic, or of any (None), may be gone."""
-        if self._expirer is not None:
-            self._expirer.check(topic_id)
+        """Look for expired messages of a topic, or of all topics (None)."""
+        self._expirer.check(topic_id)
 
-    def forget(self, key: tuple[int, str]) -> None:
-        """The subscription is no more, or at another place."""
-        if self._feed is not None:
-            self._feed.forget(key)
-
-    def obstacle(self, key: tuple[int, str]) -> str:
-        """Why a subscription does not go on; empty if nothing is known to be in its way."""
-        return self._feed.obstacle(key) if self._feed is not None else ""
-
-    def _moved_on(self, subscription: LogSubscription) -> None:
-        self.forget(subscription.key)
-        self._served(subscription)
-
-    def _cut_changed(self, before: ManifestEntry | None, after: ManifestEntry | None) -> None:
+    def _manifest_changed(self, before: ManifestEntry | None, after: ManifestEntry | None) -> None:
         if self._feed is not None:
             self._feed.retry()
         if before is None:

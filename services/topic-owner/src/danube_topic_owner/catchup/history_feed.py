@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import structlog
@@ -18,6 +17,8 @@ from danube_common.wire.frame import Section
 from danube_topic_owner.catchup.expiry import gone_after, next_gone
 from danube_topic_owner.catchup.history import HistoryBatch
 from danube_topic_owner.catchup.log_catchup import Reader, release_at_tail
+from danube_topic_owner.delivery.subscription import ReadBlock
+from danube_topic_owner.log_reader import LogExtent
 
 TOPICS_AT_ONCE_MAX = 8
 """Topics of a bundle that are read at the same time."""
@@ -41,6 +42,7 @@ class ArchiveReader(Reader, Protocol):
     """A reader of one topic."""
 
     topic_id: int
+    read_block: ReadBlock | None
 
     @property
     def key(self) -> tuple[int, str]: ...
@@ -56,24 +58,6 @@ class ArchiveReader(Reader, Protocol):
 R = TypeVar("R", bound=ArchiveReader)
 
 
-@dataclass(slots=True)
-class ReadBlock:
-    """Why a reader does not go on at its place, and when (loop time) it tries again."""
-
-    sequence: int
-    reason: str
-    until_s: float
-    wait_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class LogExtent:
-    """Where the log begins and how far the live feed is: readers below the floor are served here."""
-
-    floor: int
-    tail: int
-
-
 class HistoryFeed(Generic[R]):
     """One read at a time per topic, offered to all its readers that it meets.
 
@@ -81,8 +65,9 @@ class HistoryFeed(Generic[R]):
         archive: what is read.
         cuts: its catalogue.
         topic: the topic of an id, or None if it is no more.
-        readers: those that are behind.
-        place: the log's floor and tail, now.
+        readers: those that are behind and have a consumer.
+        subscriptions: all of the bundle.
+        extent: the log's floor and tail.
         served: called with each reader that was given something: it can be dispatched.
         on_gone: called with a topic id when what a reader would read next is retained no longer.
         on_log: called when a reader has reached what is in the log.
@@ -96,7 +81,8 @@ class HistoryFeed(Generic[R]):
         topic: Callable[[int], Topic | None],
         readers: Callable[[], Iterable[R]],
         *,
-        place: Callable[[], LogExtent],
+        subscriptions: Callable[[], Iterable[R]],
+        extent: LogExtent,
         served: Callable[[R], None],
         on_gone: Callable[[int], None],
         on_log: Callable[[], None],
@@ -106,7 +92,8 @@ class HistoryFeed(Generic[R]):
         self._cuts = cuts
         self._topic = topic
         self._readers = readers
-        self._place = place
+        self._subscriptions = subscriptions
+        self._extent = extent
         self._served = served
         self._on_gone = on_gone
         self._on_log = on_log
@@ -117,7 +104,6 @@ class HistoryFeed(Generic[R]):
         self._last_starts: dict[int, int] = {}
         self._exact_places: dict[int, tuple[int, int]] = {}
         """By topic id (sequence, position): at the sequence, nothing is left to read before the position."""
-        self._obstacles: dict[tuple[int, str], ReadBlock] = {}
 
     def wake(self) -> None:
         """Some reader may want its past now."""
@@ -125,23 +111,15 @@ class HistoryFeed(Generic[R]):
 
     def retry(self) -> None:
         """What stood in the way may be gone: try at once."""
-        for obstacle in self._obstacles.values():
-            obstacle.until_s = 0.0
+        for reader in self._subscriptions():
+            if reader.read_block is not None:
+                reader.read_block.until_s = 0.0
         self._wake.set()
-
-    def forget(self, key: tuple[int, str]) -> None:
-        """The reader is no more, or at another place."""
-        self._obstacles.pop(key, None)
-
-    def obstacle(self, key: tuple[int, str]) -> str:
-        """Why a reader does not go on; empty if nothing is known to be in its way."""
-        known = self._obstacles.get(key)
-        return known.reason if known is not None else ""
 
     @property
     def obstructed(self) -> int:
         """How many readers do not go on."""
-        return sum(bool(obstacle.reason) for obstacle in self._obstacles.values())
+        return sum(bool(each.read_block and each.read_block.reason) for each in self._subscriptions())
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -174,9 +152,9 @@ class HistoryFeed(Generic[R]):
         due: dict[int, list[R]] = {}
         waits: list[float] = []
         for reader in self._below():
-            obstacle = self._obstacles.get(reader.key)
-            if obstacle is not None and obstacle.sequence == reader.next_sequence and obstacle.until_s > now:
-                waits.append(obstacle.until_s - now)
+            block = reader.read_block
+            if block is not None and block.sequence == reader.next_sequence and block.until_s > now:
+                waits.append(block.until_s - now)
             elif reader.topic_id not in self._reading:
                 due.setdefault(reader.topic_id, []).append(reader)
         later = sorted(topic_id for topic_id in due if topic_id > self._last_topic)
@@ -190,10 +168,10 @@ class HistoryFeed(Generic[R]):
         return min(waits, default=None)
 
     def _below(self) -> list[R]:
-        place = self._place()
         behind = [reader for reader in self._readers() if reader.wants_backlog]
-        release_at_tail(behind, place.tail)
-        return [reader for reader in behind if reader.next_sequence < min(place.floor, place.tail + 1)]
+        release_at_tail(behind, self._extent.tail)
+        end = min(self._extent.floor, self._extent.tail + 1)
+        return [reader for reader in behind if reader.next_sequence < end]
 
     async def _read(self, topic_id: int, readers: Sequence[R]) -> None:
         """One read, from the place of one of the readers; they take turns from low to high."""
@@ -219,7 +197,7 @@ class HistoryFeed(Generic[R]):
 
     async def _read_from(self, topic: Topic, start: int, here: Sequence[R]) -> None:
         """Raises Quarantined, CorruptData, Unavailable."""
-        floor = self._place().floor
+        floor = self._extent.floor
         if self._cuts.archived_through + 1 < floor:
             await self._cuts.refresh()
         after = min((reader.unread_after or 0 for reader in here), default=0)
@@ -232,11 +210,11 @@ class HistoryFeed(Generic[R]):
         batch = await self._archive.read(topic, from_position, bytes_max=READ_BYTES_DEFAULT)
         self._offer(topic, start, after, batch)
         stuck = [reader for reader in here if reader.next_sequence == start and reader.wants_backlog]
-        again = any(reader.key in self._obstacles for reader in stuck)
+        again = any(reader.read_block is not None for reader in stuck)
         self._obstruct(stuck, start, "the archive has nothing at this place" if again else "")
 
     def _offer(self, topic: Topic, start: int, after: int, batch: HistoryBatch) -> None:
-        tail = self._place().tail
+        tail = self._extent.tail
         entries = [entry for entry in batch.entries if entry.sequence <= tail]
         last = entries[-1].sequence if entries else 0
         go_on = min(max(sequence_of(batch.next_position), last + 1), tail + 1)
@@ -262,13 +240,11 @@ class HistoryFeed(Generic[R]):
         self._settle(mine)
 
     def _settle(self, mine: Sequence[R]) -> None:
-        place = self._place()
-        release_at_tail([reader for reader in mine if reader.wants_backlog], place.tail)
+        release_at_tail([reader for reader in mine if reader.wants_backlog], self._extent.tail)
         for reader in mine:
-            obstacle = self._obstacles.get(reader.key)
-            if obstacle is not None and obstacle.sequence != reader.next_sequence:
-                del self._obstacles[reader.key]
-        if any(reader.wants_backlog and reader.next_sequence >= place.floor for reader in mine):
+            if reader.read_block is not None and reader.read_block.sequence != reader.next_sequence:
+                reader.read_block = None
+        if any(reader.wants_backlog and reader.next_sequence >= self._extent.floor for reader in mine):
             self._on_log()
 
     def _obstruct(self, readers: Sequence[R], start: int, reason: str, wait_s: float = 0.0) -> None:
@@ -276,10 +252,10 @@ class HistoryFeed(Generic[R]):
         for reader in readers:
             if reader.next_sequence != start:
                 continue
-            before = self._obstacles.get(reader.key)
+            before = reader.read_block
             same = before is not None and before.sequence == start
             wait = wait_s or (min(before.wait_s * 2, RETRY_WAIT_MAX_S) if before and same else RETRY_WAIT_S)
-            self._obstacles[reader.key] = ReadBlock(start, reason, now + wait, wait)
+            reader.read_block = ReadBlock(start, reason, now + wait, wait)
             if reason and not (before and same and before.reason == reason):
                 _log.warning(
                     "subscription_waits_for_the_archive",

@@ -12,6 +12,7 @@ from danube_common.errors import CorruptData, LogUnavailable, NotFound
 from danube_common.log.port import BundleLog, LogEntry
 from danube_common.model.bundle import Bundle
 from danube_common.wire.frame import Frame, decode_frame
+from danube_topic_owner.log_reader import LogExtent
 
 FRAMES_PER_READ_MAX = 64
 BYTES_PER_READ_MAX = 4 * 1024 * 1024
@@ -52,8 +53,9 @@ class LogCatchUp(Generic[R]):
     Args:
         log: the log.
         bundle: whose log.
+        extent: the log's floor and tail, read and updated; nothing above the tail is read here.
         readers: those that are behind.
-        tail: the last sequence that the live feed has handed over; nothing above it is read here.
+        wanted: set when a reader may want messages of the log.
         served: called with each reader that was given something: it can be dispatched.
         on_below: called when the floor has moved, or a reader's place is below it.
     """
@@ -62,47 +64,42 @@ class LogCatchUp(Generic[R]):
         self,
         log: BundleLog,
         bundle: Bundle,
+        extent: LogExtent,
         readers: Callable[[], Iterable[R]],
         *,
-        tail: Callable[[], int],
+        wanted: asyncio.Event,
         served: Callable[[R], None],
         on_below: Callable[[], None],
     ) -> None:
         self._log = log
         self._bundle = bundle
         self._readers = readers
-        self._tail = tail
+        self._extent = extent
         self._served = served
         self._on_below = on_below
-        self.floor = 1
-        """The log's first sequence, as far as is known; what was below it was purged."""
-        self._wake = asyncio.Event()
+        self._wanted = wanted
         self._last_start = 0
-
-    def wake(self) -> None:
-        """Some reader may want its backlog now."""
-        self._wake.set()
 
     async def run(self) -> None:
         """Read until cancelled."""
         while True:
-            await self._wake.wait()
-            self._wake.clear()
+            await self._wanted.wait()
+            self._wanted.clear()
             try:
                 await self._serve()
             except (LogUnavailable, NotFound) as error:
                 _log.warning("backlog_read_retried", bundle=str(self._bundle), error=str(error))
                 await asyncio.sleep(RETRY_WAIT_S)
-                self._wake.set()
+                self._wanted.set()
 
     async def _serve(self) -> None:
         while True:
             behind = [reader for reader in self._readers() if reader.wants_backlog]
-            release_at_tail(behind, self._tail())
-            behind = [reader for reader in behind if reader.next_sequence <= self._tail()]
-            if any(reader.next_sequence < self.floor for reader in behind):
+            release_at_tail(behind, self._extent.tail)
+            behind = [reader for reader in behind if reader.next_sequence <= self._extent.tail]
+            if any(reader.next_sequence < self._extent.floor for reader in behind):
                 self._on_below()
-            behind = [reader for reader in behind if reader.next_sequence >= self.floor]
+            behind = [reader for reader in behind if reader.next_sequence >= self._extent.floor]
             if not behind:
                 return
             await self._read_from(self._choose_start(behind))
@@ -115,7 +112,7 @@ class LogCatchUp(Generic[R]):
         )
         first = entries[0].sequence if entries else (await self._log.bounds(self._bundle)).first_sequence
         if first > start:
-            self.floor = max(self.floor, first)
+            self._extent.floor = max(self._extent.floor, first)
             self._on_below()
         elif not entries:
             raise LogUnavailable(f"the log ends before {start}, which was read before")
@@ -130,7 +127,7 @@ class LogCatchUp(Generic[R]):
         return start
 
     def _offer(self, entry: LogEntry, start: int) -> None:
-        if entry.sequence > self._tail():
+        if entry.sequence > self._extent.tail:
             return
         takers = [
             reader
@@ -150,4 +147,4 @@ class LogCatchUp(Generic[R]):
             reader.offer_frame(entry.sequence, frame)
             reader.next_sequence = entry.sequence + 1
             self._served(reader)
-        release_at_tail(takers, self._tail())
+        release_at_tail(takers, self._extent.tail)

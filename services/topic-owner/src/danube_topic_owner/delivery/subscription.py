@@ -34,18 +34,37 @@ class ActiveSubscription:
 
 
 @dataclass(slots=True)
+class ReadBlock:
+    """A read from the archive that failed.
+
+    Attributes:
+        sequence: the log sequence where reading stopped.
+        reason: what to tell an operator; empty if the read is only repeated.
+        until_s: when the read is tried again (the loop's time).
+        wait_s: the wait that ends then; the next one is longer.
+    """
+
+    sequence: int
+    reason: str
+    until_s: float
+    wait_s: float
+
+
+@dataclass(slots=True)
 class LogSubscription(ActiveSubscription):
     """A subscription of a reliable topic.
 
     Attributes:
         next_sequence: the log sequence to read next, while the subscription is behind the live feed.
         at_tail: whether the live feed serves the subscription.
+        read_block: why reading from the archive does not go on; None if nothing is known.
         mark_dirty: journals the cursor; called whenever it moves.
     """
 
     dispatch: ReliableDispatch
     next_sequence: int
     at_tail: bool = False
+    read_block: ReadBlock | None = field(default=None, kw_only=True)
     mark_dirty: Callable[[LogSubscription], None] = field(kw_only=True)
 
     @property
@@ -105,6 +124,7 @@ class LogSubscription(ActiveSubscription):
 
     def _go_on_behind(self, position: int) -> None:
         self.next_sequence = max(self.next_sequence, first_unread(position))
+        self.read_block = None
         self.mark_dirty(self)
 
     def acknowledge(self, positions: list[int], log_end: int) -> None:
@@ -127,6 +147,7 @@ class LogSubscription(ActiveSubscription):
         self.dispatch.start_over(cursor)
         self.next_sequence = first_unread(cursor.mark_delete)
         self.at_tail = self.next_sequence > tail
+        self.read_block = None
         self.mark_dirty(self)
 
 
@@ -140,21 +161,33 @@ def activate(
     tail: int,
     mark_dirty: Callable[[LogSubscription], None],
 ) -> ActiveSubscription:
-    """A journaled subscription as it works; ``tail`` is how far the live feed is."""
+    """Return an active subscription for a journaled one; ``tail`` is the last sequence of the live feed."""
     rate = TokenBucket(0, now)
-    if not topic.strategy.is_reliable:
-        fast = NonReliableDispatch(state.subscription_type)
-        return ActiveSubscription(topic.topic_id, topic.name, state, fast, rate)
-    dispatch = ReliableDispatch(
-        state.subscription_type,
-        Cursor(state.mark_delete, state.acked),
-        window_messages=window_messages,
-        window_bytes=window_bytes,
-    )
-    start = first_unread(state.mark_delete)
-    return LogSubscription(
-        topic.topic_id, topic.name, state, dispatch, rate, start, at_tail=start > tail, mark_dirty=mark_dirty
-    )
+    subscription: ActiveSubscription
+    if topic.strategy.is_reliable:
+        dispatch = ReliableDispatch(
+            state.subscription_type,
+            Cursor(state.mark_delete, state.acked),
+            window_messages=window_messages,
+            window_bytes=window_bytes,
+        )
+        start = first_unread(state.mark_delete)
+        subscription = LogSubscription(
+            topic.topic_id,
+            topic.name,
+            state,
+            dispatch,
+            rate,
+            start,
+            at_tail=start > tail,
+            mark_dirty=mark_dirty,
+        )
+    else:
+        non_reliable = NonReliableDispatch(state.subscription_type)
+        subscription = ActiveSubscription(topic.topic_id, topic.name, state, non_reliable, rate)
+    for consumer_id, name in state.consumers.items():
+        subscription.dispatch.add(consumer_id, name)
+    return subscription
 
 
 def first_unread(mark_delete: int) -> int:

@@ -49,6 +49,7 @@ class JournalWriter:
         bundle: whose.
         state: what the events are applied to.
         sequence: of the journal's last record.
+        confirmed_at: when that record was sent, if this owner wrote it.
         on_fenced: called when another owner has written.
         beside_cursors: gives the events that are written with cursors, whenever some moved.
         before_snapshot: called before the state is written as a whole.
@@ -67,6 +68,7 @@ class JournalWriter:
         state: BundleState,
         *,
         sequence: int,
+        confirmed_at: float = float("-inf"),
         on_fenced: Callable[[], None],
         beside_cursors: Callable[[], list[Event]] = list,
         before_snapshot: Callable[[], None] = lambda: None,
@@ -74,7 +76,7 @@ class JournalWriter:
         on_confirmed: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.confirmed_at = float("-inf")
+        self.confirmed_at = confirmed_at
         self._journal = journal
         self._bundle = bundle
         self._state = state

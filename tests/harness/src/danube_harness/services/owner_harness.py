@@ -43,9 +43,10 @@ from danube_common.wire.owner import (
     non_reliable_subject,
     owner_subject,
 )
-from danube_topic_owner.bundle_owner import BundleOwner, OwnerPorts, Window
+from danube_topic_owner.bundle_owner import BundleOwner
+from danube_topic_owner.context import OwnerContext, OwnerPorts, Window
+from danube_topic_owner.journal.claim import claim_journal
 from danube_topic_owner.owner_metrics import OwnerMetrics
-from danube_topic_owner.ownership import BundleServer
 
 EXCLUSIVE, SHARED, FAILOVER = SubscriptionType.EXCLUSIVE, SubscriptionType.SHARED, SubscriptionType.FAILOVER
 DISK = Strategy(ReliableOptions(storage=StorageBackend.DISK))
@@ -149,7 +150,8 @@ class OwnerHarness:
 
     Attributes:
         now: what the owners' clocks show; it stands still unless a test moves it.
-        registered: whether the metadata store confirms the owners' place in the cluster.
+        registered: whether the metadata store confirms the owners' registration.
+        window: bounds of each consumer's unacknowledged messages, for owners created from now on.
     """
 
     def __init__(self) -> None:
@@ -164,12 +166,13 @@ class OwnerHarness:
         self.metrics = OwnerMetrics(Metrics("topic-owner", "1"), "1")
         self.catalogue: Catalogue
         self.epoch = 0
-        self.owners: dict[int, BundleServer] = {}
+        self.owners: dict[int, BundleOwner] = {}
         self.lost: list[int] = []
         self.sessions = itertools.count(1)
         self.frames = itertools.count(1)
         self.bundle = Bundle.parse("f0")
         self.registered = True
+        self.window = Window(messages=50)
 
     async def topic(self, name: str, strategy: Strategy = DISK) -> Topic:
         schema = Schema("s", SchemaKind.BYTES)
@@ -180,37 +183,39 @@ class OwnerHarness:
         await self.bus.subscribe(gateway_subject(name), gateway.take)
         return gateway
 
-    async def own(self, epoch: int = 0) -> BundleServer:
+    async def own(self, epoch: int = 0) -> BundleOwner:
         """A new owner, of the next epoch if not told otherwise."""
         epoch = epoch or self.epoch + 1
-        owner = BundleOwner(
+        instance_id = f"instance-{epoch}"
+        context = OwnerContext(
             self.bundle,
-            epoch,
-            f"instance-{epoch}",
+            await claim_journal(self.journal, self.bundle, epoch, instance_id, self.clock),
             self.ports,
             self.catalogue,
-            window=Window(messages=50),
+            window=self.window,
             metrics=self.metrics,
             on_lost=lambda: self.lost.append(epoch),
             registered=lambda: self.registered,
-            clock=lambda: self.now,
+            clock=self.clock,
         )
-        owned = self.owners[epoch] = BundleServer(owner)
-        await owned.start(self.ports)
+        owner = self.owners[epoch] = await BundleOwner.open(context)
+        await owner.start()
         self.epoch = max(self.epoch, epoch)
-        return owned
+        return owner
+
+    def clock(self) -> float:
+        """The time that owners see, in monotonic seconds."""
+        return self.now
 
     async def kill(self, epoch: int = 0) -> None:
         """End an owner as a dying process does: nothing more is written."""
-        owned = self.owners.pop(epoch or self.epoch)
-        owner = owned.owner
-        tasks = owner._tasks
-        for task in tasks:
+        owner = self.owners.pop(epoch or self.epoch)
+        for task in owner._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for listener in owned._listeners:
+        await asyncio.gather(*owner._tasks, return_exceptions=True)
+        for listener in owner._listeners:
             await listener.close()
-        owner.dispatcher.close()
+        owner.context.dispatcher.close()
         await owner.reader.close()
 
     async def publish(self, topic: Topic, *texts: str) -> None:
@@ -234,8 +239,7 @@ class OwnerHarness:
     async def journaled(self) -> None:
         """What was acknowledged is in the journal."""
         await self.settle()
-        owner = self.owners[self.epoch].owner
-        await owner.writer.flushed()
+        await self.owners[self.epoch].context.writer.flushed()
 
 
 @asynccontextmanager

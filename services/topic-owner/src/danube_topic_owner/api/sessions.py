@@ -1,16 +1,29 @@
-"""Streams of consumers at gateways: attach, detach, sync, and gateways that fell silent."""
+"""Sessions of consumers: their streams at gateways, their credit, and gateways that fell silent."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 import structlog
 
 from danube_common.errors import NotFound
 from danube_common.wire.envelope import Done
-from danube_common.wire.owner import GATEWAY_SILENCE_S, Attach, ConsumerFound, Credit, Detach, Sync, Synced
-from danube_topic_owner.bundle_owner import BundleOwner
+from danube_common.wire.owner import (
+    GATEWAY_SILENCE_S,
+    Attach,
+    ConsumerFound,
+    Credit,
+    Detach,
+    FindConsumer,
+    OwnerReply,
+    OwnerRequest,
+    Sync,
+    Synced,
+)
+from danube_topic_owner.context import OwnerContext
 from danube_topic_owner.delivery.reliable import ReliableDispatch
 from danube_topic_owner.delivery.subscription import ActiveSubscription
 
@@ -20,48 +33,63 @@ _log = structlog.get_logger(__name__)
 
 
 class Sessions:
-    """Which gateway holds which consumers' streams."""
+    """The consumer streams that each gateway holds.
 
-    def __init__(self, owner: BundleOwner) -> None:
-        self._owner = owner
+    Attributes:
+        handlers: by request type.
+    """
+
+    def __init__(self, context: OwnerContext) -> None:
+        self.handlers: Final[dict[type[OwnerRequest], Callable[[Any], Awaitable[OwnerReply]]]] = {
+            FindConsumer: self._find,
+            Attach: self._attach,
+            Detach: self._detach,
+            Sync: self._sync,
+            Credit: self._credit,
+        }
+        self._context = context
         self._heard: dict[str, float] = {}
+        """When each gateway last sent a request (monotonic seconds)."""
         self._held: dict[str, set[int]] = defaultdict(set)
+        """Ids of the consumers with a session, by gateway."""
 
-    def attach(self, request: Attach) -> ConsumerFound:
-        """Raises NotFound, Refused."""
-        owner = self._owner
+    async def _find(self, request: FindConsumer) -> ConsumerFound:
+        return consumer_found(self._subscription(request.consumer_id), request.consumer_id)
+
+    async def _attach(self, request: Attach) -> ConsumerFound:
+        context = self._context
         subscription = self._subscription(request.consumer_id)
-        superseded = subscription.dispatch.attach(request, owner.clock())
+        superseded = subscription.dispatch.attach(request, context.clock())
         if superseded is not None:
             self._held[superseded.gateway].discard(request.consumer_id)
-            owner.tell_superseded(superseded, "another stream of this consumer took over")
-        self._heard[request.gateway] = owner.clock()
+            context.notify_session_ended(superseded, "another stream of this consumer took over")
+        self._heard[request.gateway] = context.clock()
         self._held[request.gateway].add(request.consumer_id)
         self._changed(subscription)
         return consumer_found(subscription, request.consumer_id)
 
-    def detach(self, request: Detach) -> Done:
-        subscription = self._owner.subscription_of(request.consumer_id)
+    async def _detach(self, request: Detach) -> Done:
+        subscription = self._context.subscription_of(request.consumer_id)
         if subscription is not None and subscription.dispatch.detach(request.consumer_id, request.session):
             for held in self._held.values():
                 held.discard(request.consumer_id)
             self._changed(subscription)
         return Done()
 
-    def sync(self, request: Sync) -> Synced:
-        """Take in the credit of all sessions of a gateway; those it no longer names are over."""
-        owner = self._owner
-        self._heard[request.gateway] = owner.clock()
+    async def _sync(self, request: Sync) -> Synced:
+        """Take in the credit of all sessions of a gateway, and end the sessions that it no longer names."""
+        context = self._context
+        self._heard[request.gateway] = context.clock()
         unknown: list[int] = []
         sent: dict[int, int] = {}
         for state in request.sessions:
-            subscription = owner.subscription_of(state.consumer_id)
+            subscription = context.subscription_of(state.consumer_id)
             if subscription is None or not subscription.dispatch.grant(state):
                 unknown.append(state.consumer_id)
                 continue
             session = subscription.dispatch.consumers[state.consumer_id].session
             sent[state.consumer_id] = session.number if session else 0
-            owner.dispatcher.mark_ready(subscription)
+            context.dispatcher.mark_ready(subscription)
         named = {state.consumer_id for state in request.sessions}
         held = self._held[request.gateway]
         for consumer_id in held - named:
@@ -69,22 +97,22 @@ class Sessions:
             self._drop(request.gateway, consumer_id)
         return Synced(unknown, sent)
 
-    def credit(self, request: Credit) -> Done:
+    async def _credit(self, request: Credit) -> Done:
         for state in request.sessions:
-            subscription = self._owner.subscription_of(state.consumer_id)
+            subscription = self._context.subscription_of(state.consumer_id)
             if subscription is not None and subscription.dispatch.grant(state):
-                self._owner.dispatcher.mark_ready(subscription)
+                self._context.dispatcher.mark_ready(subscription)
         return Done()
 
     async def run(self) -> None:
-        """End the sessions of gateways that fell silent, until cancelled."""
+        """End the sessions of silent gateways, until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             self.sweep()
 
     def sweep(self) -> None:
         """End the sessions of gateways that were not heard for GATEWAY_SILENCE_S."""
-        now = self._owner.clock()
+        now = self._context.clock()
         for gateway, heard in list(self._heard.items()):
             if now - heard > GATEWAY_SILENCE_S:
                 held = self._held.pop(gateway, set())
@@ -95,7 +123,7 @@ class Sessions:
                     self._drop(gateway, consumer_id)
 
     def _drop(self, gateway: str, consumer_id: int) -> None:
-        subscription = self._owner.subscription_of(consumer_id)
+        subscription = self._context.subscription_of(consumer_id)
         consumer = subscription.dispatch.consumers.get(consumer_id) if subscription else None
         if subscription is None or consumer is None or consumer.session is None:
             return
@@ -104,22 +132,22 @@ class Sessions:
             self._changed(subscription)
 
     def _changed(self, subscription: ActiveSubscription) -> None:
-        self._owner.dispatcher.mark_ready(subscription)
+        self._context.dispatcher.mark_ready(subscription)
         topic_consumers = sum(
             len(each.dispatch.attached)
-            for each in self._owner.subscriptions.get(subscription.topic_id, {}).values()
+            for each in self._context.subscriptions.get(subscription.topic_id, {}).values()
         )
-        self._owner.metrics.consumers.labels(subscription.topic).set(topic_consumers)
+        self._context.metrics.consumers.labels(subscription.topic).set(topic_consumers)
 
     def _subscription(self, consumer_id: int) -> ActiveSubscription:
-        subscription = self._owner.subscription_of(consumer_id)
+        subscription = self._context.subscription_of(consumer_id)
         if subscription is None:
             raise NotFound(f"consumer {consumer_id} does not exist")
         return subscription
 
 
 def consumer_found(subscription: ActiveSubscription, consumer_id: int) -> ConsumerFound:
-    """What a gateway is told of a consumer."""
+    """Return a consumer of the subscription as a reply."""
     consumer = subscription.dispatch.consumers[consumer_id]
     return ConsumerFound(
         consumer_id=consumer_id,

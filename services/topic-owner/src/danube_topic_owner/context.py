@@ -1,0 +1,226 @@
+"""State and tools that all parts of one bundle's owner share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from danube_common.bus.port import Bus
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.membership import INSTANCE_TTL_S
+from danube_common.cluster.records import Topic
+from danube_common.errors import NotFound
+from danube_common.journal.port import StateJournal
+from danube_common.log.port import BundleLog
+from danube_common.metadata.port import MetadataStore
+from danube_common.model.bundle import Bundle, Family
+from danube_common.model.names import TopicName
+from danube_common.wire.owner import SessionEnded
+from danube_topic_owner.delivery.dispatch import Superseded
+from danube_topic_owner.delivery.dispatcher import Dispatcher
+from danube_topic_owner.delivery.outbox import Outbox
+from danube_topic_owner.delivery.subscription import ActiveSubscription, LogSubscription, activate
+from danube_topic_owner.journal.claim import JournalClaim
+from danube_topic_owner.journal.cursor import Cursor
+from danube_topic_owner.journal.events import Event, LogSeen, TopicRemoved
+from danube_topic_owner.journal.state import SubscriptionState
+from danube_topic_owner.journal.writer import JournalWriter
+from danube_topic_owner.log_reader import LogExtent
+from danube_topic_owner.owner_metrics import OwnerMetrics
+
+JOURNAL_LEASE_S = INSTANCE_TTL_S
+"""While the registration is in doubt, the journal's last answer allows deliveries this long (ADR 0006)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Bounds of what one consumer may have unacknowledged."""
+
+    messages: int = 1000
+    bytes: int = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerPorts:
+    """The external systems that an owner uses."""
+
+    bus: Bus
+    log: BundleLog
+    journal: StateJournal
+    metadata: MetadataStore
+
+
+class OwnerContext:
+    """One bundle whose journal this instance has claimed: its state, active subscriptions and dispatch.
+
+    Args:
+        bundle: the bundle.
+        claim: its journal as it was taken over.
+        ports: bus, log, journal and metadata store.
+        catalogue: topics, policies and instances of the cluster.
+        window: bounds of the unacknowledged messages of one consumer.
+        metrics: of this process.
+        on_lost: called when another owner has written the journal.
+        registered: whether the metadata store confirms this instance's registration at this moment.
+        clock: monotonic seconds.
+
+    Attributes:
+        state: what the journal holds, with the events that are recorded and not written yet.
+        extent: the first and last sequence of the log, as far as known.
+        subscriptions: active subscriptions by topic id and name.
+        catch_up_wanted: set when a subscription may want messages that are in the log below the tail.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        claim: JournalClaim,
+        ports: OwnerPorts,
+        catalogue: Catalogue,
+        *,
+        window: Window,
+        metrics: OwnerMetrics,
+        on_lost: Callable[[], None],
+        registered: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.bundle = bundle
+        self.epoch = claim.state.epoch
+        self.ports = ports
+        self.catalogue = catalogue
+        self.window = window
+        self.metrics = metrics
+        self.on_lost = on_lost
+        self.clock = clock
+        self.state = claim.state
+        self.extent = LogExtent()
+        self.subscriptions: dict[int, dict[str, ActiveSubscription]] = defaultdict(dict)
+        self.catch_up_wanted = asyncio.Event()
+        self.outbox = Outbox(ports.bus, self.epoch)
+        self.dispatcher = Dispatcher(
+            self.outbox,
+            catalogue.policies,
+            clock=clock,
+            metrics=metrics,
+            on_backlog=self.catch_up_wanted.set,
+            may_deliver=self.may_deliver,
+        )
+        self.writer = JournalWriter(
+            ports.journal,
+            bundle,
+            claim.state,
+            sequence=claim.sequence,
+            confirmed_at=claim.confirmed_at,
+            on_fenced=self._fenced,
+            beside_cursors=self._log_seen,
+            before_snapshot=self.move_quiet_cursors,
+            in_doubt=lambda: not registered(),
+            on_confirmed=self.dispatcher.resume,
+            clock=clock,
+        )
+        self._registered = registered
+
+    def may_deliver(self) -> bool:
+        """Return whether this instance still owns the bundle, as far as it can know at this moment.
+
+        While the metadata store confirms the registration, the registration tells. When the store does not
+        answer, nobody can claim a bundle there, and the journal tells. After a pause neither tells until one
+        of them answers.
+        """
+        return self._registered() or self.clock() < self.writer.confirmed_at + JOURNAL_LEASE_S
+
+    # Topics and subscriptions
+
+    async def find_topic(self, name: str) -> Topic:
+        """Return a topic of this bundle. Raises NotFound."""
+        topic = await self.catalogue.find_topic(TopicName.parse(name))
+        if topic is None or topic.home != self.bundle:
+            raise NotFound(f"topic {name} does not exist")
+        return topic
+
+    def log_subscriptions(self, topic_id: int | None = None) -> list[LogSubscription]:
+        """Return the reliable subscriptions of a topic, or of the whole bundle."""
+        topics = self.subscriptions.values() if topic_id is None else [self.subscriptions.get(topic_id, {})]
+        return [each for topic in topics for each in topic.values() if isinstance(each, LogSubscription)]
+
+    def subscription_of(self, consumer_id: int) -> ActiveSubscription | None:
+        """Return the subscription that a consumer belongs to; None if the consumer does not exist."""
+        if (found := self.state.consumer(consumer_id)) is None:
+            return None
+        topic, subscription = found
+        return self.subscriptions[topic.topic_id].get(subscription.name)
+
+    def activate(self, topic: Topic, state: SubscriptionState) -> ActiveSubscription:
+        """Start to serve a journaled subscription; idempotent."""
+        known = self.subscriptions[topic.topic_id].get(state.name)
+        if known is not None:
+            return known
+        subscription = activate(
+            topic,
+            state,
+            self.window.messages,
+            self.window.bytes,
+            now=self.clock(),
+            tail=self.extent.tail,
+            mark_dirty=self.writer.mark_dirty,
+        )
+        self.subscriptions[topic.topic_id][state.name] = subscription
+        return subscription
+
+    def drop_topic(self, topic: Topic) -> None:
+        """End the streams of a deleted topic and forget its state."""
+        for subscription in self.subscriptions.pop(topic.topic_id, {}).values():
+            self._end_sessions(subscription, f"topic {topic.name} was deleted")
+        if topic.topic_id in self.state.topics:
+            self.writer.record(TopicRemoved(topic.topic_id))
+        self.dispatcher.forget_topic(topic.topic_id)
+
+    def drop_subscription(self, subscription: ActiveSubscription) -> None:
+        """End the streams of a deleted subscription and stop to serve it."""
+        self._end_sessions(subscription, "the subscription was deleted")
+        del self.subscriptions[subscription.topic_id][subscription.state.name]
+
+    def reset(self, subscription: LogSubscription, mark_delete: int) -> None:
+        """Move a cursor, forward or back.
+
+        The subscription's streams end, because messages on their way to consumers belong to the old cursor.
+        """
+        consumers = [(each.consumer_id, each.session) for each in subscription.dispatch.attached]
+        self._end_sessions(subscription, "the subscription was reset")
+        for consumer_id, session in consumers:
+            if session is not None:
+                subscription.dispatch.detach(consumer_id, session.session)
+        subscription.restart(Cursor(mark_delete), self.extent.tail)
+        self.dispatcher.mark_ready(subscription)
+
+    def _end_sessions(self, subscription: ActiveSubscription, reason: str) -> None:
+        for consumer in list(subscription.dispatch.attached):
+            if (session := consumer.session) is not None:
+                ended = Superseded(session.gateway, consumer.consumer_id, session.session)
+                self.notify_session_ended(ended, reason)
+        self.dispatcher.forget(subscription)
+        self.writer.forget(subscription.key)
+
+    def notify_session_ended(self, ended: Superseded, reason: str) -> None:
+        """Tell the gateway of a session that the owner has ended it."""
+        self.outbox.notice(ended.gateway, SessionEnded(self.epoch, ended.consumer_id, ended.session, reason))
+
+    # Journal
+
+    def move_quiet_cursors(self) -> None:
+        """Move cursors with nothing outstanding to the log's tail: the next owner need not scan for them."""
+        for subscription in self.log_subscriptions():
+            subscription.pass_over(self.extent.tail)
+
+    def _log_seen(self) -> list[Event]:
+        """Cursors in a memory log are valid only as long as the log is the same one."""
+        if self.bundle.family is Family.FILE:
+            return []
+        return [LogSeen(self.extent.tail, self.extent.tail_frame_id)]
+
+    def _fenced(self) -> None:
+        self.metrics.fenced.labels(self.metrics.broker).inc()
+        self.on_lost()
