@@ -38,7 +38,7 @@ def shortened(text: str) -> str:
 
 
 class DanubeError(Exception):
-    """Base of every error raised on purpose."""
+    """Base of every error that the platform raises."""
 
 
 class InvalidInput(DanubeError):
@@ -54,7 +54,7 @@ class SchemaViolation(InvalidInput):
 
 
 class CorruptData(InvalidInput):
-    """Bytes that claim to be one of our formats and are not."""
+    """Bytes are not in the format that they should be in."""
 
 
 UNDECODABLE = (ValueError, RecursionError)
@@ -66,11 +66,11 @@ class NotFound(DanubeError):
 
 
 class AlreadyExists(DanubeError):
-    """The named thing exists and must not."""
+    """The named thing exists already."""
 
 
 class LimitExceeded(DanubeError):
-    """A named bound was reached.
+    """A limit was reached.
 
     Attributes:
         limit: the policy's or bound's name, e.g. ``max_producers_per_topic``.
@@ -82,11 +82,11 @@ class LimitExceeded(DanubeError):
 
 
 class Refused(DanubeError):
-    """Legal in itself but not in the present state: an exclusive place is taken, a type differs."""
+    """The request is valid but not allowed in the present state, e.g. an exclusive consumer is connected."""
 
 
 class NotConfigured(Refused):
-    """Nothing in the cluster is set up to do it: an operator has to act."""
+    """No instance of the cluster is configured for the request; an operator has to act."""
 
 
 class Unavailable(DanubeError):
@@ -98,7 +98,7 @@ class BusUnavailable(Unavailable):
 
 
 class NoResponders(BusUnavailable):
-    """Nobody listens on the subject: known at once, without waiting for a deadline."""
+    """Nobody listens on the subject; this is known at once."""
 
 
 class RequestTimeout(BusUnavailable):
@@ -126,7 +126,7 @@ class StoreFull(StoreUnavailable):
 
 
 class Quarantined(Unavailable):
-    """What comes next in the archive is damaged wherever it is; it is back when a sound copy is.
+    """The next messages in the archive are damaged in every copy. They are served once a sound copy is back.
 
     Attributes:
         position: nothing from here on can be served.
@@ -140,8 +140,8 @@ class Quarantined(Unavailable):
 
 
 class Conflict(DanubeError):
-    """A compare-and-set met another revision than expected; nothing was changed."""
+    """A compare-and-set found another revision than expected; nothing was changed."""
 
 
 class JournalFenced(DanubeError):
-    """Another writer has written the journal since; this writer must stop."""
+    """Another owner has written the journal; this writer must stop."""

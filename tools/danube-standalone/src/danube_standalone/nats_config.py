@@ -52,7 +52,7 @@ def render_nats_config(
     """The server's configuration file as text.
 
     Every acknowledged write is synced to the disk first: there is no other mode, because what the log
-    acknowledges the platform promises to keep (architecture D3).
+    acknowledges the platform promises to keep.
 
     Args:
         store_dir: where JetStream keeps its files.

@@ -1,1 +1,1 @@
-"""Tier 2 as all services see it: its catalogue, and what they ask the storage service (architecture D9)."""
+"""The archive as all services see it: manifests of segments, and the clients of storage instances."""

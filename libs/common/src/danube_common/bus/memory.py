@@ -1,4 +1,4 @@
-"""The bus inside one process: what tests run on, with the behaviour of `nats`."""
+"""The bus inside one process: for tests, with the behaviour of `nats`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class _MemoryInterest:
 
 
 class MemoryHub:
-    """What the buses of one process have in common, in place of a server."""
+    """What the buses of one process share in place of a server."""
 
     def __init__(self) -> None:
         self.connected = True
@@ -69,7 +69,7 @@ class MemoryHub:
         self._turn = 0
 
     def disconnect(self) -> None:
-        """Every bus loses its transport: what is on its way is gone, requests in flight fail."""
+        """Disconnect every bus: messages on their way are lost, requests in flight fail."""
         self.connected = False
         for interest in self._interests:
             interest.drop()
@@ -77,25 +77,29 @@ class MemoryHub:
             bus.lost()
 
     def reconnect(self) -> None:
-        """Every bus has its transport back and calls back."""
+        """Reconnect every bus; each calls back."""
         self.connected = True
         for bus in list(self._buses):
             bus.returned()
 
     def join(self, bus: MemoryBus) -> None:
+        """Add a bus."""
         self._buses[bus] = None
 
     def leave(self, bus: MemoryBus) -> None:
+        """Remove a bus."""
         self._buses.pop(bus, None)
 
     def add(self, interest: _MemoryInterest) -> None:
+        """Add a subscriber or server."""
         self._interests[interest] = None
 
     def remove(self, interest: _MemoryInterest) -> None:
+        """Remove a subscriber or server."""
         self._interests.pop(interest, None)
 
     def route(self, subject: str, message: _Message) -> bool:
-        """Hand over to every subscriber and to one of the servers; False if there is neither."""
+        """Hand a message to every subscriber and to one server; return False if there is neither."""
         matching = [interest for interest in self._interests if _matches(interest.subject, subject)]
         servers = [interest for interest in matching if interest.serves]
         for interest in matching:
@@ -108,7 +112,7 @@ class MemoryHub:
 
 
 class MemoryBus:
-    """Bus over a `MemoryHub`; several may share one hub."""
+    """A `Bus` over a `MemoryHub`; several may share one hub."""
 
     def __init__(self, hub: MemoryHub) -> None:
         self._hub = hub
@@ -124,13 +128,16 @@ class MemoryBus:
         return self._hub.connected and not self._closed
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """See the port."""
         self._reconnect_callbacks.append(callback)
 
     async def publish(self, subject: str, payload: bytes) -> None:
+        """See the port."""
         self._require_connection()
         self._hub.route(subject, _Message(payload, None))
 
     async def request(self, subject: str, payload: bytes, *, timeout_s: float) -> bytes:
+        """See the port."""
         self._require_connection()
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         if not self._hub.route(subject, _Message(payload, answer)):
@@ -145,6 +152,8 @@ class MemoryBus:
             self._answers.discard(answer)
 
     async def subscribe(self, subject: str, handler: MessageHandler) -> _MemoryInterest:
+        """See the port."""
+
         async def deliver(message: _Message) -> None:
             handler(message.payload)
 
@@ -153,6 +162,7 @@ class MemoryBus:
     async def serve(
         self, subject: str, handler: RequestHandler, *, concurrent_max: int = 1024
     ) -> _MemoryInterest:
+        """See the port."""
         places = asyncio.Semaphore(concurrent_max)
 
         async def accept(message: _Message) -> None:
@@ -165,6 +175,7 @@ class MemoryBus:
         return self._listen(subject, accept, serves=True)
 
     async def close(self) -> None:
+        """See the port."""
         if self._closed:
             return
         self._closed = True
@@ -177,11 +188,13 @@ class MemoryBus:
         self.lost()
 
     def lost(self) -> None:
+        """The hub disconnected."""
         for answer in self._answers:
             if not answer.done():
                 answer.set_exception(BusUnavailable("the connection was lost while waiting for an answer"))
 
     def returned(self) -> None:
+        """The hub is connected again."""
         for callback in self._reconnect_callbacks:
             try:
                 callback()

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class NatsBus:
-    """Bus over one NATS connection that reconnects for ever."""
+    """A `Bus` over one NATS connection, which reconnects without limit."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -63,21 +63,27 @@ class NatsBus:
         return self._connection.is_connected
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """See the port."""
         self._connection.on_reconnect(callback)
 
     async def publish(self, subject: str, payload: bytes) -> None:
+        """See the port."""
         await self._connection.send(subject, payload)
 
     async def request(self, subject: str, payload: bytes, *, timeout_s: float) -> bytes:
+        """See the port."""
         return (await self._connection.call(subject, payload, timeout_s=timeout_s)).data
 
     async def subscribe(self, subject: str, handler: MessageHandler) -> _Interest:
+        """See the port."""
+
         async def deliver(message: Msg) -> None:
             handler(message.data)
 
         return _Interest(self._connection, await self._connection.listen(subject, deliver))
 
     async def serve(self, subject: str, handler: RequestHandler, *, concurrent_max: int = 1024) -> _Interest:
+        """See the port."""
         places = asyncio.Semaphore(concurrent_max)
 
         async def accept(message: Msg) -> None:
@@ -90,6 +96,7 @@ class NatsBus:
         return _Interest(self._connection, await self._connection.listen(subject, accept, queue=SERVE_QUEUE))
 
     async def close(self) -> None:
+        """See the port."""
         await self._connection.shut()
         for task in self._answering:
             task.cancel()

@@ -1,4 +1,4 @@
-"""What a service may ask of the bus. Implementations: `nats` and `memory`."""
+"""The port of the bus. Implementations: `nats` and `memory`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RequestHandler = Callable[[bytes], Awaitable[bytes]]
 
 
 class Subscription(Protocol):
-    """A standing interest in a subject."""
+    """An interest in a subject, until it is closed."""
 
     async def close(self) -> None:
         """Stop receiving. Messages already handed over may still be processed. Idempotent."""
@@ -21,16 +21,16 @@ class Bus(Protocol):
 
     @property
     def connected(self) -> bool:
-        """Whether the transport is up now (feeds readiness)."""
+        """Whether the transport is up now; readiness depends on it."""
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
-        """Call back each time the transport returns after a loss: messages in between are gone."""
+        """Call back each time the transport returns after a loss. Messages in between are lost."""
 
     async def publish(self, subject: str, payload: bytes) -> None:
         """Send without an answer. Raises BusUnavailable when the message cannot leave."""
 
     async def request(self, subject: str, payload: bytes, *, timeout_s: float) -> bytes:
-        """Send and await one answer.
+        """Send a request and wait for one answer.
 
         Raises:
             NoResponders: nobody serves the subject; known at once.

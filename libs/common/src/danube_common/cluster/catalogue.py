@@ -1,4 +1,4 @@
-"""A process's live view of the cluster: topics, policies, owners, live instances.
+"""A process's live view of the cluster: topics, policies, owners and live instances.
 
 Kept by mirrors of the metadata store, so the data path reads memory only. What was just written
 by another process may be missing for a moment: `find_topic` reads through for that.
@@ -53,7 +53,7 @@ class Catalogue:
 
     @classmethod
     async def open(cls, store: MetadataStore) -> Self:
-        """Returns once everything stored so far is seen. Raises MetadataUnavailable."""
+        """Return once everything stored so far was read. Raises MetadataUnavailable."""
         self = cls(store)
         for prefix, on_change in (
             (keys.CLUSTER, self._cluster_changed),
@@ -64,16 +64,20 @@ class Catalogue:
         return self
 
     async def close(self) -> None:
+        """Stop following the store."""
         for mirror in self._mirrors:
             await mirror.close()
 
     def on_topic_gone(self, listener: TopicGoneListener) -> None:
+        """Call back with each topic that was deleted."""
         self._gone_listeners.append(listener)
 
     def on_owner(self, listener: OwnerListener) -> None:
+        """Call back with each bundle that has a new owner, and its epoch."""
         self._owner_listeners.append(listener)
 
     def on_vacancy(self, listener: VacancyListener) -> None:
+        """Call back with each bundle that lost its owner."""
         self._vacancy_listeners.append(listener)
 
     # Look-ups
@@ -83,13 +87,15 @@ class Catalogue:
         return self._layout
 
     def topic(self, name: str) -> Topic | None:
+        """Return the topic of this name, or None."""
         return self._topics.get(name)
 
     def topic_by_id(self, topic_id: int) -> Topic | None:
+        """Return the topic of this id, or None."""
         return self._by_id.get(topic_id)
 
     async def find_topic(self, name: TopicName) -> Topic | None:
-        """The topic, asking the store when this view does not know it."""
+        """Return the topic, or None. Asks the store if this view does not know the topic."""
         known = self._topics.get(str(name))
         if known is not None:
             return known
@@ -97,24 +103,25 @@ class Catalogue:
         return decode_record(Topic, entry.value) if entry else None
 
     def partitions(self, name: TopicName) -> list[Topic]:
-        """The topic itself if this view knows it, else its partitions by number."""
+        """Return the topic itself if this view knows it, else its partitions by number."""
         exact = self._topics.get(str(name))
         return [exact] if exact is not None else parts_of(name, self._topics.values())
 
     def topic_count(self, bundle: Bundle) -> int:
+        """Return the number of topics in a bundle."""
         return len(self._by_bundle[str(bundle)])
 
     def topics_of(self, bundle: Bundle) -> list[Topic]:
-        """In no order."""
+        """Return the topics of a bundle, in no order."""
         return list(self._by_bundle[str(bundle)].values())
 
     async def see_topics(self) -> None:
-        """Until this view holds every topic that is stored now. Raises MetadataUnavailable."""
+        """Wait until this view holds every topic that is stored now. Raises MetadataUnavailable."""
         revision = (await self._store.list(keys.NAMESPACES)).revision
         await self._mirrors[-1].catch_up(revision, CATCH_UP_TIMEOUT_S)
 
     def policies(self, topic: TopicName) -> Policies:
-        """The values in force for a topic: its own over its namespace's over the broker's."""
+        """Return the policies in force for a topic: its own over its namespace's over the broker's."""
         name = str(topic)
         known = self._policies.get(name)
         if known is None:
@@ -128,21 +135,21 @@ class Catalogue:
         return known
 
     def epoch(self, bundle: Bundle) -> int | None:
-        """The epoch of the bundle's present owner, or None while nobody has claimed it."""
+        """Return the epoch of the bundle's owner; None while it has no owner."""
         claim = self._claims.get(str(bundle))
         return claim[1] if claim else None
 
     def owner(self, bundle: Bundle) -> str | None:
-        """The instance id of the bundle's present owner."""
+        """Return the instance id of the bundle's owner; None while it has no owner."""
         claim = self._claims.get(str(bundle))
         return claim[0].instance_id if claim else None
 
     def is_live(self, instance_id: str) -> bool:
-        """Whether a process of this id is registered, as far as this view knows."""
+        """Return whether a process of this id is registered."""
         return keys.instance_key(instance_id) in self._instances
 
     def instances(self, kind: str) -> list[Instance]:
-        """Live instances of one kind of service, by id."""
+        """Return the live instances of one kind of service, by id."""
         return sorted(
             (i for i in self._instances.values() if i.kind == kind), key=lambda instance: instance.instance_id
         )

@@ -1,4 +1,4 @@
-"""Where each thing lives in the metadata store. The original's paths where the meaning is equal.
+"""The keys of the metadata store. They are the original's where the meaning is equal.
 
 ====================================  =====================================================
 /cluster/layout                       how many bundles each family has
@@ -46,7 +46,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 
 
 def key_part(name: str) -> str:
-    """A name as one part of a key: letters beyond ASCII become ``=`` and their UTF-8 bytes in hex."""
+    """Encode a name as one part of a key: letters beyond ASCII become ``=`` and their UTF-8 bytes in hex."""
     if _PLAIN.fullmatch(name):
         return name
     return "".join(
@@ -55,53 +55,65 @@ def key_part(name: str) -> str:
 
 
 def instance_key(instance_id: str) -> str:
+    """The registration of a process."""
     return REGISTER + key_part(instance_id)
 
 
 def assignment_key(bundle: Bundle) -> str:
+    """The owner that a bundle is assigned to."""
     return f"{ASSIGNMENTS}{bundle}"
 
 
 def owner_key(bundle: Bundle) -> str:
+    """The claim of a bundle's owner; its revision is the epoch."""
     return f"{OWNERS}{bundle}"
 
 
 def load_key(instance_id: str) -> str:
+    """The load report of an owner."""
     return LOAD + key_part(instance_id)
 
 
 def drain_key(instance_id: str) -> str:
+    """The drain of an owner."""
     return DRAINS + key_part(instance_id)
 
 
 def namespace_key(namespace: str) -> str:
+    """A namespace and its policies."""
     return f"{NAMESPACES}{key_part(namespace)}/policy"
 
 
 def namespace_topics_prefix(namespace: str) -> str:
+    """All topics of a namespace."""
     return f"{TOPICS}{key_part(namespace)}/"
 
 
 def topic_key(topic: TopicName) -> str:
+    """A topic or partition."""
     return f"{namespace_topics_prefix(topic.namespace)}{key_part(topic.local)}/definition"
 
 
 def topic_policy_key(topic: TopicName) -> str:
+    """The policies of a topic."""
     return f"{namespace_topics_prefix(topic.namespace)}{key_part(topic.local)}/policy"
 
 
 def archiver_key(bundle: Bundle) -> str:
+    """The lease of a bundle's archiver."""
     return f"{ARCHIVERS}{bundle}"
 
 
 def archive_key(bundle: Bundle) -> str:
+    """The state of a bundle's archive."""
     return f"{ARCHIVES}{bundle}"
 
 
 def cuts_prefix(bundle: Bundle) -> str:
+    """All manifest entries of a bundle."""
     return f"{CUTS}{bundle}/"
 
 
 def cut_key(bundle: Bundle, first_sequence: int) -> str:
-    """Sorts as the sequences do."""
+    """A manifest entry; keys sort as the sequences do."""
     return f"{cuts_prefix(bundle)}{first_sequence:016x}"

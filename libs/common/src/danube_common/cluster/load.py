@@ -1,4 +1,4 @@
-"""What a topic-owner carries, as it tells the cluster every few seconds under ``/cluster/load/``."""
+"""Load reports: what each topic-owner carries, written every few seconds under ``/cluster/load/``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ REPORT_TTL_S = 15.0
 
 
 class BundleLoad(msgspec.Struct, frozen=True):
-    """One bundle over the last interval. In is what producers sent, out what was sent to gateways.
+    """The load of one bundle over the last interval. ``in`` is from producers, ``out`` to gateways.
 
     Attributes:
         consumers: with an open stream.
@@ -34,7 +34,7 @@ class BundleLoad(msgspec.Struct, frozen=True):
 
 
 class LoadReport(msgspec.Struct, frozen=True):
-    """One owner over the last interval.
+    """The load of one owner over the last interval.
 
     Attributes:
         at_ms: when it was measured, wall clock.
@@ -55,5 +55,5 @@ class LoadReport(msgspec.Struct, frozen=True):
 
     @property
     def total(self) -> BundleLoad:
-        """All bundles together."""
+        """Add up all bundles."""
         return sum(self.bundles.values(), start=BundleLoad())

@@ -1,4 +1,4 @@
-"""Which processes are alive: each holds a leased key under /cluster/register/."""
+"""Registration of live processes: each holds a leased key under ``/cluster/register/``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from danube_common.metadata.lease import Lease
 from danube_common.metadata.port import MetadataStore
 
 INSTANCE_TTL_S = 5.0
-"""A process that does not renew for this long counts as dead (architecture promise 3)."""
+"""A process that does not renew for this long counts as dead."""
 
 
 async def register(store: MetadataStore, instance: Instance, *, ttl_s: float = INSTANCE_TTL_S) -> Lease:
-    """Hold this process's place. A restarted process of the same id takes over its own old key."""
+    """Register this process. A restarted process of the same id takes over its old key."""
     return await Lease.acquire(store, keys.instance_key(instance.instance_id), encode_record(instance), ttl_s)

@@ -1,4 +1,4 @@
-"""Namespaces: they exist by their policy key (v0.2 spec section 2.2)."""
+"""Namespaces. A namespace exists as long as its policy key exists."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ DEFAULT_NAMESPACES = ("default", "system")
 
 
 class Namespaces:
-    """Reads and changes namespaces; every answer comes from the store itself."""
+    """Reads and changes namespaces in the metadata store itself."""
 
     def __init__(self, store: MetadataStore) -> None:
         self._store = store
 
     async def create(self, name: str, policies: PolicyOverrides | None = None) -> None:
-        """Raises InvalidName, AlreadyExists."""
+        """Create a namespace. Raises InvalidName, AlreadyExists."""
         check_namespace(name)
         record = Namespace(name, policies or PolicyOverrides())
         try:
@@ -28,25 +28,26 @@ class Namespaces:
             raise AlreadyExists(f"namespace {name!r} exists already") from None
 
     async def ensure(self, name: str) -> None:
-        """Create if missing."""
+        """Create a namespace if it is missing."""
         try:
             await self.create(name)
         except AlreadyExists:
             return
 
     async def get(self, name: str) -> Namespace:
-        """Raises NotFound."""
+        """Return a namespace. Raises NotFound."""
         entry = await self._store.get(keys.namespace_key(name))
         if entry is None:
             raise NotFound(f"namespace {name!r} does not exist")
         return decode_record(Namespace, entry.value)
 
     async def names(self) -> list[str]:
+        """Return all names, sorted."""
         listing = await self._store.list(keys.NAMESPACES)
         return sorted(decode_record(Namespace, entry.value).name for entry in listing.entries)
 
     async def set_policies(self, name: str, changes: PolicyOverrides, *, clear: bool = False) -> None:
-        """Set what ``changes`` sets; keep the rest, or with ``clear`` forget it.
+        """Set the policies in ``changes``; keep the others, or with ``clear`` unset them.
 
         Raises InvalidInput, NotFound, Conflict.
         """
@@ -61,7 +62,7 @@ class Namespaces:
         )
 
     async def delete(self, name: str) -> None:
-        """Raises NotFound, Refused when it still has topics."""
+        """Delete a namespace. Raises NotFound, and Refused while it has topics."""
         entry = await self._store.get(keys.namespace_key(name))
         if entry is None:
             raise NotFound(f"namespace {name!r} does not exist")

@@ -1,4 +1,4 @@
-"""Asking a bundle's owner over the bus, whoever that is at the moment."""
+"""The client of topic-owners: sends a request to whichever owner a bundle has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Reply = TypeVar("Reply", bound=OwnerReply)
 
 
 class OwnerClient:
-    """Sends requests to the present owner of a bundle, again to the next one when it changes."""
+    """Sends requests to the owner of a bundle, and again to the next owner when it changes."""
 
     def __init__(self, bus: Bus, catalogue: Catalogue) -> None:
         self._bus = bus
@@ -39,7 +39,7 @@ class OwnerClient:
         timeout_s: float,
         repeat: bool = True,
     ) -> Reply:
-        """The owner's answer, awaited through a change of owner for up to ``timeout_s``.
+        """Return the owner's answer; wait through a change of owner for up to ``timeout_s``.
 
         Every request is absolute, so asking again is harmless. Without ``repeat`` it is asked once: for
         what is outdated by the time it could be asked again.
@@ -96,7 +96,7 @@ class OwnerClient:
             change.set_result(None)
 
     async def grant(self, bundle: Bundle, credit: Credit) -> None:
-        """Pass on credit without asking for an answer; losing it is made good by the next Sync."""
+        """Send credit without asking for an answer. The next Sync repairs a loss."""
         epoch = self._catalogue.epoch(bundle)
         if epoch is None:
             return

@@ -1,4 +1,4 @@
-"""The values behind the keys of `keys`, as JSON."""
+"""The records stored under the keys of `keys`, as JSON."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """How many bundles each family has. The numbers may grow, never shrink."""
+    """The number of bundles of each family. The numbers may grow, never shrink."""
 
     file_bundles: int
     memory_bundles: int
 
     def bundles(self) -> list[Bundle]:
+        """Return all bundles, or those of one family."""
         counts = ((Family.FILE, self.file_bundles), (Family.MEMORY, self.memory_bundles))
         return [Bundle(family, number) for family, count in counts for number in range(count)]
 
     def count(self, family: Family) -> int:
+        """Return the number of bundles of a family."""
         return self.file_bundles if family is Family.FILE else self.memory_bundles
 
 
 class Instance(msgspec.Struct, frozen=True):
-    """A live process of ours. ``kind`` is gateway, topic-owner, storage or admin.
+    """A live process. ``kind`` is gateway, topic-owner, storage or admin.
 
     ``backends``: what a storage instance is set up to keep segments in.
     """
@@ -45,14 +47,14 @@ class Instance(msgspec.Struct, frozen=True):
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """``since_ms``: when it was made, wall clock; rebalancing lets a bundle rest for a while."""
+    """The owner that a bundle is assigned to. ``since_ms``: when, by the wall clock."""
 
     instance_id: str
     since_ms: int = 0
 
 
 class Drain(msgspec.Struct, frozen=True):
-    """A topic-owner that is to have no bundles, until it is activated.
+    """A topic-owner that gets no bundles until it is activated.
 
     Attributes:
         bundles: how many it had when the drain began.
@@ -67,13 +69,15 @@ class Drain(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """``nonce`` tells two claims of one instance apart (a restarted process claims anew)."""
+    """An owner's claim of a bundle. ``nonce`` differs between two claims of one instance."""
 
     instance_id: str
     nonce: str
 
 
 class Namespace(msgspec.Struct, frozen=True):
+    """A namespace with its policies."""
+
     name: str
     policies: PolicyOverrides = PolicyOverrides()
 
@@ -109,11 +113,12 @@ class Topic(msgspec.Struct, frozen=True):
 
 
 def encode_record(record: msgspec.Struct) -> bytes:
+    """Encode a record."""
     return msgspec.json.encode(record)
 
 
 def decode_record(kind: type[R], data: bytes) -> R:
-    """Read a record; raises CorruptData."""
+    """Decode a record; raises CorruptData."""
     try:
         return msgspec.json.decode(data, type=kind)
     except UNDECODABLE as error:

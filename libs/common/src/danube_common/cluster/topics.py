@@ -1,4 +1,4 @@
-"""Topics in the metadata store: creation, look-up, partitions, policies, deletion."""
+"""Topics in the metadata store: creation, lookup, partitions, policies, deletion."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WRITES_AT_ONCE_MAX = 64
 
 
 class Topics:
-    """Reads and changes topics; every answer comes from the store itself."""
+    """Reads and changes topics in the metadata store itself."""
 
     def __init__(self, store: MetadataStore, log: BundleLog, *, now_ms: Callable[[], int]) -> None:
         self._store = store
@@ -47,7 +47,7 @@ class Topics:
     async def create_partitions(
         self, name: TopicName, numbers: Iterable[int], schema: Schema, strategy: Strategy
     ) -> list[Topic]:
-        """Create partitions of a topic, many at one time; what they share is looked up once.
+        """Create partitions of a topic concurrently; what they share is read once.
 
         Raises as `create` does; AlreadyExists also when the topic itself exists. What fails half way, because
         another creates some of them at the same moment, leaves the others there.
@@ -97,22 +97,23 @@ class Topics:
         return (await self._log.bounds(bundle)).last_sequence
 
     async def get(self, name: TopicName) -> Topic | None:
+        """Return a topic, or None."""
         entry = await self._store.get(keys.topic_key(name))
         return decode_record(Topic, entry.value) if entry else None
 
     async def in_namespace(self, namespace: str) -> list[Topic]:
-        """Sorted by name; empty for an unknown namespace."""
+        """Return the topics of a namespace, sorted by name; an unknown namespace has none."""
         listing = await self._store.list(keys.namespace_topics_prefix(namespace))
         topics = [decode_record(Topic, e.value) for e in listing.entries if e.key.endswith("/definition")]
         return sorted(topics, key=lambda topic: topic.name)
 
     async def partitions(self, name: TopicName) -> list[Topic]:
-        """The topic itself if it exists, else its ``-part-N`` topics by number (spec section 2.3)."""
+        """Return the topic itself if it exists, else its ``-part-N`` topics by number."""
         exact = await self.get(name)
         return [exact] if exact is not None else parts_of(name, await self.in_namespace(name.namespace))
 
     async def delete(self, name: TopicName) -> Topic:
-        """Delete the topic and its policies; returns what it was. Raises NotFound, Conflict."""
+        """Delete a topic and its policies, and return it. Raises NotFound, Conflict."""
         entry = await self._store.get(keys.topic_key(name))
         if entry is None:
             raise NotFound(f"topic {name} does not exist")
@@ -121,7 +122,7 @@ class Topics:
         return decode_record(Topic, entry.value)
 
     async def policies(self, name: TopicName) -> tuple[PolicyOverrides, PolicyOverrides]:
-        """What the namespace sets and what the topic sets. Raises NotFound for an unknown topic."""
+        """Return what the namespace sets and what the topic sets. Raises NotFound for an unknown topic."""
         if await self.get(name) is None:
             raise NotFound(f"topic {name} does not exist")
         namespace = await self._store.get(keys.namespace_key(name.namespace))
@@ -132,7 +133,7 @@ class Topics:
         )
 
     async def set_policies(self, name: TopicName, changes: PolicyOverrides, *, clear: bool = False) -> None:
-        """Set what ``changes`` sets; keep the rest, or with ``clear`` forget it.
+        """Set the policies in ``changes``; keep the others, or with ``clear`` unset them.
 
         Raises InvalidInput, NotFound, Conflict.
         """
@@ -160,7 +161,7 @@ class Topics:
             raise NotConfigured("no storage instance has S3 configured (s3_bucket): no topic can live there")
 
     async def layout(self) -> Layout:
-        """Raises Unavailable until an admin instance has written it."""
+        """Return the cluster's layout. Raises Unavailable until an admin instance has written it."""
         entry = await self._store.get(keys.LAYOUT)
         if entry is None:
             raise Unavailable("the cluster has no bundle layout yet: no admin service has started")
@@ -176,13 +177,13 @@ async def _all(works: Iterable[Coroutine[Any, Any, object]]) -> None:
 
 
 def parts_of(name: TopicName, topics: Iterable[Topic]) -> list[Topic]:
-    """Those of ``topics`` that are partitions of ``name``, by number."""
+    """Return those of ``topics`` that are partitions of ``name``, by number."""
     parts = [topic for topic in topics if topic.topic_name.partition_of == name]
     return sorted(parts, key=lambda topic: topic.topic_name.partition_number or 0)
 
 
 def place(name: TopicName, strategy: Strategy, layout: Layout) -> Bundle:
-    """The bundle for a new topic: by its name, partitions of one topic one after another."""
+    """Choose the bundle of a new topic by its name; partitions of one topic go to consecutive bundles."""
     base, number = name.partition_of or name, name.partition_number or 0
     count = layout.count(strategy.family)
     return Bundle(strategy.family, (zlib.crc32(str(base).encode()) + number) % count)

@@ -1,1 +1,1 @@
-"""The state journal of each bundle: what its owner knows, as a fold of records (architecture D7)."""
+"""The state journal of each bundle: the events from which an owner rebuilds what it knows."""

@@ -1,4 +1,4 @@
-"""The state journals over JetStream: one stream, one subject per bundle."""
+"""State journals over JetStream: one stream, one subject per bundle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WRONG_LAST_SEQUENCE = 10071
 
 
 class JetStreamJournal:
-    """StateJournal whose fence is JetStream's expected-last-subject-sequence."""
+    """A `StateJournal` that fences by JetStream's expected-last-subject-sequence."""
 
     def __init__(
         self,
@@ -64,10 +64,11 @@ class JetStreamJournal:
         }
 
     async def open(self) -> None:
+        """See the port."""
         await self._stream.ensure(self._config)
 
     async def append(self, bundle: Bundle, data: bytes, *, expected_sequence: int) -> int:
-        """See the port; the same call made again by this writer is recognised too."""
+        """See the port. An append that this writer repeats is recognised."""
         subject = _subject(bundle)
         record_id = self._record_id(bundle, data, expected_sequence)
         headers = {
@@ -91,6 +92,7 @@ class JetStreamJournal:
                 raise LogUnavailable(f"journal of bundle {bundle}: {reason}") from reason
 
     async def replay(self, bundle: Bundle) -> list[JournalRecord]:
+        """See the port."""
         records: list[JournalRecord] = []
         last = await self._stream.last(_subject(bundle))
         if last is None:
@@ -115,7 +117,7 @@ class JetStreamJournal:
                     raise LogUnavailable(f"journal of bundle {bundle}: record {last.sequence} cannot be read")
 
     async def discard(self, bundle: Bundle, before_sequence: int) -> None:
-        """See the port. The last record always stays: it carries the fence."""
+        """See the port. The last record always stays, because it carries the fence."""
         last = await self._stream.last(_subject(bundle))
         if last is None:
             return

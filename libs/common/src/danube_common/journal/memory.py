@@ -1,4 +1,4 @@
-"""The state journals inside one process: what tests run on, with the behaviour of `jetstream`."""
+"""State journals inside one process: for tests, with the behaviour of `jetstream`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from danube_common.model.bundle import Bundle
 
 
 class MemoryJournal:
-    """StateJournal for one process: every user holds the same object."""
+    """A `StateJournal` for one process: every user holds the same object."""
 
     def __init__(self) -> None:
         self._records: dict[Bundle, list[JournalRecord]] = {}
@@ -18,6 +18,7 @@ class MemoryJournal:
         """Nothing to make."""
 
     async def append(self, bundle: Bundle, data: bytes, *, expected_sequence: int) -> int:
+        """See the port."""
         records = self._records.setdefault(bundle, [])
         last = records[-1].sequence if records else 0
         if last != expected_sequence:
@@ -30,10 +31,11 @@ class MemoryJournal:
         return self._last_sequence
 
     async def replay(self, bundle: Bundle) -> list[JournalRecord]:
+        """See the port."""
         return list(self._records.get(bundle, ()))
 
     async def discard(self, bundle: Bundle, before_sequence: int) -> None:
-        """See the port. The last record always stays: it carries the fence."""
+        """See the port. The last record always stays, because it carries the fence."""
         records = self._records.get(bundle)
         if records:
             kept = [record for record in records if record.sequence >= before_sequence]

@@ -1,4 +1,4 @@
-"""What an owner may ask of the state journals. Implementations: `jetstream` and `memory`."""
+"""The port of the state journals. Implementations: `jetstream` and `memory`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from danube_common.model.bundle import Bundle
 
 @dataclass(frozen=True, slots=True)
 class JournalRecord:
-    """One record. Sequences grow within a bundle, with gaps."""
+    """One record. Sequences increase within a bundle, with gaps."""
 
     sequence: int
     data: bytes
 
 
 class StateJournal(Protocol):
-    """A durable, fenced log of small records per bundle; always of the file family."""
+    """A durable, fenced log of small records per bundle, always on disk."""
 
     async def open(self) -> None:
-        """Make the journal's storage exist. Idempotent, safe from several processes at once."""
+        """Create the journal's storage. Idempotent, also from several processes at once."""
 
     async def append(self, bundle: Bundle, data: bytes, *, expected_sequence: int) -> int:
-        """Write one record if the bundle's last record is still ``expected_sequence`` (0: none yet).
+        """Append a record if the bundle's last record is still ``expected_sequence`` (0: none yet).
 
         Returns the new record's sequence. A repeat after a lost acknowledgement that was in fact
         stored by this very call is recognised and answered with its sequence.
@@ -34,7 +34,7 @@ class StateJournal(Protocol):
         """
 
     async def replay(self, bundle: Bundle) -> list[JournalRecord]:
-        """Every kept record of the bundle, oldest first. Raises LogUnavailable."""
+        """Return every kept record of the bundle, oldest first. Raises LogUnavailable."""
 
     async def discard(self, bundle: Bundle, before_sequence: int) -> None:
         """Delete the bundle's records below ``before_sequence`` (a snapshot). Idempotent."""

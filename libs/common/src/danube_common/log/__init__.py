@@ -1,1 +1,1 @@
-"""Tier 1: one log of frames per bundle (architecture D3, D6)."""
+"""The log: one ordered sequence of frames per bundle, where a reliable publish becomes durable."""

@@ -1,4 +1,4 @@
-"""Tier 1 over JetStream: one stream per bundle."""
+"""The log over JetStream: one stream per bundle."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 
 class JetStreamLog:
-    """BundleLog whose acknowledgement is JetStream's.
+    """A `BundleLog` whose acknowledgement is JetStream's.
 
     A log of the file family keeps what it acknowledged across any crash of NATS, given the rendered
     server configuration (``sync_interval: always``).
@@ -75,12 +75,12 @@ class JetStreamLog:
         self._highest: dict[Bundle, int] = {}
 
     async def open(self, bundle: Bundle) -> None:
-        """See the port; costs nothing from the second time on."""
+        """See the port. After the first call it costs nothing."""
         if bundle not in self._opened:
             await self._make(bundle)
 
     async def append(self, bundle: Bundle, frame: bytes, *, frame_id: str, timeout_s: float) -> Appended:
-        """See the port; raises LimitExceeded too, for a frame above the server's ``max_payload``."""
+        """See the port. Also raises LimitExceeded for a frame above the server's ``max_payload``."""
         stream = self._stream(bundle)
         subject = _subject(bundle)
         headers = {MESSAGE_ID_HEADER: frame_id}
@@ -106,6 +106,7 @@ class JetStreamLog:
         return Appended(sequence, duplicate)
 
     async def bounds(self, bundle: Bundle) -> LogBounds:
+        """See the port."""
         stream = self._stream(bundle)
         try:
             extent = await stream.extent()
@@ -146,6 +147,8 @@ class JetStreamLog:
         return [LogEntry(message.sequence, message.data, message.stored_ms) for message in batch.messages]
 
     async def follow(self, bundle: Bundle, on_entry: Callable[[LogEntry], None]) -> _Feed:
+        """See the port."""
+
         async def deliver(message: Msg) -> None:
             headers = message.headers or {}
             sequence = headers.get(SEQUENCE_HEADER)
@@ -160,6 +163,7 @@ class JetStreamLog:
             raise LogUnavailable(str(error)) from error
 
     async def purge(self, bundle: Bundle, through_sequence: int) -> None:
+        """See the port."""
         stream = self._stream(bundle)
         bounds = await self.bounds(bundle)
         # Purging past the end would move the numbering forward.

@@ -1,4 +1,4 @@
-"""Tier 1 inside one process: what tests run on, with the behaviour of `jetstream`."""
+"""The log inside one process: for tests, with the behaviour of `jetstream`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Stored:
 
 
 class MemoryLog:
-    """BundleLog for one process: every user holds the same object."""
+    """A `BundleLog` for one process: every user holds the same object."""
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class MemoryLog:
         self._stored: dict[Bundle, _Stored] = {}
 
     async def open(self, bundle: Bundle) -> None:
+        """See the port."""
         if bundle not in self._stored:
             self._stored[bundle] = _Stored()
 
@@ -55,6 +56,7 @@ class MemoryLog:
         frame_id: str,
         timeout_s: float,  # noqa: ARG002 - the port's; nothing is waited for here
     ) -> Appended:
+        """See the port."""
         stored = self._opened(bundle)
         known = self._known(stored, frame_id)
         if known is not None:
@@ -72,6 +74,7 @@ class MemoryLog:
         return Appended(entry.sequence, duplicate=False)
 
     async def bounds(self, bundle: Bundle) -> LogBounds:
+        """See the port."""
         stored = self._stored.get(bundle)
         if stored is None:
             raise NotFound(f"the log of bundle {bundle} was not opened")
@@ -85,6 +88,7 @@ class MemoryLog:
     async def read(
         self, bundle: Bundle, from_sequence: int, *, frames_max: int, bytes_max: int
     ) -> list[LogEntry]:
+        """See the port."""
         stored = self._opened(bundle)
         first = stored.last_sequence - len(stored.entries) + 1
         entries: list[LogEntry] = []
@@ -98,12 +102,14 @@ class MemoryLog:
         return entries
 
     async def follow(self, bundle: Bundle, on_entry: Callable[[LogEntry], None]) -> _Feed:
+        """See the port."""
         stored = self._opened(bundle)
         feed = _Feed(stored, on_entry)
         stored.feeds[feed] = None
         return feed
 
     async def purge(self, bundle: Bundle, through_sequence: int) -> None:
+        """See the port."""
         stored = self._opened(bundle)
         while stored.entries and stored.entries[0].sequence <= through_sequence:
             stored.bytes_kept -= len(stored.entries.popleft().frame) + ENTRY_OVERHEAD_BYTES

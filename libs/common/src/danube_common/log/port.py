@@ -1,4 +1,4 @@
-"""What a service may ask of the bundles' logs. Implementations: `jetstream` and `memory`."""
+"""The port of the bundles' logs. Implementations: `jetstream` and `memory`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """``duplicate`` means the frame id was stored before; ``sequence`` is then the first one's."""
+    """The result of an append. ``duplicate``: the frame id was stored before, at ``sequence``."""
 
     sequence: int
     duplicate: bool
@@ -32,7 +32,7 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class LogBounds:
-    """Stored sequences are ``first_sequence..last_sequence``; empty when first = last + 1.
+    """Sequences ``first_sequence..last_sequence`` are stored; the log is empty if first = last + 1.
 
     ``stored_bytes`` is about what the entries take, ``first_stored_ms`` when the first of them was stored,
     0 if there is none. Neither counts when bounds are compared.
@@ -52,13 +52,13 @@ class LogFeed(Protocol):
 
 
 class BundleLog(Protocol):
-    """Append-only, durable (file family) or volatile (memory family), ordered per bundle."""
+    """An append-only log per bundle: durable (file family) or in memory (memory family)."""
 
     async def open(self, bundle: Bundle) -> None:
-        """Make the bundle's log exist. Idempotent, safe from several processes at once."""
+        """Create the bundle's log. Idempotent, also from several processes at once."""
 
     async def append(self, bundle: Bundle, frame: bytes, *, frame_id: str, timeout_s: float) -> Appended:
-        """Store ``frame``; returns when it is durable to the family's promise.
+        """Store ``frame``; return when it is as durable as the family promises.
 
         Repeating a ``frame_id`` within the duplicate window (2 minutes) stores nothing new.
 
@@ -68,19 +68,19 @@ class BundleLog(Protocol):
         """
 
     async def bounds(self, bundle: Bundle) -> LogBounds:
-        """The stored range now. Raises LogUnavailable; NotFound if the log was never opened."""
+        """Return what is stored now. Raises LogUnavailable; NotFound if the log was never opened."""
 
     async def read(
         self, bundle: Bundle, from_sequence: int, *, frames_max: int, bytes_max: int
     ) -> list[LogEntry]:
-        """Up to ``frames_max`` entries and about ``bytes_max`` bytes, at least one if any is left.
+        """Return up to ``frames_max`` entries and about ``bytes_max`` bytes, but at least one entry.
 
         Starts at ``from_sequence`` or, below the log's floor, at the floor. Empty past the end.
         Raises LogUnavailable.
         """
 
     async def follow(self, bundle: Bundle, on_entry: Callable[[LogEntry], None]) -> LogFeed:
-        """Call back for every entry appended from now on, in order, at most once.
+        """Call back for every entry that is appended from now on, in order, at most once.
 
         Entries may be missing after a transport loss: the reader compares sequences and fills
         gaps with `read`. The callback must not raise or block.

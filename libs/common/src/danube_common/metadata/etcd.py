@@ -44,7 +44,7 @@ class _KeyLease:
 
 
 class EtcdMetadata:
-    """One handle with connections of its own."""
+    """A handle on etcd with connections of its own."""
 
     def __init__(self, link: EtcdLink) -> None:
         self._link = link
@@ -61,7 +61,7 @@ class EtcdMetadata:
         tls: EtcdTls | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> Self:
-        """Returns once etcd has answered.
+        """Connect; return once etcd has answered.
 
         Args:
             endpoints: ``host:port`` or ``http(s)://host:port``; the next one is taken after a failure.
@@ -93,12 +93,14 @@ class EtcdMetadata:
         return self._link.answered and not self._closed
 
     async def get(self, key: str) -> Entry | None:
+        """See the port."""
         require_key(key)
         async with self._deadline("get"):
             answer = await self._link.read(lambda s: s.kv.Range, rpc.RangeRequest(key=key.encode()))
         return _entry(answer.kvs[0]) if answer.kvs else None
 
     async def list(self, prefix: str) -> Listing:
+        """See the port."""
         require_prefix(prefix)
         start, end = _range(prefix)
         entries: list[Entry] = []
@@ -124,6 +126,7 @@ class EtcdMetadata:
     async def put(
         self, key: str, value: bytes, *, expected_revision: int | None = None, ttl_s: float | None = None
     ) -> int:
+        """See the port."""
         require_key(key)
         require_value(value)
         require_revision(expected_revision)
@@ -135,6 +138,7 @@ class EtcdMetadata:
             return await self._put_leased(key, value, expected_revision, lifetime)
 
     async def delete(self, key: str, *, expected_revision: int | None = None) -> bool:
+        """See the port."""
         require_key(key)
         require_revision(expected_revision)
         request = rpc.DeleteRangeRequest(key=key.encode())
@@ -144,6 +148,7 @@ class EtcdMetadata:
         return bool(answer.responses[0].response_delete_range.deleted)
 
     async def watch(self, prefix: str, *, after_revision: int) -> AsyncGenerator[Change, None]:
+        """See the port."""
         require_prefix(prefix)
         seen, pause_s = after_revision, WATCH_PAUSE_S_MIN
         while not self._closed:
@@ -161,7 +166,7 @@ class EtcdMetadata:
                 pause_s = min(pause_s * 2, WATCH_PAUSE_S_MAX)
 
     async def close(self) -> None:
-        """End the watches and the connections. Leases end with their ttl. Idempotent."""
+        """End watches and connections. Leases end with their lifetime. Idempotent."""
         if self._closed:
             return
         self._closed = True

@@ -1,4 +1,4 @@
-"""Calls to etcd: channels to its endpoints, authentication, deadlines, one error for every failure.
+"""Calls to etcd: endpoints, authentication, deadlines, and one error for every failure.
 
 Over the stubs that aetcd brings, not over its client: that one has neither TLS nor a second endpoint, and
 its watcher cannot tell a lost stream from a cancelled one.
@@ -37,7 +37,7 @@ _LEADER_REQUIRED: Final = ("hasleader", "true")
 
 @dataclass(frozen=True, slots=True)
 class EtcdTls:
-    """What proves etcd's identity, and ours if it asks; PEM texts."""
+    """Certificates for TLS, as PEM texts."""
 
     ca_pem: bytes
     cert_pem: bytes | None = None
@@ -50,7 +50,7 @@ class LeaseGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stubs:
-    """The services of one endpoint. aetcd has no types."""
+    """The gRPC stubs of one endpoint. aetcd has no types."""
 
     channel: grpc.aio.Channel
     kv: Any
@@ -60,7 +60,7 @@ class Stubs:
 
 
 class EtcdLink:
-    """One endpoint at a time; after a failure the next one, and with the calls the watches.
+    """Uses one endpoint at a time, and moves calls and watches to the next after a failure.
 
     Attributes:
         answered: whether the last call got an answer.
@@ -91,7 +91,7 @@ class EtcdLink:
         self._closed = False
 
     async def read(self, call: Callable[[Stubs], Any], request: Any) -> Any:
-        """A call without effects: tried again at the next endpoint. Raises MetadataUnavailable."""
+        """Make a call without effects; retried at the next endpoint. Raises MetadataUnavailable."""
         for attempt in range(1, READ_ATTEMPTS + 1):
             try:
                 return await self._unary(call, request, self.timeout_s / READ_ATTEMPTS)
@@ -102,11 +102,11 @@ class EtcdLink:
         raise AssertionError("unreachable")
 
     async def write(self, call: Callable[[Stubs], Any], request: Any) -> Any:
-        """A call with effects: tried once. Raises MetadataUnavailable (done or not), LeaseGone."""
+        """Make a call with effects, once. Raises MetadataUnavailable (done or not), LeaseGone."""
         return await self._unary(call, request, self.timeout_s)
 
     async def keep_alive(self, lease_id: int) -> int:
-        """Begin a lease's ttl anew; its seconds, 0 when it has expired. Raises MetadataUnavailable."""
+        """Renew a lease; return its seconds, 0 if it has expired. Raises MetadataUnavailable."""
         index = self._current
         with self._mapped(index), self._impatient(index):
             stream = self._stubs[index].lease.LeaseKeepAlive(
@@ -124,7 +124,7 @@ class EtcdLink:
         raise self.lost(index, "the stream ended without an answer")
 
     async def open_watch(self, request: Any) -> tuple[int, grpc.aio.StreamStreamCall[Any, Any]]:
-        """A watch stream with its first request sent, and where it goes. Raises MetadataUnavailable."""
+        """Open a watch stream and send its first request. Raises MetadataUnavailable."""
         index = self._current
         with self._mapped(index):
             metadata = [*(await self._metadata(index) or ()), _LEADER_REQUIRED]
@@ -141,7 +141,7 @@ class EtcdLink:
         return index, stream
 
     async def next_answer(self, index: int, stream: grpc.aio.StreamStreamCall[Any, Any]) -> Any:
-        """The stream's next response. Raises MetadataUnavailable, also when this link is closed."""
+        """Return the stream's next response. Raises MetadataUnavailable, also after `close`."""
         with self._mapped(index):
             answer = await stream.read()
         if answer is grpc.aio.EOF:  # type: ignore[attr-defined]
@@ -150,7 +150,7 @@ class EtcdLink:
         return answer
 
     def lost(self, index: int, reason: str) -> MetadataUnavailable:
-        """Go to the next endpoint, unless another call already has."""
+        """Move to the next endpoint, unless another call already has."""
         self.answered = False
         if index == self._current:
             self._current = (index + 1) % len(self._endpoints)
@@ -161,6 +161,7 @@ class EtcdLink:
         return MetadataUnavailable(f"etcd at {self._endpoints[index]}: {reason}")
 
     async def close(self) -> None:
+        """Close the connections. Idempotent."""
         self._closed = True
         for stubs in self._stubs:
             await stubs.channel.close(None)

@@ -1,4 +1,4 @@
-"""What a process remembers about when it met which revision. Pure."""
+"""Remembers when this process met which revision. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SAMPLES_MAX: Final = 64
 
 
 class RevisionsSeen:
-    """For a revision, a time before every later change: tells how far back a history must reach.
+    """Knows, for a revision, a time before every later change: how far back a watch's history must reach.
 
     Args:
         valid_s: samples older than this are of no use.
@@ -21,7 +21,7 @@ class RevisionsSeen:
         self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES_MAX)
 
     def note(self, revision: int, at: float) -> None:
-        """At ``at`` (monotonic, seconds) no change after ``revision`` had been made yet."""
+        """Note that at ``at`` (monotonic seconds) no change after ``revision`` had been made."""
         if self._samples:
             last_at, last_revision = self._samples[-1]
             if at < last_at + self._spacing_s or revision < last_revision:
@@ -29,7 +29,7 @@ class RevisionsSeen:
         self._samples.append((at, revision))
 
     def known_at(self, revision: int) -> float | None:
-        """The latest known time before every change after ``revision``; None when there is none."""
+        """Return the latest known time before every change after ``revision``, or None."""
         for at, noted in reversed(self._samples):
             if noted <= revision:
                 return at

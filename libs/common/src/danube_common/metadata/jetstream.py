@@ -1,4 +1,4 @@
-"""The metadata store in a JetStream key-value bucket: the embedded default.
+"""The metadata store in a JetStream key-value bucket: the default of a standalone platform.
 
 A key is a subject, its revision the stream sequence of its last message. Deletions and ended lifetimes
 are marker messages, which live for an hour: a watch that may have missed one because it was away for
@@ -68,7 +68,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class JetStreamMetadata:
-    """One handle on a bucket. The connection stays the caller's."""
+    """A handle on a bucket. The caller keeps and closes the connection."""
 
     def __init__(self, connection: Client, bucket: str, marker_ttl_s: int) -> None:
         self._api = JetStreamApi(connection)
@@ -89,7 +89,7 @@ class JetStreamMetadata:
         replicas: int = 1,
         marker_ttl_s: int = MARKER_TTL_S,
     ) -> Self:
-        """Returns once the bucket exists as it must be.
+        """Return once the bucket exists with its settings.
 
         Args:
             connection: connected; stays the caller's to close.
@@ -110,12 +110,14 @@ class JetStreamMetadata:
         return self._api.answered and self._api.connection.is_connected and not self._closed
 
     async def get(self, key: str) -> Entry | None:
+        """See the port."""
         require_key(key)
         async with self._deadline("get", OPERATION_TIMEOUT_S):
             stored = await self._last(self._subject(key))
         return None if stored is None or _is_marker(stored.headers()) else self._entry(stored)
 
     async def list(self, prefix: str) -> Listing:
+        """See the port."""
         require_prefix(prefix)
         asked_at = time.monotonic()
         async with self._deadline("list", OPERATION_TIMEOUT_S):
@@ -130,6 +132,7 @@ class JetStreamMetadata:
     async def put(
         self, key: str, value: bytes, *, expected_revision: int | None = None, ttl_s: float | None = None
     ) -> int:
+        """See the port."""
         require_key(key)
         require_value(value)
         require_revision(expected_revision)
@@ -142,6 +145,7 @@ class JetStreamMetadata:
         return revision
 
     async def delete(self, key: str, *, expected_revision: int | None = None) -> bool:
+        """See the port."""
         require_key(key)
         require_revision(expected_revision)
         subject = self._subject(key)
@@ -159,6 +163,7 @@ class JetStreamMetadata:
         raise MetadataUnavailable(f"{key} changes faster than it can be deleted")
 
     async def watch(self, prefix: str, *, after_revision: int) -> AsyncGenerator[Change, None]:
+        """See the port."""
         subject = self._filter(require_prefix(prefix))
         seen, pause_s = after_revision, WATCH_PAUSE_S_MIN
         known_at = self._seen.known_at(after_revision)

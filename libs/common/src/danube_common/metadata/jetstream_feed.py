@@ -1,4 +1,4 @@
-"""One filter of a stream's messages, in order, each exactly once, until that cannot be promised any more.
+"""Reads the messages of one stream filter in order, each once, and tells when it cannot any more.
 
 nats-py's own ordered consumer is not used: after a restart of the server it neither notices that its
 consumer is gone nor that messages are missing when no further message arrives.
@@ -40,7 +40,7 @@ class FeedLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fed:
-    """One message of the stream, or a sign that there was none.
+    """A message of the stream, or a heartbeat without one.
 
     Attributes:
         message: None for a heartbeat.
@@ -55,7 +55,7 @@ class Fed:
 
 
 class Feed:
-    """An ephemeral push consumer without acknowledgements, read through `next`."""
+    """An ephemeral push consumer without acknowledgements."""
 
     def __init__(self, connection: Client) -> None:
         self._connection = connection
@@ -104,7 +104,7 @@ class Feed:
         return feed
 
     async def next(self) -> Fed:
-        """The next message or heartbeat. Raises FeedLost, then for ever."""
+        """Return the next message or heartbeat. Raises FeedLost, from then on always."""
         while not self._unread:
             self._check()
             self._arrived.clear()
@@ -116,12 +116,12 @@ class Feed:
         return self._read(arrived_at, message)
 
     def lose(self, reason: str) -> None:
-        """Make `next` raise once what has arrived is read."""
+        """Make `next` raise after the messages that have arrived."""
         self._lost = self._lost or reason
         self._arrived.set()
 
     async def close(self) -> None:
-        """End it; the server drops the consumer with its subscription. Idempotent."""
+        """Unsubscribe; the server then drops the consumer. Idempotent."""
         self.lose("closed")
         self._unread.clear()
         subscription, self._subscription = self._subscription, None

@@ -1,4 +1,4 @@
-"""The rules every adapter applies to keys, prefixes, values and lifetimes before it touches the store."""
+"""Rules for keys, prefixes, values and lifetimes that every adapter applies first."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ _PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9_=-]+)*/", re.ASCII)
 
 
 def require_key(key: str) -> str:
-    """The key itself, or InvalidInput: a key is ``/part/part``, parts of ``[A-Za-z0-9_=-]``."""
+    """Return the key; raises InvalidInput unless it is ``/part/part`` with parts of ``[A-Za-z0-9_=-]``."""
     if len(key) > KEY_CHARS_MAX or _KEY.fullmatch(key) is None:
         raise InvalidInput(f"not a metadata key: {key[:80]!r}")
     return key
 
 
 def require_prefix(prefix: str) -> str:
-    """The prefix itself, or InvalidInput: a prefix is ``/`` or a key followed by ``/``."""
+    """Return the prefix; raises InvalidInput unless it is ``/`` or a key followed by ``/``."""
     if len(prefix) > KEY_CHARS_MAX or _PREFIX.fullmatch(prefix) is None:
         raise InvalidInput(f"not a metadata prefix (it must end in a slash): {prefix[:80]!r}")
     return prefix
 
 
 def require_value(value: bytes) -> bytes:
-    """The value itself, or InvalidInput when it is larger than 1 MiB."""
+    """Return the value; raises InvalidInput if it is larger than 1 MiB."""
     if len(value) > VALUE_BYTES_MAX:
         raise InvalidInput(f"a metadata value has {len(value)} bytes, at most {VALUE_BYTES_MAX} are allowed")
     return value
 
 
 def require_revision(revision: int | None) -> int | None:
-    """The expected revision itself, or InvalidInput when it is negative."""
+    """Return the expected revision; raises InvalidInput if it is negative."""
     if revision is not None and revision < 0:
         raise InvalidInput(f"a revision is never negative: {revision}")
     return revision
 
 
 def lifetime_s(ttl_s: float | None) -> int | None:
-    """A lifetime in whole seconds, rounded up; InvalidInput when it is no positive finite number."""
+    """Return a lifetime in whole seconds, rounded up; raises InvalidInput unless positive and finite."""
     if ttl_s is None:
         return None
     if not math.isfinite(ttl_s) or not 0 < ttl_s <= TTL_S_MAX:

@@ -1,4 +1,4 @@
-"""A key of the metadata store that is held by renewing it, and given up in time when that fails."""
+"""A key that its holder renews, and stops counting as held in time when renewing fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class LeaseClock:
-    """When to renew and when the key no longer counts as held. Pure: takes times in, gives times out.
+    """Computes when to renew and when the key no longer counts as held. Pure.
 
     A confirmed write counts from the moment it was *sent*: the store applied it later, so the store
     never lets the key go before we do.
@@ -43,24 +43,25 @@ class LeaseClock:
 
     @property
     def ends_at(self) -> float:
-        """From this moment on the key does not count as held."""
+        """When the key stops counting as held."""
         return self._ends_at
 
     @property
     def renew_at(self) -> float:
-        """When the next renewal is to be sent."""
+        """When to send the next renewal."""
         return self._renew_at
 
     @property
     def unconfirmed(self) -> bool:
-        """Whether a renewal was sent whose fate is unknown: it may have moved the key's revision."""
+        """Whether the result of a renewal is unknown: it may have changed the key's revision."""
         return self._unconfirmed_at is not None
 
     def patience_s(self, now: float) -> float:
-        """How long a renewal sent now may take; 0 when the key is not held any more."""
+        """Return how long a renewal sent now may take; 0 if the key is not held any more."""
         return max(0.0, min(self.ttl_s / ATTEMPTS_PER_TTL, self._ends_at - now))
 
     def held(self, now: float) -> bool:
+        """Return whether the key counts as held at ``now``."""
         return not self.ended and now < self._ends_at
 
     def confirmed(self, sent_at: float, revision: int) -> None:
@@ -76,7 +77,7 @@ class LeaseClock:
         self._renew_at = now + self.ttl_s / RETRIES_PER_TTL
 
     def found_own(self, revision: int) -> None:
-        """The store holds our value at a newer revision: a write of ours without an answer was stored.
+        """The store holds our value at a newer revision: a renewal without an answer was stored.
 
         It may be one from before this tenure, given up and delivered late. Then only the revision is known,
         and the renewal that is due tells the rest.
@@ -92,7 +93,7 @@ class LeaseClock:
 
 
 class Lease:
-    """One key held with a ttl. Renewed every third of it, each time only if nobody else wrote the key.
+    """A leased key, renewed after each third of its lifetime, each time only if nobody else wrote it.
 
     Attributes:
         key: what is held.
@@ -152,11 +153,14 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether the key is held at this very moment, also right after the process was paused."""
+        """Whether the key is held at this moment; right also after the process was paused."""
         return not self.lost.is_set() and self._tenure.held(self._clock())
 
     async def release(self) -> None:
-        """Stop renewing and delete the key if it is still ours. Idempotent; when it fails the ttl ends it."""
+        """Stop renewing, and delete the key if it is still ours.
+
+        Idempotent; if it fails, the lifetime ends it.
+        """
         if self._tenure.ended:
             return
         self._tenure.ended = True

@@ -1,4 +1,4 @@
-"""The metadata store in memory: for tests, and the model the real adapters are compared with."""
+"""The metadata store in memory: for tests, and the model that the other adapters are compared with."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Stored:
 
 
 class MemoryState:
-    """What the handles of one store share. Lives in one event loop."""
+    """The state that the handles of one store share. It lives in one event loop."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -42,16 +42,19 @@ class MemoryState:
         self._waiters: set[asyncio.Future[None]] = set()
 
     def get(self, key: str) -> Entry | None:
+        """Return a live entry, or None."""
         self.expire_due()
         stored = self._stored.get(key)
         return None if stored is None else Entry(key, stored.value, stored.revision)
 
     def listing(self, prefix: str) -> Listing:
+        """Return the live entries under a prefix."""
         self.expire_due()
         entries = (Entry(k, s.value, s.revision) for k, s in self._stored.items() if k.startswith(prefix))
         return Listing(tuple(sorted(entries, key=lambda entry: entry.key)), self.revision)
 
     def put(self, key: str, value: bytes, expected_revision: int | None, ttl_s: int | None) -> int:
+        """Write an entry; return its revision."""
         self._require(key, expected_revision)
         change = self._record(key, value)
         expires_at = None if ttl_s is None else self.clock() + ttl_s
@@ -60,6 +63,7 @@ class MemoryState:
         return change.revision
 
     def delete(self, key: str, expected_revision: int | None) -> bool:
+        """Delete an entry; return False if there was none."""
         self._require(key, expected_revision)
         if self._stored.pop(key, None) is None:
             return False
@@ -75,7 +79,7 @@ class MemoryState:
         self.wake()
 
     def expire_due(self) -> None:
-        """Delete what has outlived its ttl. Every call does it; tests with their own clock may too."""
+        """Delete entries that have outlived their lifetime. Every call does so first."""
         now = self.clock()
         due = [
             (s.expires_at, k)
@@ -89,7 +93,7 @@ class MemoryState:
             self.wake()
 
     def changes_after(self, revision: int, prefix: str) -> list[Change]:
-        """Changes under ``prefix`` newer than ``revision``; WatchLost when some of them are forgotten."""
+        """Return the changes under ``prefix`` after ``revision``; raises WatchLost if some are forgotten."""
         self.expire_due()
         if revision < self.compacted_to and revision < self.revision:
             raise WatchLost(f"changes up to {self.compacted_to} are compacted, asked after {revision}")
@@ -103,7 +107,7 @@ class MemoryState:
         return newer
 
     async def wait(self) -> None:
-        """Until something changed or the next lifetime ends."""
+        """Wait for a change, or for the end of the next lifetime."""
         lifetimes = [s.expires_at for s in self._stored.values() if s.expires_at is not None]
         timeout_s = max(0.0, min(lifetimes) - self.clock()) if lifetimes else None
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -114,6 +118,7 @@ class MemoryState:
             self._waiters.discard(waiter)
 
     def wake(self) -> None:
+        """Wake all who wait for a change."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -137,7 +142,7 @@ class MemoryState:
 
 
 class MemoryMetadata:
-    """One handle on a store in memory. Handles share their state; each may lose its reach on its own.
+    """A handle on a store in memory. Handles share their state; each can be made unreachable by itself.
 
     Attributes:
         state: what the handles share.
@@ -153,7 +158,7 @@ class MemoryMetadata:
         self._closed = False
 
     def handle(self) -> MemoryMetadata:
-        """Another handle on the same store."""
+        """Return another handle on the same store."""
         return MemoryMetadata(state=self.state)
 
     @property
@@ -170,11 +175,13 @@ class MemoryMetadata:
         return self._reachable and not self._closed
 
     async def get(self, key: str) -> Entry | None:
+        """See the port."""
         require_key(key)
         await self._exchange()
         return self.state.get(key)
 
     async def list(self, prefix: str) -> Listing:
+        """See the port."""
         require_prefix(prefix)
         await self._exchange()
         return self.state.listing(prefix)
@@ -182,6 +189,7 @@ class MemoryMetadata:
     async def put(
         self, key: str, value: bytes, *, expected_revision: int | None = None, ttl_s: float | None = None
     ) -> int:
+        """See the port."""
         require_key(key)
         require_value(value)
         require_revision(expected_revision)
@@ -190,12 +198,14 @@ class MemoryMetadata:
         return self.state.put(key, bytes(value), expected_revision, lifetime)
 
     async def delete(self, key: str, *, expected_revision: int | None = None) -> bool:
+        """See the port."""
         require_key(key)
         require_revision(expected_revision)
         await self._exchange()
         return self.state.delete(key, expected_revision)
 
     async def watch(self, prefix: str, *, after_revision: int) -> AsyncGenerator[Change, None]:
+        """See the port."""
         require_prefix(prefix)
         seen = after_revision
         while not self._closed:
@@ -212,6 +222,7 @@ class MemoryMetadata:
                 await self.state.wait()
 
     async def close(self) -> None:
+        """See the port."""
         self._closed = True
         self.state.wake()
 

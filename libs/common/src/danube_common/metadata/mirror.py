@@ -1,4 +1,4 @@
-"""A local copy of one prefix of the metadata store, kept up to date while the process lives."""
+"""A local copy of one prefix of the metadata store, kept up to date."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class Mirror:
-    """Entries under one prefix, read without waiting. It may be behind the store, never ahead of it.
+    """Entries under one prefix, read without waiting. It may be behind the store, never ahead.
 
     While the store is away the last copy stays readable. When the watch is lost the prefix is listed
     again and only what really differs is reported.
@@ -45,7 +45,7 @@ class Mirror:
     async def open(
         cls, store: MetadataStore, prefix: str, on_change: Callable[[Change], None] | None = None
     ) -> Self:
-        """Returns once everything stored so far is seen.
+        """Return once everything stored so far was read.
 
         Args:
             store: what to copy from.
@@ -68,19 +68,20 @@ class Mirror:
 
     @property
     def closed(self) -> bool:
-        """Whether the copy has stopped moving for good: `close` was called here or on the store."""
+        """Whether the copy has stopped following for good, after `close` here or on the store."""
         return self._closed
 
     def get(self, key: str) -> Entry | None:
+        """Return an entry, or None."""
         return self._entries.get(key)
 
     def entries(self, prefix: str | None = None) -> list[Entry]:
-        """Entries, sorted by key; with ``prefix`` only those below it."""
+        """Return the entries sorted by key; with ``prefix`` only those below it."""
         found = self._entries if prefix is None else [key for key in self._entries if key.startswith(prefix)]
         return [self._entries[key] for key in sorted(found)]
 
     async def wait_for(self, predicate: Callable[[Mirror], bool], timeout_s: float) -> None:
-        """Until ``predicate(mirror)`` holds; it is asked at once and after each change.
+        """Wait until ``predicate(mirror)`` holds; it is tested at once and after each change.
 
         Raises:
             TimeoutError: it did not hold within ``timeout_s``.
@@ -93,7 +94,7 @@ class Mirror:
                 await self._moved.wait()
 
     async def catch_up(self, revision: int, timeout_s: float) -> None:
-        """Until the copy holds everything up to ``revision``, e.g. one that another process was told of.
+        """Wait until the copy holds everything up to ``revision``.
 
         Raises:
             MetadataUnavailable: not within ``timeout_s``, or the mirror is closed.

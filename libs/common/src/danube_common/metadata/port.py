@@ -1,4 +1,4 @@
-"""What a service may ask of the metadata store. Implementations: `etcd`, `jetstream` and `memory`.
+"""The port of the metadata store. Implementations: `etcd`, `jetstream` and `memory`.
 
 Keys look like paths, ``/namespaces/default/policy``: parts of ``[A-Za-z0-9_=-]`` separated by ``/``,
 a leading slash. Values are bytes. A *revision* is a positive integer that grows with every change
@@ -43,18 +43,18 @@ class MetadataStore(Protocol):
 
     @property
     def connected(self) -> bool:
-        """Whether the last exchange succeeded (feeds readiness)."""
+        """Whether the last exchange succeeded; readiness depends on it."""
 
     async def get(self, key: str) -> Entry | None:
-        """The key's entry, never older than the last write that any process was told of."""
+        """Return the key's entry, never older than the last write that any process was told of."""
 
     async def list(self, prefix: str) -> Listing:
-        """Entries under ``prefix``, which ends in ``/`` so that no name matches by its beginning."""
+        """Return the entries under ``prefix``, which ends in ``/``."""
 
     async def put(
         self, key: str, value: bytes, *, expected_revision: int | None = None, ttl_s: float | None = None
     ) -> int:
-        """Write; returns the new revision.
+        """Write a value; return its revision.
 
         Args:
             key: where.
@@ -69,10 +69,10 @@ class MetadataStore(Protocol):
         """
 
     async def delete(self, key: str, *, expected_revision: int | None = None) -> bool:
-        """Delete; False if there was nothing. Raises Conflict when the condition does not hold."""
+        """Delete a key; return False if there was none. Raises Conflict if the condition does not hold."""
 
     def watch(self, prefix: str, *, after_revision: int) -> AsyncIterator[Change]:
-        """Every change under ``prefix`` newer than ``after_revision``, in order, then live, for ever.
+        """Yield every change under ``prefix`` after ``after_revision``, in order, without end.
 
         Several changes of one key before the watch began may be folded into the latest one. Survives
         reconnects without a gap. Raises WatchLost when the store no longer has the history

@@ -1,4 +1,4 @@
-"""Changing a stored value by what it is now, however many others do the same."""
+"""Read-modify-write of a stored value, repeated while other writers are faster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ ATTEMPTS_MAX: Final = 64
 async def rewrite(
     store: MetadataStore, key: str, change: Callable[[bytes | None], bytes | None]
 ) -> int | None:
-    """Write what ``change`` makes of the value (None: there is none); asked again when another was faster.
+    """Write what ``change`` returns for the value (None.
+
+    no value); called again if another writer was faster.
 
     Args:
         store: where.

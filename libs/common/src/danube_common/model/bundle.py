@@ -1,4 +1,4 @@
-"""Bundles: the unit of log, journal, ownership and archive (architecture D2)."""
+"""Bundles: the unit of log, journal, ownership and archive. A topic belongs to one bundle for life."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BUNDLES_PER_FAMILY_MAX = 1 << 14
 
 
 class Family(StrEnum):
-    """Where a bundle's log is kept by tier 1."""
+    """Where a bundle's log is kept."""
 
     FILE = "f"
     MEMORY = "m"
@@ -38,11 +38,12 @@ class Bundle:
 
     @classmethod
     def from_index(cls, index: int) -> Bundle:
+        """Return the bundle of an index."""
         return cls(Family.MEMORY if index & 1 else Family.FILE, index >> 1)
 
     @classmethod
     def parse(cls, text: str) -> Bundle:
-        """Read ``f3``; raises InvalidInput."""
+        """Parse ``f3``; raises InvalidInput."""
         try:
             return cls(Family(text[:1]), int(text[1:]))
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Producer, consumer and topic ids: durable, 1..2^63-1, valid on every gateway (architecture D16).
+"""Producer, consumer and topic ids: durable, 1..2^63-1, valid on every gateway.
 
 An id's upper 15 bits name the bundle, so any gateway can route it without a table; the lower 48
 bits are drawn from a hash of what the id stands for and are probed on collision by its owner.
@@ -16,7 +16,7 @@ ID_MAX = (1 << 63) - 1
 
 
 def make_id(bundle: Bundle, *parts: str, probe: int = 0) -> int:
-    """The id for the thing that ``parts`` name within ``bundle``; ``probe`` counts collisions."""
+    """Return the id of what ``parts`` name within ``bundle``; ``probe`` counts collisions."""
     text = "\0".join((*parts, str(probe)))
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     low = int.from_bytes(digest) & ((1 << _HASH_BITS) - 1)
@@ -24,12 +24,12 @@ def make_id(bundle: Bundle, *parts: str, probe: int = 0) -> int:
 
 
 def bundle_of(identifier: int) -> Bundle | None:
-    """The bundle an id routes to; None for an id that was never handed out."""
+    """Return the bundle that an id belongs to; None for an id that was never given out."""
     if not 0 < identifier <= ID_MAX:
         return None
     return Bundle.from_index(identifier >> _HASH_BITS)
 
 
 def new_topic_id() -> int:
-    """A random 63-bit id: a topic that is deleted and created again is another topic."""
+    """Return a random 63-bit id. A topic that is deleted and created again gets another id."""
     return secrets.randbits(63) or 1

@@ -1,4 +1,4 @@
-"""Names that users give: topics, namespaces, subscriptions, producers, consumers (v0.2 spec section 2.1)."""
+"""Names of topics, namespaces, subscriptions, producers and consumers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _PARTITION = re.compile(r"(?P<base>.+)-part-(?P<number>0|[1-9][0-9]{0,8})")
 
 @dataclass(frozen=True, slots=True)
 class TopicName:
-    """A valid ``/namespace/topic``; text is used as it comes, case matters."""
+    """A valid ``/namespace/topic``. Upper and lower case differ."""
 
     namespace: str
     local: str
 
     @classmethod
     def parse(cls, text: str) -> TopicName:
-        """Read ``/namespace/topic``; raises InvalidName with the rule that was broken."""
+        """Parse ``/namespace/topic``; raises InvalidName with the rule that was broken."""
         return _parse_topic(text)
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ class TopicName:
 
     @property
     def partition_of(self) -> TopicName | None:
-        """The partitioned topic this one is a partition of by its name, or None."""
+        """The partitioned topic that this name is a partition of, or None."""
         match = _PARTITION.fullmatch(self.local)
         return type(self)(self.namespace, match["base"]) if match else None
 

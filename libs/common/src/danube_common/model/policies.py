@@ -1,4 +1,4 @@
-"""The policies, set per broker, namespace and topic; the nearest one set holds (v0.2 spec 4.2).
+"""Policies of broker, namespace and topic. The nearest level that sets a policy decides.
 
 Eight are those of v0.2; ``max_retained_mb`` is this platform's own.
 """
@@ -26,7 +26,7 @@ V0_2_POLICIES = (
 
 
 class PolicyOverrides(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one level sets; None leaves the level above in force. 0 means no limit."""
+    """The policies that one level sets; None leaves the level above in force. 0 means no limit."""
 
     max_producers_per_topic: int | None = None
     max_subscriptions_per_topic: int | None = None
@@ -39,7 +39,7 @@ class PolicyOverrides(msgspec.Struct, frozen=True, omit_defaults=True):
     max_retained_mb: int | None = None
 
     def over(self, below: PolicyOverrides) -> PolicyOverrides:
-        """These values where set, else those of ``below`` (the next level up the chain)."""
+        """Return these values where set, else those of ``below``, the next level up."""
         merged = {
             field: value if (value := getattr(self, field)) is not None else getattr(below, field)
             for field in self.__struct_fields__

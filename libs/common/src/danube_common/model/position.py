@@ -1,4 +1,4 @@
-"""A message's place in its bundle: one integer, monotone per topic (architecture D6).
+"""Positions: a message's place in its bundle as one integer, increasing within a topic.
 
 A position packs (log sequence, section, index) into 63 bits, so it compares, travels in a varint,
 and serves v0.2 clients as the delivery tag they echo in Ack. Positions of one section are
@@ -20,23 +20,25 @@ _SHIFT = SECTION_BITS + INDEX_BITS
 
 
 def position_of(sequence: int, section: int, index: int) -> int:
-    """Pack; arguments must be in range (sections and indexes count from 0)."""
+    """Pack sequence, section and index, which must be in range. Sections and indexes count from 0."""
     return sequence << _SHIFT | section << INDEX_BITS | index
 
 
 def sequence_of(position: int) -> int:
-    """The log sequence of the frame that holds ``position``."""
+    """Return the log sequence of the frame that holds ``position``."""
     return position >> _SHIFT
 
 
 def section_of(position: int) -> int:
+    """Return the number of the section in the frame."""
     return position >> INDEX_BITS & (SECTIONS_PER_FRAME_MAX - 1)
 
 
 def index_of(position: int) -> int:
+    """Return the number of the message in the section."""
     return position & (MESSAGES_PER_SECTION_MAX - 1)
 
 
 def end_of_sequence(sequence: int) -> int:
-    """The greatest position that a message of frame ``sequence`` can have."""
+    """Return the greatest position that a message of frame ``sequence`` can have."""
     return (sequence + 1 << _SHIFT) - 1

@@ -1,4 +1,4 @@
-"""Producers as the domain knows them."""
+"""Producers: the access mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schemas: what a topic's payloads must be, and the check on publish."""
+"""Schemas: the type of a topic's payloads, and the check on publish."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ PayloadCheck = Callable[[bytes], None]
 
 
 class SchemaKind(StrEnum):
+    """The type of a payload."""
+
     BYTES = "bytes"
     STRING = "string"
     INT64 = "int64"
@@ -28,14 +30,14 @@ class SchemaKind(StrEnum):
 
 
 class Schema(msgspec.Struct, frozen=True):
-    """As a client gave it. ``definition`` is the JSON Schema text for JSON, else what the client sent."""
+    """A schema as a client gave it. ``definition`` is the JSON Schema text for JSON."""
 
     name: str
     kind: SchemaKind
     definition: str = ""
 
     def differs_from(self, other: Schema) -> str | None:
-        """Why two schemas are not the same contract, or None. Names are labels and do not count."""
+        """Return why two schemas are not the same contract, or None. Names are labels and do not count."""
         if self.kind is not other.kind:
             return f"its schema type is {self.kind}, not {other.kind}"
         if self.kind is SchemaKind.JSON and _parsed(self.definition) != _parsed(other.definition):
@@ -44,7 +46,7 @@ class Schema(msgspec.Struct, frozen=True):
 
 
 def check_schema(schema: Schema) -> None:
-    """Refuse a schema that cannot be enforced; raises InvalidInput."""
+    """Check that a schema can be enforced; raises InvalidInput."""
     if len(schema.name) > SCHEMA_NAME_LENGTH_MAX:
         raise InvalidInput(f"the schema name is longer than {SCHEMA_NAME_LENGTH_MAX} characters")
     if len(schema.definition.encode()) > SCHEMA_BYTES_MAX:

@@ -1,4 +1,4 @@
-"""Dispatch strategies and what a reliable topic was created with (v0.2 spec section 1.2)."""
+"""Dispatch strategies, and the options of reliable topics."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ STORAGE_PATH_LENGTH_MAX = 1024
 
 
 class StorageBackend(StrEnum):
+    """Where the messages of a reliable topic are stored."""
+
     MEMORY = "memory"
     DISK = "disk"
     S3 = "s3"
@@ -25,12 +27,14 @@ DEFAULT_STORAGE = StorageBackend.DISK
 
 
 class Retention(StrEnum):
+    """When the messages of a reliable topic are deleted."""
+
     UNTIL_ACK = "ack"
     UNTIL_EXPIRE = "expire"
 
 
 class ReliableOptions(msgspec.Struct, frozen=True):
-    """Defaults are those of the original's command line."""
+    """Options of a reliable topic. The defaults are those of the original's command line."""
 
     segment_size_mb: int = 20
     storage: StorageBackend = StorageBackend.MEMORY
@@ -40,7 +44,7 @@ class ReliableOptions(msgspec.Struct, frozen=True):
 
 
 class Strategy(msgspec.Struct, frozen=True):
-    """How a topic is dispatched: ``reliable`` is None for non-reliable topics."""
+    """How a topic is dispatched. ``reliable`` is None for non-reliable topics."""
 
     reliable: ReliableOptions | None = None
 
@@ -50,12 +54,12 @@ class Strategy(msgspec.Struct, frozen=True):
 
     @property
     def family(self) -> Family:
-        """The family of bundles the topic belongs to; a non-reliable topic writes no log."""
+        """The family of bundles that the topic belongs to; a non-reliable topic writes no log."""
         in_memory = self.reliable is not None and self.reliable.storage is StorageBackend.MEMORY
         return Family.MEMORY if in_memory else Family.FILE
 
     def differs_from(self, asked: Strategy) -> str | None:
-        """Why a producer that asks for ``asked`` does not fit this topic, or None.
+        """Return why a producer that asks for ``asked`` does not fit this topic, or None.
 
         Storage backend and path do not count: clients from 0.2.2 on cannot send them.
         """
@@ -75,7 +79,7 @@ class Strategy(msgspec.Struct, frozen=True):
 
 
 def check_options(options: ReliableOptions) -> None:
-    """Refuse options out of range; raises InvalidInput."""
+    """Check the ranges of options; raises InvalidInput."""
     if options.segment_size_mb > SEGMENT_SIZE_MB_MAX:
         raise InvalidInput(f"segment_size is in MB, {options.segment_size_mb} is over {SEGMENT_SIZE_MB_MAX}")
     if options.retention_period_s > RETENTION_PERIOD_S_MAX:

@@ -1,4 +1,4 @@
-"""Subscriptions as the domain knows them: their type, and where a new one begins."""
+"""Subscriptions: their type, and where a new one begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One connection to NATS, shared by the bus, the logs, the journals and the metadata store."""
+"""One NATS connection, shared by bus, logs, journals and metadata store."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _Exchange:
 
 
 class Connection(Client):
-    """A nats-py client that fails fast and never gives up.
+    """A nats-py client whose calls fail fast while it reconnects without limit.
 
     While the transport is down, sending raises BusUnavailable instead of buffering, and calls that
     wait for an answer end at once. Reconnecting goes on for ever, with a bounded backoff.
@@ -81,7 +81,7 @@ class Connection(Client):
     async def open(
         cls, url: str | Sequence[str], *, name: str, reconnect_wait_s: float, connect_timeout_s: float
     ) -> Connection:
-        """Connect, trying again until ``connect_timeout_s`` is over.
+        """Connect; retried until ``connect_timeout_s`` is over.
 
         Raises:
             BusUnavailable: no server answered in time.
@@ -129,7 +129,7 @@ class Connection(Client):
     async def send(
         self, subject: str, payload: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
-        """Publish; waits only while too much is on its way out.
+        """Publish; waits only while too much is queued for sending.
 
         Raises:
             BusUnavailable: the transport is down or does not take the bytes.
@@ -151,7 +151,7 @@ class Connection(Client):
     async def call(
         self, subject: str, payload: bytes, *, timeout_s: float, headers: Mapping[str, str] | None = None
     ) -> Msg:
-        """Send and await one answer.
+        """Send a request and wait for one answer.
 
         Raises:
             NoResponders: nobody listens on the subject.
@@ -180,7 +180,7 @@ class Connection(Client):
         timeout_s: float,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Send and hand each answer to ``take`` until it returns True; raises as `call` does."""
+        """Send a request and pass each answer to ``take`` until it returns True; raises as `call` does."""
         self._exchange_count += 1
         reply = f"{self._reply_prefix}{self._exchange_count}"
         exchange = _Exchange(take, asyncio.get_running_loop().create_future())
@@ -199,7 +199,7 @@ class Connection(Client):
     async def listen(
         self, subject: str, deliver: Callable[[Msg], Awaitable[None]], *, queue: str = ""
     ) -> Subscription:
-        """Subscribe; returns once the server knows. Raises BusUnavailable."""
+        """Subscribe; return once the server knows. Raises BusUnavailable."""
         if not self.is_connected:
             raise BusUnavailable("not connected to NATS")
         try:
@@ -221,7 +221,7 @@ class Connection(Client):
         return subscription
 
     async def forget(self, subscription: Subscription) -> None:
-        """End a subscription, whatever the state of the connection. Idempotent."""
+        """Unsubscribe, whatever the state of the connection. Idempotent."""
         self._listening.discard(subscription)
         # An error says that it has ended already, or went with the connection.
         with contextlib.suppress(nats.errors.Error):
@@ -235,13 +235,13 @@ class Connection(Client):
         old_style: bool = False,
         headers: dict[str, Any] | None = None,
     ) -> Msg:
-        """nats-py's own request, refused while disconnected: it would leave its reply future behind."""
+        """nats-py's own request, refused while disconnected, because it would leak its reply future."""
         if not self.is_connected:
             raise nats.errors.ConnectionReconnectingError
         return await super().request(subject, payload, timeout, old_style, headers)
 
     async def shut(self) -> None:
-        """Send what waits, then close. Idempotent."""
+        """Send what is queued, then close. Idempotent."""
         if self._closing:
             return
         self._closing = True

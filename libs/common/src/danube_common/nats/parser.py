@@ -1,4 +1,4 @@
-"""nats-py's parser, with large payloads gathered as they come instead of grown in one buffer."""
+"""nats-py's parser, with large payloads collected in chunks instead of one growing buffer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _END_BYTES = 2
 
 
 class GatheringParser(Parser):
-    """Hands over what `Parser` does. A payload of megabytes is copied once instead of three times."""
+    """Behaves like nats-py's `Parser`. A payload of megabytes is copied once instead of three times."""
 
     def __init__(self, client: Client) -> None:
         super().__init__(client)
@@ -22,7 +22,7 @@ class GatheringParser(Parser):
         self._gathered_bytes = 0
 
     async def parse(self, data: bytes = b"") -> None:
-        """Take the next bytes of the connection, in pieces of any size."""
+        """Parse the next bytes of the connection, in chunks of any size."""
         while data and self._parts:
             self._parts.append(data)
             self._gathered_bytes += len(data)
@@ -36,7 +36,7 @@ class GatheringParser(Parser):
             self.buf.clear()
 
     def reset(self) -> None:
-        """Forget what is not whole: the connection is another one."""
+        """Drop a partial message: the connection is a new one."""
         super().reset()
         self._parts = []
         self._gathered_bytes = 0

@@ -1,1 +1,1 @@
-"""The seam between RPC handlers and the server library (architecture D15)."""
+"""The seam between RPC handlers and the server library. Nothing of the library is visible behind it."""

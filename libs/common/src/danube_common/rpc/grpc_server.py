@@ -1,4 +1,4 @@
-"""The RPC server of version one: `grpc.aio` behind the seam of `rpc.port`.
+"""The RPC server: `grpc.aio` behind the seam of `rpc.port`.
 
 Handlers are registered as coroutines over identity serializers. Measured with 64 unary calls of 1 KiB in
 flight on two shared cores: a ``unary_unary`` coroutine costs 165-170 us of CPU per call, the same
@@ -131,7 +131,7 @@ class GrpcServer:
         return join_address(host, port)
 
     async def drain(self, still_served: Collection[str], *, quiet_s: float, timeout_s: float) -> None:
-        """Refuse calls with UNAVAILABLE but those of some methods, until the clients have gone elsewhere.
+        """Refuse all calls but those of some methods with UNAVAILABLE, until the clients have moved on.
 
         A call that comes at the very moment of `stop` may end as CANCELLED before any handler sees it, and
         not every client takes that for a reason to try again. So the end comes when there are none.
@@ -149,7 +149,7 @@ class GrpcServer:
             await asyncio.sleep(QUIET_POLL_S)
 
     async def stop(self, grace_s: float) -> None:
-        """Take no new calls, end streams with UNAVAILABLE at once, let unary calls finish for ``grace_s``.
+        """Refuse new calls, end streams with UNAVAILABLE, and let unary calls finish for ``grace_s``.
 
         Returns when no handler runs any more. Idempotent.
         """

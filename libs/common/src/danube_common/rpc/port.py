@@ -1,4 +1,4 @@
-"""What a handler sees of an RPC: request bytes in; bytes, a stream of bytes or a status out.
+"""The port of the RPC server: request bytes in; bytes, a stream of bytes or a status out.
 
 Nothing of the server library is visible here, so that a faster front can replace it without
 touching a handler. Methods are registered by full name, ``/danube.ProducerService/SendMessage``.
@@ -61,7 +61,7 @@ class Call:
 
 
 class Opened:
-    """What a stream yields to say that it is open before it has a message: the headers go out.
+    """Yielded by a stream before its first message, so that the response headers are sent.
 
     Official Rust clients wait for the headers before they hand a stream to their user.
     """
@@ -75,7 +75,7 @@ StreamHandler = Callable[[Call], AsyncIterator[bytes | Opened]]
 
 @dataclass(slots=True)
 class Methods:
-    """The methods a server answers, by full name. A name stands in one of the two only.
+    """The methods that a server answers, by full name. A name is unary or streaming, not both.
 
     A stream handler is an asynchronous generator; when the client goes away or the server stops,
     it is closed (``aclose``), so its ``finally`` runs. ``on_error`` turns any exception that is not

@@ -1,4 +1,4 @@
-"""Decoding that refuses a field whose wire type contradicts its declaration.
+"""Protobuf decoding that refuses a field whose wire type contradicts its declaration.
 
 Python's protobuf moves such a field to the unknown ones and reads on; the official peers refuse the
 message. Reading on would mean to take one generation's message for another's: their ``MsgID`` use the
@@ -24,7 +24,7 @@ LENGTH_DELIMITED = 2
 
 
 def parse_strict(message_type: type[M], data: bytes) -> M:
-    """Decodes ``data`` as one ``message_type``.
+    """Decode ``data`` as one ``message_type``.
 
     Fields of numbers the type does not declare are allowed, as are both encodings of repeated scalars.
     A message without unknown fields costs one look per present submessage beyond the parsing itself.

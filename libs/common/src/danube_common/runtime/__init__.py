@@ -1,1 +1,1 @@
-"""What every service process is made of: configuration, logs, metrics, health, life cycle."""
+"""The parts of every service process: configuration, logs, metrics, health, life cycle."""

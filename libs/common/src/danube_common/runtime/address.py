@@ -1,4 +1,4 @@
-"""Addresses to listen on: ``host:port``, ``[v6]:port``; port 0 stands for a free one."""
+"""Addresses to listen on: ``host:port`` or ``[v6]:port``; port 0 takes a free port."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BACKLOG: Final = 1024
 
 
 def split_address(text: str) -> tuple[str, int]:
-    """Host and port of ``text``; brackets of an IPv6 host are taken off. Raises ValueError."""
+    """Return host and port of ``text``, without the brackets of an IPv6 host. Raises ValueError."""
     host, colon, port = text.rpartition(":")
     if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > PORT_MAX:
         raise ValueError(f"not an address of the form host:port: {text!r}")
@@ -25,18 +25,18 @@ def split_address(text: str) -> tuple[str, int]:
 
 
 def join_address(host: str, port: int) -> str:
-    """The text that `split_address` reads."""
+    """Return the text that `split_address` reads."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def check_address(text: str) -> str:
-    """``text`` itself if it is an address; raises ValueError."""
+    """Return ``text`` if it is an address; raises ValueError."""
     split_address(text)
     return text
 
 
 def reachable_host(host: str) -> str:
-    """What to call a listener on ``host`` elsewhere.
+    """Return the host by which others reach a listener on ``host``.
 
     That of a wildcard is this machine's name (in a container, the container's), if it leads to an address
     of this machine that others may reach it by; else the loopback address.
@@ -56,7 +56,7 @@ def reachable_host(host: str) -> str:
 
 
 def bind(address: str) -> socket.socket:
-    """A bound TCP socket; of a name's addresses the IPv4 one is preferred.
+    """Return a bound TCP socket; IPv4 is preferred among the addresses of a name.
 
     Raises:
         OSError: the address cannot be had; the text names it and the reason.

@@ -37,11 +37,11 @@ _PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the text is one line that names the field or file."""
+    """The configuration cannot be used. The text is one line that names the field or file."""
 
 
 class Section(BaseModel):
-    """A group of fields; unknown ones are refused."""
+    """A group of fields; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -63,7 +63,7 @@ def _check_metadata(text: str) -> str:
 
 
 def new_instance_id() -> str:
-    """A random positive 63-bit decimal."""
+    """Return a random positive 63-bit number as decimal text."""
     return str(secrets.randbelow(INSTANCE_ID_MAX) + 1)
 
 
@@ -74,7 +74,7 @@ InstanceId = Annotated[str, AfterValidator(_check_instance_id)]
 
 
 class BundleLogConfig(Section):
-    """Bounds of tier 1. All services of a cluster must agree on them."""
+    """Bounds of the log. All services of a cluster must agree on them."""
 
     file_bytes_max: int = Field(
         default=8 << 30,
@@ -160,7 +160,7 @@ Origin = Literal["default", "file", "environment", "flag"]
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Generic[C]):
-    """The values in force, where each came from (by dotted name), and whether to show them only."""
+    """The values in force, the origin of each by dotted name, and whether only to print them."""
 
     config: C
     origins: Mapping[str, Origin]
@@ -223,7 +223,7 @@ class _Leaf:
 def load(
     service: str, config_type: type[C], argv: Sequence[str], environment: Mapping[str, str]
 ) -> Loaded[C]:
-    """Gather every field from its strongest source and check the whole.
+    """Read every field from its strongest source, and check the whole.
 
     ``--help`` prints and raises SystemExit, as argparse does; so do flags that do not exist.
 
@@ -258,7 +258,7 @@ def load(
 
 
 def program_name(service: str) -> str:
-    """What the user typed, if it was a command of ours; else ``danube-<service>``."""
+    """Return the command that the user typed, if it is one of ours; else ``danube-<service>``."""
     typed = Path(sys.argv[0]).name
     return typed if typed.startswith("danube-") else f"danube-{service}"
 

@@ -1,4 +1,4 @@
-"""What a service shows etcd and asks of it, read from the files that its configuration names."""
+"""Credentials and certificates for etcd, read from the files that the configuration names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from danube_common.runtime.config import ServiceConfig
 
 @dataclass(frozen=True, slots=True)
 class EtcdAccess:
-    """``user`` and ``password`` come together or not at all; the password is not shown."""
+    """Credentials for etcd. ``user`` and ``password`` are set together or not at all."""
 
     user: str | None
     password: str | None
@@ -23,7 +23,7 @@ class EtcdAccess:
 
 
 def etcd_access(config: ServiceConfig) -> EtcdAccess:
-    """Raises InvalidInput, naming the file that cannot be read."""
+    """Read the credentials. Raises InvalidInput, naming the file that cannot be read."""
     password = config.etcd_password.get_secret_value() if config.etcd_password is not None else None
     if config.etcd_password_file is not None:
         password = _read(config.etcd_password_file).decode().rstrip("\r\n")

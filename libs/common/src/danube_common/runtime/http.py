@@ -18,14 +18,14 @@ CLOSE_S_MAX: Final = 1.0
 
 
 class Health:
-    """Named checks; a service is ready when each vital one is content."""
+    """Named checks; a service is ready when each vital check reports no problem."""
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
         self._vital: dict[str, bool] = {}
 
     def add_check(self, name: str, check: Check, *, vital: bool = True) -> None:
-        """Ask ``check`` each time readiness is asked for; it must not block. A later one replaces it.
+        """Call ``check`` for each readiness request; it must not block. A check of the same name is replaced.
 
         What is not ``vital`` is told of, and does its work all the same.
         """
@@ -33,10 +33,11 @@ class Health:
         self._vital[name] = vital
 
     def is_vital(self, name: str) -> bool:
+        """Return whether readiness depends on the check."""
         return self._vital[name]
 
     def problems(self) -> dict[str, str | None]:
-        """Every check's answer."""
+        """Return the result of every check."""
         answers: dict[str, str | None] = {}
         for name, check in self._checks.items():
             try:

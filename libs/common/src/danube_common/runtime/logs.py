@@ -1,4 +1,4 @@
-"""Logs to standard error: one event name per fact, with the service and the instance on each line.
+"""Logs to standard error: one event name per fact, with service and instance on each line.
 
 What libraries say through `logging` comes out the same way.
 """

@@ -1,4 +1,4 @@
-"""A process's metrics, with a bound on how many series each may have."""
+"""A process's metrics, with a bound on the number of series of each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ M = TypeVar("M", Counter, Gauge, Histogram)
 
 
 class Family(Generic[M]):
-    """One metric with labels. Past ``series_max`` label sets, new ones share the values ``other``."""
+    """One metric with labels. Beyond ``series_max`` label sets, new ones share the values ``other``."""
 
     def __init__(self, metric: M, labels: int, series_max: int, folded: Counter) -> None:
         self._metric: Any = metric  # its own `labels` is untyped
@@ -40,7 +40,7 @@ class Family(Generic[M]):
         self._series: dict[tuple[str, ...], M] = {}
 
     def labels(self, *values: str) -> M:
-        """The series of these label values, in the order the labels were named."""
+        """Return the series of these label values, in the order in which the labels were named."""
         series = self._series.get(values)
         if series is None:
             if len(self._series) >= self._series_max:
@@ -50,7 +50,7 @@ class Family(Generic[M]):
         return series
 
     def remove(self, *values: str) -> None:
-        """Forget a series whose subject is gone; its place is free again. Nothing if there is none."""
+        """Delete a series whose subject is gone, and free its place."""
         if self._series.pop(values, None) is not None:
             self._metric.remove(*values)
 
@@ -86,7 +86,7 @@ class Metrics:
         series_max: int = SERIES_MAX,
         suffix: bool = True,
     ) -> Family[Counter]:
-        """A count that only grows; its name ends in ``_total``, but for names kept from the original."""
+        """A count that only grows. Its name ends in ``_total``, except names kept from the original."""
         if not suffix:
             self._bare.append(f"{PREFIX}{name}".encode())
         metric = Counter(PREFIX + name, text, labels, registry=self.registry)
@@ -108,7 +108,7 @@ class Metrics:
         buckets: Sequence[float] = LATENCY_BUCKETS_S,
         series_max: int = SERIES_MAX,
     ) -> Family[Histogram]:
-        """A distribution; the unit, seconds by default, belongs into the name."""
+        """A distribution. The unit, seconds by default, belongs into the name."""
         metric = Histogram(PREFIX + name, text, labels, buckets=buckets, registry=self.registry)
         return Family(metric, len(labels), series_max, self._folded.labels(PREFIX + name))
 
@@ -121,7 +121,7 @@ class Metrics:
         return Gauge(PREFIX + name, text, registry=self.registry)
 
     def render(self) -> bytes:
-        """All of it in the text format of Prometheus."""
+        """Return all metrics in Prometheus' text format."""
         rendered = generate_latest(self.registry)
         for name in self._bare:
             rendered = rendered.replace(name + b"_total", name)

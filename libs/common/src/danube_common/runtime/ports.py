@@ -1,4 +1,4 @@
-"""The ports of a service, connected to the real adapters."""
+"""The ports of a service, connected to their real adapters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from danube_common.runtime.service import Runtime
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What a service reaches the world outside of its process through."""
+    """The adapters through which a service reaches the world outside its process."""
 
     bus: Bus
     log: BundleLog
@@ -33,7 +33,7 @@ class Ports:
 async def open_ports(
     runtime: Runtime, config: ServiceConfig, *, metadata_vital: bool = True
 ) -> AsyncIterator[Ports]:
-    """Connect to NATS and to the metadata store, and let readiness tell of both.
+    """Connect to NATS and to the metadata store, and add both to readiness.
 
     Args:
         runtime: whose ports they are.

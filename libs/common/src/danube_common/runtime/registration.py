@@ -1,4 +1,4 @@
-"""Being seen in the cluster for as long as the process lives."""
+"""Registration of a process in the cluster for as long as the process lives."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RETRY_S: Final = 0.5
 
 
 class RegistrationState(StrEnum):
-    """What is known of the registration."""
+    """What a process knows of its registration."""
 
     ABSENT = "not registered yet"
     HELD = "registered"
@@ -29,7 +29,7 @@ class RegistrationState(StrEnum):
 
 
 class Registration:
-    """This process's registration as it knows it itself.
+    """The registration of this process as the process itself knows it.
 
     Args:
         clock: monotonic seconds.
@@ -44,17 +44,17 @@ class Registration:
 
     @property
     def standing(self) -> RegistrationState:
-        """As of the last time that anything was found out; `held` is as of this moment."""
+        """The state as of the last news; `held` is as of this moment."""
         return self._standing
 
     @property
     def held(self) -> bool:
-        """Whether the registration stands at this very moment, also right after the process was paused."""
+        """Whether the registration holds at this moment; right also after the process was paused."""
         return self._lease is not None and self._lease.held
 
     @property
     def held_s(self) -> float:
-        """For how long it has stood without a break; 0 when it does not."""
+        """The seconds since which the registration has held without a break; 0 if it does not hold."""
         return self._clock() - self._held_since if self.held else 0.0
 
     def on_change(self, listener: Callable[[], None]) -> None:
@@ -88,7 +88,7 @@ async def presence(
     vital: bool = True,
     ttl_s: float = INSTANCE_TTL_S,
 ) -> AsyncIterator[None]:
-    """Keep the instance registered: also again, after the metadata store was away for longer than the lease.
+    """Keep the instance registered, also after the metadata store was away for longer than the lease.
 
     The place is given up on leaving. Raises MetadataUnavailable when the first registration fails.
 

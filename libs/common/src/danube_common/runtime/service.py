@@ -1,4 +1,4 @@
-"""A service process from its first line to its exit status."""
+"""The life of a service process, from configuration to exit status."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Start = Callable[["Runtime", C], AbstractAsyncContextManager[None]]
 
 
 class Runtime:
-    """What a service gets from the process it runs in.
+    """What a service gets from the process that it runs in.
 
     Attributes:
         service: its name, e.g. ``topic-owner``.
@@ -65,18 +65,18 @@ class Runtime:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def add_check(self, name: str, check: Check, *, vital: bool = True) -> None:
-        """Readiness tells of ``check``, and depends on it if it is ``vital``.
+        """Add a check to readiness, which depends on it if it is ``vital``.
 
         It answers None when all is well, else what is wrong, and must not block.
         """
         self.health.add_check(name, check, vital=vital)
 
     def announce(self, **addresses: str) -> None:
-        """Add to what the ready file and the ``ready`` log line tell; to be called before ready."""
+        """Add a fact to the ready file and the ``ready`` log line. Call it before the service is ready."""
         self.addresses.update(addresses)
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        """Run ``work`` beside everything else.
+        """Run ``work`` in the background.
 
         If it raises, the service ends with exit status 1. It may return. Its owner may cancel it; what
         is left when the service's own context has ended is cancelled then.
@@ -87,7 +87,7 @@ class Runtime:
         return task
 
     async def cancel_tasks(self) -> None:
-        """End what `spawn` began, and await it."""
+        """Cancel what `spawn` started, and wait for its end."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -106,7 +106,7 @@ class Runtime:
 
 
 def run(service: str, config_type: type[C], start: Start[C], argv: Sequence[str] | None = None) -> int:
-    """Be the service ``service`` until SIGTERM or SIGINT; returns the exit status.
+    """Run the service ``service`` until SIGTERM or SIGINT; return the exit status.
 
     ``start`` is entered with the runtime and the configuration. Once it has entered, the service is ready;
     its exit is the graceful shutdown and has ``shutdown_deadline_s`` from the first signal. A signal

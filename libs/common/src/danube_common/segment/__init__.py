@@ -1,1 +1,1 @@
-"""Tier 2: segments of the log, and the places that keep them (architecture D9)."""
+"""Segments: the archived part of the log. Their format, and reading them."""

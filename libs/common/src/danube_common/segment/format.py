@@ -1,4 +1,4 @@
-"""The segment: a write-once file of sections in log order (architecture D9, docs/adr/0005).
+"""The segment format: a write-once file of sections in log order (docs/adr/0005-segment-format.md).
 
 Layout of version 1, little-endian, every part under a CRC32C::
 

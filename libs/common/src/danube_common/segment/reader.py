@@ -1,4 +1,4 @@
-"""Reads a segment by its tail and ranges of it: bytes in, sections out (architecture D9)."""
+"""Reads segments: bytes of the tail and of ranges in, sections out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What other services ask a storage instance over the bus, and what it answers.
+"""The archive protocol: what services ask storage instances. Every request may be repeated.
 
 Every request may be repeated: it changes nothing, or makes what is already so.
 """
@@ -24,12 +24,12 @@ READ_BYTES_MAX = 8 << 20
 
 
 def storage_subject(instance_id: str) -> str:
-    """Requests to one storage instance."""
+    """The subject of requests to one storage instance."""
     return f"danube.storage.{instance_id}"
 
 
 class SegmentLocator(msgspec.Struct, frozen=True, array_like=True):
-    """Which segment, as its `SegmentRecord` names it, and the cut that it belongs to."""
+    """Identifies a segment and the manifest entry that it belongs to."""
 
     bundle: str
     cut_first_sequence: int
@@ -38,7 +38,7 @@ class SegmentLocator(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ReadSegment(msgspec.Struct, tag="read-segment", frozen=True):
-    """Messages of one topic. → SegmentData. Refused: NotFound, Unavailable.
+    """Read messages of one topic. Reply: SegmentData. Errors: NotFound, Unavailable.
 
     Attributes:
         place: the segment.
@@ -56,7 +56,7 @@ class ReadSegment(msgspec.Struct, tag="read-segment", frozen=True):
 
 
 class SegmentData(msgspec.Struct, tag="segment-data", frozen=True):
-    """Entries as they lie in the segment (head and body, `danube_common.segment.format`), verified.
+    """Verified entries as they lie in the segment (see `danube_common.segment.format`).
 
     Attributes:
         entries: whole entries of the topic, back to back; empty if there is nothing more.
@@ -73,6 +73,8 @@ class SegmentData(msgspec.Struct, tag="segment-data", frozen=True):
 
 
 class By(StrEnum):
+    """What `Locate` searches by."""
+
     POSITION = "position"
     OFFSET = "offset"
     TIME = "time"
@@ -80,7 +82,7 @@ class By(StrEnum):
 
 
 class Locate(msgspec.Struct, tag="locate", frozen=True):
-    """The topic's first message at or after a value. → Located. Refused: NotFound (none), Unavailable."""
+    """Find the topic's first message at or after a value. Reply: Located. Errors: NotFound, Unavailable."""
 
     place: SegmentLocator
     topic_id: int
@@ -89,12 +91,14 @@ class Locate(msgspec.Struct, tag="locate", frozen=True):
 
 
 class Located(msgspec.Struct, tag="located", frozen=True):
+    """The position and the offset of the message found."""
+
     position: int
     offset: int
 
 
 class ListTopics(msgspec.Struct, tag="list-topics", frozen=True):
-    """What a segment holds of each topic. → SegmentTopics. Refused: NotFound, Unavailable."""
+    """List what a segment holds of each topic. Reply: SegmentTopics. Errors: NotFound, Unavailable."""
 
     place: SegmentLocator
 
@@ -114,7 +118,7 @@ _ENTRIES = b"\xa7entries\xc6"
 
 
 def encode_data(parts: Sequence[bytes | memoryview], data: SegmentData) -> bytes:
-    """``data``, which has no entries, with the entries ``parts``, each copied only once."""
+    """Encode ``data``, which has no entries, with the entries ``parts``, each copied only once."""
     before, empty, after = ARCHIVE.encode(data).partition(_NO_ENTRIES)
     if not empty:
         raise ValueError("the entries are in the parts")

@@ -1,4 +1,4 @@
-"""Deliveries: what an owner sends to the gateway that holds a consumer's stream.
+"""Deliveries: messages that an owner sends to the gateway of a consumer's stream.
 
 Layout, little-endian::
 
@@ -27,6 +27,8 @@ _HEADER = struct.Struct("<BQQQQI")
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
+    """Messages for one consumer, numbered within its session."""
+
     epoch: int
     consumer_id: int
     session: int
@@ -38,7 +40,7 @@ class Delivery:
 def encode_delivery(
     epoch: int, consumer_id: int, session: int, number: int, entries: Sequence[tuple[int, bytes]]
 ) -> bytes:
-    """Build one delivery of 1..ENTRIES_MAX entries."""
+    """Encode one delivery of 1..ENTRIES_MAX entries."""
     table: list[int] = []
     for position, message in entries:
         table.append(position)
@@ -53,7 +55,7 @@ def encode_delivery(
 
 
 def decode_delivery(data: bytes) -> Delivery:
-    """Read one delivery; raises CorruptData."""
+    """Decode one delivery; raises CorruptData."""
     try:
         magic, epoch, consumer_id, session, number, count = _HEADER.unpack_from(data)
         if magic != MAGIC or count > ENTRIES_MAX:

@@ -1,4 +1,4 @@
-"""The frame: the unit from gateway to log to owner to segment (architecture D1).
+"""Frames: the unit of messages from gateway to log, owner and segment.
 
 Layout, little-endian::
 
@@ -41,13 +41,14 @@ class Section:
         return len(self.ends)
 
     def message(self, index: int) -> bytes:
+        """Return message ``index``."""
         start = self.ends[index - 1] if index else 0
         return self.messages[start : self.ends[index]]
 
 
 @dataclass(frozen=True, slots=True)
 class RawSection:
-    """A section as it lies in a frame: ``body`` is the index of end offsets and the messages, untouched."""
+    """A section as it lies in a frame: ``body`` is the index of end offsets and the messages."""
 
     topic_id: int
     messages: int
@@ -69,12 +70,12 @@ class Frame:
 
 
 def make_frame_id(gateway: int, number: int) -> str:
-    """The id under which the log recognises a retried frame."""
+    """Return the id by which the log recognises a retried frame."""
     return f"{gateway:x}-{number:x}"
 
 
 def frame_id_of(data: bytes) -> str:
-    """The id of an encoded frame, reading its header only; empty if there is none."""
+    """Return the id of an encoded frame from its header; empty if it has none."""
     if len(data) < _HEADER.size:
         return ""
     *_, gateway, number = _HEADER.unpack_from(data)
@@ -82,7 +83,7 @@ def frame_id_of(data: bytes) -> str:
 
 
 def encode_frame(gateway: int, number: int, sections: Sequence[tuple[int, Sequence[bytes]]]) -> bytes:
-    """Build a frame from (topic id, messages) pairs, at most one per topic.
+    """Encode a frame of (topic id, messages) pairs, at most one per topic.
 
     Raises ValueError over SECTIONS_PER_FRAME_MAX sections or MESSAGES_PER_SECTION_MAX messages in
     one: the batcher that fills frames stops before.
@@ -104,13 +105,13 @@ def encode_frame(gateway: int, number: int, sections: Sequence[tuple[int, Sequen
 
 
 def decode_frame(data: bytes) -> Frame:
-    """Read a frame whole, checksums included; raises CorruptData for anything but a whole frame."""
+    """Decode a frame and verify its checksums; raises CorruptData."""
     gateway, number, raw_sections = _split(data)
     return Frame(gateway, number, tuple([decode_section(raw) for raw in raw_sections]))
 
 
 def split_frame(data: bytes) -> tuple[RawSection, ...]:
-    """Cut a frame into its sections without reading their messages, as a segment keeps them.
+    """Split a frame into its raw sections without reading their messages.
 
     Raises CorruptData as `decode_frame` does, except for what only `decode_section` sees.
     """
@@ -121,13 +122,13 @@ def split_frame(data: bytes) -> tuple[RawSection, ...]:
 
 
 def decode_section(raw: RawSection) -> Section:
-    """Read one section, checksum included; raises CorruptData."""
+    """Decode one section and verify its checksum; raises CorruptData."""
     check_section(raw)
     return decode_checked_section(raw)
 
 
 def decode_checked_section(raw: RawSection) -> Section:
-    """Read one section whose checksum was verified before; raises CorruptData if its index is nonsense."""
+    """Decode one section whose checksum was verified before; raises CorruptData if its index is invalid."""
     messages, body = raw.messages, raw.body
     if not 0 < messages <= MESSAGES_PER_SECTION_MAX or len(body) < 4 * messages:
         raise CorruptData(f"the section of topic {raw.topic_id} cannot hold {messages} messages")
@@ -166,6 +167,6 @@ def _split(data: bytes) -> tuple[int, int, list[RawSection]]:
 
 
 def check_section(raw: RawSection) -> None:
-    """Compare a section with its checksum; raises CorruptData."""
+    """Verify a section's checksum; raises CorruptData."""
     if google_crc32c.value(raw.body) != raw.crc32c:
         raise CorruptData(f"the section of topic {raw.topic_id} fails its checksum")

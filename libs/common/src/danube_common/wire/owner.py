@@ -1,8 +1,8 @@
-"""What gateways and the admin service say to topic-owners over the bus, and what they answer.
+"""The owner protocol: what gateways, storage and the admin service ask topic-owners.
 
 Requests go to `owner_subject` of the bundle and its owner's epoch, so an owner that was replaced
 hears nothing. Requests are absolute (a set, a total, a position), never increments: repeating one
-changes nothing (architecture D5).
+changes nothing.
 """
 
 from __future__ import annotations
@@ -21,22 +21,25 @@ TOUCHED_PRODUCERS_MAX = 10_000
 
 
 def owner_subject(bundle: Bundle, epoch: int) -> str:
-    """Requests to the owner of ``bundle`` in ``epoch``."""
+    """The subject of requests to the owner of ``bundle`` in ``epoch``."""
     return f"danube.owner.{bundle}.{epoch}"
 
 
 def non_reliable_subject(bundle: Bundle) -> str:
-    """Frames of non-reliable messages, gateway to owner, at most once."""
+    """The subject of non-reliable frames, from gateway to owner, at most once."""
     return f"danube.fast.{bundle}"
 
 
 def gateway_subject(instance_id: str) -> str:
-    """Deliveries and notices from owners to one gateway process."""
+    """The subject of deliveries and notices from owners to one gateway."""
     return f"danube.gateway.{instance_id}"
 
 
 class CreateProducer(msgspec.Struct, tag="create-producer", frozen=True):
-    """→ ProducerFound. Refused: AlreadyExists (exclusive place taken), LimitExceeded, NotFound (topic)."""
+    """Reply.
+
+    ProducerFound. Errors: AlreadyExists (an exclusive producer exists), LimitExceeded, NotFound (topic).
+    """
 
     topic: str
     producer_name: str
@@ -44,19 +47,19 @@ class CreateProducer(msgspec.Struct, tag="create-producer", frozen=True):
 
 
 class FindProducer(msgspec.Struct, tag="find-producer", frozen=True):
-    """→ ProducerFound. Refused: NotFound."""
+    """Reply: ProducerFound. Errors: NotFound."""
 
     producer_id: int
 
 
 class TouchProducers(msgspec.Struct, tag="touch-producers", frozen=True):
-    """These producers showed life at a gateway. → UnknownIds with those that are no more."""
+    """These producers are alive at a gateway. Reply: UnknownIds with those that do not exist."""
 
     producer_ids: list[int]
 
 
 class CreateConsumer(msgspec.Struct, tag="create-consumer", frozen=True):
-    """→ ConsumerFound. Refused: Refused (type differs, place taken), LimitExceeded, NotFound (topic)."""
+    """Reply: ConsumerFound. Errors: Refused (other type, or exclusive), LimitExceeded, NotFound (topic)."""
 
     topic: str
     subscription: str
@@ -65,13 +68,13 @@ class CreateConsumer(msgspec.Struct, tag="create-consumer", frozen=True):
 
 
 class FindConsumer(msgspec.Struct, tag="find-consumer", frozen=True):
-    """→ ConsumerFound. Refused: NotFound."""
+    """Reply: ConsumerFound. Errors: NotFound."""
 
     consumer_id: int
 
 
 class Attach(msgspec.Struct, tag="attach", frozen=True):
-    """A client opened its stream, or a gateway lost messages and asks for them again. → ConsumerFound.
+    """A client opened its stream, or a gateway lost messages and asks for them again. Reply: ConsumerFound.
 
     Attributes:
         consumer_id: whose stream.
@@ -94,14 +97,14 @@ class Attach(msgspec.Struct, tag="attach", frozen=True):
 
 
 class Detach(msgspec.Struct, tag="detach", frozen=True):
-    """The stream of this session ended. → Done, also for a session that is no more."""
+    """The stream of this session ended. Reply: Done, also for an unknown session."""
 
     consumer_id: int
     session: int
 
 
 class SessionState(msgspec.Struct, frozen=True, array_like=True):
-    """Absolute state of one session at its gateway; credit counts from the session's start."""
+    """The absolute state of one session at its gateway; credit counts from the session's start."""
 
     consumer_id: int
     session: int
@@ -110,7 +113,7 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Sync(msgspec.Struct, tag="sync", frozen=True):
-    """All sessions a gateway has in the bundle, sent at least every SYNC_INTERVAL_S. → Synced.
+    """All sessions of a gateway in the bundle, sent at least every SYNC_INTERVAL_S. Reply: Synced.
 
     An owner ends its sessions of a gateway it has not heard for GATEWAY_SILENCE_S.
     """
@@ -120,38 +123,43 @@ class Sync(msgspec.Struct, tag="sync", frozen=True):
 
 
 class Credit(msgspec.Struct, tag="credit", frozen=True):
-    """Sent without asking for an answer as the client drains its stream; a lost one is made good by Sync."""
+    """Sent without a reply as the client drains its stream. The next Sync repairs a loss."""
 
     sessions: list[SessionState]
 
 
 class TopicAcks(msgspec.Struct, frozen=True, array_like=True):
+    """Acknowledged positions of one subscription."""
+
     topic: str
     subscription: str
     positions: list[int]
 
 
 class Acks(msgspec.Struct, tag="acks", frozen=True):
-    """→ Acked. Positions that are no message in flight are passed over."""
+    """Reply: Acked. Positions of messages that are not in flight are ignored."""
 
     batches: list[TopicAcks]
 
 
 class ListSubscriptions(msgspec.Struct, tag="list-subscriptions", frozen=True):
-    """→ Subscriptions. Refused: NotFound (topic)."""
+    """Reply: Subscriptions. Errors: NotFound (topic)."""
 
     topic: str
 
 
 class Unsubscribe(msgspec.Struct, tag="unsubscribe", frozen=True):
-    """Delete a subscription and its cursor. → Done. Refused: NotFound, Refused (a consumer is connected)."""
+    """Delete a subscription and its cursor.
+
+    Reply: Done. Errors: NotFound, Refused (a consumer is connected).
+    """
 
     topic: str
     subscription: str
 
 
 class CreateSubscription(msgspec.Struct, tag="create-subscription", frozen=True):
-    """A subscription without a consumer. → SubscriptionFound, also for one that is there; its cursor stays.
+    """Create a subscription without a consumer. Reply: SubscriptionFound; an existing one keeps its cursor.
 
     Refused: AlreadyExists (it is of another type), InvalidInput (a start that is none, or another than
     earliest or latest of a topic that keeps nothing), LimitExceeded, NotFound (topic), Unavailable.
@@ -164,7 +172,7 @@ class CreateSubscription(msgspec.Struct, tag="create-subscription", frozen=True)
 
 
 class ResetSubscription(msgspec.Struct, tag="reset-subscription", frozen=True):
-    """Move a cursor, forward or back. → SubscriptionFound. What was acknowledged beyond it comes again.
+    """Move a cursor, forward or back. Reply: SubscriptionFound. Acknowledged messages beyond it come again.
 
     Its consumers' streams are ended; they go on from there when they subscribe again.
     Refused: InvalidInput (a start that is none), NotFound, Refused (the topic keeps nothing), Unavailable.
@@ -176,13 +184,13 @@ class ResetSubscription(msgspec.Struct, tag="reset-subscription", frozen=True):
 
 
 class DescribeTopic(msgspec.Struct, tag="describe-topic", frozen=True):
-    """→ TopicDescription. Refused: NotFound (topic)."""
+    """Reply: TopicDescription. Errors: NotFound (topic)."""
 
     topic: str
 
 
 class RetentionFloors(msgspec.Struct, tag="retention-floors", frozen=True):
-    """What of the bundle every subscription has acknowledged, by the journal. → Floors."""
+    """Ask what every subscription of the bundle has acknowledged, as journaled. Reply: Floors."""
 
 
 OwnerRequest = (
@@ -206,6 +214,8 @@ OwnerRequest = (
 
 
 class ProducerFound(msgspec.Struct, tag="producer", frozen=True):
+    """A producer."""
+
     producer_id: int
     producer_name: str
     topic: str
@@ -213,6 +223,8 @@ class ProducerFound(msgspec.Struct, tag="producer", frozen=True):
 
 
 class ConsumerFound(msgspec.Struct, tag="consumer", frozen=True):
+    """A consumer; ``attached``: whether it has a stream."""
+
     consumer_id: int
     consumer_name: str
     topic: str
@@ -222,11 +234,13 @@ class ConsumerFound(msgspec.Struct, tag="consumer", frozen=True):
 
 
 class UnknownIds(msgspec.Struct, tag="unknown-ids", frozen=True):
+    """Ids that do not exist."""
+
     ids: list[int]
 
 
 class Synced(msgspec.Struct, tag="synced", frozen=True):
-    """``unknown``: sessions to attach again; ``sent``: last delivery number per consumer id."""
+    """``unknown``: consumer ids to attach again; ``sent``: last delivery number by consumer id."""
 
     unknown: list[int]
     sent: dict[int, int]
@@ -239,17 +253,21 @@ class Acked(msgspec.Struct, tag="acked", frozen=True):
 
 
 class SubscriptionInfo(msgspec.Struct, frozen=True):
+    """A subscription and its connected consumers."""
+
     name: str
     subscription_type: SubscriptionType
     consumers: list[str]
 
 
 class Subscriptions(msgspec.Struct, tag="subscriptions", frozen=True):
+    """The subscriptions of a topic."""
+
     subscriptions: list[SubscriptionInfo]
 
 
 class SubscriptionFound(msgspec.Struct, tag="subscription", frozen=True):
-    """``created``: it was not there before. All at or below ``mark_delete`` is acknowledged or was passed."""
+    """``created``: whether it is new. All positions up to ``mark_delete`` are acknowledged or skipped."""
 
     subscription: str
     created: bool
@@ -302,7 +320,7 @@ class TopicDescription(msgspec.Struct, tag="topic-description", frozen=True):
 
 
 class Floors(msgspec.Struct, tag="floors", frozen=True):
-    """By topic id the least mark-delete of its subscriptions; topics without one are absent."""
+    """The least mark-delete of each topic's subscriptions, by topic id; topics without any are absent."""
 
     floors: dict[int, int]
 
@@ -327,7 +345,7 @@ OWNER: Protocol[OwnerRequest, OwnerReply] = Protocol("an owner", OwnerRequest, O
 
 
 class SessionEnded(msgspec.Struct, tag="session-ended", frozen=True):
-    """Owner to gateway: end the stream (the topic is gone, or another stream of the consumer took over)."""
+    """Owner to gateway: end the stream, because the topic is gone or a newer stream took over."""
 
     epoch: int
     consumer_id: int
@@ -344,7 +362,7 @@ _NOTICES: msgspec.msgpack.Decoder[SessionEnded] = msgspec.msgpack.Decoder(Sessio
 
 
 def decode_notice(data: bytes) -> SessionEnded:
-    """Raises CorruptData. Notices and deliveries share a subject; a delivery starts with its magic byte."""
+    """Decode a notice; raises CorruptData. A delivery on the same subject starts with its magic byte."""
     try:
         return _NOTICES.decode(data)
     except UNDECODABLE as error:

@@ -1,4 +1,4 @@
-"""What a bundle's archiver asks other storage instances: copies of segments on their disks.
+"""The replica protocol: what a bundle's archiver asks other storage instances. Requests may be repeated.
 
 Every request may be repeated: it makes what is already so.
 """
@@ -11,12 +11,12 @@ from danube_common.wire.envelope import Done, Protocol
 
 
 def copies_subject(instance_id: str) -> str:
-    """Requests for one storage instance's disk."""
+    """The subject of requests for one storage instance's disk."""
     return f"danube.storage.{instance_id}.copies"
 
 
 class SegmentRecipe(msgspec.Struct, frozen=True, array_like=True):
-    """What a segment is built of: the sections that its topics have in a range of positions.
+    """What a segment is built of: the sections of its topics in a range of positions.
 
     Attributes:
         key: in the store.
@@ -34,7 +34,7 @@ class SegmentRecipe(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BuildSegments(msgspec.Struct, tag="build-segments", frozen=True):
-    """Build segments of a stretch of the log, and keep them. → Built when they are durable.
+    """Build segments from a log range and keep them. Reply: Built when they are durable.
 
     The log must have the stretch whole. Refused: Unavailable.
     """
@@ -52,7 +52,7 @@ class Built(msgspec.Struct, tag="built", frozen=True):
 
 
 class DeleteSegments(msgspec.Struct, tag="delete-segments", frozen=True):
-    """Delete segments that nobody reads. → Done when they are gone durably. Refused: Unavailable."""
+    """Delete segments that nobody reads. Reply: Done when the deletion is durable. Errors: Unavailable."""
 
     keys: tuple[str, ...]
 

@@ -27,7 +27,7 @@ from danube_common.wire.owner import (
 )
 
 OWNER_TIMEOUT_S = 15.0
-"""A call waits this long for a bundle's owner: longer than a takeover may take (promise 3)."""
+"""A call waits this long for a bundle's owner: longer than a takeover may take."""
 TOUCH_INTERVAL_S = 5.0
 PRODUCERS_MAX = 100_000
 """Producers remembered; beyond it those not seen lately are looked up again."""
