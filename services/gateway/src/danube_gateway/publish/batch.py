@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from danube_common.model.position import MESSAGES_PER_SECTION_MAX, SECTIONS_PER_FRAME_MAX
 
 FRAME_BYTES_TARGET = 768 * 1024
-"""A frame is closed at this size ; one larger message stands alone."""
+"""A frame is closed at this size; one larger message stands alone."""
 FRAME_MESSAGES_MAX = MESSAGES_PER_SECTION_MAX
 
 Token = TypeVar("Token")
