@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import typing
 
 import pytest
 
@@ -30,6 +31,7 @@ from danube_common.wire.owner import (
     Detach,
     FindConsumer,
     FindProducer,
+    FindTopic,
     Floors,
     ListSubscriptions,
     OwnerRequest,
@@ -215,6 +217,20 @@ async def test_unsubscribing_forgets_the_cursor_and_needs_an_absent_consumer(
     assert (await house.ask(ListSubscriptions(topic.name), Subscriptions)).subscriptions == []
     await gateway.attach(await gateway.subscribe(topic.name, "s"))
     await gateway.until(lambda: gateway.texts() == ["m", "m"])
+
+
+# Requests
+
+
+def test_every_request_type_has_a_handler(owned: BundleOwner) -> None:
+    assert owned.requests._handlers.keys() == set(typing.get_args(OwnerRequest))
+
+
+async def test_a_topic_is_found_while_it_exists(house: OwnerHarness, owned: BundleOwner) -> None:
+    topic = await house.topic("/default/t")
+    await house.ask(FindTopic(topic.name), Done)
+    with pytest.raises(NotFound):
+        await house.ask(FindTopic("/default/other"), Done)
 
 
 # Who may produce

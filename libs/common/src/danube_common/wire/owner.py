@@ -142,6 +142,12 @@ class Acks(msgspec.Struct, tag="acks", frozen=True):
     batches: list[TopicAcks]
 
 
+class FindTopic(msgspec.Struct, tag="find-topic", frozen=True):
+    """Ask whether the owner serves a topic. → Done. Refused: NotFound."""
+
+    topic: str
+
+
 class ListSubscriptions(msgspec.Struct, tag="list-subscriptions", frozen=True):
     """Reply: Subscriptions. Errors: NotFound (topic)."""
 
@@ -204,6 +210,7 @@ OwnerRequest = (
     | Sync
     | Credit
     | Acks
+    | FindTopic
     | ListSubscriptions
     | Unsubscribe
     | CreateSubscription

@@ -13,7 +13,8 @@ from danube_common.cluster.records import Topic
 from danube_common.errors import DanubeError, NotFound, Unavailable
 from danube_common.model.bundle import Bundle
 from danube_common.model.names import TopicName
-from danube_common.wire.owner import ListSubscriptions, Subscriptions
+from danube_common.wire.envelope import Done
+from danube_common.wire.owner import FindTopic
 
 ANSWER_TIMEOUT_S: Final = 5.0
 """How long a call waits for a bundle's owner: through a change of owners in most cases, not in all."""
@@ -67,7 +68,7 @@ class TopicReadiness:
 
     async def _known(self, bundle: Bundle, name: str, timeout_s: float) -> bool:
         try:
-            await self._owners.ask(bundle, ListSubscriptions(name), Subscriptions, timeout_s=timeout_s)
+            await self._owners.ask(bundle, FindTopic(name), Done, timeout_s=timeout_s)
         except NotFound:
             return False
         return True

@@ -14,6 +14,7 @@ from danube_common.wire.envelope import Done
 from danube_common.wire.owner import (
     CreateSubscription,
     DescribeTopic,
+    FindTopic,
     Floors,
     ListSubscriptions,
     OwnerReply,
@@ -46,6 +47,7 @@ class SubscriptionRequests:
 
     def __init__(self, context: OwnerContext, archive_catchup: ArchiveCatchUp, producers: Producers) -> None:
         self.handlers: Final[dict[type[OwnerRequest], Callable[[Any], Awaitable[OwnerReply]]]] = {
+            FindTopic: self._find_topic,
             ListSubscriptions: self._list,
             CreateSubscription: self._create,
             ResetSubscription: self._reset,
@@ -67,6 +69,10 @@ class SubscriptionRequests:
             # This view of the manifest may lack segments of messages that were purged from the log lately.
             floor = min(floor, manifest.archived_through + 1)
         return first_retained(manifest, topic, oldest, floor)
+
+    async def _find_topic(self, request: FindTopic) -> Done:
+        await self._context.find_topic(request.topic)
+        return Done()
 
     async def _list(self, request: ListSubscriptions) -> Subscriptions:
         topic = await self._context.find_topic(request.topic)

@@ -17,6 +17,7 @@ from danube_common.wire.envelope import Done
 from danube_common.wire.owner import (
     OWNER,
     DescribeTopic,
+    FindTopic,
     Floors,
     ListSubscriptions,
     OwnerReply,
@@ -66,6 +67,9 @@ class FakeOwner:
 
     async def _carry_out(self, bundle: Bundle, request: OwnerRequest) -> OwnerReply:
         match request:
+            case FindTopic(topic=topic):
+                await self._require(topic)
+                return Done()
             case ListSubscriptions(topic=topic):
                 await self._require(topic)
                 names = self.subscriptions.get(topic, [])
