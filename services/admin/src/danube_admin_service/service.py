@@ -17,7 +17,6 @@ from danube_admin_service.cluster.load_manager import LoadManager, RebalanceRule
 from danube_admin_service.cluster.ranking import LoadStrategy
 from danube_admin_service.cluster.rebalance import Aggressiveness
 from danube_admin_service.cluster.view import Cluster
-from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.membership import INSTANCE_TTL_S
 from danube_common.cluster.namespaces import DEFAULT_NAMESPACES, Namespaces
 from danube_common.cluster.owner_client import OwnerClient
@@ -157,12 +156,10 @@ async def _serve(
     manager: LoadManager,
 ) -> str:
     """The admin port; returns its bound address."""
-    catalogue = await Catalogue.open(ports.metadata)
-    opened.push_async_callback(catalogue.close)
     methods = admin_methods(
         ports.metadata,
         ports.log,
-        OwnerClient(ports.bus, catalogue),
+        OwnerClient(ports.bus, cluster),
         cluster,
         manager,
         default_storage=StorageBackend(config.default_storage),

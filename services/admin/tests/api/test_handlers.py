@@ -19,7 +19,6 @@ from danube_admin_service.cluster.ranking import LoadStrategy
 from danube_admin_service.cluster.view import Cluster, LeaderRecord
 from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.cluster import keys
-from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.membership import register
 from danube_common.cluster.namespaces import DEFAULT_NAMESPACES, Namespaces
 from danube_common.cluster.owner_client import OwnerClient
@@ -121,14 +120,12 @@ async def admin() -> AsyncIterator[Admin]:
         await Namespaces(store).ensure(namespace)
     owner = FakeOwner(store, bus, "71")
     await owner.claim(LAYOUT.bundles())
-    catalogue = await Catalogue.open(store)
     cluster = await Cluster.open(store)
     manager = LoadManager(store, cluster, LoadStrategy.FAIR, RebalanceRules(rest_s=0), now_ms=lambda: NOW_MS)
-    owners = OwnerClient(bus, catalogue)
+    owners = OwnerClient(bus, cluster)
     methods = admin_methods(store, log, owners, cluster, manager, now_ms=lambda: NOW_MS)
     yield Admin(store, log, hub, methods, owner)
     await cluster.close()
-    await catalogue.close()
     await bus.close()
 
 

@@ -19,7 +19,6 @@ from danube_admin_service.cluster.rebalance import Aggressiveness
 from danube_admin_service.cluster.view import Cluster
 from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.cluster import keys
-from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.load import BundleLoad
 from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.owner_client import OwnerClient
@@ -71,7 +70,6 @@ class World:
         store = world.store
         await Namespaces(store).ensure("default")
         world.cluster = await Cluster.open(store)
-        catalogue = await Catalogue.open(store)
         bus = MemoryBus(MemoryHub())
         election = Election(store, world.cluster, "1", on_leading=world.cluster.changed.set)
         assigner = Assigner(
@@ -85,7 +83,7 @@ class World:
         )
         rules = RebalanceRules(aggressiveness=Aggressiveness.AGGRESSIVE, rest_s=60)
         manager = LoadManager(store, world.cluster, strategy, rules, now_ms=lambda: world.now_ms)
-        owners = OwnerClient(bus, catalogue)
+        owners = OwnerClient(bus, world.cluster)
         world.methods = admin_methods(store, world.log, owners, world.cluster, manager)
         followed = await Mirror.open(store, keys.ASSIGNMENTS, world._claims.put_nowait)
         work = (election.run(), assigner.run(), world._serve())
@@ -97,7 +95,6 @@ class World:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await followed.close()
-            await catalogue.close()
             await world.cluster.close()
             await bus.close()
 

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from danube_admin_service.api.effective_policies import EffectivePolicies
 from danube_admin_service.api.errors import status_of
 from danube_admin_service.api.topic_details import TopicDetails
+from danube_admin_service.cluster.view import Cluster
 from danube_common.archive.records import (
     SHARED,
     ArchiverLease,
@@ -24,7 +25,6 @@ from danube_common.archive.records import (
 )
 from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.cluster import keys
-from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Layout, Topic, encode_record
@@ -92,12 +92,12 @@ async def house() -> AsyncIterator[OwnerHarness]:
     await namespaces.create("default")
     owner = FakeOwner(store, bus, "71")
     await owner.claim(LAYOUT.bundles())
-    catalogue = await Catalogue.open(store)
+    cluster = await Cluster.open(store)
     topics = Topics(store, MemoryLog(), now_ms=lambda: 1234)
     in_force = EffectivePolicies(store, namespaces, topics)
-    details = TopicDetails(store, topics, OwnerClient(bus, catalogue), in_force)
+    details = TopicDetails(store, topics, OwnerClient(bus, cluster), in_force)
     yield OwnerHarness(store, topics, owner, details)
-    await catalogue.close()
+    await cluster.close()
     await bus.close()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Self
 
 from danube_common.cluster import keys
+from danube_common.cluster.owner_client import OwnerListener
 from danube_common.cluster.records import Claim, Instance, Layout, Namespace, Topic, decode_record
 from danube_common.cluster.topics import parts_of
 from danube_common.errors import CorruptData
@@ -24,8 +25,6 @@ CATCH_UP_TIMEOUT_S = 5.0
 
 TopicGoneListener = Callable[[Topic], None]
 """Called with a topic that was deleted (also when it was created again under its name)."""
-OwnerListener = Callable[[Bundle, int], None]
-"""Called with (bundle, epoch) when a bundle has a new owner."""
 VacancyListener = Callable[[Bundle], None]
 """Called with a bundle whose owner gave it up, and that nobody has claimed since."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from danube_common.bus.port import Bus
-from danube_common.cluster.catalogue import Catalogue
 from danube_common.errors import BusUnavailable, Unavailable
 from danube_common.model.bundle import Bundle
 from danube_common.wire.owner import OWNER, Credit, OwnerReply, OwnerRequest, owner_subject
@@ -20,15 +20,28 @@ RETRY_WAIT_MAX_S = 0.25
 
 Reply = TypeVar("Reply", bound=OwnerReply)
 
+OwnerListener = Callable[[Bundle, int], None]
+"""Called with (bundle, epoch) when a bundle has a new owner."""
+
+
+class BundleEpochs(Protocol):
+    """A view of the cluster that knows the present owners of bundles."""
+
+    def epoch(self, bundle: Bundle) -> int | None:
+        """Return the epoch of the bundle's present owner, or None while it has none."""
+
+    def on_owner(self, listener: OwnerListener) -> None:
+        """Call ``listener`` whenever a bundle has a new owner."""
+
 
 class OwnerClient:
     """Sends requests to the owner of a bundle, and again to the next owner when it changes."""
 
-    def __init__(self, bus: Bus, catalogue: Catalogue) -> None:
+    def __init__(self, bus: Bus, epochs: BundleEpochs) -> None:
         self._bus = bus
-        self._catalogue = catalogue
+        self._epochs = epochs
         self._changes: dict[Bundle, asyncio.Future[None]] = {}
-        catalogue.on_owner(self._owner_changed)
+        epochs.on_owner(self._owner_changed)
 
     async def ask(
         self,
@@ -65,7 +78,7 @@ class OwnerClient:
         self, bundle: Bundle, request: OwnerRequest, reply: type[Reply], timeout_s: float
     ) -> Reply:
         """Ask the present owner once. Raises Unavailable at once when another owner takes over."""
-        epoch = self._catalogue.epoch(bundle)
+        epoch = self._epochs.epoch(bundle)
         if epoch is None:
             raise Unavailable(f"bundle {bundle} has no owner")
         change = self._next_change(bundle)
@@ -97,7 +110,7 @@ class OwnerClient:
 
     async def grant(self, bundle: Bundle, credit: Credit) -> None:
         """Send credit without asking for an answer. The next Sync repairs a loss."""
-        epoch = self._catalogue.epoch(bundle)
+        epoch = self._epochs.epoch(bundle)
         if epoch is None:
             return
         try:

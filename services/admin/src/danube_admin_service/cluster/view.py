@@ -1,21 +1,23 @@
-"""A typed view of ``/cluster/`` in the metadata store, kept up to date by a mirror."""
+"""This process's view of ``/cluster/`` in the metadata store: decoded records behind one mirror."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Final, Self, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 import structlog
 
 from danube_common.cluster import keys
 from danube_common.cluster.load import LoadReport
+from danube_common.cluster.owner_client import OwnerListener
 from danube_common.cluster.records import Assignment, Claim, Drain, Instance, Layout, decode_record
 from danube_common.errors import CorruptData, InvalidInput, MetadataUnavailable
 from danube_common.metadata.mirror import Mirror
-from danube_common.metadata.port import Change, Entry, MetadataStore
+from danube_common.metadata.port import Change, MetadataStore
 from danube_common.model.bundle import Bundle
+from danube_common.model.policies import Policies
 
 OWNER_KIND: Final = "topic-owner"
 CATCH_UP_TIMEOUT_S: Final = 2.0
@@ -32,8 +34,23 @@ class LeaderRecord(msgspec.Struct, frozen=True):
     nonce: str
 
 
+_RECORDS: Final[dict[str, type[msgspec.Struct]]] = {
+    keys.REGISTER: Instance,
+    keys.DRAINS: Drain,
+    keys.LOAD: LoadReport,
+    keys.ASSIGNMENTS: Assignment,
+    keys.OWNERS: Claim,
+    keys.LEADER: LeaderRecord,
+    keys.LAYOUT: Layout,
+    keys.BROKER_POLICIES: Policies,
+}
+"""The kind of record below each prefix, or at a single key."""
+
+
 class Cluster:
     """The cluster as last seen: possibly behind the store, never ahead. Readable while the store is away.
+
+    A record that cannot be read is logged and counts as absent, so that it does not stop the rest.
 
     Attributes:
         changed: set when something an assignment depends on has changed; its reader clears it.
@@ -41,7 +58,8 @@ class Cluster:
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()
-        self._values: dict[str, bytes] = {}
+        self._records: dict[type[msgspec.Struct], dict[str, Any]] = {kind: {} for kind in _RECORDS.values()}
+        self._owner_listeners: list[OwnerListener] = []
         self._mirror: Mirror | None = None
 
     @classmethod
@@ -53,25 +71,23 @@ class Cluster:
 
     async def close(self) -> None:
         """Stop following the store."""
-        await self._copy.close()
+        await self._entries.close()
 
     @property
     def leader(self) -> str | None:
         """The instance id of the leading admin instance."""
-        record = _read(LeaderRecord, self._copy.get(keys.LEADER))
+        record = self._of(LeaderRecord).get(keys.LEADER)
         return record.instance_id if record else None
 
     @property
     def owners(self) -> set[str]:
         """Instance ids of the living topic-owners."""
-        found = (_read(Instance, entry) for entry in self._copy.entries(keys.REGISTER))
-        return {one.instance_id for one in found if one is not None and one.kind == OWNER_KIND}
+        return {one.instance_id for one in self._of(Instance).values() if one.kind == OWNER_KIND}
 
     @property
     def drains(self) -> dict[str, Drain]:
         """By instance id: topic-owners, living or not, that are to have no bundles."""
-        found = (_read(Drain, entry) for entry in self._copy.entries(keys.DRAINS))
-        return {one.instance_id: one for one in found if one is not None}
+        return {one.instance_id: one for one in self._of(Drain).values()}
 
     @property
     def eligible_owners(self) -> set[str]:
@@ -80,101 +96,106 @@ class Cluster:
 
     @property
     def loads(self) -> dict[str, LoadReport]:
-        """What owners told lately, by instance id; also those that are gone since."""
-        found = (_read(LoadReport, entry) for entry in self._copy.entries(keys.LOAD))
-        return {one.instance_id: one for one in found if one is not None}
+        """The last load reports, by instance id; also those of owners that are gone since."""
+        return {one.instance_id: one for one in self._of(LoadReport).values()}
 
     @property
     def assignments(self) -> dict[Bundle, Assignment]:
-        return self._by_bundle(Assignment, keys.ASSIGNMENTS)
+        """The assignment of each bundle that has one."""
+        return _by_bundle(keys.ASSIGNMENTS, self._of(Assignment))
 
     @property
     def assigned(self) -> dict[Bundle, str]:
+        """The instance id of the owner that each bundle is assigned to."""
         return {bundle: record.instance_id for bundle, record in self.assignments.items()}
 
     @property
     def claimed(self) -> dict[Bundle, str]:
-        return {bundle: record.instance_id for bundle, record in self._by_bundle(Claim, keys.OWNERS).items()}
+        """The instance id of the owner that serves each bundle."""
+        claims = _by_bundle(keys.OWNERS, self._of(Claim))
+        return {bundle: record.instance_id for bundle, record in claims.items()}
 
     @property
     def layout(self) -> Layout | None:
-        return _read(Layout, self._copy.get(keys.LAYOUT))
+        """The layout, or None until a leader has written it."""
+        return self._of(Layout).get(keys.LAYOUT)
+
+    def epoch(self, bundle: Bundle) -> int | None:
+        """Return the epoch of the bundle's present owner, or None while nobody has claimed the bundle."""
+        return self.revision(keys.owner_key(bundle)) or None
+
+    def on_owner(self, listener: OwnerListener) -> None:
+        """Call ``listener`` with (bundle, epoch) when a bundle has a new owner."""
+        self._owner_listeners.append(listener)
 
     def value(self, key: str) -> bytes | None:
         """Return the value of a key, or None."""
-        entry = self._copy.get(key)
+        entry = self._entries.get(key)
         return entry.value if entry else None
 
     def revision(self, key: str) -> int:
         """Return the revision that a write of the key must expect; 0 if the key does not exist."""
-        entry = self._copy.get(key)
+        entry = self._entries.get(key)
         return entry.revision if entry else 0
 
     async def catch_up(self, revision: int) -> None:
         """Wait until this view holds what was written at ``revision``. Raises MetadataUnavailable."""
-        await self._copy.catch_up(revision, CATCH_UP_TIMEOUT_S)
+        await self._entries.catch_up(revision, CATCH_UP_TIMEOUT_S)
 
     async def until_vacant(self, timeout_s: float) -> None:
         """Wait until there is no leader, at most ``timeout_s``."""
-        try:
-            await self._copy.wait_for(lambda _: self.leader is None, timeout_s)
-        except TimeoutError:
-            return
+        await self.until(lambda: self.leader is None, timeout_s)
 
     async def until_settled(self, timeout_s: float) -> None:
         """Wait until there is a leader and a layout. Raises MetadataUnavailable after ``timeout_s``."""
-        try:
-            await self._copy.wait_for(
-                lambda _: self.leader is not None and self.layout is not None, timeout_s
-            )
-        except TimeoutError:
+        if not await self.until(lambda: self.leader is not None and self.layout is not None, timeout_s):
             missing = "layout" if self.leader else "leader"
-            raise MetadataUnavailable(f"the cluster has no {missing} after {timeout_s:g} s") from None
+            raise MetadataUnavailable(f"the cluster has no {missing} after {timeout_s:g} s")
 
     async def until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until ``condition`` holds; return False if it did not within ``timeout_s``."""
         try:
-            await self._copy.wait_for(lambda _: condition(), timeout_s)
+            await self._entries.wait_for(lambda _: condition(), timeout_s)
         except TimeoutError:
             return False
         return True
 
     @property
-    def _copy(self) -> Mirror:
+    def _entries(self) -> Mirror:
         if self._mirror is None:
             raise RuntimeError("the cluster view is not open")
         return self._mirror
 
-    def _by_bundle(self, kind: type[R], prefix: str) -> dict[Bundle, R]:
-        found: dict[Bundle, R] = {}
-        for entry in self._copy.entries(prefix):
-            record = _read(kind, entry)
-            if record is not None:
-                try:
-                    found[Bundle.parse(entry.key.removeprefix(prefix))] = record
-                except InvalidInput as error:
-                    _log.warning("cluster_key_unreadable", key=entry.key, reason=str(error))
-        return found
+    def _of(self, kind: type[R]) -> dict[str, R]:
+        """The records of one kind, by key."""
+        return self._records[kind]
 
     def _on_change(self, change: Change) -> None:
-        # Most changes are leases renewed with the value they had.
-        if change.value is None:
-            self._values.pop(change.key, None)
-        elif self._values.get(change.key) == change.value:
-            return
-        else:
-            self._values[change.key] = change.value
-        # A report of load alone moves nothing.
-        if not change.key.startswith(keys.LOAD):
+        for prefix, kind in _RECORDS.items():
+            if change.key.startswith(prefix):
+                self._record_changed(kind, change)
+        if change.key.startswith(keys.OWNERS) and change.value is not None:
+            for listener in self._owner_listeners:
+                listener(Bundle.parse(change.key.removeprefix(keys.OWNERS)), change.revision)
+
+    def _record_changed(self, kind: type[msgspec.Struct], change: Change) -> None:
+        known = self._records[kind]
+        before = known.pop(change.key, None)
+        if change.value is not None:
+            try:
+                known[change.key] = decode_record(kind, change.value)
+            except CorruptData as error:
+                _log.warning("cluster_record_unreadable", key=change.key, reason=str(error))
+        # Most changes are leases renewed with the value they had. A load report alone moves no bundle.
+        if known.get(change.key) != before and kind is not LoadReport:
             self.changed.set()
 
 
-def _read(kind: type[R], entry: Entry | None) -> R | None:
-    """The record, or None when there is none or it cannot be read: one bad value must not stop the rest."""
-    if entry is None:
-        return None
-    try:
-        return decode_record(kind, entry.value)
-    except CorruptData as error:
-        _log.warning("cluster_record_unreadable", key=entry.key, reason=str(error))
-        return None
+def _by_bundle(prefix: str, records: Mapping[str, R]) -> dict[Bundle, R]:
+    found: dict[Bundle, R] = {}
+    for key, record in records.items():
+        try:
+            found[Bundle.parse(key.removeprefix(prefix))] = record
+        except InvalidInput as error:
+            _log.warning("cluster_key_unreadable", key=key, reason=str(error))
+    return found
