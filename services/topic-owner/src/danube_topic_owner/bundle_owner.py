@@ -43,15 +43,7 @@ class BundleOwner:
     def __init__(self, context: OwnerContext, archive_catchup: ArchiveCatchUp) -> None:
         self.context = context
         self.archive_catchup = archive_catchup
-        self.log_catchup = LogCatchUp(
-            context.ports.log,
-            context.bundle,
-            context.extent,
-            context.dispatcher.lagging,
-            wanted=context.catch_up_wanted,
-            served=context.dispatcher.mark_ready,
-            on_below=archive_catchup.wake,
-        )
+        self.log_catchup = LogCatchUp(context, on_below=archive_catchup.wake)
         self.reader = LogReader(
             context.ports.log,
             context.bundle,

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from danube_common.log.port import LogEntry
 from danube_common.model.bundle import Bundle
 from danube_common.wire.frame import Frame, encode_frame
 from danube_topic_owner.catchup.log_catchup import LogCatchUp
+from danube_topic_owner.context import OwnerContext
 from danube_topic_owner.log_reader import LogExtent
 
 BUNDLE = Bundle.parse("f0")
@@ -60,6 +63,15 @@ class World(MemoryLog):
         self.readers: list[Reader] = []
         self.failing = False
 
+    def context(self) -> OwnerContext:
+        """The parts of a bundle's context that catching up uses."""
+        dispatcher = SimpleNamespace(lagging=lambda: self.readers, mark_ready=lambda _: None)
+        ports = SimpleNamespace(log=self)
+        return cast(
+            "OwnerContext",
+            SimpleNamespace(bundle=BUNDLE, ports=ports, extent=self.extent, dispatcher=dispatcher),
+        )
+
     async def grow(self) -> None:
         number = self._stored[BUNDLE].last_sequence + 1
         frame = encode_frame(1, number, [(1, [b"x"])]) if number % 7 else b"damaged on disk"
@@ -102,16 +114,7 @@ def test_every_reader_gets_every_frame_once_and_in_order_from_its_position(
         world.extent.tail = random.randint(0, frames)
         starts_possible = [min(start, world.extent.tail + 1) for start in starts]
         world.readers = [Reader(start, world.extent.tail) for start in starts_possible]
-        served: list[Reader] = []
-        log_catchup = LogCatchUp(
-            world,
-            BUNDLE,
-            world.extent,
-            lambda: world.readers,
-            wanted=asyncio.Event(),
-            served=served.append,
-            on_below=lambda: None,
-        )
+        log_catchup = LogCatchUp(world.context(), on_below=lambda: None)
         for _ in range(200):
             world.failing = random.random() < 0.1
             for reader in world.readers:
@@ -148,12 +151,7 @@ async def test_what_was_purged_is_left_to_the_archive_and_not_passed_over() -> N
     world.random.random = lambda: 1.0  # type: ignore[method-assign]
     below: list[int] = []
     log_catchup = LogCatchUp(
-        world,
-        BUNDLE,
-        world.extent,
-        lambda: world.readers,
-        wanted=asyncio.Event(),
-        served=lambda _reader: None,
+        world.context(),
         on_below=lambda: below.append(world.extent.floor),
     )
     await log_catchup._serve()
@@ -179,12 +177,7 @@ async def test_a_log_that_ends_before_what_was_read_of_it_is_asked_again() -> No
     world.readers = [Reader(2, 3)]
     world.readers[0].room = 1
     log_catchup = LogCatchUp(
-        world,
-        BUNDLE,
-        world.extent,
-        lambda: world.readers,
-        wanted=asyncio.Event(),
-        served=lambda _reader: None,
+        world.context(),
         on_below=lambda: None,
     )
     with pytest.raises(LogUnavailable):

@@ -32,7 +32,7 @@ from danube_topic_owner.api.description import describe
 from danube_topic_owner.api.producers import Producers
 from danube_topic_owner.catchup.archive_catchup import ArchiveCatchUp
 from danube_topic_owner.catchup.expiry import first_retained
-from danube_topic_owner.catchup.start_position import check_start
+from danube_topic_owner.catchup.start_positions import check_start
 from danube_topic_owner.context import OwnerContext
 from danube_topic_owner.delivery.subscription import ActiveSubscription, LogSubscription
 from danube_topic_owner.journal.events import SubscriptionRemoved

@@ -1,4 +1,4 @@
-"""Serves messages that left the log: replays them from the archive, or skips them if they expired."""
+"""Serves messages that are no longer in the log: replays them from the archive, or skips expired ones."""
 
 from __future__ import annotations
 
@@ -11,48 +11,29 @@ from danube_common.model.bundle import Family
 from danube_topic_owner.catchup.expirer import Expirer
 from danube_topic_owner.catchup.history import History
 from danube_topic_owner.catchup.history_feed import HistoryFeed
-from danube_topic_owner.catchup.start_position import StartPositions
+from danube_topic_owner.catchup.start_positions import StartPositions
 from danube_topic_owner.context import OwnerContext
-from danube_topic_owner.delivery.subscription import LogSubscription
 
 
 class ArchiveCatchUp:
-    """One bundle's archive at its owner. A bundle of the memory family has none: purged messages are gone.
+    """One bundle's archive at its owner.
+
+    A bundle of the memory family has no archive: subscriptions skip what was purged from its log.
 
     Attributes:
-        manifest: the bundle's segments; None for the memory family.
+        manifest: of the bundle; None for the memory family.
         starts: finds start positions in archive and log.
     """
 
     def __init__(self, context: OwnerContext, manifest: Manifest | None) -> None:
         self.manifest = manifest
-        self._feed: HistoryFeed[LogSubscription] | None = None
         self._history: History | None = None
+        self._feed: HistoryFeed | None = None
         if manifest is not None:
             self._history = History(context.ports.bus, context.catalogue, manifest)
-            self._feed = HistoryFeed(
-                self._history,
-                manifest,
-                context.catalogue.topic_by_id,
-                context.dispatcher.lagging,
-                subscriptions=context.log_subscriptions,
-                extent=context.extent,
-                served=context.dispatcher.mark_ready,
-                on_gone=self.check,
-                on_log=context.catch_up_wanted.set,
-                report=context.metrics.waiting_for_archive.labels(str(context.bundle)).set,
-            )
+            self._feed = HistoryFeed(context, manifest, self._history, on_gone=self.check)
+        self._expirer = Expirer(context, manifest)
         self.starts = StartPositions(context.bundle, context.ports.log, manifest, self._history)
-        self._expirer = Expirer(
-            context.bundle,
-            manifest,
-            floor=lambda: context.extent.floor,
-            topic=context.catalogue.topic_by_id,
-            subscriptions=context.log_subscriptions,
-            writer=context.writer,
-            moved=context.dispatcher.mark_ready,
-            metrics=context.metrics,
-        )
 
     @classmethod
     async def open(cls, context: OwnerContext) -> Self:
@@ -78,7 +59,7 @@ class ArchiveCatchUp:
             await self.manifest.close()
 
     def wake(self) -> None:
-        """Serve a reader that is below the log's floor."""
+        """Serve the subscriptions that are below the log's floor."""
         if self._feed is not None:
             self._feed.wake()
         else:
@@ -91,10 +72,7 @@ class ArchiveCatchUp:
     def _manifest_changed(self, before: ManifestEntry | None, after: ManifestEntry | None) -> None:
         if self._feed is not None:
             self._feed.retry()
-        if before is None:
-            return
-        retained = {record.key for record in before.segments if record.retained}
-        kept = {record.key for record in after.segments if record.retained} if after is not None else set()
-        for record in before.segments:
-            if record.key in retained - kept:
+        retained = {record.key for record in after.segments if record.retained} if after else set()
+        for record in before.segments if before else ():
+            if record.retained and record.key not in retained:
                 self.check(None if record.topic_id == SHARED else record.topic_id)

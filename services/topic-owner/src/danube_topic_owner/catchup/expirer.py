@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import structlog
 
 from danube_common.archive.manifest import Manifest
-from danube_common.cluster.records import Topic
 from danube_common.errors import JournalFenced, Unavailable
-from danube_common.model.bundle import Bundle
 from danube_topic_owner.catchup.expiry import RetentionGap, gone_after
+from danube_topic_owner.context import OwnerContext
 from danube_topic_owner.delivery.subscription import LogSubscription
 from danube_topic_owner.journal.events import MessagesLost
-from danube_topic_owner.journal.writer import JournalWriter
-from danube_topic_owner.owner_metrics import OwnerMetrics
 
 RETRY_WAIT_S = 0.5
 MISSING_DOUBT_S = 10.0
@@ -37,36 +33,13 @@ class Expirer:
     """Checks subscriptions after retention deleted something, and moves the cursors that are behind.
 
     Args:
-        bundle: for log lines.
-        manifest: of the bundle; None for a bundle of the memory family.
-        floor: returns the first sequence of the log.
-        topic: returns the topic of an id, or None if it was deleted.
-        subscriptions: returns the reliable subscriptions of a topic id, or of the bundle (None).
-        writer: of the bundle's journal.
-        moved: called with each subscription whose cursor was moved.
-        metrics: where losses are counted.
+        context: of the bundle.
+        manifest: of the bundle; None for the memory family.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        manifest: Manifest | None,
-        *,
-        floor: Callable[[], int],
-        topic: Callable[[int], Topic | None],
-        subscriptions: Callable[[int | None], Iterable[LogSubscription]],
-        writer: JournalWriter,
-        moved: Callable[[LogSubscription], None],
-        metrics: OwnerMetrics,
-    ) -> None:
-        self._bundle = bundle
+    def __init__(self, context: OwnerContext, manifest: Manifest | None) -> None:
+        self._context = context
         self._manifest = manifest
-        self._floor = floor
-        self._topic = topic
-        self._subscriptions = subscriptions
-        self._writer = writer
-        self._moved = moved
-        self._metrics = metrics
         self._missing_since_s: float | None = None
         self._due: set[int | None] = set()
         self._wake = asyncio.Event()
@@ -84,16 +57,17 @@ class Expirer:
             due, self._due = self._due, set()
             try:
                 floor = await self._confirmed_floor()
-                found = [each for t in ({None} if None in due else due) for each in self._subscriptions(t)]
+                topics = {None} if None in due else due
+                found = [each for topic in topics for each in self._context.log_subscriptions(topic)]
                 losses = [loss for each in found if (loss := self._expire(each, floor)) is not None]
                 if losses:
-                    await self._writer.flushed()
+                    await self._context.writer.flushed()
                 for loss in losses:
                     self._report(loss)
             except JournalFenced:
                 return
             except Unavailable as error:
-                _log.warning("expiry_check_retried", bundle=str(self._bundle), error=str(error))
+                _log.warning("expiry_check_retried", bundle=str(self._context.bundle), error=str(error))
                 self._due |= due
                 await asyncio.sleep(RETRY_WAIT_S)
                 self._wake.set()
@@ -104,7 +78,7 @@ class Expirer:
         The log is purged only of what the manifest has. If the view lacks sequences before the floor, they
         count as lost only after MISSING_DOUBT_S. Raises MetadataUnavailable.
         """
-        floor = self._floor()
+        floor = self._context.extent.floor
         if self._manifest is None:
             return floor
         if self._manifest.archived_through + 1 < floor:
@@ -123,7 +97,7 @@ class Expirer:
 
         They are all unread when messages before the gap were read, are not acknowledged and are retained.
         """
-        topic = self._topic(subscription.topic_id)
+        topic = self._context.catalogue.topic_by_id(subscription.topic_id)
         if topic is None or (after := subscription.open_after) is None:
             return None, False
         gap = gone_after(self._manifest, topic, after, floor)
@@ -148,15 +122,17 @@ class Expirer:
             subscription.expire(through)
         state = subscription.state
         if messages:
-            self._writer.record(MessagesLost(subscription.topic_id, state.name, state.lost + messages))
-        self._moved(subscription)
+            self._context.writer.record(
+                MessagesLost(subscription.topic_id, state.name, state.lost + messages)
+            )
+        self._context.dispatcher.mark_ready(subscription)
         return Loss(subscription, messages, through)
 
     def _report(self, loss: Loss) -> None:
         if not loss.messages:
             return
         topic, name = loss.subscription.topic, loss.subscription.state.name
-        self._metrics.expired.labels(topic, name).inc(loss.messages)
+        self._context.metrics.expired.labels(topic, name).inc(loss.messages)
         _log.warning(
             "subscription_lost_expired_messages",
             topic=topic,

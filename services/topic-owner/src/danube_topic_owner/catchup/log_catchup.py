@@ -1,18 +1,17 @@
-"""Feeds the subscriptions that are behind the log's tail, all of a bundle in shared passes."""
+"""Feeds the subscriptions that are behind the log's tail with messages that are in the log."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable
 
 import structlog
 
 from danube_common.errors import CorruptData, LogUnavailable, NotFound
-from danube_common.log.port import BundleLog, LogEntry
-from danube_common.model.bundle import Bundle
+from danube_common.log.port import LogEntry
 from danube_common.wire.frame import Frame, decode_frame
-from danube_topic_owner.log_reader import LogExtent
+from danube_topic_owner.context import OwnerContext
+from danube_topic_owner.delivery.subscription import LogSubscription
 
 FRAMES_PER_READ_MAX = 64
 BYTES_PER_READ_MAX = 4 * 1024 * 1024
@@ -21,130 +20,94 @@ RETRY_WAIT_S = 0.2
 _log = structlog.get_logger(__name__)
 
 
-class Reader(Protocol):
-    """A subscription that reads the log below the tail."""
-
-    next_sequence: int
-
-    @property
-    def wants_backlog(self) -> bool:
-        """Behind the tail, with a consumer and room for more."""
-
-    def offer_frame(self, sequence: int, frame: Frame) -> None:
-        """Take what this frame holds for the subscription."""
-
-    def reach_tail(self) -> None:
-        """Nothing is left below the tail: the live feed serves it from now on."""
+def find_behind(context: OwnerContext) -> list[LogSubscription]:
+    """Return the subscriptions with room that are below the tail; those that have reached it go live."""
+    tail = context.extent.tail
+    found = [each for each in context.dispatcher.lagging() if each.wants_backlog]
+    for subscription in found:
+        if subscription.next_sequence > tail:
+            subscription.reach_tail()
+    return [each for each in found if each.next_sequence <= tail]
 
 
-def release_at_tail(readers: Iterable[Reader], tail: int) -> None:
-    """Those that have read up to ``tail`` are served by the live feed from now on."""
-    for reader in readers:
-        if reader.next_sequence > tail:
-            reader.reach_tail()
-
-
-R = TypeVar("R", bound=Reader)
-
-
-class LogCatchUp(Generic[R]):
-    """One pass at a time: starts at one reader's place and serves every reader it meets on the way.
+class LogCatchUp:
+    """Reads one bundle's log in passes; each pass serves every lagging subscription that it meets.
 
     Args:
-        log: the log.
-        bundle: whose log.
-        extent: the log's floor and tail, read and updated; nothing above the tail is read here.
-        readers: those that are behind.
-        wanted: set when a reader may want messages of the log.
-        served: called with each reader that was given something: it can be dispatched.
-        on_below: called when the floor has moved, or a reader's place is below it.
+        context: of the bundle; nothing above the tail of its log's extent is read here.
+        on_below: called when the floor has moved, or when a subscription is below the floor.
     """
 
-    def __init__(
-        self,
-        log: BundleLog,
-        bundle: Bundle,
-        extent: LogExtent,
-        readers: Callable[[], Iterable[R]],
-        *,
-        wanted: asyncio.Event,
-        served: Callable[[R], None],
-        on_below: Callable[[], None],
-    ) -> None:
-        self._log = log
-        self._bundle = bundle
-        self._readers = readers
-        self._extent = extent
-        self._served = served
+    def __init__(self, context: OwnerContext, *, on_below: Callable[[], None]) -> None:
+        self._context = context
         self._on_below = on_below
-        self._wanted = wanted
         self._last_start = 0
 
     async def run(self) -> None:
         """Read until cancelled."""
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
+            await self._context.catch_up_wanted.wait()
+            self._context.catch_up_wanted.clear()
             try:
                 await self._serve()
             except (LogUnavailable, NotFound) as error:
-                _log.warning("backlog_read_retried", bundle=str(self._bundle), error=str(error))
+                _log.warning("log_catchup_retried", bundle=str(self._context.bundle), error=str(error))
                 await asyncio.sleep(RETRY_WAIT_S)
-                self._wanted.set()
+                self._context.catch_up_wanted.set()
 
     async def _serve(self) -> None:
-        while True:
-            behind = [reader for reader in self._readers() if reader.wants_backlog]
-            release_at_tail(behind, self._extent.tail)
-            behind = [reader for reader in behind if reader.next_sequence <= self._extent.tail]
-            if any(reader.next_sequence < self._extent.floor for reader in behind):
+        while behind := find_behind(self._context):
+            in_log = [each for each in behind if each.next_sequence >= self._context.extent.floor]
+            if len(in_log) < len(behind):
                 self._on_below()
-            behind = [reader for reader in behind if reader.next_sequence >= self._extent.floor]
-            if not behind:
+            if not in_log:
                 return
-            await self._read_from(self._choose_start(behind))
+            await self._read_from(self._choose_start(in_log))
             await asyncio.sleep(0)
 
     async def _read_from(self, start: int) -> None:
-        """One read, offered to every reader it meets. Raises LogUnavailable, NotFound."""
-        entries = await self._log.read(
-            self._bundle, start, frames_max=FRAMES_PER_READ_MAX, bytes_max=BYTES_PER_READ_MAX
-        )
-        first = entries[0].sequence if entries else (await self._log.bounds(self._bundle)).first_sequence
+        """Read once, and offer the entries to all that they meet. Raises LogUnavailable, NotFound."""
+        log, bundle, extent = self._context.ports.log, self._context.bundle, self._context.extent
+        entries = await log.read(bundle, start, frames_max=FRAMES_PER_READ_MAX, bytes_max=BYTES_PER_READ_MAX)
+        first = entries[0].sequence if entries else (await log.bounds(bundle)).first_sequence
         if first > start:
-            self._extent.floor = max(self._extent.floor, first)
+            extent.floor = max(extent.floor, first)
             self._on_below()
         elif not entries:
             raise LogUnavailable(f"the log ends before {start}, which was read before")
         for entry in entries:
             self._offer(entry, max(start, first))
 
-    def _choose_start(self, behind: list[R]) -> int:
-        """Readers in turn from low to high, so that one that crawls does not hold the others."""
-        starts = sorted({reader.next_sequence for reader in behind})
+    def _choose_start(self, behind: list[LogSubscription]) -> int:
+        """Take turns from low to high, so that a slow subscription does not hold up the others."""
+        starts = sorted({each.next_sequence for each in behind})
         start = next((s for s in starts if s > self._last_start), starts[0])
         self._last_start = start
         return start
 
     def _offer(self, entry: LogEntry, start: int) -> None:
-        if entry.sequence > self._extent.tail:
+        if entry.sequence > self._context.extent.tail:
             return
-        takers = [
-            reader
-            for reader in self._readers()
-            if reader.wants_backlog and start <= reader.next_sequence <= entry.sequence
+        met = [
+            each
+            for each in self._context.dispatcher.lagging()
+            if each.wants_backlog and start <= each.next_sequence <= entry.sequence
         ]
-        if not takers:
+        if not met:
             return
         try:
             frame = decode_frame(entry.frame)
         except CorruptData as error:
             _log.error(
-                "corrupt_frame_skipped", bundle=str(self._bundle), sequence=entry.sequence, error=str(error)
+                "corrupt_frame_skipped",
+                bundle=str(self._context.bundle),
+                sequence=entry.sequence,
+                error=str(error),
             )
             frame = Frame(0, 0, ())
-        for reader in takers:
-            reader.offer_frame(entry.sequence, frame)
-            reader.next_sequence = entry.sequence + 1
-            self._served(reader)
-        release_at_tail(takers, self._extent.tail)
+        for subscription in met:
+            subscription.offer_frame(entry.sequence, frame)
+            subscription.next_sequence = entry.sequence + 1
+            self._context.dispatcher.mark_ready(subscription)
+            if entry.sequence == self._context.extent.tail:
+                subscription.reach_tail()

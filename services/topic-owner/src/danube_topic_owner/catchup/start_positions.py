@@ -1,8 +1,6 @@
-"""Where a subscription begins to read: a start position as a cursor, found in archive and log."""
+"""Finds the cursor for a start position: earliest, latest, a position, a time, or the last messages."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 from danube_common.archive.manifest import Manifest
 from danube_common.cluster.records import Topic
@@ -11,35 +9,27 @@ from danube_common.log.port import BundleLog, LogBounds, LogEntry
 from danube_common.model.bundle import Bundle
 from danube_common.model.position import SEQUENCE_MAX, end_of_sequence, position_of, sequence_of
 from danube_common.model.subscription import StartKind, StartPosition
-from danube_common.segment.format import TopicRange
-from danube_common.wire.archive import By, Located
+from danube_common.wire.archive import By
 from danube_common.wire.frame import split_frame
 from danube_topic_owner.catchup.expiry import first_retained
+from danube_topic_owner.catchup.history import History
 
 FRAMES_PER_READ = 64
 BYTES_PER_READ = 4 << 20
 STRIDE = 64
-"""Frames that are read first when the log is searched backwards; twice as many each time."""
+"""Frames that the first step of a backward search of the log reads; each next step reads twice as many."""
 STRIDE_MAX = 4096
 SEARCHED_MAX = 4096
-"""Shared segments that are looked into for the newest message of a topic."""
+"""Shared segments that are searched for the newest message of a topic."""
 COUNTED_BYTES_MAX = 64 << 20
-"""So much of the log is read to count what a topic has in it."""
+"""Bytes of the log that are read to count the messages of a topic."""
 LAST_MAX = 1_000_000_000
 
 _VALUED = (StartKind.POSITION, StartKind.LAST, StartKind.TIME)
 
 
-class Index(Protocol):
-    """Who finds places in the archive: `danube_topic_owner.catchup.history.History`."""
-
-    async def locate(self, topic: Topic, by: By, value: int) -> Located | None: ...
-
-    async def newest(self, topic: Topic, *, segments_max: int = ...) -> TopicRange | None: ...
-
-
 def check_start(start: StartPosition, topic: Topic) -> None:
-    """Raises InvalidInput for a start that cannot be meant."""
+    """Raises InvalidInput for a start that no subscription of the topic can have."""
     if start.kind in _VALUED and start.value < (0 if start.kind is StartKind.TIME else 1):
         raise InvalidInput(f"a start by {start.kind} needs a number above 0, not {start.value}")
     if start.kind is StartKind.LAST and start.value > LAST_MAX:
@@ -53,37 +43,38 @@ def check_start(start: StartPosition, topic: Topic) -> None:
 
 
 class StartPositions:
-    """Finds starts of one bundle's topics.
+    """Finds start positions of one bundle's topics in its log and its archive.
 
     Args:
-        bundle: whose.
-        log: its log.
-        cuts: its catalogue; None if it has none (memory family).
-        index: its archive; None likewise.
+        bundle: whose topics.
+        log: the log of the bundle.
+        manifest: of the bundle; None for a bundle of the memory family.
+        history: the archive of the bundle; None likewise.
     """
 
-    def __init__(self, bundle: Bundle, log: BundleLog, cuts: Manifest | None, index: Index | None) -> None:
+    def __init__(
+        self, bundle: Bundle, log: BundleLog, manifest: Manifest | None, history: History | None
+    ) -> None:
         self._bundle = bundle
         self._log = log
-        self._cuts = cuts
-        self._index = index
+        self._manifest = manifest
+        self._history = history
 
     async def mark_delete(self, topic: Topic, start: StartPosition, oldest: int) -> int:
-        """The cursor that begins at ``start``: everything at or below it is not delivered.
+        """The mark-delete of a cursor that begins at ``start``: positions up to it are not delivered.
 
         Args:
             topic: a reliable topic of the bundle.
-            start: as `check_start` passed it.
-            oldest: no message of the topic is at or below this position.
+            start: checked by `check_start`.
+            oldest: a position below all messages of the topic.
 
-        Raises:
-            LogUnavailable, StoreUnavailable, MetadataUnavailable: it cannot be found now.
+        Raises LogUnavailable, StoreUnavailable, MetadataUnavailable.
         """
         bounds = await self._log.bounds(self._bundle)
-        if self._cuts is not None and self._cuts.archived_through + 1 < bounds.first_sequence:
-            await self._cuts.refresh()
+        if self._manifest is not None and self._manifest.archived_through + 1 < bounds.first_sequence:
+            await self._manifest.refresh()
         latest = max(end_of_sequence(bounds.last_sequence), oldest) if bounds.last_sequence else oldest
-        earliest = min(first_retained(self._cuts, topic, oldest, bounds.first_sequence), latest)
+        earliest = min(first_retained(self._manifest, topic, oldest, bounds.first_sequence), latest)
         match start.kind:
             case StartKind.EARLIEST:
                 found = earliest
@@ -97,73 +88,61 @@ class StartPositions:
                 found = await self._before_last(topic, start.value, bounds, earliest)
         return min(max(found, earliest), latest)
 
-    async def counts_after(self, topic: Topic, places: list[int]) -> list[tuple[int, bool]]:
-        """For each position: (messages of the topic behind it, whether those are all).
+    async def counts_after(self, topic: Topic, positions: list[int]) -> list[tuple[int, bool]]:
+        """For each position: (number of the topic's messages behind it, whether the number is exact).
 
-        They are not when more than COUNTED_BYTES_MAX of the log would have to be read, or the archive does
-        not tell now. Raises LogUnavailable.
+        It is a lower bound if more than COUNTED_BYTES_MAX of the log would have to be read, or if the archive
+        cannot be asked now. Raises LogUnavailable.
         """
-        if not places:
+        if not positions:
             return []
         bounds = await self._log.bounds(self._bundle)
         low = max(bounds.first_sequence, self._archived_through + 1)
-        archived = [await self._count_archived(topic, after) for after in places]
-        low = max(low, sequence_of(min(places)))
+        archived = [await self._count_archived(topic, after) for after in positions]
+        low = max(low, sequence_of(min(positions)))
         sections, reached = await self._sections(topic, low, bounds.last_sequence, COUNTED_BYTES_MAX)
         whole = reached >= bounds.last_sequence
         return [
             (count + sum(_messages_after(section, after) for section in sections), exact and whole)
-            for after, (count, exact) in zip(places, archived, strict=True)
+            for after, (count, exact) in zip(positions, archived, strict=True)
         ]
 
     async def _count_archived(self, topic: Topic, after: int) -> tuple[int, bool]:
-        if self._index is None or end_of_sequence(self._archived_through) <= after:
+        if self._history is None or end_of_sequence(self._archived_through) <= after:
             return 0, True
         try:
-            first = await self._index.locate(topic, By.POSITION, after + 1)
-            newest = await self._index.newest(topic) if first is not None else None
+            first = await self._history.locate(topic, By.POSITION, after + 1)
+            newest = await self._history.newest(topic) if first is not None else None
         except Unavailable:
             return 0, False
         return (newest.last_offset + 1 - first.offset if first and newest else 0), True
 
     @property
     def _archived_through(self) -> int:
-        return self._cuts.archived_through if self._cuts is not None else 0
-
-    # By time
+        return self._manifest.archived_through if self._manifest is not None else 0
 
     async def _before_time(self, topic: Topic, time_ms: int, bounds: LogBounds) -> int:
-        if self._index is not None and self._archived_through:
-            located = await self._index.locate(topic, By.TIME, time_ms)
+        if self._history is not None and self._archived_through:
+            located = await self._history.locate(topic, By.TIME, time_ms)
             if located is not None:
                 return located.position - 1
         low = max(bounds.first_sequence, self._archived_through + 1)
         high = bounds.last_sequence + 1
         while low < high:
             middle = (low + high) // 2
-            entry = await self._entry(middle)
-            if entry.stored_ms >= time_ms:
+            entries = await self._log.read(self._bundle, middle, frames_max=1, bytes_max=1)
+            if not entries:
+                raise LogUnavailable(f"the log ended before {middle} while it was searched")
+            if entries[0].stored_ms >= time_ms:
                 high = middle
             else:
-                low = max(middle, entry.sequence) + 1
+                low = max(middle, entries[0].sequence) + 1
         return end_of_sequence(low - 1)
 
-    async def _entry(self, sequence: int) -> LogEntry:
-        """The first entry at or after ``sequence``, which is not the last one. Raises LogUnavailable."""
-        entries = await self._log.read(self._bundle, sequence, frames_max=1, bytes_max=1)
-        if not entries:
-            raise LogUnavailable(f"the log ended before {sequence} while it was searched")
-        return entries[0]
-
-    # By count
-
     async def _before_last(self, topic: Topic, count: int, bounds: LogBounds, earliest: int) -> int:
-        """Backwards through the log, in strides that double, then by the archive's offsets."""
-        low, high, stride = (
-            max(bounds.first_sequence, self._archived_through + 1),
-            bounds.last_sequence,
-            STRIDE,
-        )
+        """Search the log backwards, in strides that double, then the archive by offsets."""
+        low, high = max(bounds.first_sequence, self._archived_through + 1), bounds.last_sequence
+        stride = STRIDE
         while high >= low:
             begin = max(low, high - stride + 1)
             for first, messages in reversed((await self._sections(topic, begin, high))[0]):
@@ -171,15 +150,17 @@ class StartPositions:
                     return first + messages - count - 1
                 count -= messages
             high, stride = begin - 1, min(2 * stride, STRIDE_MAX)
-        newest = await self._index.newest(topic, segments_max=SEARCHED_MAX) if self._index else None
+        if self._history is None:
+            return earliest
+        newest = await self._history.newest(topic, segments_max=SEARCHED_MAX)
         offset = newest.last_offset + 1 - count if newest is not None else 0
-        located = await self._index.locate(topic, By.OFFSET, offset) if self._index and offset > 0 else None
+        located = await self._history.locate(topic, By.OFFSET, offset) if offset > 0 else None
         return located.position - 1 if located is not None else earliest
 
     async def _sections(
         self, topic: Topic, first: int, last: int, bytes_max: int | None = None
     ) -> tuple[list[tuple[int, int]], int]:
-        """The topic's sections in log sequences ``first..last``, and how far that was read.
+        """The topic's sections in log sequences ``first..last``, and the last sequence that was read.
 
         A section is (first position, messages).
         """
@@ -203,7 +184,7 @@ def _sections_in(entry: LogEntry, topic_id: int) -> list[tuple[int, int]]:
     try:
         sections = split_frame(entry.frame)
     except CorruptData:
-        return []  # delivery passes over it too
+        return []  # delivery skips it too
     return [
         (position_of(entry.sequence, number, 0), section.messages)
         for number, section in enumerate(sections)
