@@ -1,0 +1,121 @@
+"""The examples of the documentation work and print what the text says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import danube_client
+from danube_harness.platforms.standalone import Platform
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+README: Final = ROOT / "README.md"
+GUIDES: Final = [ROOT / "docs" / "quickstart.md", ROOT / "docs" / "client.md"]
+BLOCK: Final = re.compile(r"^```(console|python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROMPT: Final = "$ "
+TOOLS: Final = re.compile(r"(?:\.venv/bin/)?\b(danube-cli|danube-admin)\b")
+TARGET: Final = re.compile(r"(?:^\$ |`)make ([\w-]+)", re.MULTILINE)
+BASH: Final = shutil.which("bash") or "bash"
+MAKE: Final = shutil.which("make") or "make"
+GATEWAY_ADDR, ADMIN_ADDR = "127.0.0.1:6650", "127.0.0.1:50051"
+EXAMPLE_S_MAX: Final = 30.0
+
+
+@dataclass
+class Example:
+    """A command or a Python program as printed, and what the text says it prints."""
+
+    language: str
+    source: str
+    output: str = ""
+
+
+def examples(text: str) -> list[Example]:
+    """The commands and programs of a page; a text block says what the program before it prints."""
+    found: list[Example] = []
+    for language, block in BLOCK.findall(text):
+        if language == "python":
+            found.append(Example(language, block))
+        elif language == "text":
+            if found and found[-1].language == "python":
+                found[-1].output = block
+        else:
+            for line in block.splitlines(keepends=True):
+                if line.startswith(PROMPT):
+                    found.append(Example(language, line.removeprefix(PROMPT)))
+                elif found and found[-1].source.endswith("\\\n"):
+                    found[-1].source += line
+                elif found:
+                    found[-1].output += line
+    return [one for one in found if one.language == "python" or TOOLS.search(one.source)]
+
+
+def run(example: Example, platform: Platform, directory: Path) -> str:
+    """What the example prints on this platform instead of the one at the usual addresses."""
+    source = example.source.replace(GATEWAY_ADDR, platform.gateway_addr)
+    source = source.replace(ADMIN_ADDR, platform.admin_addr)
+    if example.language == "python":
+        command = [sys.executable, "-W", "error", "-c", source]
+    else:
+        command = [BASH, "-c", TOOLS.sub(r"\1", source)]
+    environment = {
+        **os.environ,
+        "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}",
+        "DANUBE_ADMIN_ENDPOINT": f"http://{platform.admin_addr}",
+    }
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=EXAMPLE_S_MAX,
+    )
+    assert done.returncode == 0, f"{example.source}\n{done.stderr}"
+    return done.stdout
+
+
+def example_of_the_client_library() -> Example:
+    code = re.search(r"^Example::\n\n((?:    .*\n|\n)+)", danube_client.__doc__ or "", re.MULTILINE)
+    assert code is not None, "the module docstring has no example"
+    return Example("python", textwrap.dedent(code[1]), "good news\n")
+
+
+@pytest.mark.timeout(120)
+def test_the_commands_of_the_readme_print_what_it_says(platform: Platform, tmp_path: Path) -> None:
+    check(examples(README.read_text()), platform, tmp_path)
+
+
+@pytest.mark.timeout(120)
+def test_the_examples_of_the_guides_and_of_the_library_print_what_they_say(
+    platform: Platform, tmp_path: Path
+) -> None:
+    shown = [one for page in GUIDES for one in examples(page.read_text())]
+    check([*shown, example_of_the_client_library()], platform, tmp_path)
+
+
+def check(shown: list[Example], platform: Platform, directory: Path) -> None:
+    assert shown, "there is no example"
+    for example in shown:
+        printed = run(example, platform, directory)
+        if example.output:
+            assert printed == example.output, example.source
+
+
+@pytest.mark.parametrize(
+    "target", sorted({t for page in [README, *GUIDES] for t in TARGET.findall(page.read_text())})
+)
+def test_the_make_targets_of_the_documentation_exist(target: str) -> None:
+    done = subprocess.run([MAKE, "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
