@@ -6,6 +6,7 @@ from danube_common.cluster import keys
 from danube_common.cluster.records import Namespace, decode_record, encode_record
 from danube_common.errors import AlreadyExists, Conflict, NotFound, Refused
 from danube_common.metadata.port import MetadataStore
+from danube_common.metadata.rewrite import rewrite
 from danube_common.model.names import check_namespace
 from danube_common.model.policies import PolicyOverrides, check_overrides
 
@@ -49,17 +50,17 @@ class Namespaces:
     async def set_policies(self, name: str, changes: PolicyOverrides, *, clear: bool = False) -> None:
         """Set the policies in ``changes``; keep the others, or with ``clear`` unset them.
 
-        Raises InvalidInput, NotFound, Conflict.
+        Raises InvalidInput, NotFound, MetadataUnavailable.
         """
         check_overrides(changes)
-        entry = await self._store.get(keys.namespace_key(name))
-        if entry is None:
-            raise NotFound(f"namespace {name!r} does not exist")
-        present = decode_record(Namespace, entry.value).policies
-        merged = changes if clear else changes.over(present)
-        await self._store.put(
-            entry.key, encode_record(Namespace(name, merged)), expected_revision=entry.revision
-        )
+
+        def merged(value: bytes | None) -> bytes:
+            if value is None:
+                raise NotFound(f"namespace {name!r} does not exist")
+            present = decode_record(Namespace, value).policies
+            return encode_record(Namespace(name, changes if clear else changes.over(present)))
+
+        await rewrite(self._store, keys.namespace_key(name), merged)
 
     async def delete(self, name: str) -> None:
         """Delete a namespace. Raises NotFound, and Refused while it has topics."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from danube_common.cluster import keys
 from danube_common.cluster.records import Instance, Layout, Namespace, Topic, decode_record, encode_record
 from danube_common.errors import AlreadyExists, Conflict, NotConfigured, NotFound, Unavailable
 from danube_common.log.port import BundleLog
 from danube_common.metadata.port import MetadataStore
+from danube_common.metadata.rewrite import rewrite
 from danube_common.model.bundle import Bundle
 from danube_common.model.ids import new_topic_id
 from danube_common.model.names import TopicName
@@ -21,6 +23,17 @@ from danube_common.model.strategy import StorageBackend, Strategy, check_options
 
 WRITES_AT_ONCE_MAX = 64
 """Topics of one request that are being written to the store at one time."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPlan:
+    """Topics of one namespace that can be created, with the bundle of each."""
+
+    bundles: Mapping[TopicName, Bundle]
+    schema: Schema
+    strategy: Strategy
 
 
 class Topics:
@@ -32,65 +45,81 @@ class Topics:
         self._now_ms = now_ms
 
     async def create(self, name: TopicName, schema: Schema, strategy: Strategy) -> Topic:
-        """Create one topic (or one partition).
+        """Create one topic (or one partition). Raises as `plan` and `write` do."""
+        (topic,) = await self.write(await self.plan([name], schema, strategy))
+        return topic
+
+    async def plan(self, names: Sequence[TopicName], schema: Schema, strategy: Strategy) -> TopicPlan:
+        """Check what topics of one namespace need, and choose their bundles; nothing is written.
 
         Raises:
             InvalidInput: the schema or the options cannot be enforced.
-            NotConfigured: no storage instance has the topic's backend.
+            NotConfigured: no storage instance has the topics' backend.
             NotFound: the namespace does not exist.
-            AlreadyExists: the topic exists; nothing was changed.
-            Unavailable: the cluster has no layout yet, or a store does not answer.
+            Unavailable: the cluster has no layout yet, or the store does not answer.
         """
-        (topic,) = await self._create_all(name.namespace, [name], schema, strategy)
-        return topic
+        check_schema(schema)
+        if strategy.reliable is not None:
+            check_options(strategy.reliable)
+        await self._check_namespace(names[0].namespace)
+        layout = await self._layout()
+        await self._check_backend(strategy)
+        return TopicPlan({name: place(name, strategy, layout) for name in names}, schema, strategy)
 
-    async def create_partitions(
+    async def plan_partitions(
         self, name: TopicName, numbers: Iterable[int], schema: Schema, strategy: Strategy
-    ) -> list[Topic]:
-        """Create partitions of a topic concurrently; what they share is read once.
-
-        Raises as `create` does; AlreadyExists also when the topic itself exists. What fails half way, because
-        another creates some of them at the same moment, leaves the others there.
-        """
+    ) -> TopicPlan:
+        """Plan partitions of a topic. Raises as `plan` does, and AlreadyExists if one or the topic exists."""
         names = [TopicName.parse(str(name.partition(number))) for number in numbers]
         if await self.get(name) is not None:
             raise AlreadyExists(f"topic {name} exists already, and not in partitions")
         present = {topic.name for topic in await self.in_namespace(name.namespace)}
         if existing := [each for each in names if str(each) in present]:
             raise AlreadyExists(f"topic {existing[0]} exists already")
-        return await self._create_all(name.namespace, names, schema, strategy)
+        return await self.plan(names, schema, strategy)
 
-    async def _create_all(
-        self, namespace: str, names: Sequence[TopicName], schema: Schema, strategy: Strategy
-    ) -> list[Topic]:
-        check_schema(schema)
-        if strategy.reliable is not None:
-            check_options(strategy.reliable)
-        if await self._store.get(keys.namespace_key(namespace)) is None:
-            raise NotFound(f"namespace {namespace!r} does not exist")
-        layout = await self.layout()
-        await self._check_backend(strategy)
-        bundles = {name: place(name, strategy, layout) for name in names}
-        floors = {bundle: await self._floor(bundle) for bundle in sorted(set(bundles.values()))}
-        topics = [
-            Topic(str(name), new_topic_id(), str(bundle), schema, strategy, floors[bundle], self._now_ms())
-            for name, bundle in bundles.items()
-        ]
-        room = asyncio.Semaphore(WRITES_AT_ONCE_MAX)
+    async def write(self, plan: TopicPlan) -> list[Topic]:
+        """Create the planned topics, many at one time.
 
-        async def write(name: TopicName, topic: Topic) -> None:
-            async with room:
+        If another process creates some of them at the same moment, the others stay.
+
+        Raises:
+            AlreadyExists: a topic exists; it was not changed.
+            NotFound: the namespace was deleted meanwhile.
+            Unavailable: a store does not answer.
+        """
+        floors = {bundle: await self._floor(bundle) for bundle in sorted(set(plan.bundles.values()))}
+        slots = asyncio.Semaphore(WRITES_AT_ONCE_MAX)
+
+        async def write(name: TopicName, bundle: Bundle) -> Topic:
+            topic = Topic(
+                str(name),
+                new_topic_id(),
+                str(bundle),
+                plan.schema,
+                plan.strategy,
+                floors[bundle],
+                self._now_ms(),
+            )
+            async with slots:
                 try:
                     await self._store.put(keys.topic_key(name), encode_record(topic), expected_revision=0)
                 except Conflict:
                     raise AlreadyExists(f"topic {name} exists already") from None
+            return topic
 
-        await _all(write(name, topic) for name, topic in zip(names, topics, strict=True))
+        topics = await _all(write(name, bundle) for name, bundle in plan.bundles.items())
         # `Namespaces.delete` looks for topics once more after it has deleted: one of the two sees the other.
-        if await self._store.get(keys.namespace_key(namespace)) is None:
-            await _all(self._store.delete(keys.topic_key(name)) for name in names)
-            raise NotFound(f"namespace {namespace!r} does not exist")
+        try:
+            await self._check_namespace(next(iter(plan.bundles)).namespace)
+        except NotFound:
+            await _all(self._store.delete(keys.topic_key(name)) for name in plan.bundles)
+            raise
         return topics
+
+    async def _check_namespace(self, namespace: str) -> None:
+        if await self._store.get(keys.namespace_key(namespace)) is None:
+            raise NotFound(f"namespace {namespace!r} does not exist")
 
     async def _floor(self, bundle: Bundle) -> int:
         await self._log.open(bundle)
@@ -135,17 +164,17 @@ class Topics:
     async def set_policies(self, name: TopicName, changes: PolicyOverrides, *, clear: bool = False) -> None:
         """Set the policies in ``changes``; keep the others, or with ``clear`` unset them.
 
-        Raises InvalidInput, NotFound, Conflict.
+        Raises InvalidInput, NotFound, MetadataUnavailable.
         """
         check_overrides(changes)
         if await self.get(name) is None:
             raise NotFound(f"topic {name} does not exist")
-        key = keys.topic_policy_key(name)
-        entry = await self._store.get(key)
-        present = decode_record(PolicyOverrides, entry.value) if entry else PolicyOverrides()
-        revision = entry.revision if entry else 0
-        merged = changes if clear else changes.over(present)
-        await self._store.put(key, encode_record(merged), expected_revision=revision)
+
+        def merged(value: bytes | None) -> bytes:
+            present = decode_record(PolicyOverrides, value) if value is not None else PolicyOverrides()
+            return encode_record(changes if clear else changes.over(present))
+
+        await rewrite(self._store, keys.topic_policy_key(name), merged)
 
     async def _check_backend(self, strategy: Strategy) -> None:
         """Each storage instance has a disk, but S3 has to be set up.
@@ -160,7 +189,7 @@ class Topics:
         if storages and not any(StorageBackend.S3 in instance.backends for instance in storages):
             raise NotConfigured("no storage instance has S3 configured (s3_bucket): no topic can live there")
 
-    async def layout(self) -> Layout:
+    async def _layout(self) -> Layout:
         """Return the cluster's layout. Raises Unavailable until an admin instance has written it."""
         entry = await self._store.get(keys.LAYOUT)
         if entry is None:
@@ -168,12 +197,13 @@ class Topics:
         return decode_record(Layout, entry.value)
 
 
-async def _all(works: Iterable[Coroutine[Any, Any, object]]) -> None:
-    """Until all have ended; raises what the first one raised that failed."""
+async def _all(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Wait until all have ended; return the results, or raise what the first one raised that failed."""
     outcomes = await asyncio.gather(*works, return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
             raise outcome
+    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
 
 
 def parts_of(name: TopicName, topics: Iterable[Topic]) -> list[Topic]:

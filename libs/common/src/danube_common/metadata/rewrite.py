@@ -15,14 +15,12 @@ ATTEMPTS_MAX: Final = 64
 async def rewrite(
     store: MetadataStore, key: str, change: Callable[[bytes | None], bytes | None]
 ) -> int | None:
-    """Write what ``change`` returns for the value (None.
-
-    no value); called again if another writer was faster.
+    """Replace a value by what ``change`` makes of it, again if another writer was faster.
 
     Args:
-        store: where.
-        key: which.
-        change: gives the value to write, or None for nothing to do.
+        store: the store that holds the value.
+        key: the key of the value.
+        change: returns the value to write for the present one (None if there is none); None writes nothing.
 
     Returns:
         The new revision; None if nothing was written.

@@ -6,16 +6,22 @@ stands in the message and, as a type, in the ``error-message-bin`` trailer.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
 
 from danube_common.errors import (
+    Conflict,
     CorruptData,
     DanubeError,
+    InvalidInput,
     InvalidName,
     JournalFenced,
     LimitExceeded,
+    NotFound,
+    Refused,
     Unavailable,
     shortened,
 )
@@ -58,6 +64,26 @@ def status_of(error: Exception) -> RpcError:
             return failure(str(error))
     _log.error("admin_call_failed", exc_info=error)
     return failure("internal error", code=StatusCode.INTERNAL)
+
+
+@asynccontextmanager
+async def precise_statuses(unknown: ErrorType = UNKNOWN_ERROR) -> AsyncIterator[None]:
+    """Map errors to statuses for methods that no v0.2 client knows: each failure has its own code.
+
+    ``unknown`` is the type in the trailer of NOT_FOUND.
+    """
+    try:
+        yield
+    except CorruptData:
+        raise
+    except NotFound as error:
+        raise failure(str(error), unknown) from None
+    except InvalidInput as error:
+        raise failure(str(error), code=StatusCode.INVALID_ARGUMENT) from None
+    except Refused as error:
+        raise failure(str(error), code=StatusCode.FAILED_PRECONDITION) from None
+    except Conflict as error:
+        raise failure(str(error), code=StatusCode.ABORTED) from None
 
 
 def topic_name(text: str, *, code: StatusCode = StatusCode.NOT_FOUND) -> TopicName:

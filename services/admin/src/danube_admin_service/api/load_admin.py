@@ -5,11 +5,9 @@ No v0.2 client knows these methods, so failures have the status that says what t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final
 
-from danube_admin_service.api.errors import failure, topic_name
+from danube_admin_service.api.errors import precise_statuses, topic_name
 from danube_admin_service.api.unary import unary
 from danube_admin_service.cluster.load_manager import LoadManager
 from danube_admin_service.cluster.ranking import variation_percent
@@ -17,7 +15,7 @@ from danube_admin_service.cluster.rebalance import Move
 from danube_admin_service.cluster.view import Cluster
 from danube_common.cluster.load import BundleLoad
 from danube_common.cluster.topics import Topics
-from danube_common.errors import Conflict, InvalidInput, NotFound, Refused
+from danube_common.errors import InvalidInput, NotFound
 from danube_common.rpc.port import StatusCode, UnaryHandler
 from danube_proto import danube_platform_pb2 as platform
 from danube_proto.danube_admin_pb2 import (
@@ -34,7 +32,7 @@ from danube_proto.danube_admin_pb2 import (
     UnloadBrokerRequest,
     UnloadBrokerResponse,
 )
-from danube_proto.danube_api_pb2 import TOPIC_NOT_FOUND, UNKNOWN_ERROR, ErrorType
+from danube_proto.danube_api_pb2 import TOPIC_NOT_FOUND
 
 UNLOAD_TIMEOUT_S_MAX: Final = 600
 MOVES_DEFAULT: Final = 10
@@ -65,7 +63,7 @@ class LoadAdmin:
 
     async def unload_broker(self, request: UnloadBrokerRequest) -> UnloadBrokerResponse:
         """Drain a broker; answer when it has no bundle left, or after ``timeout_seconds``."""
-        async with _own_statuses(UNKNOWN_ERROR):
+        async with precise_statuses():
             if request.namespaces_include or request.namespaces_exclude:
                 raise InvalidInput("bundles hold topics of all namespaces: they move as a whole")
             if request.dry_run:
@@ -76,7 +74,7 @@ class LoadAdmin:
 
     async def activate_broker(self, request: ActivateBrokerRequest) -> ActivateBrokerResponse:
         """Let a drained broker have bundles again."""
-        async with _own_statuses(UNKNOWN_ERROR):
+        async with precise_statuses():
             await self._manager.activate(request.broker_id)
             return ActivateBrokerResponse(success=True)
 
@@ -110,7 +108,7 @@ class LoadAdmin:
     async def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
         """Move bundles; answer when their new owners serve them."""
         moves_max = min(request.max_moves if request.HasField("max_moves") else MOVES_DEFAULT, MOVES_MAX)
-        async with _own_statuses(UNKNOWN_ERROR):
+        async with precise_statuses():
             moves = self._manager.propose(moves_max)
             proposed = [_proposed(move) for move in moves]
             if request.dry_run:
@@ -120,7 +118,7 @@ class LoadAdmin:
 
     async def unload_topic(self, request: TopicRequest) -> TopicResponse:
         """Move the topic's bundle to another owner."""
-        async with _own_statuses(TOPIC_NOT_FOUND):
+        async with precise_statuses(TOPIC_NOT_FOUND):
             name = topic_name(request.name, code=StatusCode.INVALID_ARGUMENT)
             topic = await self._topics.get(name)
             if topic is None:
@@ -181,17 +179,3 @@ def _load(load: BundleLoad) -> platform.Load:
         behind=load.behind,
         unacked=load.unacked,
     )
-
-
-@asynccontextmanager
-async def _own_statuses(unknown: ErrorType) -> AsyncIterator[None]:
-    try:
-        yield
-    except NotFound as error:
-        raise failure(str(error), unknown) from None
-    except InvalidInput as error:
-        raise failure(str(error), code=StatusCode.INVALID_ARGUMENT) from None
-    except Refused as error:
-        raise failure(str(error), code=StatusCode.FAILED_PRECONDITION) from None
-    except Conflict as error:
-        raise failure(str(error), code=StatusCode.ABORTED) from None

@@ -47,7 +47,7 @@ def admin_methods(
     services = (
         BrokerAdmin(store, namespaces, manager),
         NamespaceAdmin(namespaces, topics, in_force),
-        TopicAdmin(namespaces, topics, owners, TopicReadiness(owners), default_storage=default_storage),
+        TopicAdmin(topics, owners, TopicReadiness(owners), default_storage=default_storage),
         PolicyAdmin(namespaces, topics, in_force),
         TopicDetails(store, topics, owners, in_force),
         LoadAdmin(manager, cluster, topics),

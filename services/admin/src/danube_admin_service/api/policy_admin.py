@@ -5,20 +5,15 @@ No v0.2 client knows these methods, so failures have the status that says what t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Final
-
 from danube_admin_service.api.effective_policies import EffectivePolicies, json_text
-from danube_admin_service.api.errors import failure, topic_name
+from danube_admin_service.api.errors import precise_statuses, topic_name
 from danube_admin_service.api.unary import unary
 from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.topics import Topics
-from danube_common.errors import Conflict, CorruptData, InvalidInput, NotFound
 from danube_common.model.names import TopicName, check_namespace
 from danube_common.model.policies import PolicyOverrides
 from danube_common.rpc.port import StatusCode, UnaryHandler
-from danube_proto.danube_api_pb2 import TOPIC_NOT_FOUND, UNKNOWN_ERROR, ErrorType
+from danube_proto.danube_api_pb2 import TOPIC_NOT_FOUND
 from danube_proto.danube_platform_pb2 import (
     GetNamespacePoliciesRequest,
     GetTopicPoliciesRequest,
@@ -27,8 +22,6 @@ from danube_proto.danube_platform_pb2 import (
     SetNamespacePoliciesRequest,
     SetTopicPoliciesRequest,
 )
-
-CHANGE_ATTEMPTS_MAX: Final = 5
 
 
 class PolicyAdmin:
@@ -51,29 +44,26 @@ class PolicyAdmin:
 
     async def get_namespace(self, request: GetNamespacePoliciesRequest) -> PoliciesResponse:
         """Return the policies of a namespace."""
-        async with _own_statuses(UNKNOWN_ERROR):
+        async with precise_statuses():
             return await self._of_namespace(check_namespace(request.namespace))
 
     async def set_namespace(self, request: SetNamespacePoliciesRequest) -> PoliciesResponse:
         """Set or clear policies of a namespace."""
-        async with _own_statuses(UNKNOWN_ERROR):
+        async with precise_statuses():
             name, changes = check_namespace(request.namespace), overrides_of(request.policies)
-            await _again(lambda: self._namespaces.set_policies(name, changes, clear=request.clear))
+            await self._namespaces.set_policies(name, changes, clear=request.clear)
             return await self._of_namespace(name)
 
     async def get_topic(self, request: GetTopicPoliciesRequest) -> PoliciesResponse:
         """Return the policies of a topic."""
-        async with _own_statuses(TOPIC_NOT_FOUND):
+        async with precise_statuses(TOPIC_NOT_FOUND):
             return await self._of_topic(_named(request.topic))
 
     async def set_topic(self, request: SetTopicPoliciesRequest) -> PoliciesResponse:
         """Set or clear policies of a topic."""
-        async with _own_statuses(TOPIC_NOT_FOUND):
-            name, changes = (
-                _named(request.topic),
-                overrides_of(request.policies),
-            )
-            await _again(lambda: self._topics.set_policies(name, changes, clear=request.clear))
+        async with precise_statuses(TOPIC_NOT_FOUND):
+            name, changes = _named(request.topic), overrides_of(request.policies)
+            await self._topics.set_policies(name, changes, clear=request.clear)
             return await self._of_topic(name)
 
     async def _of_namespace(self, name: str) -> PoliciesResponse:
@@ -95,27 +85,3 @@ def overrides_of(policies: Policies) -> PolicyOverrides:
 
 def _named(topic: str) -> TopicName:
     return topic_name(topic, code=StatusCode.INVALID_ARGUMENT)
-
-
-async def _again(change: Callable[[], Awaitable[None]]) -> None:
-    """Repeat a read-change-write that another one came between."""
-    for _ in range(CHANGE_ATTEMPTS_MAX - 1):
-        try:
-            return await change()
-        except Conflict:
-            continue
-    return await change()
-
-
-@asynccontextmanager
-async def _own_statuses(unknown: ErrorType) -> AsyncIterator[None]:
-    try:
-        yield
-    except CorruptData:
-        raise
-    except NotFound as error:
-        raise failure(str(error), unknown) from None
-    except InvalidInput as error:
-        raise failure(str(error), code=StatusCode.INVALID_ARGUMENT) from None
-    except Conflict as error:
-        raise failure(str(error), code=StatusCode.ABORTED) from None

@@ -6,13 +6,11 @@ from danube_admin_service.api.errors import failure, topic_name
 from danube_admin_service.api.strategy_parser import parse_schema, parse_strategy
 from danube_admin_service.api.topic_readiness import TopicReadiness
 from danube_admin_service.api.unary import unary
-from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Topic
-from danube_common.cluster.topics import Topics, place
+from danube_common.cluster.topics import TopicPlan, Topics
 from danube_common.errors import AlreadyExists, InvalidInput, NotFound
 from danube_common.model.names import TopicName, check_label
-from danube_common.model.schema import check_schema
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.rpc.port import UnaryHandler
 from danube_common.wire import owner as owner_protocol
@@ -37,14 +35,12 @@ class TopicAdmin:
 
     def __init__(
         self,
-        namespaces: Namespaces,
         topics: Topics,
         owners: OwnerClient,
         readiness: TopicReadiness,
         *,
         default_storage: StorageBackend = DEFAULT_STORAGE,
     ) -> None:
-        self._namespaces = namespaces
         self._topics = topics
         self._owners = owners
         self._readiness = readiness
@@ -67,13 +63,10 @@ class TopicAdmin:
         """Create a topic; answer when it can be used. An existing topic is not changed."""
         name = topic_name(request.name)
         schema = parse_schema(str(name), request.schema_type, request.schema_data)
-        check_schema(schema)
         strategy = parse_strategy(request.dispatch_strategy, self._default_storage)
-        await self._namespaces.get(name.namespace)
         if await self._topics.get(name) is not None:
             raise AlreadyExists(f"topic {name} exists already")
-        await self._readiness.owner_answers(place(name, strategy, await self._topics.layout()), name)
-        await self._readiness.usable(await self._topics.create(name, schema, strategy))
+        await self._create(await self._topics.plan([name], schema, strategy))
         return TopicResponse(success=True)
 
     async def create_partitions(self, request: CreatePartitionsRequest) -> CreatePartitionsResponse:
@@ -84,16 +77,18 @@ class TopicAdmin:
         schema = parse_schema(str(name), request.schema_type, request.schema_data)
         strategy = parse_strategy(request.dispatch_strategy, self._default_storage)
         numbers = range(request.first, request.first + request.partitions)
-        layout = await self._topics.layout()
-        await self._namespaces.get(name.namespace)
-        bundles = {place(part, strategy, layout): part for part in map(name.partition, numbers)}
-        for bundle, part in bundles.items():
-            await self._readiness.owner_answers(bundle, part)
-        made = await self._topics.create_partitions(name, numbers, schema, strategy)
-        # An owner that finds one of them finds all: it looks into the store for what it has not heard of.
-        for topic in {topic.bundle: topic for topic in made}.values():
-            await self._readiness.usable(topic)
+        await self._create(await self._topics.plan_partitions(name, numbers, schema, strategy))
         return CreatePartitionsResponse(success=True)
+
+    async def _create(self, plan: TopicPlan) -> None:
+        """Create topics; return when they can be used. One topic of each bundle stands for all of it.
+
+        An owner looks into the store for a topic it has not heard of: if it finds one, it finds all.
+        """
+        for bundle, name in {bundle: name for name, bundle in plan.bundles.items()}.items():
+            await self._readiness.owner_answers(bundle, name)
+        for topic in {topic.bundle: topic for topic in await self._topics.write(plan)}.values():
+            await self._readiness.usable(topic)
 
     async def delete(self, request: TopicRequest) -> TopicResponse:
         """Delete a topic; answer when its owner has ended its streams."""

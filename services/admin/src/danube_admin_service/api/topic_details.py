@@ -6,20 +6,18 @@ No v0.2 client knows these methods, so failures have the status that says what t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final
 
 from danube_admin_service.api.archive_view import ArchiveView, quarantined, read_archive_view, totals
 from danube_admin_service.api.effective_policies import EffectivePolicies, json_text
-from danube_admin_service.api.errors import failure, topic_name
+from danube_admin_service.api.errors import failure, precise_statuses, topic_name
 from danube_admin_service.api.unary import unary
 from danube_common.archive.records import SHARED, ArchiverLease, SegmentRecord
 from danube_common.cluster import keys
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Claim, Topic, decode_record
 from danube_common.cluster.topics import Topics
-from danube_common.errors import CorruptData, DanubeError, InvalidInput, NotFound, Refused
+from danube_common.errors import CorruptData, DanubeError, InvalidInput, NotFound
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.names import TopicName, check_label
 from danube_common.model.subscription import StartKind, StartPosition
@@ -66,7 +64,7 @@ class TopicDetails:
 
         If the owner does not answer, its part is missing, with the reason.
         """
-        async with _own_statuses():
+        async with precise_statuses():
             topics = await self._named(request.topic)
             views = await self._views(topics)
             described = [self._describe(topic, views[topic.bundle]) for topic in topics]
@@ -74,7 +72,7 @@ class TopicDetails:
 
     async def list_segments(self, request: wire.ListSegmentsRequest) -> wire.ListSegmentsResponse:
         """List the segments that may hold messages of a topic or its partitions."""
-        async with _own_statuses():
+        async with precise_statuses():
             topics = await self._named(request.topic)
             views = await self._views(topics)
             segments = [
@@ -86,7 +84,7 @@ class TopicDetails:
 
     async def reset(self, request: wire.ResetSubscriptionRequest) -> wire.ResetSubscriptionResponse:
         """Reset a subscription in each named topic. If one fails, those before it stay reset."""
-        async with _own_statuses():
+        async with precise_statuses():
             topics = await self._named(request.topic)
             subscription = check_label(request.subscription, "subscription")
             start = _start(request.start)
@@ -231,15 +229,3 @@ def _start(start: wire.SubscriptionStart) -> StartPosition:
     if start.value and kind in (StartKind.EARLIEST, StartKind.LATEST):
         raise InvalidInput(f"{kind} takes no value")
     return StartPosition(kind, start.value)
-
-
-@asynccontextmanager
-async def _own_statuses() -> AsyncIterator[None]:
-    try:
-        yield
-    except CorruptData:
-        raise
-    except InvalidInput as error:
-        raise failure(str(error), code=StatusCode.INVALID_ARGUMENT) from None
-    except Refused as error:
-        raise failure(str(error), code=StatusCode.FAILED_PRECONDITION) from None
