@@ -59,6 +59,7 @@ def generate(out: Path) -> list[Path]:
 
 
 def main() -> None:
+    """Generates the modules into the directory that the command line names, and prints their names."""
     parser = argparse.ArgumentParser(description="Generate the message modules from the contracts.")
     parser.add_argument("--out", type=Path, default=HERE / "src", help="directory that holds the package")
     for path in generate(parser.parse_args().out):
