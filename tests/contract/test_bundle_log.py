@@ -17,7 +17,7 @@ from danube_common.log.jetstream import JetStreamLog
 from danube_common.log.memory import MemoryLog
 from danube_common.log.port import BundleLog, LogBounds, LogEntry
 from danube_common.model.bundle import Bundle, Family
-from danube_common.nats.jetstream import PATIENCE_S, READ_BYTES_MAX
+from danube_common.nats.stream import PATIENCE_S, READ_BYTES_MAX
 from danube_harness.servers.nats_server import NatsServer
 
 TIMEOUT_S = 10.0

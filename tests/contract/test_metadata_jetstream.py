@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Any
 
-import nats.errors
 import pytest
 import pytest_asyncio
 from nats.aio.msg import Msg
 
-from danube_common.errors import Conflict, MetadataUnavailable
+from danube_common.errors import Conflict, MetadataUnavailable, RequestTimeout
 from danube_common.metadata import jetstream_feed
 from danube_common.metadata.jetstream import JetStreamMetadata
 from danube_common.metadata.mirror import Mirror
@@ -31,20 +29,15 @@ class LossyConnection(Connection):
         super().__init__()
         self.plan: deque[str] = deque()
 
-    async def request(
-        self,
-        subject: str,
-        payload: bytes = b"",
-        timeout: float = 0.5,  # noqa: ASYNC109 - nats-py's signature
-        old_style: bool = False,
-        headers: dict[str, Any] | None = None,
+    async def call(
+        self, subject: str, payload: bytes, *, timeout_s: float, headers: Mapping[str, str] | None = None
     ) -> Msg:
         loses = self.plan.popleft() if self.plan and subject.startswith("$KV.") else "nothing"
         if loses == "request":
-            raise nats.errors.TimeoutError
-        answer = await super().request(subject, payload, timeout, old_style, headers)
+            raise RequestTimeout("the request is lost")
+        answer = await super().call(subject, payload, timeout_s=timeout_s, headers=headers)
         if loses == "answer":
-            raise nats.errors.TimeoutError
+            raise RequestTimeout("the answer is lost")
         return answer
 
 

@@ -15,7 +15,7 @@ from danube_common.journal.jetstream import REPLAY_BATCH_BYTES, REPLAY_BATCH_REC
 from danube_common.journal.memory import MemoryJournal
 from danube_common.journal.port import StateJournal
 from danube_common.model.bundle import Bundle, Family
-from danube_common.nats.jetstream import Stream
+from danube_common.nats.stream import Stream
 from danube_harness.servers.nats_server import NatsServer
 
 TIMEOUT_S = 10.0

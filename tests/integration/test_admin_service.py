@@ -63,7 +63,7 @@ class AdminProcess:
         with output.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "danube_admin", *servers, "--instance-id", instance_id),
+                *("-m", "danube_admin_service", *servers, "--instance-id", instance_id),
                 *("--grpc-addr", "127.0.0.1:0", "--ready-file", str(ready_file)),
                 *("--bundles-file", str(LAYOUT.file_bundles)),
                 *("--bundles-memory", str(LAYOUT.memory_bundles)),

@@ -11,12 +11,13 @@ from danube_common.journal.port import JournalRecord
 from danube_common.model.bundle import Bundle
 from danube_common.nats.connection import Connection
 from danube_common.nats.jetstream import (
-    EXPECTED_SUBJECT_SEQUENCE_HEADER,
+    EXPECTED_SEQUENCE_HEADER,
     MESSAGE_ID_HEADER,
+    WRONG_LAST_SEQUENCE,
     JetStreamRefused,
     RetryDeadline,
-    Stream,
 )
+from danube_common.nats.stream import Stream
 
 STREAM_NAME = "DANUBE_JOURNAL"
 APPEND_TIMEOUT_S = 5.0
@@ -26,8 +27,6 @@ REPLAY_PATIENCE_S = 10.0
 """A replica may be so long behind the stream's leader before a replay is given up."""
 DUPLICATE_WINDOW_S = 120
 DEFAULT_BYTES_MAX = 4 << 30
-
-_WRONG_LAST_SEQUENCE = 10071
 
 
 class JetStreamJournal:
@@ -73,7 +72,7 @@ class JetStreamJournal:
         record_id = self._record_id(bundle, data, expected_sequence)
         headers = {
             MESSAGE_ID_HEADER: record_id,
-            EXPECTED_SUBJECT_SEQUENCE_HEADER: str(expected_sequence),
+            EXPECTED_SEQUENCE_HEADER: str(expected_sequence),
         }
         patience = RetryDeadline(self._append_timeout_s)
         while True:
@@ -81,7 +80,7 @@ class JetStreamJournal:
                 sequence, _ = await self._stream.publish(subject, data, headers, timeout_s=patience.left_s)
                 return sequence
             except JetStreamRefused as refusal:
-                if refusal.error_code == _WRONG_LAST_SEQUENCE:
+                if refusal.error_code in WRONG_LAST_SEQUENCE:
                     return await self._own_record(bundle, record_id, expected_sequence)
                 if not refusal.passing:
                     raise refusal.as_unavailable() from refusal

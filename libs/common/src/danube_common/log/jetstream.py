@@ -16,15 +16,8 @@ from danube_common.errors import BusUnavailable, LogUnavailable, NoResponders, N
 from danube_common.log.port import Appended, LogBounds, LogEntry
 from danube_common.model.bundle import Bundle, Family
 from danube_common.nats.connection import Connection
-from danube_common.nats.jetstream import (
-    MESSAGE_ID_HEADER,
-    PATIENCE_S,
-    SEQUENCE_HEADER,
-    JetStreamRefused,
-    RetryDeadline,
-    Stream,
-    stored_ms_of,
-)
+from danube_common.nats.jetstream import MESSAGE_ID_HEADER, JetStreamRefused, RetryDeadline, stored_ms_of
+from danube_common.nats.stream import PATIENCE_S, SEQUENCE_HEADER, Stream
 
 DUPLICATE_WINDOW_S = 120
 # One attempt's share of the caller's deadline: an acknowledgement can be lost without the connection.
@@ -121,7 +114,7 @@ class JetStreamLog:
     async def read(
         self, bundle: Bundle, from_sequence: int, *, frames_max: int, bytes_max: int
     ) -> list[LogEntry]:
-        """See the port; at most `danube_common.nats.jetstream.READ_BYTES_MAX` bytes at a time."""
+        """See the port; at most `danube_common.nats.stream.READ_BYTES_MAX` bytes at a time."""
         read = partial(
             self._stream(bundle).read,
             _subject(bundle),

@@ -17,9 +17,14 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 
 import structlog
-from nats.aio.client import Client
 
-from danube_common.errors import Conflict, MetadataUnavailable
+from danube_common.errors import (
+    BusUnavailable,
+    Conflict,
+    InvalidInput,
+    LimitExceeded,
+    MetadataUnavailable,
+)
 from danube_common.metadata.history import RevisionsSeen
 from danube_common.metadata.jetstream_feed import Feed, FeedLost
 from danube_common.metadata.key import (
@@ -31,24 +36,23 @@ from danube_common.metadata.key import (
     require_value,
 )
 from danube_common.metadata.port import Change, Entry, Listing, WatchLost
-from danube_common.nats.jetstream_api import (
+from danube_common.nats.connection import Connection
+from danube_common.nats.jetstream import (
     EXPECTED_SEQUENCE_HEADER,
-    MARKER_HEADER,
     MESSAGE_ID_HEADER,
     NO_MESSAGE_FOUND,
-    OPERATION_HEADER,
-    ROLLUP_HEADER,
-    STREAM_EXISTS_OTHERWISE,
-    TTL_HEADER,
+    STREAM_CONFIG_DIFFERS,
     WRONG_LAST_SEQUENCE,
+    A,
     Answer,
-    ApiRefusal,
-    JetStreamApi,
+    JetStream,
+    JetStreamRefused,
     MessageAnswer,
     StoredMessage,
     StreamAnswer,
 )
 
+ATTEMPT_TIMEOUT_S: Final = 2.0
 OPEN_TIMEOUT_S: Final = 10.0
 OPERATION_TIMEOUT_S: Final = 5.0
 LIST_TIMEOUT_S: Final = 30.0
@@ -61,6 +65,11 @@ MARKER_MARGIN_RATIO: Final = 0.1
 """Part of a marker's life that a watch does not count on: clocks differ and reading takes time."""
 MESSAGE_BYTES_MAX: Final = VALUE_BYTES_MAX + 4096
 
+TTL_HEADER: Final = "Nats-TTL"
+ROLLUP_HEADER: Final = "Nats-Rollup"
+OPERATION_HEADER: Final = "KV-Operation"
+MARKER_HEADER: Final = "Nats-Marker-Reason"
+
 _NANOSECONDS: Final = 10**9
 _DUPLICATE_WINDOW_S: Final = 120
 
@@ -70,8 +79,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 class JetStreamMetadata:
     """A handle on a bucket. The caller keeps and closes the connection."""
 
-    def __init__(self, connection: Client, bucket: str, marker_ttl_s: int) -> None:
-        self._api = JetStreamApi(connection)
+    def __init__(self, connection: Connection, bucket: str, marker_ttl_s: int) -> None:
+        self._jetstream = JetStream(connection, attempt_timeout_s=ATTEMPT_TIMEOUT_S)
         self._stream = f"KV_{bucket}"
         self._subject_prefix = f"$KV.{bucket}"
         self._marker_ttl_s = marker_ttl_s
@@ -83,7 +92,7 @@ class JetStreamMetadata:
     @classmethod
     async def open(
         cls,
-        connection: Client,
+        connection: Connection,
         *,
         bucket: str = "danube",
         replicas: int = 1,
@@ -107,14 +116,14 @@ class JetStreamMetadata:
 
     @property
     def connected(self) -> bool:
-        return self._api.answered and self._api.connection.is_connected and not self._closed
+        return self._jetstream.answered and self._jetstream.connection.is_connected and not self._closed
 
     async def get(self, key: str) -> Entry | None:
         """See the port."""
         require_key(key)
         async with self._deadline("get", OPERATION_TIMEOUT_S):
             stored = await self._last(self._subject(key))
-        return None if stored is None or _is_marker(stored.headers()) else self._entry(stored)
+        return None if stored is None or _is_marker(stored.headers) else self._entry(stored)
 
     async def list(self, prefix: str) -> Listing:
         """See the port."""
@@ -126,7 +135,7 @@ class JetStreamMetadata:
         async with self._deadline("list", LIST_TIMEOUT_S):
             stored = await self._read_all(subjects)
         self._seen.note(revision, asked_at)
-        entries = (self._entry(message) for message in stored if not _is_marker(message.headers()))
+        entries = (self._entry(message) for message in stored if not _is_marker(message.headers))
         return Listing(tuple(sorted(entries, key=lambda entry: entry.key)), revision)
 
     async def put(
@@ -203,7 +212,7 @@ class JetStreamMetadata:
         return subject.removeprefix(self._subject_prefix).replace(".", "/")
 
     def _entry(self, message: StoredMessage) -> Entry:
-        return Entry(self._key(message.subject), message.data, message.seq)
+        return Entry(self._key(message.subject), message.data, message.sequence)
 
     # Reading
 
@@ -213,15 +222,20 @@ class JetStreamMetadata:
 
     async def _message(self, question: Mapping[str, Any]) -> StoredMessage | None:
         try:
-            answer = await self._api.ask(f"STREAM.MSG.GET.{self._stream}", question, MessageAnswer)
-        except ApiRefusal as refusal:
-            if refusal.code == NO_MESSAGE_FOUND:
+            return (await self._ask("STREAM.MSG.GET", question, MessageAnswer)).stored()
+        except JetStreamRefused as refusal:
+            if refusal.error_code == NO_MESSAGE_FOUND:
                 return None
             raise
-        return answer.message
 
     async def _info(self, question: Mapping[str, Any]) -> StreamAnswer:
-        return await self._api.ask(f"STREAM.INFO.{self._stream}", question, StreamAnswer)
+        return await self._ask("STREAM.INFO", question, StreamAnswer)
+
+    async def _ask(self, verb: str, question: Mapping[str, Any], answer: type[A]) -> A:
+        """Call JetStream's API for the bucket; the deadline around it may be shorter than its patience."""
+        return await self._jetstream.ask(
+            f"{verb}.{self._stream}", question, answer, patience_s=LIST_TIMEOUT_S
+        )
 
     async def _subjects(self, subject_filter: str) -> tuple[int, Sequence[str]]:
         """The stream's last sequence, and every subject that had a message then or has one since."""
@@ -270,7 +284,7 @@ class JetStreamMetadata:
                 raise Conflict(
                     f"{self._key(subject)} is at {_live_revision(last)}, expected {expected_revision}"
                 )
-            after_sequence = 0 if last is None else last.seq
+            after_sequence = 0 if last is None else last.sequence
         raise MetadataUnavailable(f"{self._key(subject)} changes faster than it can be claimed")
 
     async def _require_live(self, subject: str, revision: int) -> None:
@@ -291,12 +305,13 @@ class JetStreamMetadata:
         if after_sequence is not None:
             headers[EXPECTED_SEQUENCE_HEADER] = str(after_sequence)
         try:
-            return (await self._api.publish(subject, payload, headers)).seq
-        except ApiRefusal as refusal:
-            if refusal.code not in WRONG_LAST_SEQUENCE:
+            answer = await self._jetstream.publish(subject, payload, headers, patience_s=OPERATION_TIMEOUT_S)
+            return answer.seq
+        except (JetStreamRefused, BusUnavailable) as error:
+            if isinstance(error, JetStreamRefused) and error.error_code in WRONG_LAST_SEQUENCE:
+                return await self._own_sequence(subject, message_id)
+            if isinstance(error, JetStreamRefused) and not error.passing:
                 raise
-            return await self._own_sequence(subject, message_id)
-        except MetadataUnavailable:
             own = await self._own_sequence(subject, message_id)
             if own is None:
                 raise
@@ -304,14 +319,14 @@ class JetStreamMetadata:
 
     async def _own_sequence(self, subject: str, message_id: str) -> int | None:
         last = await self._last(subject)
-        return last.seq if last is not None and last.headers().get(MESSAGE_ID_HEADER) == message_id else None
+        return last.sequence if last is not None and last.message_id == message_id else None
 
     # Watching
 
     @asynccontextmanager
     async def _feed(self, subject: str, after_sequence: int) -> AsyncIterator[Feed]:
         async with self._deadline("watch", OPERATION_TIMEOUT_S):
-            feed = await Feed.open(self._api, self._stream, subject, after_sequence=after_sequence)
+            feed = await Feed.open(self._jetstream, self._stream, subject, after_sequence=after_sequence)
         self._feeds.add(feed)
         try:
             yield feed
@@ -338,7 +353,7 @@ class JetStreamMetadata:
                 message = await self._message({"seq": sequence})
                 if message is None or info.ts is None:
                     continue
-                if (info.ts - message.time).total_seconds() < self._history_s:
+                if info.ts.timestamp() - message.stored_ms / 1000 < self._history_s:
                     return
         raise WatchLost(f"deletions since {revision} may be forgotten")
 
@@ -366,13 +381,13 @@ class JetStreamMetadata:
             "subject_delete_marker_ttl": self._marker_ttl_s * _NANOSECONDS,
         }
         try:
-            await self._api.ask(f"STREAM.CREATE.{self._stream}", config, Answer)
-        except ApiRefusal as refusal:
-            if refusal.code != STREAM_EXISTS_OTHERWISE:
+            await self._ask("STREAM.CREATE", config, Answer)
+        except JetStreamRefused as refusal:
+            if refusal.error_code != STREAM_CONFIG_DIFFERS:
                 raise
             present = (await self._info({})).config
             kept = {"num_replicas": max(replicas, present.get("num_replicas", 1))}
-            await self._api.ask(f"STREAM.UPDATE.{self._stream}", {**present, **config, **kept}, Answer)
+            await self._ask("STREAM.UPDATE", {**present, **config, **kept}, Answer)
 
     @asynccontextmanager
     async def _deadline(self, call: str, timeout_s: float) -> AsyncIterator[None]:
@@ -383,8 +398,10 @@ class JetStreamMetadata:
                 yield
         except TimeoutError as error:
             raise MetadataUnavailable(f"{call}: no answer from JetStream within {timeout_s} s") from error
-        except ApiRefusal as refusal:
-            raise MetadataUnavailable(f"{call}: JetStream refuses: {refusal}") from refusal
+        except LimitExceeded as error:
+            raise InvalidInput(str(error)) from error
+        except (BusUnavailable, JetStreamRefused) as error:
+            raise MetadataUnavailable(f"{call}: {error}") from error
 
 
 def _is_marker(headers: Mapping[str, str]) -> bool:
@@ -393,4 +410,4 @@ def _is_marker(headers: Mapping[str, str]) -> bool:
 
 def _live_revision(message: StoredMessage | None) -> int:
     """The revision a caller may expect: 0 when the key is absent, deleted or expired."""
-    return 0 if message is None or _is_marker(message.headers()) else message.seq
+    return 0 if message is None or _is_marker(message.headers) else message.sequence

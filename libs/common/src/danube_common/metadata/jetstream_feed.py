@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from danube_common.errors import MetadataUnavailable
-from danube_common.nats.jetstream_api import Answer, JetStreamApi
+from danube_common.nats.jetstream import Answer, JetStream
 
 HEARTBEAT_S: Final = 1.0
 SILENCE_S_MAX: Final = 2.5
@@ -28,6 +28,7 @@ CHECK_INTERVAL_S: Final = 0.25
 UNREAD_MESSAGES_MAX: Final = 64 * 1024
 UNREAD_BYTES_MAX: Final = 64 << 20
 UNUSED_CONSUMER_S_MAX: Final = 30.0
+CREATE_PATIENCE_S: Final = 5.0
 
 _NANOSECONDS: Final = 10**9
 _STATUS_HEADER: Final = "Status"
@@ -69,9 +70,9 @@ class Feed:
         self._subscription: Subscription | None = None
 
     @classmethod
-    async def open(cls, api: JetStreamApi, stream: str, subject: str, *, after_sequence: int) -> Self:
+    async def open(cls, jetstream: JetStream, stream: str, subject: str, *, after_sequence: int) -> Self:
         """Read ``subject`` (wildcards allowed) from ``after_sequence`` + 1 on. Raises MetadataUnavailable."""
-        connection = api.connection
+        connection = jetstream.connection
         feed = cls(connection)
         inbox = connection.new_inbox()
         # Named, so that asking twice makes one consumer; not durable.
@@ -97,7 +98,9 @@ class Feed:
                     "num_replicas": 1,
                 },
             }
-            await api.ask(f"CONSUMER.CREATE.{stream}.{name}", question, Answer)
+            await jetstream.ask(
+                f"CONSUMER.CREATE.{stream}.{name}", question, Answer, patience_s=CREATE_PATIENCE_S
+            )
         except BaseException:
             await feed.close()
             raise

@@ -227,19 +227,6 @@ class Connection(Client):
         with contextlib.suppress(nats.errors.Error):
             await subscription.unsubscribe()
 
-    async def request(
-        self,
-        subject: str,
-        payload: bytes = b"",
-        timeout: float = 0.5,  # noqa: ASYNC109 - nats-py's signature
-        old_style: bool = False,
-        headers: dict[str, Any] | None = None,
-    ) -> Msg:
-        """nats-py's own request, refused while disconnected, because it would leak its reply future."""
-        if not self.is_connected:
-            raise nats.errors.ConnectionReconnectingError
-        return await super().request(subject, payload, timeout, old_style, headers)
-
     async def shut(self) -> None:
         """Send what is queued, then close. Idempotent."""
         if self._closing:

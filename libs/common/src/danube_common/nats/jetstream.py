@@ -1,7 +1,7 @@
-"""One JetStream stream, spoken to in the server's own terms; what the log and the journal are made of.
+"""JetStream in the server's own terms: its request API as JSON over NATS, with deadlines.
 
-nats-py's JetStream context is left aside: it has no batched direct get, and its publish costs more than
-the frame it carries.
+nats-py's JetStream context is not used: it has no batched direct get, and its publish costs more than the
+frame that it carries.
 """
 
 from __future__ import annotations
@@ -10,47 +10,27 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import msgspec
-from nats.aio.msg import Msg
 
-from danube_common.errors import (
-    BusUnavailable,
-    DanubeError,
-    LogFull,
-    LogUnavailable,
-    NotFound,
-    RequestTimeout,
-)
-from danube_common.nats.connection import STATUS_HEADER, Connection
+from danube_common.errors import BusUnavailable, DanubeError, LogFull, LogUnavailable, NoResponders
+from danube_common.nats.connection import Connection
 
-API_TIMEOUT_S = 5.0
-# A server that starts again, or a cluster that elects, is waited for within this bound.
-PATIENCE_S = 10.0
-RETRY_WAIT_S = 0.01
-RETRY_WAIT_S_MAX = 0.25
-READ_TIMEOUT_S = 10.0
-# Any server of a cluster may answer a read. One that stopped without a word is passed over the second time.
-FIRST_READ_TIMEOUT_S = 2.5
-READ_BYTES_MAX = 32 << 20
+RETRY_WAIT_S: Final = 0.01
+RETRY_WAIT_S_MAX: Final = 0.25
 
-MESSAGE_ID_HEADER = "Nats-Msg-Id"
-SEQUENCE_HEADER = "Nats-Sequence"
-EXPECTED_SUBJECT_SEQUENCE_HEADER = "Nats-Expected-Last-Subject-Sequence"
-STORED_AT_HEADER = "Nats-Time-Stamp"
-_PREVIOUS_SEQUENCE_HEADER = "Nats-Last-Sequence"
-_PENDING_HEADER = "Nats-Num-Pending"
+MESSAGE_ID_HEADER: Final = "Nats-Msg-Id"
+EXPECTED_SEQUENCE_HEADER: Final = "Nats-Expected-Last-Subject-Sequence"
+STORED_AT_HEADER: Final = "Nats-Time-Stamp"
 
-_STREAM_CONFIG_DIFFERS = 10058
-_NO_MESSAGE_FOUND = 10037
-_STREAM_NOT_FOUND = 10059
-_STORE_FAILED = 10077
-_NO_ROOM = frozenset({10023, 10028, 10047})
-_SERVICE_UNAVAILABLE = 503
-_STATUS_END_OF_BATCH = "204"
-_STATUS_NO_MESSAGE = "404"
-_STATUS_NO_RESPONDERS = "503"
+# https://github.com/nats-io/nats-server/blob/main/server/errors.json
+NO_MESSAGE_FOUND: Final = 10037
+STREAM_CONFIG_DIFFERS: Final = 10058
+STREAM_NOT_FOUND: Final = 10059
+WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
+_STORE_FAILED: Final = 10077
+_NO_ROOM: Final = frozenset({10023, 10028, 10047})
 
 
 class JetStreamRefused(DanubeError):
@@ -59,7 +39,7 @@ class JetStreamRefused(DanubeError):
     Attributes:
         code: the HTTP-like class of the error, e.g. 503.
         error_code: JetStream's own number, e.g. 10071.
-        full: a size bound is reached.
+        full: whether a size limit is reached.
     """
 
     def __init__(self, code: int, error_code: int, description: str) -> None:
@@ -70,82 +50,102 @@ class JetStreamRefused(DanubeError):
 
     @property
     def passing(self) -> bool:
-        """Whether the same call may succeed in a moment: a leader is missing, a queue is long."""
-        return self.code == _SERVICE_UNAVAILABLE and not self.full
+        """Whether the same call may succeed in a moment: there is no leader, or a queue is long."""
+        return self.code >= 500 and not self.full
 
     def as_unavailable(self) -> LogUnavailable:
-        """The same in the ports' terms."""
+        """Return the error of the log's and the journal's port."""
         return LogFull(str(self)) if self.full else LogUnavailable(str(self))
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
-    """What a stream holds: first = last + 1 when it is empty; times in ms since the epoch, 0 if empty."""
-
-    first_sequence: int
-    last_sequence: int
-    stored_bytes: int
-    first_stored_ms: int
-
-
-@dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message read back; ``message_id`` is empty if it was written without one."""
+    """A message of a stream; ``subject`` is empty if the read did not tell it."""
 
     sequence: int
     data: bytes
-    message_id: str
-    stored_ms: int = 0
+    headers: Mapping[str, str]
+    subject: str = ""
+
+    @property
+    def message_id(self) -> str:
+        """The id that the message was written with, or an empty text."""
+        return self.headers.get(MESSAGE_ID_HEADER, "")
+
+    @property
+    def stored_ms(self) -> int:
+        """When the server stored the message, in ms since the epoch; 0 if the read did not tell it."""
+        return stored_ms_of(self.headers)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Messages of one read, in order, without holes; ``complete`` when none is left behind them."""
+class ApiError(msgspec.Struct):
+    """An error as the server tells it."""
 
-    messages: list[StoredMessage]
-    complete: bool
-
-
-class _Error(msgspec.Struct):
     code: int = 0
     err_code: int = 0
     description: str = ""
 
 
-class _PublishAck(msgspec.Struct):
+class Answer(msgspec.Struct):
+    """What every answer may hold."""
+
+    error: ApiError | None = None
+
+
+class PublishAnswer(Answer):
+    """Where a message was stored, and whether its id was stored before."""
+
     seq: int = 0
     duplicate: bool = False
-    error: _Error | None = None
-
-
-class _State(msgspec.Struct):
-    first_seq: int = 0
-    last_seq: int = 0
-    bytes: int = 0
-    first_ts: str = ""
 
 
 class _Message(msgspec.Struct):
-    """As the API tells it: headers and content in base64."""
-
     seq: int
+    subject: str = ""
+    time: str = ""
     data: bytes = b""
     hdrs: bytes = b""
 
 
-class _ApiAnswer(msgspec.Struct):
+class MessageAnswer(Answer):
+    """A message that was asked for; None if there is none."""
+
     message: _Message | None = None
-    state: _State | None = None
-    config: dict[str, Any] | None = None
-    error: _Error | None = None
+
+    def stored(self) -> StoredMessage | None:
+        """Return the message."""
+        if self.message is None:
+            return None
+        lines = self.message.hdrs.decode(errors="replace").split("\r\n")[1:]
+        pairs = (line.partition(":") for line in lines if line)
+        headers = {name: value.strip() for name, _, value in pairs} | {STORED_AT_HEADER: self.message.time}
+        return StoredMessage(self.message.seq, self.message.data, headers, self.message.subject)
 
 
-_decode_ack = msgspec.json.Decoder(_PublishAck).decode
-_decode_answer = msgspec.json.Decoder(_ApiAnswer).decode
+class StreamState(msgspec.Struct):
+    """What a stream holds; ``subjects`` counts messages by subject, if a filter was given."""
+
+    first_seq: int = 0
+    last_seq: int = 0
+    bytes: int = 0
+    first_ts: str = ""
+    subjects: dict[str, int] = {}
+
+
+class StreamAnswer(Answer):
+    """A stream. ``ts`` is the server's clock; ``total`` counts the subjects that the filter matches."""
+
+    config: dict[str, Any] = {}
+    state: StreamState = msgspec.field(default_factory=StreamState)
+    ts: datetime | None = None
+    total: int = 0
+
+
+A = TypeVar("A", bound=Answer)
 
 
 class RetryDeadline:
-    """Bounds how long something is tried again, with a wait that doubles up to a maximum."""
+    """Bounds how long a call is tried again, with a wait that doubles up to RETRY_WAIT_S_MAX."""
 
     def __init__(self, patience_s: float) -> None:
         self._clock = asyncio.get_running_loop().time
@@ -154,10 +154,11 @@ class RetryDeadline:
 
     @property
     def left_s(self) -> float:
+        """Seconds until the deadline."""
         return self._deadline_s - self._clock()
 
     async def wait(self) -> bool:
-        """Wait before the next attempt; False, at once, when there is no time for one."""
+        """Wait before the next attempt; return False at once when there is no time for one."""
         if self.left_s <= self._wait_s:
             return False
         await asyncio.sleep(self._wait_s)
@@ -165,207 +166,83 @@ class RetryDeadline:
         return True
 
 
-class Stream:
-    """One stream by name. Every method raises LogUnavailable when JetStream does not answer in time."""
+class JetStream:
+    """Requests to JetStream over one connection, which the caller keeps and closes.
 
-    def __init__(self, connection: Connection, name: str) -> None:
-        self._connection = connection
-        self._name = name
+    Attributes:
+        answered: whether the last request got an answer.
+    """
 
-    async def ensure(self, config: Mapping[str, Any]) -> None:
-        """Make the stream exist with ``config``; safe from several processes at once.
+    def __init__(self, connection: Connection, *, attempt_timeout_s: float) -> None:
+        self.connection = connection
+        self.answered = True
+        self._attempt_timeout_s = attempt_timeout_s
 
-        An existing stream takes over what differs, except where its numbering starts.
-        """
-        wanted = {**config, "name": self._name}
-        try:
-            existing = await self._api("STREAM.INFO")
-        except NotFound:
-            created = await self._ask("STREAM.CREATE", wanted)
-            if created.error is None:
-                return
-            if created.error.err_code != _STREAM_CONFIG_DIFFERS:
-                raise _refused(created.error).as_unavailable() from None
-            existing = await self._api("STREAM.INFO")  # another process was first
-        settings = existing.config or {}
-        wanted["first_seq"] = settings.get("first_seq", 0)
-        if any(settings.get(key, 0) != value for key, value in wanted.items()):
-            await self._api("STREAM.UPDATE", wanted)
+    async def ask(self, call: str, question: Mapping[str, Any], answer: type[A], *, patience_s: float) -> A:
+        """Make an API call, e.g. ``STREAM.INFO.KV_danube``, and repeat it until ``patience_s`` is over.
 
-    async def extent(self) -> Extent:
-        """What the stream holds now. Raises NotFound."""
-        state = (await self._api("STREAM.INFO")).state or _State()
-        first = max(state.first_seq, 1)
-        empty = first > state.last_seq
-        return Extent(first, state.last_seq, state.bytes, 0 if empty else _milliseconds(state.first_ts))
-
-    async def purge(self, *, below: int, subject: str = "") -> None:
-        """Delete every message with a lower sequence; of ``subject`` only, if given. Raises NotFound."""
-        selection: dict[str, Any] = {"seq": below}
-        if subject:
-            selection["filter"] = subject
-        await self._api("STREAM.PURGE", selection)
-
-    async def publish(
-        self, subject: str, payload: bytes, headers: Mapping[str, str], *, timeout_s: float
-    ) -> tuple[int, bool]:
-        """Store one message: its sequence, and whether its id was stored before.
+        Only for calls that may be carried out twice.
 
         Raises:
-            BusUnavailable: no acknowledgement; it may or may not be stored.
-            JetStreamRefused: nothing was stored.
+            JetStreamRefused: JetStream answered with an error.
+            BusUnavailable: there was no answer in time.
         """
-        answer = await self._connection.call(subject, payload, timeout_s=timeout_s, headers=headers)
-        try:
-            ack = _decode_ack(answer.data)
-        except msgspec.DecodeError as error:
-            raise BusUnavailable(
-                f"no acknowledgement came from {subject} but {answer.data[:64]!r}"
-            ) from error
-        if ack.error is not None:
-            raise _refused(ack.error)
-        return ack.seq, ack.duplicate
+        patience = RetryDeadline(patience_s)
+        payload = msgspec.json.encode(question) if question else b""
+        while True:
+            try:
+                return await self.exchange(f"$JS.API.{call}", payload, answer)
+            except (BusUnavailable, JetStreamRefused) as error:
+                passing = isinstance(error, BusUnavailable) or error.passing
+                if not passing or self.connection.is_closed or not await patience.wait():
+                    raise
 
-    async def last(self, subject: str) -> StoredMessage | None:
-        """The subject's last message, by the stream's leader: never one that was the last before."""
-        answer = await self._ask("STREAM.MSG.GET", {"last_by_subj": subject})
-        if answer.error is not None:
-            if answer.error.err_code == _NO_MESSAGE_FOUND:
-                return None
-            raise _refused(answer.error).as_unavailable()
-        if answer.message is None:
-            raise LogUnavailable(f"stream {self._name} answered without a message")
-        message_id = _header(answer.message.hdrs, MESSAGE_ID_HEADER)
-        return StoredMessage(answer.message.seq, answer.message.data, message_id)
+    async def publish(
+        self, subject: str, payload: bytes, headers: Mapping[str, str], *, patience_s: float
+    ) -> PublishAnswer:
+        """Store one message; repeated only while nothing can have reached the stream. Raises as `ask`."""
+        patience = RetryDeadline(patience_s)
+        while True:
+            sent = self.connection.is_connected
+            try:
+                return await self.exchange(subject, payload, PublishAnswer, headers=headers)
+            except BusUnavailable as error:
+                unsent = not sent or isinstance(error, NoResponders)
+                if not unsent or self.connection.is_closed or not await patience.wait():
+                    raise
 
-    async def read(
+    async def exchange(
         self,
         subject: str,
-        from_sequence: int,
+        payload: bytes,
+        answer: type[A],
         *,
-        messages_max: int,
-        bytes_max: int,
-        patience_s: float = PATIENCE_S,
-    ) -> Batch:
-        """The subject's messages from ``from_sequence`` on, as many as the bounds allow, at least one.
-
-        A stream that is not served is asked again until ``patience_s`` is over. In a cluster any replica
-        answers, and one that is behind the leader takes what it has for everything: `bounds` and `last`
-        come from the leader.
-        """
-        query = {
-            "seq": max(from_sequence, 1),
-            "next_by_subj": subject,
-            "batch": messages_max,
-            "max_bytes": max(1, min(bytes_max, READ_BYTES_MAX)),
-        }
-        return await self._read(query, messages_max=messages_max, patience_s=patience_s)
-
-    async def _read(
-        self, query: Mapping[str, Any], *, messages_max: int, patience_s: float = PATIENCE_S
-    ) -> Batch:
-        body = msgspec.json.encode(query)
-        patience = RetryDeadline(patience_s)
-        timeout_s = FIRST_READ_TIMEOUT_S
-        while True:
-            reading = _Reading(messages_max)
-            try:
-                await self._connection.collect(
-                    f"$JS.API.DIRECT.GET.{self._name}", body, reading.take, timeout_s=timeout_s
-                )
-            except BusUnavailable as error:
-                # What has arrived is sound by itself; the next read goes on behind it.
-                if not reading.messages:
-                    if isinstance(error, RequestTimeout) and timeout_s < READ_TIMEOUT_S:
-                        timeout_s = READ_TIMEOUT_S
-                        continue
-                    raise LogUnavailable(str(error)) from error
-            if not reading.unserved:
-                break
-            if not await patience.wait():
-                raise LogUnavailable(f"stream {self._name} is not served")
-        if not reading.messages and not reading.complete:
-            raise LogUnavailable(f"stream {self._name} answered with status {reading.status}")
-        return Batch(reading.messages, reading.complete)
-
-    async def _api(self, verb: str, body: Mapping[str, Any] | None = None) -> _ApiAnswer:
-        """`_ask`, with an error raised: NotFound for a missing stream, else LogUnavailable."""
-        answer = await self._ask(verb, body)
-        if answer.error is not None:
-            if answer.error.err_code == _STREAM_NOT_FOUND:
-                raise NotFound(f"there is no stream {self._name}")
-            raise _refused(answer.error).as_unavailable()
-        return answer
-
-    async def _ask(self, verb: str, body: Mapping[str, Any] | None) -> _ApiAnswer:
-        """Call JetStream's API for this stream; only for calls that may be repeated."""
-        subject = f"$JS.API.{verb}.{self._name}"
-        payload = b"" if body is None else msgspec.json.encode(body)
-        patience = RetryDeadline(PATIENCE_S)
-        while True:
-            try:
-                message = await self._connection.call(subject, payload, timeout_s=API_TIMEOUT_S)
-                return _decode_answer(message.data)
-            except BusUnavailable as error:
-                if not await patience.wait():
-                    raise LogUnavailable(f"JetStream does not answer: {error}") from error
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> A:
+        """Send one request and return its answer. Raises as `ask`, and LimitExceeded for a large payload."""
+        timeout_s = self._attempt_timeout_s if timeout_s is None else timeout_s
+        try:
+            message = await self.connection.call(subject, payload, timeout_s=timeout_s, headers=headers)
+            decoded = msgspec.json.decode(message.data, type=answer)
+        except BusUnavailable:
+            self.answered = False
+            raise
+        except msgspec.MsgspecError as error:
+            self.answered = False
+            raise BusUnavailable(f"no answer came from {subject} but {message.data[:64]!r}") from error
+        self.answered = True
+        if (refusal := decoded.error) is not None:
+            raise JetStreamRefused(refusal.code, refusal.err_code, refusal.description)
+        return decoded
 
 
 def stored_ms_of(headers: Mapping[str, str]) -> int:
-    """When the server stored the message with these headers, in ms since the epoch; 0 if they do not say."""
+    """Return when the server stored the message with these headers, in ms since the epoch, or 0."""
     text = headers.get(STORED_AT_HEADER, "")
-    return _milliseconds(text) if text else 0
+    return milliseconds_of(text) if text else 0
 
 
-def _milliseconds(rfc3339: str) -> int:
+def milliseconds_of(rfc3339: str) -> int:
+    """Return a time in ms since the epoch."""
     return round(datetime.fromisoformat(rfc3339).timestamp() * 1000)
-
-
-def _header(headers: bytes, name: str) -> str:
-    """One header of a message as the server stores them; empty if it is not there."""
-    for line in headers.decode(errors="replace").split("\r\n"):
-        key, _, value = line.partition(":")
-        if key == name:
-            return value.strip()
-    return ""
-
-
-def _refused(error: _Error) -> JetStreamRefused:
-    return JetStreamRefused(error.code, error.err_code, error.description)
-
-
-class _Reading:
-    """The fold of one batched direct get."""
-
-    def __init__(self, messages_max: int) -> None:
-        self.messages: list[StoredMessage] = []
-        self.complete = False
-        self.status = ""
-        self._messages_max = messages_max
-
-    @property
-    def unserved(self) -> bool:
-        return self.status == _STATUS_NO_RESPONDERS
-
-    def take(self, message: Msg) -> bool:
-        headers = message.headers or {}
-        self.status = headers.get(STATUS_HEADER, "")
-        if self.status:
-            self.complete = self.status == _STATUS_NO_MESSAGE or (
-                self.status == _STATUS_END_OF_BATCH and headers.get(_PENDING_HEADER) == "0"
-            )
-            return True
-        previous = int(headers.get(_PREVIOUS_SEQUENCE_HEADER, 0))
-        if self.messages and previous != self.messages[-1].sequence:
-            return True  # a message in between did not reach us: the next read starts there
-        self.messages.append(
-            StoredMessage(
-                int(headers[SEQUENCE_HEADER]),
-                message.data,
-                headers.get(MESSAGE_ID_HEADER, ""),
-                stored_ms_of(headers),
-            )
-        )
-        # The closing status is an extra message: with the last one in hand it is not waited for.
-        self.complete = headers.get(_PENDING_HEADER) == "0"
-        return self.complete or len(self.messages) == self._messages_max

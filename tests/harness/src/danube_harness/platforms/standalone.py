@@ -27,7 +27,7 @@ PROCESS_NAMES: Mapping[str, str] = {
     "danube-topic-owner": "topic-owner",
     "danube_storage": "storage",
     "danube-storage": "storage",
-    "danube_admin": "admin",
+    "danube_admin_service": "admin",
     "danube-admin-service": "admin",
     "nats-server": "nats",
 }

@@ -12,7 +12,7 @@ from danube_common.journal.jetstream import JetStreamJournal
 from danube_common.log.jetstream import JetStreamLog
 from danube_common.model.bundle import Bundle
 from danube_common.nats.connection import Connection
-from danube_common.nats.jetstream import Batch, StoredMessage, Stream
+from danube_common.nats.stream import Batch, Stream
 
 BUNDLE = Bundle.parse("f0")
 
@@ -177,4 +177,6 @@ async def test_the_replay_of_a_journal_without_records_asks_no_replica() -> None
 
 
 async def test_the_last_message_is_the_leaders_with_its_id() -> None:
-    assert await Stream(Cluster(1, 5), "S").last("subject") == StoredMessage(5, b"last", "mine")
+    last = await Stream(Cluster(1, 5), "S").last("subject")
+    assert last is not None
+    assert (last.sequence, last.data, last.message_id) == (5, b"last", "mine")
