@@ -14,7 +14,7 @@ from danube_common.runtime.registration import Registration, RegistrationState
 from danube_common.wire.owner import ConsumerFound, FindConsumer
 from danube_harness.services.owner_harness import PATIENCE_S, OwnerHarness
 from danube_topic_owner import ownership as ownership_module
-from danube_topic_owner.context import Window
+from danube_topic_owner.delivery.consumer import Window
 from danube_topic_owner.journal.events import TopicRemoved
 from danube_topic_owner.ownership import Ownership
 

@@ -19,6 +19,7 @@ from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle, Family
 from danube_common.model.names import TopicName
 from danube_common.wire.owner import SessionEnded
+from danube_topic_owner.delivery.consumer import Window
 from danube_topic_owner.delivery.dispatch import Superseded
 from danube_topic_owner.delivery.dispatcher import Dispatcher
 from danube_topic_owner.delivery.outbox import Outbox
@@ -33,14 +34,6 @@ from danube_topic_owner.owner_metrics import OwnerMetrics
 
 JOURNAL_LEASE_S = INSTANCE_TTL_S
 """While the registration is in doubt, the journal's last answer allows deliveries this long (ADR 0006)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Bounds of what one consumer may have unacknowledged."""
-
-    messages: int = 1000
-    bytes: int = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +98,7 @@ class OwnerContext:
             catalogue.policies,
             clock=clock,
             metrics=metrics,
-            on_backlog=self.catch_up_wanted.set,
+            on_lagging=self.catch_up_wanted.set,
             may_deliver=self.may_deliver,
         )
         self.writer = JournalWriter(
@@ -161,8 +154,7 @@ class OwnerContext:
         subscription = activate(
             topic,
             state,
-            self.window.messages,
-            self.window.bytes,
+            self.window,
             now=self.clock(),
             tail=self.extent.tail,
             mark_dirty=self.writer.mark_dirty,

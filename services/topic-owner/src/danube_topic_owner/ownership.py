@@ -18,7 +18,8 @@ from danube_common.metadata.port import Change, MetadataStore
 from danube_common.model.bundle import Bundle
 from danube_common.runtime.registration import Registration, RegistrationState
 from danube_topic_owner.bundle_owner import BundleOwner
-from danube_topic_owner.context import OwnerContext, OwnerPorts, Window
+from danube_topic_owner.context import OwnerContext, OwnerPorts
+from danube_topic_owner.delivery.consumer import Window
 from danube_topic_owner.journal.claim import claim_journal
 from danube_topic_owner.owner_metrics import OwnerMetrics
 

@@ -14,7 +14,8 @@ from danube_common.runtime.config import ServiceConfig
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import Registration, presence
 from danube_common.runtime.service import Runtime
-from danube_topic_owner.context import OwnerPorts, Window
+from danube_topic_owner.context import OwnerPorts
+from danube_topic_owner.delivery.consumer import Window
 from danube_topic_owner.load_reporter import LoadReporter
 from danube_topic_owner.owner_metrics import OwnerMetrics
 from danube_topic_owner.ownership import Ownership

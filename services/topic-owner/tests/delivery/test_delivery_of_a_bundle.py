@@ -14,6 +14,7 @@ from danube_harness.services.owner_harness import (
     Gateway,
     OwnerHarness,
 )
+from danube_topic_owner.delivery.consumer import Window
 
 
 async def test_what_is_published_is_delivered_in_order_with_the_owners_epoch(
@@ -165,7 +166,7 @@ async def test_a_dispatch_rate_is_kept_and_the_rest_follows(house: OwnerHarness,
         await house.publish(topic, *(str(n) for n in range(10)))
     consumer = await gateway.subscribe(topic.name, "s")
     owner = house.owners[1]
-    owner.context.subscriptions[topic.topic_id]["s"].dispatch.window_messages = 10_000
+    owner.context.subscriptions[topic.topic_id]["s"].dispatch.window = Window(messages=10_000)
     await gateway.attach(consumer)
     await gateway.until(lambda: len(gateway.texts()) >= 200)
     await house.settle()

@@ -11,6 +11,7 @@ from danube_common.errors import NotFound, Refused
 from danube_common.model.rate_limit import TokenBucket
 from danube_common.model.subscription import SubscriptionType
 from danube_common.wire.owner import Attach, SessionState
+from danube_topic_owner.delivery.consumer import Window
 from danube_topic_owner.delivery.dispatch import (
     DELIVERY_BYTES_MAX,
     DELIVERY_MESSAGES_MAX,
@@ -57,9 +58,7 @@ class DispatchMachine(RuleBasedStateMachine):
     @initialize(kind=st.sampled_from(SubscriptionType))
     def begin(self, kind: SubscriptionType) -> None:
         self.kind = kind
-        self.dispatch = ReliableDispatch(
-            kind, Cursor(0), window_messages=WINDOW_MESSAGES, window_bytes=WINDOW_BYTES
-        )
+        self.dispatch = ReliableDispatch(kind, Cursor(0), Window(WINDOW_MESSAGES, WINDOW_BYTES))
         for consumer_id, name in NAMES.items():
             self.dispatch.add(consumer_id, name)
 
@@ -249,7 +248,7 @@ TestReliableDispatch = DispatchMachine.TestCase
 
 
 def new_dispatch(kind: SubscriptionType, consumers: int, credit: int = PLENTY) -> ReliableDispatch:
-    dispatch = ReliableDispatch(kind, Cursor(0), window_messages=10_000, window_bytes=PLENTY)
+    dispatch = ReliableDispatch(kind, Cursor(0), Window(10_000, PLENTY))
     for consumer_id in range(1, consumers + 1):
         dispatch.add(consumer_id, f"c{consumer_id}")
         dispatch.attach(Attach(consumer_id, "g", consumer_id, credit, PLENTY), 0.0)
@@ -316,7 +315,7 @@ def test_failover_hands_over_to_the_next_from_the_lowest_unacknowledged() -> Non
 
 
 def test_an_exclusive_place_is_kept_for_a_consumer_that_was_admitted_lately() -> None:
-    dispatch = ReliableDispatch(SubscriptionType.EXCLUSIVE, Cursor(0), window_messages=1, window_bytes=1)
+    dispatch = ReliableDispatch(SubscriptionType.EXCLUSIVE, Cursor(0), Window(1, 1))
     dispatch.add(1, "anna")
     dispatch.expect(2, "bert", until=10.0)
     with pytest.raises(Refused):

@@ -1,19 +1,17 @@
-"""Who may consume: subscriptions and consumers by name, types, limits. Pure: answers are events."""
+"""Admission of consumers: checks subscription types, names and limits. Pure: changes are events."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from danube_common.cluster.records import Topic
 from danube_common.errors import LimitExceeded, Refused
 from danube_common.model.bundle import Bundle
-from danube_common.model.ids import make_id
 from danube_common.model.policies import Policies
 from danube_common.model.position import BEFORE_ALL, end_of_sequence
 from danube_common.model.subscription import SubscriptionType
 from danube_common.wire.owner import CreateConsumer
-from danube_topic_owner.delivery.dispatch import check_limit
+from danube_topic_owner.api.admission import Admission, check_limit, unused_id
 from danube_topic_owner.delivery.subscription import ActiveSubscription
 from danube_topic_owner.journal.events import ConsumerCreated, ConsumerRemoved, Event, SubscriptionCreated
 from danube_topic_owner.journal.state import BundleState
@@ -21,14 +19,6 @@ from danube_topic_owner.journal.state import BundleState
 CONSUMERS_PER_SUBSCRIPTION_MAX = 10_000
 """Consumer names remembered per subscription, connected or not."""
 SUBSCRIPTIONS_PER_TOPIC_MAX = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """The consumer's id and what to journal before it is answered."""
-
-    consumer_id: int
-    events: list[Event]
 
 
 def admit_consumer(
@@ -42,9 +32,9 @@ def admit_consumer(
     *,
     earliest: int,
 ) -> Admission:
-    """A consumer by name: the one there is, or a new one, with its subscription if that is new too.
+    """Return the existing consumer of this name, or a new one, with its subscription if that is new too.
 
-    ``active`` holds the topic's subscriptions at work, by name; a new one begins behind ``earliest``.
+    ``active`` holds the topic's active subscriptions by name. ``earliest`` is the mark-delete of a new one.
 
     Raises:
         Refused: the subscription is of another type, or exclusive and taken.
@@ -68,12 +58,13 @@ def admit_consumer(
         own = next((i for i, name in subscription.consumers.items() if name == request.consumer_name), None)
     _check_consumer_limits(topic, request, active, policies, own, now)
     if request.subscription in active:
-        active[request.subscription].dispatch.check_place(request.consumer_name, now)
+        active[request.subscription].dispatch.check_exclusive(request.consumer_name, now)
     if own is not None:
         return Admission(own, events)
     if subscription is not None and len(subscription.consumers) >= CONSUMERS_PER_SUBSCRIPTION_MAX:
         events.append(ConsumerRemoved(_oldest_absent(active[request.subscription], now)))
-    consumer_id = _new_id(bundle, state, request)
+    parts = ("consumer", request.topic, request.subscription, request.consumer_name)
+    consumer_id = unused_id(bundle, state.consumer, *parts)
     events.append(ConsumerCreated(topic.topic_id, request.subscription, consumer_id, request.consumer_name))
     return Admission(consumer_id, events)
 
@@ -86,7 +77,7 @@ def admit_subscription(
     policies: Policies,
     mark_delete: int,
 ) -> SubscriptionCreated:
-    """A subscription that is not there yet. Raises LimitExceeded."""
+    """Return the event that creates a subscription. Raises LimitExceeded."""
     known = state.topics.get(topic.topic_id)
     count = len(known.subscriptions) if known else 0
     shown = f"topic {topic.name} has {count} subscriptions"
@@ -96,7 +87,7 @@ def admit_subscription(
 
 
 def starting_mark(topic: Topic, state: BundleState) -> int:
-    """No message of the topic is at or below this position."""
+    """Return a position that is before the topic's first message."""
     if not topic.strategy.is_reliable or topic.created_ms <= state.log_restarted_ms:
         return BEFORE_ALL
     return end_of_sequence(topic.log_floor)
@@ -115,21 +106,14 @@ def _check_consumer_limits(
 
     if policies.max_consumers_per_topic:
         count = sum(others(subscription) for subscription in active.values())
-        check_limit(
-            "max_consumers_per_topic",
-            policies.max_consumers_per_topic,
-            count,
-            f"topic {topic.name} has {count} consumers",
-        )
+        shown = f"topic {topic.name} has {count} consumers"
+        check_limit("max_consumers_per_topic", policies.max_consumers_per_topic, count, shown)
     mine = active.get(request.subscription)
     if policies.max_consumers_per_subscription and mine is not None:
         count = others(mine)
-        check_limit(
-            "max_consumers_per_subscription",
-            policies.max_consumers_per_subscription,
-            count,
-            f"subscription {request.subscription!r} has {count} consumers",
-        )
+        limit = policies.max_consumers_per_subscription
+        shown = f"subscription {request.subscription!r} has {count} consumers"
+        check_limit("max_consumers_per_subscription", limit, count, shown)
 
 
 def _oldest_absent(subscription: ActiveSubscription, now: float) -> int:
@@ -140,11 +124,3 @@ def _oldest_absent(subscription: ActiveSubscription, now: float) -> int:
         "consumers_per_subscription",
         f"subscription {subscription.state.name!r} has {CONSUMERS_PER_SUBSCRIPTION_MAX} consumers",
     )
-
-
-def _new_id(bundle: Bundle, state: BundleState, request: CreateConsumer) -> int:
-    probe = 0
-    parts = ("consumer", request.topic, request.subscription, request.consumer_name)
-    while state.consumer(candidate := make_id(bundle, *parts, probe=probe)):
-        probe += 1
-    return candidate

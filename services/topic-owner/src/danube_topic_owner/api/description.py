@@ -34,7 +34,7 @@ async def describe(
         topic.topic_id,
         topic.bundle,
         context.epoch,
-        producers.alive_names(topic.topic_id, context.clock()),
+        producers.alive(topic.topic_id, context.clock()),
         [_detail(each, read[name], *unread.get(name, (0, True))) for name, each in known],
         bounds.first_sequence,
         bounds.last_sequence,

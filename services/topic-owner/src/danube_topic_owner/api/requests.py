@@ -66,21 +66,15 @@ class Requests:
         check_label(request.producer_name, "producer")
         topic = await context.find_topic(request.topic)
         now = context.clock()
-        admission = self.producers.admit(
-            topic.topic_id,
-            topic.name,
-            request.producer_name,
-            request.access_mode,
-            context.catalogue.policies(topic.topic_name),
-            now,
-        )
+        policies = context.catalogue.policies(topic.topic_name)
+        admission = self.producers.admit(topic, request.producer_name, request.access_mode, policies, now)
         if admission.events:
             context.writer.record(*admission.events)
-            alive = self.producers.alive_count(topic.topic_id, now)
-            context.metrics.producers.labels(topic.name).set(alive)
+            alive = self.producers.alive(topic.topic_id, now)
+            context.metrics.producers.labels(topic.name).set(len(alive))
         # Also for a known name: the request that created the producer may still wait for the journal.
         await context.writer.flushed()
-        return ProducerFound(admission.producer_id, request.producer_name, topic.name, topic.topic_id)
+        return ProducerFound(admission.id, request.producer_name, topic.name, topic.topic_id)
 
     async def _find_producer(self, request: FindProducer) -> ProducerFound:
         topic, producer = self.producers.find(request.producer_id, self._context.clock())
@@ -112,9 +106,9 @@ class Requests:
         for event in admission.events:
             if isinstance(event, ConsumerRemoved):
                 subscription.dispatch.remove(event.consumer_id)
-        subscription.dispatch.expect(admission.consumer_id, request.consumer_name, now + ATTACH_GRACE_S)
+        subscription.dispatch.expect(admission.id, request.consumer_name, now + ATTACH_GRACE_S)
         await context.writer.flushed()
-        return consumer_found(subscription, admission.consumer_id)
+        return consumer_found(subscription, admission.id)
 
     async def _acknowledge(self, request: Acks) -> Acked:
         context = self._context

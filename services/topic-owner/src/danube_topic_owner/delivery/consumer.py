@@ -1,13 +1,31 @@
-"""A consumer as dispatch sees it: its session, its credit, what it has not acknowledged."""
+"""A consumer of a subscription: its session, its credit and its unacknowledged messages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Bounds of the unacknowledged messages of one consumer."""
+
+    messages: int = 1000
+    bytes: int = 64 * 1024 * 1024
+
+
 @dataclass(slots=True)
 class Session:
-    """One open stream. Totals count from the session's start; ``number`` is the last delivery's."""
+    """One open stream of a consumer.
+
+    Attributes:
+        gateway: the gateway process that holds the stream.
+        session: the session's id; a later stream of the same consumer has a greater one.
+        messages_total: the credit in messages, counted from the session's start.
+        bytes_total: likewise in bytes.
+        messages_sent: messages sent in this session.
+        bytes_sent: likewise in bytes.
+        number: the number of the last delivery.
+    """
 
     gateway: str
     session: int
@@ -20,7 +38,10 @@ class Session:
 
 @dataclass(slots=True)
 class InFlight:
-    """A delivered, unacknowledged message; ``number`` is its delivery's in the present session."""
+    """A message that was delivered and is not acknowledged.
+
+    ``number`` is the number of its delivery in the present session, or 0 if an earlier session delivered it.
+    """
 
     data: bytes
     number: int
@@ -28,7 +49,11 @@ class InFlight:
 
 @dataclass(slots=True)
 class Consumer:
-    """``expected_until``: until then (monotonic seconds) its stream is awaited and its place is kept."""
+    """A consumer with or without a stream.
+
+    ``expected_until`` is the time (monotonic seconds) until which a consumer without a stream counts as
+    present, because its client has just subscribed.
+    """
 
     consumer_id: int
     name: str
@@ -38,30 +63,30 @@ class Consumer:
     unacked_bytes: int = 0
 
     def present(self, now: float) -> bool:
-        """Connected, or created so lately that its stream may still come."""
+        """Return whether the consumer has a stream, or subscribed lately and its stream may still come."""
         return self.session is not None or now < self.expected_until
 
-    def room(self, window_messages: int, window_bytes: int) -> bool:
-        """Whether one more message may be sent to it.
+    def has_room(self, window: Window) -> bool:
+        """Return whether credit and window allow one more message.
 
-        A message may overshoot the byte bounds once, so that one larger than them still passes.
+        A message may exceed the bounds in bytes once, so that a message larger than the bound still passes.
         """
         session = self.session
         return (
             session is not None
             and session.messages_sent < session.messages_total
             and session.bytes_sent < session.bytes_total
-            and len(self.unacked) < window_messages
-            and self.unacked_bytes < window_bytes
+            and len(self.unacked) < window.messages
+            and self.unacked_bytes < window.bytes
         )
 
     def hold(self, position: int, data: bytes, number: int) -> None:
-        """The message is now in flight to this consumer."""
+        """Note that a message was sent to this consumer in delivery ``number``."""
         self.unacked[position] = InFlight(data, number)
         self.unacked_bytes += len(data)
 
     def release(self, position: int) -> InFlight:
-        """It is no longer in flight."""
+        """Remove a message from the unacknowledged ones and return it."""
         message = self.unacked.pop(position)
         self.unacked_bytes -= len(message.data)
         return message

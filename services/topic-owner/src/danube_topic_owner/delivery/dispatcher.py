@@ -1,4 +1,4 @@
-"""Dispatches what is ready, once per turn of the loop, within the rates that policies allow."""
+"""Dispatches the subscriptions that are ready, once per turn of the event loop."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from collections.abc import Callable
 from danube_common.model.names import TopicName
 from danube_common.model.policies import Policies
 from danube_common.model.rate_limit import TokenBucket
-from danube_topic_owner.delivery.dispatch import Dispatch
 from danube_topic_owner.delivery.non_reliable import NonReliableDispatch
 from danube_topic_owner.delivery.outbox import Outbox
 from danube_topic_owner.delivery.reliable import ReliableDispatch
-from danube_topic_owner.delivery.subscription import ActiveSubscription, LogSubscription
+from danube_topic_owner.delivery.subscription import ActiveSubscription, Key, LogSubscription
 from danube_topic_owner.owner_metrics import OwnerMetrics
-
-Key = tuple[int, str]
-"""Topic id and subscription name."""
 
 
 class Dispatcher:
-    """What may let a message go (a message, an acknowledgement, credit, a stream) ends in `mark_ready`."""
+    """Dispatches subscriptions after `mark_ready`, within the rates that policies allow.
+
+    Args:
+        outbox: where deliveries go.
+        policies: the policies of a topic.
+        clock: monotonic seconds.
+        metrics: of this process.
+        on_lagging: called when a subscription that is behind the log's tail has room for messages.
+        may_deliver: whether deliveries are allowed at this moment.
+    """
 
     def __init__(
         self,
@@ -29,14 +34,14 @@ class Dispatcher:
         *,
         clock: Callable[[], float],
         metrics: OwnerMetrics,
-        on_backlog: Callable[[], None],
-        may_deliver: Callable[[], bool] = lambda: True,
+        on_lagging: Callable[[], None],
+        may_deliver: Callable[[], bool],
     ) -> None:
         self._outbox = outbox
         self._policies = policies
         self._clock = clock
         self._metrics = metrics
-        self._on_backlog = on_backlog
+        self._on_lagging = on_lagging
         self._may_deliver = may_deliver
         self._ready: dict[Key, ActiveSubscription] = {}
         self._lagging: dict[Key, LogSubscription] = {}
@@ -46,41 +51,44 @@ class Dispatcher:
         self._closed = False
 
     def mark_ready(self, subscription: ActiveSubscription) -> None:
-        """Something changed: dispatch it at the end of this turn of the loop."""
+        """Dispatch the subscription at the end of this turn of the loop.
+
+        To be called after each message, acknowledgement, grant of credit and change of streams.
+        """
         self._ready[subscription.key] = subscription
         self._plan_flush()
 
     def resume(self) -> None:
-        """Deliveries may be allowed again: dispatch what waited."""
+        """Dispatch what waited while deliveries were not allowed."""
         if self._ready:
             self._plan_flush()
+
+    def lagging(self) -> list[LogSubscription]:
+        """Return the subscriptions behind the log's tail that have a consumer."""
+        return list(self._lagging.values())
+
+    def forget(self, subscription: ActiveSubscription) -> None:
+        """Dispatch the subscription no more, until it is marked ready again."""
+        self._ready.pop(subscription.key, None)
+        self._lagging.pop(subscription.key, None)
+        if (timer := self._timers.pop(subscription.key, None)) is not None:
+            timer.cancel()
+
+    def forget_topic(self, topic_id: int) -> None:
+        """Forget the rate of a deleted topic."""
+        self._topic_rates.pop(topic_id, None)
+
+    def close(self) -> None:
+        """Dispatch nothing more: the next owner sends what waits."""
+        self._closed = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
 
     def _plan_flush(self) -> None:
         if not self._flush_planned and not self._closed:
             self._flush_planned = True
             asyncio.get_running_loop().call_soon(self._flush)
-
-    def lagging(self) -> list[LogSubscription]:
-        """Subscriptions behind the log's tail that have a consumer."""
-        return list(self._lagging.values())
-
-    def forget(self, subscription: ActiveSubscription) -> None:
-        """The subscription is no more."""
-        for kept in (self._ready, self._lagging):
-            kept.pop(subscription.key, None)
-        if (timer := self._timers.pop(subscription.key, None)) is not None:
-            timer.cancel()
-
-    def forget_topic(self, topic_id: int) -> None:
-        """The topic is no more; its subscriptions were forgotten."""
-        self._topic_rates.pop(topic_id, None)
-
-    def close(self) -> None:
-        """Nothing is dispatched any more: what a flush under way would send is the next owner's to send."""
-        self._closed = True
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
 
     def _flush(self) -> None:
         self._flush_planned = False
@@ -95,19 +103,19 @@ class Dispatcher:
                 self._outbox.deliver(outgoing)
             self._count(subscription)
             if isinstance(subscription, LogSubscription):
-                self._after_dispatch(subscription)
+                self._update_lagging(subscription)
             if dispatch.waiting and dispatch.attached and (wait_s := max(b.wait_s(now) for b in buckets)):
-                self._later(wait_s, subscription)
+                self._dispatch_later(wait_s, subscription)
 
-    def _after_dispatch(self, subscription: LogSubscription) -> None:
+    def _update_lagging(self, subscription: LogSubscription) -> None:
         if subscription.at_tail or not subscription.dispatch.attached:
             self._lagging.pop(subscription.key, None)
             return
         self._lagging[subscription.key] = subscription
         if subscription.wants_backlog:
-            self._on_backlog()
+            self._on_lagging()
 
-    def _later(self, wait_s: float, subscription: ActiveSubscription) -> None:
+    def _dispatch_later(self, wait_s: float, subscription: ActiveSubscription) -> None:
         """Dispatch again when the rates allow the next message."""
 
         def ready() -> None:
@@ -127,19 +135,15 @@ class Dispatcher:
         return topic_rate, subscription.rate
 
     def _count(self, subscription: ActiveSubscription) -> None:
-        dispatch = subscription.dispatch
+        dispatch, metrics = subscription.dispatch, self._metrics
+        labels = (subscription.topic, subscription.state.name)
         if isinstance(dispatch, ReliableDispatch):
-            unacked = self._metrics.unacked.labels(subscription.topic, subscription.state.name)
-            unacked.set(dispatch.unacked)
-        if (grown := _losses(dispatch) - subscription.losses_counted) > 0:
-            subscription.losses_counted += grown
-            lost = isinstance(dispatch, NonReliableDispatch)
-            family = self._metrics.dropped if lost else self._metrics.redelivered
-            family.labels(subscription.topic, subscription.state.name).inc(grown)
-
-
-def _losses(dispatch: Dispatch) -> int:
-    """The count that grew by what was lost or repeated."""
-    if isinstance(dispatch, NonReliableDispatch):
-        return dispatch.dropped
-    return dispatch.redelivered if isinstance(dispatch, ReliableDispatch) else 0
+            metrics.unacked.labels(*labels).set(dispatch.unacked)
+            counter, total = metrics.redelivered, dispatch.redelivered
+        elif isinstance(dispatch, NonReliableDispatch):
+            counter, total = metrics.dropped, dispatch.dropped
+        else:
+            return
+        if (grown := total - subscription.losses_counted) > 0:
+            subscription.losses_counted = total
+            counter.labels(*labels).inc(grown)

@@ -1,7 +1,4 @@
-"""Sends deliveries and notices to gateways, in order.
-
-Bounded by the credit of the sessions: an owner never has more under way than clients asked for.
-"""
+"""Sends deliveries and notices to gateways, in order."""
 
 from __future__ import annotations
 
@@ -16,7 +13,10 @@ from danube_topic_owner.delivery.dispatch import Outgoing
 
 
 class Outbox:
-    """What the bus loses is noticed by the gateway as a gap in delivery numbers, and asked for again."""
+    """Queue of deliveries and notices, bounded by the credit of the sessions.
+
+    A gateway notices a delivery that the bus lost by the gap in delivery numbers, and asks for it again.
+    """
 
     def __init__(self, bus: Bus, epoch: int) -> None:
         self._bus = bus
@@ -27,6 +27,7 @@ class Outbox:
         self.bytes_sent = 0
 
     def deliver(self, outgoing: Outgoing) -> None:
+        """Queue a delivery."""
         data = encode_delivery(
             self._epoch, outgoing.consumer_id, outgoing.session, outgoing.number, outgoing.entries
         )
@@ -35,6 +36,7 @@ class Outbox:
         self._put(outgoing.gateway, data)
 
     def notice(self, gateway: str, notice: SessionEnded) -> None:
+        """Queue a notice for a gateway."""
         self._put(gateway, encode_notice(notice))
 
     async def run(self) -> None:

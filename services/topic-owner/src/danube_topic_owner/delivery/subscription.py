@@ -1,4 +1,4 @@
-"""A subscription at work: its dispatch, and for reliable topics its place in the log."""
+"""An active subscription: its dispatch and, for reliable topics, how far it has read."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from danube_common.cluster.records import Topic
 from danube_common.model.position import end_of_sequence, position_of, sequence_of
 from danube_common.model.rate_limit import TokenBucket
 from danube_common.wire.frame import Frame, Section
+from danube_topic_owner.delivery.consumer import Window
 from danube_topic_owner.delivery.dispatch import Dispatch, Message
 from danube_topic_owner.delivery.non_reliable import NonReliableDispatch
 from danube_topic_owner.delivery.reliable import ReliableDispatch
@@ -16,10 +17,19 @@ from danube_topic_owner.journal.cursor import Cursor
 from danube_topic_owner.journal.events import CursorMoved
 from danube_topic_owner.journal.state import SubscriptionState
 
+Key = tuple[int, str]
+"""Topic id and subscription name."""
+
 
 @dataclass(slots=True)
 class ActiveSubscription:
-    """What both kinds have. ``losses_counted``: drops or redeliveries that the metrics know of."""
+    """A subscription that is served.
+
+    Attributes:
+        topic: the topic's name.
+        rate: the subscription's dispatch rate.
+        losses_counted: dropped or redelivered messages that are in the metrics already.
+    """
 
     topic_id: int
     topic: str
@@ -29,7 +39,7 @@ class ActiveSubscription:
     losses_counted: int = field(default=0, kw_only=True)
 
     @property
-    def key(self) -> tuple[int, str]:
+    def key(self) -> Key:
         return self.topic_id, self.state.name
 
 
@@ -69,56 +79,58 @@ class LogSubscription(ActiveSubscription):
 
     @property
     def wants_backlog(self) -> bool:
+        """Whether the subscription is behind the tail and has a consumer and room for more messages."""
         return not self.at_tail and self.dispatch.has_room
 
     @property
     def unread_after(self) -> int | None:
-        """Everything the topic has beyond this position is still to be read; None at the tail."""
+        """The position after which every message of the topic is still to be read; None at the tail."""
         if self.at_tail:
             return None
         return max(self.dispatch.cursor.read_position, position_of(self.next_sequence, 0, 0) - 1)
 
     @property
     def open_after(self) -> int | None:
-        """Nothing at or below this position is still to be acknowledged; None if nothing is at all."""
+        """The position up to which no message awaits an acknowledgement; None if no message does at all."""
         cursor = self.dispatch.cursor
         return cursor.mark_delete if cursor.outstanding else self.unread_after
 
     def offer_live(self, sequence: int, section_number: int, section: Section) -> None:
-        """The live feed's next messages of the topic; without room for them it falls behind."""
+        """Take the live feed's next messages, or fall behind if there is no room for them."""
         if not self.at_tail:
             return
-        if not self.dispatch.has_room:
-            self.at_tail = False
-            self.next_sequence = sequence
-            return
-        self.dispatch.offer(section_messages(sequence, section_number, section))
+        if self.dispatch.has_room:
+            self.offer_section(sequence, section_number, section)
+        else:
+            self.fall_behind(sequence)
 
     def offer_frame(self, sequence: int, frame: Frame) -> None:
+        """Take the topic's messages in a frame that was read below the tail."""
         for number, section in enumerate(frame.sections):
             if section.topic_id == self.topic_id:
                 self.offer_section(sequence, number, section)
 
     def offer_section(self, sequence: int, number: int, section: Section) -> None:
-        """The next messages of the topic, as they were read for a reader behind the tail."""
+        """Take the next messages of the topic."""
         self.dispatch.offer(section_messages(sequence, number, section))
 
     def reach_tail(self) -> None:
+        """Nothing is left to read below the tail: the live feed serves the subscription from now on."""
         self.at_tail = True
 
     def fall_behind(self, sequence: int) -> None:
-        """The live feed has passed over what begins at ``sequence``: it is to be read."""
+        """Read on from ``sequence`` below the tail: the live feed passed these messages."""
         if self.at_tail:
             self.at_tail = False
             self.next_sequence = sequence
 
     def expire(self, position: int) -> None:
-        """Everything up to ``position`` is retained no longer."""
+        """Pass every message up to ``position``, read or not: none is retained."""
         self.dispatch.expire(position)
         self._go_on_behind(position)
 
     def skip(self, position: int) -> None:
-        """What is unread up to ``position`` is retained no longer; what was read before stays as it is."""
+        """Pass the unread messages up to ``position``, which are not retained; keep those that were read."""
         self.dispatch.cursor.skip_to(position)
         self._go_on_behind(position)
 
@@ -128,12 +140,15 @@ class LogSubscription(ActiveSubscription):
         self.mark_dirty(self)
 
     def acknowledge(self, positions: list[int], log_end: int) -> None:
-        """Take in acknowledged positions; those beyond the log sequence ``log_end`` are no messages."""
+        """Acknowledge positions; those beyond the log sequence ``log_end`` are ignored."""
         if self.dispatch.ack(positions, end_of_sequence(log_end)):
             self.mark_dirty(self)
 
     def pass_over(self, sequence: int) -> None:
-        """At the tail with nothing outstanding, mark-delete moves with the log: a restart need not scan."""
+        """Move mark-delete with the log while the subscription is at the tail with nothing outstanding.
+
+        After a restart the owner need not scan the log for such a subscription.
+        """
         if self.at_tail and self.dispatch.cursor.skip_to(end_of_sequence(sequence)):
             self.mark_dirty(self)
 
@@ -143,7 +158,7 @@ class LogSubscription(ActiveSubscription):
         return CursorMoved(self.topic_id, self.state.name, cursor.mark_delete, cursor.acked_ranges())
 
     def restart(self, cursor: Cursor, tail: int) -> None:
-        """Go on at ``cursor``: what was in flight or waiting is forgotten."""
+        """Go on at ``cursor`` and forget every message in flight or waiting."""
         self.dispatch.start_over(cursor)
         self.next_sequence = first_unread(cursor.mark_delete)
         self.at_tail = self.next_sequence > tail
@@ -154,8 +169,7 @@ class LogSubscription(ActiveSubscription):
 def activate(
     topic: Topic,
     state: SubscriptionState,
-    window_messages: int,
-    window_bytes: int,
+    window: Window,
     *,
     now: float,
     tail: int,
@@ -165,22 +179,10 @@ def activate(
     rate = TokenBucket(0, now)
     subscription: ActiveSubscription
     if topic.strategy.is_reliable:
-        dispatch = ReliableDispatch(
-            state.subscription_type,
-            Cursor(state.mark_delete, state.acked),
-            window_messages=window_messages,
-            window_bytes=window_bytes,
-        )
+        dispatch = ReliableDispatch(state.subscription_type, Cursor(state.mark_delete, state.acked), window)
         start = first_unread(state.mark_delete)
         subscription = LogSubscription(
-            topic.topic_id,
-            topic.name,
-            state,
-            dispatch,
-            rate,
-            start,
-            at_tail=start > tail,
-            mark_dirty=mark_dirty,
+            topic.topic_id, topic.name, state, dispatch, rate, start, start > tail, mark_dirty=mark_dirty
         )
     else:
         non_reliable = NonReliableDispatch(state.subscription_type)
@@ -191,12 +193,12 @@ def activate(
 
 
 def first_unread(mark_delete: int) -> int:
-    """The log sequence to read from for a cursor at ``mark_delete``."""
+    """Return the log sequence to read from for a cursor at ``mark_delete``."""
     sequence = sequence_of(mark_delete)
     return sequence + 1 if mark_delete == end_of_sequence(sequence) else max(sequence, 1)
 
 
 def section_messages(sequence: int, number: int, section: Section) -> list[Message]:
-    """The section's messages with their positions."""
+    """Return the section's messages with their positions."""
     first = position_of(sequence, number, 0)
     return [(first + index, section.message(index)) for index in range(len(section))]

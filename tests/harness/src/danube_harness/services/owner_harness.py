@@ -44,7 +44,8 @@ from danube_common.wire.owner import (
     owner_subject,
 )
 from danube_topic_owner.bundle_owner import BundleOwner
-from danube_topic_owner.context import OwnerContext, OwnerPorts, Window
+from danube_topic_owner.context import OwnerContext, OwnerPorts
+from danube_topic_owner.delivery.consumer import Window
 from danube_topic_owner.journal.claim import claim_journal
 from danube_topic_owner.owner_metrics import OwnerMetrics
 
