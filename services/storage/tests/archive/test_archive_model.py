@@ -166,7 +166,7 @@ class ArchiveModel(RuleBasedStateMachine):
         steps=st.integers(1, STEPS_MAX),
         after=st.booleans(),
         fails=st.booleans(),
-        keep=st.randoms(use_true_random=False),
+        keep=st.randoms(use_true_random=True),
     )
     def cut_and_fail_or_die(self, steps: int, *, after: bool, fails: bool, keep: Any) -> None:
         self.fuse.set(steps, after=after, fails=DanubeError(FAILURE) if fails else None)
@@ -176,7 +176,7 @@ class ArchiveModel(RuleBasedStateMachine):
             self.die(lambda: keep.random() < 0.5)
         self.fuse.set(0, after=False)
 
-    @rule(operation=st.integers(1, 40), keep=st.randoms(use_true_random=False))
+    @rule(operation=st.integers(1, 40), keep=st.randoms(use_true_random=True))
     def cut_and_lose_power(self, operation: int, keep: Any) -> None:
         self.disk._cut_at = self.disk.operations + operation
         lost = False
