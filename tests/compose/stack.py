@@ -16,7 +16,7 @@ from docker.models.containers import Container
 from docker.models.networks import Network
 from testcontainers.compose import DockerCompose
 
-from danube_harness.servers.etcd_server import HOST, free_ports
+from danube_harness.servers.server import HOST, free_ports
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 COMPOSE_DIR: Final = ROOT / "deploy" / "compose"

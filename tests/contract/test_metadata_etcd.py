@@ -27,8 +27,9 @@ from danube_common.runtime.etcd_access import etcd_access
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.service import Runtime
 from danube_harness.servers.etcd_cluster import EtcdCluster
-from danube_harness.servers.etcd_server import HOST, EtcdServer, ServerTls, free_ports
+from danube_harness.servers.etcd_server import EtcdServer, ServerTls
 from danube_harness.servers.nats_server import NatsServer
+from danube_harness.servers.server import HOST, free_ports
 
 PATIENCE_S = 20.0
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from aiohttp import ClientError, ClientSession, web
 
-from danube_harness.servers.etcd_server import HOST
+from danube_harness.servers.server import HOST
 
 BODY_BYTES_MAX = 64 << 20
 _HOP_BY_HOP = {

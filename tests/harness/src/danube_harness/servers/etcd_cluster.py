@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from danube_harness.servers.etcd_server import HOST, START_ATTEMPTS_MAX, EtcdServer, free_ports
+from danube_harness.servers.etcd_server import EtcdServer
+from danube_harness.servers.server import HOST, Cluster, free_ports, started
 
 MEMBERS = 3
 # etcd's own defaults: a busy machine must not look like a dead leader.
@@ -15,34 +14,13 @@ HEARTBEAT_MS = 100
 ELECTION_TIMEOUT_MS = 1000
 
 
-class EtcdCluster:
-    """Members that a test may hurt one by one or all at once.
-
-    Attributes:
-        members: by their place; each has `kill`, `pause`, `resume` and `restart` of its own.
-    """
-
-    def __init__(self, members: list[EtcdServer]) -> None:
-        self.members = members
+class EtcdCluster(Cluster[EtcdServer]):
+    """An etcd cluster whose members a test may kill or pause."""
 
     @classmethod
-    @asynccontextmanager
-    async def run(cls, directory: Path, *, members: int = MEMBERS) -> AsyncIterator[EtcdCluster]:
-        """Start a cluster that keeps everything under ``directory``; kill it at the end."""
-        for attempt in range(1, START_ATTEMPTS_MAX + 1):
-            cluster = cls._on_free_ports(directory / f"attempt-{attempt}", members)
-            try:
-                await cluster.start()
-                break
-            except RuntimeError:
-                await cluster.kill()
-                # Another process may have taken a port between looking for one and listening on it.
-                if attempt == START_ATTEMPTS_MAX:
-                    raise
-        try:
-            yield cluster
-        finally:
-            await cluster.kill()
+    def run(cls, directory: Path, *, members: int = MEMBERS) -> AbstractAsyncContextManager[EtcdCluster]:
+        """A started cluster that keeps everything under ``directory``, killed at the end."""
+        return started(lambda attempt: cls._on_free_ports(directory / f"attempt-{attempt}", members))
 
     @classmethod
     def _on_free_ports(cls, directory: Path, members: int) -> EtcdCluster:
@@ -73,21 +51,3 @@ class EtcdCluster:
     def flag(self) -> str:
         """The value of a service's ``--metadata``."""
         return "etcd://" + ",".join(endpoint.rpartition("/")[2] for endpoint in self.endpoints)
-
-    async def start(self) -> None:
-        """Start every member that does not run; returns when all of them answer."""
-        await asyncio.gather(*(member.start() for member in self.members if not member.running))
-
-    async def kill(self) -> None:
-        """SIGKILL for every member at once."""
-        await asyncio.gather(*(member.kill() for member in self.members if member.running))
-
-    def pause(self) -> None:
-        """SIGSTOP for every member: the store is silent, its connections stay."""
-        for member in self.members:
-            member.pause()
-
-    def resume(self) -> None:
-        """The end of a `pause`."""
-        for member in self.members:
-            member.resume()

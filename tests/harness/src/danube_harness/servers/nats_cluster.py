@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import nats
 import nats.errors
 import nats.js.errors
 
-from danube_harness.servers.etcd_server import START_ATTEMPTS_MAX, free_ports
-from danube_harness.servers.nats_server import HOST, NatsServer
+from danube_harness.servers.nats_server import NatsServer
+from danube_harness.servers.server import HOST, Cluster, free_ports, started
 from danube_standalone.nats_config import ClusterMember
 
 SERVERS = 3
@@ -21,37 +20,17 @@ READY_TIMEOUT_S = 40.0
 POLL_INTERVAL_S = 0.05
 
 
-class NatsCluster:
-    """Servers that a test may hurt one by one or all at once.
+class NatsCluster(Cluster[NatsServer]):
+    """A NATS cluster whose servers a test may kill or pause.
 
-    Clients know only the addresses they are given (`ClusterMember.advertise` is off), so that a proxy
-    before a server cannot be passed by.
-
-    Attributes:
-        members: by their place; each has `kill`, `pause`, `resume` and `restart` of its own.
+    Clients know only the addresses they are given (`ClusterMember.advertise` is off), so they cannot go
+    around a proxy before a server.
     """
 
-    def __init__(self, members: list[NatsServer]) -> None:
-        self.members = members
-
     @classmethod
-    @asynccontextmanager
-    async def run(cls, directory: Path, *, servers: int = SERVERS) -> AsyncIterator[NatsCluster]:
-        """Start a cluster that keeps everything under ``directory``; kill it at the end."""
-        for attempt in range(1, START_ATTEMPTS_MAX + 1):
-            cluster = cls._on_free_ports(directory / f"attempt-{attempt}", servers)
-            try:
-                await cluster.start()
-                break
-            except RuntimeError:
-                await cluster.kill()
-                # Another process may have taken a port between looking for one and listening on it.
-                if attempt == START_ATTEMPTS_MAX:
-                    raise
-        try:
-            yield cluster
-        finally:
-            await cluster.kill()
+    def run(cls, directory: Path, *, servers: int = SERVERS) -> AbstractAsyncContextManager[NatsCluster]:
+        """A started cluster that keeps everything under ``directory``, killed at the end."""
+        return started(lambda attempt: cls._on_free_ports(directory / f"attempt-{attempt}", servers))
 
     @classmethod
     def _on_free_ports(cls, directory: Path, servers: int) -> NatsCluster:
@@ -78,15 +57,11 @@ class NatsCluster:
 
     async def start(self) -> None:
         """Start every server that does not run; returns when JetStream serves the whole cluster."""
-        await asyncio.gather(*(member.start() for member in self.members if not member.running))
+        await super().start()
         await self.until_served()
 
-    async def kill(self) -> None:
-        """SIGKILL for every server at once."""
-        await asyncio.gather(*(member.kill() for member in self.members if member.running))
-
     async def until_served(self) -> None:
-        """Until JetStream answers, so that streams can be made. Raises TimeoutError."""
+        """Wait until JetStream answers, so that streams can be created. Raises TimeoutError."""
         async with asyncio.timeout(READY_TIMEOUT_S):
             while True:
                 try:

