@@ -31,7 +31,7 @@ BYTES = Schema("s", SchemaKind.BYTES)
 BUNDLE = Bundle.parse("f0")
 
 
-class OwnerHarness:
+class Scene:
     def __init__(self) -> None:
         self.store = MemoryMetadata()
         self.log = MemoryLog()
@@ -45,165 +45,165 @@ class OwnerHarness:
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[OwnerHarness]:
-    house = OwnerHarness()
-    await house.store.put(keys.LAYOUT, encode_record(Layout(2, 2)))
-    await house.namespaces.create("default")
-    house.catalogue = await Catalogue.open(house.store)
-    yield house
-    await house.catalogue.close()
+async def scene() -> AsyncIterator[Scene]:
+    scene = Scene()
+    await scene.store.put(keys.LAYOUT, encode_record(Layout(2, 2)))
+    await scene.namespaces.create("default")
+    scene.catalogue = await Catalogue.open(scene.store)
+    yield scene
+    await scene.catalogue.close()
 
 
-async def test_a_topic_is_found_before_the_view_has_it_and_seen_after(house: OwnerHarness) -> None:
-    topic = await house.topics.create(NAME, BYTES, Strategy())
-    assert await house.catalogue.find_topic(NAME) == topic
-    await house.seen()
-    assert house.catalogue.topic(str(NAME)) == topic
-    assert house.catalogue.topic_by_id(topic.topic_id) == topic
-    assert await house.catalogue.find_topic(TopicName.parse("/default/no")) is None
+async def test_a_topic_is_found_before_the_view_has_it_and_seen_after(scene: Scene) -> None:
+    topic = await scene.topics.create(NAME, BYTES, Strategy())
+    assert await scene.catalogue.find_topic(NAME) == topic
+    await scene.seen()
+    assert scene.catalogue.topic(str(NAME)) == topic
+    assert scene.catalogue.topic_by_id(topic.topic_id) == topic
+    assert await scene.catalogue.find_topic(TopicName.parse("/default/no")) is None
 
 
-async def test_a_view_opened_later_knows_the_same(house: OwnerHarness) -> None:
-    topic = await house.topics.create(NAME, BYTES, Strategy())
-    await house.topics.set_policies(NAME, PolicyOverrides(max_publish_rate=3))
-    later = await Catalogue.open(house.store)
+async def test_a_view_opened_later_knows_the_same(scene: Scene) -> None:
+    topic = await scene.topics.create(NAME, BYTES, Strategy())
+    await scene.topics.set_policies(NAME, PolicyOverrides(max_publish_rate=3))
+    later = await Catalogue.open(scene.store)
     assert later.topic(str(NAME)) == topic
     assert later.policies(NAME).max_publish_rate == 3
     assert later.layout == Layout(2, 2)
     await later.close()
 
 
-async def test_a_topic_that_was_deleted_or_made_again_is_told_once(house: OwnerHarness) -> None:
+async def test_a_topic_that_was_deleted_or_made_again_is_told_once(scene: Scene) -> None:
     gone: list[Topic] = []
-    house.catalogue.on_topic_gone(gone.append)
-    first = await house.topics.create(NAME, BYTES, Strategy())
-    await house.seen()
-    assert await house.topics.delete(NAME) == first
-    second = await house.topics.create(NAME, BYTES, Strategy())
-    await house.seen()
+    scene.catalogue.on_topic_gone(gone.append)
+    first = await scene.topics.create(NAME, BYTES, Strategy())
+    await scene.seen()
+    assert await scene.topics.delete(NAME) == first
+    second = await scene.topics.create(NAME, BYTES, Strategy())
+    await scene.seen()
     assert gone == [first]
     assert second.topic_id != first.topic_id
-    assert house.catalogue.topic_by_id(first.topic_id) is None
-    assert house.catalogue.topic(str(NAME)) == second
-    await house.topics.delete(NAME)
-    await house.seen()
+    assert scene.catalogue.topic_by_id(first.topic_id) is None
+    assert scene.catalogue.topic(str(NAME)) == second
+    await scene.topics.delete(NAME)
+    await scene.seen()
     assert gone == [first, second]
-    assert house.catalogue.topic_count(second.home) == 0
+    assert scene.catalogue.topic_count(second.home) == 0
 
 
-async def test_policies_in_force_follow_every_level(house: OwnerHarness) -> None:
-    await house.topics.create(NAME, BYTES, Strategy())
-    await house.seen()
-    assert house.catalogue.policies(NAME) == Policies()
+async def test_policies_in_force_follow_every_level(scene: Scene) -> None:
+    await scene.topics.create(NAME, BYTES, Strategy())
+    await scene.seen()
+    assert scene.catalogue.policies(NAME) == Policies()
     broker = Policies(max_publish_rate=1, max_dispatch_rate=1, max_message_size=1)
-    await house.store.put(keys.BROKER_POLICIES, encode_record(broker))
-    await house.namespaces.set_policies("default", PolicyOverrides(max_publish_rate=2, max_dispatch_rate=2))
-    await house.topics.set_policies(NAME, PolicyOverrides(max_publish_rate=3))
-    await house.seen()
-    in_force = house.catalogue.policies(NAME)
+    await scene.store.put(keys.BROKER_POLICIES, encode_record(broker))
+    await scene.namespaces.set_policies("default", PolicyOverrides(max_publish_rate=2, max_dispatch_rate=2))
+    await scene.topics.set_policies(NAME, PolicyOverrides(max_publish_rate=3))
+    await scene.seen()
+    in_force = scene.catalogue.policies(NAME)
     assert (in_force.max_publish_rate, in_force.max_dispatch_rate, in_force.max_message_size) == (3, 2, 1)
-    await house.topics.delete(NAME)
-    await house.topics.create(NAME, BYTES, Strategy())
-    await house.seen()
-    assert house.catalogue.policies(NAME).max_publish_rate == 2
+    await scene.topics.delete(NAME)
+    await scene.topics.create(NAME, BYTES, Strategy())
+    await scene.seen()
+    assert scene.catalogue.policies(NAME).max_publish_rate == 2
 
 
-async def test_owners_and_instances_are_followed(house: OwnerHarness) -> None:
+async def test_owners_and_instances_are_followed(scene: Scene) -> None:
     heard: list[tuple[Bundle, int]] = []
-    house.catalogue.on_owner(lambda bundle, epoch: heard.append((bundle, epoch)))
-    assert house.catalogue.epoch(BUNDLE) is None
-    first = await house.store.put(keys.owner_key(BUNDLE), encode_record(Claim("a", "1")))
-    second = await house.store.put(keys.owner_key(BUNDLE), encode_record(Claim("b", "2")))
+    scene.catalogue.on_owner(lambda bundle, epoch: heard.append((bundle, epoch)))
+    assert scene.catalogue.epoch(BUNDLE) is None
+    first = await scene.store.put(keys.owner_key(BUNDLE), encode_record(Claim("a", "1")))
+    second = await scene.store.put(keys.owner_key(BUNDLE), encode_record(Claim("b", "2")))
     instance = Instance("7", "gateway", "http://x")
-    await house.store.put(keys.instance_key("7"), encode_record(instance))
-    await house.seen()
+    await scene.store.put(keys.instance_key("7"), encode_record(instance))
+    await scene.seen()
     assert heard[-1] == (BUNDLE, second)
     assert second > first
-    assert (house.catalogue.epoch(BUNDLE), house.catalogue.owner(BUNDLE)) == (second, "b")
-    assert house.catalogue.instances("gateway") == [instance]
-    assert house.catalogue.instances("admin") == []
-    await house.store.delete(keys.instance_key("7"))
-    await house.store.delete(keys.owner_key(BUNDLE))
-    await house.seen()
-    assert house.catalogue.instances("gateway") == []
-    assert house.catalogue.epoch(BUNDLE) is None
+    assert (scene.catalogue.epoch(BUNDLE), scene.catalogue.owner(BUNDLE)) == (second, "b")
+    assert scene.catalogue.instances("gateway") == [instance]
+    assert scene.catalogue.instances("admin") == []
+    await scene.store.delete(keys.instance_key("7"))
+    await scene.store.delete(keys.owner_key(BUNDLE))
+    await scene.seen()
+    assert scene.catalogue.instances("gateway") == []
+    assert scene.catalogue.epoch(BUNDLE) is None
 
 
-async def test_partitions_are_found_by_their_number_and_a_topic_by_itself(house: OwnerHarness) -> None:
+async def test_partitions_are_found_by_their_number_and_a_topic_by_itself(scene: Scene) -> None:
     for number in (10, 2, 0):
-        await house.topics.create(NAME.partition(number), BYTES, Strategy())
-    await house.topics.create(TopicName.parse("/default/tópico2-part-0"), BYTES, Strategy())
-    names = [topic.name for topic in await house.topics.partitions(NAME)]
+        await scene.topics.create(NAME.partition(number), BYTES, Strategy())
+    await scene.topics.create(TopicName.parse("/default/tópico2-part-0"), BYTES, Strategy())
+    names = [topic.name for topic in await scene.topics.partitions(NAME)]
     assert names == [str(NAME.partition(number)) for number in (0, 2, 10)]
-    assert [t.name for t in await house.topics.partitions(NAME.partition(2))] == [str(NAME.partition(2))]
-    assert await house.topics.partitions(TopicName.parse("/default/no")) == []
+    assert [t.name for t in await scene.topics.partitions(NAME.partition(2))] == [str(NAME.partition(2))]
+    assert await scene.topics.partitions(TopicName.parse("/default/no")) == []
 
 
 async def test_a_topic_cannot_be_made_twice_or_without_its_namespace_or_out_of_range(
-    house: OwnerHarness,
+    scene: Scene,
 ) -> None:
-    await house.topics.create(NAME, BYTES, Strategy())
+    await scene.topics.create(NAME, BYTES, Strategy())
     with pytest.raises(AlreadyExists):
-        await house.topics.create(NAME, BYTES, Strategy())
+        await scene.topics.create(NAME, BYTES, Strategy())
     with pytest.raises(NotFound):
-        await house.topics.create(TopicName.parse("/nowhere/t"), BYTES, Strategy())
+        await scene.topics.create(TopicName.parse("/nowhere/t"), BYTES, Strategy())
     too_large = Strategy(ReliableOptions(segment_size_mb=1 << 30))
     with pytest.raises(InvalidInput):
-        await house.topics.create(TopicName.parse("/default/t"), BYTES, too_large)
+        await scene.topics.create(TopicName.parse("/default/t"), BYTES, too_large)
     with pytest.raises(NotFound):
-        await house.topics.delete(TopicName.parse("/default/t"))
+        await scene.topics.delete(TopicName.parse("/default/t"))
 
 
 async def test_a_topic_lives_in_s3_if_some_storage_instance_can_or_none_is_there_to_say(
-    house: OwnerHarness,
+    scene: Scene,
 ) -> None:
     def name(number: int) -> TopicName:
         return TopicName.parse(f"/default/s{number}")
 
     async def present(number: int, *backends: str) -> None:
         instance = Instance(str(number), "storage", "", backends=backends)
-        await house.store.put(keys.instance_key(instance.instance_id), encode_record(instance))
+        await scene.store.put(keys.instance_key(instance.instance_id), encode_record(instance))
 
     in_s3 = Strategy(ReliableOptions(storage=StorageBackend.S3))
-    await house.topics.create(name(1), BYTES, in_s3)
+    await scene.topics.create(name(1), BYTES, in_s3)
     await present(1, "disk")
     with pytest.raises(NotConfigured, match="S3"):
-        await house.topics.create(name(2), BYTES, in_s3)
-    await house.topics.create(name(3), BYTES, Strategy(ReliableOptions(storage=StorageBackend.DISK)))
+        await scene.topics.create(name(2), BYTES, in_s3)
+    await scene.topics.create(name(3), BYTES, Strategy(ReliableOptions(storage=StorageBackend.DISK)))
     await present(2, "disk", "s3")
-    await house.topics.create(name(2), BYTES, in_s3)
+    await scene.topics.create(name(2), BYTES, in_s3)
 
 
 async def test_a_topic_needs_a_layout() -> None:
-    house = OwnerHarness()
-    await house.namespaces.create("default")
+    scene = Scene()
+    await scene.namespaces.create("default")
     with pytest.raises(Unavailable):
-        await house.topics.create(NAME, BYTES, Strategy())
+        await scene.topics.create(NAME, BYTES, Strategy())
 
 
-async def test_a_new_topic_begins_behind_what_its_log_holds(house: OwnerHarness) -> None:
-    topic = await house.topics.create(NAME, BYTES, Strategy(ReliableOptions()))
-    await house.log.append(topic.home, b"frame", frame_id="1", timeout_s=1)
-    await house.topics.delete(NAME)
-    again = await house.topics.create(NAME, BYTES, Strategy(ReliableOptions()))
+async def test_a_new_topic_begins_behind_what_its_log_holds(scene: Scene) -> None:
+    topic = await scene.topics.create(NAME, BYTES, Strategy(ReliableOptions()))
+    await scene.log.append(topic.home, b"frame", frame_id="1", timeout_s=1)
+    await scene.topics.delete(NAME)
+    again = await scene.topics.create(NAME, BYTES, Strategy(ReliableOptions()))
     assert (topic.log_floor, again.log_floor) == (0, 1)
 
 
-async def test_a_namespace_with_topics_stays(house: OwnerHarness) -> None:
-    await house.topics.create(NAME, BYTES, Strategy())
+async def test_a_namespace_with_topics_stays(scene: Scene) -> None:
+    await scene.topics.create(NAME, BYTES, Strategy())
     with pytest.raises(Refused):
-        await house.namespaces.delete("default")
-    await house.topics.delete(NAME)
-    await house.namespaces.delete("default")
+        await scene.namespaces.delete("default")
+    await scene.topics.delete(NAME)
+    await scene.namespaces.delete("default")
     with pytest.raises(NotFound):
-        await house.namespaces.delete("default")
+        await scene.namespaces.delete("default")
     with pytest.raises(NotFound):
-        await house.namespaces.get("default")
+        await scene.namespaces.get("default")
 
 
-async def test_a_namespace_is_made_once(house: OwnerHarness) -> None:
+async def test_a_namespace_is_made_once(scene: Scene) -> None:
     with pytest.raises(AlreadyExists):
-        await house.namespaces.create("default")
-    await house.namespaces.ensure("default")
-    await house.namespaces.ensure("ñ")
-    assert await house.namespaces.names() == ["default", "ñ"]
+        await scene.namespaces.create("default")
+    await scene.namespaces.ensure("default")
+    await scene.namespaces.ensure("ñ")
+    assert await scene.namespaces.names() == ["default", "ñ"]

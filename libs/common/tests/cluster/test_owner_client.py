@@ -48,7 +48,7 @@ class Owner:
         return self.reply if isinstance(self.reply, bytes) else OWNER.encode(self.reply)
 
 
-class OwnerHarness:
+class Scene:
     def __init__(self) -> None:
         self.store = MemoryMetadata()
         self.bus = MemoryBus(MemoryHub())
@@ -65,99 +65,97 @@ class OwnerHarness:
 
 
 @asynccontextmanager
-async def open_owner_harness() -> AsyncIterator[OwnerHarness]:
-    house = OwnerHarness()
-    house.catalogue = await Catalogue.open(house.store)
-    house.client = OwnerClient(house.bus, house.catalogue)
-    yield house
-    await house.catalogue.close()
-    await house.bus.close()
+async def open_owner_harness() -> AsyncIterator[Scene]:
+    scene = Scene()
+    scene.catalogue = await Catalogue.open(scene.store)
+    scene.client = OwnerClient(scene.bus, scene.catalogue)
+    yield scene
+    await scene.catalogue.close()
+    await scene.bus.close()
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[OwnerHarness]:
-    async with open_owner_harness() as house:
-        yield house
+async def scene() -> AsyncIterator[Scene]:
+    async with open_owner_harness() as scene:
+        yield scene
 
 
-async def test_the_owners_answer_comes_back(house: OwnerHarness) -> None:
+async def test_the_owners_answer_comes_back(scene: Scene) -> None:
     owner = Owner(FOUND)
-    await house.claim(owner)
-    assert await house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S) == FOUND
+    await scene.claim(owner)
+    assert await scene.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S) == FOUND
     assert owner.heard == [ASK]
 
 
-async def test_without_an_owner_it_is_unavailable_in_time(house: OwnerHarness) -> None:
+async def test_without_an_owner_it_is_unavailable_in_time(scene: Scene) -> None:
     with pytest.raises(Unavailable):
-        await house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=0.05)
-    await house.claim(None)
+        await scene.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=0.05)
+    await scene.claim(None)
     with pytest.raises(Unavailable):
-        await house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=0.05)
+        await scene.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=0.05)
 
 
-async def test_a_request_waits_for_the_first_owner(house: OwnerHarness) -> None:
-    asking = asyncio.create_task(house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S))
+async def test_a_request_waits_for_the_first_owner(scene: Scene) -> None:
+    asking = asyncio.create_task(scene.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S))
     await asyncio.sleep(0)
-    await house.claim(Owner(FOUND))
+    await scene.claim(Owner(FOUND))
     assert await asking == FOUND
 
 
-async def test_a_request_goes_to_the_next_owner_when_the_present_one_is_silent(house: OwnerHarness) -> None:
+async def test_a_request_goes_to_the_next_owner_when_the_present_one_is_silent(scene: Scene) -> None:
     paused = Owner(FOUND)
     paused.running.clear()
-    await house.claim(paused)
-    asking = asyncio.create_task(house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S))
+    await scene.claim(paused)
+    asking = asyncio.create_task(scene.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S))
     await paused.asked.wait()
-    await house.claim(Owner(FOUND))
+    await scene.claim(Owner(FOUND))
     assert await asking == FOUND
     paused.running.set()
 
 
-async def test_an_owner_that_is_unavailable_is_asked_again(house: OwnerHarness) -> None:
+async def test_an_owner_that_is_unavailable_is_asked_again(scene: Scene) -> None:
     owner = Owner(ErrorReply(Reason.UNAVAILABLE, "another owner has written"))
-    await house.claim(owner)
-    asking = asyncio.create_task(house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S))
+    await scene.claim(owner)
+    asking = asyncio.create_task(scene.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S))
     await owner.asked.wait()
     owner.reply = FOUND
     assert await asking == FOUND
     assert len(owner.heard) >= 2
 
 
-async def test_a_refusal_is_the_callers_error_and_is_not_repeated(house: OwnerHarness) -> None:
+async def test_a_refusal_is_the_callers_error_and_is_not_repeated(scene: Scene) -> None:
     owner = Owner(ErrorReply(Reason.NOT_FOUND, "consumer 7 does not exist"))
-    await house.claim(owner)
+    await scene.claim(owner)
     with pytest.raises(NotFound, match="consumer 7"):
-        await house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S)
+        await scene.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S)
     assert len(owner.heard) == 1
 
 
 @pytest.mark.parametrize("reply", [Done(), b"garbage", b""])
-async def test_an_answer_to_something_else_is_corrupt_data(
-    house: OwnerHarness, reply: OwnerReply | bytes
-) -> None:
-    await house.claim(Owner(reply))
+async def test_an_answer_to_something_else_is_corrupt_data(scene: Scene, reply: OwnerReply | bytes) -> None:
+    await scene.claim(Owner(reply))
     with pytest.raises(CorruptData):
-        await house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S)
+        await scene.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S)
 
 
-async def test_a_caller_that_gives_up_leaves_nothing_behind(house: OwnerHarness) -> None:
+async def test_a_caller_that_gives_up_leaves_nothing_behind(scene: Scene) -> None:
     paused = Owner(FOUND)
     paused.running.clear()
-    await house.claim(paused)
-    asking = asyncio.create_task(house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S))
+    await scene.claim(paused)
+    asking = asyncio.create_task(scene.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S))
     await paused.asked.wait()
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
     paused.running.set()
-    assert await house.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S) == FOUND
+    assert await scene.client.ask(BUNDLE, ASK, ConsumerFound, timeout_s=PATIENCE_S) == FOUND
 
 
-async def test_credit_is_passed_on_and_lost_without_an_owner(house: OwnerHarness) -> None:
+async def test_credit_is_passed_on_and_lost_without_an_owner(scene: Scene) -> None:
     credit = Credit([SessionState(7, 1, 10, 10)])
-    await house.client.grant(BUNDLE, credit)
+    await scene.client.grant(BUNDLE, credit)
     owner = Owner(Done())
-    await house.claim(owner)
-    await house.client.grant(BUNDLE, credit)
+    await scene.claim(owner)
+    await scene.client.grant(BUNDLE, credit)
     await owner.asked.wait()
     assert owner.heard == [credit]

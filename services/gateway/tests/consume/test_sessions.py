@@ -106,7 +106,7 @@ class ScriptedOwner:
         await self.bus.publish(gateway_subject(request.gateway), encode_notice(notice))
 
 
-class OwnerHarness:
+class Scene:
     """A gateway's sessions and the bundle's owners, one after the other."""
 
     def __init__(self) -> None:
@@ -132,39 +132,39 @@ class OwnerHarness:
 
 
 @asynccontextmanager
-async def open_owner_harness() -> AsyncIterator[OwnerHarness]:
-    house = OwnerHarness()
-    await house.store.put(keys.LAYOUT, encode_record(Layout(1, 1)))
-    house.catalogue = await Catalogue.open(house.store)
-    owners = OwnerClient(house.bus, house.catalogue)
+async def open_owner_harness() -> AsyncIterator[Scene]:
+    scene = Scene()
+    await scene.store.put(keys.LAYOUT, encode_record(Layout(1, 1)))
+    scene.catalogue = await Catalogue.open(scene.store)
+    owners = OwnerClient(scene.bus, scene.catalogue)
     metrics = GatewayMetrics(Metrics("gateway", "1"))
-    house.sessions = Sessions("g", house.bus, owners, house.catalogue, house.spawn, metrics)
-    await house.sessions.start()
-    running = house.spawn(house.sessions.run(), "sessions")
+    scene.sessions = Sessions("g", scene.bus, owners, scene.catalogue, scene.spawn, metrics)
+    await scene.sessions.start()
+    running = scene.spawn(scene.sessions.run(), "sessions")
     try:
-        yield house
+        yield scene
     finally:
         running.cancel()
-        await house.sessions.stop()
-        for task in house.tasks:
+        await scene.sessions.stop()
+        for task in scene.tasks:
             task.cancel()
-        results = await asyncio.gather(*house.tasks, return_exceptions=True)
-        await house.catalogue.close()
-        await house.bus.close()
+        results = await asyncio.gather(*scene.tasks, return_exceptions=True)
+        await scene.catalogue.close()
+        await scene.bus.close()
         assert [result for result in results if isinstance(result, Exception)] == []
 
 
 @pytest.fixture
-async def house(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OwnerHarness]:
+async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     monkeypatch.setattr(sessions_module, "SYNC_INTERVAL_S", 0.01)
     monkeypatch.setattr(sessions_module, "REATTACH_WAIT_S", 0.001)
-    async with open_owner_harness() as house:
-        yield house
+    async with open_owner_harness() as scene:
+        yield scene
 
 
 @pytest.fixture
-async def owner(house: OwnerHarness) -> ScriptedOwner:
-    return await house.owner()
+async def owner(scene: Scene) -> ScriptedOwner:
+    return await scene.owner()
 
 
 async def texts(session: Session, count: int) -> list[bytes]:
@@ -183,11 +183,9 @@ async def over(session: Session) -> None:
             pass
 
 
-async def test_a_stream_gets_its_owners_deliveries_in_order(
-    house: OwnerHarness, owner: ScriptedOwner
-) -> None:
-    session = await house.sessions.open(CONSUMER)
-    assert owner.attached[0].gateway == house.sessions.name
+async def test_a_stream_gets_its_owners_deliveries_in_order(scene: Scene, owner: ScriptedOwner) -> None:
+    session = await scene.sessions.open(CONSUMER)
+    assert owner.attached[0].gateway == scene.sessions.name
     assert owner.attached[0].messages_total == WINDOW_MESSAGES
     await owner.deliver(1, b"a", b"b")
     await owner.deliver(2, b"c")
@@ -195,12 +193,12 @@ async def test_a_stream_gets_its_owners_deliveries_in_order(
     assert (session.topic, session.subscription) == ("/default/t", "s")
 
 
-async def test_credit_is_renewed_as_the_client_drains(house: OwnerHarness, owner: ScriptedOwner) -> None:
-    session = await house.sessions.open(CONSUMER)
+async def test_credit_is_renewed_as_the_client_drains(scene: Scene, owner: ScriptedOwner) -> None:
+    session = await scene.sessions.open(CONSUMER)
     await owner.deliver(1, *[b"x"] * 300)
     await texts(session, 300)
     for _ in range(300):
-        house.sessions.drained(session, 1, 1)
+        scene.sessions.drained(session, 1, 1)
     await owner.until(lambda: bool(owner.credits))
     assert WINDOW_MESSAGES + 250 <= owner.credits[0].messages_total <= WINDOW_MESSAGES + 300
     await owner.until(
@@ -209,38 +207,38 @@ async def test_credit_is_renewed_as_the_client_drains(house: OwnerHarness, owner
 
 
 async def test_an_unknown_consumer_is_not_found_and_leaves_nothing(
-    house: OwnerHarness, owner: ScriptedOwner
+    scene: Scene, owner: ScriptedOwner
 ) -> None:
     for consumer_id in (0, -1, 1 << 63, make_id(Bundle.parse("f7"), "of a bundle there is not")):
         with pytest.raises(NotFound):
-            await house.sessions.open(consumer_id)
+            await scene.sessions.open(consumer_id)
     assert owner.attached == []
     owner.refusal = ErrorReply(Reason.NOT_FOUND, "no such consumer")
     with pytest.raises(NotFound):
-        await house.sessions.open(CONSUMER)
-    assert not house.sessions._sessions
-    assert await house.sessions.exists(CONSUMER, 1.0) is False
+        await scene.sessions.open(CONSUMER)
+    assert not scene.sessions._sessions
+    assert await scene.sessions.exists(CONSUMER, 1.0) is False
     owner.refusal = None
-    assert await house.sessions.exists(CONSUMER, 1.0) is True
+    assert await scene.sessions.exists(CONSUMER, 1.0) is True
 
 
-async def test_a_stream_opened_while_nobody_owns_the_bundle_waits_for_its_owner(house: OwnerHarness) -> None:
-    opening = asyncio.create_task(house.sessions.open(CONSUMER))
+async def test_a_stream_opened_while_nobody_owns_the_bundle_waits_for_its_owner(scene: Scene) -> None:
+    opening = asyncio.create_task(scene.sessions.open(CONSUMER))
     await asyncio.sleep(0)
-    owner = await house.owner()
+    owner = await scene.owner()
     session = await opening
     await owner.deliver(1, b"a")
     assert await texts(session, 1) == [b"a"]
 
 
 async def test_a_new_owner_gets_the_stream_and_the_old_one_is_not_heard_any_more(
-    house: OwnerHarness, owner: ScriptedOwner
+    scene: Scene, owner: ScriptedOwner
 ) -> None:
-    session = await house.sessions.open(CONSUMER)
+    session = await scene.sessions.open(CONSUMER)
     await owner.deliver(1, b"a")
     assert await texts(session, 1) == [b"a"]
     await owner.deliver(2, b"was not taken yet")
-    newer = await house.owner()
+    newer = await scene.owner()
     await newer.until(lambda: bool(newer.attached))
     attach = newer.attached[0]
     assert attach.session > owner.attached[0].session
@@ -250,14 +248,14 @@ async def test_a_new_owner_gets_the_stream_and_the_old_one_is_not_heard_any_more
     await owner.end(attach)
     await newer.deliver(1, b"b")
     assert await texts(session, 1) == [b"b"]
-    house.sessions.close(session)
+    scene.sessions.close(session)
     await newer.until(lambda: bool(newer.detached))
     assert newer.detached[0].session == attach.session
     assert owner.detached == []
 
 
-async def test_a_lost_delivery_is_asked_for_again(house: OwnerHarness, owner: ScriptedOwner) -> None:
-    session = await house.sessions.open(CONSUMER)
+async def test_a_lost_delivery_is_asked_for_again(scene: Scene, owner: ScriptedOwner) -> None:
+    session = await scene.sessions.open(CONSUMER)
     await owner.deliver(1, b"a")
     await owner.deliver(2, b"b", lost=True)
     await owner.deliver(3, b"c")
@@ -268,8 +266,8 @@ async def test_a_lost_delivery_is_asked_for_again(house: OwnerHarness, owner: Sc
     assert await texts(session, 3) == [b"a", b"b", b"c"]
 
 
-async def test_a_lost_last_delivery_is_asked_for_again(house: OwnerHarness, owner: ScriptedOwner) -> None:
-    session = await house.sessions.open(CONSUMER)
+async def test_a_lost_last_delivery_is_asked_for_again(scene: Scene, owner: ScriptedOwner) -> None:
+    session = await scene.sessions.open(CONSUMER)
     await owner.deliver(1, b"a")
     await owner.deliver(2, b"b", lost=True)
     await owner.until(lambda: len(owner.attached) == 2)
@@ -281,10 +279,8 @@ async def test_a_lost_last_delivery_is_asked_for_again(house: OwnerHarness, owne
     assert len(owner.attached) == 2
 
 
-async def test_a_stream_the_owner_does_not_know_is_attached_again(
-    house: OwnerHarness, owner: ScriptedOwner
-) -> None:
-    session = await house.sessions.open(CONSUMER)
+async def test_a_stream_the_owner_does_not_know_is_attached_again(scene: Scene, owner: ScriptedOwner) -> None:
+    session = await scene.sessions.open(CONSUMER)
     owner.unknown = [CONSUMER]
     await owner.until(lambda: len(owner.attached) == 2)
     assert owner.attached[1].resumes == 0
@@ -293,10 +289,10 @@ async def test_a_stream_the_owner_does_not_know_is_attached_again(
 
 
 async def test_another_stream_of_the_consumer_elsewhere_ends_this_one(
-    house: OwnerHarness, owner: ScriptedOwner
+    scene: Scene, owner: ScriptedOwner
 ) -> None:
-    session = await house.sessions.open(CONSUMER)
-    bystander = await house.sessions.open(OTHER)
+    session = await scene.sessions.open(CONSUMER)
+    bystander = await scene.sessions.open(OTHER)
     attach = owner.attached[0]
     await owner.deliver(1, b"a", attach=attach)
     await owner.end(attach, epoch=owner.epoch - 1)
@@ -310,12 +306,12 @@ async def test_another_stream_of_the_consumer_elsewhere_ends_this_one(
 
 
 async def test_another_stream_of_the_consumer_here_ends_the_older_one(
-    house: OwnerHarness, owner: ScriptedOwner
+    scene: Scene, owner: ScriptedOwner
 ) -> None:
-    older = await house.sessions.open(CONSUMER)
-    newer = await house.sessions.open(CONSUMER)
+    older = await scene.sessions.open(CONSUMER)
+    newer = await scene.sessions.open(CONSUMER)
     await over(older)
-    house.sessions.close(older)
+    scene.sessions.close(older)
     await owner.deliver(1, b"a")
     assert await texts(newer, 1) == [b"a"]
     await owner.until(lambda: bool(owner.detached))
@@ -324,9 +320,9 @@ async def test_another_stream_of_the_consumer_here_ends_the_older_one(
 
 
 async def test_a_stream_that_may_not_be_attached_again_ends_with_the_reason(
-    house: OwnerHarness, owner: ScriptedOwner
+    scene: Scene, owner: ScriptedOwner
 ) -> None:
-    session = await house.sessions.open(CONSUMER)
+    session = await scene.sessions.open(CONSUMER)
     owner.refusal = ErrorReply(Reason.REFUSED, "the place is taken")
     owner.unknown = [CONSUMER]
     await over(session)
@@ -334,79 +330,77 @@ async def test_a_stream_that_may_not_be_attached_again_ends_with_the_reason(
 
 
 async def test_all_open_streams_are_named_to_the_owner_and_closed_ones_are_not(
-    house: OwnerHarness, owner: ScriptedOwner
+    scene: Scene, owner: ScriptedOwner
 ) -> None:
-    first, second = await house.sessions.open(CONSUMER), await house.sessions.open(OTHER)
+    first, second = await scene.sessions.open(CONSUMER), await scene.sessions.open(OTHER)
     await owner.until(lambda: bool(owner.synced) and len(owner.synced[-1].sessions) == 2)
     named = {(state.consumer_id, state.session) for state in owner.synced[-1].sessions}
     assert named == {(CONSUMER, first.number), (OTHER, second.number)}
-    house.sessions.close(first)
+    scene.sessions.close(first)
     await owner.until(lambda: [s.consumer_id for s in owner.synced[-1].sessions] == [OTHER])
-    house.sessions.close(second)
+    scene.sessions.close(second)
     await owner.until(lambda: owner.synced[-1].sessions == [])
 
 
 async def test_a_gateway_that_stops_ends_its_streams_as_unavailable(
-    house: OwnerHarness, owner: ScriptedOwner
+    scene: Scene, owner: ScriptedOwner
 ) -> None:
-    session = await house.sessions.open(CONSUMER)
-    await house.sessions.stop()
+    session = await scene.sessions.open(CONSUMER)
+    await scene.sessions.stop()
     await over(session)
     assert isinstance(session.end, Unavailable)
 
 
-async def test_garbage_on_the_gateways_subject_harms_nobody(
-    house: OwnerHarness, owner: ScriptedOwner
-) -> None:
-    session = await house.sessions.open(CONSUMER)
+async def test_garbage_on_the_gateways_subject_harms_nobody(scene: Scene, owner: ScriptedOwner) -> None:
+    session = await scene.sessions.open(CONSUMER)
     for data in (b"", b"\xd1", b"\xd1" + bytes(40), b"\xc1", b"x" * 100):
-        await house.bus.publish(gateway_subject(house.sessions.name), data)
+        await scene.bus.publish(gateway_subject(scene.sessions.name), data)
     await owner.deliver(1, b"a")
     assert await texts(session, 1) == [b"a"]
 
 
-async def test_a_second_gateway_process_of_one_instance_gets_its_own_deliveries(house: OwnerHarness) -> None:
+async def test_a_second_gateway_process_of_one_instance_gets_its_own_deliveries(scene: Scene) -> None:
     metrics = GatewayMetrics(Metrics("gateway", "2"))
-    owners = OwnerClient(house.bus, house.catalogue)
-    second = Sessions("g", house.bus, owners, house.catalogue, house.spawn, metrics)
-    assert second.name != house.sessions.name
+    owners = OwnerClient(scene.bus, scene.catalogue)
+    second = Sessions("g", scene.bus, owners, scene.catalogue, scene.spawn, metrics)
+    assert second.name != scene.sessions.name
 
 
 async def test_no_more_streams_are_opened_than_one_sync_can_name(
-    house: OwnerHarness, owner: ScriptedOwner, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, owner: ScriptedOwner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions_module, "SESSIONS_PER_SYNC_MAX", 1)
-    session = await house.sessions.open(CONSUMER)
+    session = await scene.sessions.open(CONSUMER)
     with pytest.raises(Unavailable):
-        await house.sessions.open(OTHER)
-    house.sessions.close(session)
-    await house.sessions.open(OTHER)
+        await scene.sessions.open(OTHER)
+    scene.sessions.close(session)
+    await scene.sessions.open(OTHER)
 
 
 async def test_a_gateway_that_stops_tells_the_owners_and_leaves_what_waits_to_them(
-    house: OwnerHarness, owner: ScriptedOwner
+    scene: Scene, owner: ScriptedOwner
 ) -> None:
-    session = await house.sessions.open(CONSUMER)
-    other = await house.sessions.open(OTHER)
+    session = await scene.sessions.open(CONSUMER)
+    other = await scene.sessions.open(OTHER)
     await owner.deliver(1, b"waits", attach=owner.attached[0])
-    await house.sessions.stop()
+    await scene.sessions.stop()
     assert owner.synced[-1].sessions == []
-    house.sessions.close(session)
+    scene.sessions.close(session)
     assert owner.detached == [], "one request ended all of them"
     assert [await session.next_batch(), await other.next_batch()] == [None, None]
     assert isinstance(session.end, Unavailable)
     with pytest.raises(Unavailable, match="shutting down"):
-        await house.sessions.open(CONSUMER)
+        await scene.sessions.open(CONSUMER)
 
 
 async def test_a_gateway_that_stops_does_not_wait_for_an_owner_that_is_gone(
-    house: OwnerHarness, owner: ScriptedOwner, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, owner: ScriptedOwner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions_module, "STOP_DETACH_S", 0.05)
-    session = await house.sessions.open(CONSUMER)
-    await house.store.delete(keys.owner_key(BUNDLE))
-    while house.catalogue.epoch(BUNDLE) is not None:  # noqa: ASYNC110 - a mirror tells nobody
+    session = await scene.sessions.open(CONSUMER)
+    await scene.store.delete(keys.owner_key(BUNDLE))
+    while scene.catalogue.epoch(BUNDLE) is not None:  # noqa: ASYNC110 - a mirror tells nobody
         await asyncio.sleep(0)
-    await asyncio.wait_for(house.sessions.stop(), PATIENCE_S)
+    await asyncio.wait_for(scene.sessions.stop(), PATIENCE_S)
     assert session.closed
     assert owner.detached == []

@@ -58,7 +58,7 @@ DISK = Strategy(ReliableOptions(storage=StorageBackend.DISK))
 TEXT = Schema("s", SchemaKind.STRING)
 
 
-class OwnerHarness:
+class Scene:
     """A gateway's way in, over a store, a log and an owner that knows the producers it made."""
 
     def __init__(self) -> None:
@@ -118,181 +118,179 @@ class OwnerHarness:
 
 
 @asynccontextmanager
-async def open_owner_harness() -> AsyncIterator[OwnerHarness]:
-    house = OwnerHarness()
-    await Namespaces(house.store).create("default")
-    await house.store.put(keys.LAYOUT, encode_record(Layout(1, 1)))
-    epoch = await house.store.put(keys.owner_key(BUNDLE), encode_record(Claim("o", "n")))
-    await house.bus.serve(owner_subject(BUNDLE, epoch), house.answer)
-    house.catalogue = await Catalogue.open(house.store)
-    owners = OwnerClient(house.bus, house.catalogue)
-    house.gate = TopicResolver(house.topics, house.catalogue)
-    house.producers = Producers(owners, house.catalogue)
-    house.publishing = Publishing(
-        house.producers,
-        house.catalogue,
-        house.publisher,
-        house.spawn,
+async def open_owner_harness() -> AsyncIterator[Scene]:
+    scene = Scene()
+    await Namespaces(scene.store).create("default")
+    await scene.store.put(keys.LAYOUT, encode_record(Layout(1, 1)))
+    epoch = await scene.store.put(keys.owner_key(BUNDLE), encode_record(Claim("o", "n")))
+    await scene.bus.serve(owner_subject(BUNDLE, epoch), scene.answer)
+    scene.catalogue = await Catalogue.open(scene.store)
+    owners = OwnerClient(scene.bus, scene.catalogue)
+    scene.gate = TopicResolver(scene.topics, scene.catalogue)
+    scene.producers = Producers(owners, scene.catalogue)
+    scene.publishing = Publishing(
+        scene.producers,
+        scene.catalogue,
+        scene.publisher,
+        scene.spawn,
         GatewayMetrics(Metrics("gateway", "1")),
     )
     try:
-        yield house
+        yield scene
     finally:
-        for task in house.tasks:
+        for task in scene.tasks:
             task.cancel()
-        await asyncio.gather(*house.tasks, return_exceptions=True)
-        await house.catalogue.close()
-        await house.bus.close()
+        await asyncio.gather(*scene.tasks, return_exceptions=True)
+        await scene.catalogue.close()
+        await scene.bus.close()
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[OwnerHarness]:
-    async with open_owner_harness() as house:
-        yield house
+async def scene() -> AsyncIterator[Scene]:
+    async with open_owner_harness() as scene:
+        yield scene
 
 
 # The way of a message
 
 
-async def test_a_reliable_message_is_in_the_log_when_it_is_answered(house: OwnerHarness) -> None:
-    producer = await house.producer()
-    await house.publishing.publish(producer, 0, b"text", b"whole message")
-    assert await house.stored() == [b"whole message"]
+async def test_a_reliable_message_is_in_the_log_when_it_is_answered(scene: Scene) -> None:
+    producer = await scene.producer()
+    await scene.publishing.publish(producer, 0, b"text", b"whole message")
+    assert await scene.stored() == [b"whole message"]
 
 
-async def test_a_non_reliable_message_goes_to_the_owner_and_not_to_the_log(house: OwnerHarness) -> None:
-    producer = await house.producer(strategy=Strategy())
+async def test_a_non_reliable_message_goes_to_the_owner_and_not_to_the_log(scene: Scene) -> None:
+    producer = await scene.producer(strategy=Strategy())
     frames: asyncio.Queue[bytes] = asyncio.Queue()
-    await house.bus.subscribe(non_reliable_subject(BUNDLE), frames.put_nowait)
-    await house.publishing.publish(producer, 0, b"text", b"whole message")
+    await scene.bus.subscribe(non_reliable_subject(BUNDLE), frames.put_nowait)
+    await scene.publishing.publish(producer, 0, b"text", b"whole message")
     assert decode_frame(await frames.get()).sections[0].messages == b"whole message"
-    assert await house.stored() == []
+    assert await scene.stored() == []
 
 
-async def test_a_producer_made_at_another_gateway_is_looked_up_once(house: OwnerHarness) -> None:
-    producer = await house.producer()
-    house.producers._known.clear()
+async def test_a_producer_made_at_another_gateway_is_looked_up_once(scene: Scene) -> None:
+    producer = await scene.producer()
+    scene.producers._known.clear()
     for number in range(3):
-        await house.publishing.publish(producer, number, b"x", b"x")
-    assert house.asked.count("FindProducer") == 1
+        await scene.publishing.publish(producer, number, b"x", b"x")
+    assert scene.asked.count("FindProducer") == 1
 
 
 @pytest.mark.parametrize("producer_id", [0, -5, 1 << 63, 12345, make_id(Bundle.parse("f9"), "p")])
-async def test_an_unknown_producer_is_not_found(house: OwnerHarness, producer_id: int) -> None:
-    await house.producer()
+async def test_an_unknown_producer_is_not_found(scene: Scene, producer_id: int) -> None:
+    await scene.producer()
     with pytest.raises(NotFound):
-        await house.publishing.publish(producer_id, 0, b"x", b"x")
-    assert await house.stored() == []
-    assert await house.producers.exists(producer_id, 1.0) is False
+        await scene.publishing.publish(producer_id, 0, b"x", b"x")
+    assert await scene.stored() == []
+    assert await scene.producers.exists(producer_id, 1.0) is False
 
 
-async def test_a_payload_that_breaks_the_schema_is_refused_and_stored_nowhere(house: OwnerHarness) -> None:
-    producer = await house.producer()
+async def test_a_payload_that_breaks_the_schema_is_refused_and_stored_nowhere(scene: Scene) -> None:
+    producer = await scene.producer()
     with pytest.raises(SchemaViolation):
-        await house.publishing.publish(producer, 0, b"\xff", b"whole")
-    assert await house.stored() == []
-    await house.publishing.publish(producer, 1, b"fits", b"whole")
+        await scene.publishing.publish(producer, 0, b"\xff", b"whole")
+    assert await scene.stored() == []
+    await scene.publishing.publish(producer, 1, b"fits", b"whole")
 
 
-async def test_sizes_are_limited_by_the_policy_in_force(house: OwnerHarness) -> None:
-    producer = await house.producer()
-    await house.topics.set_policies(NAME, PolicyOverrides(max_message_size=10))
-    await house.seen()
-    await house.publishing.publish(producer, 0, b"x" * 10, b"x" * (10 + ENVELOPE_BYTES_MAX))
+async def test_sizes_are_limited_by_the_policy_in_force(scene: Scene) -> None:
+    producer = await scene.producer()
+    await scene.topics.set_policies(NAME, PolicyOverrides(max_message_size=10))
+    await scene.seen()
+    await scene.publishing.publish(producer, 0, b"x" * 10, b"x" * (10 + ENVELOPE_BYTES_MAX))
     for payload, message in ((11, 12), (10, 11 + ENVELOPE_BYTES_MAX)):
         with pytest.raises(LimitExceeded) as refused:
-            await house.publishing.publish(producer, 1, b"x" * payload, b"x" * message)
+            await scene.publishing.publish(producer, 1, b"x" * payload, b"x" * message)
         assert refused.value.limit == "max_message_size"
-    assert len(await house.stored()) == 1
+    assert len(await scene.stored()) == 1
 
 
-async def test_a_rate_slows_down_and_then_refuses(
-    house: OwnerHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_rate_slows_down_and_then_refuses(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
 
     async def sleep(wait_s: float) -> None:
         slept.append(wait_s)
 
-    producer = await house.producer()
-    await house.topics.set_policies(NAME, PolicyOverrides(max_publish_rate=10))
-    await house.seen()
+    producer = await scene.producer()
+    await scene.topics.set_policies(NAME, PolicyOverrides(max_publish_rate=10))
+    await scene.seen()
     monkeypatch.setattr("danube_gateway.publish.publishing.time.monotonic", lambda: 1000.0)
     monkeypatch.setattr("danube_gateway.publish.publishing.asyncio.sleep", sleep)
     for number in range(30):
-        await house.publishing.publish(producer, number, b"x", b"x")
+        await scene.publishing.publish(producer, number, b"x", b"x")
     assert slept == [pytest.approx((number + 1) / 10) for number in range(20)]
     for number in range(30, 33):
         with pytest.raises(LimitExceeded) as refused:
-            await house.publishing.publish(producer, number, b"x", b"x")
+            await scene.publishing.publish(producer, number, b"x", b"x")
         assert refused.value.limit == "max_publish_rate"
     monkeypatch.setattr("danube_gateway.publish.publishing.time.monotonic", lambda: 1000.1)
-    await house.publishing.publish(producer, 33, b"x", b"x")
-    assert len(await house.stored()) == 31
+    await scene.publishing.publish(producer, 33, b"x", b"x")
+    assert len(await scene.stored()) == 31
 
 
 async def test_a_log_that_does_not_answer_is_told_and_the_next_message_may_pass(
-    house: OwnerHarness, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    producer = await house.producer()
+    producer = await scene.producer()
 
     async def fail(*_args: object, **_options: object) -> None:
         raise LogUnavailable("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(house.log, "append", fail)
+        patch.setattr(scene.log, "append", fail)
         with pytest.raises(LogUnavailable):
-            await house.publishing.publish(producer, 0, b"x", b"x")
-    await house.publishing.publish(producer, 1, b"y", b"y")
-    assert await house.stored() == [b"y"]
+            await scene.publishing.publish(producer, 0, b"x", b"x")
+    await scene.publishing.publish(producer, 1, b"y", b"y")
+    assert await scene.stored() == [b"y"]
 
 
-async def test_a_deleted_topics_producers_are_forgotten(house: OwnerHarness) -> None:
-    producer = await house.producer()
-    await house.topics.delete(NAME)
-    await house.seen()
+async def test_a_deleted_topics_producers_are_forgotten(scene: Scene) -> None:
+    producer = await scene.producer()
+    await scene.topics.delete(NAME)
+    await scene.seen()
     with pytest.raises(NotFound):
-        await house.publishing.publish(producer, 0, b"x", b"x")
-    again = await house.gate.find_or_create(NAME, TEXT, DISK)
-    await house.seen()
+        await scene.publishing.publish(producer, 0, b"x", b"x")
+    again = await scene.gate.find_or_create(NAME, TEXT, DISK)
+    await scene.seen()
     with pytest.raises(NotFound):
-        await house.publishing.publish(producer, 0, b"x", b"x")
-    assert (await house.producers.create(again, "p", AccessMode.SHARED)).producer_id == producer
-    await house.publishing.publish(producer, 0, b"x", b"x")
+        await scene.publishing.publish(producer, 0, b"x", b"x")
+    assert (await scene.producers.create(again, "p", AccessMode.SHARED)).producer_id == producer
+    await scene.publishing.publish(producer, 0, b"x", b"x")
 
 
-async def test_messages_of_one_producer_keep_their_order(house: OwnerHarness) -> None:
-    producer = await house.producer()
-    await asyncio.gather(*(house.publishing.publish(producer, n, b"x", str(n).encode()) for n in range(200)))
-    assert await house.stored() == [str(n).encode() for n in range(200)]
+async def test_messages_of_one_producer_keep_their_order(scene: Scene) -> None:
+    producer = await scene.producer()
+    await asyncio.gather(*(scene.publishing.publish(producer, n, b"x", str(n).encode()) for n in range(200)))
+    assert await scene.stored() == [str(n).encode() for n in range(200)]
 
 
-async def test_calls_that_overtake_each_other_are_put_in_order(house: OwnerHarness) -> None:
-    producer = await house.producer()
+async def test_calls_that_overtake_each_other_are_put_in_order(scene: Scene) -> None:
+    producer = await scene.producer()
     for number in range(20):
-        await house.publishing.publish(producer, number, b"x", str(number).encode())
+        await scene.publishing.publish(producer, number, b"x", str(number).encode())
     late = [23, 20, 22, 24, 21]
-    await asyncio.gather(*(house.publishing.publish(producer, n, b"x", str(n).encode()) for n in late))
-    assert await house.stored() == [str(n).encode() for n in range(25)]
+    await asyncio.gather(*(scene.publishing.publish(producer, n, b"x", str(n).encode()) for n in late))
+    assert await scene.stored() == [str(n).encode() for n in range(25)]
 
 
 async def test_a_message_that_never_comes_holds_the_others_up_for_a_moment_only(
-    house: OwnerHarness, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("danube_gateway.publish.reorder_buffer.HOLD_S_MAX", 0.001)
-    producer = await house.producer()
+    producer = await scene.producer()
     for number in [*range(20), 25, 26]:
-        await house.publishing.publish(producer, number, b"x", str(number).encode())
-    assert (await house.stored())[-2:] == [b"25", b"26"]
+        await scene.publishing.publish(producer, number, b"x", str(number).encode())
+    assert (await scene.stored())[-2:] == [b"25", b"26"]
 
 
-async def test_a_refused_message_does_not_hold_up_the_next(house: OwnerHarness) -> None:
-    producer = await house.producer()
+async def test_a_refused_message_does_not_hold_up_the_next(scene: Scene) -> None:
+    producer = await scene.producer()
     for number in range(20):
-        await house.publishing.publish(producer, number, b"x", b"x")
+        await scene.publishing.publish(producer, number, b"x", b"x")
     with pytest.raises(SchemaViolation):
-        await house.publishing.publish(producer, 20, b"\xff", b"x")
-    results = await asyncio.gather(*(house.publishing.publish(producer, n, b"x", b"x") for n in (21, 22)))
+        await scene.publishing.publish(producer, 20, b"\xff", b"x")
+    results = await asyncio.gather(*(scene.publishing.publish(producer, n, b"x", b"x") for n in (21, 22)))
     assert results == [None, None]
 
 
@@ -300,19 +298,19 @@ async def test_a_refused_message_does_not_hold_up_the_next(house: OwnerHarness) 
 
 
 async def test_producers_that_publish_are_shown_to_their_owner(
-    house: OwnerHarness, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("danube_gateway.publish.producers.TOUCH_INTERVAL_S", 0.001)
-    producer = await house.producer()
-    running = asyncio.create_task(house.producers.run())
-    while "TouchProducers" not in house.asked:
-        await house.publishing.publish(producer, 0, b"x", b"x")
+    producer = await scene.producer()
+    running = asyncio.create_task(scene.producers.run())
+    while "TouchProducers" not in scene.asked:
+        await scene.publishing.publish(producer, 0, b"x", b"x")
         await asyncio.sleep(0.001)
-    house.made.clear()
+    scene.made.clear()
 
     async def publish_on() -> None:
         while True:
-            await house.publishing.publish(producer, 0, b"x", b"x")
+            await scene.publishing.publish(producer, 0, b"x", b"x")
             await asyncio.sleep(0.001)
 
     with pytest.raises(NotFound):
@@ -323,52 +321,52 @@ async def test_producers_that_publish_are_shown_to_their_owner(
 # Topics
 
 
-async def test_a_missing_topic_is_made_once_for_all_who_ask(house: OwnerHarness) -> None:
+async def test_a_missing_topic_is_made_once_for_all_who_ask(scene: Scene) -> None:
     topics: list[Topic] = await asyncio.gather(
-        *(house.gate.find_or_create(NAME, TEXT, DISK) for _ in range(10))
+        *(scene.gate.find_or_create(NAME, TEXT, DISK) for _ in range(10))
     )
     assert len({topic.topic_id for topic in topics}) == 1
 
 
 @pytest.mark.parametrize(("schema", "strategy"), [(None, DISK), (TEXT, None), (None, None)])
 async def test_a_missing_topic_is_not_made_from_half_a_description(
-    house: OwnerHarness, schema: Schema | None, strategy: Strategy | None
+    scene: Scene, schema: Schema | None, strategy: Strategy | None
 ) -> None:
     with pytest.raises(InvalidInput):
-        await house.gate.find_or_create(NAME, schema, strategy)
-    assert await house.gate.find(NAME) is None
+        await scene.gate.find_or_create(NAME, schema, strategy)
+    assert await scene.gate.find(NAME) is None
 
 
-async def test_a_topic_that_differs_from_what_is_asked_is_refused(house: OwnerHarness) -> None:
-    topic = await house.gate.find_or_create(NAME, TEXT, DISK)
-    assert await house.gate.find_or_create(NAME, None, None) == topic
+async def test_a_topic_that_differs_from_what_is_asked_is_refused(scene: Scene) -> None:
+    topic = await scene.gate.find_or_create(NAME, TEXT, DISK)
+    assert await scene.gate.find_or_create(NAME, None, None) == topic
     for schema, strategy in ((Schema("s", SchemaKind.BYTES), DISK), (TEXT, Strategy())):
         with pytest.raises(InvalidInput, match="differs"):
-            await house.gate.find_or_create(NAME, schema, strategy)
+            await scene.gate.find_or_create(NAME, schema, strategy)
 
 
-async def test_a_topic_of_a_missing_namespace_is_not_made(house: OwnerHarness) -> None:
+async def test_a_topic_of_a_missing_namespace_is_not_made(scene: Scene) -> None:
     with pytest.raises(NotFound):
-        await house.gate.find_or_create(TopicName.parse("/nowhere/t"), TEXT, DISK)
+        await scene.gate.find_or_create(TopicName.parse("/nowhere/t"), TEXT, DISK)
 
 
-async def test_a_topic_exists_once(house: OwnerHarness) -> None:
-    await house.topics.create(NAME, TEXT, DISK)
+async def test_a_topic_exists_once(scene: Scene) -> None:
+    await scene.topics.create(NAME, TEXT, DISK)
     with pytest.raises(AlreadyExists):
-        await house.topics.create(NAME, TEXT, DISK)
+        await scene.topics.create(NAME, TEXT, DISK)
 
 
-async def test_a_gateway_that_drains_takes_only_what_belongs_before_what_it_took(house: OwnerHarness) -> None:
-    producer_id = await house.producer()
+async def test_a_gateway_that_drains_takes_only_what_belongs_before_what_it_took(scene: Scene) -> None:
+    producer_id = await scene.producer()
     for number in range(10):
-        await house.publishing.publish(producer_id, number, b"x", b"x")
-    late = asyncio.create_task(house.publishing.publish(producer_id, 11, b"x", b"x"))
-    await house.seen()
+        await scene.publishing.publish(producer_id, number, b"x", b"x")
+    late = asyncio.create_task(scene.publishing.publish(producer_id, 11, b"x", b"x"))
+    await scene.seen()
     assert not late.done(), "10 has not come yet"
-    house.publishing.drain()
+    scene.publishing.drain()
     with pytest.raises(Unavailable, match="shutting down"):
-        await house.publishing.publish(producer_id, 12, b"x", b"x")
-    await house.publishing.publish(producer_id, 10, b"x", b"x")
+        await scene.publishing.publish(producer_id, 12, b"x", b"x")
+    await scene.publishing.publish(producer_id, 10, b"x", b"x")
     await late
     with pytest.raises(Unavailable, match="shutting down"):
-        await house.publishing.publish(await house.producer(name="new"), 0, b"x", b"x")
+        await scene.publishing.publish(await scene.producer(name="new"), 0, b"x", b"x")
