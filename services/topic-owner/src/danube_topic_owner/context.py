@@ -33,7 +33,9 @@ from danube_topic_owner.log_reader import LogExtent
 from danube_topic_owner.owner_metrics import OwnerMetrics
 
 JOURNAL_LEASE_S = INSTANCE_TTL_S
-"""While the registration is in doubt, the journal's last answer allows deliveries this long (ADR 0006)."""
+"""While the registration is in doubt, the journal's last answer allows deliveries this long.
+
+See docs/adr/0006-a-metadata-outage-is-not-a-lost-lease.md."""
 
 
 @dataclass(frozen=True, slots=True)

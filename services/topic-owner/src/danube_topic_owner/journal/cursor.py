@@ -1,4 +1,4 @@
-"""A subscription's cursor: mark-delete and what is acknowledged beyond it."""
+"""A subscription's cursor: mark-delete and the acknowledged positions beyond it. Pure."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from itertools import takewhile
 
 ACKED_AHEAD_MAX = 100_000
-"""Acknowledged positions kept beyond what was read; more are dropped and delivered again."""
+"""Acknowledged positions kept beyond the read ones; more are ignored, and their messages redelivered."""
 
 Range = tuple[int, int]
-"""First and last position, both acknowledged, as everything between them."""
+"""First and last of consecutive positions."""
 
 
 class Cursor:
     """Positions are admitted in ascending order as the log is read, and acknowledged in any order.
 
-    Invariant: every message of the topic at or below ``mark_delete`` is acknowledged (or was
-    retained no longer); ``mark_delete`` never goes back.
+    Every message of the topic at or below ``mark_delete`` is acknowledged or expired. ``mark_delete`` never
+    goes back.
     """
 
     def __init__(self, mark_delete: int, acked: Iterable[Range] = ()) -> None:
@@ -28,7 +28,7 @@ class Cursor:
         """The last position admitted or skipped."""
 
     def admit(self, position: int) -> bool:
-        """Note that ``position`` was read; False if it was acknowledged before and must not be delivered."""
+        """Note that a position was read; return False if its message must not be delivered (again)."""
         if position <= self.read_position:
             return False
         self.read_position = position
@@ -39,7 +39,7 @@ class Cursor:
         return True
 
     def ack(self, position: int) -> bool:
-        """Acknowledge; False if nothing changed (old, repeated, or too far ahead)."""
+        """Acknowledge a position; return False if nothing changed (it is old, repeated or too far ahead)."""
         if position <= self.mark_delete or position in self._acked:
             return False
         if len(self._acked) >= len(self._window) + ACKED_AHEAD_MAX:
@@ -50,9 +50,9 @@ class Cursor:
         return True
 
     def skip_to(self, position: int) -> bool:
-        """Everything up to ``position`` that was not admitted is no message of this topic, or is gone.
+        """Pass the positions up to ``position`` that were not admitted: none is a retained message.
 
-        Moves mark-delete too when nothing is outstanding; True if it moved.
+        Moves mark-delete too when nothing is outstanding, and returns whether it did.
         """
         self.read_position = max(self.read_position, position)
         if self._window or position <= self.mark_delete:
@@ -61,7 +61,7 @@ class Cursor:
         return True
 
     def expire(self, position: int) -> None:
-        """Everything up to ``position`` is retained no longer: it counts as acknowledged, read or not."""
+        """Count every position up to ``position`` as acknowledged, read or not: none is retained."""
         window = self._window
         while window and window[0] <= position:
             window.popleft()
@@ -74,15 +74,16 @@ class Cursor:
             self._move(self.read_position)
 
     def unacked_through(self, position: int) -> int:
-        """Messages at or below ``position`` that were read and are not acknowledged."""
+        """Return the number of positions up to ``position`` that were read and are not acknowledged."""
         read = takewhile(lambda each: each <= position, self._window)
         return sum(each not in self._acked for each in read)
 
     def acked_unread(self, position: int) -> int:
-        """Messages at or below ``position`` that were acknowledged, and not read since."""
+        """Return the number of positions up to ``position`` that are acknowledged and were not read yet."""
         return sum(self.read_position < each <= position for each in self._acked)
 
     def is_acked(self, position: int) -> bool:
+        """Return whether a position is acknowledged."""
         return position <= self.mark_delete or position in self._acked
 
     @property
@@ -91,7 +92,7 @@ class Cursor:
         return len(self._window)
 
     def acked_ranges(self) -> list[Range]:
-        """What is acknowledged beyond mark-delete, as ascending ranges of consecutive positions."""
+        """Return the acknowledged positions beyond mark-delete, in ascending order."""
         ranges: list[Range] = []
         for position in sorted(p for p in self._acked if p > self.mark_delete):
             if ranges and position == ranges[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""The facts an owner journals, and the form of a journal record: a batch of them (architecture D7)."""
+"""The events that an owner journals. A journal record is a list of them (docs/wire/formats.md)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from danube_topic_owner.journal.cursor import Range
 
 
 class Claimed(msgspec.Struct, tag="claimed", frozen=True):
-    """A new owner took over; writing this fences the one before."""
+    """A new owner took over. Writing this event fences the previous owner."""
 
     epoch: int
     instance_id: str
 
 
 class ProducerCreated(msgspec.Struct, tag="producer+", frozen=True):
-    """Also written when a producer's access mode changes."""
+    """A producer was created, or its access mode has changed."""
 
     topic_id: int
     topic: str
@@ -28,10 +28,14 @@ class ProducerCreated(msgspec.Struct, tag="producer+", frozen=True):
 
 
 class ProducerRemoved(msgspec.Struct, tag="producer-", frozen=True):
+    """A producer was removed, to make room for others."""
+
     producer_id: int
 
 
 class SubscriptionCreated(msgspec.Struct, tag="subscription+", frozen=True):
+    """A subscription was created with its cursor at ``mark_delete``."""
+
     topic_id: int
     topic: str
     name: str
@@ -40,11 +44,15 @@ class SubscriptionCreated(msgspec.Struct, tag="subscription+", frozen=True):
 
 
 class SubscriptionRemoved(msgspec.Struct, tag="subscription-", frozen=True):
+    """A subscription was deleted, with its cursor and consumers."""
+
     topic_id: int
     name: str
 
 
 class ConsumerCreated(msgspec.Struct, tag="consumer+", frozen=True):
+    """A consumer subscribed for the first time."""
+
     topic_id: int
     subscription: str
     consumer_id: int
@@ -52,11 +60,13 @@ class ConsumerCreated(msgspec.Struct, tag="consumer+", frozen=True):
 
 
 class ConsumerRemoved(msgspec.Struct, tag="consumer-", frozen=True):
+    """A consumer without a stream was removed, to make room for others."""
+
     consumer_id: int
 
 
 class CursorMoved(msgspec.Struct, tag="cursor", frozen=True):
-    """Absolute: everything up to ``mark_delete``, and ``acked`` beyond it, is acknowledged."""
+    """Where a cursor is: every position up to ``mark_delete`` and the ranges ``acked`` are acknowledged."""
 
     topic_id: int
     subscription: str
@@ -65,7 +75,7 @@ class CursorMoved(msgspec.Struct, tag="cursor", frozen=True):
 
 
 class MessagesLost(msgspec.Struct, tag="lost", frozen=True):
-    """Absolute: so many messages expired before the subscription acknowledged them, over its life."""
+    """How many messages expired before a subscription acknowledged them, in total over its life."""
 
     topic_id: int
     subscription: str
@@ -73,17 +83,19 @@ class MessagesLost(msgspec.Struct, tag="lost", frozen=True):
 
 
 class TopicRemoved(msgspec.Struct, tag="topic-", frozen=True):
+    """A topic was deleted, with everything that belongs to it."""
+
     topic_id: int
 
 
 class LogRestarted(msgspec.Struct, tag="log-restarted", frozen=True):
-    """The bundle's volatile log began anew (memory family): every cursor starts over."""
+    """The log of a bundle of the memory family began anew: every cursor starts over."""
 
     at_ms: int
 
 
 class LogSeen(msgspec.Struct, tag="log-seen", frozen=True):
-    """How far the log was read, and which frame stood there, to recognise a volatile log that began anew."""
+    """The last frame that was read of a volatile log: another frame there tells that the log began anew."""
 
     sequence: int
     frame_id: str
@@ -101,7 +113,7 @@ Fact = (
 
 
 class SnapshotTaken(msgspec.Struct, tag="snapshot", frozen=True):
-    """Everything that was true: the facts that rebuild it. What came before it in the journal may go."""
+    """The facts that rebuild the whole state. Earlier records of the journal may be discarded."""
 
     epoch: int
     facts: list[Fact]
@@ -128,11 +140,12 @@ _DECODER: msgspec.msgpack.Decoder[list[Event]] = msgspec.msgpack.Decoder(list[Ev
 
 
 def encode_events(events: list[Event]) -> bytes:
+    """Return a journal record."""
     return _ENCODER.encode(events)
 
 
 def decode_events(data: bytes) -> list[Event]:
-    """Raises CorruptData."""
+    """Return the events of a journal record. Raises CorruptData."""
     try:
         return _DECODER.decode(data)
     except UNDECODABLE as error:

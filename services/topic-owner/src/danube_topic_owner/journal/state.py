@@ -1,8 +1,8 @@
-"""What an owner knows of its bundle: the fold of the journal's events (architecture D7). Pure."""
+"""The journaled state of a bundle, rebuilt by applying the journal's events. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from danube_common.model.position import BEFORE_ALL
@@ -30,6 +30,8 @@ from danube_topic_owner.journal.events import (
 
 @dataclass(slots=True)
 class ProducerState:
+    """A producer of a topic."""
+
     producer_id: int
     name: str
     access_mode: AccessMode
@@ -37,6 +39,15 @@ class ProducerState:
 
 @dataclass(slots=True)
 class SubscriptionState:
+    """A subscription as it was journaled last.
+
+    Attributes:
+        mark_delete: every message at or below this position is acknowledged.
+        acked: acknowledged positions beyond mark-delete.
+        consumers: names of the consumers by id, connected or not.
+        lost: messages that expired before they were acknowledged, over the subscription's life.
+    """
+
     name: str
     subscription_type: SubscriptionType
     mark_delete: int
@@ -47,6 +58,8 @@ class SubscriptionState:
 
 @dataclass(slots=True)
 class TopicState:
+    """A topic that has or had a producer or a subscription."""
+
     topic_id: int
     name: str
     producers: dict[int, ProducerState] = field(default_factory=dict)
@@ -54,7 +67,14 @@ class TopicState:
 
 
 class BundleState:
-    """Topics with their producers, subscriptions, consumers and cursors, and indexes by id."""
+    """Topics with their producers, subscriptions, consumers and cursors, and indexes by id.
+
+    Attributes:
+        epoch: of the last claim.
+        topics: by topic id.
+        log_seen: the last frame that was read of a volatile log.
+        log_restarted_ms: when a volatile log began anew (ms since the epoch); 0 if it never did.
+    """
 
     def __init__(self) -> None:
         self._reset(0)
@@ -68,26 +88,25 @@ class BundleState:
         self._consumers: dict[int, tuple[TopicState, SubscriptionState]] = {}
 
     def producer(self, producer_id: int) -> tuple[TopicState, ProducerState] | None:
+        """Return a producer with its topic; None if it does not exist."""
         return self._producers.get(producer_id)
 
     def consumer(self, consumer_id: int) -> tuple[TopicState, SubscriptionState] | None:
+        """Return the topic and subscription of a consumer; None if it does not exist."""
         return self._consumers.get(consumer_id)
 
-    def topic(self, topic_id: int, name: str) -> TopicState:
-        """The topic's state, made when it is first spoken of."""
-        return self.topics.setdefault(topic_id, TopicState(topic_id, name))
-
     def fold(self, events: Iterable[Event]) -> None:
+        """Apply events in order."""
         for event in events:
             self.apply(event)
 
     def apply(self, event: Event) -> None:
-        """Take in one event. Repeating an event, or one about something removed since, changes nothing."""
+        """Apply one event. A repeated event, or one about something that is removed, changes nothing."""
         match event:
             case CursorMoved() | MessagesLost():
-                self._told_of_subscription(event)
+                self._update_subscription(event)
             case ProducerCreated() | SubscriptionCreated() | ConsumerCreated():
-                self._created(event)
+                self._create(event)
             case ProducerRemoved(producer_id):
                 if (found := self._producers.pop(producer_id, None)) is not None:
                     del found[0].producers[producer_id]
@@ -95,104 +114,91 @@ class BundleState:
                 if (owner := self._consumers.pop(consumer_id, None)) is not None:
                     del owner[1].consumers[consumer_id]
             case SubscriptionRemoved(topic_id, name):
-                self._subscription_removed(topic_id, name)
+                self._remove_subscription(topic_id, name)
             case TopicRemoved(topic_id):
-                self._topic_removed(topic_id)
+                self._remove_topic(topic_id)
             case Claimed(epoch, _):
                 self.epoch = epoch
             case LogSeen():
                 self.log_seen = event
             case LogRestarted(at_ms):
-                self._log_restarted(at_ms)
+                self._restart_log(at_ms)
             case SnapshotTaken(epoch, facts):
                 self._reset(epoch)
                 self.fold(facts)
 
     def snapshot(self) -> SnapshotTaken:
-        """The event that rebuilds this state from nothing."""
+        """Return the event that rebuilds this state from nothing."""
         facts: list[Fact] = []
         if self.log_restarted_ms:
             facts.append(LogRestarted(self.log_restarted_ms))
         if self.log_seen.sequence:
             facts.append(self.log_seen)
         for topic in self.topics.values():
-            facts.extend(
-                ProducerCreated(topic.topic_id, topic.name, each.producer_id, each.name, each.access_mode)
-                for each in topic.producers.values()
-            )
-            for subscription in topic.subscriptions.values():
-                facts.append(
-                    SubscriptionCreated(
-                        topic.topic_id,
-                        topic.name,
-                        subscription.name,
-                        subscription.subscription_type,
-                        subscription.mark_delete,
-                    )
-                )
-                if subscription.acked:
-                    facts.append(
-                        CursorMoved(
-                            topic.topic_id, subscription.name, subscription.mark_delete, subscription.acked
-                        )
-                    )
-                if subscription.lost:
-                    facts.append(MessagesLost(topic.topic_id, subscription.name, subscription.lost))
-                facts.extend(
-                    ConsumerCreated(topic.topic_id, subscription.name, consumer_id, name)
-                    for consumer_id, name in subscription.consumers.items()
-                )
+            facts.extend(_facts_of(topic))
         return SnapshotTaken(self.epoch, facts)
 
-    def _created(self, event: ProducerCreated | SubscriptionCreated | ConsumerCreated) -> None:
+    def _topic(self, topic_id: int, name: str) -> TopicState:
+        return self.topics.setdefault(topic_id, TopicState(topic_id, name))
+
+    def _subscription(self, topic_id: int, name: str) -> SubscriptionState | None:
+        topic = self.topics.get(topic_id)
+        return topic.subscriptions.get(name) if topic else None
+
+    def _create(self, event: ProducerCreated | SubscriptionCreated | ConsumerCreated) -> None:
         match event:
             case ProducerCreated(topic_id, topic_name, producer_id, name, access_mode):
-                topic = self.topic(topic_id, topic_name)
-                producer = ProducerState(producer_id, name, access_mode)
-                topic.producers[producer_id] = producer
+                topic = self._topic(topic_id, topic_name)
+                producer = topic.producers[producer_id] = ProducerState(producer_id, name, access_mode)
                 self._producers[producer_id] = (topic, producer)
             case SubscriptionCreated(topic_id, topic_name, name, subscription_type, mark_delete):
-                topic = self.topic(topic_id, topic_name)
+                topic = self._topic(topic_id, topic_name)
                 topic.subscriptions.setdefault(name, SubscriptionState(name, subscription_type, mark_delete))
             case ConsumerCreated(topic_id, subscription_name, consumer_id, name):
-                known = self.topics.get(topic_id)
-                subscription = known.subscriptions.get(subscription_name) if known else None
-                if known is not None and subscription is not None:
+                if (subscription := self._subscription(topic_id, subscription_name)) is not None:
                     subscription.consumers[consumer_id] = name
-                    self._consumers[consumer_id] = (known, subscription)
+                    self._consumers[consumer_id] = (self.topics[topic_id], subscription)
 
-    def _told_of_subscription(self, event: CursorMoved | MessagesLost) -> None:
-        topic = self.topics.get(event.topic_id)
-        subscription = topic.subscriptions.get(event.subscription) if topic else None
+    def _update_subscription(self, event: CursorMoved | MessagesLost) -> None:
+        subscription = self._subscription(event.topic_id, event.subscription)
         if subscription is None:
             return
         if isinstance(event, MessagesLost):
             subscription.lost = event.total
         else:
-            subscription.mark_delete = event.mark_delete
-            subscription.acked = event.acked
+            subscription.mark_delete, subscription.acked = event.mark_delete, event.acked
 
-    def _subscription_removed(self, topic_id: int, name: str) -> None:
-        topic = self.topics.get(topic_id)
-        subscription = topic.subscriptions.pop(name, None) if topic else None
-        if subscription is not None:
+    def _remove_subscription(self, topic_id: int, name: str) -> None:
+        if (subscription := self._subscription(topic_id, name)) is not None:
+            del self.topics[topic_id].subscriptions[name]
             for consumer_id in subscription.consumers:
                 self._consumers.pop(consumer_id, None)
 
-    def _topic_removed(self, topic_id: int) -> None:
-        topic = self.topics.pop(topic_id, None)
-        if topic is None:
-            return
-        for producer_id in topic.producers:
-            self._producers.pop(producer_id, None)
-        for subscription in topic.subscriptions.values():
-            for consumer_id in subscription.consumers:
-                self._consumers.pop(consumer_id, None)
+    def _remove_topic(self, topic_id: int) -> None:
+        if (topic := self.topics.get(topic_id)) is not None:
+            for producer_id in topic.producers:
+                self._producers.pop(producer_id, None)
+            for name in list(topic.subscriptions):
+                self._remove_subscription(topic_id, name)
+            del self.topics[topic_id]
 
-    def _log_restarted(self, at_ms: int) -> None:
+    def _restart_log(self, at_ms: int) -> None:
         self.log_restarted_ms = at_ms
         self.log_seen = LogSeen(0, "")
         for topic in self.topics.values():
             for subscription in topic.subscriptions.values():
-                subscription.mark_delete = BEFORE_ALL
-                subscription.acked = []
+                subscription.mark_delete, subscription.acked = BEFORE_ALL, []
+
+
+def _facts_of(topic: TopicState) -> Iterator[Fact]:
+    topic_id = topic.topic_id
+    for producer in topic.producers.values():
+        yield ProducerCreated(topic_id, topic.name, producer.producer_id, producer.name, producer.access_mode)
+    for name, each in topic.subscriptions.items():
+        yield SubscriptionCreated(topic_id, topic.name, name, each.subscription_type, each.mark_delete)
+        if each.acked:
+            yield CursorMoved(topic_id, name, each.mark_delete, each.acked)
+        if each.lost:
+            yield MessagesLost(topic_id, name, each.lost)
+        for consumer_id, consumer_name in each.consumers.items():
+            yield ConsumerCreated(topic_id, name, consumer_id, consumer_name)

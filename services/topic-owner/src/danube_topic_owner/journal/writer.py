@@ -16,12 +16,12 @@ from danube_topic_owner.journal.events import CursorMoved, Event, encode_events
 from danube_topic_owner.journal.state import BundleState
 
 CURSOR_INTERVAL_S = 0.1
-"""Acknowledgements are journaled at most this late; a crash loses at most these (architecture D7)."""
+"""Acknowledgements are journaled at most this late. A crash loses at most these acknowledgements."""
 SNAPSHOT_RECORDS = 2_000
 """Records between two snapshots."""
 HEARTBEAT_S = 1.0
-"""While the registration is in doubt, at least one record is written so often: the journal's answer tells
-whether the bundle is still this owner's (ADR 0006)."""
+"""While the registration is in doubt, a record is written at least this often: the journal's answer tells
+whether this owner still has the bundle (docs/adr/0006-a-metadata-outage-is-not-a-lost-lease.md)."""
 RETRY_WAIT_S = 0.1
 RETRY_WAIT_MAX_S = 2.0
 
