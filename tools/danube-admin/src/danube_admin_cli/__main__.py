@@ -1,3 +1,5 @@
+"""The command line of ``danube-admin``."""
+
 from __future__ import annotations
 
 import typer
@@ -34,18 +36,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(brokers.app, name="brokers", help="The brokers and their leader.")
-app.add_typer(namespaces.app, name="namespaces", help="Namespaces and their policies.")
-app.add_typer(topics.app, name="topics", help="Topics, what is kept of them, their policies.")
-app.add_typer(subscriptions.app, name="subscriptions", help="Where subscriptions read.")
+app.add_typer(brokers.commands.app, name="brokers", help="The brokers and their leader.")
+app.add_typer(namespaces.commands.app, name="namespaces", help="Namespaces and their policies.")
+app.add_typer(topics.commands.app, name="topics", help="Topics, their segments and policies.")
+app.add_typer(subscriptions.commands.app, name="subscriptions", help="The cursors of subscriptions.")
 
 
 @app.callback()
 def root(endpoint: Endpoint = None, output: Output = None) -> None:
-    """Takes what every command takes too; the command's own wins."""
+    """Take the options that every command takes as well; an option of the command itself wins."""
 
 
 def main() -> None:
+    """Run the command line."""
     app()
 
 

@@ -1,4 +1,4 @@
-"""Calls to the admin service, and where it is."""
+"""The connection to the admin service."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ RECEIVE_BYTES_MAX = 64 * 1024 * 1024
 
 
 class Form(StrEnum):
+    """How results are printed."""
+
     table = "table"
     json = "json"
 
@@ -37,21 +39,22 @@ Output = Annotated[
 
 
 class Call(Protocol):
-    """Calls a method by its full name and returns its answer."""
+    """Calls a method by its full name and returns its answer, an ``answer``."""
 
     def __call__(self, method: str, request: Message, answer: type[Response]) -> Response: ...
 
 
 def form_of(context: typer.Context, output: Form | None) -> Form:
-    """The form asked for at the command, else before it."""
+    """Return the form given at the command, else the one given before the command."""
     return output or context.find_root().params.get("output") or Form.table
 
 
 @contextmanager
 def admin(context: typer.Context, endpoint: str | None) -> Iterator[Call]:
-    """Calls to the endpoint given at the command, else before it, else by the environment.
+    """Open a connection to the admin service and return a function that calls it.
 
-    Whatever fails ends the command with one line.
+    The endpoint is the one given at the command, else before the command, else in the environment. A call
+    that fails ends the process with one line on stderr.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     import grpc  # noqa: PLC0415 - slow to import, help needs nothing of it
@@ -86,5 +89,5 @@ def admin(context: typer.Context, endpoint: str | None) -> Iterator[Call]:
 
 
 def _is_transport(details: str) -> bool:
-    """Whether the library itself speaks: its texts name addresses and system calls that help nobody."""
+    """Whether gRPC itself wrote the text, which names addresses and system calls instead of a reason."""
     return details.startswith(("failed to connect", "DNS resolution failed"))

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from danube_admin_cli.admin import Endpoint, Output, admin, form_of
+from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.outcome import FAILED, give_up
 from danube_admin_cli.printing import show_figures, show_lines, show_success, show_table, show_value
 from danube_proto import danube_admin_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+commands = Commands()
 
 COLUMNS = {
     "broker_id": "BROKER ID",
@@ -52,104 +52,95 @@ STEP_S = 2
 Broker = Annotated[str, typer.Argument(metavar="BROKER", help="A broker id, as brokers list shows it.")]
 
 
-@app.command("list")
-def list_brokers(context: typer.Context, endpoint: Endpoint = None, output: Output = None) -> None:
-    """List the brokers with their addresses, roles, states and what they carry."""
-    with admin(context, endpoint) as call:
-        answer = call("/danube_admin.BrokerAdmin/ListBrokers", wire.Empty(), wire.BrokerListResponse)
-        told = call(
-            "/danube_platform.LoadAdmin/ListBrokerLoads",
-            platform.BrokerLoadsRequest(),
-            platform.BrokerLoadsResponse,
-        )
+@commands.command("list")
+def list_brokers(session: Session) -> None:
+    """List the brokers with their addresses, roles, states and loads."""
+    answer = session.call("/danube_admin.BrokerAdmin/ListBrokers", wire.Empty(), wire.BrokerListResponse)
+    told = session.call(
+        "/danube_platform.LoadAdmin/ListBrokerLoads",
+        platform.BrokerLoadsRequest(),
+        platform.BrokerLoadsResponse,
+    )
     loads = {load.broker_id: load for load in told.brokers}
     rows = [
         {field: str(getattr(broker, field)) for field in COLUMNS} | load_row(loads.get(broker.broker_id))
         for broker in answer.brokers
     ]
-    show_table(form_of(context, output), COLUMNS | LOAD_COLUMNS, rows)
+    show_table(session.form, COLUMNS | LOAD_COLUMNS, rows)
 
 
-@app.command("leader-broker")
-def leader_broker(context: typer.Context, endpoint: Endpoint = None, output: Output = None) -> None:
+@commands.command("leader-broker")
+def leader_broker(session: Session) -> None:
     """Show the leader's id, or not_found."""
-    with admin(context, endpoint) as call:
-        answer = call("/danube_admin.BrokerAdmin/GetLeaderBroker", wire.Empty(), wire.BrokerResponse)
-    show_value(form_of(context, output), "Leader Broker", "leader", answer.leader)
+    answer = session.call("/danube_admin.BrokerAdmin/GetLeaderBroker", wire.Empty(), wire.BrokerResponse)
+    show_value(session.form, "Leader Broker", "leader", answer.leader)
 
 
-@app.command("namespaces")
-def list_namespaces(context: typer.Context, endpoint: Endpoint = None, output: Output = None) -> None:
+@commands.command("namespaces")
+def list_namespaces(session: Session) -> None:
     """List the namespaces."""
-    with admin(context, endpoint) as call:
-        answer = call("/danube_admin.BrokerAdmin/ListNamespaces", wire.Empty(), wire.NamespaceListResponse)
-    show_lines(form_of(context, output), "Namespace", answer.namespaces)
+    answer = session.call(
+        "/danube_admin.BrokerAdmin/ListNamespaces", wire.Empty(), wire.NamespaceListResponse
+    )
+    show_lines(session.form, "Namespace", answer.namespaces)
 
 
-@app.command("unload")
+@commands.command("unload")
 def unload(
-    context: typer.Context,
+    session: Session,
     broker: Broker,
     max_parallel: Annotated[
-        int, typer.Option("--max-parallel", min=1, max=64, help="Bundles handed over at one time.")
+        int, typer.Option("--max-parallel", min=1, max=64, help="Bundles that move at the same time.")
     ] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would move.")] = False,
     timeout_s: Annotated[
-        int, typer.Option("--timeout-seconds", min=0, help="How long to wait; it goes on in any case.")
+        int,
+        typer.Option("--timeout-seconds", min=0, help="How long to wait; the move goes on after that."),
     ] = 60,
-    endpoint: Endpoint = None,
-    output: Output = None,
 ) -> None:
-    """Let a broker hand its topics to the others; it gets none until it is activated.
+    """Move all topics off a broker; it gets no new ones until it is activated.
 
-    Topics move in bundles, and that is what is counted. Clients stay connected.
+    Topics move in bundles; the figures count bundles. Clients stay connected.
     """
-    form = form_of(context, output)
     deadline = time.monotonic() + timeout_s
-    with admin(context, endpoint) as call:
-        while True:
-            left_s = max(0, round(deadline - time.monotonic()))
-            request = wire.UnloadBrokerRequest(
-                broker_id=broker,
-                max_parallel=max_parallel,
-                dry_run=dry_run,
-                timeout_seconds=min(left_s, STEP_S),
-            )
-            answer = call("/danube_admin.BrokerAdmin/UnloadBroker", request, wire.UnloadBrokerResponse)
-            if dry_run or not answer.pending or not left_s:
-                break
-            sys.stderr.write(f"{answer.succeeded} of {answer.total} bundles handed over\n")
+    while True:
+        left_s = max(0, round(deadline - time.monotonic()))
+        request = wire.UnloadBrokerRequest(
+            broker_id=broker,
+            max_parallel=max_parallel,
+            dry_run=dry_run,
+            timeout_seconds=min(left_s, STEP_S),
+        )
+        answer = session.call("/danube_admin.BrokerAdmin/UnloadBroker", request, wire.UnloadBrokerResponse)
+        if dry_run or not answer.pending or not left_s:
+            break
+        sys.stderr.write(f"{answer.succeeded} of {answer.total} bundles handed over\n")
     fields = ("started", "total", "succeeded", "failed", "pending")
-    show_figures(form, {field: getattr(answer, field) for field in fields})
+    show_figures(session.form, {field: getattr(answer, field) for field in fields})
     if answer.pending and not dry_run:
         give_up(f"{answer.pending} bundles are not handed over yet; it goes on", FAILED)
 
 
-@app.command("activate")
+@commands.command("activate")
 def activate(
-    context: typer.Context,
+    session: Session,
     broker: Broker,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="For the record.")] = "",
-    endpoint: Endpoint = None,
-    output: Output = None,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; not stored.")] = "",
 ) -> None:
-    """Let a broker that was unloaded have topics again."""
-    with admin(context, endpoint) as call:
-        request = wire.ActivateBrokerRequest(broker_id=broker, reason=reason)
-        answer = call("/danube_admin.BrokerAdmin/ActivateBroker", request, wire.ActivateBrokerResponse)
-    show_success(form_of(context, output), "Broker Activated", success=answer.success)
+    """Allow a broker that was unloaded to take topics again."""
+    request = wire.ActivateBrokerRequest(broker_id=broker, reason=reason)
+    answer = session.call("/danube_admin.BrokerAdmin/ActivateBroker", request, wire.ActivateBrokerResponse)
+    show_success(session.form, "Broker Activated", success=answer.success)
 
 
-@app.command("balance")
-def balance(context: typer.Context, endpoint: Endpoint = None, output: Output = None) -> None:
-    """Show how evenly the brokers are loaded, by the strategy that is configured."""
-    form = form_of(context, output)
-    with admin(context, endpoint) as call:
-        answer = call(
-            "/danube_admin.BrokerAdmin/GetClusterBalance",
-            wire.ClusterBalanceRequest(),
-            wire.ClusterBalanceResponse,
-        )
+@commands.command("balance")
+def balance(session: Session) -> None:
+    """Show how evenly the brokers are loaded, measured by the configured load strategy."""
+    answer = session.call(
+        "/danube_admin.BrokerAdmin/GetClusterBalance",
+        wire.ClusterBalanceRequest(),
+        wire.ClusterBalanceResponse,
+    )
     brokers = [
         {
             "broker_id": str(one.broker_id),
@@ -168,37 +159,35 @@ def balance(context: typer.Context, endpoint: Endpoint = None, output: Output = 
         "min_load": round(answer.min_load, 4),
         "broker_count": answer.broker_count,
     }
-    show_figures(form, figures, BALANCE_COLUMNS, brokers, "brokers")
+    show_figures(session.form, figures, BALANCE_COLUMNS, brokers, "brokers")
 
 
-@app.command("rebalance")
+@commands.command("rebalance")
 def rebalance(
-    context: typer.Context,
+    session: Session,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would move.")] = False,
     max_moves: Annotated[
         int | None,
         typer.Option("--max-moves", min=1, max=1000, help="Bundles that move at most; default 10."),
     ] = None,
-    endpoint: Endpoint = None,
-    output: Output = None,
 ) -> None:
-    """Move bundles of topics until the brokers' loads are even enough."""
-    form = form_of(context, output)
-    with admin(context, endpoint) as call:
-        request = wire.RebalanceRequest(dry_run=dry_run, max_moves=max_moves)
-        answer = call("/danube_admin.BrokerAdmin/TriggerRebalance", request, wire.RebalanceResponse)
+    """Move bundles of topics between brokers until their loads are even enough."""
+    request = wire.RebalanceRequest(dry_run=dry_run, max_moves=max_moves)
+    answer = session.call("/danube_admin.BrokerAdmin/TriggerRebalance", request, wire.RebalanceResponse)
     moves = [
         {field: str(getattr(move, field)) for field in MOVE_COLUMNS}
         | {"estimated_load": f"{move.estimated_load:.3f}"}
         for move in answer.proposed_moves
     ]
-    show_figures(form, {"moves_executed": answer.moves_executed}, MOVE_COLUMNS, moves, "proposed_moves")
+    show_figures(
+        session.form, {"moves_executed": answer.moves_executed}, MOVE_COLUMNS, moves, "proposed_moves"
+    )
     if not answer.success:
         give_up(answer.error_message or "the admin service says it did not do it", FAILED)
 
 
 def load_row(load: platform.BrokerLoad | None) -> dict[str, str]:
-    """What a broker told last, in words; dashes when it told nothing lately."""
+    """Return the columns of a broker's last load report; dashes without a recent report."""
     if load is None:
         return dict.fromkeys(LOAD_COLUMNS, "-")
     total = load.total
@@ -216,7 +205,7 @@ def load_row(load: platform.BrokerLoad | None) -> dict[str, str]:
 
 
 def verdict(variation_percent: float) -> str:
-    """The coefficient of variation in a word."""
+    """Return a word for a coefficient of variation."""
     for bound, word in ((20, "well balanced"), (30, "balanced"), (40, "imbalanced")):
         if variation_percent <= bound:
             return word

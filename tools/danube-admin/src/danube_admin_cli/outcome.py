@@ -1,4 +1,4 @@
-"""How a command ends: its exit code and its one-line error."""
+"""Exit codes and error messages of commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXIT_CODES = """Exit codes: 0 done; 1 something failed or was refused; 2 wrong u
 
 
 def give_up(reason: str, code: int = FAILED) -> NoReturn:
-    """Ends the command with one line on stderr.
+    """End the command with one line on stderr.
 
     Raises:
         typer.Exit: always.

@@ -1,4 +1,4 @@
-"""Messages as what JSON and people can read."""
+"""Converts protobuf messages, times and sizes for JSON and for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STEP = 1024
 
 
 def plain(message: Message) -> dict[str, Any]:
-    """Every field by its name, also those that have their defaults; 64-bit numbers stay numbers."""
+    """Return a message as a dict of all its fields, defaults included; 64-bit numbers stay numbers."""
     found: dict[str, Any] = {}
     for field in cast("Descriptor", message.DESCRIPTOR).fields:
         value = getattr(message, field.name)
@@ -28,12 +28,12 @@ def plain(message: Message) -> dict[str, Any]:
 
 
 def moment(ms: int) -> str:
-    """A time in UTC, to the second."""
+    """Return a time (milliseconds since the epoch) in UTC, to the second."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def size(count: int) -> str:
-    """Bytes with a unit: ``512 B``, ``1.5 MiB``."""
+    """Return a number of bytes with a unit: ``512 B``, ``1.5 MiB``."""
     amount = float(count)
     for unit in _UNITS:
         if amount < _STEP or unit == _UNITS[-1]:
@@ -43,5 +43,5 @@ def size(count: int) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """``1 segment``, ``2 segments``."""
+    """Return a count with its noun: ``1 segment``, ``2 segments``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

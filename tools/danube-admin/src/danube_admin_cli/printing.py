@@ -1,4 +1,4 @@
-"""How results are printed."""
+"""Prints results: tables and lines for people, or JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ POLICY_LABELS = {
 
 
 def show_lines(form: Form, label: str, values: Sequence[str]) -> None:
-    """One labelled line per value, or a JSON array."""
+    """Print one labelled line for each value, or a JSON array."""
     if form is Form.json:
         _json(list(values))
         return
@@ -37,10 +37,10 @@ def show_lines(form: Form, label: str, values: Sequence[str]) -> None:
 
 
 def show_table(form: Form, columns: Mapping[str, str], rows: Iterable[Mapping[str, str]]) -> None:
-    """A table without lines, or a JSON array of objects.
+    """Print a table, or a JSON array of objects.
 
     Args:
-        form: which of the two.
+        form: a table or JSON.
         columns: headings by field.
         rows: the fields of each row.
     """
@@ -61,7 +61,7 @@ def show_figures(
     rows: Sequence[Mapping[str, str]] = (),
     field: str = "",
 ) -> None:
-    """Labelled figures in one line and a table below, or one JSON object with the table as ``field``."""
+    """Print labelled figures and a table below, or one JSON object that has the table as ``field``."""
     if form is Form.json:
         _json(dict(figures) | ({field: list(rows)} if columns else {}))
         return
@@ -72,7 +72,7 @@ def show_figures(
 
 
 def show_section(title: str, lines: Mapping[str, str]) -> None:
-    """A title and labelled lines below it; a text of several lines becomes one."""
+    """Print a title and labelled lines below it; line breaks within a text become spaces."""
     _line(title)
     width = max(map(len, lines))
     for label, text in lines.items():
@@ -80,12 +80,12 @@ def show_section(title: str, lines: Mapping[str, str]) -> None:
 
 
 def show_json(value: object) -> None:
-    """One line of JSON."""
+    """Print one line of JSON."""
     _json(value)
 
 
 def show_value(form: Form, label: str, field: str, value: str) -> None:
-    """A labelled, quoted value, or a JSON object of one field."""
+    """Print a labelled, quoted value, or a JSON object with one field."""
     if form is Form.json:
         _json({field: value})
     else:
@@ -93,7 +93,7 @@ def show_value(form: Form, label: str, field: str, value: str) -> None:
 
 
 def show_quoted(form: Form, label: str, values: Sequence[str]) -> None:
-    """All values in one line, or a JSON array."""
+    """Print all values in one line, or a JSON array."""
     if form is Form.json:
         _json(list(values))
     else:
@@ -101,10 +101,10 @@ def show_quoted(form: Form, label: str, values: Sequence[str]) -> None:
 
 
 def show_success(form: Form, label: str, *, success: bool) -> None:
-    """Whether it worked.
+    """Print whether the call succeeded; if it did not, exit with an error.
 
     Raises:
-        typer.Exit: it did not.
+        typer.Exit: the call did not succeed.
     """
     if form is Form.json:
         _json({"success": success})
@@ -115,10 +115,10 @@ def show_success(form: Form, label: str, *, success: bool) -> None:
 
 
 def show_policies(form: Form, text: str) -> None:
-    """The policies of an answer, which are JSON text.
+    """Print the policies of an answer, which are the text of a JSON object.
 
     Raises:
-        typer.Exit: they are not.
+        typer.Exit: the text is not a JSON object.
     """
     try:
         policies = json.loads(text)
@@ -146,6 +146,6 @@ def _line(text: str) -> None:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has what it wanted; the interpreter's own flush at the end must fail at nothing.
+        # The reader closed the pipe: the interpreter's own flush at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit from None

@@ -6,23 +6,25 @@ from typing import Annotated
 
 import typer
 
-from danube_admin_cli.admin import Endpoint, Form, Output, admin, form_of
-from danube_admin_cli.names import topic_name
+from danube_admin_cli.admin import Form
+from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.plain import plain
 from danube_admin_cli.printing import show_json, show_table
-from danube_admin_cli.start import FORMS, parse_start
+from danube_admin_cli.topic_options import Topic
 from danube_proto import danube_platform_pb2 as platform
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+commands = Commands()
 
-PLACE_COLUMNS = {"topic": "TOPIC", "mark_delete": "ACKNOWLEDGED THROUGH"}
+COLUMNS = {"topic": "TOPIC", "mark_delete": "ACKNOWLEDGED THROUGH"}
 
-RESET_HELP = f"""Move a subscription back or forward.
+RESET_HELP = """Move a subscription back or forward.
 
-Where to: {FORMS}. What is not retained any more cannot be had: earliest is then where it begins.
+Where to: earliest, latest, -N (the last N messages), a position, a time such as 2026-11-23T10:00:00Z (UTC
+if it does not say) or how long ago: 90s, 15m, 2h, 7d. If that message is no longer retained, the
+subscription goes on at the oldest retained message.
 
-The streams of its consumers end; they go on from there when they subscribe again. Messages after the place
-come again, also those that were acknowledged. Of a partitioned topic, every partition is moved.
+The streams of its consumers end; they go on from there when they subscribe again. Later messages are
+delivered again, also those that were acknowledged. Of a partitioned topic, every partition is moved.
 
 \b
 Examples:
@@ -33,33 +35,33 @@ Examples:
 """
 
 
-@app.callback()
+@commands.app.callback()
 def root() -> None:
     """One command is still a group of commands."""
 
 
-@app.command("reset", help=RESET_HELP)
+@commands.command("reset", help_text=RESET_HELP)
 def reset(
-    context: typer.Context,
-    topic: Annotated[str, typer.Argument(metavar="TOPIC", callback=topic_name, help="/namespace/topic")],
+    session: Session,
+    topic: Topic,
     subscription: Annotated[str, typer.Argument(metavar="SUBSCRIPTION")],
     to: Annotated[str, typer.Option("--to", metavar="WHERE", help="Where it goes on; see above.")],
-    endpoint: Endpoint = None,
-    output: Output = None,
 ) -> None:
+    """Move a subscription's cursor back or forward."""
+    from danube_client import Start  # noqa: PLC0415 - slow to import, help needs nothing of it
+
     try:
-        start = parse_start(to)
-    except typer.BadParameter as error:
-        raise typer.BadParameter(error.message, param_hint="'--to'") from None
-    with admin(context, endpoint) as call:
-        answer = call(
-            "/danube_platform.TopicDetails/ResetSubscription",
-            platform.ResetSubscriptionRequest(topic=topic, subscription=subscription, start=start),
-            platform.ResetSubscriptionResponse,
-        )
-    places = [plain(place) for place in answer.places]
-    if form_of(context, output) is Form.json:
-        show_json(places)
+        start = Start.parse(to).to_wire()
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="'--to'") from None
+    answer = session.call(
+        "/danube_platform.TopicDetails/ResetSubscription",
+        platform.ResetSubscriptionRequest(topic=topic, subscription=subscription, start=start),
+        platform.ResetSubscriptionResponse,
+    )
+    moved = [plain(each) for each in answer.places]
+    if session.form is Form.json:
+        show_json(moved)
     else:
-        rows = [{field: str(place[field]) for field in PLACE_COLUMNS} for place in places]
-        show_table(Form.table, PLACE_COLUMNS, rows)
+        rows = [{field: str(each[field]) for field in COLUMNS} for each in moved]
+        show_table(Form.table, COLUMNS, rows)

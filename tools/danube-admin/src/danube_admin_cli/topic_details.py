@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from danube_admin_cli.admin import Endpoint, Form, Output, admin, form_of
-from danube_admin_cli.names import topic_name
+from danube_admin_cli.admin import Form
+from danube_admin_cli.commands import Session
 from danube_admin_cli.plain import counted, moment, plain, size
 from danube_admin_cli.printing import show_json, show_section, show_table
+from danube_admin_cli.topic_options import topic_name
 from danube_proto import danube_platform_pb2 as platform
 
 SERVICE = "/danube_platform.TopicDetails"
@@ -25,9 +26,9 @@ Topic = Annotated[
     ),
 ]
 
-DESCRIBE_HELP = """Show how a topic is kept, what is kept of it, and who reads it.
+DESCRIBE_HELP = """Show how a topic is stored, its segments, and its subscriptions.
 
-A backlog with + is at least so large. Times are UTC.
+A figure with + is a lower bound. Times are UTC.
 
 \b
 Examples:
@@ -36,8 +37,8 @@ Examples:
 """
 SEGMENTS_HELP = """List the segments that hold a topic's messages, oldest first.
 
-A segment of ALL is shared by quiet topics of the topic's bundle; it may hold messages of this one, and its
-count is of all of them. Retained segments are read; deleting ones no more.
+A segment whose OF is ALL is shared by topics of the bundle that have few messages. It may hold messages of
+this topic, and its count is that of all topics. Consumers read retained segments only.
 
 \b
 Examples:
@@ -70,11 +71,11 @@ SUBSCRIPTION_COLUMNS = {
 }
 
 
-def describe(context: typer.Context, topic: Topic, endpoint: Endpoint = None, output: Output = None) -> None:
-    with admin(context, endpoint) as call:
-        request = platform.DescribeTopicRequest(topic=topic)
-        answer = call(f"{SERVICE}/DescribeTopic", request, platform.DescribeTopicResponse)
-    if form_of(context, output) is Form.json:
+def describe(session: Session, topic: Topic) -> None:
+    """Show how a topic is stored, its segments, and its subscriptions."""
+    request = platform.DescribeTopicRequest(topic=topic)
+    answer = session.call(f"{SERVICE}/DescribeTopic", request, platform.DescribeTopicResponse)
+    if session.form is Form.json:
         show_json([_object(described) for described in answer.topics])
         return
     for described in answer.topics:
@@ -84,11 +85,11 @@ def describe(context: typer.Context, topic: Topic, endpoint: Endpoint = None, ou
             show_table(Form.table, SUBSCRIPTION_COLUMNS, rows)
 
 
-def segments(context: typer.Context, topic: Topic, endpoint: Endpoint = None, output: Output = None) -> None:
-    with admin(context, endpoint) as call:
-        request = platform.ListSegmentsRequest(topic=topic)
-        answer = call(f"{SERVICE}/ListSegments", request, platform.ListSegmentsResponse)
-    if form_of(context, output) is Form.json:
+def segments(session: Session, topic: Topic) -> None:
+    """List the segments that hold a topic's messages."""
+    request = platform.ListSegmentsRequest(topic=topic)
+    answer = session.call(f"{SERVICE}/ListSegments", request, platform.ListSegmentsResponse)
+    if session.form is Form.json:
         show_json([plain(segment) for segment in answer.segments])
     else:
         show_table(Form.table, SEGMENT_COLUMNS, [_segment(segment) for segment in answer.segments])

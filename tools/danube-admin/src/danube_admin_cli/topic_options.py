@@ -1,0 +1,124 @@
+"""A topic's name, schema and dispatch strategy as command-line arguments."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+RELIABLE = "reliable"
+NON_RELIABLE = "non-reliable"
+SCHEMA_TYPES = ("bytes", "string", "int64", "json")
+
+
+class Storage(StrEnum):
+    """Where the segments of a reliable topic are stored."""
+
+    memory = "memory"
+    disk = "disk"
+    s3 = "s3"
+
+
+class Retention(StrEnum):
+    """When messages of a reliable topic are deleted."""
+
+    ack = "ack"
+    expire = "expire"
+
+
+def topic_name(text: str) -> str:
+    """Return a name that has the form ``/namespace/topic``; the service may be stricter.
+
+    Raises:
+        typer.BadParameter: it has another form, or other characters than letters, digits, ``_`` and ``-``.
+    """
+    parts = text.split("/")
+    if len(parts) != 3 or parts[0] or not all(parts[1:]):
+        raise typer.BadParameter(f"{text!r}: a topic is named /namespace/topic")
+    if not all(letter.isalnum() or letter in "_-" for part in parts for letter in part):
+        raise typer.BadParameter(f"{text!r}: a topic's name has letters, digits, _ and - only")
+    return text
+
+
+Topic = Annotated[str, typer.Argument(metavar="TOPIC", callback=topic_name, help="/namespace/topic")]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicOptions:
+    """The schema and the dispatch strategy of a new topic."""
+
+    schema_type: Annotated[
+        str, typer.Option("--schema-type", "-s", metavar="TYPE", help="Bytes, String, Int64 or JSON.")
+    ] = "String"
+    schema_data: Annotated[
+        str, typer.Option("--schema-data", "-d", metavar="TEXT", help="The JSON Schema of a JSON topic.")
+    ] = "{}"
+    dispatch_strategy: Annotated[
+        str, typer.Option("--dispatch-strategy", metavar="STRATEGY", help="reliable or non-reliable.")
+    ] = "non_reliable"
+    storage: Annotated[
+        Storage | None,
+        typer.Option(
+            "--storage",
+            help="Reliable: where segments are stored; if absent, the service's default_storage.",
+        ),
+    ] = None
+    segment_size: Annotated[
+        int | None,
+        typer.Option("--segment-size", metavar="MB", min=0, help="Reliable: when a segment is full."),
+    ] = None
+    retention: Annotated[
+        Retention | None,
+        typer.Option("--retention", help="Reliable: kept until acknowledged, or for a time."),
+    ] = None
+    retention_period: Annotated[
+        int | None, typer.Option("--retention-period", metavar="SECS", min=0, help="Reliable: the time.")
+    ] = None
+
+    def to_wire(self) -> dict[str, str]:
+        """Return the fields of a request that creates topics. Raises BadParameter."""
+        self._check_schema()
+        return {
+            "schema_type": self.schema_type,
+            "schema_data": self.schema_data,
+            "dispatch_strategy": self._strategy(),
+        }
+
+    def _strategy(self) -> str:
+        """``non-reliable``, ``reliable``, or ``reliable:`` and the options that were given."""
+        name, colon, options_text = self.dispatch_strategy.strip().partition(":")
+        name = name.strip().lower().replace("_", "-")
+        if name not in (RELIABLE, NON_RELIABLE) or (colon and name == NON_RELIABLE):
+            raise typer.BadParameter(
+                f"{self.dispatch_strategy!r} is neither reliable nor non-reliable",
+                param_hint="'--dispatch-strategy'",
+            )
+        given = {
+            "segment_size": self.segment_size,
+            "storage": self.storage,
+            "retention": self.retention,
+            "retention_period": self.retention_period,
+        }
+        options = [f"{key}={value}" for key, value in given.items() if value is not None]
+        if options and name == NON_RELIABLE:
+            raise typer.BadParameter(
+                "storage and retention are for --dispatch-strategy reliable",
+                param_hint="'--dispatch-strategy'",
+            )
+        everything = ",".join([*filter(None, [options_text.strip()]), *options])
+        return f"{name}:{everything}" if everything else name
+
+    def _check_schema(self) -> None:
+        kind = self.schema_type.lower()
+        if kind not in SCHEMA_TYPES:
+            raise typer.BadParameter(
+                f"{self.schema_type!r} is none of Bytes, String, Int64 and JSON", param_hint="'--schema-type'"
+            )
+        if kind == "json":
+            try:
+                json.loads(self.schema_data)
+            except json.JSONDecodeError as error:
+                raise typer.BadParameter(f"not JSON: {error}", param_hint="'--schema-data'") from error
