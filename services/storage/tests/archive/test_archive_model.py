@@ -303,8 +303,8 @@ def test_a_cut_that_was_entered_though_the_answer_says_taken_keeps_its_segments(
         cuts = model.cutter._session.cuts
         add = cuts.add
 
-        async def add_and_say_taken(cut: ManifestEntry) -> None:
-            await add(cut)
+        async def add_and_say_taken(entry: ManifestEntry) -> None:
+            await add(entry)
             raise AlreadyExists("an earlier attempt of this very call was carried out")
 
         cuts.add = add_and_say_taken  # type: ignore[method-assign]

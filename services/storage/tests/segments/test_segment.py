@@ -21,7 +21,7 @@ from danube_common.segment.format import (
     TopicRange,
     tail_bytes_of,
 )
-from danube_common.segment.reader import EntryReader, SegmentEntry, parse_tail
+from danube_common.segment.reader import EntryReader, SegmentEntry, SegmentIndex, parse_tail
 from danube_common.wire.frame import RawSection, encode_frame, split_frame
 from danube_harness.services.segments import BUNDLE, Added, SegmentSample, as_added, crc_of, index_of
 from danube_storage.segments import builder as builder_module
@@ -68,6 +68,15 @@ def samples(draw: st.DrawFn) -> SegmentSample:
             sequence, number = sequence + draw(st.integers(1, 5)), 0
     block_bytes = draw(st.sampled_from([1, 100, 300, 1 << 16]))
     return SegmentSample(topic_ids[0] if len(topic_ids) == 1 else None, block_bytes, added)
+
+
+def read_range(index: SegmentIndex, offset: int, data: bytes) -> list[SegmentEntry]:
+    """The entries of whole blocks; raises CorruptData."""
+    reader = EntryReader(index, offset)
+    entries = reader.feed(data)
+    if reader.held_bytes:
+        raise CorruptData("an entry is cut short")
+    return entries
 
 
 def read_whole(data: bytes, *, piece_bytes: int = 1 << 20) -> list[SegmentEntry]:
@@ -133,7 +142,7 @@ def test_ranges_from_a_position_give_what_a_whole_read_gives(
     offset = index.offset_of_position(position)
     while offset < info.data_bytes:
         offset, length = index.range_at(offset, data.draw(st.integers(1, 400)))
-        read += index.entries(offset, segment[offset : offset + length])
+        read += read_range(index, offset, segment[offset : offset + length])
         offset += length
     wanted = [entry for entry in whole if entry.last_position >= position]
     assert [entry for entry in read if entry.last_position >= position] == wanted
@@ -148,7 +157,7 @@ def test_the_first_message_published_at_or_after_a_time_is_not_missed(
     segment, info = sample.build()
     index, whole = index_of(segment), read_whole(segment)
     offset = index.offset_of_time(published_ms)
-    read = index.entries(offset, segment[offset : info.data_bytes]) if offset < info.data_bytes else []
+    read = read_range(index, offset, segment[offset : info.data_bytes]) if offset < info.data_bytes else []
     wanted = [entry for entry in whole if entry.published_ms_max >= published_ms]
     assert [entry for entry in read if entry.published_ms_max >= published_ms] == wanted
 
@@ -199,7 +208,7 @@ def test_a_flipped_byte_in_a_range_gives_an_error_or_nothing_wrong(
     damaged = bytearray(segment[offset : offset + length])
     damaged[data.draw(st.integers(0, length - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(CorruptData):
-        index.entries(offset, bytes(damaged))
+        read_range(index, offset, bytes(damaged))
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -228,7 +237,7 @@ def test_blocks_of_another_segment_are_noticed_though_intact() -> None:
     index, foreign = index_of(TOPIC_SAMPLE.build()[0]), other.build()[0]
     offset, length = index.range_at(index.offset_of_position(0), 1 << 20)
     with pytest.raises(CorruptData):
-        index.entries(offset, foreign[offset : offset + length])
+        read_range(index, offset, foreign[offset : offset + length])
 
 
 @settings(deadline=None)
@@ -283,12 +292,14 @@ def test_the_index_stays_small_and_right_however_long_the_segment_is() -> None:
         offset = index.offset_of_position(position_of(sequence, 0, 0))
         assert (
             sequence - 1000 / 4
-            <= index.entries(offset, data[offset : info.data_bytes])[0].sequence
+            <= read_range(index, offset, data[offset : info.data_bytes])[0].sequence
             <= sequence
         )
     latest = max(published)
     offset = index.offset_of_time(latest)
-    assert index.entries(offset, data[offset : info.data_bytes])[0].sequence <= published.index(latest) + 1
+    assert (
+        read_range(index, offset, data[offset : info.data_bytes])[0].sequence <= published.index(latest) + 1
+    )
     assert index.offset_of_time(latest + 1) == info.data_bytes
 
 

@@ -1,4 +1,4 @@
-"""How much of a bundle's archive was deleted, counted once however often anybody crashed on the way."""
+"""Counts what was deleted of a bundle's archive, each segment once, also after crashes. Pure."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ import msgspec
 from danube_common.archive.records import SHARED, BundleArchive, Deletions, ManifestEntry
 
 
-def deletions(archive: BundleArchive, cuts: Iterable[ManifestEntry]) -> dict[int, Deletions]:
-    """What was deleted over the life of each topic, by topic id; under `SHARED` what many topics shared.
+def deletions(archive: BundleArchive, entries: Iterable[ManifestEntry]) -> dict[int, Deletions]:
+    """What was deleted of each topic since it was created, by topic id; shared segments under `SHARED`.
 
-    ``cuts`` must have been read before ``archive``: a cut that was compacted in between then counts once.
+    Read ``entries`` before ``archive``: an entry that is compacted in between then counts once.
     """
     totals = {int(topic_id): counted for topic_id, counted in archive.deletions.items()}
-    for cut in cuts:
-        if cut.first_sequence > archive.forgotten_through:
-            for gone in cut.deleted:
-                totals[gone.topic_id] = totals.get(gone.topic_id, Deletions()).plus(gone)
+    for entry in entries:
+        if entry.first_sequence > archive.forgotten_through:
+            for each in entry.deleted:
+                totals[each.topic_id] = totals.get(each.topic_id, Deletions()).plus(each)
     return totals
 
 
 def compacted(
-    archive: BundleArchive, cuts: Sequence[ManifestEntry], topic_ids: Container[int]
+    archive: BundleArchive, entries: Sequence[ManifestEntry], topic_ids: Container[int]
 ) -> BundleArchive:
-    """``archive`` with the deletions of ``cuts`` in it, so that they may be forgotten.
+    """``archive`` with the deletions of ``entries`` added, so that the entries may be removed.
 
-    Manifest that it holds already are passed over, so folding again changes nothing.
+    Entries that ``archive`` counts already are not added again.
 
     Args:
-        archive: what it was.
-        cuts: of the oldest ones, without a gap, in order.
-        topic_ids: the topics that exist; counts of others are of no use to anybody.
+        archive: the record as stored.
+        entries: the oldest ones of the manifest, in order and without a gap.
+        topic_ids: the topics that exist; the counts of other topics are dropped.
     """
-    totals = deletions(archive, cuts)
+    totals = deletions(archive, entries)
     return msgspec.structs.replace(
         archive,
-        forgotten_through=max((archive.forgotten_through, *(cut.last_sequence for cut in cuts))),
+        forgotten_through=max((archive.forgotten_through, *(entry.last_sequence for entry in entries))),
         deletions={
             str(topic_id): counted
             for topic_id, counted in sorted(totals.items())

@@ -31,17 +31,17 @@ class Manifest:
     The mirror may be behind the store, never ahead of it.
     """
 
-    def __init__(self, store: MetadataStore, bundle: Bundle, on_change: EntryListener | None = None) -> None:
+    def __init__(self, store: MetadataStore, bundle: Bundle) -> None:
         self.bundle = bundle
         self._store = store
-        self._on_change = on_change
+        self._on_change: EntryListener = lambda _before, _after: None
         self._entries: list[ManifestEntry] = []
         self._mirror: Mirror
 
     @classmethod
-    async def open(cls, store: MetadataStore, bundle: Bundle, on_change: EntryListener | None = None) -> Self:
+    async def open(cls, store: MetadataStore, bundle: Bundle) -> Self:
         """Open the view; it holds everything stored before the call. Raises MetadataUnavailable."""
-        self = cls(store, bundle, on_change)
+        self = cls(store, bundle)
         self._mirror = await Mirror.open(store, keys.cuts_prefix(bundle), self._changed)
         return self
 
@@ -138,5 +138,4 @@ class Manifest:
         after = decode_record(ManifestEntry, change.value) if change.value is not None else None
         if after is not None:
             insort(self._entries, after, key=_FIRST)
-        if self._on_change is not None:
-            self._on_change(before, after)
+        self._on_change(before, after)

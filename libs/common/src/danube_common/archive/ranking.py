@@ -1,4 +1,4 @@
-"""Which of several instances goes first for a key: the same answer in every process, spread over keys."""
+"""Ranks instances for a key: the same order in every process, with the first places spread over the keys."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 
 def ranked(key: str, instance_ids: Iterable[str]) -> list[str]:
-    """Rendezvous hashing: when an instance goes, only what it was first for moves."""
+    """The instances, best first (rendezvous hashing): without an instance, only its own keys move."""
 
     def weight(instance_id: str) -> bytes:
         return blake2b(f"{key}\0{instance_id}".encode(), digest_size=8).digest()

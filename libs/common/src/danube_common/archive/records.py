@@ -1,8 +1,8 @@
-"""The catalogue of tier 2: which stretches of a bundle's log are in which segments.
+"""Stored records of the archive: which ranges of a bundle's log are in which segments.
 
-A bundle's log is archived in *cuts*. A cut is a stretch of the log, first to last sequence, whose
-messages are all in the cut's segments; each cut begins where the one before ended. Of a topic, a cut
-holds either segments of its own or a part of one segment that many topics share.
+A bundle's *manifest* is a list of entries. A manifest entry is a range of log sequences whose messages are
+all in the entry's segments; each entry begins where the one before ended. An entry holds a topic either in
+segments of its own or in segments that many topics share.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from danube_common.model.strategy import StorageBackend
 SHARED = 0
 """Topic id of a segment that many topics share."""
 S3_HOLDER = "s3"
-"""Stands for a holder where the segment is in S3: any storage instance reads it."""
+"""Stands for the holder of a segment in S3, which any storage instance with S3 reads."""
 
 _OFFSET = struct.Struct("<QQ")
 
 
 class ArchiverLease(msgspec.Struct, frozen=True):
-    """The storage instance that archives a bundle; ``nonce`` tells two times of one instance apart."""
+    """The storage instance that archives a bundle; ``nonce`` tells two leases of one instance apart."""
 
     instance_id: str
     nonce: str
 
 
 class SegmentRecord(msgspec.Struct, frozen=True):
-    """One catalogued segment; it was durable before it was catalogued.
+    """One segment of a manifest entry; it was durable before it was recorded.
 
     Attributes:
-        key: in its `SegmentStore`.
-        backend: disk or s3.
-        holders: the storage instances that keep it on their disk; empty for S3.
-        topic_id: `SHARED` or the one topic.
-        first_position: of its first message; of any topic, if shared.
-        messages: how many.
+        key: of the object in its segment store.
+        backend: disk or S3.
+        topic_id: the topic whose messages the segment holds, or `SHARED`.
+        first_position: of its first message, of whichever topic.
+        messages: how many it holds, of all topics.
         first_offset: the topic's offset of its first message; 0 if shared.
-        published_ms_min: when the log stored its first message, ms since the epoch.
-        delete_after_ms: 0 while it is retained; else nobody begins to read it any more, and it is
-            deleted when the wall clock passes this.
-        quarantined: by holder, or `S3_HOLDER`, why it is not to be trusted from some point on.
+        published_ms_min: when the log stored its oldest message, ms since the epoch.
+        holders: the storage instances that keep it on disk; empty for S3.
+        delete_after_ms: 0 while it is retained. Otherwise no reader starts to read it, and it is deleted
+            when the wall clock passes this time.
+        quarantined: why a copy is damaged from some position on, by holder or `S3_HOLDER`.
     """
 
     key: str
@@ -66,16 +66,12 @@ class SegmentRecord(msgspec.Struct, frozen=True):
 
     @property
     def retained(self) -> bool:
+        """Whether the segment is not marked for deletion."""
         return self.delete_after_ms == 0
-
-    @property
-    def places(self) -> tuple[str, ...]:
-        """Where it is: its holders, or `S3_HOLDER`."""
-        return self.holders if self.backend is StorageBackend.DISK else (S3_HOLDER,)
 
 
 class DeletedSegment(msgspec.Struct, frozen=True):
-    """What is left of a segment that retention has deleted: the count of it."""
+    """The counts of a segment that retention has deleted."""
 
     topic_id: int
     first_position: int
@@ -85,9 +81,9 @@ class DeletedSegment(msgspec.Struct, frozen=True):
 
 
 class ManifestEntry(msgspec.Struct, frozen=True):
-    """Log sequences ``first_sequence..last_sequence``, whose messages are in ``segments`` or deleted.
+    """Log sequences ``first_sequence..last_sequence``, whose messages are in ``segments`` or were deleted.
 
-    The bundle's newest cut stays in the catalogue, also with nothing left in it: it says where to go on.
+    The newest entry of a bundle is never removed, not even when it is empty: archiving goes on behind it.
     """
 
     bundle: str
@@ -100,12 +96,12 @@ class ManifestEntry(msgspec.Struct, frozen=True):
 
     @property
     def last_position(self) -> int:
-        """The greatest position that a message in it can have."""
+        """The greatest position that a message of the entry can have."""
         return end_of_sequence(self.last_sequence)
 
     @property
     def before_position(self) -> int:
-        """The greatest position that a message before it can have."""
+        """The greatest position that a message before the entry can have."""
         return end_of_sequence(self.first_sequence - 1) if self.first_sequence > 1 else BEFORE_ALL
 
     def segments_for(self, topic: Topic) -> list[SegmentRecord]:
@@ -126,26 +122,27 @@ class ManifestEntry(msgspec.Struct, frozen=True):
 
 
 class Deletions(msgspec.Struct, frozen=True):
-    """Counted over the life of a topic."""
+    """What was deleted of a topic since it was created."""
 
     segments: int = 0
     messages: int = 0
     size_bytes: int = 0
 
     def plus(self, deleted: DeletedSegment) -> Deletions:
+        """These counts and one more segment."""
         return Deletions(
             self.segments + 1, self.messages + deleted.messages, self.size_bytes + deleted.size_bytes
         )
 
 
 class BundleArchive(msgspec.Struct, frozen=True):
-    """What outlives a bundle's cuts.
+    """What is kept of a bundle's archive when manifest entries are removed.
 
     Attributes:
-        forgotten_through: cuts up to this sequence were taken out of the catalogue, or are about to be;
+        forgotten_through: entries up to this sequence were removed from the manifest, or are about to be;
             their deletions are in ``deletions``.
-        deletions: by topic id as a decimal (`SHARED` for shared segments), of forgotten cuts only.
-        offsets_through: ``offsets`` counts the messages of all cuts up to this sequence.
+        deletions: of removed entries, by topic id as a decimal (`SHARED` for shared segments).
+        offsets_through: ``offsets`` counts the messages of all entries up to this sequence.
         offsets: `pack_offsets` of each topic's next offset.
     """
 
@@ -156,12 +153,12 @@ class BundleArchive(msgspec.Struct, frozen=True):
 
 
 def pack_offsets(offsets: Mapping[int, int]) -> bytes:
-    """Next offsets by topic id, in 16 bytes each."""
+    """Encode the next offset of each topic id in 16 bytes."""
     return b"".join(_OFFSET.pack(topic_id, offset) for topic_id, offset in sorted(offsets.items()))
 
 
 def unpack_offsets(data: bytes) -> dict[int, int]:
-    """Raises CorruptData."""
+    """Decode what `pack_offsets` encoded. Raises CorruptData."""
     if len(data) % _OFFSET.size:
         raise CorruptData(f"{len(data)} bytes are no table of offsets")
     return dict(_OFFSET.iter_unpack(data))

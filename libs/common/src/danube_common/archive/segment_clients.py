@@ -1,4 +1,4 @@
-"""Asking the storage instances that can serve a segment, one after another."""
+"""Client of the storage instances: asks those that can serve a segment, one after another."""
 
 from __future__ import annotations
 
@@ -17,13 +17,19 @@ from danube_common.wire.archive import ARCHIVE, StorageReply, StorageRequest, st
 
 ANSWER_TIMEOUT_S = 10.0
 AVOIDED_S = 5.0
-"""An instance that did not answer is asked last for this long."""
+"""How long an instance that did not answer is asked last."""
 
 R = TypeVar("R", bound=StorageReply)
 
 
 class SegmentClients:
-    """Where segments are, and who answers for them. Shared by everything that reads one bundle's archive."""
+    """Sends requests about segments to their holders, and remembers which instances did not answer.
+
+    Args:
+        bus: reaches the storage instances.
+        catalogue: of storage instances.
+        clock: monotonic seconds.
+    """
 
     def __init__(
         self, bus: Bus, catalogue: Catalogue, *, clock: Callable[[], float] = time.monotonic
@@ -34,7 +40,7 @@ class SegmentClients:
         self._avoided_until: dict[str, float] = {}
 
     def order(self, record: SegmentRecord) -> list[tuple[str, str]]:
-        """(place, instance) pairs, the most promising first; ``place`` is as in `SegmentRecord.places`."""
+        """(holder, instance id) pairs, the most promising first; the holder of S3 is `S3_HOLDER`."""
         now = self._clock()
         if record.backend is StorageBackend.DISK:
             found = [(holder, holder) for holder in ranked(record.key, record.holders)]
@@ -44,9 +50,9 @@ class SegmentClients:
             found = [(S3_HOLDER, instance_id) for instance_id in able]
 
         def doubt(pair: tuple[str, str]) -> tuple[bool, bool, bool]:
-            place, instance_id = pair
+            holder, instance_id = pair
             return (
-                place in record.quarantined,
+                holder in record.quarantined,
                 not self._catalogue.is_live(instance_id),
                 self._avoided_until.get(instance_id, 0) > now,
             )
@@ -56,15 +62,15 @@ class SegmentClients:
     async def answers(
         self, record: SegmentRecord, request: StorageRequest, reply: type[R]
     ) -> AsyncGenerator[tuple[str, R]]:
-        """(place, answer) of one place after another; the caller stops at the first that serves it.
+        """Yield (holder, answer) of one instance after another; the caller stops when it is served.
 
-        After the last, raises NotFound if one said that the segment (or what is asked of it) is not there,
-        StoreUnavailable if not every place answered.
+        After the last one, raises NotFound if an instance answered that the segment, or what was asked of it,
+        does not exist, and StoreUnavailable if an instance did not answer or none is known.
         """
         missing: NotFound | None = None
         silent: list[str] = []
         order = self.order(record)
-        for place, instance_id in order:
+        for holder, instance_id in order:
             try:
                 answer = await self._ask(instance_id, request, reply)
             except NotFound as error:
@@ -72,7 +78,7 @@ class SegmentClients:
             except (Unavailable, InvalidInput) as error:
                 silent.append(f"{instance_id}: {error}")
             else:
-                yield place, answer
+                yield holder, answer
         if missing is not None:
             raise missing
         if silent or not order:
@@ -80,14 +86,14 @@ class SegmentClients:
             raise StoreUnavailable(f"segment {record.key} cannot be read now ({reasons})")
 
     async def first_answer(self, record: SegmentRecord, request: StorageRequest, reply: type[R]) -> R:
-        """The answer of the first place that has one; raises as `answers` does."""
+        """The answer of the first instance that has one; raises as `answers` does."""
         async with aclosing(self.answers(record, request, reply)) as answers:
             async for _, answer in answers:
                 return answer
         raise AssertionError("a generator that yields nothing has raised")
 
     async def _ask(self, instance_id: str, request: StorageRequest, reply: type[R]) -> R:
-        """Raises what the instance refused with, Unavailable, CorruptData."""
+        """Raises Unavailable, CorruptData, and the error that the instance answered with."""
         subject = storage_subject(instance_id)
         try:
             answer = await ARCHIVE.ask(self._bus, subject, request, reply, timeout_s=ANSWER_TIMEOUT_S)

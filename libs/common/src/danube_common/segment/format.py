@@ -15,8 +15,8 @@ Layout of version 1, little-endian, every part under a CRC32C::
              | blocks u32 | topics u32
     trailer  bytes from index to trailer u32 | crc32c u32 over index, topics, footer and that | "DNBE"
 
-A topic's segment has its topic id in header and footer; a bundle's, of many quiet topics, has 0.
-Only what the header and the trailer need to be read by `reader` and written by `builder` is here.
+A topic's segment has its topic id in header and footer; a bundle's segment, which many topics share, has 0.
+The index, topics, footer and trailer together are the segment's *tail*.
 """
 
 from __future__ import annotations
@@ -55,13 +55,15 @@ U64_MAX = (1 << 64) - 1
 
 
 class SegmentKind(IntEnum):
+    """Whether a segment holds one topic or many topics of a bundle."""
+
     TOPIC = 1
     BUNDLE = 2
 
 
 @dataclass(frozen=True, slots=True)
 class TopicRange:
-    """What a segment holds of one topic; offsets count the topic's messages without gaps."""
+    """What a segment holds of one topic; a topic's offsets count its messages without gaps."""
 
     topic_id: int
     first_position: int
@@ -71,20 +73,21 @@ class TopicRange:
 
     @property
     def last_offset(self) -> int:
+        """The offset of the topic's last message in the segment."""
         return self.first_offset + self.messages - 1
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
-    """What a sealed segment holds, as its footer and the catalogue say.
+    """What a sealed segment holds, as its tail says.
 
     Attributes:
         topic_id: the one topic of a segment of kind TOPIC, 0 for kind BUNDLE.
         topics: by ascending topic id; one for kind TOPIC.
         published_ms_min: the least publish time of its messages, in ms since the epoch.
-        data_bytes: header and entries; the index starts there.
-        data_crc32c: over those bytes. Two builds of the same segment agree on it.
-        size_bytes: the whole segment.
+        data_bytes: size of header and entries; the index starts behind them.
+        data_crc32c: over those bytes; equal in every build of the same segment.
+        size_bytes: of the whole segment.
     """
 
     kind: SegmentKind
@@ -101,32 +104,37 @@ class SegmentInfo:
 
     @property
     def first_position(self) -> int:
+        """The position of the first message, of whichever topic."""
         return min(topic.first_position for topic in self.topics)
 
     @property
     def last_position(self) -> int:
+        """The position of the last message, of whichever topic."""
         return max(topic.last_position for topic in self.topics)
 
     @property
     def first_sequence(self) -> int:
-        """The log sequence of the first frame that it holds anything of."""
+        """The log sequence of the first frame that the segment holds sections of."""
         return sequence_of(self.first_position)
 
     @property
     def last_sequence(self) -> int:
+        """The log sequence of the last frame that the segment holds sections of."""
         return sequence_of(self.last_position)
 
     def topic(self, topic_id: int) -> TopicRange | None:
+        """What the segment holds of a topic; None if nothing."""
         return next((topic for topic in self.topics if topic.topic_id == topic_id), None)
 
 
 def encode_header(kind: SegmentKind, bundle: Bundle, topic_id: int) -> bytes:
+    """The header of a segment, with its checksum."""
     head = HEADER.pack(MAGIC, VERSION, kind, bundle.index, topic_id)
     return head + CRC.pack(google_crc32c.value(head))
 
 
 def check_header(data: bytes, info: SegmentInfo) -> None:
-    """Compare a segment's first HEADER_BYTES with what its footer says; raises CorruptData."""
+    """Check a segment's first HEADER_BYTES against its footer. Raises CorruptData."""
     if data[: len(MAGIC)] != MAGIC:
         raise CorruptData(f"not a segment: it starts with {data[: len(MAGIC)]!r}")
     if data != encode_header(info.kind, info.bundle, info.topic_id):
@@ -134,9 +142,9 @@ def check_header(data: bytes, info: SegmentInfo) -> None:
 
 
 def tail_bytes_of(end: bytes) -> int:
-    """How many bytes a segment's tail takes (at most TAIL_BYTES_MAX), read from its last TRAILER_BYTES.
+    """The size of a segment's tail in bytes, at most TAIL_BYTES_MAX.
 
-    ``end`` may be longer. Raises CorruptData.
+    ``end`` holds the last bytes of the segment, TRAILER_BYTES at least. Raises CorruptData.
     """
     if len(end) < TRAILER_BYTES or end[-len(END_MAGIC) :] != END_MAGIC:
         raise CorruptData("not a sealed segment: its end mark is missing")

@@ -45,9 +45,14 @@ _BODY_BYTES_AT = ENTRY.size - 2 * _BODY_BYTES.size
 
 @dataclass(frozen=True, slots=True)
 class SegmentEntry:
-    """One section of one frame: ``number`` is its number there, ``first_offset`` its first message's.
+    """One section of a frame.
 
-    ``raw`` is as it lay in the frame, its checksum verified.
+    Attributes:
+        sequence: log sequence of the frame.
+        number: of the section in the frame.
+        first_offset: the topic's offset of the section's first message.
+        published_ms_min: when the log stored its oldest message, ms since the epoch.
+        raw: the section as it was in the frame; its checksum is verified.
     """
 
     sequence: int
@@ -59,10 +64,10 @@ class SegmentEntry:
 
     @property
     def section(self) -> Section:
-        """Its messages, decoded each time it is asked for.
+        """The messages, decoded at each call.
 
-        Raises CorruptData if who wrote the frame left an index that does not fit: a reader of the log
-        passes over such a frame too.
+        Raises CorruptData if the message index of the section is wrong as written by the publisher; readers
+        of the log skip such a frame too.
         """
         return decode_checked_section(self.raw)
 
@@ -84,7 +89,10 @@ class SegmentEntry:
 
 
 class SegmentIndex:
-    """A segment's tail, read: what it holds, and where. Made by `parse_tail`."""
+    """The decoded tail of a segment: what the segment holds, and at which file offsets.
+
+    The entries are divided into *blocks*: runs of entries that each have one row in the index.
+    """
 
     def __init__(
         self, info: SegmentInfo, positions: array[int], offsets: array[int], times: array[int]
@@ -98,23 +106,22 @@ class SegmentIndex:
 
     @property
     def blocks(self) -> int:
-        """How many blocks it tells apart."""
+        """The number of blocks."""
         return len(self._offsets)
 
     def offset_of_position(self, position: int) -> int:
-        """Where to start reading for the first message at or after ``position``.
+        """The offset of the block with the first message at or after ``position``.
 
-        Messages before it may come first: up to a block's worth. ``info.data_bytes`` if there is none.
+        The block may begin with earlier messages. ``info.data_bytes`` if there is no such message.
         """
         if position > self._last_position:
             return self.info.data_bytes
         return self._offsets[max(bisect_right(self._positions, position) - 1, 0)]
 
     def offset_of_time(self, published_ms: int) -> int:
-        """Where to start reading for the first message published at or after ``published_ms``.
+        """The offset of the block with the first message, in log order, published at or after a time.
 
-        Publish times need not grow from message to message: it is the first in log order.
-        ``info.data_bytes`` if there is none.
+        ``info.data_bytes`` if there is no such message.
         """
         block = bisect_left(self._times_max, published_ms)
         return self._offsets[block] if block < len(self._offsets) else self.info.data_bytes
@@ -122,32 +129,22 @@ class SegmentIndex:
     def range_at(self, offset: int, bytes_max: int) -> tuple[int, int]:
         """(offset, length) of the whole blocks from ``offset`` on: ``bytes_max`` at most, one block at least.
 
-        ``offset`` is where a block starts; at ``info.data_bytes`` the length is 0.
+        The length is 0 at ``info.data_bytes``. Raises ValueError if no block starts at ``offset``.
         """
         if offset == self.info.data_bytes:
             return offset, 0
-        self._block_at(offset)
-        reachable = bisect_right(self._offsets, offset + bytes_max)
-        if offset + bytes_max >= self.info.data_bytes:
-            return offset, self.info.data_bytes - offset
-        end = self._offsets[reachable - 1]
-        if end == offset:
-            end = self._offsets[reachable] if reachable < len(self._offsets) else self.info.data_bytes
+        block = self._block_at(offset)
+        end_block = max(bisect_right(self._offsets, offset + bytes_max) - 1, block + 1)
+        to_end = offset + bytes_max >= self.info.data_bytes or end_block == self.blocks
+        end = self.info.data_bytes if to_end else self._offsets[end_block]
         return offset, end - offset
 
-    def entries(self, offset: int, data: bytes) -> list[SegmentEntry]:
-        """Read the bytes of a range that `range_at` gave, whole; raises CorruptData."""
-        reader = EntryReader(self, offset)
-        entries = reader.feed(data)
-        if reader.held_bytes:
-            raise CorruptData(f"an entry is cut short after {len(data)} bytes from {offset}")
-        return entries
-
     def position_at(self, offset: int) -> int:
-        """The first message's position in the block that starts at ``offset``; ValueError if none does."""
+        """The position of the first message in the block that starts at ``offset``. Raises ValueError."""
         return self._positions[self._block_at(offset)]
 
     def topic(self, topic_id: int) -> TopicRange | None:
+        """What the segment holds of a topic; None if nothing."""
         return self._topics.get(topic_id)
 
     def _block_at(self, offset: int) -> int:
@@ -158,9 +155,9 @@ class SegmentIndex:
 
 
 class EntryReader:
-    """Reads a segment's bytes in order, in pieces of any size; holds at most one entry that is not whole.
+    """Decodes a segment's entries from chunks of any size; keeps at most one incomplete entry.
 
-    From offset 0 it reads the header too, and `finish` compares everything with the footer.
+    From offset 0 the header is checked too, and `finish` compares everything with the footer.
 
     Args:
         index: the segment's tail.
@@ -180,17 +177,17 @@ class EntryReader:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of an entry that is not whole yet."""
+        """Bytes of an entry that is not complete yet."""
         return len(self._held)
 
     def feed(self, data: bytes) -> list[SegmentEntry]:
-        """The entries that are whole with ``data``, the next bytes; raises CorruptData."""
+        """Take the next bytes and return the entries that they complete. Raises CorruptData."""
         entries: list[SegmentEntry] = []
         self.feed_into(entries, data)
         return entries
 
     def feed_into(self, entries: list[SegmentEntry], data: bytes) -> None:
-        """As `feed`, but when it raises CorruptData, ``entries`` has got what came before the damage."""
+        """Like `feed`, but appends to ``entries``: those before a damage are kept when this raises."""
         if self._from_start:
             self._crc = google_crc32c.extend(self._crc, data)
         data = self._held + data if self._held else data
@@ -218,7 +215,7 @@ class EntryReader:
         self._offset += at
 
     def finish(self) -> None:
-        """Say that the bytes have ended; raises CorruptData if that is not where the entries end."""
+        """Check that the entries end where the bytes did. Raises CorruptData."""
         info = self._index.info
         if self._held or self._offset != info.data_bytes:
             raise CorruptData(f"the entries end after {self._offset} of {info.data_bytes} bytes")
@@ -232,7 +229,7 @@ class EntryReader:
             raise CorruptData("the entries are not those that the footer counts")
 
     def _accept(self, entry: SegmentEntry) -> None:
-        """Paired with the builder's checks: an intact entry may still be one of another segment."""
+        """Check that the entry belongs here: an intact entry may still be one of another segment."""
         first, last = entry.first_position, entry.last_position
         topic = self._index.topic(entry.topic_id)
         if topic is None or first < topic.first_position or last > topic.last_position:
@@ -249,9 +246,9 @@ class EntryReader:
 
 
 def entry_end(data: bytes | memoryview, at: int) -> int:
-    """Where the entry at ``at`` ends, perhaps behind ``data``; its head is verified.
+    """Where the entry at ``at`` ends, perhaps behind ``data``. Verifies the entry's head.
 
-    Raises CorruptData; there must be ENTRY_HEAD_BYTES.
+    ``data`` must have ENTRY_HEAD_BYTES from ``at`` on. Raises CorruptData.
     """
     if google_crc32c.value(bytes(data[at : at + ENTRY.size])) != CRC.unpack_from(data, at + ENTRY.size)[0]:
         raise CorruptData("an entry's head fails its checksum")
@@ -259,7 +256,7 @@ def entry_end(data: bytes | memoryview, at: int) -> int:
 
 
 def read_entry(data: bytes | memoryview, at: int, end: int) -> SegmentEntry:
-    """The entry that reaches to ``end``, as `entry_end` says, its body verified too; raises CorruptData."""
+    """Decode the entry from ``at`` to ``end`` (see `entry_end`). Verifies its body. Raises CorruptData."""
     sequence, topic_id, first_offset, ms_min, ms_max, number, messages, _, body_crc = ENTRY.unpack_from(
         data, at
     )
@@ -275,7 +272,7 @@ def read_entry(data: bytes | memoryview, at: int, end: int) -> SegmentEntry:
 
 
 def split_entries(data: bytes | memoryview) -> list[SegmentEntry]:
-    """Read whole entries that lie back to back, every checksum verified; raises CorruptData."""
+    """Decode entries that lie back to back; verifies every checksum. Raises CorruptData."""
     entries: list[SegmentEntry] = []
     at = 0
     while at < len(data):
@@ -288,14 +285,14 @@ def split_entries(data: bytes | memoryview) -> list[SegmentEntry]:
 
 
 def parse_tail(end: bytes, size_bytes: int) -> SegmentIndex:
-    """Read a segment's tail.
+    """Decode a segment's tail.
 
     Args:
-        end: the segment's last bytes, as many as `tail_bytes_of` says, or more.
-        size_bytes: the whole segment's size, as its store says.
+        end: the last bytes of the segment, as many as `tail_bytes_of` says, or more.
+        size_bytes: size of the segment in its store.
 
     Raises:
-        CorruptData: it is damaged, cut, of another version, or ``end`` is too short.
+        CorruptData: the tail is damaged, incomplete, or of another version; or ``end`` is too short.
     """
     tail_bytes = tail_bytes_of(end)
     if len(end) < tail_bytes or size_bytes < tail_bytes + HEADER_BYTES:

@@ -1,4 +1,4 @@
-"""A topic's messages that are in segments, read in log order from whichever storage instance has them."""
+"""Reads a topic's archived messages in log order, from the storage instances that hold the segments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from danube_common.archive.manifest import Manifest
-from danube_common.archive.records import SHARED, ManifestEntry, SegmentRecord
+from danube_common.archive.records import S3_HOLDER, SHARED, ManifestEntry, SegmentRecord
 from danube_common.archive.segment_clients import SegmentClients
 from danube_common.bus.port import Bus
 from danube_common.cluster.catalogue import Catalogue
@@ -34,28 +34,28 @@ from danube_common.wire.archive import (
 )
 
 READS_AHEAD_MAX = 3
-"""Answers that may wait for readers which go on where they ended, per bundle."""
+"""Reads of a bundle that may run, or wait for a reader, ahead of time."""
 READ_AHEAD_S_MAX = 5.0
-"""An answer that nobody has come for so long is dropped: it takes room, and retention may overtake it."""
+"""A read ahead that no reader takes is dropped after this time: it takes memory and may become outdated."""
 TABLES_BYTES_MAX = 4 << 20
-"""What is remembered of the topics in shared segments, per bundle."""
+"""Bytes of topic tables of shared segments that are cached for a bundle."""
 STALE_ATTEMPTS_MAX = 3
 SEARCHED_MAX = 64
-"""Shared segments that may be looked into for a topic's newest message."""
+"""Shared segments that may be searched for a topic's newest message."""
 
 _COLUMNS = TOPIC.size // 8
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryBatch:
-    """What `History.read` found.
+    """What `History.read` returns.
 
     Attributes:
-        entries: of the topic in log order. Only messages at or after the position that was asked for
-            count: the first entry may begin before it.
-        next_position: where to go on. Without entries the archive holds nothing more of the topic, and
-            this is where the log goes on: the first position behind the newest cut, or what was asked for.
-        splits: where reads of the same size that follow will end, as far as that is known.
+        entries: of the topic, in log order. The first entry may begin before the position that was asked
+            for: its earlier messages do not count.
+        next_position: where to read next. Without entries the archive holds nothing more of the topic, and
+            the log is to be read from this position.
+        splits: where the next reads of the same size will end, as far as that is known.
     """
 
     entries: list[SegmentEntry]
@@ -64,23 +64,23 @@ class HistoryBatch:
 
 
 class History:
-    """Reads one bundle's archive. Messages of segments that are about to be deleted count as gone.
+    """Reads one bundle's archive. Segments that are marked for deletion count as deleted.
 
     Args:
-        bus: how storage instances are asked.
-        catalogue: which of them live.
-        cuts: the bundle's; its view may be behind: `Manifest.refresh` is the caller's means against that.
+        bus: reaches the storage instances.
+        catalogue: of storage instances.
+        manifest: of the bundle. Its view may be behind the store; the caller refreshes it.
     """
 
-    def __init__(self, bus: Bus, catalogue: Catalogue, cuts: Manifest) -> None:
-        self._manifest = cuts
-        self._places = SegmentClients(bus, catalogue)
+    def __init__(self, bus: Bus, catalogue: Catalogue, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._clients = SegmentClients(bus, catalogue)
         self._tables: OrderedDict[str, _TopicTable] = OrderedDict()
         self._tables_bytes = 0
         self._ahead: dict[tuple[int, int, int], _ReadAhead] = {}
 
     async def close(self) -> None:
-        """End what is read ahead. Idempotent."""
+        """Stop the reads ahead. Idempotent."""
         tasks = [ahead.task for ahead in self._ahead.values()]
         for key in list(self._ahead):
             self._drop(key)
@@ -89,17 +89,17 @@ class History:
     async def read(
         self, topic: Topic, from_position: int, *, bytes_max: int = READ_BYTES_DEFAULT
     ) -> HistoryBatch:
-        """The topic's next messages at or after ``from_position``, about ``bytes_max`` of them.
+        """The topic's next messages at or after ``from_position``, about ``bytes_max`` bytes of them.
 
-        While the caller works on them, what follows is asked for.
+        The following messages are read ahead while the caller works on the returned ones.
 
         Raises:
-            Quarantined: what comes next is damaged in every place that has it. It is not passed over.
-            StoreUnavailable: no place that may have it answers now.
-            MetadataUnavailable: the view of the catalogue was behind and could not be renewed.
+            Quarantined: every copy of the next message is damaged. The message is not skipped.
+            StoreUnavailable: no storage instance that may hold the next message answers.
+            MetadataUnavailable: the manifest view was behind and could not be refreshed.
         """
         bytes_max = max(1, min(bytes_max, READ_BYTES_MAX))
-        batch = await self._read_before(topic, from_position, bytes_max)
+        batch = await self._take_ahead(topic, from_position, bytes_max)
         if batch is None:
             batch = await self._read(topic, from_position, bytes_max)
         if batch.entries:
@@ -109,11 +109,11 @@ class History:
     async def locate(self, topic: Topic, by: By, value: int) -> Located | None:
         """The topic's first archived message in log order at or after ``value``; None if there is none.
 
-        Raises StoreUnavailable: a segment that may hold it cannot be read, also if it is damaged.
+        Raises StoreUnavailable if a segment that may hold the message is damaged or cannot be read.
         """
         position = value if by is By.POSITION else BEFORE_ALL
-        for cut, record in self._candidates(topic, position):
-            held = await self._held(topic, cut, record)
+        for entry, record in self._candidates(topic, position):
+            held = await self._held(topic, entry, record)
             if held is None:
                 continue
             last = {By.POSITION: held.last_position, By.OFFSET: held.last_offset}
@@ -122,9 +122,9 @@ class History:
             first = {By.POSITION: held.first_position, By.OFFSET: held.first_offset}
             if value <= first.get(by, record.published_ms_min):
                 return Located(held.first_position, held.first_offset)
-            request = Locate(_place(cut, record), topic.topic_id, by, value)
+            request = Locate(_locator(entry, record), topic.topic_id, by, value)
             try:
-                return await self._places.first_answer(record, request, Located)
+                return await self._clients.first_answer(record, request, Located)
             except NotFound:
                 continue
         return None
@@ -132,21 +132,19 @@ class History:
     async def newest(self, topic: Topic, *, segments_max: int = SEARCHED_MAX) -> TopicRange | None:
         """What the newest retained segment with messages of the topic holds of it; None if none does.
 
-        Raises StoreUnavailable: also when the newest ``segments_max`` shared segments hold nothing of it, and
-        older ones are left.
+        Raises StoreUnavailable, also when the newest ``segments_max`` shared segments hold no message of the
+        topic and older segments are left.
         """
         searched = 0
-        for cut in reversed(self._manifest.all()):
-            for record in reversed(cut.segments_for(topic)):
-                held = await self._held(topic, cut, record) if record.retained else None
+        for entry in reversed(self._manifest.all()):
+            for record in reversed(entry.segments_for(topic)):
+                held = await self._held(topic, entry, record) if record.retained else None
                 if held is not None:
                     return held
                 searched += 1
                 if searched == segments_max:
                     raise StoreUnavailable(f"nothing of {topic.name} in the newest {searched} segments")
         return None
-
-    # Which segments
 
     def _candidates(self, topic: Topic, position: int) -> Iterator[tuple[ManifestEntry, SegmentRecord]]:
         """Retained segments, in log order, that may hold messages of the topic at or after ``position``."""
@@ -155,8 +153,8 @@ class History:
                 if record.retained and record.last_position >= position:
                     yield entry, record
 
-    async def _held(self, topic: Topic, cut: ManifestEntry, record: SegmentRecord) -> TopicRange | None:
-        """What the segment holds of the topic; of a shared one its table of topics tells.
+    async def _held(self, topic: Topic, entry: ManifestEntry, record: SegmentRecord) -> TopicRange | None:
+        """What the segment holds of the topic: as recorded, or as a shared segment's topic table says.
 
         Raises StoreUnavailable.
         """
@@ -170,9 +168,9 @@ class History:
             )
         table = self._tables.get(record.key)
         if table is None:
-            request = ListTopics(_place(cut, record))
+            request = ListTopics(_locator(entry, record))
             try:
-                table = _TopicTable((await self._places.first_answer(record, request, SegmentTopics)).rows)
+                table = _TopicTable((await self._clients.first_answer(record, request, SegmentTopics)).rows)
             except NotFound:
                 return None
             except CorruptData as error:
@@ -199,7 +197,7 @@ class History:
             try:
                 return await self._read_view(topic, from_position, bytes_max, until_position)
             except NotFound:
-                # Deleted, though this view of the catalogue does not say so yet.
+                # The segment was deleted, and this view of the manifest does not show that yet.
                 await self._manifest.refresh()
         raise StoreUnavailable(f"a segment of {topic.name} is catalogued, and said not to be")
 
@@ -207,12 +205,12 @@ class History:
         self, topic: Topic, from_position: int, bytes_max: int, until_position: int
     ) -> HistoryBatch:
         position = from_position
-        for cut, record in self._candidates(topic, position):
-            if not await self._may_hold(topic, cut, record, position):
+        for entry, record in self._candidates(topic, position):
+            if not await self._may_hold(topic, entry, record, position):
                 continue
             while position <= record.last_position:
                 request = ReadSegment(
-                    _place(cut, record), topic.topic_id, position, bytes_max, until_position
+                    _locator(entry, record), topic.topic_id, position, bytes_max, until_position
                 )
                 batch = await self._fetch(record, request)
                 if batch.entries:
@@ -221,36 +219,38 @@ class History:
         behind = position_of(self._manifest.archived_through + 1, 0, 0)
         return HistoryBatch([], max(from_position, behind))
 
-    async def _may_hold(self, topic: Topic, cut: ManifestEntry, record: SegmentRecord, position: int) -> bool:
+    async def _may_hold(
+        self, topic: Topic, entry: ManifestEntry, record: SegmentRecord, position: int
+    ) -> bool:
         try:
-            held = await self._held(topic, cut, record)
+            held = await self._held(topic, entry, record)
         except StoreUnavailable:
-            # Reading it says better what is wrong, and may serve what is before the damage.
+            # A read tells better what is wrong, and may serve what is before the damage.
             return True
         return held is not None and held.last_position >= position
 
     async def _fetch(self, record: SegmentRecord, request: ReadSegment) -> HistoryBatch:
-        """From the first place that has something to answer. Raises NotFound too: it is gone."""
+        """Read from the first holder that serves the request. Raises also NotFound: it was deleted."""
         damage: dict[str, str] = {}
         reached = request.from_position
-        async with aclosing(self._places.answers(record, request, SegmentData)) as answers:
-            async for place, data in answers:
+        async with aclosing(self._clients.answers(record, request, SegmentData)) as answers:
+            async for holder, data in answers:
                 if data.entries or not data.corrupt:
                     try:
                         return _batch(request, data)
                     except CorruptData as error:
-                        damage[place] = str(error)
+                        damage[holder] = str(error)
                 else:
-                    damage[place] = data.corrupt
+                    damage[holder] = data.corrupt
                     reached = max(reached, data.next_position)
-                    if record.places == (place,):
+                    if holder == S3_HOLDER:
                         break  # other instances would read the same object
-        raise Quarantined(reached, "; ".join(f"{place}: {why}" for place, why in damage.items()))
+        raise Quarantined(reached, "; ".join(f"{holder}: {why}" for holder, why in damage.items()))
 
     # Reading ahead
 
     def _read_ahead(self, topic: Topic, batch: HistoryBatch, bytes_max: int) -> None:
-        """Ask for what follows a batch, several reads at once where it is known how they divide."""
+        """Read what follows a batch; several reads at once if it is known where they end."""
         for start, until in zip((batch.next_position, *batch.splits), (*batch.splits, 0), strict=True):
             key = (topic.topic_id, start, bytes_max)
             if sequence_of(start) > self._manifest.archived_through or len(self._ahead) >= READS_AHEAD_MAX:
@@ -258,7 +258,7 @@ class History:
             if key in self._ahead:
                 continue
             task = asyncio.create_task(self._read(topic, start, bytes_max, until), name="history read-ahead")
-            # Nobody may ask for it any more: its failure is then nobody's.
+            # If no reader takes the result, a failure is not reported.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
             dropping = asyncio.get_running_loop().call_later(READ_AHEAD_S_MAX, self._drop, key)
             self._ahead[key] = _ReadAhead(task, dropping)
@@ -268,7 +268,7 @@ class History:
         ahead.dropping.cancel()
         ahead.task.cancel()
 
-    async def _read_before(self, topic: Topic, position: int, bytes_max: int) -> HistoryBatch | None:
+    async def _take_ahead(self, topic: Topic, position: int, bytes_max: int) -> HistoryBatch | None:
         ahead = self._ahead.pop((topic.topic_id, position, bytes_max), None)
         if ahead is None:
             return None
@@ -277,7 +277,7 @@ class History:
             batch = await ahead.task
         except (Unavailable, NotFound):
             return None
-        # Without entries it says where the archive ended at that time, which may not be true any more.
+        # A batch without entries tells where the archive ended then; the archive may have grown since.
         return batch if batch.entries else None
 
 
@@ -288,7 +288,7 @@ class _ReadAhead:
 
 
 def _batch(request: ReadSegment, data: SegmentData) -> HistoryBatch:
-    """Raises CorruptData if the answer is damaged or not one to the request."""
+    """Raises CorruptData if the answer is damaged or does not fit the request."""
     entries = split_entries(data.entries)
     if data.next_position <= request.from_position or any(e.topic_id != request.topic_id for e in entries):
         raise CorruptData("the answer is not what was asked for")
@@ -296,7 +296,7 @@ def _batch(request: ReadSegment, data: SegmentData) -> HistoryBatch:
 
 
 class _TopicTable:
-    """The topics of a shared segment, as its tail has them."""
+    """The topic table of a shared segment: one row a topic, by topic id."""
 
     def __init__(self, rows: bytes) -> None:
         """Raises CorruptData."""
@@ -314,5 +314,5 @@ class _TopicTable:
         return TopicRange(*self._values[row * _COLUMNS : (row + 1) * _COLUMNS])
 
 
-def _place(cut: ManifestEntry, record: SegmentRecord) -> SegmentLocator:
-    return SegmentLocator(cut.bundle, cut.first_sequence, record.backend, record.key)
+def _locator(entry: ManifestEntry, record: SegmentRecord) -> SegmentLocator:
+    return SegmentLocator(entry.bundle, entry.first_sequence, record.backend, record.key)

@@ -67,7 +67,8 @@ class ArchiveHarness:
         await Namespaces(metadata).create("default")
         await metadata.put(keys.LAYOUT, encode_record(Layout(1, 1)))
         self.catalogue = await Catalogue.open(metadata)
-        self.cuts = await Manifest.open(metadata, BUNDLE, lambda _before, _after: self._changed.set())
+        self.cuts = await Manifest.open(metadata, BUNDLE)
+        self.cuts.on_change(lambda _before, _after: self._changed.set())
         return self
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from danube_common.errors import NotFound
 from danube_common.log.port import LogEntry
 from danube_common.model.strategy import StorageBackend
 from danube_common.segment.format import CRC, ENTRY, TOPIC, SegmentInfo, tail_bytes_of
-from danube_common.segment.reader import SegmentEntry, SegmentIndex, parse_tail
+from danube_common.segment.reader import EntryReader, SegmentEntry, SegmentIndex, parse_tail
 from danube_common.wire.archive import (
     ARCHIVE,
     By,
@@ -73,7 +73,7 @@ class FakeStorage:
             return SegmentTopics(b"".join(TOPIC.pack(*row) for row in rows))
         offset = index.offset_of_position(0)
         raw = segment[offset : index.info.data_bytes]
-        entries = [e for e in index.entries(offset, raw) if e.topic_id == request.topic_id]
+        entries = [e for e in EntryReader(index, offset).feed(raw) if e.topic_id == request.topic_id]
         if isinstance(request, Locate):
             return _locate(request, entries)
         return self._read(request, index, entries)
