@@ -24,13 +24,12 @@ class Member:
 
     def __init__(self, house: OwnerHarness, instance_id: str) -> None:
         self.instance_id = instance_id
-        self.place = Registration()
+        self.registration = Registration()
         self.ownership = Ownership(
             instance_id,
-            house.store,
             house.ports,
             house.catalogue,
-            place=self.place,
+            registration=self.registration,
             window=Window(messages=50),
             metrics=house.metrics,
         )
@@ -45,7 +44,7 @@ class Member:
         record = Instance(instance_id, "topic-owner", "http://127.0.0.1:1")
         lease = await register(house.store, record)
         member._running = asyncio.create_task(member.ownership.run())
-        member.place.take(lease)
+        member.registration.take(lease)
         try:
             yield member
         finally:
@@ -62,7 +61,7 @@ class Member:
     async def serves(self) -> None:
         """Until this member has the house's bundle; the house asks it from then on."""
         house = self._house
-        await until(lambda: self.ownership.bundles == [house.bundle])
+        await until(lambda: self.ownership.owners.keys() == {house.bundle})
         await until(lambda: house.catalogue.owner(house.bundle) == self.instance_id)
         house.epoch = house.catalogue.epoch(house.bundle) or 0
 
@@ -110,7 +109,7 @@ async def test_what_was_acknowledged_before_a_handover_is_not_delivered_after_it
 
     await gateway.until(lambda: len(again()) == 4)
     assert again() == ["c", "e", "f", "meanwhile"]
-    assert first.ownership.bundles == []
+    assert first.ownership.owners == {}
 
 
 async def test_an_owner_that_leaves_gives_its_claims_back(
@@ -179,10 +178,10 @@ async def test_a_place_that_only_cannot_be_confirmed_costs_no_bundle(
     await assign(house, "1")
     await first.serves()
     epoch = house.epoch
-    first.place.lose()
-    assert first.place.standing is RegistrationState.UNCONFIRMED
+    first.registration.lose()
+    assert first.registration.standing is RegistrationState.UNCONFIRMED
     await house.settle()
-    assert first.ownership.bundles == [house.bundle]
+    assert first.ownership.owners.keys() == {house.bundle}
     assert house.catalogue.epoch(house.bundle) == epoch
 
 
@@ -192,8 +191,8 @@ async def test_a_place_that_another_process_took_costs_every_bundle(
     first, _ = members
     await assign(house, "1")
     await first.serves()
-    first.place._change(RegistrationState.TAKEN)
-    await until(lambda: first.ownership.bundles == [])
+    first.registration._change(RegistrationState.TAKEN)
+    await until(lambda: first.ownership.owners == {})
 
 
 async def test_what_an_old_view_shows_as_assigned_is_not_claimed(
@@ -228,8 +227,8 @@ async def test_no_bundle_is_handed_over_while_the_store_is_away(
             outage.setattr(house.store, call, away)
         await elsewhere.put(keys.assignment_key(house.bundle), encode_record(Assignment("2")))
         await until(lambda: asked > 3)
-        assert first.ownership.bundles == [house.bundle]
+        assert first.ownership.owners.keys() == {house.bundle}
         assert first.ownership.owners[house.bundle].context.epoch == house.epoch
-        assert second.ownership.bundles == []
+        assert second.ownership.owners == {}
     await second.serves()
-    assert first.ownership.bundles == []
+    assert first.ownership.owners == {}

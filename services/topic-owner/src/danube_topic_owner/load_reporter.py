@@ -1,11 +1,11 @@
-"""Tells the cluster what this owner carries (`danube_common.cluster.load`)."""
+"""Reports the load of this process and its bundles to the cluster (`danube_common.cluster.load`)."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
@@ -18,16 +18,13 @@ from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle
 from danube_topic_owner import process_usage
 from danube_topic_owner.bundle_owner import BundleOwner
-from danube_topic_owner.delivery.subscription import LogSubscription
 
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    """What a bundle's owner has moved since it began."""
+class _Counts(NamedTuple):
+    """Messages and bytes that a bundle's owner received and sent since it began."""
 
-    epoch: int
     in_messages: int
     in_bytes: int
     out_messages: int
@@ -35,9 +32,9 @@ class _Counts:
 
 
 class LoadReporter:
-    """One small record every `REPORT_INTERVAL_S`.
+    """Writes one small record to the metadata store every REPORT_INTERVAL_S.
 
-    The last one outlives its owner for a while: whoever gets its bundles is chosen by what they carried.
+    The last record outlives its instance for REPORT_TTL_S: the leader places orphaned bundles by it.
     """
 
     def __init__(
@@ -57,7 +54,8 @@ class LoadReporter:
         self._clock = clock
         self._cpu_s = cpu_s
         self._memory_bytes_max = process_usage.memory_bytes_max()
-        self._before: dict[Bundle, _Counts] = {}
+        self._before: dict[Bundle, tuple[int, _Counts]] = {}
+        """Epoch and counts of each bundle's owner at the last report."""
         self._measured_at = clock()
         self._cpu_before = cpu_s()
 
@@ -68,7 +66,7 @@ class LoadReporter:
             await self.publish()
 
     async def publish(self) -> None:
-        """One report; one that the store does not take is left out."""
+        """Write one report. A report that the metadata store does not take is left out."""
         value = encode_record(self.measure())
         try:
             await self._store.put(keys.load_key(self._instance_id), value, ttl_s=REPORT_TTL_S)
@@ -76,7 +74,7 @@ class LoadReporter:
             _log.debug("load_not_reported", reason=str(error))
 
     def measure(self) -> LoadReport:
-        """What happened since the last call."""
+        """Return the report of the time since the last call."""
         now, cpu_s = self._clock(), self._cpu_s()
         interval_s = max(now - self._measured_at, 1e-3)
         cpu_percent = 100 * (cpu_s - self._cpu_before) / interval_s
@@ -92,30 +90,31 @@ class LoadReporter:
             round(100 * memory_bytes / self._memory_bytes_max, 3),
             {str(bundle): self._of_bundle(owner, interval_s) for bundle, owner in sorted(owners.items())},
         )
-        self._before = {bundle: counts_of(owner) for bundle, owner in owners.items()}
+        self._before = {bundle: (owner.context.epoch, _counts(owner)) for bundle, owner in owners.items()}
         return report
 
     def _of_bundle(self, owner: BundleOwner, interval_s: float) -> BundleLoad:
-        counts, before = counts_of(owner), self._before.get(owner.context.bundle)
-        if before is None or before.epoch != counts.epoch:
-            before = _Counts(counts.epoch, 0, 0, 0, 0)
-        found = [each for by_name in owner.context.subscriptions.values() for each in by_name.values()]
-        from_log = [each for each in found if isinstance(each, LogSubscription)]
+        bundle, subscriptions = owner.context.bundle, owner.context.subscriptions
+        counts, (epoch, before) = _counts(owner), self._before.get(bundle, (0, _Counts(0, 0, 0, 0)))
+        if epoch != owner.context.epoch:
+            before = _Counts(0, 0, 0, 0)
+        rates = [round((new - old) / interval_s, 1) for new, old in zip(counts, before, strict=True)]
+        in_messages_per_s, in_bytes_per_s, out_messages_per_s, out_bytes_per_s = rates
+        found = [each for by_name in subscriptions.values() for each in by_name.values()]
+        from_log = owner.context.log_subscriptions()
         return BundleLoad(
-            topics=self._catalogue.topic_count(owner.context.bundle),
+            topics=self._catalogue.topic_count(bundle),
             subscriptions=len(found),
             consumers=sum(len(each.dispatch.attached) for each in found),
-            in_messages_per_s=round((counts.in_messages - before.in_messages) / interval_s, 1),
-            in_bytes_per_s=round((counts.in_bytes - before.in_bytes) / interval_s, 1),
-            out_messages_per_s=round((counts.out_messages - before.out_messages) / interval_s, 1),
-            out_bytes_per_s=round((counts.out_bytes - before.out_bytes) / interval_s, 1),
+            in_messages_per_s=in_messages_per_s,
+            in_bytes_per_s=in_bytes_per_s,
+            out_messages_per_s=out_messages_per_s,
+            out_bytes_per_s=out_bytes_per_s,
             behind=sum(not each.at_tail for each in from_log),
             unacked=sum(each.dispatch.unacked for each in from_log),
         )
 
 
-def counts_of(owner: BundleOwner) -> _Counts:
+def _counts(owner: BundleOwner) -> _Counts:
     outbox = owner.context.outbox
-    return _Counts(
-        owner.context.epoch, owner.messages_in, owner.bytes_in, outbox.messages_sent, outbox.bytes_sent
-    )
+    return _Counts(owner.messages_in, owner.bytes_in, outbox.messages_sent, outbox.bytes_sent)

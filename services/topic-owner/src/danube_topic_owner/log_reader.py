@@ -1,4 +1,4 @@
-"""Reads a bundle's log once, in order: the live feed, with gaps filled from the log (architecture D6)."""
+"""Reads a bundle's log once, in order: follows the live feed and fills its gaps from the log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from danube_common.wire.frame import frame_id_of
 FRAMES_PER_READ_MAX = 128
 BYTES_PER_READ_MAX = 4 * 1024 * 1024
 CHECK_INTERVAL_S = 1.0
-"""A feed that lost its last message shows no gap: the log's end is compared this often."""
+"""A feed that lost its last message shows no gap, so the reader looks up the log's end this often."""
 RETRY_WAIT_S = 0.2
 
 _log = structlog.get_logger(__name__)
@@ -39,16 +39,16 @@ class LogExtent:
 
 
 class LogReader:
-    """Calls back with every entry after ``tail``, each once, in order, however the feed behaves.
+    """Hands over every entry after the tail once and in order, whatever the live feed loses or repeats.
 
     Args:
-        log: whose entries.
-        bundle: of which bundle.
+        log: the log of all bundles.
+        bundle: the bundle whose log is read.
         extent: kept up to date by this reader.
         on_entry: called with each entry.
-        on_restarted: a volatile log began anew; it is read from its beginning.
-        on_missed: entries from this sequence on were purged before they were read here; those that are
-            left follow.
+        on_restarted: called when a volatile log began anew; it is read from its beginning.
+        on_missed: called with the first of the sequences that were purged before they were read here; the
+            entries after them follow.
         on_floor: called when the log's first sequence has changed.
     """
 
@@ -79,8 +79,8 @@ class LogReader:
     async def open(self, seen_sequence: int, seen_frame_id: str) -> None:
         """Start at the log's present end.
 
-        ``seen_*`` is what an earlier owner journaled of a volatile log; if it is there no more,
-        the log began anew. Raises LogUnavailable.
+        ``seen_*`` is the frame of a volatile log that an earlier owner journaled. If the log does not have
+        that frame, it began anew. Raises LogUnavailable.
         """
         await self._log.open(self._bundle)
         if self._volatile and seen_sequence and not await self._holds(seen_sequence, seen_frame_id):
@@ -99,11 +99,12 @@ class LogReader:
             self.extent.tail = last
 
     async def close(self) -> None:
+        """Close the live feed."""
         if self._feed is not None:
             await self._feed.close()
 
     def check(self) -> None:
-        """Compare with the log soon: the bus was away, and with it perhaps a volatile log."""
+        """Compare with the log soon: the bus was away, so a volatile log may have begun anew."""
         self._doubt = self._volatile
         self._gap.set()
 
@@ -171,7 +172,7 @@ class LogReader:
             self._on_missed(missed)
 
     async def _is_the_same(self, tail: int) -> bool:
-        """Whether the log still is the one that was read; looked up only in doubt."""
+        """Return whether the log is still the one that was read; looked up only after `check`."""
         doubt, self._doubt = self._doubt, False
         try:
             return not doubt or tail == 0 or await self._holds(tail, self.extent.tail_frame_id)
@@ -180,7 +181,7 @@ class LogReader:
             raise
 
     async def _holds(self, sequence: int, frame_id: str) -> bool:
-        """Whether the log has the frame, or had it: then everything it has comes after what was read."""
+        """Return whether the log has the frame, or only later entries because the frame may be purged."""
         entries = await self._log.read(self._bundle, sequence, frames_max=1, bytes_max=1)
         if entries and entries[0].sequence == sequence:
             return frame_id_of(entries[0].frame) == frame_id

@@ -1,4 +1,4 @@
-"""What a topic-owner counts."""
+"""Metrics of a topic-owner."""
 
 from __future__ import annotations
 
@@ -6,24 +6,32 @@ from danube_common.runtime.metrics import Metrics
 
 
 class OwnerMetrics:
-    """Names of the original where the meaning is equal (v0.2 spec section 4.4)."""
+    """Counters and gauges. A metric that the original Danube has too has the same name here."""
 
     def __init__(self, metrics: Metrics, broker: str) -> None:
         self.broker = broker
-        self.topics = metrics.gauge("broker_topics", "Topics in the bundles this owner holds.", ("broker",))
-        self.bundles = metrics.gauge("broker_bundles", "Bundles this owner holds.", ("broker",))
-        self.producers = metrics.gauge("topic_producers", "Producers that showed life lately.", ("topic",))
+        self.topics = metrics.gauge(
+            "broker_topics", "Topics in the bundles that this process owns.", ("broker",)
+        )
+        self.bundles = metrics.gauge("broker_bundles", "Bundles that this process owns.", ("broker",))
+        self.producers = metrics.gauge(
+            "topic_producers",
+            "Producers that sent or asked for their health within the last minute.",
+            ("topic",),
+        )
         self.consumers = metrics.gauge("topic_consumers", "Consumers with an open stream.", ("topic",))
         self.dropped = metrics.counter(
             "subscription_dropped",
-            "Non-reliable messages dropped for want of a consumer with room.",
+            "Non-reliable messages dropped because no consumer had room.",
             ("topic", "subscription"),
         )
         self.redelivered = metrics.counter(
-            "subscription_redelivery", "Messages sent again.", ("topic", "subscription")
+            "subscription_redelivery", "Messages delivered again.", ("topic", "subscription")
         )
         self.unacked = metrics.gauge(
-            "subscription_unacked_messages", "Delivered, not acknowledged.", ("topic", "subscription")
+            "subscription_unacked_messages",
+            "Messages delivered and not acknowledged.",
+            ("topic", "subscription"),
         )
         self.expired = metrics.counter(
             "subscription_expired_messages",
@@ -35,4 +43,6 @@ class OwnerMetrics:
             "Subscriptions that storage cannot serve now, or whose next segment is in quarantine.",
             ("bundle",),
         )
-        self.fenced = metrics.counter("journal_fenced", "Times another owner had written.", ("broker",))
+        self.fenced = metrics.counter(
+            "journal_fenced", "Writes refused because another owner had written the journal.", ("broker",)
+        )

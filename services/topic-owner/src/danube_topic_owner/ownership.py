@@ -1,4 +1,4 @@
-"""Which bundles this process owns: assignments taken up, claims made, bundles given up."""
+"""Decides which bundles this process owns: follows assignments, claims bundles and gives them up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.records import Assignment, Claim, Topic, decode_record, encode_record
 from danube_common.errors import Conflict, DanubeError, MetadataUnavailable
 from danube_common.metadata.mirror import Mirror
-from danube_common.metadata.port import Change, MetadataStore
+from danube_common.metadata.port import Change
 from danube_common.model.bundle import Bundle
 from danube_common.runtime.registration import Registration, RegistrationState
 from danube_topic_owner.bundle_owner import BundleOwner
@@ -25,37 +25,45 @@ from danube_topic_owner.owner_metrics import OwnerMetrics
 
 RETRY_WAIT_S = 0.5
 HANDOVER_WAIT_S = 2.0
-"""So long a living owner may take to journal what it knows and give its claim up; then it is taken away."""
+"""A living owner has this long to journal its cursors and release its claim; then the bundle is claimed."""
 RELEASE_TIMEOUT_S = 1.0
-"""A claim that cannot be given up in time is left: whoever is next takes it anyway."""
+"""A claim that cannot be released in time stays: the next owner may claim the bundle all the same."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Ownership:
-    """Follows the assignments to this instance.
+    """Owns the bundles that are assigned to this instance.
 
-    While the metadata store does not answer, bundles are kept: nobody can claim one then, and one that was
-    claimed before is recognised by its journal (ADR 0006). They are given up when the store shows another
-    assignment, claim or holder of this instance's place, and handed over only while it answers.
+    A bundle is given up when the metadata store shows another assignment, another claim or the loss of this
+    instance's registration. While the store does not answer, bundles are kept: no instance can claim one,
+    and a bundle that was claimed before has a journal that refuses this owner's writes
+    (docs/adr/0006-a-metadata-outage-is-not-a-lost-lease.md).
+
+    Args:
+        instance_id: of this process.
+        ports: bus, log, journal and metadata store.
+        catalogue: topics, claims and instances of the cluster.
+        registration: of this instance in the metadata store.
+        window: bounds of each consumer's unacknowledged messages.
+        metrics: of this process.
     """
 
     def __init__(
         self,
         instance_id: str,
-        store: MetadataStore,
         ports: OwnerPorts,
         catalogue: Catalogue,
         *,
-        place: Registration,
+        registration: Registration,
         window: Window,
         metrics: OwnerMetrics,
     ) -> None:
         self._instance_id = instance_id
-        self._store = store
+        self._store = ports.metadata
         self._ports = ports
         self._catalogue = catalogue
-        self._place = place
+        self._registration = registration
         self._window = window
         self._metrics = metrics
         self._nonce = secrets.token_hex(8)
@@ -63,54 +71,50 @@ class Ownership:
         self._owners: dict[Bundle, BundleOwner] = {}
         self._lost: set[Bundle] = set()
         self._awaited: dict[Bundle, float] = {}
-        """Since when (monotonic seconds) a bundle's present owner is given time to hand it over."""
+        """When the wait for the handover of a bundle by its present owner began (monotonic seconds)."""
         self._alive = False
         self._leaving = False
         self._wake = asyncio.Event()
         self._mirror: Mirror | None = None
 
     async def open(self) -> None:
-        """Learn the present assignments. Raises MetadataUnavailable."""
+        """Read the assignments and follow their changes. Raises MetadataUnavailable."""
         self._mirror = await Mirror.open(self._store, keys.ASSIGNMENTS, self._assignment_changed)
         self._catalogue.on_owner(self._owner_changed)
         self._catalogue.on_vacancy(lambda _bundle: self._wake.set())
         self._catalogue.on_topic_gone(self._topic_gone)
         self._ports.bus.on_reconnect(self._bus_returned)
-        self._place.on_change(self._standing_changed)
+        self._registration.on_change(self._registration_changed)
 
     async def close(self) -> None:
-        """Give every bundle up, journaling what is known. Idempotent."""
+        """Journal every bundle's cursors and give the bundles up. Idempotent."""
         if self._mirror is not None:
             await self._mirror.close()
         await asyncio.gather(*(self._give_up(bundle) for bundle in list(self._owners)))
 
     def leave(self) -> None:
-        """Give every bundle up and take none; `run` returns when that is done."""
+        """Give every bundle up and claim none; `run` returns when that is done."""
         self._leaving = True
         self._wake.set()
 
     @property
     def owners(self) -> Mapping[Bundle, BundleOwner]:
-        """The owners that serve now."""
+        """The present owners by bundle."""
         return self._owners
 
-    @property
-    def bundles(self) -> list[Bundle]:
-        return sorted(self._owners)
-
     def missing(self) -> list[Bundle]:
-        """Assigned to this instance and not served yet."""
+        """Return the bundles that are assigned to this instance and not served yet."""
         return sorted(self._assigned - self._owners.keys())
 
     async def run(self) -> None:
-        """Take up and give up bundles until cancelled, or until `leave` was called and nothing is left."""
+        """Take up and give up bundles until cancelled, or until `leave` has released all."""
         while not (self._leaving and not self._owners):
             await self._wake.wait()
             self._wake.clear()
             wanted = set(self._assigned) if self._alive and not self._leaving else set()
             unwanted = self._owners.keys() - wanted
             if unwanted and self._alive and not self._leaving and not await self._store_answers():
-                # Nobody could take them over: they would be nobody's until it does.
+                # No instance can claim a bundle now: bundles given up would have no owner.
                 unwanted = set()
                 asyncio.get_running_loop().call_later(RETRY_WAIT_S, self._wake.set)
             given_up = unwanted | (self._lost & self._owners.keys())
@@ -124,9 +128,9 @@ class Ownership:
                 asyncio.get_running_loop().call_later(RETRY_WAIT_S, self._wake.set)
 
     def _is_awaited(self, bundle: Bundle) -> bool:
-        """Whether another living owner still has the bundle and may be about to hand it over.
+        """Return whether another living owner still has the bundle and may be about to hand it over.
 
-        Claiming at once would be safe as well, but cost the acknowledgements that it has not journaled.
+        To claim the bundle at once is safe, but loses the acknowledgements that its owner has not journaled.
         """
         holder = self._catalogue.owner(bundle)
         if holder is None or holder == self._instance_id or not self._catalogue.is_live(holder):
@@ -158,7 +162,7 @@ class Ownership:
                 window=self._window,
                 metrics=self._metrics,
                 on_lost=lambda: self._lose(bundle),
-                registered=lambda: self._place.held,
+                registered=lambda: self._registration.held,
             )
             owner = await BundleOwner.open(context)
         except DanubeError as error:
@@ -175,10 +179,10 @@ class Ownership:
         return True
 
     async def _claim(self, bundle: Bundle) -> int:
-        """Write the claim; its revision is the epoch.
+        """Write the claim and return its revision, which is the epoch.
 
-        Raises Conflict when another claims meanwhile, or when the bundle is assigned to another by now: this
-        view may be older than the store, which was away.
+        Raises Conflict if another instance claims the bundle meanwhile, or if the bundle is assigned to
+        another instance: the mirrored assignments may be older than the store.
         """
         assigned = await self._store.get(keys.assignment_key(bundle))
         if assigned is None or decode_record(Assignment, assigned.value).instance_id != self._instance_id:
@@ -197,7 +201,7 @@ class Ownership:
         _log.info("bundle_given_up", bundle=str(bundle), epoch=epoch)
 
     async def _release(self, bundle: Bundle, epoch: int) -> None:
-        """Delete the claim, so that the next owner need not wait."""
+        """Delete the claim, so that the next owner need not wait for a handover."""
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
                 await self._store.delete(keys.owner_key(bundle), expected_revision=epoch)
@@ -210,10 +214,10 @@ class Ownership:
         self._lost.add(bundle)
         self._wake.set()
 
-    def _standing_changed(self) -> None:
-        standing = self._place.standing
-        if standing is not RegistrationState.UNCONFIRMED:
-            self._alive = standing is RegistrationState.HELD
+    def _registration_changed(self) -> None:
+        state = self._registration.standing
+        if state is not RegistrationState.UNCONFIRMED:
+            self._alive = state is RegistrationState.HELD
         for owner in self._owners.values():
             owner.context.dispatcher.resume()
         self._wake.set()

@@ -1,4 +1,4 @@
-"""What this process takes of the machine: CPU time and resident memory, as the kernel counts them."""
+"""CPU time and memory of this process, as the kernel counts them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def cpu_s() -> float:
-    """CPU seconds of all threads since the process began."""
+    """Return the CPU seconds of all threads since the process began."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
 def memory_bytes() -> int:
-    """Resident memory; where the kernel does not tell the present value, the highest so far."""
+    """Return the resident memory; its highest value so far where the kernel tells only that."""
     try:
         return int(STATM.read_text().split()[1]) * resource.getpagesize()
     except OSError:
@@ -27,7 +27,7 @@ def memory_bytes() -> int:
 
 
 def memory_bytes_max() -> int:
-    """What there is at most: the machine's memory, or the container's share of it."""
+    """Return the memory of the machine, or the limit of the container if that is less."""
     machine = os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
     try:
         share = CGROUP_LIMIT.read_text().strip()

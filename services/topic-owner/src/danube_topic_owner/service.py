@@ -1,4 +1,4 @@
-"""The topic-owner process: follows its assignments and serves the bundles it owns."""
+"""The topic-owner process: serves the bundles that are assigned to it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from danube_topic_owner.ownership import Ownership
 
 SERVICE: Final = "topic-owner"
 HANDOVER_S_MAX: Final = 3.0
-"""What giving all bundles up in order may take at the end; what is left then is given up at once."""
+"""Limit of the orderly handover of all bundles at the end; bundles left then are given up at once."""
 
 
 class TopicOwnerConfig(ServiceConfig):
-    """What bounds the unacknowledged messages of one consumer."""
+    """Configuration of a topic-owner: bounds of the unacknowledged messages of one consumer."""
 
     window_messages: int = Field(
         default=1000, ge=1, le=100_000, description="unacknowledged messages per consumer of a reliable topic"
@@ -38,22 +38,21 @@ class TopicOwnerConfig(ServiceConfig):
 
 @asynccontextmanager
 async def start(runtime: Runtime, config: TopicOwnerConfig) -> AsyncIterator[None]:
-    """Own what is assigned, until stopped."""
+    """Run a topic-owner until the context ends."""
     async with open_ports(runtime, config, metadata_vital=False) as ports:
         catalogue = await Catalogue.open(ports.metadata)
         metrics = OwnerMetrics(runtime.metrics, runtime.instance_id)
-        place = Registration()
+        registration = Registration()
         ownership = Ownership(
             runtime.instance_id,
-            ports.metadata,
             OwnerPorts(ports.bus, ports.log, ports.journal, ports.metadata),
             catalogue,
-            place=place,
+            registration=registration,
             window=Window(config.window_messages, config.window_bytes),
             metrics=metrics,
         )
         metrics.topics.labels(runtime.instance_id).set_function(
-            lambda: sum(catalogue.topic_count(bundle) for bundle in ownership.bundles)
+            lambda: sum(catalogue.topic_count(bundle) for bundle in ownership.owners)
         )
         await ownership.open()
         runtime.add_check("bundles", lambda: _unserved(ownership))
@@ -61,9 +60,9 @@ async def start(runtime: Runtime, config: TopicOwnerConfig) -> AsyncIterator[Non
         reporter = LoadReporter(runtime.instance_id, ports.metadata, catalogue, lambda: ownership.owners)
         reporting = runtime.spawn(reporter.run(), "load reports")
         try:
-            async with presence(runtime, ports.metadata, place=place, vital=False):
+            async with presence(runtime, ports.metadata, place=registration, vital=False):
                 yield
-                # Still registered: the leader assigns the bundles anew when everything is journaled.
+                # The instance stays registered until its cursors are journaled.
                 reporting.cancel()
                 ownership.leave()
                 await asyncio.wait((running,), timeout=HANDOVER_S_MAX)
