@@ -27,7 +27,7 @@ PYTEST := $(BIN)/pytest -q
 .PHONY: help run unit test acceptance compose-test bench bench-storage bench-scale chaos check format setup setup-test clean
 
 help: ## list these commands
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: PYTHON=python3.13 (for a new .venv), WORKERS=2, DATA_DIR=data, MINUTES=10, SEED=, ARGS="
 
 run: setup ## the platform on this machine, its data in DATA_DIR

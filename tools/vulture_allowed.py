@@ -22,3 +22,7 @@ model_config
 
 # werkzeug reads it from its request and response.
 content_length
+
+# typer reads them from a command.
+__signature__
+__annotations__
