@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from array import array
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -43,8 +42,6 @@ STALE_ATTEMPTS_MAX = 3
 SEARCHED_MAX = 64
 """Shared segments that may be searched for a topic's newest message."""
 
-_COLUMNS = TOPIC.size // 8
-
 
 @dataclass(frozen=True, slots=True)
 class HistoryBatch:
@@ -75,13 +72,13 @@ class History:
     def __init__(self, bus: Bus, catalogue: Catalogue, manifest: Manifest) -> None:
         self._manifest = manifest
         self._clients = SegmentClients(bus, catalogue)
-        self._tables: OrderedDict[str, _TopicTable] = OrderedDict()
+        self._tables: OrderedDict[str, bytes] = OrderedDict()
         self._tables_bytes = 0
-        self._ahead: dict[tuple[int, int, int], _ReadAhead] = {}
+        self._ahead: dict[tuple[int, int, int], asyncio.Task[HistoryBatch]] = {}
 
     async def close(self) -> None:
         """Stop the reads ahead. Idempotent."""
-        tasks = [ahead.task for ahead in self._ahead.values()]
+        tasks = list(self._ahead.values())
         for key in list(self._ahead):
             self._drop(key)
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -166,27 +163,21 @@ class History:
                 record.messages,
                 record.first_offset,
             )
-        table = self._tables.get(record.key)
-        if table is None:
+        rows = self._tables.get(record.key)
+        if rows is None:
             request = ListTopics(_locator(entry, record))
             try:
-                table = _TopicTable((await self._clients.first_answer(record, request, SegmentTopics)).rows)
+                rows = (await self._clients.first_answer(record, request, SegmentTopics)).rows
             except NotFound:
                 return None
-            except CorruptData as error:
-                raise StoreUnavailable(f"segment {record.key}: {error}") from error
-            self._remember(record.key, table)
-        else:
-            self._tables.move_to_end(record.key)
-        return table.find(topic.topic_id)
-
-    def _remember(self, key: str, table: _TopicTable) -> None:
-        if key in self._tables:
-            return
-        self._tables[key] = table
-        self._tables_bytes += table.size_bytes
+            if len(rows) % TOPIC.size:
+                raise StoreUnavailable(f"segment {record.key}: {len(rows)} bytes are no table of topics")
+            self._tables_bytes += len(rows) - len(self._tables.pop(record.key, b""))
+            self._tables[record.key] = rows
+        self._tables.move_to_end(record.key)
         while self._tables_bytes > TABLES_BYTES_MAX and len(self._tables) > 1:
-            self._tables_bytes -= self._tables.popitem(last=False)[1].size_bytes
+            self._tables_bytes -= len(self._tables.popitem(last=False)[1])
+        return _find_topic(rows, topic.topic_id)
 
     # Reading
 
@@ -260,31 +251,23 @@ class History:
             task = asyncio.create_task(self._read(topic, start, bytes_max, until), name="history read-ahead")
             # If no reader takes the result, a failure is not reported.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            dropping = asyncio.get_running_loop().call_later(READ_AHEAD_S_MAX, self._drop, key)
-            self._ahead[key] = _ReadAhead(task, dropping)
+            asyncio.get_running_loop().call_later(READ_AHEAD_S_MAX, self._drop, key)
+            self._ahead[key] = task
 
     def _drop(self, key: tuple[int, int, int]) -> None:
-        ahead = self._ahead.pop(key)
-        ahead.dropping.cancel()
-        ahead.task.cancel()
+        if (task := self._ahead.pop(key, None)) is not None:
+            task.cancel()
 
     async def _take_ahead(self, topic: Topic, position: int, bytes_max: int) -> HistoryBatch | None:
-        ahead = self._ahead.pop((topic.topic_id, position, bytes_max), None)
-        if ahead is None:
+        task = self._ahead.pop((topic.topic_id, position, bytes_max), None)
+        if task is None:
             return None
-        ahead.dropping.cancel()
         try:
-            batch = await ahead.task
+            batch = await task
         except (Unavailable, NotFound):
             return None
         # A batch without entries tells where the archive ended then; the archive may have grown since.
         return batch if batch.entries else None
-
-
-@dataclass(frozen=True, slots=True)
-class _ReadAhead:
-    task: asyncio.Task[HistoryBatch]
-    dropping: asyncio.TimerHandle
 
 
 def _batch(request: ReadSegment, data: SegmentData) -> HistoryBatch:
@@ -295,23 +278,12 @@ def _batch(request: ReadSegment, data: SegmentData) -> HistoryBatch:
     return HistoryBatch(entries, data.next_position, data.splits)
 
 
-class _TopicTable:
-    """The topic table of a shared segment: one row a topic, by topic id."""
-
-    def __init__(self, rows: bytes) -> None:
-        """Raises CorruptData."""
-        if len(rows) % TOPIC.size:
-            raise CorruptData(f"{len(rows)} bytes are no table of topics")
-        values = array("Q", rows)
-        self._values = values
-        self._ids = values[::_COLUMNS]
-        self.size_bytes = len(rows) + 8 * len(self._ids)
-
-    def find(self, topic_id: int) -> TopicRange | None:
-        row = bisect_left(self._ids, topic_id)
-        if row == len(self._ids) or self._ids[row] != topic_id:
-            return None
-        return TopicRange(*self._values[row * _COLUMNS : (row + 1) * _COLUMNS])
+def _find_topic(rows: bytes, topic_id: int) -> TopicRange | None:
+    """Search the topic table of a shared segment: a `TOPIC` row for each topic, by ascending id."""
+    starts = range(0, len(rows), TOPIC.size)
+    row = bisect_left(starts, topic_id, key=lambda start: TOPIC.unpack_from(rows, start)[0])
+    found = TopicRange(*TOPIC.unpack_from(rows, starts[row])) if row < len(starts) else None
+    return found if found is not None and found.topic_id == topic_id else None
 
 
 def _locator(entry: ManifestEntry, record: SegmentRecord) -> SegmentLocator:
