@@ -13,16 +13,16 @@ from danube_topic_owner.bundle_owner import BundleOwner
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[OwnerHarness]:
-    async with open_owner_harness() as house:
-        yield house
+async def harness() -> AsyncIterator[OwnerHarness]:
+    async with open_owner_harness() as harness:
+        yield harness
 
 
 @pytest.fixture
-async def owned(house: OwnerHarness) -> BundleOwner:
-    return await house.own()
+async def owner(harness: OwnerHarness) -> BundleOwner:
+    return await harness.own()
 
 
 @pytest.fixture
-async def gateway(house: OwnerHarness, owned: BundleOwner) -> Gateway:
-    return await house.gateway("g")
+async def gateway(harness: OwnerHarness, owner: BundleOwner) -> Gateway:
+    return await harness.gateway("g")

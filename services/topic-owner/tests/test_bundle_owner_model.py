@@ -42,8 +42,8 @@ def test_nothing_is_lost_or_reordered_whatever_happens_when(
 class Anything:
     """A topic with its consumers, and what each random step does to them."""
 
-    def __init__(self, house: OwnerHarness, gateway: Gateway, topics: list[Topic], random: Random) -> None:
-        self.house, self.gateway, self.random = house, gateway, random
+    def __init__(self, harness: OwnerHarness, gateway: Gateway, topics: list[Topic], random: Random) -> None:
+        self.harness, self.gateway, self.random = harness, gateway, random
         self.topic, self.noise = topics
         self.consumers: list[int] = []
         self.sessions: dict[int, tuple[int, int]] = {}
@@ -59,7 +59,7 @@ class Anything:
             case "ack":
                 await self.acknowledge_some()
             case "detach" if consumer in self.sessions:
-                await self.house.ask(Detach(consumer, self.sessions.pop(consumer)[0]), Done)
+                await self.harness.ask(Detach(consumer, self.sessions.pop(consumer)[0]), Done)
                 self.failures += 1
             case "attach":
                 self.failures += consumer in self.sessions
@@ -68,11 +68,11 @@ class Anything:
                 await self.grant(consumer, self.random.randint(0, 20))
             case "sync":
                 states = [SessionState(c, s, total, PLENTY) for c, (s, total) in self.sessions.items()]
-                assert (await self.house.ask(Sync("g", states), Synced)).unknown == []
+                assert (await self.harness.ask(Sync("g", states), Synced)).unknown == []
             case "kill":
                 await self.replace_owner()
             case "turns":
-                await self.house.settle()
+                await self.harness.settle()
 
     async def attach(self, consumer: int, credit: int) -> None:
         self.sessions[consumer] = (await self.gateway.attach(consumer, messages=credit), credit)
@@ -80,14 +80,14 @@ class Anything:
     async def grant(self, consumer: int, more: int) -> None:
         session, total = self.sessions[consumer]
         self.sessions[consumer] = (session, total + more)
-        await self.house.ask(Credit([SessionState(consumer, session, total + more, PLENTY)]), Done)
+        await self.harness.ask(Credit([SessionState(consumer, session, total + more, PLENTY)]), Done)
 
     async def publish(self) -> None:
         texts = [str(len(self.published) + n) for n in range(self.random.randint(1, 12))]
         self.published.extend(texts)
-        await self.house.publish(self.topic, *texts)
+        await self.harness.publish(self.topic, *texts)
         if self.random.randint(0, 1):
-            await self.house.publish(self.noise, "x")
+            await self.harness.publish(self.noise, "x")
 
     async def acknowledge_some(self) -> None:
         open_ = [p for p in self.gateway.positions() if p not in self.acked]
@@ -96,15 +96,15 @@ class Anything:
         await self.gateway.ack(self.topic.name, "s", [*some, *some[:1]])
 
     async def replace_owner(self) -> None:
-        await self.house.kill()
-        await self.house.own()
+        await self.harness.kill()
+        await self.harness.own()
         self.sessions.clear()
         self.acked.clear()  # what the last batch held is acknowledged again when it comes again
         self.failures += 1
 
     async def drain(self) -> None:
         """Every consumer takes and acknowledges all there is."""
-        await self.house.settle()
+        await self.harness.settle()
         for consumer in self.consumers:
             if consumer not in self.sessions:
                 await self.attach(consumer, 0)
@@ -116,16 +116,16 @@ class Anything:
                 await gateway.ack(self.topic.name, "s", open_)
                 for consumer in self.consumers:
                     await self.grant(consumer, 7)
-                await self.house.settle()
+                await self.harness.settle()
 
 
 async def _anything(steps: list[str], kind: SubscriptionType, random: Random) -> None:
-    async with open_owner_harness() as house:
-        house.log.turns = lambda: random.randint(0, 3)
-        await house.own()
-        gateway = await house.gateway("g")
-        topics = [await house.topic("/default/t"), await house.topic("/default/noise")]
-        world = Anything(house, gateway, topics, random)
+    async with open_owner_harness() as harness:
+        harness.log.turns = lambda: random.randint(0, 3)
+        await harness.own()
+        gateway = await harness.gateway("g")
+        topics = [await harness.topic("/default/t"), await harness.topic("/default/noise")]
+        world = Anything(harness, gateway, topics, random)
         for name in "a" if kind is EXCLUSIVE else "ab":
             world.consumers.append(await gateway.subscribe(topics[0].name, "s", kind, name))
         for step in steps:
@@ -136,13 +136,13 @@ async def _anything(steps: list[str], kind: SubscriptionType, random: Random) ->
             assert Counter(gateway.texts()) == Counter(world.published)
             assert kind is SHARED or gateway.texts() == world.published
         _check_order(gateway, kind)
-        await house.journaled()
-        await house.kill()
-        await house.own()
+        await harness.journaled()
+        await harness.kill()
+        await harness.own()
         for consumer in world.consumers:
             await world.attach(consumer, 100)
         seen = len(gateway.texts())
-        await house.publish(world.topic, "the last")
+        await harness.publish(world.topic, "the last")
         await gateway.until(lambda: gateway.texts()[-1:] == ["the last"])
         assert gateway.texts()[seen:] == ["the last"], "what was acknowledged is not sent again"
 

@@ -22,13 +22,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def reporter(house: OwnerHarness, owned: BundleOwner, clock: Clock) -> LoadReporter:
-    assert owned
+def reporter(harness: OwnerHarness, owner: BundleOwner, clock: Clock) -> LoadReporter:
+    assert owner
     return LoadReporter(
         "71",
-        house.store,
-        house.catalogue,
-        lambda: {owned.context.bundle: owned for owned in house.owners.values()},
+        harness.store,
+        harness.catalogue,
+        lambda: {owner.context.bundle: owner for owner in harness.owners.values()},
         clock=lambda: clock.now,
         cpu_s=lambda: clock.cpu,
     )
@@ -40,12 +40,12 @@ def of_bundle(report: LoadReport) -> BundleLoad:
 
 
 async def test_a_report_has_the_rates_of_its_interval_and_no_more(
-    house: OwnerHarness, gateway: Gateway, reporter: LoadReporter, clock: Clock
+    harness: OwnerHarness, gateway: Gateway, reporter: LoadReporter, clock: Clock
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
     await gateway.attach(consumer)
-    await house.publish(topic, *["x" * 10] * 20)
+    await harness.publish(topic, *["x" * 10] * 20)
     await gateway.until(lambda: len(gateway.texts()) == 20)
     clock.now += 4
     clock.cpu += 1
@@ -58,7 +58,7 @@ async def test_a_report_has_the_rates_of_its_interval_and_no_more(
     assert (load.unacked, load.behind) == (20, 0)
 
     await gateway.ack(topic.name, "s", gateway.positions())
-    await house.settle()
+    await harness.settle()
     clock.now += 4
     after = of_bundle(reporter.measure())
     assert (after.in_messages_per_s, after.out_messages_per_s, after.out_bytes_per_s) == (0, 0, 0)
@@ -66,46 +66,46 @@ async def test_a_report_has_the_rates_of_its_interval_and_no_more(
 
 
 async def test_a_subscription_without_a_reader_is_behind_once_messages_come(
-    house: OwnerHarness, gateway: Gateway, reporter: LoadReporter
+    harness: OwnerHarness, gateway: Gateway, reporter: LoadReporter
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     await gateway.subscribe(topic.name, "s")
-    await house.publish(topic, "m")
-    await house.settle()
+    await harness.publish(topic, "m")
+    await harness.settle()
     assert of_bundle(reporter.measure()).behind == 1
 
 
 async def test_what_another_owner_counted_before_is_not_subtracted(
-    house: OwnerHarness, gateway: Gateway, reporter: LoadReporter, clock: Clock
+    harness: OwnerHarness, gateway: Gateway, reporter: LoadReporter, clock: Clock
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     await gateway.attach(await gateway.subscribe(topic.name, "s"))
-    await house.publish(topic, *"abcdef")
+    await harness.publish(topic, *"abcdef")
     await gateway.until(lambda: len(gateway.texts()) == 6)
     reporter.measure()
-    await house.kill()
-    await house.own()
-    await house.publish(topic, "one")
-    await house.settle()
+    await harness.kill()
+    await harness.own()
+    await harness.publish(topic, "one")
+    await harness.settle()
     clock.now += 1
     assert of_bundle(reporter.measure()).in_messages_per_s == 1
 
 
-async def test_a_report_is_there_for_the_cluster(house: OwnerHarness, reporter: LoadReporter) -> None:
+async def test_a_report_is_there_for_the_cluster(harness: OwnerHarness, reporter: LoadReporter) -> None:
     await reporter.publish()
-    entry = await house.store.get(keys.load_key("71"))
+    entry = await harness.store.get(keys.load_key("71"))
     assert entry is not None
     assert decode_record(LoadReport, entry.value).instance_id == "71"
 
 
 async def test_a_store_that_is_away_does_not_end_the_reports(
-    house: OwnerHarness, reporter: LoadReporter
+    harness: OwnerHarness, reporter: LoadReporter
 ) -> None:
-    house.store.reachable = False
+    harness.store.reachable = False
     await reporter.publish()
-    house.store.reachable = True
+    harness.store.reachable = True
     await reporter.publish()
-    assert await house.store.get(keys.load_key("71")) is not None
+    assert await harness.store.get(keys.load_key("71")) is not None
 
 
 def test_the_process_is_measured() -> None:

@@ -36,97 +36,99 @@ from danube_topic_owner.journal.events import decode_events
 
 
 async def test_a_silent_gateways_streams_end_and_their_messages_go_to_others(
-    house: OwnerHarness, owned: BundleOwner, gateway: Gateway
+    harness: OwnerHarness, owner: BundleOwner, gateway: Gateway
 ) -> None:
-    sessions = owned.requests.sessions
-    other = await house.gateway("h")
-    topic = await house.topic("/default/t")
+    sessions = owner.requests.sessions
+    other = await harness.gateway("h")
+    topic = await harness.topic("/default/t")
     silent = await gateway.subscribe(topic.name, "s", SHARED, "a")
     await gateway.attach(silent)
-    await house.publish(topic, "m")
+    await harness.publish(topic, "m")
     await gateway.until(lambda: gateway.texts() == ["m"])
     lively = await other.subscribe(topic.name, "s", SHARED, "b")
     session = await other.attach(lively)
     for _ in range(4):
-        house.now += GATEWAY_SILENCE_S * 0.4
-        await house.ask(Sync("h", [SessionState(lively, session, PLENTY, PLENTY)]), Synced)
+        harness.now += GATEWAY_SILENCE_S * 0.4
+        await harness.ask(Sync("h", [SessionState(lively, session, PLENTY, PLENTY)]), Synced)
         sessions.sweep()
     await other.until(lambda: other.texts() == ["m"])
-    assert not (await house.ask(FindConsumer(silent), ConsumerFound)).attached
-    assert (await house.ask(FindConsumer(lively), ConsumerFound)).attached
-    synced = await house.ask(Sync("g", [SessionState(silent, 1, 9, 9)]), Synced)
+    assert not (await harness.ask(FindConsumer(silent), ConsumerFound)).attached
+    assert (await harness.ask(FindConsumer(lively), ConsumerFound)).attached
+    synced = await harness.ask(Sync("g", [SessionState(silent, 1, 9, 9)]), Synced)
     assert synced.unknown == [silent]
 
 
-async def test_a_stream_its_gateway_no_longer_names_is_over(house: OwnerHarness, gateway: Gateway) -> None:
-    topic = await house.topic("/default/t")
+async def test_a_stream_its_gateway_no_longer_names_is_over(harness: OwnerHarness, gateway: Gateway) -> None:
+    topic = await harness.topic("/default/t")
     kept = await gateway.subscribe(topic.name, "s", SHARED, "kept")
     gone = await gateway.subscribe(topic.name, "s", SHARED, "gone")
     session = await gateway.attach(kept)
     await gateway.attach(gone)
-    await house.publish(topic, "1", "2")
+    await harness.publish(topic, "1", "2")
     await gateway.until(lambda: len(gateway.texts()) == 2)
-    synced = await house.ask(Sync("g", [SessionState(kept, session, PLENTY, PLENTY)]), Synced)
+    synced = await harness.ask(Sync("g", [SessionState(kept, session, PLENTY, PLENTY)]), Synced)
     assert (synced.unknown, synced.sent) == ([], {kept: 1})
     await gateway.until(lambda: len(gateway.texts(kept)) == 2)
-    assert not (await house.ask(FindConsumer(gone), ConsumerFound)).attached
+    assert not (await harness.ask(FindConsumer(gone), ConsumerFound)).attached
 
 
 # Owners that die, and owners that do not know it
 
 
-async def test_a_new_owner_delivers_what_was_not_acknowledged(house: OwnerHarness, gateway: Gateway) -> None:
-    topic = await house.topic("/default/t")
+async def test_a_new_owner_delivers_what_was_not_acknowledged(
+    harness: OwnerHarness, gateway: Gateway
+) -> None:
+    topic = await harness.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
     await gateway.attach(consumer)
-    await house.publish(topic, *"abcdef")
+    await harness.publish(topic, *"abcdef")
     await gateway.until(lambda: len(gateway.texts()) == 6)
     await gateway.ack(topic.name, "s", [gateway.positions()[i] for i in (0, 1, 3)])
-    await house.journaled()
-    await house.kill()
-    await house.publish(topic, "while nobody owned it")
-    await house.own()
+    await harness.journaled()
+    await harness.kill()
+    await harness.publish(topic, "while nobody owner it")
+    await harness.own()
     await gateway.attach(consumer)
     await gateway.until(lambda: len(gateway.texts()) == 10)
-    assert gateway.texts()[6:] == ["c", "e", "f", "while nobody owned it"]
+    assert gateway.texts()[6:] == ["c", "e", "f", "while nobody owner it"]
     assert {delivery.epoch for delivery in gateway.deliveries} == {1, 2}
 
 
 async def test_a_stopped_owner_leaves_no_acknowledgement_behind(
-    house: OwnerHarness, gateway: Gateway
+    harness: OwnerHarness, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
     await gateway.attach(consumer)
-    await house.publish(topic, "a", "b")
+    await harness.publish(topic, "a", "b")
     await gateway.until(lambda: len(gateway.texts()) == 2)
     await gateway.ack(topic.name, "s", gateway.positions())
-    await house.owners.pop(1).stop()
-    await house.own()
+    await harness.owners.pop(1).stop()
+    await harness.own()
     await gateway.attach(consumer)
-    await house.publish(topic, "c")
+    await harness.publish(topic, "c")
     await gateway.until(lambda: len(gateway.texts()) == 3)
     assert gateway.texts() == ["a", "b", "c"]
 
 
 async def test_an_owner_that_was_replaced_can_write_nothing_and_is_told_apart(
-    house: OwnerHarness, gateway: Gateway
+    harness: OwnerHarness, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
     await gateway.attach(consumer)
-    await house.publish(topic, "a")
+    await harness.publish(topic, "a")
     await gateway.until(lambda: gateway.texts() == ["a"])
-    await house.own(2)
-    await house.ask(Acks([TopicAcks(topic.name, "s", gateway.positions())]), Acked, epoch=1)
-    await house.settle()
+    await harness.own(2)
+    await harness.ask(Acks([TopicAcks(topic.name, "s", gateway.positions())]), Acked, epoch=1)
+    await harness.settle()
     with pytest.raises(DanubeError):
-        await house.ask(CreateProducer(topic.name, "p", AccessMode.SHARED), ProducerFound, epoch=1)
-    assert house.lost == [1]
-    records = await house.journal.replay(house.bundle)
+        await harness.ask(CreateProducer(topic.name, "p", AccessMode.SHARED), ProducerFound, epoch=1)
+    assert harness.lost == [1]
+    records = await harness.journal.replay(harness.bundle)
     state_epochs = {getattr(event, "epoch", 2) for record in records for event in decode_events(record.data)}
     assert 2 in state_epochs
-    await house.publish(topic, "b")
+    await harness.publish(topic, "b")
     await gateway.until(lambda: "b" in gateway.texts())
     assert {d.epoch for d in gateway.deliveries if d.entries[0][1] == b"b"} == {1}
     await gateway.attach(consumer)
@@ -136,68 +138,68 @@ async def test_an_owner_that_was_replaced_can_write_nothing_and_is_told_apart(
 
 
 async def test_a_claim_that_comes_late_does_not_take_the_bundle_back(
-    house: OwnerHarness, gateway: Gateway
+    harness: OwnerHarness, gateway: Gateway
 ) -> None:
-    await house.own(5)
+    await harness.own(5)
     with pytest.raises(JournalFenced):
-        await house.own(3)
-    topic = await house.topic("/default/t")
+        await harness.own(3)
+    topic = await harness.topic("/default/t")
     await gateway.subscribe(topic.name, "s")
-    assert 5 not in house.lost
+    assert 5 not in harness.lost
 
 
 async def test_topics_deleted_while_nobody_owned_the_bundle_are_forgotten(
-    house: OwnerHarness, gateway: Gateway
+    harness: OwnerHarness, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
-    await house.kill()
-    await house.topics.delete(topic.topic_name)
-    again = await house.topic("/default/t")
-    await house.settle()
-    owned = await house.own()
-    assert topic.topic_id not in owned.context.state.topics
+    await harness.kill()
+    await harness.topics.delete(topic.topic_name)
+    again = await harness.topic("/default/t")
+    await harness.settle()
+    owner = await harness.own()
+    assert topic.topic_id not in owner.context.state.topics
     with pytest.raises(NotFound):
-        await house.ask(FindConsumer(consumer), ConsumerFound)
-    await house.publish(topic, "of the old one")
-    await house.publish(again, "of the new one")
+        await harness.ask(FindConsumer(consumer), ConsumerFound)
+    await harness.publish(topic, "of the old one")
+    await harness.publish(again, "of the new one")
     await gateway.attach(await gateway.subscribe(again.name, "s"))
     await gateway.until(lambda: gateway.texts() == ["of the new one"])
 
 
 async def test_a_deleted_topics_streams_are_ended(
-    house: OwnerHarness, owned: BundleOwner, gateway: Gateway
+    harness: OwnerHarness, owner: BundleOwner, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
     session = await gateway.attach(consumer)
-    owned.drop_topic(topic)
+    owner.drop_topic(topic)
     await gateway.until(lambda: len(gateway.notices) == 1)
     assert (gateway.notices[0].consumer_id, gateway.notices[0].session) == (consumer, session)
-    await house.journaled()
-    await house.kill()
-    assert (await house.own()).context.state.consumer(consumer) is None
+    await harness.journaled()
+    await harness.kill()
+    assert (await harness.own()).context.state.consumer(consumer) is None
 
 
 async def test_a_quiet_subscription_moves_with_the_log_in_every_snapshot(
-    house: OwnerHarness, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    harness: OwnerHarness, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quiet, busy = await house.topic("/default/quiet"), await house.topic("/default/busy")
+    quiet, busy = await harness.topic("/default/quiet"), await harness.topic("/default/busy")
     consumer = await gateway.subscribe(quiet.name, "s")
     await gateway.attach(consumer)
-    await house.publish(quiet, "m")
+    await harness.publish(quiet, "m")
     await gateway.until(lambda: gateway.texts() == ["m"])
     await gateway.ack(quiet.name, "s", gateway.positions())
-    await house.journaled()
+    await harness.journaled()
     for number in range(5):
-        await house.publish(busy, f"{number}")
-    await house.settle()
+        await harness.publish(busy, f"{number}")
+    await harness.settle()
     monkeypatch.setattr(journal_writer, "SNAPSHOT_RECORDS", 1)
-    await house.ask(CreateProducer(busy.name, "p", AccessMode.SHARED), ProducerFound)
-    await house.journaled()
-    tail = (await house.log.bounds(house.bundle)).last_sequence
-    await house.kill()
-    owned = await house.own()
-    (subscription,) = owned.context.subscriptions[quiet.topic_id].values()
+    await harness.ask(CreateProducer(busy.name, "p", AccessMode.SHARED), ProducerFound)
+    await harness.journaled()
+    tail = (await harness.log.bounds(harness.bundle)).last_sequence
+    await harness.kill()
+    owner = await harness.own()
+    (subscription,) = owner.context.subscriptions[quiet.topic_id].values()
     assert isinstance(subscription, LogSubscription)
     assert subscription.next_sequence == tail + 1

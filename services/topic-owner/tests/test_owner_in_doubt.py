@@ -29,34 +29,34 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def records(house: OwnerHarness) -> list[bytes]:
-    return [record.data for record in await house.journal.replay(house.bundle)]
+async def records(harness: OwnerHarness) -> list[bytes]:
+    return [record.data for record in await harness.journal.replay(harness.bundle)]
 
 
-async def pause(house: OwnerHarness, seconds: float) -> None:
+async def pause(harness: OwnerHarness, seconds: float) -> None:
     """The owner's process stands still for so long, with nothing under way."""
-    await house.journaled()
-    house.now += seconds
+    await harness.journaled()
+    harness.now += seconds
 
 
 async def test_the_journals_answers_keep_a_bundle_in_doubt_delivering(
-    house: OwnerHarness, owned: BundleOwner, gateway: Gateway
+    harness: OwnerHarness, owner: BundleOwner, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     await gateway.attach(await gateway.subscribe(topic.name, "s"))
-    house.registered = False
+    harness.registered = False
     for number in range(5):
-        await pause(house, JOURNAL_LEASE_S)
+        await pause(harness, JOURNAL_LEASE_S)
         gateway.deliveries.clear()
-        await house.publish(topic, f"{number}")
+        await harness.publish(topic, f"{number}")
         await gateway.until(lambda: bool(gateway.texts()))
-    assert house.lost == []
+    assert harness.lost == []
 
 
 async def test_an_owner_that_nobody_answers_delivers_nothing_until_the_journal_does(
-    house: OwnerHarness, owned: BundleOwner, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    harness: OwnerHarness, owner: BundleOwner, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     await gateway.attach(await gateway.subscribe(topic.name, "s"))
     attempts = 0
 
@@ -65,92 +65,92 @@ async def test_an_owner_that_nobody_answers_delivers_nothing_until_the_journal_d
         attempts += 1
         raise LogUnavailable(f"not now, {expected_sequence}")
 
-    await pause(house, JOURNAL_LEASE_S)
+    await pause(harness, JOURNAL_LEASE_S)
     with monkeypatch.context() as away:
-        away.setattr(house.journal, "append", silent)
-        house.registered = False
-        await house.publish(topic, "m")
+        away.setattr(harness.journal, "append", silent)
+        harness.registered = False
+        await harness.publish(topic, "m")
         await until(lambda: attempts > 2)
         assert gateway.texts() == []
-        assert not owned.context.may_deliver()
+        assert not owner.context.may_deliver()
     await gateway.until(lambda: gateway.texts() == ["m"])
 
 
 async def test_an_ack_is_journaled_while_deliveries_are_not_allowed(
-    house: OwnerHarness, owned: BundleOwner, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    harness: OwnerHarness, owner: BundleOwner, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
     await gateway.attach(consumer)
-    await house.publish(topic, "m")
+    await harness.publish(topic, "m")
     await gateway.until(lambda: gateway.texts() == ["m"])
-    await house.journaled()
-    monkeypatch.setattr(owned.context.dispatcher, "_may_deliver", lambda: False)
+    await harness.journaled()
+    monkeypatch.setattr(owner.context.dispatcher, "_may_deliver", lambda: False)
     [position] = gateway.positions(consumer)
-    written = len(await records(house))
+    written = len(await records(harness))
     await gateway.ack(topic.name, "s", [position])
-    await house.publish(topic, "not delivered")
-    await house.journaled()
-    events = [event for data in (await records(house))[written:] for event in decode_events(data)]
+    await harness.publish(topic, "not delivered")
+    await harness.journaled()
+    events = [event for data in (await records(harness))[written:] for event in decode_events(data)]
     [moved] = [event for event in events if isinstance(event, CursorMoved)]
     assert (moved.subscription, moved.mark_delete >= position) == ("s", True)
     assert gateway.texts() == ["m"]
 
 
 async def test_the_last_answer_of_the_journal_counts_for_as_long_as_a_registration_would(
-    house: OwnerHarness, owned: BundleOwner, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    harness: OwnerHarness, owner: BundleOwner, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def silent(_bundle: Bundle, _data: bytes, *, expected_sequence: int) -> int:
         raise LogUnavailable(f"not now, {expected_sequence}")
 
-    await pause(house, 0)
-    confirmed_at = owned.context.writer.confirmed_at
-    monkeypatch.setattr(house.journal, "append", silent)
-    house.registered = False
-    house.now = confirmed_at + JOURNAL_LEASE_S * 0.99
-    assert owned.context.may_deliver()
-    house.now = confirmed_at + JOURNAL_LEASE_S
-    assert not owned.context.may_deliver()
+    await pause(harness, 0)
+    confirmed_at = owner.context.writer.confirmed_at
+    monkeypatch.setattr(harness.journal, "append", silent)
+    harness.registered = False
+    harness.now = confirmed_at + JOURNAL_LEASE_S * 0.99
+    assert owner.context.may_deliver()
+    harness.now = confirmed_at + JOURNAL_LEASE_S
+    assert not owner.context.may_deliver()
 
 
 async def test_a_paused_owner_that_wakes_after_a_takeover_delivers_nothing_and_gives_up(
-    house: OwnerHarness, owned: BundleOwner, gateway: Gateway
+    harness: OwnerHarness, owner: BundleOwner, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     await gateway.attach(await gateway.subscribe(topic.name, "s"))
-    await pause(house, 2 * JOURNAL_LEASE_S)
-    house.registered = False
-    await house.own(2)
-    await house.publish(topic, "m")
-    await until(lambda: house.lost == [1])
+    await pause(harness, 2 * JOURNAL_LEASE_S)
+    harness.registered = False
+    await harness.own(2)
+    await harness.publish(topic, "m")
+    await until(lambda: harness.lost == [1])
     assert [delivery for delivery in gateway.deliveries if delivery.epoch == 1] == []
 
 
 async def test_an_idle_owner_in_doubt_learns_of_a_takeover_by_itself(
-    house: OwnerHarness, owned: BundleOwner
+    harness: OwnerHarness, owner: BundleOwner
 ) -> None:
-    await house.journaled()
-    await house.own(2)
-    await house.settle()
-    assert house.lost == []
-    house.registered = False
-    house.now += HEARTBEAT_S
-    await until(lambda: house.lost == [1])
+    await harness.journaled()
+    await harness.own(2)
+    await harness.settle()
+    assert harness.lost == []
+    harness.registered = False
+    harness.now += HEARTBEAT_S
+    await until(lambda: harness.lost == [1])
 
 
 async def test_an_idle_owner_writes_only_while_it_is_in_doubt_and_then_nothing_that_changes_its_state(
-    house: OwnerHarness, owned: BundleOwner
+    harness: OwnerHarness, owner: BundleOwner
 ) -> None:
-    await house.journaled()
-    await until(lambda: owned.context.writer._records_since_snapshot == 0)
-    before = await records(house)
-    facts = owned.context.state.snapshot()
-    house.now += 10 * HEARTBEAT_S
-    await house.journaled()
-    assert await records(house) == before
-    house.registered = False
-    await until(lambda: owned.context.writer.confirmed_at == house.now)
-    written = (await records(house))[len(before) :]
+    await harness.journaled()
+    await until(lambda: owner.context.writer._records_since_snapshot == 0)
+    before = await records(harness)
+    facts = owner.context.state.snapshot()
+    harness.now += 10 * HEARTBEAT_S
+    await harness.journaled()
+    assert await records(harness) == before
+    harness.registered = False
+    await until(lambda: owner.context.writer.confirmed_at == harness.now)
+    written = (await records(harness))[len(before) :]
     assert [decode_events(data) for data in written] == [[]]
-    await house.own(2)
-    assert house.owners[2].context.state.snapshot().facts == facts.facts
+    await harness.own(2)
+    assert harness.owners[2].context.state.snapshot().facts == facts.facts

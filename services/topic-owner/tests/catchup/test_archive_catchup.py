@@ -20,8 +20,8 @@ UNTIL_ACK = Strategy(ReliableOptions(storage=StorageBackend.DISK, retention=Rete
 
 
 @pytest.fixture
-async def attic(house: OwnerHarness) -> AsyncIterator[FakeArchive]:
-    async with open_fake_archive(house) as attic:
+async def attic(harness: OwnerHarness) -> AsyncIterator[FakeArchive]:
+    async with open_fake_archive(harness) as attic:
         yield attic
 
 
@@ -44,52 +44,52 @@ async def until_told(logs: Sequence[Mapping[str, Any]], count: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def described(house: OwnerHarness, topic: Topic, subscription: str) -> SubscriptionDetail:
-    found = await house.ask(DescribeTopic(topic.name), TopicDescription)
+async def described(harness: OwnerHarness, topic: Topic, subscription: str) -> SubscriptionDetail:
+    found = await harness.ask(DescribeTopic(topic.name), TopicDescription)
     return next(each for each in found.subscriptions if each.name == subscription)
 
 
-async def is_blocked(house: OwnerHarness, topic: Topic, reason: str) -> bool:
-    return reason in (await described(house, topic, "s")).blocked
+async def is_blocked(harness: OwnerHarness, topic: Topic, reason: str) -> bool:
+    return reason in (await described(harness, topic, "s")).blocked
 
 
 async def test_what_was_purged_comes_from_segments_then_the_log_then_live(
-    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
 ) -> None:
-    topic, other = await house.topic("/default/t"), await house.topic("/default/other")
+    topic, other = await harness.topic("/default/t"), await harness.topic("/default/other")
     for number in range(6):
-        await house.publish(topic, f"{number}a", f"{number}b")
-        await house.publish(other, "x")
+        await harness.publish(topic, f"{number}a", f"{number}b")
+        await harness.publish(other, "x")
         await attic.cut(shared=(topic.topic_id, other.topic_id) if number % 2 else ())
     await attic.purge()
-    await house.publish(topic, "6a", "6b")
+    await harness.publish(topic, "6a", "6b")
     consumer = await gateway.subscribe(topic.name, "s")
     await gateway.attach(consumer)
     await gateway.until(lambda: len(gateway.texts()) == 14)
-    await house.publish(topic, "7a", "7b")
+    await harness.publish(topic, "7a", "7b")
     await gateway.until(lambda: len(gateway.texts()) == 16)
     assert gateway.texts() == [f"{number}{half}" for number in range(8) for half in "ab"]
     assert gateway.positions() == sorted(set(gateway.positions()))
 
 
 async def test_a_reader_that_fell_behind_the_floor_goes_on_where_it_was(
-    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
     session = await gateway.attach(consumer)
-    await house.publish(topic, "0", "1")
+    await harness.publish(topic, "0", "1")
     await gateway.until(lambda: len(gateway.texts()) == 2)
     await gateway.ack(topic.name, "s", gateway.positions()[:1])
-    await house.ask(Detach(consumer, session), Done)
+    await harness.ask(Detach(consumer, session), Done)
     for number in range(2, 9):
-        await house.publish(topic, str(number))
-    await house.settle()
+        await harness.publish(topic, str(number))
+    await harness.settle()
     await attic.cut()
     await attic.purge()
-    await house.journaled()
-    await house.kill()
-    await house.own()
+    await harness.journaled()
+    await harness.kill()
+    await harness.own()
     gateway.deliveries.clear()
     await gateway.attach(consumer)
     await gateway.until(lambda: len(gateway.texts()) == 8)
@@ -97,69 +97,69 @@ async def test_a_reader_that_fell_behind_the_floor_goes_on_where_it_was(
 
 
 async def test_an_owner_that_was_paused_while_the_log_was_purged_skips_nothing(
-    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t")
-    owner = house.owners[house.epoch]
+    topic = await harness.topic("/default/t")
+    owner = harness.owners[harness.epoch]
     consumer = await gateway.subscribe(topic.name, "s")
     await gateway.attach(consumer)
-    await house.publish(topic, "0")
+    await harness.publish(topic, "0")
     await gateway.until(lambda: gateway.texts() == ["0"])
     await owner.reader.close()
     for number in range(1, 5):
-        await house.publish(topic, str(number))
+        await harness.publish(topic, str(number))
     await attic.cut()
     await attic.purge()
-    await house.publish(topic, "5")
+    await harness.publish(topic, "5")
     owner.reader.check()
     await gateway.until(lambda: len(gateway.texts()) == 6)
     assert gateway.texts() == ["0", "1", "2", "3", "4", "5"]
 
 
 async def test_storage_that_is_down_delays_only_those_that_need_it(
-    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
 ) -> None:
-    old, new = await house.topic("/default/old"), await house.topic("/default/new")
-    await house.publish(old, "o0")
+    old, new = await harness.topic("/default/old"), await harness.topic("/default/new")
+    await harness.publish(old, "o0")
     await attic.cut()
     await attic.purge()
-    await house.publish(new, "n0")
+    await harness.publish(new, "n0")
     await attic.storage.stop()
     for topic in (old, new):
         await gateway.attach(await gateway.subscribe(topic.name, "s"))
     await gateway.until(lambda: gateway.texts() == ["n0"])
-    await until(lambda: is_blocked(house, old, "cannot be read"))
-    assert (await described(house, new, "s")).blocked == ""
-    await house.publish(new, "n1")
+    await until(lambda: is_blocked(harness, old, "cannot be read"))
+    assert (await described(harness, new, "s")).blocked == ""
+    await harness.publish(new, "n1")
     await gateway.until(lambda: gateway.texts() == ["n0", "n1"])
     await attic.storage.start()
     await gateway.until(lambda: "o0" in gateway.texts())
-    assert (await described(house, old, "s")).blocked == ""
+    assert (await described(harness, old, "s")).blocked == ""
 
 
 async def test_a_damaged_segment_stops_its_readers_until_it_is_whole(
-    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t")
-    await house.publish(topic, "0")
-    await house.publish(topic, "1")
+    topic = await harness.topic("/default/t")
+    await harness.publish(topic, "0")
+    await harness.publish(topic, "1")
     cut = await attic.cut()
     assert cut is not None
     await attic.purge()
-    await house.publish(topic, "2")
+    await harness.publish(topic, "2")
     (record,) = cut.segments
     attic.storage.damaged[record.key] = position_of(cut.first_sequence + 1, 0, 0)
     with capture_logs() as logs:
         await gateway.attach(await gateway.subscribe(topic.name, "s"))
         await gateway.until(lambda: gateway.texts() == ["0"])
-        await until(lambda: is_blocked(house, topic, "damaged"))
+        await until(lambda: is_blocked(harness, topic, "damaged"))
         await attic.cut()  # any change of the catalogue is a reason to try again
-        await house.settle()
+        await harness.settle()
     assert gateway.texts() == ["0"]
     assert [line["event"] for line in logs].count("subscription_waits_for_the_archive") == 1
     attic.storage.damaged.clear()
     await attic.doom(cut, lambda _: False)
-    await house.publish(topic, "3")
+    await harness.publish(topic, "3")
     await attic.cut()
     await gateway.until(lambda: len(gateway.texts()) == 4)
     assert gateway.texts() == ["0", "1", "2", "3"]
@@ -178,35 +178,35 @@ def lost_lines(logs: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("together", [False, True])
 async def test_a_subscription_says_once_how_many_expired_messages_it_lost_at_least(
-    house: OwnerHarness, attic: FakeArchive, gateway: Gateway, together: bool
+    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway, together: bool
 ) -> None:
-    topic, other = await house.topic("/default/t"), await house.topic("/default/other")
+    topic, other = await harness.topic("/default/t"), await harness.topic("/default/other")
     everything = (topic.topic_id, other.topic_id) if together else ()
     reading = await gateway.subscribe(topic.name, "reading", SHARED)
     await gateway.subscribe(topic.name, "idle")
     await gateway.subscribe(other.name, "elsewhere")
     await gateway.attach(reading)
-    await house.publish(topic, "0", "1", "2")
+    await harness.publish(topic, "0", "1", "2")
     await gateway.until(lambda: len(gateway.texts()) == 3)
     await gateway.ack(topic.name, "reading", gateway.positions()[1:2])
-    await house.journaled()
-    await house.publish(topic, "3")
-    await house.publish(other, "x")
+    await harness.journaled()
+    await harness.publish(topic, "3")
+    await harness.publish(other, "x")
     await gateway.until(lambda: len(gateway.texts()) == 4)
     first = await attic.cut(shared=everything)
     assert first is not None
-    await house.publish(topic, "4")
+    await harness.publish(topic, "4")
     await attic.cut(shared=everything)
     await attic.purge()
     with capture_logs() as logs:
         await attic.doom(first, lambda record: record.topic_id in (0, topic.topic_id))
         await until_told(logs, 1 if together else 2)
-        await house.kill()
-        await house.own()
-        await house.settle()
+        await harness.kill()
+        await harness.own()
+        await harness.settle()
     # What a shared segment had of a topic is not known: only what was delivered of it is counted.
     assert sorted(lost_lines(logs)) == ([("reading", 3)] if together else [("idle", 4), ("reading", 3)])
-    assert (await described(house, topic, "reading")).lost == 3
+    assert (await described(harness, topic, "reading")).lost == 3
     gateway.deliveries.clear()
     await gateway.attach(await gateway.subscribe(topic.name, "idle"))
     await gateway.until(lambda: len(gateway.texts()) == 1)
@@ -214,65 +214,65 @@ async def test_a_subscription_says_once_how_many_expired_messages_it_lost_at_lea
 
 
 async def test_what_expired_while_nobody_owned_the_bundle_is_counted_by_what_is_left_of_it(
-    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     await gateway.subscribe(topic.name, "s")
     for number in range(5):
-        await house.publish(topic, str(number))
-    await house.journaled()
-    await house.kill()
+        await harness.publish(topic, str(number))
+    await harness.journaled()
+    await harness.kill()
     cut = await attic.cut()
     assert cut is not None
     await attic.purge()
     await attic.doom(cut)
     await attic.delete(cut)
     with capture_logs() as logs:
-        await house.own()
+        await harness.own()
         await until_told(logs, 1)
     assert lost_lines(logs) == [("s", 5)]
 
 
 async def test_a_hole_behind_what_is_retained_is_counted_when_it_is_reached(
-    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     cuts = []
     for text in ("0", "1", "2"):
-        await house.publish(topic, text)
+        await harness.publish(topic, text)
         cut = await attic.cut()
         assert cut is not None
         cuts.append(cut)
     await gateway.subscribe(topic.name, "s")
     await attic.purge()
     await attic.doom(cuts[1])
-    await house.settle()
-    assert (await described(house, topic, "s")).lost == 0
+    await harness.settle()
+    assert (await described(harness, topic, "s")).lost == 0
     await gateway.attach(await gateway.subscribe(topic.name, "s"))
     await gateway.until(lambda: len(gateway.texts()) == 2)
     assert gateway.texts() == ["0", "2"]
-    assert (await described(house, topic, "s")).lost == 1
-    before = (await described(house, topic, "s")).mark_delete
+    assert (await described(harness, topic, "s")).lost == 1
+    before = (await described(harness, topic, "s")).mark_delete
     await gateway.ack(topic.name, "s", gateway.positions())
-    await house.journaled()
-    after = await described(house, topic, "s")
+    await harness.journaled()
+    after = await described(harness, topic, "s")
     assert before < gateway.positions()[0] < gateway.positions()[1] <= after.mark_delete
     assert after.backlog == 0
 
 
 async def test_a_new_subscription_has_lost_nothing(
-    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     cuts = []
     for text in ("0", "1"):
-        await house.publish(topic, text)
+        await harness.publish(topic, text)
         cut = await attic.cut()
         assert cut is not None
         cuts.append(cut)
     await attic.purge()
     await attic.doom(cuts[0])
-    await house.settle()
+    await harness.settle()
     with capture_logs() as logs:
         await gateway.attach(await gateway.subscribe(topic.name, "s"))
         await gateway.until(lambda: gateway.texts() == ["1"])
@@ -280,24 +280,24 @@ async def test_a_new_subscription_has_lost_nothing(
 
 
 async def test_what_every_subscription_has_acknowledged_goes_without_a_word(
-    house: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
 ) -> None:
-    topic, other = await house.topic("/default/t", UNTIL_ACK), await house.topic("/default/o", UNTIL_ACK)
+    topic, other = await harness.topic("/default/t", UNTIL_ACK), await harness.topic("/default/o", UNTIL_ACK)
     consumer = await gateway.subscribe(topic.name, "s")
     await gateway.subscribe(other.name, "quiet")
     session = await gateway.attach(consumer)
-    await house.publish(topic, "0", "1")
+    await harness.publish(topic, "0", "1")
     await gateway.until(lambda: len(gateway.texts()) == 2)
     await gateway.ack(topic.name, "s", gateway.positions())
-    await house.journaled()
+    await harness.journaled()
     cut = await attic.cut(shared=(topic.topic_id, other.topic_id))
     assert cut is not None
-    await house.ask(Detach(consumer, session), Done)
-    await house.publish(topic, "2")
+    await harness.ask(Detach(consumer, session), Done)
+    await harness.publish(topic, "2")
     await attic.purge()
     with capture_logs() as logs:
         await attic.doom(cut)
-        await house.settle()
+        await harness.settle()
         await gateway.attach(consumer)
         await gateway.until(lambda: len(gateway.texts()) == 3)
     assert lost_lines(logs) == []

@@ -34,8 +34,8 @@ ACTIONS = st.lists(
 class Play:
     """One reader of one topic in a bundle with another busy topic."""
 
-    def __init__(self, house: OwnerHarness, attic: FakeArchive, random: Random) -> None:
-        self.house = house
+    def __init__(self, harness: OwnerHarness, attic: FakeArchive, random: Random) -> None:
+        self.harness = harness
         self.attic = attic
         self.random = random
         self.published: list[str] = []
@@ -49,23 +49,23 @@ class Play:
         self.consumer = 0
 
     async def open(self) -> None:
-        house = self.house
-        await house.own()
-        self.gateway = await house.gateway("g")
-        self.topic, self.other = await house.topic("/default/t"), await house.topic("/default/other")
+        harness = self.harness
+        await harness.own()
+        self.gateway = await harness.gateway("g")
+        self.topic, self.other = await harness.topic("/default/t"), await harness.topic("/default/other")
         self.consumer = await self.gateway.subscribe(self.topic.name, "s")
 
     async def act(self, action: str) -> None:
-        house = self.house
+        harness = self.harness
         match action:
             case "publish":
                 texts = [f"{len(self.published) + i}" for i in range(self.random.randint(1, 3))]
                 if self.random.random() < 0.3:
-                    await house.publish(self.other, "x")
+                    await harness.publish(self.other, "x")
                 self.published += texts
-                await house.publish(self.topic, *texts)
+                await harness.publish(self.topic, *texts)
             case "settle":
-                await house.settle()
+                await harness.settle()
             case "cut":
                 await self.cut()
             case "purge":
@@ -74,30 +74,30 @@ class Play:
                 await self.cut()
                 await self.attic.purge()
             case "detach" if self.session:
-                await house.ask(Detach(self.consumer, self.session), Done)
+                await harness.ask(Detach(self.consumer, self.session), Done)
                 self.session = 0
             case "attach" if not self.session:
                 self.session = await self.gateway.attach(self.consumer)
             case "ack":
-                await house.settle()
+                await harness.settle()
                 positions = [p for p in self.gateway.positions() if p not in self.acked]
                 chosen = self.random.sample(positions, self.random.randint(0, len(positions)))
                 self.acked |= dict.fromkeys(chosen, len(self.gateway.positions()))
                 await self.gateway.ack(self.topic.name, "s", chosen)
             case "kill":
-                await house.journaled()
-                await house.kill()
-                await house.own()
+                await harness.journaled()
+                await harness.kill()
+                await harness.own()
                 self.session = 0
             case "pause":
-                await house.owners[house.epoch].reader.close()
+                await harness.owners[harness.epoch].reader.close()
             case "storage":
                 await (self.attic.storage.stop() if self.storage_up else self.attic.storage.start())
                 self.storage_up = not self.storage_up
 
     async def cut(self) -> None:
         first = self.attic.cuts.archived_through + 1
-        last = (await self.house.log.bounds(self.house.bundle)).last_sequence
+        last = (await self.harness.log.bounds(self.harness.bundle)).last_sequence
         if first <= last:
             both = (self.topic.topic_id, self.other.topic_id)
             through = self.random.randint(first, last)
@@ -112,7 +112,7 @@ class Play:
         wanted = set(self.published)
         async with asyncio.timeout(PATIENCE_S):
             while {text for _, text in self.seen()} | taken < wanted:
-                self.house.owners[self.house.epoch].reader.check()
+                self.harness.owners[self.harness.epoch].reader.check()
                 await self.gateway.ack(self.topic.name, "s", self.gateway.positions())
                 await asyncio.sleep(0)
 
@@ -124,10 +124,10 @@ class Play:
 @given(ACTIONS, st.integers(0, 1 << 32))
 def test_every_message_comes_in_order_and_none_twice_without_cause(actions: list[str], seed: int) -> None:
     async def scenario() -> None:
-        async with open_owner_harness() as house, open_fake_archive(house) as attic:
-            play = Play(house, attic, Random(seed))
+        async with open_owner_harness() as harness, open_fake_archive(harness) as attic:
+            play = Play(harness, attic, Random(seed))
             await play.open()
-            house.log.turns = lambda: play.random.randint(0, 2)
+            harness.log.turns = lambda: play.random.randint(0, 2)
             for action in actions:
                 await play.act(action)
             await play.end()

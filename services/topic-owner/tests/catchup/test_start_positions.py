@@ -35,20 +35,20 @@ def since(time_ms: int) -> StartPosition:
 
 
 @pytest.fixture
-async def attic(house: OwnerHarness) -> AsyncIterator[FakeArchive]:
-    async with open_fake_archive(house) as attic:
+async def attic(harness: OwnerHarness) -> AsyncIterator[FakeArchive]:
+    async with open_fake_archive(harness) as attic:
         yield attic
 
 
 @pytest.fixture
-async def topic(house: OwnerHarness, attic: FakeArchive, gateway: Gateway) -> Topic:
+async def topic(harness: OwnerHarness, attic: FakeArchive, gateway: Gateway) -> Topic:
     """Sequences 1 to 6 at 1 s to 6 s: a0 | a1 a2 | other | a3 || a4 | a5; before || all is archived."""
     assert gateway.deliveries == []
-    topic, other = await house.topic("/default/t", DISK), await house.topic("/default/other", DISK)
+    topic, other = await harness.topic("/default/t", DISK), await harness.topic("/default/other", DISK)
     frames = [["a0"], ["a1", "a2"], ["x"], ["a3"], ["a4"], ["a5"]]
     for second, texts in enumerate(frames, start=1):
-        house.log._now_ms = lambda second=second: second * 1000  # type: ignore[misc]
-        await house.publish(other if texts == ["x"] else topic, *texts)
+        harness.log._now_ms = lambda second=second: second * 1000  # type: ignore[misc]
+        await harness.publish(other if texts == ["x"] else topic, *texts)
         if second == 2:
             await attic.cut()
         if second == 4:
@@ -58,9 +58,9 @@ async def topic(house: OwnerHarness, attic: FakeArchive, gateway: Gateway) -> To
 
 
 async def create(
-    house: OwnerHarness, topic: Topic, start: StartPosition, name: str = "s"
+    harness: OwnerHarness, topic: Topic, start: StartPosition, name: str = "s"
 ) -> SubscriptionFound:
-    return await house.ask(CreateSubscription(topic.name, name, EXCLUSIVE, start), SubscriptionFound)
+    return await harness.ask(CreateSubscription(topic.name, name, EXCLUSIVE, start), SubscriptionFound)
 
 
 async def read(gateway: Gateway, topic: Topic, count: int, name: str = "s") -> list[str]:
@@ -68,7 +68,7 @@ async def read(gateway: Gateway, topic: Topic, count: int, name: str = "s") -> l
     consumer = await gateway.subscribe(topic.name, name)
     await gateway.attach(consumer)
     await gateway.until(lambda: len(gateway.texts(consumer)) >= count)
-    await gateway.house.settle()
+    await gateway.harness.settle()
     return gateway.texts(consumer)
 
 
@@ -99,88 +99,88 @@ async def read(gateway: Gateway, topic: Topic, count: int, name: str = "s") -> l
     ],
 )
 async def test_a_subscription_begins_where_it_was_asked_to(
-    house: OwnerHarness, gateway: Gateway, topic: Topic, start: StartPosition, expected: list[str]
+    harness: OwnerHarness, gateway: Gateway, topic: Topic, start: StartPosition, expected: list[str]
 ) -> None:
-    assert (await create(house, topic, start)).created
+    assert (await create(harness, topic, start)).created
     assert await read(gateway, topic, len(expected)) == expected
-    await house.publish(topic, "a6")
+    await harness.publish(topic, "a6")
     await gateway.until(lambda: gateway.texts() == [*expected, "a6"])
 
 
 async def test_the_same_start_holds_for_the_next_owner(
-    house: OwnerHarness, gateway: Gateway, topic: Topic
+    harness: OwnerHarness, gateway: Gateway, topic: Topic
 ) -> None:
-    found = await create(house, topic, last(3))
-    await house.kill()
-    await house.own()
-    assert await create(house, topic, EARLIEST) == SubscriptionFound(
+    found = await create(harness, topic, last(3))
+    await harness.kill()
+    await harness.own()
+    assert await create(harness, topic, EARLIEST) == SubscriptionFound(
         "s", created=False, mark_delete=found.mark_delete
     )
     assert await read(gateway, topic, 3) == ["a3", "a4", "a5"]
 
 
-async def test_a_subscription_that_is_there_keeps_its_type(house: OwnerHarness, topic: Topic) -> None:
-    await create(house, topic, LATEST)
+async def test_a_subscription_that_is_there_keeps_its_type(harness: OwnerHarness, topic: Topic) -> None:
+    await create(harness, topic, LATEST)
     with pytest.raises(AlreadyExists, match="exclusive"):
-        await house.ask(CreateSubscription(topic.name, "s", SHARED, LATEST), SubscriptionFound)
+        await harness.ask(CreateSubscription(topic.name, "s", SHARED, LATEST), SubscriptionFound)
 
 
 @pytest.mark.parametrize(
     "start", [last(0), StartPosition(StartKind.POSITION, 0), last(1 << 40), StartPosition(StartKind.TIME, -1)]
 )
 async def test_a_start_that_cannot_be_meant_is_refused(
-    house: OwnerHarness, topic: Topic, start: StartPosition
+    harness: OwnerHarness, topic: Topic, start: StartPosition
 ) -> None:
     with pytest.raises(InvalidInput):
-        await create(house, topic, start)
+        await create(harness, topic, start)
     with pytest.raises(NotFound):
-        await house.ask(ResetSubscription(topic.name, "s", LATEST), SubscriptionFound)
+        await harness.ask(ResetSubscription(topic.name, "s", LATEST), SubscriptionFound)
 
 
-async def test_a_topic_that_keeps_nothing_has_no_past(house: OwnerHarness, gateway: Gateway) -> None:
-    fast = await house.topic("/default/fast", NON_RELIABLE)
+async def test_a_topic_that_keeps_nothing_has_no_past(harness: OwnerHarness, gateway: Gateway) -> None:
+    fast = await harness.topic("/default/fast", NON_RELIABLE)
     assert gateway.deliveries == []
-    assert (await create(house, fast, EARLIEST, "a")).created
-    assert (await create(house, fast, LATEST, "b")).created
+    assert (await create(harness, fast, EARLIEST, "a")).created
+    assert (await create(harness, fast, LATEST, "b")).created
     with pytest.raises(InvalidInput, match="keeps no messages"):
-        await create(house, fast, last(1))
+        await create(harness, fast, last(1))
     with pytest.raises(Refused, match="keeps no messages"):
-        await house.ask(ResetSubscription(fast.name, "a", LATEST), SubscriptionFound)
+        await harness.ask(ResetSubscription(fast.name, "a", LATEST), SubscriptionFound)
 
 
-async def test_the_limit_of_subscriptions_holds(house: OwnerHarness, topic: Topic) -> None:
-    await house.topics.set_policies(topic.topic_name, PolicyOverrides(max_subscriptions_per_topic=1))
-    await house.settle()
-    await create(house, topic, LATEST)
+async def test_the_limit_of_subscriptions_holds(harness: OwnerHarness, topic: Topic) -> None:
+    await harness.topics.set_policies(topic.topic_name, PolicyOverrides(max_subscriptions_per_topic=1))
+    await harness.settle()
+    await create(harness, topic, LATEST)
     with pytest.raises(LimitExceeded, match="max_subscriptions_per_topic"):
-        await create(house, topic, LATEST, "another")
-    assert not (await create(house, topic, EARLIEST)).created
+        await create(harness, topic, LATEST, "another")
+    assert not (await create(harness, topic, EARLIEST)).created
 
 
 async def test_a_reset_goes_back_and_forward_and_ends_the_streams(
-    house: OwnerHarness, gateway: Gateway, topic: Topic
+    harness: OwnerHarness, gateway: Gateway, topic: Topic
 ) -> None:
     assert await read(gateway, topic, 6) == ["a0", "a1", "a2", "a3", "a4", "a5"]
     await gateway.ack(topic.name, "s", gateway.positions())
-    await house.ask(ResetSubscription(topic.name, "s", last(2)), SubscriptionFound)
-    await house.settle()
+    await harness.ask(ResetSubscription(topic.name, "s", last(2)), SubscriptionFound)
+    await harness.settle()
     assert [notice.reason for notice in gateway.notices] == ["the subscription was reset"]
     assert await read(gateway, topic, 2) == ["a4", "a5"]
-    await house.ask(ResetSubscription(topic.name, "s", at(2, 0, 1)), SubscriptionFound)
-    await house.kill()
-    await house.own()
+    await harness.ask(ResetSubscription(topic.name, "s", at(2, 0, 1)), SubscriptionFound)
+    await harness.kill()
+    await harness.own()
     assert await read(gateway, topic, 4) == ["a2", "a3", "a4", "a5"]
-    await house.ask(ResetSubscription(topic.name, "s", LATEST), SubscriptionFound)
+    await harness.ask(ResetSubscription(topic.name, "s", LATEST), SubscriptionFound)
     assert await read(gateway, topic, 0) == []
 
 
-async def test_a_topic_is_described(house: OwnerHarness, gateway: Gateway, topic: Topic) -> None:
-    await create(house, topic, EARLIEST, "all")
-    await create(house, topic, at(2, 0, 1), "some")
-    await create(house, topic, LATEST, "none")
+async def test_a_topic_is_described(harness: OwnerHarness, gateway: Gateway, topic: Topic) -> None:
+    await create(harness, topic, EARLIEST, "all")
+    await create(harness, topic, at(2, 0, 1), "some")
+    await create(harness, topic, LATEST, "none")
     assert await read(gateway, topic, 6) == ["a0", "a1", "a2", "a3", "a4", "a5"]
     await gateway.ack(topic.name, "s", gateway.positions()[:2] + gateway.positions()[4:5])
-    found = await house.ask(DescribeTopic(topic.name), TopicDescription)
+    found = await harness.ask(DescribeTopic(topic.name), TopicDescription)
     assert (found.log_first_sequence, found.log_last_sequence, found.archived_through) == (5, 6, 4)
     assert [(s.name, s.backlog, s.unacked, s.consumers) for s in found.subscriptions] == [
         ("all", 6, 0, []),

@@ -18,13 +18,13 @@ from danube_topic_owner.delivery.consumer import Window
 
 
 async def test_what_is_published_is_delivered_in_order_with_the_owners_epoch(
-    house: OwnerHarness, gateway: Gateway
+    harness: OwnerHarness, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
     session = await gateway.attach(consumer)
     for number in range(20):
-        await house.publish(topic, f"{number}a", f"{number}b")
+        await harness.publish(topic, f"{number}a", f"{number}b")
     await gateway.until(lambda: len(gateway.texts()) == 40)
     assert gateway.texts() == [f"{number}{part}" for number in range(20) for part in "ab"]
     assert gateway.positions() == sorted(gateway.positions())
@@ -33,74 +33,76 @@ async def test_what_is_published_is_delivered_in_order_with_the_owners_epoch(
 
 
 async def test_a_subscription_begins_with_what_was_published_before_it(
-    house: OwnerHarness, gateway: Gateway
+    harness: OwnerHarness, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t")
-    await house.publish(topic, "early")
+    topic = await harness.topic("/default/t")
+    await harness.publish(topic, "early")
     consumer = await gateway.subscribe(topic.name, "s")
-    await house.publish(topic, "late")
+    await harness.publish(topic, "late")
     await gateway.attach(consumer)
     await gateway.until(lambda: gateway.texts() == ["early", "late"])
 
 
-async def test_topics_of_one_bundle_do_not_mix(house: OwnerHarness, gateway: Gateway) -> None:
-    topics = [await house.topic(f"/default/t{number}") for number in range(3)]
+async def test_topics_of_one_bundle_do_not_mix(harness: OwnerHarness, gateway: Gateway) -> None:
+    topics = [await harness.topic(f"/default/t{number}") for number in range(3)]
     consumers = [await gateway.subscribe(topic.name, "s") for topic in topics]
     for consumer in consumers:
         await gateway.attach(consumer)
     for number in range(6):
-        await house.publish(topics[number % 3], str(number))
+        await harness.publish(topics[number % 3], str(number))
     await gateway.until(lambda: len(gateway.texts()) == 6)
     for index, consumer in enumerate(consumers):
         assert gateway.texts(consumer) == [str(index), str(index + 3)]
 
 
 async def test_an_owner_sends_no_more_than_the_credit_and_the_window_allow(
-    house: OwnerHarness, gateway: Gateway
+    harness: OwnerHarness, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
     session = await gateway.attach(consumer, messages=7)
     for _ in range(10):
-        await house.publish(topic, *(str(n) for n in range(10)))
+        await harness.publish(topic, *(str(n) for n in range(10)))
     await gateway.until(lambda: len(gateway.texts()) == 7)
-    await house.settle()
+    await harness.settle()
     assert len(gateway.texts()) == 7
     credit = Credit([SessionState(consumer, session, 90, PLENTY)])
-    await house.bus.publish(owner_subject(house.bundle, house.epoch), OWNER.encode(credit))
+    await harness.bus.publish(owner_subject(harness.bundle, harness.epoch), OWNER.encode(credit))
     await gateway.until(lambda: len(gateway.texts()) == 50)
-    await house.settle()
+    await harness.settle()
     assert len(gateway.texts()) == 50, "the window of unacknowledged messages"
     await gateway.ack(topic.name, "s", gateway.positions()[:45])
     await gateway.until(lambda: len(gateway.texts()) == 90)
-    await house.settle()
+    await harness.settle()
     assert len(gateway.texts()) == 90
 
 
 async def test_what_was_in_flight_on_a_stream_that_ended_is_sent_again(
-    house: OwnerHarness, gateway: Gateway
+    harness: OwnerHarness, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
     session = await gateway.attach(consumer)
-    await house.publish(topic, "1", "2", "3")
+    await harness.publish(topic, "1", "2", "3")
     await gateway.until(lambda: len(gateway.texts()) == 3)
     await gateway.ack(topic.name, "s", gateway.positions()[1:2])
-    await house.ask(Detach(consumer, session), Done)
+    await harness.ask(Detach(consumer, session), Done)
     await gateway.attach(consumer)
     await gateway.until(lambda: gateway.texts()[3:] == ["1", "3"])
 
 
-async def test_a_newer_stream_of_a_consumer_ends_the_older_one(house: OwnerHarness, gateway: Gateway) -> None:
-    other = await house.gateway("h")
-    topic = await house.topic("/default/t")
+async def test_a_newer_stream_of_a_consumer_ends_the_older_one(
+    harness: OwnerHarness, gateway: Gateway
+) -> None:
+    other = await harness.gateway("h")
+    topic = await harness.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
     older = await gateway.attach(consumer)
     newer = await other.attach(consumer)
     await gateway.until(lambda: len(gateway.notices) == 1)
     notice = gateway.notices[0]
     assert (notice.consumer_id, notice.session, notice.epoch) == (consumer, older, 1)
-    await house.publish(topic, "m")
+    await harness.publish(topic, "m")
     await other.until(lambda: other.texts() == ["m"])
     assert gateway.texts() == []
     with pytest.raises(Refused):
@@ -109,13 +111,13 @@ async def test_a_newer_stream_of_a_consumer_ends_the_older_one(house: OwnerHarne
 
 
 async def test_a_stream_resumed_after_a_gap_gets_only_what_it_missed(
-    house: OwnerHarness, gateway: Gateway
+    harness: OwnerHarness, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t")
+    topic = await harness.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
     session = await gateway.attach(consumer)
     for text in "123":
-        await house.publish(topic, text)
+        await harness.publish(topic, text)
         await gateway.until(lambda text=text: text in gateway.texts())  # type: ignore[misc]
     await gateway.attach(consumer, resumes=session, received=2)
     await gateway.until(lambda: len(gateway.texts()) == 4)
@@ -128,48 +130,48 @@ async def test_a_stream_resumed_after_a_gap_gets_only_what_it_missed(
 
 
 async def test_non_reliable_messages_go_to_who_is_there_and_are_counted_when_nobody_is(
-    house: OwnerHarness, gateway: Gateway
+    harness: OwnerHarness, gateway: Gateway
 ) -> None:
-    topic = await house.topic("/default/t", NON_RELIABLE)
+    topic = await harness.topic("/default/t", NON_RELIABLE)
     consumer = await gateway.subscribe(topic.name, "s")
-    await house.publish_fast(topic, "before the stream")
+    await harness.publish_non_reliable(topic, "before the stream")
     session = await gateway.attach(consumer, messages=3)
-    await house.publish_fast(topic, "1", "2", "over the credit")
+    await harness.publish_non_reliable(topic, "1", "2", "over the credit")
     await gateway.until(lambda: len(gateway.texts()) == 3)
     assert gateway.texts() == ["before the stream", "1", "2"]
     assert set(gateway.positions()) == {0}
-    await house.ask(Detach(consumer, session), Done)
-    await house.publish_fast(topic, *(str(n) for n in range(1500)))
-    await house.settle()
-    dropped = house.metrics.dropped.labels(topic.name, "s")
+    await harness.ask(Detach(consumer, session), Done)
+    await harness.publish_non_reliable(topic, *(str(n) for n in range(1500)))
+    await harness.settle()
+    dropped = harness.metrics.dropped.labels(topic.name, "s")
     assert dropped._value.get() == 1501
-    assert await house.log.read(topic.home, 1, frames_max=1, bytes_max=1) == []
+    assert await harness.log.read(topic.home, 1, frames_max=1, bytes_max=1) == []
 
 
-async def test_drops_of_a_full_queue_are_counted(house: OwnerHarness, gateway: Gateway) -> None:
-    topic = await house.topic("/default/t", NON_RELIABLE)
+async def test_drops_of_a_full_queue_are_counted(harness: OwnerHarness, gateway: Gateway) -> None:
+    topic = await harness.topic("/default/t", NON_RELIABLE)
     await gateway.attach(await gateway.subscribe(topic.name, "s"), messages=0)
     for _ in range(3):
-        await house.publish_fast(topic, *(str(n) for n in range(700)))
-    await house.settle()
-    assert house.metrics.dropped.labels(topic.name, "s")._value.get() == 3 * 700 - 1000
+        await harness.publish_non_reliable(topic, *(str(n) for n in range(700)))
+    await harness.settle()
+    assert harness.metrics.dropped.labels(topic.name, "s")._value.get() == 3 * 700 - 1000
 
 
 # Rates
 
 
-async def test_a_dispatch_rate_is_kept_and_the_rest_follows(house: OwnerHarness, gateway: Gateway) -> None:
-    topic = await house.topic("/default/t")
-    await house.topics.set_policies(topic.topic_name, PolicyOverrides(max_dispatch_rate=200))
-    await house.settle()
+async def test_a_dispatch_rate_is_kept_and_the_rest_follows(harness: OwnerHarness, gateway: Gateway) -> None:
+    topic = await harness.topic("/default/t")
+    await harness.topics.set_policies(topic.topic_name, PolicyOverrides(max_dispatch_rate=200))
+    await harness.settle()
     for _ in range(21):
-        await house.publish(topic, *(str(n) for n in range(10)))
+        await harness.publish(topic, *(str(n) for n in range(10)))
     consumer = await gateway.subscribe(topic.name, "s")
-    owner = house.owners[1]
+    owner = harness.owners[1]
     owner.context.subscriptions[topic.topic_id]["s"].dispatch.window = Window(messages=10_000)
     await gateway.attach(consumer)
     await gateway.until(lambda: len(gateway.texts()) >= 200)
-    await house.settle()
+    await harness.settle()
     assert len(gateway.texts()) == 200
-    house.now += 1.0
+    harness.now += 1.0
     await gateway.until(lambda: len(gateway.texts()) == 210)

@@ -40,8 +40,7 @@ def admit_consumer(
         Refused: the subscription is of another type, or exclusive and taken.
         LimitExceeded: a policy or bound is reached.
     """
-    known = state.topics.get(topic.topic_id)
-    subscription = known.subscriptions.get(request.subscription) if known else None
+    subscription = state.subscription(topic.topic_id, request.subscription)
     events: list[Event] = []
     own: int | None = None
     if subscription is None:

@@ -43,7 +43,7 @@ async def describe(
 
 
 def _read(subscription: ActiveSubscription) -> int:
-    """Messages that were read for it and are not acknowledged, less those acknowledged and not read."""
+    """Return the messages read and not acknowledged, less those acknowledged and not read."""
     if not isinstance(subscription, LogSubscription):
         return subscription.dispatch.waiting
     return subscription.dispatch.unacked_read - subscription.dispatch.cursor.acked_unread(END)

@@ -94,8 +94,7 @@ class SubscriptionRequests:
         topic = await context.find_topic(request.topic)
         check_start(request.start, topic)
         mark_delete = await self._mark_delete(topic, request.start)
-        known = context.state.topics.get(topic.topic_id)
-        state = known.subscriptions.get(name) if known is not None else None
+        state = context.state.subscription(topic.topic_id, name)
         created = state is None
         if state is None:
             policies = context.catalogue.policies(topic.topic_name)
@@ -136,10 +135,10 @@ class SubscriptionRequests:
         return subscription
 
     async def _floors(self, _request: RetentionFloors) -> Floors:
-        """What is answered is durable by then: retention deletes up to it.
+        """Return the floors once they are durable, because retention deletes messages up to them.
 
-        A subscription with nothing open is as far as the log was read, wherever its cursor was left: else
-        a quiet topic would keep the messages of all others.
+        A subscription that awaits no acknowledgement counts as being at the log's tail, wherever its cursor
+        is: otherwise a quiet topic would keep the messages of all others.
         """
         context = self._context
         floors = {
@@ -151,7 +150,7 @@ class SubscriptionRequests:
         return Floors(floors)
 
     def _open_after(self, subscription: ActiveSubscription) -> int:
-        """Everything at or below it needs no delivery any more, once what is recorded now is journaled."""
+        """Return the position up to which the subscription needs no message, once its cursor is journaled."""
         if not isinstance(subscription, LogSubscription):
             return BEFORE_ALL
         after = subscription.open_after

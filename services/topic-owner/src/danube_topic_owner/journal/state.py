@@ -138,12 +138,13 @@ class BundleState:
             facts.extend(_facts_of(topic))
         return SnapshotTaken(self.epoch, facts)
 
-    def _topic(self, topic_id: int, name: str) -> TopicState:
-        return self.topics.setdefault(topic_id, TopicState(topic_id, name))
-
-    def _subscription(self, topic_id: int, name: str) -> SubscriptionState | None:
+    def subscription(self, topic_id: int, name: str) -> SubscriptionState | None:
+        """Return a subscription; None if it does not exist."""
         topic = self.topics.get(topic_id)
         return topic.subscriptions.get(name) if topic else None
+
+    def _topic(self, topic_id: int, name: str) -> TopicState:
+        return self.topics.setdefault(topic_id, TopicState(topic_id, name))
 
     def _create(self, event: ProducerCreated | SubscriptionCreated | ConsumerCreated) -> None:
         match event:
@@ -155,12 +156,12 @@ class BundleState:
                 topic = self._topic(topic_id, topic_name)
                 topic.subscriptions.setdefault(name, SubscriptionState(name, subscription_type, mark_delete))
             case ConsumerCreated(topic_id, subscription_name, consumer_id, name):
-                if (subscription := self._subscription(topic_id, subscription_name)) is not None:
+                if (subscription := self.subscription(topic_id, subscription_name)) is not None:
                     subscription.consumers[consumer_id] = name
                     self._consumers[consumer_id] = (self.topics[topic_id], subscription)
 
     def _update_subscription(self, event: CursorMoved | MessagesLost) -> None:
-        subscription = self._subscription(event.topic_id, event.subscription)
+        subscription = self.subscription(event.topic_id, event.subscription)
         if subscription is None:
             return
         if isinstance(event, MessagesLost):
@@ -169,7 +170,7 @@ class BundleState:
             subscription.mark_delete, subscription.acked = event.mark_delete, event.acked
 
     def _remove_subscription(self, topic_id: int, name: str) -> None:
-        if (subscription := self._subscription(topic_id, name)) is not None:
+        if (subscription := self.subscription(topic_id, name)) is not None:
             del self.topics[topic_id].subscriptions[name]
             for consumer_id in subscription.consumers:
                 self._consumers.pop(consumer_id, None)

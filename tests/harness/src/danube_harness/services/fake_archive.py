@@ -19,23 +19,23 @@ HOLDER = "storage-1"
 
 
 class FakeArchive:
-    """What an archiver and retention do to the house's bundle, a step at a time."""
+    """What an archiver and retention do to the harness's bundle, a step at a time."""
 
-    def __init__(self, house: OwnerHarness, cuts: Manifest) -> None:
+    def __init__(self, harness: OwnerHarness, cuts: Manifest) -> None:
         self.cuts = cuts
         self.store = MemoryStore()
-        self.storage = FakeStorage(house.bus, HOLDER, self.store)
-        self._house = house
+        self.storage = FakeStorage(harness.bus, HOLDER, self.store)
+        self._harness = harness
         self._offsets: dict[int, int] = {}
 
     async def cut(self, *, through: int = 0, shared: tuple[int, ...] = ()) -> ManifestEntry | None:
         """Archive the log from where the last cut ended; None if nothing is there."""
-        house = self._house
+        harness = self._harness
         first = self.cuts.archived_through + 1
-        last = through or (await house.log.bounds(house.bundle)).last_sequence
+        last = through or (await harness.log.bounds(harness.bundle)).last_sequence
         entries = []
         while first <= last:
-            found = await house.log.read(house.bundle, first, frames_max=64, bytes_max=1 << 20)
+            found = await harness.log.read(harness.bundle, first, frames_max=64, bytes_max=1 << 20)
             entries += [entry for entry in found if entry.sequence <= last]
             first = found[-1].sequence + 1
         if not entries:
@@ -46,7 +46,7 @@ class FakeArchive:
 
     async def purge(self) -> None:
         """Purge the log of all that is archived."""
-        await self._house.log.purge(self._house.bundle, self.cuts.archived_through)
+        await self._harness.log.purge(self._harness.bundle, self.cuts.archived_through)
 
     async def doom(self, cut: ManifestEntry, which: Callable[[SegmentRecord], bool] = lambda _: True) -> None:
         """Retention gives segments of a cut up."""
@@ -80,11 +80,11 @@ class FakeArchive:
 
 
 @asynccontextmanager
-async def open_fake_archive(house: OwnerHarness) -> AsyncIterator[FakeArchive]:
-    await house.log.open(house.bundle)
-    await house.store.put(keys.instance_key(HOLDER), encode_record(Instance(HOLDER, "storage", "")))
-    cuts = await Manifest.open(house.store, house.bundle)
-    attic = FakeArchive(house, cuts)
+async def open_fake_archive(harness: OwnerHarness) -> AsyncIterator[FakeArchive]:
+    await harness.log.open(harness.bundle)
+    await harness.store.put(keys.instance_key(HOLDER), encode_record(Instance(HOLDER, "storage", "")))
+    cuts = await Manifest.open(harness.store, harness.bundle)
+    attic = FakeArchive(harness, cuts)
     await attic.storage.start()
     try:
         yield attic

@@ -1,4 +1,4 @@
-"""A bundle's owner over the in-memory ports, with gateways that keep what they get."""
+"""A bundle's owner over the in-memory ports, with gateways that keep what they receive."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ Reply = TypeVar("Reply", bound=OwnerReply)
 
 
 class TurningLog(MemoryLog):
-    """Lets other tasks have turns before and after it looks, as a log over the network does."""
+    """Lets other tasks run before and after each look-up, as a log over the network does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class TurningLog(MemoryLog):
         return answer
 
     def lose(self, bundle: Bundle) -> None:
-        """All that was stored is gone, as when the server of a volatile log dies."""
+        """Lose everything that was stored, as when the server of a volatile log dies."""
         stored = self._opened(bundle)
         stored.entries.clear()
         stored.sequences_by_id.clear()
@@ -94,10 +94,10 @@ class TurningLog(MemoryLog):
 
 
 class Gateway:
-    """Gets deliveries and notices; asks the owner of an epoch, by default the newest."""
+    """Receives deliveries and notices, and sends requests to the newest owner."""
 
-    def __init__(self, house: OwnerHarness, name: str) -> None:
-        self.house = house
+    def __init__(self, harness: OwnerHarness, name: str) -> None:
+        self.harness = harness
         self.name = name
         self.deliveries: list[Delivery] = []
         self.notices: list[SessionEnded] = []
@@ -134,23 +134,23 @@ class Gateway:
         self, topic: str, subscription: str, kind: SubscriptionType = EXCLUSIVE, name: str = "c"
     ) -> int:
         request = CreateConsumer(topic, subscription, kind, name)
-        return (await self.house.ask(request, ConsumerFound)).consumer_id
+        return (await self.harness.ask(request, ConsumerFound)).consumer_id
 
     async def attach(self, consumer_id: int, *, messages: int = PLENTY, session: int = 0, **more: int) -> int:
-        session = session or next(self.house.sessions)
+        session = session or next(self.harness.sessions)
         request = Attach(consumer_id, self.name, session, messages, PLENTY, **more)
-        await self.house.ask(request, ConsumerFound)
+        await self.harness.ask(request, ConsumerFound)
         return session
 
     async def ack(self, topic: str, subscription: str, positions: list[int]) -> Acked:
-        return await self.house.ask(Acks([TopicAcks(topic, subscription, positions)]), Acked)
+        return await self.harness.ask(Acks([TopicAcks(topic, subscription, positions)]), Acked)
 
 
 class OwnerHarness:
-    """One bundle, its ports, and the owners it had.
+    """One bundle, its ports, and the owners that it had.
 
     Attributes:
-        now: what the owners' clocks show; it stands still unless a test moves it.
+        now: the time that owners see; it stands still unless a test moves it.
         registered: whether the metadata store confirms the owners' registration.
         window: bounds of each consumer's unacknowledged messages, for owners created from now on.
     """
@@ -185,7 +185,7 @@ class OwnerHarness:
         return gateway
 
     async def own(self, epoch: int = 0) -> BundleOwner:
-        """A new owner, of the next epoch if not told otherwise."""
+        """Start a new owner, of the next epoch by default."""
         epoch = epoch or self.epoch + 1
         instance_id = f"instance-{epoch}"
         context = OwnerContext(
@@ -224,7 +224,7 @@ class OwnerHarness:
         frame = encode_frame(1, number, [(topic.topic_id, [text.encode() for text in texts])])
         await self.log.append(topic.home, frame, frame_id=make_frame_id(1, number), timeout_s=1)
 
-    async def publish_fast(self, topic: Topic, *texts: str) -> None:
+    async def publish_non_reliable(self, topic: Topic, *texts: str) -> None:
         frame = encode_frame(1, next(self.frames), [(topic.topic_id, [text.encode() for text in texts])])
         await self.bus.publish(non_reliable_subject(topic.home), frame)
 
@@ -233,26 +233,26 @@ class OwnerHarness:
         return await OWNER.ask(self.bus, subject, request, reply, timeout_s=PATIENCE_S)
 
     async def settle(self) -> None:
-        """Everything that was set off has happened: many turns of the loop, none waited for."""
+        """Let the loop run until everything that was started has happened."""
         for _ in range(60):
             await asyncio.sleep(0)
 
     async def journaled(self) -> None:
-        """What was acknowledged is in the journal."""
+        """Wait until everything that was acknowledged is in the journal."""
         await self.settle()
         await self.owners[self.epoch].context.writer.flushed()
 
 
 @asynccontextmanager
 async def open_owner_harness(bundles: int = 1) -> AsyncIterator[OwnerHarness]:
-    house = OwnerHarness()
-    await Namespaces(house.store).create("default")
-    await house.store.put(keys.LAYOUT, encode_record(Layout(bundles, bundles)))
-    house.catalogue = await Catalogue.open(house.store)
+    harness = OwnerHarness()
+    await Namespaces(harness.store).create("default")
+    await harness.store.put(keys.LAYOUT, encode_record(Layout(bundles, bundles)))
+    harness.catalogue = await Catalogue.open(harness.store)
     try:
-        yield house
+        yield harness
     finally:
-        for epoch in list(house.owners):
-            await house.kill(epoch)
-        await house.catalogue.close()
-        await house.bus.close()
+        for epoch in list(harness.owners):
+            await harness.kill(epoch)
+        await harness.catalogue.close()
+        await harness.bus.close()
