@@ -42,12 +42,13 @@ class SegmentClients:
     def order(self, record: SegmentRecord) -> list[tuple[str, str]]:
         """(holder, instance id) pairs, the most promising first; the holder of S3 is `S3_HOLDER`."""
         now = self._clock()
-        if record.backend is StorageBackend.DISK:
-            found = [(holder, holder) for holder in ranked(record.key, record.holders)]
-        else:
-            live = {instance.instance_id: instance for instance in self._catalogue.instances("storage")}
-            able = [name for name in ranked(record.key, live) if StorageBackend.S3 in live[name].backends]
-            found = [(S3_HOLDER, instance_id) for instance_id in able]
+        in_s3 = record.backend is StorageBackend.S3
+        storage = self._catalogue.instances("storage")
+        able = [each.instance_id for each in storage if record.backend in each.backends]
+        pairs = [
+            (S3_HOLDER if in_s3 else instance_id, instance_id)
+            for instance_id in ranked(record.key, able if in_s3 else record.holders)
+        ]
 
         def doubt(pair: tuple[str, str]) -> tuple[bool, bool, bool]:
             holder, instance_id = pair
@@ -57,7 +58,7 @@ class SegmentClients:
                 self._avoided_until.get(instance_id, 0) > now,
             )
 
-        return sorted(found, key=doubt)
+        return sorted(pairs, key=doubt)
 
     async def answers(
         self, record: SegmentRecord, request: StorageRequest, reply: type[R]
@@ -98,12 +99,9 @@ class SegmentClients:
         try:
             answer = await ARCHIVE.ask(self._bus, subject, request, reply, timeout_s=ANSWER_TIMEOUT_S)
         except BusUnavailable:
-            self._avoid(instance_id)
+            now = self._clock()
+            self._avoided_until = {i: until for i, until in self._avoided_until.items() if until > now}
+            self._avoided_until[instance_id] = now + AVOIDED_S
             raise
         self._avoided_until.pop(instance_id, None)
         return answer
-
-    def _avoid(self, instance_id: str) -> None:
-        now = self._clock()
-        self._avoided_until = {i: until for i, until in self._avoided_until.items() if until > now}
-        self._avoided_until[instance_id] = now + AVOIDED_S

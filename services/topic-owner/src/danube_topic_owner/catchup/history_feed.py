@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import structlog
 
 from danube_common.archive.manifest import Manifest
 from danube_common.cluster.records import Topic
-from danube_common.errors import CorruptData, DanubeError, Quarantined
+from danube_common.errors import CorruptData, DanubeError, NotFound, Quarantined
 from danube_common.model.position import position_of, sequence_of
 from danube_common.wire.archive import READ_BYTES_DEFAULT
 from danube_topic_owner.catchup.expiry import gone_after, next_gone
@@ -49,7 +50,8 @@ class HistoryFeed:
         self._on_gone = on_gone
         self._waiting_gauge = context.metrics.waiting_for_archive.labels(str(context.bundle))
         self._wake = asyncio.Event()
-        self._reading: dict[int, asyncio.Task[None]] = {}
+        self._reading: set[int] = set()
+        """Ids of the topics that are being read."""
         self._last_topic = 0
         self._last_starts: dict[int, int] = {}
         self._exact_starts: dict[int, tuple[int, int]] = {}
@@ -69,30 +71,19 @@ class HistoryFeed:
     async def run(self) -> None:
         """Read until cancelled."""
         try:
-            while True:
-                self._wake.clear()
-                wait_s = self._start_due()
-                blocks = [each.read_block for each in self._context.log_subscriptions()]
-                self._waiting_gauge.set(sum(bool(block and block.reason) for block in blocks))
-                woken = asyncio.ensure_future(self._wake.wait())
-                try:
-                    await asyncio.wait(
-                        {woken, *self._reading.values()},
-                        timeout=wait_s,
-                        return_when=asyncio.FIRST_COMPLETED,
-                    )
-                finally:
-                    woken.cancel()
-                for topic_id in [t for t, task in self._reading.items() if task.done()]:
-                    self._reading.pop(topic_id).result()
+            async with asyncio.TaskGroup() as reads:
+                while True:
+                    self._wake.clear()
+                    wait_s = self._start_due(reads)
+                    blocks = [each.read_block for each in self._context.log_subscriptions()]
+                    self._waiting_gauge.set(sum(bool(block and block.reason) for block in blocks))
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(wait_s):
+                            await self._wake.wait()
         finally:
             self._waiting_gauge.set(0)
-            tasks = list(self._reading.values())
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _start_due(self) -> float | None:
+    def _start_due(self, reads: asyncio.TaskGroup) -> float | None:
         """Start the reads that are due; seconds until the next one is, None if none waits."""
         now = asyncio.get_running_loop().time()
         due: dict[int, list[LogSubscription]] = {}
@@ -110,9 +101,9 @@ class HistoryFeed:
             if len(self._reading) >= TOPICS_AT_ONCE_MAX:
                 break
             self._last_topic = topic_id
-            self._reading[topic_id] = asyncio.create_task(
-                self._read(topic_id, due[topic_id]), name=f"{self._manifest.bundle} history {topic_id:x}"
-            )
+            self._reading.add(topic_id)
+            name = f"{self._manifest.bundle} history {topic_id:x}"
+            reads.create_task(self._read(topic_id, due[topic_id]), name=name)
         return min(waits, default=None)
 
     async def _read(self, topic_id: int, behind: Sequence[LogSubscription]) -> None:
@@ -124,11 +115,10 @@ class HistoryFeed:
             self._exact_starts.clear()
         self._last_starts[topic_id] = start
         here = [each for each in behind if each.next_sequence == start]
-        topic = self._context.catalogue.topic_by_id(topic_id)
-        if topic is None:
-            self._block(here, start, "the topic is not known")
-            return
         try:
+            topic = self._context.catalogue.topic_by_id(topic_id)
+            if topic is None:
+                raise NotFound("the topic is not known")
             await self._read_from(topic, start, here)
         except Quarantined as error:
             self._block(here, start, str(error), QUARANTINE_WAIT_S)
@@ -136,6 +126,9 @@ class HistoryFeed:
             self._block(here, start, f"the archive is damaged: {error}", QUARANTINE_WAIT_S)
         except DanubeError as error:
             self._block(here, start, str(error))
+        finally:
+            self._reading.discard(topic_id)
+            self._wake.set()
 
     async def _read_from(self, topic: Topic, start: int, here: Sequence[LogSubscription]) -> None:
         """Raises Quarantined, CorruptData, Unavailable."""
