@@ -1,3 +1,5 @@
+"""The command line of ``danube-cli``."""
+
 from __future__ import annotations
 
 import typer
@@ -19,6 +21,7 @@ app.command(help=consume.HELP)(consume.consume)
 
 
 def main() -> None:
+    """Run the command line."""
     app()
 
 

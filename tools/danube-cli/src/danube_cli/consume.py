@@ -1,4 +1,4 @@
-"""``danube-cli consume``: its flags, and what they must obey."""
+"""``danube-cli consume``: its options and their checks."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ from danube_cli.produce import ServiceAddr
 
 
 class SubscriptionChoice(StrEnum):
+    """Subscription types as words of the command line."""
+
     exclusive = "exclusive"
     shared = "shared"
     fail_over = "fail-over"
 
 
 class OutputChoice(StrEnum):
+    """Forms of output."""
+
     text = "text"
     json = "json"
 
 
 HELP = f"""Receive the messages of a topic, print them and acknowledge them.
 
-A message is acknowledged after it was printed; one that does not fit the topic's schema is reported on stderr
-and not acknowledged. When the connection is lost, the consumer subscribes again by its name. An interrupt
-ends it with a summary on stderr.
+A message is acknowledged after it was printed. A message that does not fit the topic's schema is reported on
+stderr and not acknowledged. When the connection is lost, the consumer subscribes again under its name. An
+interrupt ends the command with a summary on stderr.
 
 \b
 Examples:
@@ -73,14 +77,14 @@ def consume(
             metavar="START",
             help="Where a new subscription begins: earliest (the default), latest, -N (the last N messages),"
             " a position, a time like 2026-11-23T10:00:00Z (UTC if it does not say), or how long ago: 90s,"
-            " 15m, 2h, 7d. One that is there goes on where it was.",
+            " 15m, 2h, 7d. An existing one goes on at its cursor.",
         ),
     ] = None,
     max_messages: Annotated[
         int | None, typer.Option("--max", metavar="N", min=1, help="End after so many messages.")
     ] = None,
     exit_at_end: Annotated[
-        bool, typer.Option("--exit-at-end", help="End when nothing has come for --quiet-time.")
+        bool, typer.Option("--exit-at-end", help="End when no message has come for --quiet-time.")
     ] = False,
     quiet_time: Annotated[
         float, typer.Option("--quiet-time", metavar="SECS", min=0.001, help="See --exit-at-end.")
@@ -90,6 +94,7 @@ def consume(
     ] = OutputChoice.text,
     raw: Annotated[bool, typer.Option("--raw", help="Print the payload's bytes and a newline only.")] = False,
 ) -> None:
+    """Check the options and run the command."""
     if raw and output is OutputChoice.json:
         raise typer.BadParameter("goes with neither -o json nor any other form", param_hint="'--raw'")
 

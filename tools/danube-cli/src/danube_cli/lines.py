@@ -1,4 +1,4 @@
-"""The lines of a file or a pipe, read without standing in the way of the event loop."""
+"""Reads the lines of a file or a pipe without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import BinaryIO
 
 READ_BYTES = 1 << 18
 LINE_BYTES_MAX = 64 * 1024 * 1024
-# How long a reader that waits for a pipe takes to notice that nobody wants its lines any more.
+# How soon a thread that waits for a pipe notices that the iteration has ended.
 STOP_CHECK_S = 0.2
 
 
 class Lines:
-    """Iterates over the lines without their newlines; a last line need not have one.
+    """Iterates over the lines without their newlines; the last line need not have one.
 
     Attributes:
-        read_bytes: how much has been read.
+        read_bytes: the bytes that were read so far.
     """
 
     def __init__(self, source: BinaryIO) -> None:
@@ -28,12 +28,12 @@ class Lines:
         self.read_bytes = 0
 
     def size_bytes(self) -> int | None:
-        """The size of a regular file; None for a pipe or a terminal."""
+        """Return the size of a regular file; None for a pipe or a terminal."""
         size = os.fstat(self._descriptor).st_size
         return size or None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yields line by line.
+        """Yield line by line.
 
         Raises:
             OSError: reading failed, or a line is longer than LINE_BYTES_MAX.

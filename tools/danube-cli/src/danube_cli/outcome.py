@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, its one-line error, and what an interrupt does."""
+"""Exit codes, error messages, and the end of a command by an interrupt."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ EXIT_CODES = """Exit codes: 0 done, or the reader of the output has gone; 1 some
 
 
 def run(command: Coroutine[Any, Any, int]) -> int:
-    """Runs a command to its end and returns its exit code; prints what went wrong in one line.
+    """Run a command and return its exit code; print an error in one line.
 
-    The first interrupt cancels the command, which may still finish what it has begun; the second cuts that
-    short.
+    The first interrupt cancels the command, which may still finish work in progress; the second one ends it
+    at once.
     """
     try:
         return asyncio.run(_interruptible(command))
@@ -58,13 +58,13 @@ async def _interruptible(command: Coroutine[Any, Any, int]) -> int:
 
 
 def complain(line: str) -> None:
-    """Prints one line to stderr."""
+    """Print one line to stderr."""
     sys.stderr.write(" ".join(line.split("\n")) + "\n")
     sys.stderr.flush()
 
 
 def _leave_pipe() -> None:
-    """Lets nothing more be written, so that the interpreter's own flush at the end fails at nothing."""
+    """Redirect stdout to /dev/null, so that the interpreter's own flush at exit does not fail."""
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, sys.stdout.fileno())
     os.close(sink)

@@ -1,4 +1,4 @@
-"""What a payload must look like under a schema, and how it is shown."""
+"""Checks payloads against a schema type, and formats them for printing."""
 
 from __future__ import annotations
 
@@ -15,22 +15,20 @@ INT64_TEXT_MAX = 20
 
 
 def check(payload: bytes, schema: SchemaType) -> None:
-    """Accepts what can be a payload of the schema, as far as that can be said here.
-
-    Whether JSON fits its schema is the platform's to say.
+    """Check that a payload has the type of the schema; only the platform checks JSON against a JSON Schema.
 
     Raises:
-        ValueError: it cannot; the error says why.
+        ValueError: the payload has another type; the text says why.
     """
     if schema is not SchemaType.BYTES:
         decode(payload, schema)
 
 
 def decode(payload: bytes, schema: SchemaType) -> object:
-    """The payload's value: text, a number (sent as decimal text), or what JSON holds; bytes must be text too.
+    """Return the value of a payload: text, an integer (sent as decimal text), or a JSON value.
 
     Raises:
-        ValueError: it is none of its schema.
+        ValueError: the payload has another type; bytes must be UTF-8 text here.
     """
     if schema is SchemaType.JSON:
         if not payload:
@@ -49,10 +47,10 @@ def decode(payload: bytes, schema: SchemaType) -> object:
 
 
 def as_line(message: Message, schema: SchemaType) -> bytes:
-    """The message for people; every type is called bytes, as the first generation's tool does.
+    """Return a message as text for people. Every type is called bytes, as in the original tool.
 
     Raises:
-        ValueError: the payload is none of its schema.
+        ValueError: the payload has another type than the schema.
     """
     if schema is SchemaType.BYTES:
         shown = message.payload.decode(errors="backslashreplace").encode()
@@ -68,10 +66,10 @@ def as_line(message: Message, schema: SchemaType) -> bytes:
 
 
 def as_json(message: Message, schema: SchemaType) -> bytes:
-    """The message as one line of JSON. Bytes that are no text stand in base64 as ``payload_base64``.
+    """Return a message as one line of JSON. Bytes that are not UTF-8 become base64 in ``payload_base64``.
 
     Raises:
-        ValueError: the payload is none of its schema.
+        ValueError: the payload has another type than the schema.
     """
     shown: dict[str, Any] = {
         "topic": message.topic,
@@ -82,7 +80,7 @@ def as_json(message: Message, schema: SchemaType) -> bytes:
     }
     try:
         value = decode(message.payload, schema)
-        # JSON is passed on as it came, digits and all, unless it has lines of its own.
+        # JSON is passed on unchanged, so that numbers keep all digits, unless it contains newlines.
         exact = schema is SchemaType.JSON and b"\n" not in message.payload
         shown["payload"] = orjson.Fragment(message.payload) if exact else value
     except ValueError:
@@ -93,7 +91,7 @@ def as_json(message: Message, schema: SchemaType) -> bytes:
 
 
 def as_raw(message: Message, _schema: SchemaType) -> bytes:
-    """The payload and a newline, whatever it is."""
+    """Return the payload and a newline, without any check."""
     return message.payload + b"\n"
 
 

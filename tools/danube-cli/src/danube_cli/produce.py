@@ -1,4 +1,4 @@
-"""``danube-cli produce``: its flags, and what they must obey."""
+"""``danube-cli produce``: its options and their checks."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ INTERVAL_MS_MIN = 100
 
 
 class SchemaChoice(StrEnum):
+    """Schema types as words of the command line."""
+
     bytes = "bytes"
     string = "string"
     int64 = "int64"
@@ -25,12 +27,16 @@ class SchemaChoice(StrEnum):
 
 
 class StorageChoice(StrEnum):
+    """Where segments are stored, as words of the command line."""
+
     memory = "memory"
     disk = "disk"
     s3 = "s3"
 
 
 class RetentionChoice(StrEnum):
+    """When messages are deleted, as words of the command line."""
+
     ack = "ack"
     expire = "expire"
 
@@ -42,17 +48,17 @@ ServiceAddr = Annotated[
         "-s",
         envvar="DANUBE_SERVICE_ADDR",
         metavar="URL",
-        help="The gateway, e.g. http://127.0.0.1:6650; several, by commas, stand in for each other.",
+        help="The gateway, e.g. http://127.0.0.1:6650; several, by commas, replace each other when one is lost.",
     ),
 ]
 
 HELP = f"""Send messages to a topic, which is created if it is new.
 
-A topic that exists is taken as it is; --schema and --reliable, if given, must fit it.
+--schema and --reliable describe a new topic; if the topic exists, they must be equal to what it has.
 
-Messages come from --message, or one per line from --file (`-` is stdin). They leave as fast as the platform
-takes them, --in-flight at a time, unless --interval spaces them out. For each --message the sequence id
-is printed; for --file the progress is shown on stderr.
+Messages come from --message, or one per line from --file (`-` is stdin). They are sent as fast as the
+platform accepts them, --in-flight at a time, unless --interval spaces them out. For each --message the
+sequence id is printed; for --file the progress is shown on stderr.
 
 \b
 Examples:
@@ -117,7 +123,7 @@ def produce(
             "--in-flight",
             metavar="N",
             min=1,
-            help="Messages under way at a time; 1 keeps order through failures.",
+            help="Unanswered messages at a time; 1 keeps the order through failures.",
         ),
     ] = 64,
     reliable: Annotated[
@@ -125,7 +131,7 @@ def produce(
     ] = False,
     storage: Annotated[
         StorageChoice | None,
-        typer.Option("--storage", help="Where its segments live; if absent the platform's default holds."),
+        typer.Option("--storage", help="Where its segments are stored; if absent, the platform's default."),
     ] = None,
     segment_size: Annotated[
         int, typer.Option("--segment-size", metavar="MB", min=0, help="When a segment is full.")
@@ -137,6 +143,7 @@ def produce(
         int, typer.Option("--retention-period", metavar="SECS", min=0, help="The time.")
     ] = 3600,
 ) -> None:
+    """Check the options and run the command."""
     if (message is None) == (file is None):
         raise typer.BadParameter(
             "give either --message or --file", param_hint="'-m' / '--message' / '--file'"
@@ -179,7 +186,7 @@ def produce(
 
 
 def parse_attributes(text: str) -> dict[str, str]:
-    """Reads ``k:v,k2:v2``; a value may hold colons.
+    """Parse ``k:v,k2:v2``; a value may contain colons.
 
     Raises:
         typer.BadParameter: a pair has no colon or no key.
@@ -194,10 +201,10 @@ def parse_attributes(text: str) -> dict[str, str]:
 
 
 def wire_schema(choice: SchemaChoice | None, json_schema: str | None) -> Schema | None:
-    """The schema to create a topic with, or None to leave that open.
+    """Return the schema of a new topic, or None to accept any.
 
     Raises:
-        typer.BadParameter: the JSON Schema is not even JSON.
+        typer.BadParameter: the JSON Schema is not JSON.
     """
     import orjson  # noqa: PLC0415
 
@@ -221,9 +228,9 @@ def strategy(
     retention: RetentionChoice,
     period_s: int,
 ) -> Strategy | None:
-    """The strategy to create a topic with, or None to leave that open.
+    """Return the strategy of a new topic, or None to accept any.
 
-    The path is for first-generation brokers; ours have their own.
+    Only brokers of the original Danube use the storage path.
     """
     from danube_client import Reliable, Retention, Storage  # noqa: PLC0415
 
@@ -232,9 +239,9 @@ def strategy(
     paths = {
         None: "",
         StorageChoice.memory: "",
-        StorageChoice.disk: os.environ.get("DANUBE_STORAGE_PATH", "/tmp/danube"),  # noqa: S108 - their default
+        StorageChoice.disk: os.environ.get("DANUBE_STORAGE_PATH", "/tmp/danube"),  # noqa: S108 - the original's default
         StorageChoice.s3: os.environ.get("DANUBE_S3_BUCKET", "danube-bucket"),
     }
     policy = Retention.UNTIL_ACKNOWLEDGED if retention is RetentionChoice.ack else Retention.UNTIL_EXPIRED
-    place = Storage[storage.name.upper()] if storage is not None else None
-    return Reliable(place, segment_size, policy, period_s, paths[storage])
+    where = Storage[storage.name.upper()] if storage is not None else None
+    return Reliable(where, segment_size, policy, period_s, paths[storage])

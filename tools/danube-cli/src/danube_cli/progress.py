@@ -1,4 +1,4 @@
-"""Shows on stderr how far sending has come: a bar on a terminal, a line now and then elsewhere."""
+"""Shows the progress of sending on stderr: a bar on a terminal, otherwise a line every few seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINE_INTERVAL_S = 5.0
 
 
 class SendProgress:
-    """Counts and shows messages; use it as a context manager."""
+    """A progress display; use it as a context manager."""
 
     def __init__(self, total_bytes: int | None) -> None:
         self._began_s = self._shown_s = time.monotonic()
@@ -28,10 +28,11 @@ class SendProgress:
         self._interval_s = BAR_INTERVAL_S if self._bar is not None else LINE_INTERVAL_S
 
     def seconds(self) -> float:
+        """Return the seconds since the start."""
         return time.monotonic() - self._began_s
 
     def show(self, messages: int, read_bytes: int) -> None:
-        """Shows the state, unless that was done a moment ago."""
+        """Show the number of sent messages and read bytes, unless the display was updated a moment ago."""
         now_s = time.monotonic()
         if now_s - self._shown_s < self._interval_s:
             return

@@ -1,4 +1,4 @@
-"""The work of ``consume``: received, shown, acknowledged, in this order."""
+"""The work of ``consume``: receive messages, print them, acknowledge them, in this order."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from danube_cli.outcome import INTERRUPTED, OK, complain
 from danube_client import Consumer, Message, SchemaType, Start, SubscriptionType, connect
 
-# Shown together at most, before they are acknowledged.
-SHOWN_MAX = 64
-# How long an ending command waits for the answers to its acknowledgements.
+# The most messages that are printed before they are acknowledged.
+PRINTED_MAX = 64
+# How long the command waits at its end for the answers to its acknowledgements.
 SETTLE_S = 5.0
 
 Show = Callable[[Message, SchemaType], bytes]
@@ -22,12 +22,12 @@ Show = Callable[[Message, SchemaType], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to receive, and how to show it.
+    """What to receive, and how to print it.
 
     Attributes:
-        start: where the subscription begins if it is new; None begins with the oldest message.
-        count_max: ends after so many messages, unless None.
-        quiet_s: ends when nothing has come for so long, unless None.
+        start: where a new subscription begins; None is the oldest message.
+        count_max: the number of messages after which the command ends; None is no bound.
+        quiet_s: the seconds without a message after which the command ends; None waits for ever.
     """
 
     addresses: list[str]
@@ -42,8 +42,8 @@ class Job:
 
 
 @dataclass(slots=True)
-class Screen:
-    """Shows messages and acknowledges them once they are out of this process."""
+class Printer:
+    """Prints messages and acknowledges them after the output was flushed."""
 
     consumer: Consumer
     show: Show
@@ -51,9 +51,10 @@ class Screen:
     received: int = 0
     first_s: float = 0.0
     last_s: float = 0.0
-    shown: list[Message] = field(default_factory=list)
+    printed: list[Message] = field(default_factory=list)
 
     def put(self, message: Message) -> None:
+        """Print a message; one that does not fit the schema is reported and not acknowledged."""
         self.last_s = time.monotonic()
         self.first_s = self.first_s or self.last_s
         self.received += 1
@@ -63,26 +64,27 @@ class Screen:
             complain(f"Error processing message: {error}")
             return
         sys.stdout.buffer.write(line)
-        self.shown.append(message)
+        self.printed.append(message)
 
     def summary(self) -> str:
-        """How many came, and how fast from the first to the last: waiting for either end is not counted."""
+        """Return the number of messages and their rate between the first and the last one."""
         seconds = self.last_s - self.first_s
         text = f"{self.received} message{'' if self.received == 1 else 's'} received"
         return f"{text} in {seconds:.2f} s, {self.received / seconds:.0f} msg/s" if seconds else text
 
     async def flush(self) -> None:
+        """Flush the output, then acknowledge what was printed."""
         sys.stdout.buffer.flush()
-        for message in self.shown:
-            (await self.consumer.post_ack(message)).add_done_callback(_tell)
-        self.shown.clear()
+        for message in self.printed:
+            (await self.consumer.post_ack(message)).add_done_callback(_report)
+        self.printed.clear()
 
 
 async def receive(job: Job) -> int:
-    """Receives until the end and returns the exit code.
+    """Receive until the end and return the exit code.
 
     Raises:
-        ClientError: the topic is not there, or the stream could not be kept.
+        ClientError: the topic does not exist, or the stream failed and could not be opened again.
         BrokenPipeError: the reader of the output has gone.
     """
     async with connect(*job.addresses) as client:
@@ -99,34 +101,34 @@ async def receive(job: Job) -> int:
             complain(
                 f"Subscription {job.subscription} exists already: it goes on where it was, not at --from."
             )
-        screen = Screen(consumer, job.show, schema.type)
+        printer = Printer(consumer, job.show, schema.type)
         code = OK
         try:
-            await _receive(job, screen)
+            await _receive(job, printer)
         except asyncio.CancelledError:
             code = INTERRUPTED
         finally:
             with suppress(TimeoutError, BrokenPipeError):
                 async with asyncio.timeout(SETTLE_S):
-                    await screen.flush()
+                    await printer.flush()
                     await consumer.flush_acks()
             await consumer.abort()
-            complain(screen.summary())
+            complain(printer.summary())
         return code
 
 
-async def _receive(job: Job, screen: Screen) -> None:
-    while job.count_max is None or screen.received < job.count_max:
-        if not screen.consumer.ready or len(screen.shown) >= SHOWN_MAX:
-            await screen.flush()
+async def _receive(job: Job, printer: Printer) -> None:
+    while job.count_max is None or printer.received < job.count_max:
+        if not printer.consumer.ready or len(printer.printed) >= PRINTED_MAX:
+            await printer.flush()
         try:
             async with asyncio.timeout(job.quiet_s):
-                message = await anext(screen.consumer)
+                message = await anext(printer.consumer)
         except (StopAsyncIteration, TimeoutError):
             return
-        screen.put(message)
+        printer.put(message)
 
 
-def _tell(ack: asyncio.Task[None]) -> None:
+def _report(ack: asyncio.Task[None]) -> None:
     if not ack.cancelled() and (error := ack.exception()):
         complain(f"Failed to acknowledge message: {error}")

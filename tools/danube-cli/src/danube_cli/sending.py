@@ -1,4 +1,4 @@
-"""The work of ``produce``: messages in, sequence ids or complaints out."""
+"""The work of ``produce``: send messages, print their sequence ids or errors."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from danube_cli.outcome import FAILED, INTERRUPTED, OK, UNREACHABLE, complain
 from danube_cli.progress import SendProgress
 from danube_client import ClientError, NotReady, Producer, Schema, Strategy, Unreachable, connect
 
-# How long an interrupted command waits for the answers it is owed.
+# How long an interrupted command waits for the answers to sent messages.
 SETTLE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One message, so many times, at least so far apart."""
+    """One message to send ``count`` times, at least ``interval_s`` apart."""
 
     payload: bytes
     count: int
@@ -30,7 +30,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to send, and where to; schema and strategy as ``Client.producer`` takes them."""
+    """What to send, and where to; the fields are those of ``Client.producer``."""
 
     addresses: list[str]
     topic: str
@@ -45,7 +45,12 @@ class Job:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the messages. The answers are looked at in the order of sending."""
+    """Counts the outcomes of the messages, in the order in which they were sent.
+
+    Attributes:
+        announce: print the sequence id of each message.
+        lost: the connection was lost beyond the retries.
+    """
 
     announce: bool
     sent: int = 0
@@ -53,7 +58,8 @@ class Tally:
     lost: bool = False
     waiting: deque[asyncio.Future[int]] = field(default_factory=deque)
 
-    def look(self) -> None:
+    def collect(self) -> None:
+        """Count the answers that have arrived."""
         while self.waiting and self.waiting[0].done():
             self._count(self.waiting.popleft())
         if self.announce:
@@ -71,15 +77,16 @@ class Tally:
                 sys.stdout.write(f"Message sent successfully with ID: {sequence_id}\n")
 
     def fail(self, reason: str) -> None:
+        """Count a message that was not sent, and report why."""
         self.failed += 1
         complain(f"Failed to send message: {reason}")
 
 
 async def send(job: Job) -> int:
-    """Sends everything and returns the exit code.
+    """Send everything and return the exit code.
 
     Raises:
-        ClientError: there could not even be a producer.
+        ClientError: the producer could not be created.
     """
     tally = Tally(announce=isinstance(job.source, Text))
     code = OK
@@ -104,7 +111,7 @@ async def send(job: Job) -> int:
                         await producer.flush()
             finally:
                 await producer.abort()
-            tally.look()
+            tally.collect()
             seconds = progress.seconds()
     if lines is not None or code == INTERRUPTED or (isinstance(job.source, Text) and job.source.count > 1):
         failed = f", {tally.failed} failed" if tally.failed else ""
@@ -129,7 +136,7 @@ async def _feed(job: Job, producer: Producer, tally: Tally, progress: SendProgre
                 tally.fail(f"line {number}: {error}")
                 continue
         tally.waiting.append(await producer.post(payload, job.attributes))
-        tally.look()
+        tally.collect()
         if tally.lost:
             return
         if lines is not None:

@@ -1,1 +1,1 @@
-"""The whole platform on one machine."""
+"""Runs the whole platform on one machine."""

@@ -1,4 +1,4 @@
-"""danube-standalone: the whole platform on this machine, in one directory."""
+"""The command line of ``danube-standalone``, which runs the whole platform on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INSTANCES_MAX: Final = 64
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="danube-standalone",
         description="Run the whole platform on this machine: a NATS server and the services, supervised.",
@@ -31,7 +31,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     addr: dict[str, Any] = {"metavar": "HOST:PORT", "type": _address}
     add = parser.add_argument
-    add("--data-dir", metavar="DIR", type=Path, default=Path("data"), help="keeps everything [data]")
+    add("--data-dir", metavar="DIR", type=Path, default=Path("data"), help="where all data is stored [data]")
     add("--gateway-addr", default="127.0.0.1:6650", help="where clients connect [127.0.0.1:6650]", **addr)
     add("--admin-addr", default="127.0.0.1:50051", help="administration [127.0.0.1:50051]", **addr)
     add("--http-addr", help=f"health and metrics of the admin [{DEFAULT_HTTP_ADDR} or a free port]", **addr)
@@ -41,7 +41,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--advertised-url", default="", metavar="URL", help="what clients are told to connect to")
     for kind in ("gateways", "topic-owners", "storages", "admins"):
         add(f"--{kind}", type=_count, default=1, metavar="N", help="how many run [1]")
-    add("--ready-file", type=Path, metavar="FILE", help="gets a JSON object of what runs, once it is ready")
+    add(
+        "--ready-file",
+        type=Path,
+        metavar="FILE",
+        help="receives a JSON object of what runs, when all is ready",
+    )
     add(
         "--ready-seconds-max",
         type=_seconds,
@@ -76,9 +81,9 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def check_free(**asked: str) -> None:
-    """Raises OSError that names the flag whose address cannot be had."""
-    for flag, addr in asked.items():
+def check_free(**addresses: str) -> None:
+    """Check that addresses, given by flag, are free. Raises OSError with the flag of one that is in use."""
+    for flag, addr in addresses.items():
         try:
             bind(addr).close()
         except OSError as error:
@@ -86,7 +91,7 @@ def check_free(**asked: str) -> None:
 
 
 def is_free(addr: str) -> bool:
-    """Whether ``addr`` can be had now."""
+    """Return whether an address can be listened on now."""
     try:
         bind(addr).close()
     except OSError:
@@ -95,7 +100,7 @@ def is_free(addr: str) -> bool:
 
 
 def layout_of(given: argparse.Namespace) -> Layout:
-    """What was asked for; usual ports that are taken give way to free ones, ports asked for do not."""
+    """Return the layout of the command line. A free port replaces a default port that is in use."""
     http_addr = given.http_addr or (DEFAULT_HTTP_ADDR if is_free(DEFAULT_HTTP_ADDR) else FREE)
     nats_port = given.nats_port
     if nats_port is None:
@@ -114,7 +119,7 @@ def layout_of(given: argparse.Namespace) -> Layout:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until a signal; returns the exit status."""
+    """Run the platform until a signal; return the exit status."""
     given = arguments(argv)
     try:
         directory = DataDir.open(given.data_dir)

@@ -1,11 +1,11 @@
-"""The directory that a standalone platform keeps everything in.
+"""The directory of a standalone platform.
 
-``lock``            held while the launcher or one of its programs runs
-``instances.json``  the identity of each service, so that a restarted one is the same instance
+``lock``            locked while the launcher or one of its programs runs
+``instances.json``  the instance id of each service, so that a restarted service is the same instance
 ``state.json``      what runs now: process ids and addresses by name
 ``nats/``           the NATS server's configuration and store
-``segments/``       what the storage service keeps on disk
-``run/``            what the services announced
+``segments/``       the segments that the storage service stores on disk
+``run/``            the addresses that the services announced
 ``logs/``           one log for each program
 """
 
@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 LOCK_WAIT_S: Final = 3.0
-"""Processes of a launcher that was killed may need a moment to die."""
+"""How long `DataDir.open` waits for the processes of a launcher that was killed."""
 
 LOCK_POLL_S: Final = 0.05
 _INSTANCE_ID_MAX: Final = (1 << 63) - 1
 
 
 class InUse(Exception):
-    """Another launcher, or what it left running, uses the directory."""
+    """Another launcher, or a program that it started, uses the directory."""
 
 
 class DataDir:
-    """The directory, locked. `open` it; the lock ends with the last process that inherited it."""
+    """The locked directory. The lock ends with the last process that inherited it."""
 
     def __init__(self, path: Path, lock_fd: int) -> None:
         self.path = path
@@ -44,7 +44,7 @@ class DataDir:
 
     @classmethod
     def open(cls, path: Path, *, wait_s: float = LOCK_WAIT_S) -> Self:
-        """Make and lock it. Raises InUse, OSError."""
+        """Create and lock the directory. Raises InUse, OSError."""
         path = path.absolute()
         path.mkdir(parents=True, exist_ok=True)
         lock_fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -67,11 +67,11 @@ class DataDir:
         return directory
 
     def close(self) -> None:
-        """Give the lock up, unless a program inherited it and still runs."""
+        """Release the lock, unless a program that inherited it still runs."""
         os.close(self.lock_fd)
 
     def instance_id(self, name: str) -> str:
-        """The identity of the service called ``name``: drawn once, then kept."""
+        """Return the instance id of the service called ``name``: chosen at random once, then stored."""
         file = self.path / "instances.json"
         ids: dict[str, str] = json.loads(file.read_bytes()) if file.exists() else {}
         if name not in ids:
@@ -81,7 +81,7 @@ class DataDir:
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Replace ``file`` at once: a reader sees the old content or the new, and a crash leaves one of them."""
+    """Replace a file atomically: a reader, and a restart after a crash, sees the old content or the new."""
     unfinished = file.with_name(f"{file.name}.{os.getpid()}")
     with unfinished.open("w") as stream:
         json.dump(value, stream, indent=2)

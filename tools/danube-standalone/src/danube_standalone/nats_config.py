@@ -1,4 +1,4 @@
-"""The configuration text of the NATS server that standalone runs, and of each server of a cluster."""
+"""Renders the configuration of a NATS server, alone or in a cluster."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 # One message must hold the largest frame; the frame bounds are far below, the rest is room for headers.
 MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
-# What the server may hold for one connection that reads slowly before it drops that connection. Several of
-# the largest messages must fit, or a batched read of large frames would be taken for a dead client.
+# The server drops a connection that reads slowly when so many bytes wait for it. Several of the largest
+# messages must fit, or the server would drop a client that reads a batch of large frames.
 MAX_PENDING_BYTES = 4 * MAX_PAYLOAD_BYTES
 # A paused or cut-off client is dropped after three intervals, well within the 10 s in which what it owned
 # is served elsewhere: until then its subscriptions take their share of the requests.
@@ -23,14 +23,14 @@ RANDOM_PORT = -1
 
 @dataclass(frozen=True, slots=True)
 class ClusterMember:
-    """What makes a server one of a cluster. Its server name must be its own within the cluster.
+    """One server's part in a cluster. Server names must differ within the cluster.
 
     Attributes:
-        name: the cluster's.
-        port: where the other servers reach this one.
-        routes: ``host:port`` of the servers, this one's may be among them.
-        advertise: tell clients the addresses of the other servers; False where clients reach the servers
-            by other addresses than these know themselves by, as behind proxies.
+        name: the name of the cluster.
+        port: the port for the other servers.
+        routes: ``host:port`` of the servers; this one's may be among them.
+        advertise: whether clients are told the addresses of the other servers. False where these addresses
+            do not work for clients, for example behind proxies.
     """
 
     name: str
@@ -49,10 +49,10 @@ def render_nats_config(
     memory_store_bytes_max: int = DEFAULT_MEMORY_STORE_BYTES_MAX,
     cluster: ClusterMember | None = None,
 ) -> str:
-    """The server's configuration file as text.
+    """Return the text of the server's configuration file.
 
-    Every acknowledged write is synced to the disk first: there is no other mode, because what the log
-    acknowledges the platform promises to keep.
+    The server syncs every write to the disk before it acknowledges the write: the platform promises to keep
+    each message that the log has acknowledged.
 
     Args:
         store_dir: where JetStream keeps its files.
@@ -61,7 +61,7 @@ def render_nats_config(
         server_name: the name the server shows in its answers.
         file_store_bytes_max: bound on the bytes of all file streams.
         memory_store_bytes_max: bound on the bytes of all memory streams.
-        cluster: the cluster this server belongs to; None for a server by itself.
+        cluster: the cluster that this server belongs to; None for a single server.
     """
     alone = f"""\
 server_name: {_quoted(server_name)}

@@ -1,4 +1,4 @@
-"""A program that the launcher runs: how to start it, how to see that it is ready, where its output goes."""
+"""A program that the launcher runs: its command, its readiness, its log file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 LOG_BYTES_MAX: Final = 16 * 1024 * 1024
-"""A log file larger than this becomes ``<name>.log.1``, which is replaced; so twice this per program."""
+"""A larger log file is moved to ``<name>.log.1``, so a program has at most twice this in logs."""
 
 TAIL_BYTES: Final = 8 * 1024
 
@@ -31,15 +31,15 @@ async def _no_problem(_addresses: Addresses) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run under one name.
+    """A program and how to run it.
 
     Attributes:
         name: unique, e.g. ``topic-owner-2``.
-        command: the command line, given the addresses this program announced when it ran before (none
-            the first time), so that a restarted one listens where it did.
-        ready: the addresses that the process with this pid announced; None until it is ready.
-        log_file: takes its standard output and error.
-        problem: what keeps a process that announced these addresses from serving; None when it serves.
+        command: returns the command line for the addresses that the program announced in its previous run
+            (none in the first run), so that a restarted program listens on the same ports.
+        ready: returns the addresses that the process with this pid announced; None until it has.
+        log_file: receives standard output and standard error.
+        problem: returns why a process that announced these addresses does not serve yet; None when it does.
     """
 
     name: str
@@ -50,10 +50,10 @@ class Program:
 
 
 async def start(program: Program, addresses: Addresses, *, lock_fd: int) -> Process:
-    """Run it, at most as long as the launcher lives.
+    """Start a program; the kernel kills it when the launcher dies.
 
-    It gets a process group of its own, so that Ctrl-C reaches the launcher alone. It inherits ``lock_fd``,
-    so that the data directory stays locked while any process uses it.
+    The process has a process group of its own, so that Ctrl-C reaches the launcher only. It inherits
+    ``lock_fd``, so that the data directory stays locked while any process uses it.
     """
     rotate(program.log_file)
     launcher = os.getpid()
@@ -76,7 +76,7 @@ async def start(program: Program, addresses: Addresses, *, lock_fd: int) -> Proc
 
 
 async def stop(process: Process, deadline_s: float) -> bool:
-    """SIGTERM, then SIGKILL after ``deadline_s``. Whether it ended by itself in time."""
+    """Send SIGTERM, and SIGKILL after ``deadline_s`` seconds; return whether the process ended before that."""
     if process.returncode is not None:
         return True
     with contextlib.suppress(ProcessLookupError):
@@ -93,9 +93,9 @@ async def stop(process: Process, deadline_s: float) -> bool:
 
 
 def rotate(log_file: Path, bytes_max: int = LOG_BYTES_MAX) -> None:
-    """Move the content aside if it is larger than ``bytes_max``; the writer keeps its open file.
+    """Copy a log file larger than ``bytes_max`` to ``<name>.1`` and truncate it; its writer keeps it open.
 
-    The writer appends, so after the cut it goes on at the start. Lines written between copy and cut are lost.
+    The writer appends, so it goes on at the start. Lines written between copy and truncation are lost.
     """
     try:
         if log_file.stat().st_size <= bytes_max:
@@ -107,7 +107,7 @@ def rotate(log_file: Path, bytes_max: int = LOG_BYTES_MAX) -> None:
 
 
 def tail(log_file: Path, lines_max: int) -> list[str]:
-    """The last lines of a log."""
+    """Return the last lines of a log that are not empty, at most ``lines_max``."""
     try:
         with log_file.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))

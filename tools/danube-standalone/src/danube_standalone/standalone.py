@@ -1,4 +1,4 @@
-"""One run of the whole platform, from the first process to the last."""
+"""Runs the platform: starts NATS and the services, waits for a signal, stops them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ STOP_S_MAX: Final = SERVICE_DEADLINE_S + 0.5
 
 
 class Standalone:
-    """One run of the platform."""
+    """One run of the platform.
+
+    Args:
+        directory: the locked data directory.
+        layout: what to run.
+        ready_file: receives the state as JSON when all is ready.
+        ready_s_max: the seconds that a program may take to become ready.
+    """
 
     def __init__(
         self, directory: DataDir, layout: Layout, ready_file: Path | None, ready_s_max: float
@@ -38,7 +45,7 @@ class Standalone:
         self._services: Supervisor | None = None
 
     async def run(self) -> int:
-        """Start, stay, stop. Returns the exit status."""
+        """Start everything, wait for a signal, stop everything; return the exit status."""
         began = time.monotonic()
         stopping = asyncio.Event()
         self._obey_signals(stopping)
@@ -65,7 +72,7 @@ class Standalone:
         listed = services(self._directory, self._layout, self._nats.addresses["nats"])
         gateways = [program for program in listed if program.name.startswith("gateway")]
         others = [program for program in listed if program not in gateways]
-        # Gateways are stopped first, so that what they still carry finds its owners.
+        # Gateways stop first, so that the messages they still carry reach their owners.
         self._services = self._supervisor([gateways, others])
         await self._services.start()
         self._save()
@@ -134,12 +141,12 @@ class Standalone:
 
 
 def tell(line: str) -> None:
-    """A line for people on standard error."""
+    """Print one line to standard error."""
     _say(sys.stderr, f"danube-standalone: {line}")
 
 
 def _say(stream: TextIO, text: str) -> None:
-    # Nobody listening any more (`| head`) is no reason to end the platform.
+    # The reader of the output may have gone (`| head`); the platform goes on.
     with contextlib.suppress(OSError):
         stream.write(f"{text}\n")
         stream.flush()

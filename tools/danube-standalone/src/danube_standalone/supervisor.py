@@ -1,4 +1,4 @@
-"""Runs programs, starts again what ends, and stops all of them in order."""
+"""Runs programs, restarts those that end, and stops all of them in order."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ TAIL_LINES: Final = 5
 
 
 class StartFailed(Exception):
-    """A program ended or was not ready in time when the platform was started.
+    """A program ended, or was not ready in time, while the platform started.
 
     Attributes:
-        program: which.
+        program: the program.
     """
 
     def __init__(self, program: Program, text: str) -> None:
@@ -31,15 +31,15 @@ class StartFailed(Exception):
 
 
 class Supervisor:
-    """The programs of one platform.
+    """Runs groups of programs.
 
     Args:
-        waves: programs in the order they are stopped: a wave only when the one before is gone. They are
-            all started at once, because that is faster: each waits for what it needs.
+        waves: groups of programs in the order in which they are stopped: a group when the one before has
+            ended. All programs start at the same time; each waits for the others it needs.
         lock_fd: inherited by every program, see `program.start`.
-        tell: takes one line for people about what went wrong and what is done about it.
+        tell: called with one line for people about each failure and what is done about it.
         changed: called whenever a process was started or became ready.
-        policy: when to start again what ended.
+        policy: the back-off between restarts.
         ready_s_max: how long a program may take to become ready the first time.
         stop_s_max: how long a wave may take to stop before it is killed.
     """
@@ -70,16 +70,16 @@ class Supervisor:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The processes that run now, by name."""
+        """The process ids of the running programs, by name."""
         return {name: one.pid for name, one in self._processes.items() if one.returncode is None}
 
     @property
     def addresses(self) -> dict[str, Addresses]:
-        """What each program announced last, by name."""
+        """The addresses that each program announced last, by name."""
         return dict(self._addresses)
 
     async def start(self) -> None:
-        """Start everything; returns when it is ready. Raises StartFailed: then call `stop`."""
+        """Start all programs; return when all are ready. Raises StartFailed; `stop` must be called then, too."""
         self._rotation = asyncio.create_task(self._rotate(), name="rotate logs")
         programs = [program for wave in self._waves for program in wave]
         try:
@@ -93,12 +93,12 @@ class Supervisor:
             self._keepers[program.name] = keeper
 
     async def failed(self) -> None:
-        """Returns never, unless the supervision itself breaks: then raises why."""
+        """Wait for ever; raise the error if the supervision itself fails."""
         for done in asyncio.as_completed([*self._keepers.values()]):
             await done
 
     async def stop(self) -> None:
-        """Stop wave by wave; returns when no process is left. Idempotent."""
+        """Stop group by group; return when no process is left. Idempotent."""
         tasks = [*self._keepers.values(), *([self._rotation] if self._rotation else [])]
         for task in tasks:
             task.cancel()
@@ -113,7 +113,7 @@ class Supervisor:
                     self._tell(f"{program.name} did not stop within {self._stop_s_max:g} s and was killed")
 
     def kill(self) -> None:
-        """SIGKILL for everything that runs."""
+        """Send SIGKILL to all running processes."""
         for process in self._processes.values():
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -158,7 +158,7 @@ class Supervisor:
         return process
 
     async def _until_ready(self, program: Program, process: Process) -> bool:
-        """False if it ended first. Files and health of another process are polled: they have no event."""
+        """Wait until a process is ready; return False if it ended first. Files and health have to be polled."""
         addresses: Addresses | None = None
         while process.returncode is None:
             if addresses is None and (addresses := program.ready(process.pid)) is not None:
@@ -186,7 +186,7 @@ class Supervisor:
 
 
 def how_it_ended(status: int) -> str:
-    """A process's end in words."""
+    """Describe the exit status of a process."""
     if status < 0:
         return f"was ended by {signal.Signals(-status).name}"
     return f"ended with status {status}"
