@@ -48,7 +48,7 @@ ServiceAddr = Annotated[
         "-s",
         envvar="DANUBE_SERVICE_ADDR",
         metavar="URL",
-        help="The gateway, e.g. http://127.0.0.1:6650; several, by commas, replace each other when one is lost.",
+        help="The gateway, e.g. http://127.0.0.1:6650; several, by commas, stand in for one another.",
     ),
 ]
 

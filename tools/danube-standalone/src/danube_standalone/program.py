@@ -76,7 +76,7 @@ async def start(program: Program, addresses: Addresses, *, lock_fd: int) -> Proc
 
 
 async def stop(process: Process, deadline_s: float) -> bool:
-    """Send SIGTERM, and SIGKILL after ``deadline_s`` seconds; return whether the process ended before that."""
+    """Send SIGTERM, and SIGKILL after ``deadline_s`` seconds; return whether SIGTERM was enough."""
     if process.returncode is not None:
         return True
     with contextlib.suppress(ProcessLookupError):

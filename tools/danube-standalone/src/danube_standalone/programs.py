@@ -83,7 +83,7 @@ def nats(directory: DataDir, port: int) -> Program:
 
 
 def services(directory: DataDir, layout: Layout, nats_addresses: Addresses) -> list[Program]:
-    """Return all service processes. The first of each kind has the name of the kind, the next is ``kind-2``."""
+    """Return all service processes. The first of a kind is named like the kind, the next ``kind-2``."""
     nats_url = nats_addresses["url"]
     found = []
     for kind, count in (

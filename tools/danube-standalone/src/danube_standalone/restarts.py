@@ -30,7 +30,7 @@ class Restarts:
         self._wait_s = policy.first_s
 
     def ended(self, ran_s: float) -> float:
-        """Record that the process ended after ``ran_s`` seconds; return the seconds to wait before the restart."""
+        """Return the seconds to wait before a restart of the process, which ran for ``ran_s`` seconds."""
         if ran_s >= self._policy.settled_s:
             self._wait_s = self._policy.first_s
         wait_s = self._wait_s

@@ -79,7 +79,7 @@ class Supervisor:
         return dict(self._addresses)
 
     async def start(self) -> None:
-        """Start all programs; return when all are ready. Raises StartFailed; `stop` must be called then, too."""
+        """Start all programs; return when all are ready. Raises StartFailed; call `stop` even then."""
         self._rotation = asyncio.create_task(self._rotate(), name="rotate logs")
         programs = [program for wave in self._waves for program in wave]
         try:
@@ -158,7 +158,7 @@ class Supervisor:
         return process
 
     async def _until_ready(self, program: Program, process: Process) -> bool:
-        """Wait until a process is ready; return False if it ended first. Files and health have to be polled."""
+        """Wait until a process is ready; return False if it ended first. Both are polled."""
         addresses: Addresses | None = None
         while process.returncode is None:
             if addresses is None and (addresses := program.ready(process.pid)) is not None:
