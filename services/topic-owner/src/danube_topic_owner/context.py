@@ -19,8 +19,7 @@ from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle, Family
 from danube_common.model.names import TopicName
 from danube_common.wire.owner import SessionEnded
-from danube_topic_owner.delivery.consumer import Window
-from danube_topic_owner.delivery.dispatch import Superseded
+from danube_topic_owner.delivery.consumer import Session, Window
 from danube_topic_owner.delivery.dispatcher import Dispatcher
 from danube_topic_owner.delivery.outbox import Outbox
 from danube_topic_owner.delivery.subscription import ActiveSubscription, LogSubscription, activate
@@ -106,9 +105,7 @@ class OwnerContext:
         self.writer = JournalWriter(
             ports.journal,
             bundle,
-            claim.state,
-            sequence=claim.sequence,
-            confirmed_at=claim.confirmed_at,
+            claim,
             on_fenced=self._fenced,
             beside_cursors=self._log_seen,
             before_snapshot=self.move_quiet_cursors,
@@ -182,25 +179,21 @@ class OwnerContext:
 
         The subscription's streams end, because messages on their way to consumers belong to the old cursor.
         """
-        consumers = [(each.consumer_id, each.session) for each in subscription.dispatch.attached]
         self._end_sessions(subscription, "the subscription was reset")
-        for consumer_id, session in consumers:
-            if session is not None:
-                subscription.dispatch.detach(consumer_id, session.session)
         subscription.restart(Cursor(mark_delete), self.extent.tail)
         self.dispatcher.mark_ready(subscription)
+
+    def notify_session_ended(self, consumer_id: int, session: Session, reason: str) -> None:
+        """Tell the gateway of a session that the owner has ended the session."""
+        self.outbox.notice(session.gateway, SessionEnded(self.epoch, consumer_id, session.session, reason))
 
     def _end_sessions(self, subscription: ActiveSubscription, reason: str) -> None:
         for consumer in list(subscription.dispatch.attached):
             if (session := consumer.session) is not None:
-                ended = Superseded(session.gateway, consumer.consumer_id, session.session)
-                self.notify_session_ended(ended, reason)
+                self.notify_session_ended(consumer.consumer_id, session, reason)
+                subscription.dispatch.detach(consumer.consumer_id, session.session)
         self.dispatcher.forget(subscription)
         self.writer.forget(subscription.key)
-
-    def notify_session_ended(self, ended: Superseded, reason: str) -> None:
-        """Tell the gateway of a session that the owner has ended it."""
-        self.outbox.notice(ended.gateway, SessionEnded(self.epoch, ended.consumer_id, ended.session, reason))
 
     # Journal
 

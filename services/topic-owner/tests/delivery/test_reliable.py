@@ -16,7 +16,6 @@ from danube_topic_owner.delivery.dispatch import (
     DELIVERY_BYTES_MAX,
     DELIVERY_MESSAGES_MAX,
     Outgoing,
-    Superseded,
 )
 from danube_topic_owner.delivery.reliable import PENDING_MESSAGES_MAX, ReliableDispatch
 from danube_topic_owner.journal.cursor import Cursor
@@ -125,7 +124,8 @@ class DispatchMachine(RuleBasedStateMachine):
         if before is None or resumes:
             assert superseded is None
         else:
-            assert superseded == Superseded(f"gateway-{before.session}", consumer_id, before.session)
+            assert superseded is not None
+            assert (superseded.gateway, superseded.session) == (f"gateway-{before.session}", before.session)
         if before is not None:
             kept = {p for n, ps in before.numbers.items() if resumes and n <= received for p in ps}
             self.release(consumer_id, kept)

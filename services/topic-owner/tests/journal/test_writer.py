@@ -12,6 +12,7 @@ from danube_common.journal.memory import MemoryJournal
 from danube_common.model.bundle import Bundle, Family
 from danube_common.model.subscription import SubscriptionType
 from danube_topic_owner.journal import writer as journal_writer
+from danube_topic_owner.journal.claim import JournalClaim
 from danube_topic_owner.journal.events import (
     Claimed,
     ConsumerCreated,
@@ -91,8 +92,7 @@ class Writing:
         self.writer = JournalWriter(
             journal,
             BUNDLE,
-            self.state,
-            sequence=sequence,
+            JournalClaim(self.state, sequence, float("-inf")),
             on_fenced=self._on_fenced,
         )
 

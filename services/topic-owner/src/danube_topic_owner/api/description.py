@@ -46,7 +46,8 @@ def _read(subscription: ActiveSubscription) -> int:
     """Return the messages read and not acknowledged, less those acknowledged and not read."""
     if not isinstance(subscription, LogSubscription):
         return subscription.dispatch.waiting
-    return subscription.dispatch.unacked_read - subscription.dispatch.cursor.acked_unread(END)
+    cursor = subscription.dispatch.cursor
+    return cursor.unacked_through(END) - cursor.acked_unread(END)
 
 
 def _detail(subscription: ActiveSubscription, read: int, unread: int, exact: bool) -> SubscriptionDetail:

@@ -62,7 +62,8 @@ class Sessions:
         superseded = subscription.dispatch.attach(request, context.clock())
         if superseded is not None:
             self._held[superseded.gateway].discard(request.consumer_id)
-            context.notify_session_ended(superseded, "another stream of this consumer took over")
+            reason = "another stream of this consumer took over"
+            context.notify_session_ended(request.consumer_id, superseded, reason)
         self._heard[request.gateway] = context.clock()
         self._held[request.gateway].add(request.consumer_id)
         self._changed(subscription)

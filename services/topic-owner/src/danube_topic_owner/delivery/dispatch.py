@@ -32,15 +32,6 @@ class Outgoing:
     entries: list[Message]
 
 
-@dataclass(frozen=True, slots=True)
-class Superseded:
-    """A session that a newer stream of the same consumer has ended."""
-
-    gateway: str
-    consumer_id: int
-    session: int
-
-
 class Dispatch(ABC):
     """The consumers of one subscription, and the dispatch of messages to them.
 
@@ -74,7 +65,7 @@ class Dispatch(ABC):
         """Remove a consumer without a stream."""
         self.consumers.pop(consumer_id, None)
 
-    def attach(self, request: Attach, now: float) -> Superseded | None:
+    def attach(self, request: Attach, now: float) -> Session | None:
         """Open a session; return the session of another stream that it ends, if any.
 
         Raises:
@@ -100,9 +91,7 @@ class Dispatch(ABC):
         consumer.expected_until = 0.0
         if consumer not in self.attached:
             self.attached.append(consumer)
-        if before is None or resumed:
-            return None
-        return Superseded(before.gateway, consumer.consumer_id, before.session)
+        return None if resumed else before
 
     def detach(self, consumer_id: int, session: int) -> bool:
         """Close a session; return False if it is not the present session of the consumer."""

@@ -6,7 +6,6 @@ import heapq
 from collections import deque
 from collections.abc import Iterable
 
-from danube_common.model.position import SEQUENCE_MAX, end_of_sequence
 from danube_common.model.subscription import SubscriptionType
 from danube_topic_owner.delivery.consumer import Consumer, Window
 from danube_topic_owner.delivery.dispatch import Dispatch, Message
@@ -52,11 +51,6 @@ class ReliableDispatch(Dispatch):
     def unacked(self) -> int:
         """Messages that were delivered and are not acknowledged."""
         return len(self._holders)
-
-    @property
-    def unacked_read(self) -> int:
-        """Messages that were read and are not acknowledged, delivered or not."""
-        return self.cursor.unacked_through(end_of_sequence(SEQUENCE_MAX))
 
     def offer(self, messages: list[Message]) -> None:
         """Queue messages that were read from log or archive, except those acknowledged before."""

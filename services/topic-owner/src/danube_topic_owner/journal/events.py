@@ -120,19 +120,7 @@ class SnapshotTaken(msgspec.Struct, tag="snapshot", frozen=True):
 
 
 Event = (
-    Claimed
-    | ProducerCreated
-    | ProducerRemoved
-    | SubscriptionCreated
-    | SubscriptionRemoved
-    | ConsumerCreated
-    | ConsumerRemoved
-    | CursorMoved
-    | MessagesLost
-    | TopicRemoved
-    | LogRestarted
-    | LogSeen
-    | SnapshotTaken
+    Fact | Claimed | ProducerRemoved | SubscriptionRemoved | ConsumerRemoved | TopicRemoved | SnapshotTaken
 )
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -12,8 +12,8 @@ import structlog
 from danube_common.errors import JournalFenced, LogUnavailable
 from danube_common.journal.port import StateJournal
 from danube_common.model.bundle import Bundle
+from danube_topic_owner.journal.claim import JournalClaim
 from danube_topic_owner.journal.events import CursorMoved, Event, encode_events
-from danube_topic_owner.journal.state import BundleState
 
 CURSOR_INTERVAL_S = 0.1
 """Acknowledgements are journaled at most this late. A crash loses at most these acknowledgements."""
@@ -45,30 +45,26 @@ class JournalWriter:
     Events are applied to the state when they are recorded and durable when `flushed` returns.
 
     Args:
-        journal: where.
-        bundle: whose.
-        state: what the events are applied to.
-        sequence: of the journal's last record.
-        confirmed_at: when that record was sent, if this owner wrote it.
+        journal: the journal of all bundles.
+        bundle: the bundle whose events are written.
+        claim: the journal as it was taken over; events are applied to its state.
         on_fenced: called when another owner has written.
-        beside_cursors: gives the events that are written with cursors, whenever some moved.
-        before_snapshot: called before the state is written as a whole.
-        in_doubt: whether only the journal can tell that the bundle is still this owner's.
+        beside_cursors: returns events to write together with moved cursors.
+        before_snapshot: called before the whole state is written.
+        in_doubt: whether only the journal can tell that this owner still has the bundle.
         on_confirmed: called after each record that was stored.
         clock: monotonic seconds.
 
     Attributes:
-        confirmed_at: when the last stored record was sent: no other owner had written before.
+        confirmed_at: when the last stored record was sent (no other owner had written until then).
     """
 
     def __init__(
         self,
         journal: StateJournal,
         bundle: Bundle,
-        state: BundleState,
+        claim: JournalClaim,
         *,
-        sequence: int,
-        confirmed_at: float = float("-inf"),
         on_fenced: Callable[[], None],
         beside_cursors: Callable[[], list[Event]] = list,
         before_snapshot: Callable[[], None] = lambda: None,
@@ -76,11 +72,11 @@ class JournalWriter:
         on_confirmed: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.confirmed_at = confirmed_at
+        self.confirmed_at = claim.confirmed_at
         self._journal = journal
         self._bundle = bundle
-        self._state = state
-        self._sequence = sequence
+        self._state = claim.state
+        self._sequence = claim.sequence
         self._on_fenced = on_fenced
         self._beside_cursors = beside_cursors
         self._before_snapshot = before_snapshot
@@ -95,7 +91,7 @@ class JournalWriter:
         self._fenced = False
         self._ended = False
         self._records_since_snapshot = SNAPSHOT_RECORDS
-        """So that a new owner's first record leads to a snapshot and shortens the next start."""
+        """High enough that a new owner writes a snapshot at once, which shortens the next start."""
 
     def record(self, *events: Event) -> None:
         """Apply events and queue them."""
@@ -105,11 +101,11 @@ class JournalWriter:
         self._wake.set()
 
     def mark_dirty(self, subscription: MovingCursor) -> None:
-        """The subscription's cursor moved: the next batch holds it, at most CURSOR_INTERVAL_S later."""
+        """Write the subscription's cursor with the next batch, at most CURSOR_INTERVAL_S later."""
         self._dirty[subscription.key] = subscription
 
     def forget(self, key: Hashable) -> None:
-        """The subscription was deleted: its cursor is not written any more."""
+        """Do not write the cursor of a subscription that was deleted or reset."""
         self._dirty.pop(key, None)
 
     def _moved_cursors(self) -> list[Event]:
