@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from tests.acceptance.flights import number_of
 
-from danube_harness.history import Receipt
 from danube_harness.process_death import die_with_parent
+from danube_harness.traffic.history import Receipt
 
 CLI = Path(sysconfig.get_path("scripts")) / "danube-cli"
 END_TIMEOUT_S = 20.0

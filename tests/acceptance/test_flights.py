@@ -12,8 +12,8 @@ import pytest
 from tests.acceptance.flights import FLIGHTS_TOTAL, lines, schema_text
 from tests.acceptance.readers import CLI, Reader, Subscription, start, watch
 
-from danube_harness.history import check
 from danube_harness.platforms.standalone import Platform
+from danube_harness.traffic.history import check
 
 CUT = 8_000
 """So many flights are part of every gate; all of them are published by ``make acceptance``."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Final
 
-from danube_client import Reliable, Storage, SubscriptionType
-from danube_harness.chaos.traffic import EXCLUSIVE, SHARED, Reader, Subscription, Topic, Writer, longest_gap_s
+from danube_client import Reliable, Storage
+from danube_harness.traffic.clients import EXCLUSIVE, SHARED, Topic
+from danube_harness.traffic.load import Load, Silence
 
 OPEN_S_MAX: Final = 120.0
 CATCH_UP_S_MAX: Final = 120.0
@@ -35,111 +34,40 @@ def topics(stem: str, *strategies: Reliable) -> list[Topic]:
     ]
 
 
-@dataclass(slots=True)
-class Load:
-    """Traffic that goes on until its context ends; then everything acknowledged is waited for.
+class MarkedLoad(Load):
+    """Traffic whose silences are told from each mark to the next.
 
     Attributes:
-        marks: what happened when, monotonic: the silences are told from each to the next.
+        marks: what happened when, monotonic.
+        stopped: when the writers were told to stop, monotonic.
     """
 
-    writers: list[Writer] = field(default_factory=list)
-    subscriptions: list[Subscription] = field(default_factory=list)
-    marks: list[tuple[float, str]] = field(default_factory=list)
-    stopped: float = 0.0
+    def __init__(self) -> None:
+        super().__init__()
+        self.marks: list[tuple[float, str]] = []
+        self.stopped = 0.0
 
     def mark(self, what: str) -> None:
-        """Something happens now."""
+        """Note that something happens now."""
         self.marks.append((time.monotonic(), what))
 
     @property
-    def problems(self) -> list[str]:
-        """Every promise that was broken."""
-        found = []
-        for subscription in self.subscriptions:
-            report = subscription.report(self.writers)
-            if not report.ok or report.received == 0:
-                found.append(f"{subscription.name}: {report.text()}")
-            if report.reordered and subscription.reading.type is SubscriptionType.EXCLUSIVE:
-                found.append(f"{subscription.name}: out of order: {report.text()}")
-        return found
-
-    @property
-    def silences(self) -> list[tuple[str, float, float]]:
-        """After each mark: what it was, the longest silence of any writer and that of any subscription."""
+    def silences(self) -> list[tuple[str, Silence]]:
+        """What each mark said, and the longest silences from it to the next."""
         ends = [*(at for at, _ in self.marks[1:]), self.stopped]
-        return [
-            (
-                what,
-                max(longest_gap_s(one.acknowledged_at, at, until) for one in self.writers),
-                max(longest_gap_s(one.progressed_at, at, until) for one in self.subscriptions),
-            )
-            for (at, what), until in zip(self.marks, ends, strict=True)
-        ]
+        return [(what, self.silence(at, until)) for (at, what), until in zip(self.marks, ends, strict=True)]
 
     def text(self) -> str:
-        """Counts and silences."""
-        lines = [
-            f"  {what:<41} publishing {publishing:5.1f} s   delivery {delivery:5.1f} s"
-            for what, publishing, delivery in self.silences
-        ]
-        lines += [f"  {one.name}: {one.report(self.writers).text()}" for one in self.subscriptions]
-        errors = [f"{one.name} {one.errors}" for one in self.writers if one.errors]
-        errors += [f"{r.name} {r.errors}" for one in self.subscriptions for r in one.readers if r.errors]
-        return "\n".join([*lines, *errors])
+        """The silences, then what `Load.text` tells."""
+        return "\n".join([*(f"  {what:<41} {silence}" for what, silence in self.silences), super().text()])
 
 
 @asynccontextmanager
-async def load(url: str, written: Sequence[Topic]) -> AsyncIterator[Load]:
-    """Write to the topics and read from them, as long as the context lasts and until all has come."""
-    under = Load()
-    stop = asyncio.Event()
-    reading = []
-    async with asyncio.TaskGroup() as group:
-        writing = []
-        for topic in written:
-            writer = Writer(f"writer-{topic.name.rpartition('/')[2]}", topic, [url])
-            under.writers.append(writer)
-            opened = asyncio.Event()
-            writing.append(group.create_task(writer.run(opened, stop)))
-            async with asyncio.timeout(OPEN_S_MAX):
-                await opened.wait()
-        for topic in written:
-            for wanted in topic.readings:
-                subscription = Subscription(topic, wanted)
-                under.subscriptions.append(subscription)
-                for number in range(wanted.readers):
-                    reader = Reader(f"{wanted.name}-{number}", subscription, [url])
-                    subscription.readers.append(reader)
-                    reading.append(group.create_task(reader.run()))
-        async with asyncio.timeout(OPEN_S_MAX):
-            for subscription in under.subscriptions:
-                await subscription.until_changed()
-        try:
-            yield under
-            under.stopped = time.monotonic()
-            stop.set()
-            await asyncio.gather(*writing)
-            await asyncio.gather(*(_caught_up(one, under) for one in under.subscriptions))
-        finally:
-            for task in (*reading, *writing):
-                task.cancel()
-
-
-async def _caught_up(subscription: Subscription, under: Load) -> None:
-    """Returns when everything acknowledged has come and nothing else does, or when it takes too long."""
-    wanted = {
-        (writer.name, number)
-        for writer in under.writers
-        if writer.topic is subscription.topic
-        for number in writer.acknowledged
-    }
-    try:
-        async with asyncio.timeout(CATCH_UP_S_MAX):
-            while not subscription.has(wanted):
-                await subscription.until_changed()
-            while True:
-                async with asyncio.timeout(QUIET_S):
-                    await subscription.until_changed()
-    except TimeoutError:
-        return  # quiet, or too late: the report tells which
+async def load(url: str, written: Sequence[Topic]) -> AsyncIterator[MarkedLoad]:
+    """Write to the topics and read from them; leaving it waits until everything acknowledged was received."""
+    async with MarkedLoad.run([url], written, open_s_max=OPEN_S_MAX) as under:
+        await under.until_flowing()
+        yield under
+        under.stopped = time.monotonic()
+        await under.stop_writing()
+        await under.caught_up(CATCH_UP_S_MAX, quiet_s=QUIET_S)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -27,7 +24,7 @@ from danube_common.metadata.lease import Lease
 from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle
-from danube_harness.process_death import die_with_parent
+from danube_harness.platforms.service_process import ServiceProcess
 from danube_harness.servers.etcd_server import EtcdServer
 from danube_harness.servers.nats_server import NatsServer
 from danube_harness.services.fake_owner import FakeOwner
@@ -36,7 +33,6 @@ from danube_proto import danube_platform_pb2 as platform_pb
 from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND, UNKNOWN_ERROR, ErrorMessage
 
 PATIENCE_S = 30.0
-POLL_INTERVAL_S = 0.02
 LAYOUT = Layout(file_bundles=3, memory_bundles=3)
 TOPIC = "/danube_admin.TopicAdmin"
 NAMESPACE = "/danube_admin.NamespaceAdmin"
@@ -44,50 +40,27 @@ NAMESPACE = "/danube_admin.NamespaceAdmin"
 A = TypeVar("A", bound=Message)
 
 
-class AdminProcess:
+class AdminProcess(ServiceProcess):
     """One ``danube-admin-service`` and a channel to it."""
 
-    def __init__(self, instance_id: str, process: asyncio.subprocess.Process, told: dict[str, Any]) -> None:
-        self.instance_id = instance_id
-        self.process = process
-        self.http_url = str(told["http_url"])
-        self.channel = grpc.aio.insecure_channel(str(told["grpc_addr"]))
+    channel: grpc.aio.Channel
+    exit_status: int | None = None
 
     @classmethod
     @asynccontextmanager
     async def run(
         cls, directory: Path, servers: tuple[str, ...], instance_id: str, *arguments: str
     ) -> AsyncIterator[AdminProcess]:
-        ready_file = directory / f"admin-{instance_id}.json"
-        output = directory / f"admin-{instance_id}.log"
-        with output.open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "danube_admin_service", *servers, "--instance-id", instance_id),
-                *("--grpc-addr", "127.0.0.1:0", "--ready-file", str(ready_file)),
-                *("--bundles-file", str(LAYOUT.file_bundles)),
-                *("--bundles-memory", str(LAYOUT.memory_bundles)),
-                *arguments,
-                stdout=log,
-                stderr=log,
-                preexec_fn=die_with_parent,
-            )
+        bundles = ("--bundles-file", str(LAYOUT.file_bundles), "--bundles-memory", str(LAYOUT.memory_bundles))
+        flags = (*servers, *bundles, *arguments)
+        admin = cls("admin", f"admin-{instance_id}", instance_id, directory, flags)
+        await admin.start()
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                while not ready_file.exists():
-                    assert process.returncode is None, output.read_text()
-                    await asyncio.sleep(POLL_INTERVAL_S)
-            admin = cls(instance_id, process, json.loads(ready_file.read_bytes()))
-            yield admin
-            await admin.channel.close(None)
+            async with grpc.aio.insecure_channel(admin.grpc_addr) as admin.channel:
+                yield admin
         finally:
-            if process.returncode is None:
-                process.terminate()
-            await asyncio.wait_for(process.wait(), PATIENCE_S)
-
-    async def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        await self.process.wait()
+            if admin.running:
+                admin.exit_status = await admin.stop()
 
     async def call(self, method: str, request: Message | bytes, answer: type[A]) -> A:
         data = request if isinstance(request, bytes) else request.SerializeToString()
@@ -260,7 +233,7 @@ async def test_an_asked_process_gives_up_its_lead_and_its_place_before_it_ends(
 ) -> None:
     async with AdminProcess.run(tmp_path, world.flags, "11") as admin:
         await world.seen.wait_for(lambda m: m.get(keys.instance_key("11")) is not None, PATIENCE_S)
-    assert admin.process.returncode == 0
+    assert admin.exit_status == 0
     assert await world.store.get(keys.LEADER) is None
     assert await world.store.get(keys.instance_key("11")) is None
 

@@ -18,10 +18,10 @@ from danube_common.metadata.etcd import EtcdMetadata
 from danube_common.model.names import TopicName
 from danube_harness.platforms.admin_calls import ask_admin
 from danube_harness.platforms.cluster import ClusterPlatform
-from danube_harness.platforms.cluster_load import TOPICS, Load
 from danube_harness.platforms.service_process import ServiceProcess
 from danube_harness.servers.etcd_server import EtcdServer
 from danube_harness.servers.nats_server import NatsServer
+from danube_harness.traffic.load import TOPICS, Load
 from danube_proto import danube_admin_pb2 as pb
 
 COUNTS = {"admin": 2, "topic-owner": 3, "gateway": 2, "storage": 2}
@@ -156,6 +156,7 @@ async def loaded_cluster(directory: Path) -> AsyncIterator[Striker]:
         ClusterPlatform.run(directory, COUNTS, lines=True) as platform,
         Load.run(platform.gateway_urls) as load,
     ):
+        await load.until_flowing()
         yield Striker(platform, load)
         await load.finish()
         print(load.text())

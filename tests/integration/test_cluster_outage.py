@@ -14,7 +14,7 @@ from danube_client.connection import Connection
 from danube_common.cluster.membership import INSTANCE_TTL_S
 from danube_harness.platforms.admin_calls import ask_admin
 from danube_harness.platforms.cluster import ClusterPlatform
-from danube_harness.platforms.cluster_load import DISK, TOPICS, Load
+from danube_harness.traffic.load import DISK, TOPICS, Load
 from danube_proto import danube_admin_pb2 as pb
 from danube_proto import danube_api_pb2 as api
 from danube_proto import danube_platform_pb2 as platform_pb
@@ -63,6 +63,7 @@ async def newcomers_are_served(platform: ClusterPlatform) -> None:
 
 async def outage(platform: ClusterPlatform, load: Load, begin: Act, end: Act, lasts_s: float) -> None:
     """Everything flows to the end of it, and nothing has moved after it."""
+    await load.until_flowing()
     epochs = await platform.until_settled()
     began = time.monotonic()
     await begin(platform)

@@ -18,10 +18,10 @@ import pytest
 from google.protobuf.message import Message
 
 from danube_client import SubscriptionType, connect
-from danube_harness.chaos.traffic import longest_gap_s
-from danube_harness.history import Receipt, check
 from danube_harness.platforms.admin_calls import ask_admin
 from danube_harness.platforms.standalone import Platform
+from danube_harness.traffic.clients import longest_gap_s
+from danube_harness.traffic.history import Receipt, check
 from danube_proto import danube_admin_pb2 as pb
 
 BROKER = "/danube_admin.BrokerAdmin"

@@ -11,7 +11,7 @@ from danube_harness.chaos.nemesis import NEMESES, append_torn_writes
 from danube_harness.chaos.outcome import Outcome, Struck
 from danube_harness.chaos.plan import Strike
 from danube_harness.chaos.report import page, text
-from danube_harness.chaos.traffic import (
+from danube_harness.traffic.clients import (
     EXCLUSIVE,
     LATE,
     TOPICS,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from danube_client import SubscriptionType
 from danube_harness.chaos.archived import Archived
 from danube_harness.chaos.plan import Strike
-from danube_harness.chaos.traffic import Reader, Subscription, Writer, longest_gap_s
-from danube_harness.history import Receipt, Report, ranges
+from danube_harness.traffic.clients import Reader, Subscription, Writer, longest_gap_s
+from danube_harness.traffic.history import Receipt, Report, ranges
 
 NATS_ENDS = ("kill", "tear the logs of")
 
@@ -30,7 +30,7 @@ class Struck:
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class Unavailability:
     """The longest unavailability from a fault's begin to the first that began after it was healed.
 
     Attributes:
@@ -80,7 +80,7 @@ class Outcome:
         return [(one, one.report(self.writers)) for one in self.subscriptions]
 
     @property
-    def silences(self) -> list[Silence]:
+    def silences(self) -> list[Unavailability]:
         """The longest unavailability after each fault."""
         found = []
         for struck in self.struck:
@@ -99,7 +99,7 @@ class Outcome:
             writer = max(publishing, key=lambda pair: pair[0])
             reading = max(delivery, key=lambda pair: pair[0], default=None)
             found.append(
-                Silence(
+                Unavailability(
                     struck,
                     *(writer[0], writer[1].name),
                     *((reading[0], reading[1].name) if reading else (0.0, "")),

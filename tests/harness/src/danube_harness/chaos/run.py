@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from danube_harness.chaos.archived import look
@@ -14,11 +13,11 @@ from danube_harness.chaos.chaos_cluster import DISK_BYTES_MAX, ChaosCluster, Siz
 from danube_harness.chaos.nemesis import NEMESES, hazards
 from danube_harness.chaos.outcome import Outcome, Struck
 from danube_harness.chaos.plan import Hazard, Strike, plan
-from danube_harness.chaos.traffic import TOPICS, Reader, Subscription, Topic, Writer
+from danube_harness.traffic.clients import TOPICS, Topic
+from danube_harness.traffic.load import Load
 
 DISK_BYTES_PER_S = 1 << 20
 """More than the traffic leaves on disk, so that it is full only when a fault says so."""
-OPEN_S_MAX = 60.0
 RETURN_S_MAX = 60.0
 """How long after its own time a fault may take until what it hurt serves again."""
 CATCH_UP_S_MAX = 60.0
@@ -31,8 +30,6 @@ ARCHIVE_EARLY: Mapping[str, Sequence[str]] = {
     )
 }
 """Messages leave the log for segments all the time, and what is not needed any more is soon deleted."""
-VOLATILE_QUIET_S = 8.0
-"""So long those go on whose topic may have lost something: nobody knows what everything is."""
 
 
 async def run(
@@ -64,11 +61,16 @@ async def run(
         outcome = Outcome(seed=seed, duration_s=duration_s)
         if stage.backing.no_disk:
             outcome.left_out = f"NO DISK CAN BE FILLED HERE, nothing is proved of it: {stage.backing.no_disk}"
-        async with _traffic(stage, topics, duration_s, outcome):
-            began = time.monotonic()
-            outcome.struck = await _strike(stage, strikes, random.Random(seed), began, tell)
-            await asyncio.sleep(max(0.0, began + duration_s - time.monotonic()))
+        async with Load.run(stage.gateway_urls, topics, duration_s=duration_s, addresses=_addresses) as load:
+            outcome.writers, outcome.subscriptions = load.writers, load.subscriptions
+            outcome.began = time.monotonic()
+            outcome.struck = await _strike(stage, strikes, random.Random(seed), outcome.began, tell)
+            await asyncio.sleep(max(0.0, outcome.began + duration_s - time.monotonic()))
             tell("the faults are over")
+            await load.stop_writing()
+            outcome.healed = time.monotonic()
+            await load.caught_up(CATCH_UP_S_MAX, quiet_s=QUIET_S)
+            outcome.ended = time.monotonic()
         outcome.archived = await look(stage)
         outcome.launcher = list(stage.said)
     return outcome
@@ -97,47 +99,6 @@ async def _strike(
     return [task.result() for task in tasks]
 
 
-@asynccontextmanager
-async def _traffic(
-    stage: ChaosCluster, topics: Sequence[Topic], duration_s: float, outcome: Outcome
-) -> AsyncIterator[None]:
-    """Writers and readers, as long as the context lasts and until the readers have caught up."""
-    urls = stage.gateway_urls
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        writing = []
-        for topic in topics:
-            for number in range(1, topic.writers + 1):
-                name = f"{topic.name.rpartition('/')[2]}-{number}"
-                writer = Writer(name, topic, _addresses(urls, len(outcome.writers)))
-                outcome.writers.append(writer)
-                opened = asyncio.Event()
-                writing.append(group.create_task(writer.run(opened, stop), name=name))
-                async with asyncio.timeout(OPEN_S_MAX):
-                    await opened.wait()
-        reading: list[asyncio.Task[None]] = []
-        for topic in topics:
-            for wanted in topic.readings:
-                subscription = Subscription(topic, wanted)
-                outcome.subscriptions.append(subscription)
-                for number in range(1, wanted.readers + 1):
-                    name = f"{wanted.name}-{number}"
-                    reader = Reader(name, subscription, _addresses(urls, len(reading)))
-                    subscription.readers.append(reader)
-                    reading.append(
-                        group.create_task(_later(wanted.starts_at * duration_s, reader), name=name)
-                    )
-        outcome.began = time.monotonic()
-        yield
-        stop.set()
-        await asyncio.gather(*writing)
-        outcome.healed = time.monotonic()
-        await asyncio.gather(*(_caught_up(one, outcome) for one in outcome.subscriptions))
-        outcome.ended = time.monotonic()
-        for task in reading:
-            task.cancel()
-
-
 def _addresses(urls: Sequence[str], number: int) -> list[str]:
     """Gateways in turn; every second client of each knows the others too, and goes there when it is lost.
 
@@ -145,29 +106,3 @@ def _addresses(urls: Sequence[str], number: int) -> list[str]:
     """
     turn, home = divmod(number, len(urls))
     return [urls[home]] if turn % 2 else [*urls[home:], *urls[:home]]
-
-
-async def _later(delay_s: float, reader: Reader) -> None:
-    await asyncio.sleep(delay_s)
-    await reader.run()
-
-
-async def _caught_up(subscription: Subscription, outcome: Outcome) -> None:
-    """Returns when everything acknowledged has come and nothing else does, or when it takes too long."""
-    wanted = {
-        (writer.name, number)
-        for writer in outcome.writers
-        if writer.topic is subscription.topic
-        for number in writer.acknowledged
-    }
-    try:
-        async with asyncio.timeout(CATCH_UP_S_MAX):
-            while not subscription.has(wanted):
-                may_be_all = not subscription.topic.survives_nats
-                async with asyncio.timeout(VOLATILE_QUIET_S if may_be_all else None):
-                    await subscription.until_changed()
-            while True:
-                async with asyncio.timeout(QUIET_S):
-                    await subscription.until_changed()
-    except TimeoutError:
-        return  # quiet, or too late: the report tells which

@@ -23,7 +23,7 @@ from danube_client import (
     connect,
 )
 from danube_client.producer import IN_FLIGHT_MAX
-from danube_harness.history import Receipt, Report, check
+from danube_harness.traffic.history import Receipt, Report, check
 
 RETRY = Retry(attempts_max=200, first_s=0.1, max_s=1.0)
 """More patient than any fault lasts: what fails all the same is a finding."""
@@ -185,8 +185,9 @@ class Reader:
     received_at: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
 
-    async def run(self) -> None:
-        """Read and acknowledge until cancelled."""
+    async def run(self, delay_s: float = 0.0) -> None:
+        """Subscribe after ``delay_s``; read and acknowledge until cancelled."""
+        await asyncio.sleep(delay_s)
         reading = self.subscription.reading
         while True:
             try:

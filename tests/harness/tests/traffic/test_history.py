@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danube_harness.history import Receipt, check, ranges
+from danube_harness.traffic.history import Receipt, check, ranges
 
 Numbers = st.dictionaries(st.sampled_from("abc"), st.sets(st.integers(0, 40), min_size=1), min_size=1)
 

@@ -1,0 +1,1 @@
+"""Writers and readers whose every message is accounted for."""
