@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 import uvloop
-from tests.benchmarks.archive_stage import (
+from tests.benchmarks.archive_bench import (
     MESSAGE_BYTES,
     MESSAGES_PER_FRAME,
     PART_BYTES,
     PARTS_AT_ONCE,
-    Stage,
+    ArchiveBench,
     copy_durably,
     file_bundle,
     frames_of,
@@ -95,33 +95,33 @@ async def measure(directory: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
         place.mkdir()
         async with (
             NatsServer.run(place, file_store_bytes_max=64 << 30) as nats,
-            Stage.open(place, nats, s3, 2 * ROUNDS) as stage,
+            ArchiveBench.open(place, nats, s3, 2 * ROUNDS) as bench,
         ):
-            report |= await throughput(stage)
+            report |= await throughput(bench)
         shutil.rmtree(place)
         report["memory"] = {}
         for count in QUIET_TOPICS:
             place = directory / f"memory-{count}"
             place.mkdir()
-            async with NatsServer.run(place) as nats, Stage.open(place, nats, s3, 1) as stage:
-                report["memory"][str(count)] = await memory(stage, count)
+            async with NatsServer.run(place) as nats, ArchiveBench.open(place, nats, s3, 1) as bench:
+                report["memory"][str(count)] = await memory(bench, count)
         return report
 
 
-async def throughput(stage: Stage) -> dict[str, Any]:
+async def throughput(bench: ArchiveBench) -> dict[str, Any]:
     """Each round archives a bundle beside its peer; then one is replayed beside the same frames as a log."""
     topics = [topic_of(file_bundle(n), n + 1, DISK if n < ROUNDS else S3) for n in range(2 * ROUNDS)]
-    await stage.add_topics(topics)
+    await bench.add_topics(topics)
     peer = topic_of(file_bundle(2 * ROUNDS), 2 * ROUNDS + 1, DISK)
     for topic in [*topics, peer]:
-        await stage.fill(topic.home, frames_of(topic, SIZE_MB * MB))
+        await bench.fill(topic.home, frames_of(topic, SIZE_MB * MB))
     views: list[Manifest] = []
     try:
-        disk = [await archive_on_disk(stage, topic, views) for topic in topics[:ROUNDS]]
-        s3 = [await archive_in_s3(stage, topic, views) for topic in topics[ROUNDS:]]
-        async with stage.storage_process():
-            replayed = await replay(stage, views[0], topics[0], peer.home)
-            replayed_s3 = await replay(stage, views[ROUNDS], topics[ROUNDS], peer.home)
+        disk = [await archive_on_disk(bench, topic, views) for topic in topics[:ROUNDS]]
+        s3 = [await archive_in_s3(bench, topic, views) for topic in topics[ROUNDS:]]
+        async with bench.storage_process():
+            replayed = await replay(bench, views[0], topics[0], peer.home)
+            replayed_s3 = await replay(bench, views[ROUNDS], topics[ROUNDS], peer.home)
     finally:
         for view in views:
             await view.close()
@@ -145,35 +145,35 @@ def summary(rounds: list[dict[str, float]], ours: str, peer: str) -> dict[str, f
     }
 
 
-async def archive_on_disk(stage: Stage, topic: Topic, views: list[Manifest]) -> dict[str, float]:
+async def archive_on_disk(bench: ArchiveBench, topic: Topic, views: list[Manifest]) -> dict[str, float]:
     made_s = 0.0
 
     async def archive() -> None:
         nonlocal made_s
-        view, made_s = await stage.archive(topic.home)
+        view, made_s = await bench.archive(topic.home)
         views.append(view)
 
     taken = await seconds(archive)
-    (made,) = stage.data_dir.glob(f"*/*/{topic.home}")
-    copies = stage.directory / "copies"
+    (made,) = bench.data_dir.glob(f"*/*/{topic.home}")
+    copies = bench.directory / "copies"
     copied = await seconds(lambda: copy_durably(made, copies))
     shutil.rmtree(copies)
     return {"archive": taken, "segments": made_s, "cp + fsync": copied}
 
 
-async def archive_in_s3(stage: Stage, topic: Topic, views: list[Manifest]) -> dict[str, float]:
+async def archive_in_s3(bench: ArchiveBench, topic: Topic, views: list[Manifest]) -> dict[str, float]:
     made_s = 0.0
 
     async def archive() -> None:
         nonlocal made_s
-        view, made_s = await stage.archive(topic.home)
+        view, made_s = await bench.archive(topic.home)
         views.append(view)
 
     taken = await seconds(archive)
-    store = stage.stores.of(S3)
+    store = bench.stores.of(S3)
     records = [record for cut in views[-1].all() for record in cut.segments]
     contents = {r.key: await _whole(store, r.key, r.size_bytes) for r in records}
-    bare = await stage.bare_s3()
+    bare = await bench.bare_s3()
     bare_taken = await seconds(lambda: upload_in_parts(bare, contents))
     for key in contents:
         await bare.delete(key)
@@ -212,16 +212,16 @@ async def upload_in_parts(store: S3Store, contents: dict[str, bytes]) -> None:
 # Replay
 
 
-async def replay(stage: Stage, cuts: Manifest, topic: Topic, peer: Bundle) -> dict[str, float]:
+async def replay(bench: ArchiveBench, cuts: Manifest, topic: Topic, peer: Bundle) -> dict[str, float]:
     """Rounds in turn: the segments through the storage process, and the same frames out of the log."""
-    history = stage.history(cuts)
+    history = bench.history(cuts)
     messages = SIZE_MB * MB // (MESSAGE_BYTES * MESSAGES_PER_FRAME) * MESSAGES_PER_FRAME
     rounds: list[dict[str, float]] = []
     try:
         reads: dict[str, Callable[[], Awaitable[int]]] = {
-            "JetStream": lambda: read_log(stage, peer, decode=True),
+            "JetStream": lambda: read_log(bench, peer, decode=True),
             "segments": lambda: read_history(history, topic, decode=True),
-            "JetStream, undecoded": lambda: read_log(stage, peer, decode=False),
+            "JetStream, undecoded": lambda: read_log(bench, peer, decode=False),
             "segments, undecoded": lambda: read_history(history, topic, decode=False),
         }
         for number in range(ROUNDS + 1):
@@ -242,11 +242,11 @@ async def replay(stage: Stage, cuts: Manifest, topic: Topic, peer: Bundle) -> di
     }
 
 
-async def read_log(stage: Stage, bundle: Bundle, *, decode: bool) -> int:
+async def read_log(bench: ArchiveBench, bundle: Bundle, *, decode: bool) -> int:
     messages = 0
     sequence = 1
     while True:
-        entries = await stage.log.read(bundle, sequence, frames_max=FRAMES_PER_READ, bytes_max=READ_BYTES)
+        entries = await bench.log.read(bundle, sequence, frames_max=FRAMES_PER_READ, bytes_max=READ_BYTES)
         if not entries:
             return messages
         for entry in entries:
@@ -271,23 +271,23 @@ async def read_history(history: History, topic: Topic, *, decode: bool) -> int:
 # Memory
 
 
-async def memory(stage: Stage, count: int) -> dict[str, float]:
+async def memory(bench: ArchiveBench, count: int) -> dict[str, float]:
     """A storage process in whose log so many topics have messages: until all are archived and read."""
     bundle = file_bundle(0)
     topics = [topic_of(bundle, n + 1, DISK) for n in range(count)]
-    await stage.add_topics(topics)
+    await bench.add_topics(topics)
     payload = os.urandom(MESSAGE_BYTES)
     per_frame = 50
     frames = [
         encode_frame(1, number, [(t.topic_id, [payload]) for t in topics[at : at + per_frame]])
         for number, at in enumerate(list(range(0, count, per_frame)) * QUIET_MESSAGES)
     ]
-    await stage.fill(bundle, frames)
-    async with stage.storage_process() as process:
-        cuts = await Manifest.open(stage.metadata, bundle)
-        history = stage.history(cuts)
+    await bench.fill(bundle, frames)
+    async with bench.storage_process() as process:
+        cuts = await Manifest.open(bench.metadata, bundle)
+        history = bench.history(cuts)
         try:
-            await stage.until(lambda: cuts.archived_through >= len(frames))
+            await bench.until(lambda: cuts.archived_through >= len(frames))
             for topic in topics:
                 batch = await history.read(topic, 0)
                 assert sum(e.messages for e in batch.entries) == QUIET_MESSAGES, topic.name

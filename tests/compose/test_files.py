@@ -1,4 +1,4 @@
-"""What the files of the container stack promise, read without an engine."""
+"""What the files of the container stack say, read without a container engine."""
 
 from __future__ import annotations
 

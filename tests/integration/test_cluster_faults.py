@@ -28,7 +28,7 @@ COUNTS = {"admin": 2, "topic-owner": 3, "gateway": 2, "storage": 2}
 FAULT_S = 6.0
 """Longer than a registration lives without renewal (5 s)."""
 TAKEOVER_S_MAX = 10.0
-"""Promise 3."""
+"""Within this time another owner serves the topics of one that failed."""
 PATIENCE_S = 60.0
 FAULTS = ("stop", "kill", "pause", "cut")
 SERVER_FAULTS = ("kill", "pause")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from danube_harness.chaos import traffic
 from danube_harness.chaos.nemesis import NEMESES, append_torn_writes
 from danube_harness.chaos.outcome import Outcome, Struck
 from danube_harness.chaos.plan import Strike
@@ -59,7 +58,7 @@ def test_a_run_in_which_all_arrive_breaks_nothing() -> None:
     assert outcome_of([1, 2, 3, 4], [1, 2, 3, 4]).problems() == []
 
 
-def test_repeats_are_no_broken_promise() -> None:
+def test_repeats_are_no_broken_guarantee() -> None:
     assert outcome_of([1, 2, 1, 2, 3, 4], [1, 2, 3, 4]).problems() == []
 
 
@@ -71,12 +70,12 @@ def test_repeats_are_no_broken_promise() -> None:
         ([1, 3, 2, 4], "out of order"),
     ],
 )
-def test_loss_strangers_and_disorder_are_broken_promises(received: list[int], said: str) -> None:
+def test_loss_strangers_and_disorder_are_broken_guarantees(received: list[int], said: str) -> None:
     (problem,) = outcome_of(received).problems()
     assert said in problem
 
 
-def test_order_is_promised_to_those_who_read_alone() -> None:
+def test_order_is_guaranteed_to_those_who_read_alone() -> None:
     shared = TOPIC.readings[1]
     assert shared.readers > 1
     assert outcome_of([1, 3, 2, 4], reading=shared).problems() == []
@@ -93,7 +92,7 @@ def test_a_writer_with_several_in_flight_may_change_its_own_order_and_it_is_told
     assert "late" in problem
 
 
-def test_readers_who_disagree_are_a_broken_promise() -> None:
+def test_readers_who_disagree_are_a_broken_guarantee() -> None:
     # Each message twice: a repeat may come late, but then it must do so for everybody.
     (problem,) = outcome_of([1, 2, 3, 4, 2, 3], [1, 3, 2, 4, 3, 2]).problems()
     assert "late" in problem
@@ -106,7 +105,7 @@ def test_a_volatile_topic_may_lose_what_its_server_held_but_not_otherwise() -> N
     assert "lost 2" in problem
 
 
-def test_what_never_serves_again_is_a_broken_promise() -> None:
+def test_what_never_serves_again_is_a_broken_guarantee() -> None:
     struck = Struck(Strike(1.0, "kill", "gateway", 0.0), 101.0, None)
     (problem,) = outcome_of([1, 2, 3, 4], struck=struck).problems()
     assert "did not serve again" in problem
@@ -127,7 +126,7 @@ def test_both_reports_show_seed_counts_and_what_was_broken() -> None:
     assert "seed 1" in text(outcome)
     outcome.left_out = "NO DISK"
     assert "NO DISK" in text(outcome)
-    assert "promises broken" in page(outcome)
+    assert "guarantees broken" in page(outcome)
 
 
 def test_a_payload_says_whose_it_is_and_whether_it_is_whole() -> None:
@@ -160,4 +159,3 @@ def test_a_torn_write_adds_to_the_newest_block_of_each_stream_only(tmp_path: Pat
 
 def test_every_fault_is_named_once() -> None:
     assert len(set(NEMESES)) == len(NEMESES)
-    assert traffic.TOPICS

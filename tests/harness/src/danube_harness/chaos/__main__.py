@@ -19,7 +19,7 @@ SEED_MAX = 2**32
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 if every promise was kept, else 1."""
+    """Run it; returns 0 if every guarantee was kept, else 1."""
     parser = argparse.ArgumentParser(prog="python -m danube_harness.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=2.0, help="of faults [2]")
     parser.add_argument("--seed", type=int, default=None, help="repeats a run's faults [a new one]")

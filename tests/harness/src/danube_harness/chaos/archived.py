@@ -38,9 +38,9 @@ class Archived:
         )
 
 
-async def look(stage: ChaosCluster) -> Archived:
+async def look(cluster: ChaosCluster) -> Archived:
     """Count it now; the platform and S3 must be healthy."""
-    connection = await nats.connect(stage.nats_url)
+    connection = await nats.connect(cluster.nats_url)
     try:
         streams = await connection.jetstream().streams_info()
         purged = sum(
@@ -51,12 +51,12 @@ async def look(stage: ChaosCluster) -> Archived:
     finally:
         await connection.close()
     on_disk = await asyncio.to_thread(
-        lambda: sum(path.is_file() for path in stage.directory.segments.rglob("*"))
+        lambda: sum(path.is_file() for path in cluster.directory.segments.rglob("*"))
     )
     async with (
         aiohttp.ClientSession() as session,
         session.get(
-            f"{stage.backing.server.endpoint}/{BUCKET}",
+            f"{cluster.backing.server.endpoint}/{BUCKET}",
             params={"list-type": "2"},
             headers={"Authorization": f"AWS {ACCESS_KEY}:unsigned"},
         ) as answer,

@@ -68,7 +68,7 @@ class ChaosCluster:
         self.before_start: dict[str, Callable[[], object]] = {}
         self.said: deque[str] = deque(maxlen=EVENTS_MAX)
         self._arguments = arguments
-        self._nats = self._supervisor([self._on_stage(nats(directory, 0))])
+        self._nats = self._supervisor([self._adapted(nats(directory, 0))])
         self._services = self._nats
 
     @classmethod
@@ -90,19 +90,19 @@ class ChaosCluster:
             disk_bytes_max: for segments on disk.
         """
         data = DataDir.open(directory)
-        stage = cls(data, arguments or {})
+        cluster = cls(data, arguments or {})
         try:
             async with AsyncExitStack() as proxies:
-                stage.backing = await proxies.enter_async_context(
+                cluster.backing = await proxies.enter_async_context(
                     Backing.run(directory / "s3", data.segments, disk_bytes_max)
                 )
                 try:
-                    await stage._start(size or Size(), proxies)
-                    yield stage
+                    await cluster._start(size or Size(), proxies)
+                    yield cluster
                 finally:
-                    stage.heal()
-                    await stage._services.stop()
-                    await stage._nats.stop()
+                    cluster.heal()
+                    await cluster._services.stop()
+                    await cluster._nats.stop()
         finally:
             data.close()
 
@@ -191,14 +191,14 @@ class ChaosCluster:
             if of_storage:
                 given += self.backing.arguments
             environment = self.backing.environment if of_storage else {}
-            programs.append(self._on_stage(program, given, environment))
+            programs.append(self._adapted(program, given, environment))
         self._services = self._supervisor(programs)
         await self._services.start()
 
     def _grpc_addr_of(self, name: str) -> Callable[[], str]:
         return lambda: self._services.addresses[name]["grpc_addr"]
 
-    def _on_stage(
+    def _adapted(
         self,
         program: Program,
         given: Sequence[str] = (),

@@ -23,36 +23,36 @@ DELAY_S = (0.02, 0.3)
 TORN_BYTES_MAX = 300
 
 Nemesis = Callable[[ChaosCluster, str, float, random.Random], Awaitable[None]]
-"""Called with the stage, the target, how many seconds to last, and the run's chance."""
+"""Called with the cluster, the target, how many seconds to last, and the run's chance."""
 
 
-async def kill(stage: ChaosCluster, target: str, _lasts_s: float, _chance: random.Random) -> None:
+async def kill(cluster: ChaosCluster, target: str, _lasts_s: float, _chance: random.Random) -> None:
     """SIGKILL; back when the supervisor's next process serves."""
-    await stage.until_ready(target)
-    pid = stage.pid(target)
-    stage.signal(target, signal.SIGKILL)
-    await stage.until_ready(target, not_pid=pid)
+    await cluster.until_ready(target)
+    pid = cluster.pid(target)
+    cluster.signal(target, signal.SIGKILL)
+    await cluster.until_ready(target, not_pid=pid)
 
 
-async def pause(stage: ChaosCluster, target: str, lasts_s: float, _chance: random.Random) -> None:
+async def pause(cluster: ChaosCluster, target: str, lasts_s: float, _chance: random.Random) -> None:
     """SIGSTOP, and SIGCONT to the same process."""
-    await stage.until_ready(target)
-    stage.signal(target, signal.SIGSTOP)
+    await cluster.until_ready(target)
+    cluster.signal(target, signal.SIGSTOP)
     try:
         await asyncio.sleep(lasts_s)
     finally:
-        stage.signal(target, signal.SIGCONT)
-    await stage.until_ready(target)
+        cluster.signal(target, signal.SIGCONT)
+    await cluster.until_ready(target)
 
 
-async def tear(stage: ChaosCluster, target: str, _lasts_s: float, chance: random.Random) -> None:
+async def tear(cluster: ChaosCluster, target: str, _lasts_s: float, chance: random.Random) -> None:
     """Kill NATS in the middle of writes: every newest block ends with part of what nobody acknowledged.
 
     All that it acknowledges is synced before, so a power cut can leave no less than that, but more.
     """
-    store = stage.directory.nats / "store"
-    stage.before_start[target] = partial(append_torn_writes, store, chance)
-    await kill(stage, target, 0.0, chance)
+    store = cluster.directory.nats / "store"
+    cluster.before_start[target] = partial(append_torn_writes, store, chance)
+    await kill(cluster, target, 0.0, chance)
 
 
 def append_torn_writes(store: Path, chance: random.Random) -> int:
@@ -76,14 +76,14 @@ def on_line(
 ) -> Nemesis:
     """A fault of the connections that ``line`` gives for a target; it is healed in the end."""
 
-    async def nemesis(stage: ChaosCluster, target: str, lasts_s: float, chance: random.Random) -> None:
-        proxy = line(stage, target)
+    async def nemesis(cluster: ChaosCluster, target: str, lasts_s: float, chance: random.Random) -> None:
+        proxy = line(cluster, target)
         hurt(proxy, chance)
         try:
             await asyncio.sleep(lasts_s)
         finally:
             proxy.heal()
-        await stage.until_ready(target)
+        await cluster.until_ready(target)
 
     return nemesis
 
@@ -121,16 +121,16 @@ _LINE_FAULTS: Mapping[str, tuple[Callable[[TcpProxy, random.Random], None], tupl
     "slow": (slow, OUTAGE_S),
 }
 _LINES: Mapping[str, Callable[[ChaosCluster, str], TcpProxy]] = {
-    "from NATS:": lambda stage, target: stage.nats_lines[target],
-    "from clients:": lambda stage, target: stage.client_lines[target],
+    "from NATS:": lambda cluster, target: cluster.nats_lines[target],
+    "from clients:": lambda cluster, target: cluster.client_lines[target],
 }
 
 
 def of_backing(fault: str) -> Nemesis:
     """A fault of what the storage service stands on."""
 
-    async def nemesis(stage: ChaosCluster, _target: str, lasts_s: float, chance: random.Random) -> None:
-        await stage.backing.trouble(fault, lasts_s, chance)
+    async def nemesis(cluster: ChaosCluster, _target: str, lasts_s: float, chance: random.Random) -> None:
+        await cluster.backing.trouble(fault, lasts_s, chance)
 
     return nemesis
 
@@ -149,10 +149,10 @@ NEMESES: Mapping[str, Nemesis] = {
 """Each fault by the words that stand before its target."""
 
 
-def hazards(stage: ChaosCluster) -> list[Hazard]:
-    """All that may happen to the programs on a stage."""
+def hazards(cluster: ChaosCluster) -> list[Hazard]:
+    """All that may happen to the programs of a cluster."""
     by_kind: dict[str, list[str]] = {}
-    for name in stage.names:
+    for name in cluster.names:
         by_kind.setdefault(kind_of(name), []).append(name)
     found = [Hazard("kill", names, core=kind != "admin") for kind, names in by_kind.items()]
     found.append(Hazard("tear the logs of", by_kind["nats"], core=True))
@@ -167,4 +167,4 @@ def hazards(stage: ChaosCluster) -> list[Hazard]:
             if kind != "nats"
         ]
         found.append(Hazard(f"{fault} from clients:", by_kind["gateway"], lasts_s, core=fault == "part"))
-    return found + stage.backing.hazards()
+    return found + cluster.backing.hazards()

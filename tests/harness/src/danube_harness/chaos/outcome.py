@@ -119,7 +119,7 @@ class Outcome:
         return found
 
     def problems(self) -> list[str]:
-        """Every promise that was broken, in a sentence each."""
+        """Every broken guarantee, in a sentence each."""
         found = [
             f"{one.strike.target} did not serve again after: {one.strike}"
             for one in self.struck

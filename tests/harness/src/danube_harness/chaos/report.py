@@ -38,7 +38,7 @@ def text(outcome: Outcome) -> str:
     lines += [f"  {line}" for line in outcome.disorders()] or ["  none"]
     lines += ["", "errors that retries did not overcome"]
     lines += [f"  {count} x {what}" for what, count in outcome.errors.most_common()] or ["  none"]
-    lines += ["", "broken promises"]
+    lines += ["", "broken guarantees"]
     lines += [f"  {problem}" for problem in problems] or ["  none"]
     return "\n".join(lines) + "\n"
 
@@ -59,7 +59,7 @@ def page(outcome: Outcome) -> str:
         "<!doctype html><meta charset=utf-8><title>Chaos report</title>"
         "<style>body{font:14px sans-serif;margin:2em}td,th{padding:2px 8px;text-align:left}"
         "td:nth-child(1),td:nth-child(3),td:nth-child(4),td:nth-child(6){text-align:right}</style>"
-        f"<h1>Seed {outcome.seed}: promises {verdict}</h1>"
+        f"<h1>Seed {outcome.seed}: guarantees {verdict}</h1>"
         "<table><tr><th>at, s<th>fault<th>lasts, s<th>publishing silent, s<th>writer"
         f"<th>delivery silent, s<th>subscription</tr>{rows}</table>"
         f"<pre>{html.escape(text(outcome))}</pre><h2>Launcher</h2><pre>{html.escape(launcher)}</pre>"

@@ -56,28 +56,34 @@ async def run(
         tell: takes a line about each fault as it happens.
     """
     disk_bytes_max = DISK_BYTES_MAX + int(duration_s * DISK_BYTES_PER_S)
-    async with ChaosCluster.run(directory, size, arguments=arguments, disk_bytes_max=disk_bytes_max) as stage:
-        strikes = plan(seed, duration_s, hazards_of(stage))
+    async with ChaosCluster.run(
+        directory, size, arguments=arguments, disk_bytes_max=disk_bytes_max
+    ) as cluster:
+        strikes = plan(seed, duration_s, hazards_of(cluster))
         outcome = Outcome(seed=seed, duration_s=duration_s)
-        if stage.backing.no_disk:
-            outcome.left_out = f"NO DISK CAN BE FILLED HERE, nothing is proved of it: {stage.backing.no_disk}"
-        async with Load.run(stage.gateway_urls, topics, duration_s=duration_s, addresses=_addresses) as load:
+        if cluster.backing.no_disk:
+            outcome.left_out = (
+                f"NO DISK CAN BE FILLED HERE, nothing is proved of it: {cluster.backing.no_disk}"
+            )
+        async with Load.run(
+            cluster.gateway_urls, topics, duration_s=duration_s, addresses=_addresses
+        ) as load:
             outcome.writers, outcome.subscriptions = load.writers, load.subscriptions
             outcome.began = time.monotonic()
-            outcome.struck = await _strike(stage, strikes, random.Random(seed), outcome.began, tell)
+            outcome.struck = await _strike(cluster, strikes, random.Random(seed), outcome.began, tell)
             await asyncio.sleep(max(0.0, outcome.began + duration_s - time.monotonic()))
             tell("the faults are over")
             await load.stop_writing()
             outcome.healed = time.monotonic()
             await load.caught_up(CATCH_UP_S_MAX, quiet_s=QUIET_S)
             outcome.ended = time.monotonic()
-        outcome.archived = await look(stage)
-        outcome.launcher = list(stage.said)
+        outcome.archived = await look(cluster)
+        outcome.launcher = list(cluster.said)
     return outcome
 
 
 async def _strike(
-    stage: ChaosCluster,
+    cluster: ChaosCluster,
     strikes: Sequence[Strike],
     chance: random.Random,
     began: float,
@@ -89,7 +95,7 @@ async def _strike(
         at = time.monotonic()
         try:
             async with asyncio.timeout(strike.lasts_s + RETURN_S_MAX):
-                await NEMESES[strike.fault](stage, strike.target, strike.lasts_s, own_chance)
+                await NEMESES[strike.fault](cluster, strike.target, strike.lasts_s, own_chance)
         except TimeoutError:
             return Struck(strike, at, None)
         return Struck(strike, at, time.monotonic())

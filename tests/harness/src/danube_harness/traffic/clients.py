@@ -232,7 +232,7 @@ class Subscription:
 
     @property
     def ordered(self) -> bool:
-        """Whether it is promised that each writer's messages come in their order."""
+        """Whether each writer's messages must come in the order they were sent."""
         return self.reading.type is not SubscriptionType.SHARED and self.topic.in_flight_max == 1
 
     def take(self, got: Receipt) -> None:

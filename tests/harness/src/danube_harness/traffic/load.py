@@ -167,9 +167,8 @@ class Load:
         lines = [f"{one.name}: {one.report(self.writers).text()}" for one in self.subscriptions]
         readers = [reader for one in self.subscriptions for reader in one.readers]
         errors = {one.name: one.errors for one in self.writers} | {one.name: one.errors for one in readers}
-        lines += [
-            f"  {name}: {n} x {text}" for name, counted in errors.items() for text, n in counted.items()
-        ]
+        for name, counted in errors.items():
+            lines += [f"  {name}: {count} x {error}" for error, count in counted.items()]
         return "\n".join(lines)
 
     @property

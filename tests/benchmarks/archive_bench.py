@@ -63,7 +63,7 @@ def topic_of(bundle: Bundle, topic_id: int, backend: StorageBackend) -> Topic:
 
 
 @dataclass(frozen=True)
-class Stage:
+class ArchiveBench:
     """Servers and the ports of this process."""
 
     nats: NatsServer
@@ -83,7 +83,7 @@ class Stage:
     @asynccontextmanager
     async def open(
         cls, directory: Path, nats: NatsServer, s3: S3Server, bundles: int
-    ) -> AsyncIterator[Stage]:
+    ) -> AsyncIterator[ArchiveBench]:
         bus = await NatsBus.connect(nats.url, name="bench")
         log = JetStreamLog(bus.connection, file_bytes_max=LOG_BYTES_MAX, memory_bytes_max=1 << 20)
         metadata = await JetStreamMetadata.open(bus.connection)
@@ -177,7 +177,7 @@ class Stage:
 
     @asynccontextmanager
     async def storage_process(self) -> AsyncIterator[ServiceProcess]:
-        """The service itself, over the segments of this stage."""
+        """The service itself, over the segments of this bench."""
         flags = ["--nats-url", self.nats.url, "--data-dir", str(self.data_dir), "--s3-bucket", BUCKET]
         flags += ["--s3-endpoint-url", self.s3.endpoint, "--s3-region", REGION, "--seal-age-s", "1"]
         process = ServiceProcess("storage", "storage", INSTANCE_ID, self.directory, flags)
