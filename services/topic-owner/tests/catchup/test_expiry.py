@@ -7,7 +7,7 @@ from danube_common.metadata.memory import MemoryMetadata
 from danube_common.model.bundle import Bundle
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
-from danube_topic_owner.catchup.expiry import gone_after
+from danube_topic_owner.catchup.expiry import gone_after, next_gone
 
 BUNDLE = Bundle.parse("f0")
 STRATEGY = Strategy(ReliableOptions(storage=StorageBackend.DISK))
@@ -36,10 +36,18 @@ async def test_a_gap_counts_own_segments_that_begin_behind_a_position() -> None:
     await found.close()
 
 
-async def test_a_gap_ends_before_what_is_retained_also_if_a_deleted_shared_segment_reaches_further() -> None:
-    found = await manifest(retained(SHARED, 15, 30), deleted=(DeletedSegment(SHARED, 10, 20, 1, 0),))
+async def test_a_shared_segment_that_another_backend_deleted_is_no_gap() -> None:
+    deleted = (DeletedSegment(SHARED, 5, 12, 1, 0), DeletedSegment(SHARED, 15, 20, 1, 0))
+    found = await manifest(retained(SHARED, 10, 30), deleted=deleted)
+    assert gone_after(found, TOPIC, 0, 10) is None
+    assert next_gone(found, TOPIC, 0, 30) is None
+    await found.close()
+
+
+async def test_a_deleted_shared_segment_is_a_gap_of_unknown_size() -> None:
+    found = await manifest(retained(SHARED, 21, 30), deleted=(DeletedSegment(SHARED, 10, 20, 1, 0),))
     gap = gone_after(found, TOPIC, 0, 10)
     assert gap is not None
-    assert (gap.through, gap.messages_after(0)) == (14, 0)
-    assert gone_after(found, TOPIC, 14, 10) is None
+    assert (gap.through, gap.messages_after(0)) == (20, 0)
+    assert gone_after(found, TOPIC, 20, 10) is None
     await found.close()

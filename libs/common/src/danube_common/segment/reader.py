@@ -73,18 +73,22 @@ class SegmentEntry:
 
     @property
     def topic_id(self) -> int:
+        """The topic of the section's messages."""
         return self.raw.topic_id
 
     @property
     def messages(self) -> int:
+        """The number of messages."""
         return self.raw.messages
 
     @property
     def first_position(self) -> int:
+        """The position of the first message."""
         return position_of(self.sequence, self.number, 0)
 
     @property
     def last_position(self) -> int:
+        """The position of the last message."""
         return self.first_position + self.raw.messages - 1
 
 

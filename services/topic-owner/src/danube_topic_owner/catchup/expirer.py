@@ -30,7 +30,7 @@ class Loss(NamedTuple):
 
 
 class Expirer:
-    """Checks subscriptions after retention deleted something, and moves the cursors that are behind.
+    """Checks subscriptions after retention deleted something, and moves cursors past what is gone.
 
     Args:
         context: of the bundle.
@@ -73,10 +73,10 @@ class Expirer:
                 self._wake.set()
 
     async def _confirmed_floor(self) -> int:
-        """The first log sequence, or an earlier one while the manifest view does not cover what is before.
+        """The sequence up to which everything is in the manifest view or lost.
 
-        The log is purged only of what the manifest has. If the view lacks sequences before the floor, they
-        count as lost only after MISSING_DOUBT_S. Raises MetadataUnavailable.
+        The log is purged only of what is archived. Sequences below the log's floor that the view lacks count
+        as lost after MISSING_DOUBT_S, and until then as retained. Raises MetadataUnavailable.
         """
         floor = self._context.extent.floor
         if self._manifest is None:
@@ -107,7 +107,7 @@ class Expirer:
         return gone_after(self._manifest, topic, unread_after, floor), True
 
     def _expire(self, subscription: LogSubscription, floor: int) -> Loss | None:
-        """Move the cursor past the gap and journal the loss; None if the subscription needs nothing gone."""
+        """Move the cursor past the gap, if there is one; journal and return what is known to be lost."""
         gap, unread_only = self._gap(subscription, floor)
         if gap is None:
             return None
@@ -126,11 +126,9 @@ class Expirer:
                 MessagesLost(subscription.topic_id, state.name, state.lost + messages)
             )
         self._context.dispatcher.mark_ready(subscription)
-        return Loss(subscription, messages, through)
+        return Loss(subscription, messages, through) if messages else None
 
     def _report(self, loss: Loss) -> None:
-        if not loss.messages:
-            return
         topic, name = loss.subscription.topic, loss.subscription.state.name
         self._context.metrics.expired.labels(topic, name).inc(loss.messages)
         _log.warning(

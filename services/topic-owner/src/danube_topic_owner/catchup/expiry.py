@@ -59,9 +59,7 @@ def gone_after(manifest: Manifest | None, topic: Topic, after: int, floor: int) 
     if manifest is not None:
         for span in _spans_after(manifest, topic, after):
             if not span.gone:
-                # A deleted shared segment may be of another backend, and reach past where this one begins.
-                through = min(spans[-1].last_position, span.first_position - 1) if spans else after
-                return RetentionGap(through, tuple(spans)) if through > after else None
+                return RetentionGap(spans[-1].last_position, tuple(spans)) if spans else None
             spans.append(span)
         after = max(after, end_of_sequence(manifest.archived_through) if manifest.archived_through else 0)
     if sequence_of(after + 1) < floor:
@@ -94,8 +92,17 @@ def spans_of(entry: ManifestEntry, topic: Topic) -> list[SegmentSpan]:
     found = entry.segments_for(topic)
     own = [each for each in entry.deleted if each.topic_id == topic.topic_id]
     shared = not own and all(record.topic_id == SHARED for record in found)
-    deleted = [each for each in entry.deleted if each.topic_id == SHARED] if shared else own
-    segments: list[SegmentRecord | DeletedSegment] = [*found, *deleted]
+    # Shared segments of one backend do not overlap: a deleted one that does was of another backend.
+    deleted = [
+        each
+        for each in entry.deleted
+        if each.topic_id == SHARED
+        and all(
+            each.last_position < record.first_position or record.last_position < each.first_position
+            for record in found
+        )
+    ]
+    segments: list[SegmentRecord | DeletedSegment] = [*found, *(deleted if shared else own)]
     spans = [
         SegmentSpan(
             each.first_position,
