@@ -15,6 +15,7 @@ from danube_common.journal.jetstream import REPLAY_BATCH_BYTES, REPLAY_BATCH_REC
 from danube_common.journal.memory import MemoryJournal
 from danube_common.journal.port import StateJournal
 from danube_common.model.bundle import Bundle, Family
+from danube_common.nats import stream
 from danube_common.nats.stream import Stream
 from danube_harness.servers.nats_server import NatsServer
 
@@ -293,8 +294,9 @@ class TestRealServer:
         await write(journal, F0, b"small", after=last)
 
     async def test_without_a_server_an_append_is_unavailable_not_fenced(
-        self, nats_server: NatsServer, bus: NatsBus
+        self, nats_server: NatsServer, bus: NatsBus, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(stream, "PATIENCE_S", 0.2)
         journal = JetStreamJournal(bus.connection, append_timeout_s=0.2)
         await journal.open()
         await nats_server.kill()

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import Field
 
 from danube_common.errors import BusUnavailable
+from danube_common.runtime import service
 from danube_common.runtime.config import ServiceConfig
 from danube_common.runtime.service import Runtime, run
 
@@ -71,4 +72,6 @@ async def start(runtime: Runtime, config: SampleConfig) -> AsyncIterator[None]:
 
 
 if __name__ == "__main__":
+    if "stuck-thread" in sys.argv:
+        vars(service)["STUCK_S"] = 0.5
     sys.exit(run("sample", SampleConfig, start))
