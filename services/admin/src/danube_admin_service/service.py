@@ -139,9 +139,11 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
             leading=lambda: election.leading,
         )
         grpc_addr = await _serve(opened, runtime, config, ports, cluster, manager)
-        place = Registration()
-        await opened.enter_async_context(presence(runtime, ports.metadata, address=grpc_addr, place=place))
-        _lead(opened, runtime, config, ports, cluster, election, place)
+        registration = Registration()
+        await opened.enter_async_context(
+            presence(runtime, ports.metadata, address=grpc_addr, place=registration)
+        )
+        _lead(opened, runtime, config, ports, cluster, election, registration)
         _beside(opened, runtime, manager.run(), "rebalancing")
         await cluster.until_settled(SETTLE_TIMEOUT_S)
         yield
@@ -182,7 +184,7 @@ def _lead(
     ports: Ports,
     cluster: Cluster,
     election: Election,
-    place: Registration,
+    registration: Registration,
 ) -> None:
     """Stand for leader, and do a leader's work while being it."""
     runtime.metrics.plain_gauge("admin_leading", "1 while this instance leads.").set_function(
@@ -194,7 +196,7 @@ def _lead(
         election,
         layout=Layout(file_bundles=config.bundles_file, memory_bundles=config.bundles_memory),
         policies=Policies(**config.policies.model_dump()),
-        returns_awaited=lambda: place.held_s < RETURN_GRACE_S,
+        returns_awaited=lambda: registration.held_s < RETURN_GRACE_S,
         strategy=config.load_strategy,
     )
     _beside(opened, runtime, assigner.run(), "assigner")

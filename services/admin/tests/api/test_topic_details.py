@@ -50,7 +50,7 @@ A = TypeVar("A", bound=Message)
 
 
 @dataclass
-class OwnerHarness:
+class Scene:
     store: MemoryMetadata
     topics: Topics
     owner: FakeOwner
@@ -59,11 +59,11 @@ class OwnerHarness:
     async def topic(self, name: str = "/default/a", strategy: Strategy = DISK) -> Topic:
         return await self.topics.create(TopicName.parse(name), Schema("s", SchemaKind.BYTES), strategy)
 
-    async def cut(
+    async def manifest_entry(
         self, first: int, last: int, *segments: SegmentRecord, deleted: tuple[DeletedSegment, ...] = ()
     ) -> None:
-        cut = ManifestEntry("f0", first, last, 0, "7", segments, deleted)
-        await self.store.put(keys.cut_key(LAYOUT.bundles()[0], first), encode_record(cut))
+        entry = ManifestEntry("f0", first, last, 0, "7", segments, deleted)
+        await self.store.put(keys.manifest_key(LAYOUT.bundles()[0], first), encode_record(entry))
 
     async def call(self, request: Message, answer: type[A]) -> A:
         return answer.FromString(await self._answer(request))
@@ -85,7 +85,7 @@ class OwnerHarness:
 
 
 @pytest_asyncio.fixture
-async def house() -> AsyncIterator[OwnerHarness]:
+async def scene() -> AsyncIterator[Scene]:
     store, bus = MemoryMetadata(), MemoryBus(MemoryHub())
     await store.put(keys.LAYOUT, encode_record(LAYOUT))
     namespaces = Namespaces(store)
@@ -94,9 +94,9 @@ async def house() -> AsyncIterator[OwnerHarness]:
     await owner.claim(LAYOUT.bundles())
     cluster = await Cluster.open(store)
     topics = Topics(store, MemoryLog(), now_ms=lambda: 1234)
-    in_force = EffectivePolicies(store, namespaces, topics)
-    details = TopicDetails(store, topics, OwnerClient(bus, cluster), in_force)
-    yield OwnerHarness(store, topics, owner, details)
+    effective_policies = EffectivePolicies(store, namespaces, topics)
+    details = TopicDetails(store, topics, OwnerClient(bus, cluster), effective_policies)
+    yield Scene(store, topics, owner, details)
     await cluster.close()
     await bus.close()
 
@@ -119,33 +119,43 @@ def segment(key: str, topic_id: int, **given: object) -> SegmentRecord:
     return SegmentRecord(**{**fields, **given})  # type: ignore[arg-type]
 
 
-async def test_a_description_says_how_a_topic_is_kept_and_by_whom(house: OwnerHarness) -> None:
-    topic = await house.topic()
-    await house.topics.set_policies(topic.topic_name, PolicyOverrides(max_retained_mb=9))
-    await house.store.put(keys.archiver_key(topic.home), encode_record(ArchiverLease("7", "n")))
-    (told,) = await house.describe()
-    assert (told.topic, told.topic_id, told.bundle) == (topic.name, topic.topic_id, topic.bundle)
-    assert (told.owner, told.archiver, told.schema_type) == ("71", "7", "bytes")
-    claim = await house.store.get(keys.owner_key(topic.home))
+async def test_a_description_says_how_a_topic_is_kept_and_by_whom(scene: Scene) -> None:
+    topic = await scene.topic()
+    await scene.topics.set_policies(topic.topic_name, PolicyOverrides(max_retained_mb=9))
+    await scene.store.put(keys.archiver_key(topic.home), encode_record(ArchiverLease("7", "n")))
+    (description,) = await scene.describe()
+    assert (description.topic, description.topic_id, description.bundle) == (
+        topic.name,
+        topic.topic_id,
+        topic.bundle,
+    )
+    assert (description.owner, description.archiver, description.schema_type) == ("71", "7", "bytes")
+    claim = await scene.store.get(keys.owner_key(topic.home))
     assert claim is not None
-    assert told.epoch == claim.revision
-    assert (told.reliable, told.storage, told.segment_size_mb) == (True, "disk", 20)
-    assert (told.retention, told.retention_period_s, told.created_ms) == ("expire", 3600, 1234)
-    assert json.loads(told.policies)["max_retained_mb"] == 9
-    assert (told.log_first_sequence, told.log_last_sequence) == (4, 9)
+    assert description.epoch == claim.revision
+    assert (description.reliable, description.storage, description.segment_size_mb) == (True, "disk", 20)
+    assert (description.retention, description.retention_period_s, description.created_ms) == (
+        "expire",
+        3600,
+        1234,
+    )
+    assert json.loads(description.policies)["max_retained_mb"] == 9
+    assert (description.log_first_sequence, description.log_last_sequence) == (4, 9)
 
 
-async def test_a_description_adds_up_what_is_kept_and_what_was_deleted(house: OwnerHarness) -> None:
-    topic = await house.topic()
+async def test_a_description_adds_up_what_is_kept_and_what_was_deleted(scene: Scene) -> None:
+    topic = await scene.topic()
     mine = topic.topic_id
-    await house.store.put(
+    await scene.store.put(
         keys.archive_key(topic.home),
         encode_record(BundleArchive(forgotten_through=9, deletions={str(mine): Deletions(1, 2, 3)})),
     )
     compacted = DeletedSegment(mine, 1, 2, 2, 3)
-    await house.cut(1, 9, deleted=(compacted,))
-    await house.cut(10, 19, deleted=(DeletedSegment(mine, 1, 2, 20, 30), DeletedSegment(SHARED, 1, 2, 7, 8)))
-    await house.cut(
+    await scene.manifest_entry(1, 9, deleted=(compacted,))
+    await scene.manifest_entry(
+        10, 19, deleted=(DeletedSegment(mine, 1, 2, 20, 30), DeletedSegment(SHARED, 1, 2, 7, 8))
+    )
+    await scene.manifest_entry(
         20,
         29,
         segment("gone", mine, delete_after_ms=99),
@@ -153,26 +163,28 @@ async def test_a_description_adds_up_what_is_kept_and_what_was_deleted(house: Ow
         segment("two", mine, published_ms_max=900, quarantined={"8": "bad entry"}),
         segment("other", mine + 1),
     )
-    await house.cut(
+    await scene.manifest_entry(
         30,
         39,
         segment("shared", SHARED, messages=70),
         segment("elsewhere", SHARED, backend=StorageBackend.S3, holders=()),
     )
-    (told,) = await house.describe()
-    assert told.segments == [pb.SegmentTotals(storage="disk", segments=2, messages=10, size_bytes=2000)]
-    assert told.shared_segments == [
+    (description,) = await scene.describe()
+    assert description.segments == [
+        pb.SegmentTotals(storage="disk", segments=2, messages=10, size_bytes=2000)
+    ]
+    assert description.shared_segments == [
         pb.SegmentTotals(storage="disk", segments=1, messages=70, size_bytes=1000)
     ]
-    assert (told.oldest_ms, told.newest_ms, told.archived_through) == (50, 900, 39)
-    assert told.quarantined == [pb.QuarantinedSegment(key="two", holder="8", reason="bad entry")]
-    assert told.deleted == pb.DeletedTotals(segments=2, messages=22, size_bytes=33)
-    assert told.shared_deleted == pb.DeletedTotals(segments=1, messages=7, size_bytes=8)
+    assert (description.oldest_ms, description.newest_ms, description.archived_through) == (50, 900, 39)
+    assert description.quarantined == [pb.QuarantinedSegment(key="two", holder="8", reason="bad entry")]
+    assert description.deleted == pb.DeletedTotals(segments=2, messages=22, size_bytes=33)
+    assert description.shared_deleted == pb.DeletedTotals(segments=1, messages=7, size_bytes=8)
 
 
-async def test_a_description_lists_subscriptions_by_name(house: OwnerHarness) -> None:
-    topic = await house.topic()
-    house.owner.details[topic.name] = [
+async def test_a_description_lists_subscriptions_by_name(scene: Scene) -> None:
+    topic = await scene.topic()
+    scene.owner.details[topic.name] = [
         SubscriptionDetail("z", SubscriptionType.FAILOVER, [], 0, 5, backlog_exact=False, unacked=0),
         SubscriptionDetail(
             "a",
@@ -186,10 +198,10 @@ async def test_a_description_lists_subscriptions_by_name(house: OwnerHarness) ->
             blocked="in quarantine",
         ),
     ]
-    (told,) = await house.describe()
-    assert list(told.producers) == ["p"]
-    assert [one.name for one in told.subscriptions] == ["a", "z"]
-    assert told.subscriptions[0] == pb.SubscriptionDescription(
+    (description,) = await scene.describe()
+    assert list(description.producers) == ["p"]
+    assert [one.name for one in description.subscriptions] == ["a", "z"]
+    assert description.subscriptions[0] == pb.SubscriptionDescription(
         name="a",
         type="shared",
         consumers=["c1"],
@@ -202,30 +214,32 @@ async def test_a_description_lists_subscriptions_by_name(house: OwnerHarness) ->
     )
 
 
-async def test_without_its_owner_a_topic_is_described_as_far_as_it_is_known(house: OwnerHarness) -> None:
-    topic = await house.topic()
-    await house.store.delete(keys.owner_key(topic.home))
-    await house.cut(1, 9, segment("one", topic.topic_id))
-    (told,) = await house.describe()
-    assert (told.owner, told.epoch) == ("", 0)
-    assert "no owner of bundle f0" in told.owner_problem
-    assert told.segments[0].segments == 1
+async def test_without_its_owner_a_topic_is_described_as_far_as_it_is_known(scene: Scene) -> None:
+    topic = await scene.topic()
+    await scene.store.delete(keys.owner_key(topic.home))
+    await scene.manifest_entry(1, 9, segment("one", topic.topic_id))
+    (description,) = await scene.describe()
+    assert (description.owner, description.epoch) == ("", 0)
+    assert "no owner of bundle f0" in description.owner_problem
+    assert description.segments[0].segments == 1
 
 
-async def test_the_partitions_of_a_topic_are_described_one_by_one(house: OwnerHarness) -> None:
+async def test_the_partitions_of_a_topic_are_described_one_by_one(scene: Scene) -> None:
     for number in (1, 0, 10):
-        await house.topic(f"/default/p-part-{number}", Strategy())
-    told = await house.describe("/default/p")
-    assert [one.topic for one in told] == [f"/default/p-part-{number}" for number in (0, 1, 10)]
-    assert not told[0].reliable
+        await scene.topic(f"/default/p-part-{number}", Strategy())
+    descriptions = await scene.describe("/default/p")
+    assert [one.topic for one in descriptions] == [f"/default/p-part-{number}" for number in (0, 1, 10)]
+    assert not descriptions[0].reliable
 
 
-async def test_segments_are_listed_oldest_first_with_where_they_are(house: OwnerHarness) -> None:
-    topic = await house.topic()
-    await house.cut(10, 19, segment("late", topic.topic_id, delete_after_ms=5, quarantined={"7": "bad"}))
-    await house.cut(1, 4, segment("early", topic.topic_id))
-    await house.cut(5, 9, segment("shared", SHARED))
-    answer = await house.call(pb.ListSegmentsRequest(topic="/default/a"), pb.ListSegmentsResponse)
+async def test_segments_are_listed_oldest_first_with_where_they_are(scene: Scene) -> None:
+    topic = await scene.topic()
+    await scene.manifest_entry(
+        10, 19, segment("late", topic.topic_id, delete_after_ms=5, quarantined={"7": "bad"})
+    )
+    await scene.manifest_entry(1, 4, segment("early", topic.topic_id))
+    await scene.manifest_entry(5, 9, segment("shared", SHARED))
+    answer = await scene.call(pb.ListSegmentsRequest(topic="/default/a"), pb.ListSegmentsResponse)
     assert [one.key for one in answer.segments] == ["early", "shared", "late"]
     assert [one.shared for one in answer.segments] == [False, True, False]
     assert answer.segments[2] == pb.Segment(
@@ -245,12 +259,12 @@ async def test_segments_are_listed_oldest_first_with_where_they_are(house: Owner
     )
 
 
-async def test_segments_from_before_the_topic_are_not_its_own(house: OwnerHarness) -> None:
-    await house.cut(1, 9, segment("shared", SHARED))
-    topic = await house.topic()
+async def test_segments_from_before_the_topic_are_not_its_own(scene: Scene) -> None:
+    await scene.manifest_entry(1, 9, segment("shared", SHARED))
+    topic = await scene.topic()
     record = encode_record(msgspec.structs.replace(topic, log_floor=9))
-    await house.store.put(keys.topic_key(topic.topic_name), record)
-    answer = await house.call(pb.ListSegmentsRequest(topic="/default/a"), pb.ListSegmentsResponse)
+    await scene.store.put(keys.topic_key(topic.topic_name), record)
+    answer = await scene.call(pb.ListSegmentsRequest(topic="/default/a"), pb.ListSegmentsResponse)
     assert not answer.segments
 
 
@@ -265,25 +279,25 @@ async def test_segments_from_before_the_topic_are_not_its_own(house: OwnerHarnes
     ],
 )
 async def test_a_subscription_is_reset_to_where_it_was_asked(
-    house: OwnerHarness, start: pb.SubscriptionStart, asked: StartPosition
+    scene: Scene, start: pb.SubscriptionStart, asked: StartPosition
 ) -> None:
-    topic = await house.topic()
-    house.owner.subscriptions[topic.name] = ["s"]
+    topic = await scene.topic()
+    scene.owner.subscriptions[topic.name] = ["s"]
     request = pb.ResetSubscriptionRequest(topic=topic.name, subscription="s", start=start)
-    answer = await house.call(request, pb.ResetSubscriptionResponse)
-    assert house.owner.resets == [(topic.name, "s", asked)]
+    answer = await scene.call(request, pb.ResetSubscriptionResponse)
+    assert scene.owner.resets == [(topic.name, "s", asked)]
     assert answer.places == [pb.SubscriptionPlace(topic=topic.name, mark_delete=asked.value)]
 
 
-async def test_a_subscription_of_a_partitioned_topic_is_reset_in_every_partition(house: OwnerHarness) -> None:
+async def test_a_subscription_of_a_partitioned_topic_is_reset_in_every_partition(scene: Scene) -> None:
     names = [f"/default/p-part-{number}" for number in range(3)]
     for name in names:
-        await house.topic(name)
-        house.owner.subscriptions[name] = ["s"]
+        await scene.topic(name)
+        scene.owner.subscriptions[name] = ["s"]
     request = pb.ResetSubscriptionRequest(topic="/default/p", subscription="s")
-    answer = await house.call(request, pb.ResetSubscriptionResponse)
-    assert [place.topic for place in answer.places] == names
-    assert sorted(name for name, _, _ in house.owner.resets) == names
+    answer = await scene.call(request, pb.ResetSubscriptionResponse)
+    assert [moved.topic for moved in answer.places] == names
+    assert sorted(name for name, _, _ in scene.owner.resets) == names
 
 
 @pytest.mark.parametrize(
@@ -319,12 +333,12 @@ async def test_a_subscription_of_a_partitioned_topic_is_reset_in_every_partition
     ],
 )
 async def test_what_cannot_be_told_or_done_is_refused_with_the_reason(
-    house: OwnerHarness, request_: Message, code: StatusCode, words: str
+    scene: Scene, request_: Message, code: StatusCode, words: str
 ) -> None:
-    await house.topic()
+    await scene.topic()
     for number in (0, 1):
-        await house.topic(f"/default/p-part-{number}")
-    status = await house.refused(request_)
+        await scene.topic(f"/default/p-part-{number}")
+    status = await scene.refused(request_)
     assert status.code is code
     assert words in status.message
-    assert not house.owner.resets
+    assert not scene.owner.resets

@@ -222,5 +222,5 @@ def test_what_a_dead_owner_had_goes_to_the_lightest() -> None:
         "gone": report("gone", {f2: BundleLoad(topics=9)}),
     }
     assigned = {f0: "a", f1: "b", f2: "gone"}
-    ledger = LoadModel(LoadStrategy.BALANCED, "ab", reports, assigned)
-    assert plan(assigned, assigned, {}, {"a", "b"}, ledger=ledger) == {f2: "b"}
+    load_model = LoadModel(LoadStrategy.BALANCED, "ab", reports, assigned)
+    assert plan(assigned, assigned, {}, {"a", "b"}, load_model=load_model) == {f2: "b"}

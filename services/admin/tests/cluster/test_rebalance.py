@@ -29,11 +29,11 @@ def test_the_heaviest_owner_never_gets_heavier_and_the_bound_is_kept(
     cluster: Cluster, strategy: LoadStrategy, moves_max: int, threshold: float
 ) -> None:
     reports, assigned = cluster[1], evened(cluster, strategy)
-    ledger = LoadModel(strategy, reports, reports, assigned)
-    before = {owner: ledger.score(owner) for owner in reports}
+    load_model = LoadModel(strategy, reports, reports, assigned)
+    before = {owner: load_model.score(owner) for owner in reports}
     spread_max = spread_allowed(strategy, len(assigned), len(reports))
     moves = propose(
-        ledger,
+        load_model,
         assigned,
         set(reports),
         moves_max=moves_max,
@@ -41,7 +41,7 @@ def test_the_heaviest_owner_never_gets_heavier_and_the_bound_is_kept(
         spread_max=spread_max,
     )
     assert len(moves) <= moves_max
-    after = {owner: ledger.score(owner) for owner in reports}
+    after = {owner: load_model.score(owner) for owner in reports}
     assert max(after.values()) <= max(before.values()) + 1e-9
     if moves:
         assert variation_percent(before.values()) > threshold
@@ -54,9 +54,9 @@ def test_what_was_moved_for_its_load_is_not_levelled_out_again(
 ) -> None:
     reports, assigned = cluster[1], evened(cluster, strategy)
     spread_max = spread_allowed(strategy, len(assigned), len(reports))
-    ledger = LoadModel(strategy, reports, reports, assigned)
+    load_model = LoadModel(strategy, reports, reports, assigned)
     for move in propose(
-        ledger, assigned, set(reports), moves_max=10, threshold_percent=threshold, spread_max=spread_max
+        load_model, assigned, set(reports), moves_max=10, threshold_percent=threshold, spread_max=spread_max
     ):
         assert assigned[move.bundle] == move.source != move.target
         assigned[move.bundle] = move.target
@@ -71,8 +71,8 @@ def test_a_relocated_bundle_leaves_its_owner_and_is_not_levelled_back(
     reports, assigned = cluster[1], evened(cluster, strategy)
     bundle = data.draw(st.sampled_from(sorted(assigned)))
     spread_max = spread_allowed(strategy, len(assigned), len(reports))
-    ledger = LoadModel(strategy, reports, reports, assigned)
-    changes = relocation(ledger, bundle, assigned, set(reports), spread_max=spread_max)
+    load_model = LoadModel(strategy, reports, reports, assigned)
+    changes = relocation(load_model, bundle, assigned, set(reports), spread_max=spread_max)
     if len(reports) == 1:
         assert changes == {}
         return
@@ -86,8 +86,8 @@ def test_a_hot_bundle_is_given_for_a_cold_one_when_counts_allow_no_more() -> Non
     hot, cold = BundleLoad(topics=100), BundleLoad(topics=1)
     reports = {"a": report("a", {f0: hot, f1: hot}), "b": report("b", {f2: cold, f3: cold})}
     assigned = {f0: "a", f1: "a", f2: "b", f3: "b"}
-    ledger = LoadModel(LoadStrategy.FAIR, reports, reports, assigned)
-    moves = propose(ledger, assigned, {"a", "b"}, moves_max=10, threshold_percent=30, spread_max=1)
+    load_model = LoadModel(LoadStrategy.FAIR, reports, reports, assigned)
+    moves = propose(load_model, assigned, {"a", "b"}, moves_max=10, threshold_percent=30, spread_max=1)
     assert {(move.bundle, move.source, move.target) for move in moves} == {(f0, "a", "b"), (f2, "b", "a")}
 
 
@@ -96,8 +96,8 @@ def test_balanced_owners_are_left_alone() -> None:
         owner: report(owner, {b: BundleLoad(topics=5)}) for owner, b in zip("ab", BUNDLES, strict=False)
     }
     assigned = dict(zip(BUNDLES, "ab", strict=False))
-    ledger = LoadModel(LoadStrategy.FAIR, reports, reports, assigned)
-    assert propose(ledger, assigned, "ab", moves_max=10, threshold_percent=20, spread_max=1) == []
+    load_model = LoadModel(LoadStrategy.FAIR, reports, reports, assigned)
+    assert propose(load_model, assigned, "ab", moves_max=10, threshold_percent=20, spread_max=1) == []
 
 
 def test_a_bundle_that_moved_a_short_time_ago_rests() -> None:
@@ -107,9 +107,9 @@ def test_a_bundle_that_moved_a_short_time_ago_rests() -> None:
     assigned = dict.fromkeys((f0, f1, f2), "a")
 
     def moved(resting: set[Bundle]) -> list[Bundle]:
-        ledger = LoadModel(LoadStrategy.BALANCED, reports, reports, assigned)
+        load_model = LoadModel(LoadStrategy.BALANCED, reports, reports, assigned)
         moves = propose(
-            ledger,
+            load_model,
             assigned,
             "ab",
             moves_max=1,
@@ -133,7 +133,7 @@ def test_a_relocated_bundle_goes_to_the_lightest_and_brings_one_back_when_it_mus
         "c": report("c", {f2: BundleLoad(topics=1)}),
     }
     assigned = {f0: "a", f1: "b", f2: "c"}
-    ledger = LoadModel(LoadStrategy.FAIR, reports, reports, assigned)
-    changes = relocation(ledger, f0, assigned, "abc", spread_max=1)
+    load_model = LoadModel(LoadStrategy.FAIR, reports, reports, assigned)
+    changes = relocation(load_model, f0, assigned, "abc", spread_max=1)
     assert changes == {f0: "c", f2: "a"}
     assert Counter({**assigned, **changes}.values()) == Counter("abc")

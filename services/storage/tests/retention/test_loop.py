@@ -225,7 +225,7 @@ class OwnerHarness:
 
     async def check_all_gone(self, newest: ManifestEntry, messages: dict[int, int]) -> None:
         """Only the newest cut's place is left, and the sums of what was deleted."""
-        listing = await self.metadata.list(keys.cuts_prefix(FILE))
+        listing = await self.metadata.list(keys.manifest_prefix(FILE))
         cuts = [decode_record(ManifestEntry, entry.value) for entry in listing.entries]
         assert [(cut.first_sequence, cut.segments) for cut in cuts] == [(newest.first_sequence, ())]
         assert await self.store.list("") == []

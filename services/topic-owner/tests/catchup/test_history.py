@@ -257,7 +257,7 @@ async def test_a_view_that_is_behind_a_deletion_is_renewed() -> None:
         await scene.cut(scene.frame((A, ["a2"])))
         await scene.stores[0].delete(first.segments[0].key)
         emptied = encode_record(msgspec.structs.replace(first, segments=()))
-        await scene.metadata.put(keys.cut_key(BUNDLE, first.first_sequence), emptied)
+        await scene.metadata.put(keys.manifest_key(BUNDLE, first.first_sequence), emptied)
         assert scene.cuts.all()[0].segments, "this view must be behind for the test to mean anything"
         assert await scene.texts(A) == ["a2"]
 

@@ -42,7 +42,7 @@ class Manifest:
     async def open(cls, store: MetadataStore, bundle: Bundle) -> Self:
         """Open the view; it holds everything stored before the call. Raises MetadataUnavailable."""
         self = cls(store, bundle)
-        self._mirror = await Mirror.open(store, keys.cuts_prefix(bundle), self._changed)
+        self._mirror = await Mirror.open(store, keys.manifest_prefix(bundle), self._changed)
         return self
 
     def on_change(self, listener: EntryListener) -> None:
@@ -92,7 +92,9 @@ class Manifest:
         """
         try:
             revision = await self._store.put(
-                keys.cut_key(self.bundle, entry.first_sequence), encode_record(entry), expected_revision=0
+                keys.manifest_key(self.bundle, entry.first_sequence),
+                encode_record(entry),
+                expected_revision=0,
             )
         except Conflict:
             raise AlreadyExists(
@@ -114,17 +116,17 @@ class Manifest:
             wanted = change(present)
             return None if wanted == present else encode_record(wanted)
 
-        revision = await rewrite(self._store, keys.cut_key(self.bundle, entry.first_sequence), changed)
+        revision = await rewrite(self._store, keys.manifest_key(self.bundle, entry.first_sequence), changed)
         if revision is not None:
             await self._mirror.catch_up(revision, CATCH_UP_TIMEOUT_S)
 
     async def forget(self, entry: ManifestEntry) -> None:
         """Remove an entry. Idempotent. Raises MetadataUnavailable."""
-        await self._store.delete(keys.cut_key(self.bundle, entry.first_sequence))
+        await self._store.delete(keys.manifest_key(self.bundle, entry.first_sequence))
 
     async def refresh(self) -> None:
         """Wait until the view holds everything that is stored now. Raises MetadataUnavailable."""
-        listing = await self._store.list(keys.cuts_prefix(self.bundle))
+        listing = await self._store.list(keys.manifest_prefix(self.bundle))
         if listing.entries:
             newest = max(entry.revision for entry in listing.entries)
             await self._mirror.catch_up(newest, CATCH_UP_TIMEOUT_S)

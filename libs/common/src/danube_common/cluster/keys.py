@@ -7,15 +7,15 @@
 /cluster/register/{instance}          a live instance of any service (lease)
 /cluster/assignments/{bundle}         the owner the leader chose
 /cluster/owners/{bundle}              the owner's claim; its revision is the epoch
-/cluster/load/{instance}              what a topic-owner carries, told every few seconds (ttl)
-/cluster/drains/{instance}            a topic-owner that is to have no bundles
+/cluster/load/{instance}              the load report of a topic-owner (ttl)
+/cluster/drains/{instance}            a topic-owner that is being drained
 /namespaces/{ns}/policy               the namespace's existence and policies
 /topics/{ns}/{topic}/definition       the topic: id, bundle, schema, dispatch strategy
 /topics/{ns}/{topic}/policy           the topic's own policies
 /storage/id                           the name under which this cluster's segments are kept
 /storage/archivers/{bundle}           the storage instance that archives the bundle (lease)
 /storage/bundles/{bundle}             what was deleted of the bundle, and offsets to count on from
-/storage/cuts/{bundle}/{sequence}     a stretch of the bundle's log that is in segments
+/storage/cuts/{bundle}/{sequence}     a manifest entry: a range of the log that is in segments
 ====================================  =====================================================
 """
 
@@ -40,7 +40,7 @@ TOPICS = "/topics/"
 ARCHIVE_ID = "/storage/id"
 ARCHIVERS = "/storage/archivers/"
 ARCHIVES = "/storage/bundles/"
-CUTS = "/storage/cuts/"
+MANIFESTS = "/storage/cuts/"
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 
@@ -109,11 +109,11 @@ def archive_key(bundle: Bundle) -> str:
     return f"{ARCHIVES}{bundle}"
 
 
-def cuts_prefix(bundle: Bundle) -> str:
+def manifest_prefix(bundle: Bundle) -> str:
     """All manifest entries of a bundle."""
-    return f"{CUTS}{bundle}/"
+    return f"{MANIFESTS}{bundle}/"
 
 
-def cut_key(bundle: Bundle, first_sequence: int) -> str:
+def manifest_key(bundle: Bundle, first_sequence: int) -> str:
     """A manifest entry; keys sort as the sequences do."""
-    return f"{cuts_prefix(bundle)}{first_sequence:016x}"
+    return f"{manifest_prefix(bundle)}{first_sequence:016x}"

@@ -19,16 +19,16 @@ from danube_proto import danube_platform_pb2 as wire
 class ArchiveView:
     """The manifest entries of one bundle, oldest first, and the counts of what was deleted, by topic id."""
 
-    cuts: Sequence[ManifestEntry]
+    entries: Sequence[ManifestEntry]
     deletions: Mapping[int, Deletions]
 
     @property
     def archived_through(self) -> int:
-        return self.cuts[-1].last_sequence if self.cuts else 0
+        return self.entries[-1].last_sequence if self.entries else 0
 
     def segments(self, topic: Topic) -> list[SegmentRecord]:
         """Return the segments that may hold messages of the topic, in log order."""
-        entries = [entry for entry in self.cuts if entry.last_sequence > topic.log_floor]
+        entries = [entry for entry in self.entries if entry.last_sequence > topic.log_floor]
         return [segment for entry in entries for segment in entry.segments_for(topic)]
 
     def deleted(self, topic_id: int) -> wire.DeletedTotals:
@@ -41,12 +41,12 @@ class ArchiveView:
 
 async def read_archive_view(store: MetadataStore, bundle: Bundle) -> ArchiveView:
     """Read the archive of a bundle. Raises MetadataUnavailable."""
-    listing = await store.list(keys.cuts_prefix(bundle))
-    cuts = [decode_record(ManifestEntry, entry.value) for entry in listing.entries]
-    # After the cuts, as `deletions` wants it.
+    listing = await store.list(keys.manifest_prefix(bundle))
+    entries = [decode_record(ManifestEntry, entry.value) for entry in listing.entries]
+    # Read after the entries, as `deletions` requires.
     entry = await store.get(keys.archive_key(bundle))
     archive = decode_record(BundleArchive, entry.value) if entry else BundleArchive()
-    return ArchiveView(cuts, deletions(archive, cuts))
+    return ArchiveView(entries, deletions(archive, entries))
 
 
 def totals(segments: Iterable[SegmentRecord]) -> list[wire.SegmentTotals]:

@@ -80,8 +80,8 @@ class LoadAdmin:
 
     async def balance(self, _request: ClusterBalanceRequest) -> ClusterBalanceResponse:
         """Return how evenly the brokers are loaded."""
-        ledger, eligible_owners = self._manager.ledger(), sorted(self._cluster.eligible_owners)
-        scores = {owner: ledger.score(owner) for owner in eligible_owners}
+        load_model, eligible_owners = self._manager.load_model(), sorted(self._cluster.eligible_owners)
+        scores = {owner: load_model.score(owner) for owner in eligible_owners}
         mean = sum(scores.values()) / len(scores) if scores else 0.0
         variation = variation_percent(scores.values())
         loads = self._cluster.loads

@@ -43,13 +43,13 @@ def admin_methods(
     """Return the v0.2 services, the policy service and the load services over one metadata store."""
     namespaces = Namespaces(store)
     topics = Topics(store, log, now_ms=now_ms)
-    in_force = EffectivePolicies(store, namespaces, topics)
+    effective_policies = EffectivePolicies(store, namespaces, topics)
     services = (
         BrokerAdmin(store, namespaces, manager),
-        NamespaceAdmin(namespaces, topics, in_force),
+        NamespaceAdmin(namespaces, topics, effective_policies),
         TopicAdmin(topics, owners, TopicReadiness(owners), default_storage=default_storage),
-        PolicyAdmin(namespaces, topics, in_force),
-        TopicDetails(store, topics, owners, in_force),
+        PolicyAdmin(namespaces, topics, effective_policies),
+        TopicDetails(store, topics, owners, effective_policies),
         LoadAdmin(manager, cluster, topics),
     )
     methods = Methods(on_error=status_of)

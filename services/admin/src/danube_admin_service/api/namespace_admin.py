@@ -21,10 +21,10 @@ from danube_proto.danube_admin_pb2 import (
 class NamespaceAdmin:
     """Creates, lists and deletes namespaces."""
 
-    def __init__(self, namespaces: Namespaces, topics: Topics, in_force: EffectivePolicies) -> None:
+    def __init__(self, namespaces: Namespaces, topics: Topics, effective_policies: EffectivePolicies) -> None:
         self._namespaces = namespaces
         self._topics = topics
-        self._in_force = in_force
+        self._effective_policies = effective_policies
 
     def methods(self) -> dict[str, UnaryHandler]:
         """Return the service's methods."""
@@ -45,8 +45,8 @@ class NamespaceAdmin:
     async def get_policies(self, request: NamespaceRequest) -> PolicyResponse:
         """Return the policies in force in a namespace as JSON."""
         namespace = check_namespace(request.name)
-        in_force = await self._in_force.in_namespace(namespace)
-        return PolicyResponse(policies=json_text(in_force, V0_2_POLICIES))
+        policies = await self._effective_policies.in_namespace(namespace)
+        return PolicyResponse(policies=json_text(policies, V0_2_POLICIES))
 
     async def create(self, request: NamespaceRequest) -> NamespaceResponse:
         """Create a namespace; refuse one that exists."""

@@ -27,10 +27,10 @@ from danube_proto.danube_platform_pb2 import (
 class PolicyAdmin:
     """Every method answers with the policies that are in force afterwards."""
 
-    def __init__(self, namespaces: Namespaces, topics: Topics, in_force: EffectivePolicies) -> None:
+    def __init__(self, namespaces: Namespaces, topics: Topics, effective_policies: EffectivePolicies) -> None:
         self._namespaces = namespaces
         self._topics = topics
-        self._in_force = in_force
+        self._effective_policies = effective_policies
 
     def methods(self) -> dict[str, UnaryHandler]:
         """Return the service's methods."""
@@ -67,10 +67,10 @@ class PolicyAdmin:
             return await self._of_topic(name)
 
     async def _of_namespace(self, name: str) -> PoliciesResponse:
-        return PoliciesResponse(policies=json_text(await self._in_force.in_namespace(name)))
+        return PoliciesResponse(policies=json_text(await self._effective_policies.in_namespace(name)))
 
     async def _of_topic(self, name: TopicName) -> PoliciesResponse:
-        return PoliciesResponse(policies=json_text(await self._in_force.of_topic(name)))
+        return PoliciesResponse(policies=json_text(await self._effective_policies.of_topic(name)))
 
 
 def overrides_of(policies: Policies) -> PolicyOverrides:

@@ -42,12 +42,12 @@ class TopicDetails:
     """Reads manifests itself, and asks a topic's owner for what only the owner knows."""
 
     def __init__(
-        self, store: MetadataStore, topics: Topics, owners: OwnerClient, in_force: EffectivePolicies
+        self, store: MetadataStore, topics: Topics, owners: OwnerClient, effective_policies: EffectivePolicies
     ) -> None:
         self._store = store
         self._topics = topics
         self._owners = owners
-        self._in_force = in_force
+        self._effective_policies = effective_policies
         self._asking = asyncio.Semaphore(OWNERS_AT_ONCE_MAX)
 
     def methods(self) -> dict[str, UnaryHandler]:
@@ -106,8 +106,8 @@ class TopicDetails:
         return dict(zip(bundles, views, strict=True))
 
     async def _describe(self, topic: Topic, view: ArchiveView) -> wire.TopicDescription:
-        told, in_force = await asyncio.gather(
-            self._ask_owner(topic), self._in_force.of_topic(TopicName.parse(topic.name))
+        described_by_owner, policies = await asyncio.gather(
+            self._ask_owner(topic), self._effective_policies.of_topic(TopicName.parse(topic.name))
         )
         owner, epoch = await self._owner(topic)
         kept = [segment for segment in view.segments(topic) if segment.retained]
@@ -122,7 +122,7 @@ class TopicDetails:
             epoch=epoch,
             schema_type=topic.schema.kind.value,
             schema_data=topic.schema.definition,
-            policies=json_text(in_force),
+            policies=json_text(policies),
             created_ms=topic.created_ms,
             archived_through=view.archived_through,
             segments=totals(own),
@@ -139,10 +139,10 @@ class TopicDetails:
             described.segment_size_mb = options.segment_size_mb
             described.retention = options.retention.value
             described.retention_period_s = options.retention_period_s
-        if isinstance(told, owner_protocol.TopicDescription):
-            _add_owners_part(described, told)
+        if isinstance(described_by_owner, owner_protocol.TopicDescription):
+            _add_owners_part(described, described_by_owner)
         else:
-            described.owner_problem = str(told)
+            described.owner_problem = str(described_by_owner)
         return described
 
     async def _ask_owner(self, topic: Topic) -> owner_protocol.TopicDescription | DanubeError:
@@ -182,10 +182,10 @@ class TopicDetails:
         return decode_record(ArchiverLease, entry.value).instance_id if entry else ""
 
 
-def _add_owners_part(described: wire.TopicDescription, told: owner_protocol.TopicDescription) -> None:
-    described.log_first_sequence = told.log_first_sequence
-    described.log_last_sequence = told.log_last_sequence
-    described.producers.extend(told.producers)
+def _add_owners_part(described: wire.TopicDescription, part: owner_protocol.TopicDescription) -> None:
+    described.log_first_sequence = part.log_first_sequence
+    described.log_last_sequence = part.log_last_sequence
+    described.producers.extend(part.producers)
     described.subscriptions.extend(
         wire.SubscriptionDescription(
             name=one.name,
@@ -198,7 +198,7 @@ def _add_owners_part(described: wire.TopicDescription, told: owner_protocol.Topi
             lost=one.lost,
             blocked=one.blocked,
         )
-        for one in sorted(told.subscriptions, key=lambda one: one.name)
+        for one in sorted(part.subscriptions, key=lambda one: one.name)
     )
 
 

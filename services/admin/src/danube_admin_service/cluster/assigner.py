@@ -124,7 +124,7 @@ class Assigner:
             cluster.claimed,
             cluster.owners,
             drained={owner: drain.parallel for owner, drain in cluster.drains.items()},
-            ledger=LoadModel(self._strategy, eligible_owners, cluster.loads, cluster.assigned),
+            load_model=LoadModel(self._strategy, eligible_owners, cluster.loads, cluster.assigned),
             level_above=spread,
             place_within=1 if self._strategy is LoadStrategy.FAIR else spread,
         )

@@ -147,7 +147,7 @@ class LoadManager:
         for _attempt in range(WRITE_ATTEMPTS_MAX):
             assigned, eligible_owners = self._cluster.assigned, self._cluster.eligible_owners
             changes = relocation(
-                self.ledger(),
+                self.load_model(),
                 bundle,
                 assigned,
                 eligible_owners,
@@ -167,7 +167,7 @@ class LoadManager:
 
     # Levelling
 
-    def ledger(self) -> LoadModel:
+    def load_model(self) -> LoadModel:
         """Return the load model of all active owners."""
         cluster = self._cluster
         return LoadModel(self.strategy, cluster.eligible_owners, cluster.loads, cluster.assigned)
@@ -183,7 +183,7 @@ class LoadManager:
             raise Unavailable(f"broker {silent[0]} has not told what it carries yet")
         moved_since_ms = self._now_ms() - self._rules.rest_s * 1000
         return propose(
-            self.ledger(),
+            self.load_model(),
             assigned,
             eligible_owners,
             moves_max=moves_max,

@@ -29,22 +29,24 @@ class _Board:
 
     held: dict[str, list[Bundle]]
     servers: dict[Bundle, str]
-    ledger: LoadModel | None
+    load_model: LoadModel | None
     handovers: int = 0
     changes: dict[Bundle, str] = field(default_factory=dict)
 
     def place(self, bundle: Bundle, owner: str) -> None:
         self.held[owner].append(bundle)
         self.changes[bundle] = owner
-        if self.ledger is not None:
-            self.ledger.add(bundle, owner)
+        if self.load_model is not None:
+            self.load_model.add(bundle, owner)
 
     def choice(self, within: int) -> str:
         """The owner for one more bundle: the lightest of those with few bundles."""
         fewest = min(len(bundles) for bundles in self.held.values())
-        if self.ledger is None:
+        if self.load_model is None:
             return _emptiest(self.held)
-        return self.ledger.lightest(o for o, bundles in self.held.items() if len(bundles) < fewest + within)
+        return self.load_model.lightest(
+            o for o, bundles in self.held.items() if len(bundles) < fewest + within
+        )
 
 
 def plan(
@@ -54,7 +56,7 @@ def plan(
     live: Collection[str],
     *,
     drained: Mapping[str, int] | None = None,
-    ledger: LoadModel | None = None,
+    load_model: LoadModel | None = None,
     handovers_max: int = HANDOVERS_MAX,
     level_above: int = 1,
     place_within: int = 1,
@@ -68,7 +70,7 @@ def plan(
         live: instance ids of the living owners.
         drained: owners that are to have none, with how many bundles each hands over at one time. They keep
             what they have while no other owner lives.
-        ledger: which of several owners is given something; without one the first. It is written in.
+        load_model: decides between several owners, and the plan is applied to it; None takes the first owner.
         handovers_max: bound on bundles that a living owner serves and another one is to have.
         level_above: bundles move from the fullest owner to the emptiest when they differ by more than this,
             and then until they differ by one at most.
@@ -84,18 +86,18 @@ def plan(
     board = _Board(
         held={instance_id: [] for instance_id in eligible_owners},
         servers={bundle: server for bundle, server in claimed.items() if server in live},
-        ledger=ledger,
+        load_model=load_model,
     )
-    homeless: list[Bundle] = []
+    unplaced: list[Bundle] = []
     leaving: list[Bundle] = []
     for bundle in sorted(bundles):
         owner = assigned.get(bundle, "")
         if owner in board.held:
             board.held[owner].append(bundle)
         else:
-            (leaving if owner in drains else homeless).append(bundle)
+            (leaving if owner in drains else unplaced).append(bundle)
         board.handovers += owner in live and board.servers.get(bundle, owner) != owner
-    for bundle in homeless:
+    for bundle in unplaced:
         server = board.servers.get(bundle, "")
         board.place(bundle, server if server in board.held else board.choice(place_within))
     _drain(board, leaving, assigned, drains, handovers_max, place_within)

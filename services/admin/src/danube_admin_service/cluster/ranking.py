@@ -75,7 +75,7 @@ class LoadModel:
 
     Args:
         strategy: how loads are compared.
-        owners: who may carry; others are not known to the ledger.
+        owners: who may carry; others are not part of the model.
         reports: by instance id, also those of owners that are gone: their bundles keep their weight.
         held: who carries what at the start; a bundle of an unknown owner is carried by nobody.
     """

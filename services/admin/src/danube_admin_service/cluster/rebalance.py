@@ -40,7 +40,7 @@ class Move:
 
 
 def propose(
-    ledger: LoadModel,
+    load_model: LoadModel,
     assigned: Mapping[Bundle, str],
     owners: Collection[str],
     *,
@@ -55,7 +55,7 @@ def propose(
     long as each step relieves the heavier of the two and neither becomes the new heaviest.
 
     Args:
-        ledger: of these owners; it is written in.
+        load_model: the loads of these owners; the moves are applied to it.
         assigned: who has what.
         owners: the living owners that are not drained.
         moves_max: bound on the moves; an exchange is two.
@@ -69,15 +69,15 @@ def propose(
             held[owner].append(bundle)
     moves: list[Move] = []
     while len(held) > 1:
-        variation = variation_percent(ledger.score(owner) for owner in held)
+        variation = variation_percent(load_model.score(owner) for owner in held)
         if variation <= threshold_percent:
             break
-        step = _best_step(ledger, held, moves_max - len(moves), spread_max, set(resting))
+        step = _best_step(load_model, held, moves_max - len(moves), spread_max, set(resting))
         if not step:
             break
         for bundle, source, target in step:
-            share = ledger.share(bundle)
-            ledger.move(bundle, source, target)
+            share = load_model.share(bundle)
+            load_model.move(bundle, source, target)
             held[source].remove(bundle)
             held[target].append(bundle)
             moves.append(
@@ -90,28 +90,28 @@ _Step = list[tuple[Bundle, str, str]]
 
 
 def _best_step(
-    ledger: LoadModel,
+    load_model: LoadModel,
     held: Mapping[str, list[Bundle]],
     moves_left: int,
     spread_max: int,
     resting: set[Bundle],
 ) -> _Step:
     """The move or exchange that relieves the heaviest owner most, empty when none is worth it."""
-    by_load = sorted(held, key=lambda owner: (ledger.score(owner), owner))
+    by_load = sorted(held, key=lambda owner: (load_model.score(owner), owner))
     source, target = by_load[-1], by_load[0]
-    highest = ledger.score(source)
+    highest = load_model.score(source)
     best, step = highest * (1 - GAIN_MIN), list[tuple[Bundle, str, str]]()
     counts = {owner: len(bundles) for owner, bundles in held.items()}
     one_way = moves_left >= 1 and _spread_after(counts, source, target) <= spread_max
-    for heavy in _candidates(ledger, held[source], resting, heaviest=True):
-        for light in (None, *_candidates(ledger, held[target], resting, heaviest=False)):
+    for heavy in _candidates(load_model, held[source], resting, heaviest=True):
+        for light in (None, *_candidates(load_model, held[target], resting, heaviest=False)):
             if (light is None and not one_way) or (light is not None and moves_left < 2):
                 continue
-            going = ledger.weight(heavy)
-            coming = ledger.weight(light) if light is not None else Weight()
+            going = load_model.weight(heavy)
+            coming = load_model.weight(light) if light is not None else Weight()
             after = max(
-                ledger.score_with(source, more=coming, less=going),
-                ledger.score_with(target, more=going, less=coming),
+                load_model.score_with(source, more=coming, less=going),
+                load_model.score_with(target, more=going, less=coming),
             )
             if after < best:
                 best, step = after, [(heavy, source, target)]
@@ -126,15 +126,15 @@ def _spread_after(counts: Mapping[str, int], source: str, target: str) -> int:
 
 
 def _candidates(
-    ledger: LoadModel, bundles: Collection[Bundle], resting: set[Bundle], *, heaviest: bool
+    load_model: LoadModel, bundles: Collection[Bundle], resting: set[Bundle], *, heaviest: bool
 ) -> list[Bundle]:
     sign = -1 if heaviest else 1
     free = (bundle for bundle in bundles if bundle not in resting)
-    return sorted(free, key=lambda bundle: (sign * ledger.share(bundle), bundle))[:CANDIDATES_MAX]
+    return sorted(free, key=lambda bundle: (sign * load_model.share(bundle), bundle))[:CANDIDATES_MAX]
 
 
 def relocation(
-    ledger: LoadModel,
+    load_model: LoadModel,
     bundle: Bundle,
     assigned: Mapping[Bundle, str],
     owners: Collection[str],
@@ -150,11 +150,11 @@ def relocation(
     others = sorted(owner for owner in owners if owner != source)
     if not others:
         return {}
-    target = ledger.lightest(others)
+    target = load_model.lightest(others)
     changes = {bundle: target}
     counts = {owner: sum(held == owner for held in assigned.values()) for owner in owners}
     if source in counts and _spread_after(counts, source, target) > spread_max:
         theirs = [one for one, owner in assigned.items() if owner == target]
-        for lightest in _candidates(ledger, theirs, set(), heaviest=False)[:1]:
+        for lightest in _candidates(load_model, theirs, set(), heaviest=False)[:1]:
             changes[lightest] = source
     return changes

@@ -99,7 +99,7 @@ class Sweep:
         if not held:
             return 0
         # Listed after the segments: a cut that was entered in between is seen.
-        listing = await self._metadata.list(keys.cuts_prefix(bundle))
+        listing = await self._metadata.list(keys.manifest_prefix(bundle))
         cuts = [decode_record(ManifestEntry, entry.value) for entry in listing.entries]
         found = orphans(held, cuts, instance_id)[:DELETES_PER_SWEEP_MAX]
         for key in found:

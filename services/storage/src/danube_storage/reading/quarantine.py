@@ -69,7 +69,7 @@ class Quarantine:
 
     async def recall(self, backends: Collection[StorageBackend]) -> None:
         """Learn what the catalogue has marked here before. Raises MetadataUnavailable."""
-        for entry in (await self._store.list(keys.CUTS)).entries:
+        for entry in (await self._store.list(keys.MANIFESTS)).entries:
             cut = decode_record(ManifestEntry, entry.value)
             for record in cut.segments:
                 reason = record.quarantined.get(self._holder(record.backend), "")
@@ -135,7 +135,7 @@ class Quarantine:
 
 
 def _key(place: SegmentLocator) -> str:
-    return keys.cut_key(Bundle.parse(place.bundle), place.cut_first_sequence)
+    return keys.manifest_key(Bundle.parse(place.bundle), place.cut_first_sequence)
 
 
 def _find(cut: ManifestEntry, place: SegmentLocator) -> SegmentRecord | None:
