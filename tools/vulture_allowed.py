@@ -17,6 +17,10 @@ _process_ping
 OUT_OF_RANGE
 CONSERVATIVE
 
+# A tuple that is taken apart by position.
+in_bytes
+out_bytes
+
 # pydantic reads it.
 model_config
 
