@@ -20,9 +20,9 @@ UNTIL_ACK = Strategy(ReliableOptions(storage=StorageBackend.DISK, retention=Rete
 
 
 @pytest.fixture
-async def attic(harness: OwnerHarness) -> AsyncIterator[FakeArchive]:
-    async with open_fake_archive(harness) as attic:
-        yield attic
+async def fake_archive(harness: OwnerHarness) -> AsyncIterator[FakeArchive]:
+    async with open_fake_archive(harness) as fake_archive:
+        yield fake_archive
 
 
 @pytest.fixture(autouse=True)
@@ -54,14 +54,14 @@ async def is_blocked(harness: OwnerHarness, topic: Topic, reason: str) -> bool:
 
 
 async def test_what_was_purged_comes_from_segments_then_the_log_then_live(
-    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, fake_archive: FakeArchive, gateway: Gateway
 ) -> None:
     topic, other = await harness.topic("/default/t"), await harness.topic("/default/other")
     for number in range(6):
         await harness.publish(topic, f"{number}a", f"{number}b")
         await harness.publish(other, "x")
-        await attic.cut(shared=(topic.topic_id, other.topic_id) if number % 2 else ())
-    await attic.purge()
+        await fake_archive.seal(shared=(topic.topic_id, other.topic_id) if number % 2 else ())
+    await fake_archive.purge()
     await harness.publish(topic, "6a", "6b")
     consumer = await gateway.subscribe(topic.name, "s")
     await gateway.attach(consumer)
@@ -73,7 +73,7 @@ async def test_what_was_purged_comes_from_segments_then_the_log_then_live(
 
 
 async def test_a_reader_that_fell_behind_the_floor_goes_on_where_it_was(
-    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, fake_archive: FakeArchive, gateway: Gateway
 ) -> None:
     topic = await harness.topic("/default/t")
     consumer = await gateway.subscribe(topic.name, "s")
@@ -85,8 +85,8 @@ async def test_a_reader_that_fell_behind_the_floor_goes_on_where_it_was(
     for number in range(2, 9):
         await harness.publish(topic, str(number))
     await harness.settle()
-    await attic.cut()
-    await attic.purge()
+    await fake_archive.seal()
+    await fake_archive.purge()
     await harness.journaled()
     await harness.kill()
     await harness.own()
@@ -97,7 +97,7 @@ async def test_a_reader_that_fell_behind_the_floor_goes_on_where_it_was(
 
 
 async def test_an_owner_that_was_paused_while_the_log_was_purged_skips_nothing(
-    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, fake_archive: FakeArchive, gateway: Gateway
 ) -> None:
     topic = await harness.topic("/default/t")
     owner = harness.owners[harness.epoch]
@@ -108,8 +108,8 @@ async def test_an_owner_that_was_paused_while_the_log_was_purged_skips_nothing(
     await owner.reader.close()
     for number in range(1, 5):
         await harness.publish(topic, str(number))
-    await attic.cut()
-    await attic.purge()
+    await fake_archive.seal()
+    await fake_archive.purge()
     await harness.publish(topic, "5")
     owner.reader.check()
     await gateway.until(lambda: len(gateway.texts()) == 6)
@@ -117,14 +117,14 @@ async def test_an_owner_that_was_paused_while_the_log_was_purged_skips_nothing(
 
 
 async def test_storage_that_is_down_delays_only_those_that_need_it(
-    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, fake_archive: FakeArchive, gateway: Gateway
 ) -> None:
     old, new = await harness.topic("/default/old"), await harness.topic("/default/new")
     await harness.publish(old, "o0")
-    await attic.cut()
-    await attic.purge()
+    await fake_archive.seal()
+    await fake_archive.purge()
     await harness.publish(new, "n0")
-    await attic.storage.stop()
+    await fake_archive.storage.stop()
     for topic in (old, new):
         await gateway.attach(await gateway.subscribe(topic.name, "s"))
     await gateway.until(lambda: gateway.texts() == ["n0"])
@@ -132,35 +132,35 @@ async def test_storage_that_is_down_delays_only_those_that_need_it(
     assert (await described(harness, new, "s")).blocked == ""
     await harness.publish(new, "n1")
     await gateway.until(lambda: gateway.texts() == ["n0", "n1"])
-    await attic.storage.start()
+    await fake_archive.storage.start()
     await gateway.until(lambda: "o0" in gateway.texts())
     assert (await described(harness, old, "s")).blocked == ""
 
 
 async def test_a_damaged_segment_stops_its_readers_until_it_is_whole(
-    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, fake_archive: FakeArchive, gateway: Gateway
 ) -> None:
     topic = await harness.topic("/default/t")
     await harness.publish(topic, "0")
     await harness.publish(topic, "1")
-    cut = await attic.cut()
-    assert cut is not None
-    await attic.purge()
+    entry = await fake_archive.seal()
+    assert entry is not None
+    await fake_archive.purge()
     await harness.publish(topic, "2")
-    (record,) = cut.segments
-    attic.storage.damaged[record.key] = position_of(cut.first_sequence + 1, 0, 0)
+    (record,) = entry.segments
+    fake_archive.storage.damaged[record.key] = position_of(entry.first_sequence + 1, 0, 0)
     with capture_logs() as logs:
         await gateway.attach(await gateway.subscribe(topic.name, "s"))
         await gateway.until(lambda: gateway.texts() == ["0"])
         await until(lambda: is_blocked(harness, topic, "damaged"))
-        await attic.cut()  # any change of the catalogue is a reason to try again
+        await fake_archive.seal()  # any change of the manifest is a reason to try again
         await harness.settle()
     assert gateway.texts() == ["0"]
     assert [line["event"] for line in logs].count("subscription_waits_for_the_archive") == 1
-    attic.storage.damaged.clear()
-    await attic.doom(cut, lambda _: False)
+    fake_archive.storage.damaged.clear()
+    await fake_archive.mark_for_deletion(entry, lambda _: False)
     await harness.publish(topic, "3")
-    await attic.cut()
+    await fake_archive.seal()
     await gateway.until(lambda: len(gateway.texts()) == 4)
     assert gateway.texts() == ["0", "1", "2", "3"]
 
@@ -178,7 +178,7 @@ def lost_lines(logs: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("together", [False, True])
 async def test_a_subscription_says_once_how_many_expired_messages_it_lost_at_least(
-    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway, together: bool
+    harness: OwnerHarness, fake_archive: FakeArchive, gateway: Gateway, together: bool
 ) -> None:
     topic, other = await harness.topic("/default/t"), await harness.topic("/default/other")
     everything = (topic.topic_id, other.topic_id) if together else ()
@@ -193,13 +193,13 @@ async def test_a_subscription_says_once_how_many_expired_messages_it_lost_at_lea
     await harness.publish(topic, "3")
     await harness.publish(other, "x")
     await gateway.until(lambda: len(gateway.texts()) == 4)
-    first = await attic.cut(shared=everything)
+    first = await fake_archive.seal(shared=everything)
     assert first is not None
     await harness.publish(topic, "4")
-    await attic.cut(shared=everything)
-    await attic.purge()
+    await fake_archive.seal(shared=everything)
+    await fake_archive.purge()
     with capture_logs() as logs:
-        await attic.doom(first, lambda record: record.topic_id in (0, topic.topic_id))
+        await fake_archive.mark_for_deletion(first, lambda record: record.topic_id in (0, topic.topic_id))
         await until_told(logs, 1 if together else 2)
         await harness.kill()
         await harness.own()
@@ -214,7 +214,7 @@ async def test_a_subscription_says_once_how_many_expired_messages_it_lost_at_lea
 
 
 async def test_what_expired_while_nobody_owned_the_bundle_is_counted_by_what_is_left_of_it(
-    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, fake_archive: FakeArchive, gateway: Gateway
 ) -> None:
     topic = await harness.topic("/default/t")
     await gateway.subscribe(topic.name, "s")
@@ -222,11 +222,11 @@ async def test_what_expired_while_nobody_owned_the_bundle_is_counted_by_what_is_
         await harness.publish(topic, str(number))
     await harness.journaled()
     await harness.kill()
-    cut = await attic.cut()
-    assert cut is not None
-    await attic.purge()
-    await attic.doom(cut)
-    await attic.delete(cut)
+    entry = await fake_archive.seal()
+    assert entry is not None
+    await fake_archive.purge()
+    await fake_archive.mark_for_deletion(entry)
+    await fake_archive.delete(entry)
     with capture_logs() as logs:
         await harness.own()
         await until_told(logs, 1)
@@ -234,18 +234,18 @@ async def test_what_expired_while_nobody_owned_the_bundle_is_counted_by_what_is_
 
 
 async def test_a_hole_behind_what_is_retained_is_counted_when_it_is_reached(
-    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, fake_archive: FakeArchive, gateway: Gateway
 ) -> None:
     topic = await harness.topic("/default/t")
-    cuts = []
+    entries = []
     for text in ("0", "1", "2"):
         await harness.publish(topic, text)
-        cut = await attic.cut()
-        assert cut is not None
-        cuts.append(cut)
+        entry = await fake_archive.seal()
+        assert entry is not None
+        entries.append(entry)
     await gateway.subscribe(topic.name, "s")
-    await attic.purge()
-    await attic.doom(cuts[1])
+    await fake_archive.purge()
+    await fake_archive.mark_for_deletion(entries[1])
     await harness.settle()
     assert (await described(harness, topic, "s")).lost == 0
     await gateway.attach(await gateway.subscribe(topic.name, "s"))
@@ -261,17 +261,17 @@ async def test_a_hole_behind_what_is_retained_is_counted_when_it_is_reached(
 
 
 async def test_a_new_subscription_has_lost_nothing(
-    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, fake_archive: FakeArchive, gateway: Gateway
 ) -> None:
     topic = await harness.topic("/default/t")
-    cuts = []
+    entries = []
     for text in ("0", "1"):
         await harness.publish(topic, text)
-        cut = await attic.cut()
-        assert cut is not None
-        cuts.append(cut)
-    await attic.purge()
-    await attic.doom(cuts[0])
+        entry = await fake_archive.seal()
+        assert entry is not None
+        entries.append(entry)
+    await fake_archive.purge()
+    await fake_archive.mark_for_deletion(entries[0])
     await harness.settle()
     with capture_logs() as logs:
         await gateway.attach(await gateway.subscribe(topic.name, "s"))
@@ -280,7 +280,7 @@ async def test_a_new_subscription_has_lost_nothing(
 
 
 async def test_what_every_subscription_has_acknowledged_goes_without_a_word(
-    harness: OwnerHarness, attic: FakeArchive, gateway: Gateway
+    harness: OwnerHarness, fake_archive: FakeArchive, gateway: Gateway
 ) -> None:
     topic, other = await harness.topic("/default/t", UNTIL_ACK), await harness.topic("/default/o", UNTIL_ACK)
     consumer = await gateway.subscribe(topic.name, "s")
@@ -290,13 +290,13 @@ async def test_what_every_subscription_has_acknowledged_goes_without_a_word(
     await gateway.until(lambda: len(gateway.texts()) == 2)
     await gateway.ack(topic.name, "s", gateway.positions())
     await harness.journaled()
-    cut = await attic.cut(shared=(topic.topic_id, other.topic_id))
-    assert cut is not None
+    entry = await fake_archive.seal(shared=(topic.topic_id, other.topic_id))
+    assert entry is not None
     await harness.ask(Detach(consumer, session), Done)
     await harness.publish(topic, "2")
-    await attic.purge()
+    await fake_archive.purge()
     with capture_logs() as logs:
-        await attic.doom(cut)
+        await fake_archive.mark_for_deletion(entry)
         await harness.settle()
         await gateway.attach(consumer)
         await gateway.until(lambda: len(gateway.texts()) == 3)

@@ -1,4 +1,4 @@
-"""A topic's messages through log, purges, cuts, segments and owners that die, against a plain list."""
+"""A topic's messages through log, purges, segments and owners that die, compared with a plain list."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ACTIONS = st.lists(
         [
             *["publish"] * 6,
             *["settle"] * 4,
-            *["cut", "purge", "cut and purge"],
+            *["seal", "purge", "seal and purge"],
             *["detach", "attach", "ack", "ack"],
             *["kill", "pause", "storage"],
         ]
@@ -34,9 +34,9 @@ ACTIONS = st.lists(
 class Play:
     """One reader of one topic in a bundle with another busy topic."""
 
-    def __init__(self, harness: OwnerHarness, attic: FakeArchive, random: Random) -> None:
+    def __init__(self, harness: OwnerHarness, fake_archive: FakeArchive, random: Random) -> None:
         self.harness = harness
-        self.attic = attic
+        self.fake_archive = fake_archive
         self.random = random
         self.published: list[str] = []
         self.acked: dict[int, int] = {}
@@ -66,13 +66,13 @@ class Play:
                 await harness.publish(self.topic, *texts)
             case "settle":
                 await harness.settle()
-            case "cut":
-                await self.cut()
+            case "seal":
+                await self.seal()
             case "purge":
-                await self.attic.purge()
-            case "cut and purge":
-                await self.cut()
-                await self.attic.purge()
+                await self.fake_archive.purge()
+            case "seal and purge":
+                await self.seal()
+                await self.fake_archive.purge()
             case "detach" if self.session:
                 await harness.ask(Detach(self.consumer, self.session), Done)
                 self.session = 0
@@ -92,16 +92,18 @@ class Play:
             case "pause":
                 await harness.owners[harness.epoch].reader.close()
             case "storage":
-                await (self.attic.storage.stop() if self.storage_up else self.attic.storage.start())
+                await (
+                    self.fake_archive.storage.stop() if self.storage_up else self.fake_archive.storage.start()
+                )
                 self.storage_up = not self.storage_up
 
-    async def cut(self) -> None:
-        first = self.attic.cuts.archived_through + 1
+    async def seal(self) -> None:
+        first = self.fake_archive.manifest.archived_through + 1
         last = (await self.harness.log.bounds(self.harness.bundle)).last_sequence
         if first <= last:
             both = (self.topic.topic_id, self.other.topic_id)
             through = self.random.randint(first, last)
-            await self.attic.cut(through=through, shared=both if self.random.random() < 0.5 else ())
+            await self.fake_archive.seal(through=through, shared=both if self.random.random() < 0.5 else ())
 
     async def end(self) -> None:
         """Everything works, and every message is taken."""
@@ -124,8 +126,8 @@ class Play:
 @given(ACTIONS, st.integers(0, 1 << 32))
 def test_every_message_comes_in_order_and_none_twice_without_cause(actions: list[str], seed: int) -> None:
     async def scenario() -> None:
-        async with open_owner_harness() as harness, open_fake_archive(harness) as attic:
-            play = Play(harness, attic, Random(seed))
+        async with open_owner_harness() as harness, open_fake_archive(harness) as fake_archive:
+            play = Play(harness, fake_archive, Random(seed))
             await play.open()
             harness.log.turns = lambda: play.random.randint(0, 2)
             for action in actions:

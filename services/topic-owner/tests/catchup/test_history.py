@@ -44,12 +44,12 @@ class Scene:
     """One bundle's archive: two storage instances over one store each, and a reader of it."""
 
     def __init__(
-        self, metadata: MemoryMetadata, bus: MemoryBus, catalogue: Catalogue, cuts: Manifest
+        self, metadata: MemoryMetadata, bus: MemoryBus, catalogue: Catalogue, manifest: Manifest
     ) -> None:
         self.metadata = metadata
         self.catalogue = catalogue
-        self.cuts = cuts
-        self.history = History(bus, catalogue, cuts)
+        self.manifest = manifest
+        self.history = History(bus, catalogue, manifest)
         self.stores = [MemoryStore(), MemoryStore()]
         self.storages = [FakeStorage(bus, str(i), store) for i, store in enumerate(self.stores, start=1)]
         self.offsets: dict[int, int] = {}
@@ -60,15 +60,15 @@ class Scene:
         encoded = [(t.topic_id, [text.encode() for text in texts]) for t, texts in sections]
         return LogEntry(sequence, encode_frame(1, sequence, encoded), 1000 * sequence)
 
-    async def cut(
+    async def seal(
         self,
         *entries: LogEntry,
         backend: StorageBackend = StorageBackend.DISK,
         holders: tuple[str, ...] = ("1",),
         shared: tuple[int, ...] = (),
     ) -> ManifestEntry:
-        cut = await archive(
-            self.cuts,
+        entry = await archive(
+            self.manifest,
             self.stores[0],
             entries,
             backend=backend,
@@ -76,9 +76,9 @@ class Scene:
             shared=shared,
             offsets=self.offsets,
         )
-        for record in cut.segments:
-            await self.stores[1].put(record.key, pieces(await self.content(record)))
-        return cut
+        for record in entry.segments:
+            await self.stores[1].put(record.key, chunks(await self.content(record)))
+        return entry
 
     async def content(self, record: SegmentRecord) -> bytes:
         return await self.stores[0].read(record.key, 0, record.size_bytes)
@@ -90,7 +90,7 @@ class Scene:
         while True:
             batch = await self.history.read(of, position, bytes_max=bytes_max)
             if not batch.entries:
-                assert batch.next_position >= position_of(self.cuts.archived_through + 1, 0, 0)
+                assert batch.next_position >= position_of(self.manifest.archived_through + 1, 0, 0)
                 return found
             for entry in batch.entries:
                 found += [
@@ -110,7 +110,7 @@ class Scene:
         return sum(isinstance(request, kind) for storage in self.storages for request in storage.asked)
 
 
-async def pieces(data: bytes) -> AsyncIterator[bytes]:
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
@@ -122,15 +122,15 @@ async def open_scene() -> AsyncIterator[Scene]:
             keys.instance_key(name), encode_record(Instance(name, "storage", "", backends=("disk", "s3")))
         )
     catalogue = await Catalogue.open(metadata)
-    cuts = await Manifest.open(metadata, BUNDLE)
-    scene = Scene(metadata, bus, catalogue, cuts)
+    manifest = await Manifest.open(metadata, BUNDLE)
+    scene = Scene(metadata, bus, catalogue, manifest)
     for storage in scene.storages:
         await storage.start()
     try:
         yield scene
     finally:
         await scene.history.close()
-        await cuts.close()
+        await manifest.close()
         await catalogue.close()
         await bus.close()
 
@@ -138,9 +138,9 @@ async def open_scene() -> AsyncIterator[Scene]:
 @pytest.mark.parametrize("bytes_max", [1, 100, 1 << 20])
 async def test_a_topic_is_read_whole_through_own_and_shared_segments(bytes_max: int) -> None:
     async with open_scene() as scene:
-        await scene.cut(scene.frame((A, ["a1", "a2"]), (B, ["b1"])), scene.frame((A, ["a3"])))
-        await scene.cut(scene.frame((B, ["b2"])), scene.frame((A, ["a4"]), (B, ["b3"])), shared=(1, 2))
-        await scene.cut(scene.frame((A, ["a5"])))
+        await scene.seal(scene.frame((A, ["a1", "a2"]), (B, ["b1"])), scene.frame((A, ["a3"])))
+        await scene.seal(scene.frame((B, ["b2"])), scene.frame((A, ["a4"]), (B, ["b3"])), shared=(1, 2))
+        await scene.seal(scene.frame((A, ["a5"])))
         assert await scene.texts(A, bytes_max=bytes_max) == ["a1", "a2", "a3", "a4", "a5"]
         assert await scene.texts(B, bytes_max=bytes_max) == ["b1", "b2", "b3"]
         assert await scene.texts(C, bytes_max=bytes_max) == []
@@ -151,17 +151,17 @@ async def test_a_topic_is_read_whole_through_own_and_shared_segments(bytes_max: 
 async def test_where_the_archive_ends_the_log_goes_on() -> None:
     async with open_scene() as scene:
         assert (await scene.history.read(A, 0)).next_position == position_of(1, 0, 0)
-        await scene.cut(scene.frame((B, ["b"])), scene.frame((B, ["b"])))
+        await scene.seal(scene.frame((B, ["b"])), scene.frame((B, ["b"])))
         assert (await scene.history.read(A, 0)).next_position == position_of(3, 0, 0)
         assert (await scene.history.read(A, position_of(9, 0, 0))).next_position == position_of(9, 0, 0)
 
 
-async def test_cuts_without_messages_of_the_topic_cost_one_look_each_at_most() -> None:
+async def test_entries_without_messages_of_the_topic_cost_one_look_each_at_most() -> None:
     async with open_scene() as scene:
         for _ in range(5):
-            await scene.cut(scene.frame((B, ["b"])))
+            await scene.seal(scene.frame((B, ["b"])))
         for _ in range(3):
-            await scene.cut(scene.frame((B, ["b"])), shared=(2,))
+            await scene.seal(scene.frame((B, ["b"])), shared=(2,))
         assert await scene.texts(A) == []
         assert await scene.texts(A) == []
         assert (scene.asked(ReadSegment), scene.asked(ListTopics)) == (0, 3)
@@ -169,21 +169,21 @@ async def test_cuts_without_messages_of_the_topic_cost_one_look_each_at_most() -
 
 async def test_what_is_about_to_be_deleted_counts_as_gone() -> None:
     async with open_scene() as scene:
-        first = await scene.cut(scene.frame((A, ["a1"])))
-        await scene.cut(scene.frame((A, ["a2"])))
-        await scene.cuts.change(first, doomed)
+        first = await scene.seal(scene.frame((A, ["a1"])))
+        await scene.seal(scene.frame((A, ["a2"])))
+        await scene.manifest.change(first, marked_for_deletion)
         assert await scene.texts(A) == ["a2"]
         assert (await scene.history.locate(A, By.POSITION, 0)) == Located(position_of(2, 0, 0), 1)
 
 
-def doomed(cut: ManifestEntry) -> ManifestEntry:
-    segments = tuple(msgspec.structs.replace(record, delete_after_ms=1) for record in cut.segments)
-    return msgspec.structs.replace(cut, segments=segments)
+def marked_for_deletion(entry: ManifestEntry) -> ManifestEntry:
+    segments = tuple(msgspec.structs.replace(record, delete_after_ms=1) for record in entry.segments)
+    return msgspec.structs.replace(entry, segments=segments)
 
 
 async def test_the_other_holder_serves_when_one_is_gone_or_damaged() -> None:
     async with open_scene() as scene:
-        cut = await scene.cut(
+        entry = await scene.seal(
             scene.frame((A, ["a1"])), scene.frame((A, ["a2"])), scene.frame((A, ["a3"])), holders=("1", "2")
         )
         for storage in scene.storages:
@@ -191,17 +191,17 @@ async def test_the_other_holder_serves_when_one_is_gone_or_damaged() -> None:
             assert await scene.texts(A) == ["a1", "a2", "a3"]
             await storage.start()
         for storage in scene.storages:
-            storage.damaged = {cut.segments[0].key: position_of(2, 0, 0)}
+            storage.damaged = {entry.segments[0].key: position_of(2, 0, 0)}
             assert await scene.texts(A) == ["a1", "a2", "a3"]
             storage.damaged = {}
 
 
 async def test_what_is_before_the_damage_is_served_and_nothing_behind_it() -> None:
     async with open_scene() as scene:
-        cut = await scene.cut(scene.frame((A, ["a1"])), scene.frame((A, ["a2"])), holders=("1", "2"))
-        await scene.cut(scene.frame((A, ["a3"])))
+        entry = await scene.seal(scene.frame((A, ["a1"])), scene.frame((A, ["a2"])), holders=("1", "2"))
+        await scene.seal(scene.frame((A, ["a3"])))
         for storage in scene.storages:
-            storage.damaged[cut.segments[0].key] = position_of(2, 0, 0)
+            storage.damaged[entry.segments[0].key] = position_of(2, 0, 0)
         batch = await scene.history.read(A, 0)
         assert [entry.section.messages for entry in batch.entries] == [b"a1"]
         for _ in range(2):
@@ -214,8 +214,8 @@ async def test_what_is_before_the_damage_is_served_and_nothing_behind_it() -> No
 
 async def test_nobody_there_is_not_taken_for_damage() -> None:
     async with open_scene() as scene:
-        cut = await scene.cut(scene.frame((A, ["a1"])), holders=("1", "2"))
-        scene.storages[0].damaged[cut.segments[0].key] = 0
+        entry = await scene.seal(scene.frame((A, ["a1"])), holders=("1", "2"))
+        scene.storages[0].damaged[entry.segments[0].key] = 0
         await scene.storages[1].stop()
         with pytest.raises(StoreUnavailable):
             await scene.history.read(A, 0)
@@ -226,8 +226,8 @@ async def test_nobody_there_is_not_taken_for_damage() -> None:
 async def test_a_segment_in_s3_is_served_by_any_living_instance() -> None:
     async with open_scene() as scene:
         of = topic(1, S3)
-        await scene.cut(scene.frame((of, ["a1"])), backend=S3)
-        await scene.cut(scene.frame((of, ["a2"])), backend=S3, shared=(1,))
+        await scene.seal(scene.frame((of, ["a1"])), backend=S3)
+        await scene.seal(scene.frame((of, ["a2"])), backend=S3, shared=(1,))
         for storage in scene.storages:
             await storage.stop()
             assert await scene.texts(of) == ["a1", "a2"]
@@ -237,7 +237,7 @@ async def test_a_segment_in_s3_is_served_by_any_living_instance() -> None:
 async def test_instances_without_s3_are_not_asked_for_what_is_there() -> None:
     async with open_scene() as scene:
         of = topic(1, S3)
-        await scene.cut(scene.frame((of, ["a1"])), backend=S3)
+        await scene.seal(scene.frame((of, ["a1"])), backend=S3)
         for name in ("1", "2"):
             only_disk = Instance(name, "storage", "", backends=("disk",))
             await scene.metadata.put(keys.instance_key(name), encode_record(only_disk))
@@ -253,20 +253,20 @@ async def test_instances_without_s3_are_not_asked_for_what_is_there() -> None:
 
 async def test_a_view_that_is_behind_a_deletion_is_renewed() -> None:
     async with open_scene() as scene:
-        first = await scene.cut(scene.frame((A, ["a1"])))
-        await scene.cut(scene.frame((A, ["a2"])))
+        first = await scene.seal(scene.frame((A, ["a1"])))
+        await scene.seal(scene.frame((A, ["a2"])))
         await scene.stores[0].delete(first.segments[0].key)
         emptied = encode_record(msgspec.structs.replace(first, segments=()))
         await scene.metadata.put(keys.manifest_key(BUNDLE, first.first_sequence), emptied)
-        assert scene.cuts.all()[0].segments, "this view must be behind for the test to mean anything"
+        assert scene.manifest.all()[0].segments, "this view must be behind for the test to mean anything"
         assert await scene.texts(A) == ["a2"]
 
 
 async def test_a_message_is_found_by_position_offset_and_time() -> None:
     async with open_scene() as scene:
-        await scene.cut(scene.frame((A, ["a0", "a1"]), (B, ["b0"])), scene.frame((A, ["a2"])))
-        await scene.cut(scene.frame((B, ["b1"])), scene.frame((A, ["a3", "a4"])), shared=(1, 2))
-        await scene.cut(scene.frame((B, ["b2"])), shared=(1, 2))
+        await scene.seal(scene.frame((A, ["a0", "a1"]), (B, ["b0"])), scene.frame((A, ["a2"])))
+        await scene.seal(scene.frame((B, ["b1"])), scene.frame((A, ["a3", "a4"])), shared=(1, 2))
+        await scene.seal(scene.frame((B, ["b2"])), shared=(1, 2))
         locate = scene.history.locate
         a = [position_of(1, 0, 0), position_of(1, 0, 1), position_of(2, 0, 0)]
         a += [position_of(4, 0, 0), position_of(4, 0, 1)]
@@ -284,7 +284,7 @@ async def test_a_message_is_found_by_position_offset_and_time() -> None:
 
 async def test_what_follows_is_asked_for_while_the_reader_works() -> None:
     async with open_scene() as scene:
-        await scene.cut(*(scene.frame((A, [f"a{i}"])) for i in range(4)))
+        await scene.seal(*(scene.frame((A, [f"a{i}"])) for i in range(4)))
         batch = await scene.history.read(A, 0, bytes_max=1)
         async with asyncio.timeout(20):
             while scene.asked(ReadSegment) < 2:
@@ -297,13 +297,13 @@ async def test_what_follows_is_asked_for_while_the_reader_works() -> None:
 async def test_the_newest_that_is_retained_of_a_topic_is_told() -> None:
     async with open_scene() as scene:
         assert await scene.history.newest(A) is None
-        await scene.cut(scene.frame((A, ["a0", "a1"])), scene.frame((A, ["a2"])))
-        shared = await scene.cut(scene.frame((A, ["a3"]), (B, ["b0"])), shared=(1, 2))
-        await scene.cut(scene.frame((B, ["b1"])), shared=(2,))
+        await scene.seal(scene.frame((A, ["a0", "a1"])), scene.frame((A, ["a2"])))
+        shared = await scene.seal(scene.frame((A, ["a3"]), (B, ["b0"])), shared=(1, 2))
+        await scene.seal(scene.frame((B, ["b1"])), shared=(2,))
         newest = await scene.history.newest(A)
         assert newest is not None
         assert (newest.last_position, newest.last_offset) == (position_of(4 - 1, 0, 0), 3)
-        await scene.cuts.change(shared, doomed)
+        await scene.manifest.change(shared, marked_for_deletion)
         newest = await scene.history.newest(A)
         assert newest is not None
         assert newest.last_offset == 2

@@ -35,13 +35,13 @@ def since(time_ms: int) -> StartPosition:
 
 
 @pytest.fixture
-async def attic(harness: OwnerHarness) -> AsyncIterator[FakeArchive]:
-    async with open_fake_archive(harness) as attic:
-        yield attic
+async def fake_archive(harness: OwnerHarness) -> AsyncIterator[FakeArchive]:
+    async with open_fake_archive(harness) as fake_archive:
+        yield fake_archive
 
 
 @pytest.fixture
-async def topic(harness: OwnerHarness, attic: FakeArchive, gateway: Gateway) -> Topic:
+async def topic(harness: OwnerHarness, fake_archive: FakeArchive, gateway: Gateway) -> Topic:
     """Sequences 1 to 6 at 1 s to 6 s: a0 | a1 a2 | other | a3 || a4 | a5; before || all is archived."""
     assert gateway.deliveries == []
     topic, other = await harness.topic("/default/t", DISK), await harness.topic("/default/other", DISK)
@@ -50,10 +50,10 @@ async def topic(harness: OwnerHarness, attic: FakeArchive, gateway: Gateway) -> 
         harness.log._now_ms = lambda second=second: second * 1000  # type: ignore[misc]
         await harness.publish(other if texts == ["x"] else topic, *texts)
         if second == 2:
-            await attic.cut()
+            await fake_archive.seal()
         if second == 4:
-            await attic.cut(shared=(topic.topic_id, other.topic_id))
-    await attic.purge()
+            await fake_archive.seal(shared=(topic.topic_id, other.topic_id))
+    await fake_archive.purge()
     return topic
 
 

@@ -1,4 +1,4 @@
-"""A bundle's archive for its owner: cuts made and deleted by the test, served by a fake storage instance."""
+"""An archive for an owner under test: the test seals and deletes entries, a fake storage instance serves."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ HOLDER = "storage-1"
 
 
 class FakeArchive:
-    """What an archiver and retention do to the harness's bundle, a step at a time."""
+    """Does what an archiver and retention do to the bundle of a harness, one step a call."""
 
-    def __init__(self, harness: OwnerHarness, cuts: Manifest) -> None:
-        self.cuts = cuts
+    def __init__(self, harness: OwnerHarness, manifest: Manifest) -> None:
+        self.manifest = manifest
         self.store = MemoryStore()
         self.storage = FakeStorage(harness.bus, HOLDER, self.store)
         self._harness = harness
         self._offsets: dict[int, int] = {}
 
-    async def cut(self, *, through: int = 0, shared: tuple[int, ...] = ()) -> ManifestEntry | None:
-        """Archive the log from where the last cut ended; None if nothing is there."""
+    async def seal(self, *, through: int = 0, shared: tuple[int, ...] = ()) -> ManifestEntry | None:
+        """Archive the log behind the last manifest entry; None if there is nothing to archive."""
         harness = self._harness
-        first = self.cuts.archived_through + 1
+        first = self.manifest.archived_through + 1
         last = through or (await harness.log.bounds(harness.bundle)).last_sequence
         entries = []
         while first <= last:
@@ -41,17 +41,19 @@ class FakeArchive:
         if not entries:
             return None
         return await archive(
-            self.cuts, self.store, entries, holders=(HOLDER,), shared=shared, offsets=self._offsets
+            self.manifest, self.store, entries, holders=(HOLDER,), shared=shared, offsets=self._offsets
         )
 
     async def purge(self) -> None:
         """Purge the log of all that is archived."""
-        await self._harness.log.purge(self._harness.bundle, self.cuts.archived_through)
+        await self._harness.log.purge(self._harness.bundle, self.manifest.archived_through)
 
-    async def doom(self, cut: ManifestEntry, which: Callable[[SegmentRecord], bool] = lambda _: True) -> None:
-        """Retention gives segments of a cut up."""
-        await self.cuts.change(
-            cut,
+    async def mark_for_deletion(
+        self, entry: ManifestEntry, which: Callable[[SegmentRecord], bool] = lambda _: True
+    ) -> None:
+        """Mark segments of an entry for deletion."""
+        await self.manifest.change(
+            entry,
             lambda present: msgspec.structs.replace(
                 present,
                 segments=tuple(
@@ -61,8 +63,8 @@ class FakeArchive:
             ),
         )
 
-    async def delete(self, cut: ManifestEntry) -> None:
-        """Delete the segments of a cut that were given up."""
+    async def delete(self, entry: ManifestEntry) -> None:
+        """Delete the segments of an entry that are marked for deletion."""
 
         def deleted(present: ManifestEntry) -> ManifestEntry:
             gone = [record for record in present.segments if not record.retained]
@@ -73,21 +75,22 @@ class FakeArchive:
             kept = tuple(record for record in present.segments if record.retained)
             return msgspec.structs.replace(present, segments=kept, deleted=(*present.deleted, *rows))
 
-        for record in (self.cuts.covering(cut.first_sequence) or cut).segments:
+        for record in (self.manifest.covering(entry.first_sequence) or entry).segments:
             if not record.retained:
                 await self.store.delete(record.key)
-        await self.cuts.change(cut, deleted)
+        await self.manifest.change(entry, deleted)
 
 
 @asynccontextmanager
 async def open_fake_archive(harness: OwnerHarness) -> AsyncIterator[FakeArchive]:
+    """Open an archive of the harness\'s bundle, with a running storage instance."""
     await harness.log.open(harness.bundle)
     await harness.store.put(keys.instance_key(HOLDER), encode_record(Instance(HOLDER, "storage", "")))
-    cuts = await Manifest.open(harness.store, harness.bundle)
-    attic = FakeArchive(harness, cuts)
-    await attic.storage.start()
+    manifest = await Manifest.open(harness.store, harness.bundle)
+    fake_archive = FakeArchive(harness, manifest)
+    await fake_archive.storage.start()
     try:
-        yield attic
+        yield fake_archive
     finally:
-        await attic.storage.stop()
-        await cuts.close()
+        await fake_archive.storage.stop()
+        await manifest.close()
