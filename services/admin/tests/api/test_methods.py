@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import pytest
+from google.protobuf.message import Message
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from services.admin.tests.api.admin_port import (
+    BROKER,
+    DETAILS,
+    NAMESPACE,
+    PARTITIONS,
+    POLICY,
+    TOPIC,
+    Admin,
+    error_message,
+)
+
+from danube_common.cluster import keys
+from danube_common.errors import ERROR_CHARACTERS_MAX
+from danube_common.rpc.port import RpcError, StatusCode
+from danube_proto import danube_admin_pb2 as pb
+from danube_proto import danube_platform_pb2 as platform_pb
+from danube_proto.danube_api_pb2 import (
+    SERVICE_NOT_READY,
+    UNKNOWN_ERROR,
+)
+
+SOUND: dict[str, Message] = {
+    f"{BROKER}/ListBrokers": pb.Empty(),
+    f"{BROKER}/GetLeaderBroker": pb.Empty(),
+    f"{BROKER}/ListNamespaces": pb.Empty(),
+    f"{NAMESPACE}/GetNamespaceTopics": pb.NamespaceRequest(name="default"),
+    f"{NAMESPACE}/GetNamespacePolicies": pb.NamespaceRequest(name="default"),
+    f"{NAMESPACE}/CreateNamespace": pb.NamespaceRequest(name="shop"),
+    f"{NAMESPACE}/DeleteNamespace": pb.NamespaceRequest(name="shop"),
+    f"{TOPIC}/ListTopics": pb.NamespaceRequest(name="default"),
+    f"{TOPIC}/CreateTopic": pb.NewTopicRequest(
+        name="/default/a", schema_type="json", schema_data="{}", dispatch_strategy="reliable"
+    ),
+    f"{TOPIC}/DeleteTopic": pb.TopicRequest(name="/default/a"),
+    f"{TOPIC}/ListSubscriptions": pb.TopicRequest(name="/default/a"),
+    f"{TOPIC}/Unsubscribe": pb.SubscriptionRequest(topic="/default/a", subscription="s"),
+    PARTITIONS: platform_pb.CreatePartitionsRequest(topic="/default/p", partitions=2, schema_type="bytes"),
+    f"{POLICY}/GetNamespacePolicies": platform_pb.GetNamespacePoliciesRequest(namespace="default"),
+    f"{POLICY}/SetNamespacePolicies": platform_pb.SetNamespacePoliciesRequest(
+        namespace="default", policies=platform_pb.Policies(max_publish_rate=1)
+    ),
+    f"{POLICY}/GetTopicPolicies": platform_pb.GetTopicPoliciesRequest(topic="/default/a"),
+    f"{DETAILS}/DescribeTopic": platform_pb.DescribeTopicRequest(topic="/default/a"),
+    f"{DETAILS}/ListSegments": platform_pb.ListSegmentsRequest(topic="/default/a"),
+    f"{DETAILS}/ResetSubscription": platform_pb.ResetSubscriptionRequest(
+        topic="/default/a", subscription="s"
+    ),
+    f"{POLICY}/SetTopicPolicies": platform_pb.SetTopicPoliciesRequest(
+        topic="/default/a", policies=platform_pb.Policies(max_publish_rate=1)
+    ),
+}
+"""One request that every method understands, of those that ask the store."""
+FROM_THE_VIEW = {
+    f"{BROKER}/UnloadBroker",
+    f"{BROKER}/ActivateBroker",
+    f"{BROKER}/GetClusterBalance",
+    f"{BROKER}/TriggerRebalance",
+    f"{TOPIC}/UnloadTopic",
+    "/danube_platform.LoadAdmin/ListBrokerLoads",
+}
+"""What moves load: see test_load_admin."""
+
+
+async def test_every_method_of_the_contract_is_served(admin: Admin) -> None:
+    files = (pb.DESCRIPTOR, platform_pb.DESCRIPTOR)
+    services = [service for file in files for service in file.services_by_name.values()]
+    declared = {
+        f"/{service.full_name}/{method.name}"
+        for service in services
+        if service.name != "Subscriptions"  # the gateways serve it
+        for method in service.methods
+    }
+    assert set(admin.methods.unary) == declared == set(SOUND) | FROM_THE_VIEW
+
+
+@pytest.mark.parametrize("method", SOUND)
+async def test_a_store_that_does_not_answer_is_unavailable(admin: Admin, method: str) -> None:
+    admin.store.reachable = False
+    status = await admin.refused(method, SOUND[method])
+    assert (status.code, error_message(status).error_type) == (StatusCode.UNAVAILABLE, SERVICE_NOT_READY)
+
+
+async def test_a_record_that_cannot_be_read_is_our_fault_and_told_to_nobody(admin: Admin) -> None:
+    await admin.store.put(keys.namespace_key("broken"), b"{{secret")
+    status = await admin.refused(f"{BROKER}/ListNamespaces", pb.Empty())
+    assert status.code is StatusCode.INTERNAL
+    assert "secret" not in status.message
+    assert error_message(status).error_type == UNKNOWN_ERROR
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"\x0a\xff", b"\x08\x01", b"\x0a\x02\xff\xfe"])
+async def test_bytes_that_are_no_request_are_an_invalid_argument(admin: Admin, data: bytes) -> None:
+    for method in sorted(SOUND):
+        if method.startswith(f"{BROKER}/") and data == b"\x08\x01":
+            continue  # an Empty may hold fields of a later generation
+        if method.startswith(BROKER) and data == b"\x0a\x02\xff\xfe":
+            continue
+        status = await admin.refused(method, data)
+        assert status.code is StatusCode.INVALID_ARGUMENT, method
+        assert error_message(status).error_type == UNKNOWN_ERROR
+
+
+async def test_a_long_name_does_not_make_a_long_status(admin: Admin) -> None:
+    for request in (
+        pb.TopicRequest(name="x" * 1_000_000),
+        pb.TopicRequest(name=f"/{'é' * 255}/{'b' * 255}"),
+    ):
+        status = await admin.refused(f"{TOPIC}/DeleteTopic", request)
+        assert len(status.message) <= ERROR_CHARACTERS_MAX
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A sound request with one byte changed, left out or put in."""
+    data = draw(st.sampled_from([m.SerializeToString() for m in SOUND.values()]))
+    at = draw(st.integers(0, len(data)))
+    return data[:at] + draw(st.binary(max_size=1)) + data[at + draw(st.integers(0, 1)) :]
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+    max_examples=200,
+)
+@given(data=st.one_of(st.binary(max_size=60), damaged()))
+async def test_any_bytes_get_an_answer_or_a_status_that_changed_nothing(admin: Admin, data: bytes) -> None:
+    for method in SOUND:
+        before = admin.contents()
+        outcome = await admin.attempt(method, data)
+        if isinstance(outcome, RpcError):
+            assert outcome.code in (StatusCode.INVALID_ARGUMENT, StatusCode.NOT_FOUND)
+            assert error_message(outcome).error_message == outcome.message
+            assert admin.contents() == before
