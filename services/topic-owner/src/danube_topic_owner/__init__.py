@@ -1,1 +1,1 @@
-"""Owns bundles of topics and runs dispatch."""
+"""Owns bundles of topics: dispatches their messages to consumers and keeps their cursors."""

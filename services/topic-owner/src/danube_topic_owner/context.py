@@ -6,18 +6,14 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from danube_common.bus.port import Bus
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.membership import INSTANCE_TTL_S
 from danube_common.cluster.records import Topic
 from danube_common.errors import NotFound
-from danube_common.journal.port import StateJournal
-from danube_common.log.port import BundleLog
-from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle, Family
 from danube_common.model.names import TopicName
+from danube_common.runtime.ports import Ports
 from danube_common.wire.owner import SessionEnded
 from danube_topic_owner.delivery.consumer import Session, Window
 from danube_topic_owner.delivery.dispatcher import Dispatcher
@@ -37,16 +33,6 @@ JOURNAL_LEASE_S = INSTANCE_TTL_S
 See docs/adr/0006-a-metadata-outage-is-not-a-lost-lease.md."""
 
 
-@dataclass(frozen=True, slots=True)
-class OwnerPorts:
-    """The external systems that an owner uses."""
-
-    bus: Bus
-    log: BundleLog
-    journal: StateJournal
-    metadata: MetadataStore
-
-
 class OwnerContext:
     """One bundle whose journal this instance has claimed: its state, active subscriptions and dispatch.
 
@@ -57,7 +43,7 @@ class OwnerContext:
         catalogue: topics, policies and instances of the cluster.
         window: bounds of the unacknowledged messages of one consumer.
         metrics: of this process.
-        on_lost: called when another owner has written the journal.
+        on_lost: called when the bundle must be given up: another owner has written, or a task failed.
         registered: whether the metadata store confirms this instance's registration at this moment.
         clock: monotonic seconds.
 
@@ -72,7 +58,7 @@ class OwnerContext:
         self,
         bundle: Bundle,
         claim: JournalClaim,
-        ports: OwnerPorts,
+        ports: Ports,
         catalogue: Catalogue,
         *,
         window: Window,

@@ -16,9 +16,10 @@ from danube_common.errors import Conflict, DanubeError, MetadataUnavailable
 from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import Change
 from danube_common.model.bundle import Bundle
+from danube_common.runtime.ports import Ports
 from danube_common.runtime.registration import Registration, RegistrationState
 from danube_topic_owner.bundle_owner import BundleOwner
-from danube_topic_owner.context import OwnerContext, OwnerPorts
+from danube_topic_owner.context import OwnerContext
 from danube_topic_owner.delivery.consumer import Window
 from danube_topic_owner.journal.claim import claim_journal
 from danube_topic_owner.owner_metrics import OwnerMetrics
@@ -52,7 +53,7 @@ class Ownership:
     def __init__(
         self,
         instance_id: str,
-        ports: OwnerPorts,
+        ports: Ports,
         catalogue: Catalogue,
         *,
         registration: Registration,

@@ -14,7 +14,6 @@ from danube_common.runtime.config import ServiceConfig
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import Registration, presence
 from danube_common.runtime.service import Runtime
-from danube_topic_owner.context import OwnerPorts
 from danube_topic_owner.delivery.consumer import Window
 from danube_topic_owner.load_reporter import LoadReporter
 from danube_topic_owner.owner_metrics import OwnerMetrics
@@ -45,7 +44,7 @@ async def start(runtime: Runtime, config: TopicOwnerConfig) -> AsyncIterator[Non
         registration = Registration()
         ownership = Ownership(
             runtime.instance_id,
-            OwnerPorts(ports.bus, ports.log, ports.journal, ports.metadata),
+            ports,
             catalogue,
             registration=registration,
             window=Window(config.window_messages, config.window_bytes),

@@ -1,4 +1,4 @@
-"""What the admission of producers and consumers shares."""
+"""Limits, ids and results that the admission of producers and consumers shares."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What an owner knows and how it is kept: events, their fold, cursors, and the journal writer."""
+"""The owner's durable state: events, the state that they describe, cursors, and the journal writer."""

@@ -25,6 +25,7 @@ from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
 from danube_common.model.subscription import SubscriptionType
 from danube_common.runtime.metrics import Metrics
+from danube_common.runtime.ports import Ports
 from danube_common.wire.delivery import MAGIC, Delivery, decode_delivery
 from danube_common.wire.frame import encode_frame, make_frame_id
 from danube_common.wire.owner import (
@@ -44,7 +45,7 @@ from danube_common.wire.owner import (
     owner_subject,
 )
 from danube_topic_owner.bundle_owner import BundleOwner
-from danube_topic_owner.context import OwnerContext, OwnerPorts
+from danube_topic_owner.context import OwnerContext
 from danube_topic_owner.delivery.consumer import Window
 from danube_topic_owner.journal.claim import claim_journal
 from danube_topic_owner.owner_metrics import OwnerMetrics
@@ -68,6 +69,7 @@ class TurningLog(MemoryLog):
         self.turns: Callable[[], int] = lambda: 0
 
     async def bounds(self, bundle: Bundle) -> LogBounds:
+        """Look up the bounds, with other tasks before and after."""
         await self._turn()
         answer = await super().bounds(bundle)
         await self._turn()
@@ -76,6 +78,7 @@ class TurningLog(MemoryLog):
     async def read(
         self, bundle: Bundle, from_sequence: int, *, frames_max: int, bytes_max: int
     ) -> list[LogEntry]:
+        """Read at most four frames, with other tasks before and after."""
         await self._turn()
         answer = await super().read(bundle, from_sequence, frames_max=min(frames_max, 4), bytes_max=bytes_max)
         await self._turn()
@@ -104,6 +107,7 @@ class Gateway:
         self.arrived = asyncio.Event()
 
     def take(self, data: bytes) -> None:
+        """Receive a delivery or a notice."""
         if data[0] == MAGIC:
             self.deliveries.append(decode_delivery(data))
         else:
@@ -111,12 +115,15 @@ class Gateway:
         self.arrived.set()
 
     def texts(self, consumer_id: int | None = None) -> list[str]:
+        """Return the texts of the messages that came, of one consumer or of all."""
         return [message.decode() for _, message in self.entries(consumer_id)]
 
     def positions(self, consumer_id: int | None = None) -> list[int]:
+        """Return the positions of the messages that came, of one consumer or of all."""
         return [position for position, _ in self.entries(consumer_id)]
 
     def entries(self, consumer_id: int | None = None) -> list[tuple[int, bytes]]:
+        """Return (position, message) of what came, of one consumer or of all."""
         return [
             entry
             for delivery in self.deliveries
@@ -125,6 +132,7 @@ class Gateway:
         ]
 
     async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until a delivery or notice makes the condition true. Raises TimeoutError."""
         async with asyncio.timeout(PATIENCE_S):
             while not condition():
                 self.arrived.clear()
@@ -133,16 +141,19 @@ class Gateway:
     async def subscribe(
         self, topic: str, subscription: str, kind: SubscriptionType = EXCLUSIVE, name: str = "c"
     ) -> int:
+        """Create a consumer and return its id."""
         request = CreateConsumer(topic, subscription, kind, name)
         return (await self.harness.ask(request, ConsumerFound)).consumer_id
 
     async def attach(self, consumer_id: int, *, messages: int = PLENTY, session: int = 0, **more: int) -> int:
+        """Open a stream with a credit of ``messages`` and return its session."""
         session = session or next(self.harness.sessions)
         request = Attach(consumer_id, self.name, session, messages, PLENTY, **more)
         await self.harness.ask(request, ConsumerFound)
         return session
 
     async def ack(self, topic: str, subscription: str, positions: list[int]) -> Acked:
+        """Acknowledge positions."""
         return await self.harness.ask(Acks([TopicAcks(topic, subscription, positions)]), Acked)
 
 
@@ -155,17 +166,17 @@ class OwnerHarness:
         window: bounds of each consumer's unacknowledged messages, for owners created from now on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, store: MemoryMetadata, catalogue: Catalogue) -> None:
         self.now = 1000.0
-        self.store = MemoryMetadata()
+        self.store = store
+        self.catalogue = catalogue
         self.hub = MemoryHub()
         self.bus = MemoryBus(self.hub)
         self.log = TurningLog()
         self.journal = MemoryJournal()
-        self.ports = OwnerPorts(self.bus, self.log, self.journal, self.store)
+        self.ports = Ports(self.bus, self.log, self.journal, self.store)
         self.topics = Topics(self.store, self.log, now_ms=lambda: time.time_ns() // 1_000_000)
         self.metrics = OwnerMetrics(Metrics("topic-owner", "1"), "1")
-        self.catalogue: Catalogue
         self.epoch = 0
         self.owners: dict[int, BundleOwner] = {}
         self.lost: list[int] = []
@@ -176,10 +187,12 @@ class OwnerHarness:
         self.window = Window(messages=50)
 
     async def topic(self, name: str, strategy: Strategy = DISK) -> Topic:
+        """Create a topic."""
         schema = Schema("s", SchemaKind.BYTES)
         return await self.topics.create(TopicName.parse(name), schema, strategy)
 
     async def gateway(self, name: str) -> Gateway:
+        """Return a gateway that receives from the bus."""
         gateway = Gateway(self, name)
         await self.bus.subscribe(gateway_subject(name), gateway.take)
         return gateway
@@ -220,15 +233,18 @@ class OwnerHarness:
         await owner.reader.close()
 
     async def publish(self, topic: Topic, *texts: str) -> None:
+        """Append one frame of a reliable topic to the log."""
         number = next(self.frames)
         frame = encode_frame(1, number, [(topic.topic_id, [text.encode() for text in texts])])
         await self.log.append(topic.home, frame, frame_id=make_frame_id(1, number), timeout_s=1)
 
     async def publish_non_reliable(self, topic: Topic, *texts: str) -> None:
+        """Send one frame of a non-reliable topic to the owner."""
         frame = encode_frame(1, next(self.frames), [(topic.topic_id, [text.encode() for text in texts])])
         await self.bus.publish(non_reliable_subject(topic.home), frame)
 
     async def ask(self, request: OwnerRequest, reply: type[Reply], *, epoch: int = 0) -> Reply:
+        """Send a request to the owner of an epoch, by default the newest."""
         subject = owner_subject(self.bundle, epoch or self.epoch)
         return await OWNER.ask(self.bus, subject, request, reply, timeout_s=PATIENCE_S)
 
@@ -245,10 +261,11 @@ class OwnerHarness:
 
 @asynccontextmanager
 async def open_owner_harness(bundles: int = 1) -> AsyncIterator[OwnerHarness]:
-    harness = OwnerHarness()
-    await Namespaces(harness.store).create("default")
-    await harness.store.put(keys.LAYOUT, encode_record(Layout(bundles, bundles)))
-    harness.catalogue = await Catalogue.open(harness.store)
+    """A harness over a cluster with a namespace and no topic."""
+    store = MemoryMetadata()
+    await Namespaces(store).create("default")
+    await store.put(keys.LAYOUT, encode_record(Layout(bundles, bundles)))
+    harness = OwnerHarness(store, await Catalogue.open(store))
     try:
         yield harness
     finally:
