@@ -95,11 +95,6 @@ class ManifestEntry(msgspec.Struct, frozen=True):
     deleted: tuple[DeletedSegment, ...] = ()
 
     @property
-    def last_position(self) -> int:
-        """The greatest position that a message of the entry can have."""
-        return end_of_sequence(self.last_sequence)
-
-    @property
     def before_position(self) -> int:
         """The greatest position that a message before the entry can have."""
         return end_of_sequence(self.first_sequence - 1) if self.first_sequence > 1 else BEFORE_ALL

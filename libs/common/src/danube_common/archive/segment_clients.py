@@ -83,7 +83,7 @@ class SegmentClients:
         if missing is not None:
             raise missing
         if silent or not order:
-            reasons = "; ".join(silent) or "no storage instance is there"
+            reasons = "; ".join(silent) or "no storage instance can serve it"
             raise StoreUnavailable(f"segment {record.key} cannot be read now ({reasons})")
 
     async def first_answer(self, record: SegmentRecord, request: StorageRequest, reply: type[R]) -> R:

@@ -29,7 +29,6 @@ import google_crc32c
 
 from danube_common.errors import CorruptData
 from danube_common.model.bundle import Bundle
-from danube_common.model.position import sequence_of
 
 MAGIC = b"DNBS"
 END_MAGIC = b"DNBE"
@@ -111,16 +110,6 @@ class SegmentInfo:
     def last_position(self) -> int:
         """The position of the last message, of whichever topic."""
         return max(topic.last_position for topic in self.topics)
-
-    @property
-    def first_sequence(self) -> int:
-        """The log sequence of the first frame that the segment holds sections of."""
-        return sequence_of(self.first_position)
-
-    @property
-    def last_sequence(self) -> int:
-        """The log sequence of the last frame that the segment holds sections of."""
-        return sequence_of(self.last_position)
 
     def topic(self, topic_id: int) -> TopicRange | None:
         """What the segment holds of a topic; None if nothing."""

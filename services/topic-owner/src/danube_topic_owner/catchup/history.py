@@ -190,7 +190,9 @@ class History:
             except NotFound:
                 # The segment was deleted, and this view of the manifest does not show that yet.
                 await self._manifest.refresh()
-        raise StoreUnavailable(f"a segment of {topic.name} is catalogued, and said not to be")
+        raise StoreUnavailable(
+            f"a segment of {topic.name} is in the manifest, and its holders do not have it"
+        )
 
     async def _read_view(
         self, topic: Topic, from_position: int, bytes_max: int, until_position: int
@@ -274,7 +276,7 @@ def _batch(request: ReadSegment, data: SegmentData) -> HistoryBatch:
     """Raises CorruptData if the answer is damaged or does not fit the request."""
     entries = split_entries(data.entries)
     if data.next_position <= request.from_position or any(e.topic_id != request.topic_id for e in entries):
-        raise CorruptData("the answer is not what was asked for")
+        raise CorruptData("the answer does not fit the request")
     return HistoryBatch(entries, data.next_position, data.splits)
 
 

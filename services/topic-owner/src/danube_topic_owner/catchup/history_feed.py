@@ -146,7 +146,7 @@ class HistoryFeed:
         self._offer(topic, start, after, batch)
         stuck = [each for each in here if each.next_sequence == start and each.wants_backlog]
         again = any(each.read_block is not None for each in stuck)
-        self._block(stuck, start, "the archive has nothing at this place" if again else "")
+        self._block(stuck, start, "the archive has no message to go on with" if again else "")
 
     def _offer(self, topic: Topic, start: int, after: int, batch: HistoryBatch) -> None:
         tail = self._context.extent.tail

@@ -103,7 +103,7 @@ class StartPositions:
         sections, reached = await self._sections(topic, low, bounds.last_sequence, COUNTED_BYTES_MAX)
         whole = reached >= bounds.last_sequence
         return [
-            (count + sum(_messages_after(section, after) for section in sections), exact and whole)
+            (count + sum(len(range(max(after + 1, s.start), s.stop)) for s in sections), exact and whole)
             for after, (count, exact) in zip(positions, archived, strict=True)
         ]
 
@@ -145,10 +145,10 @@ class StartPositions:
         stride = STRIDE
         while high >= low:
             begin = max(low, high - stride + 1)
-            for first, messages in reversed((await self._sections(topic, begin, high))[0]):
-                if messages >= count:
-                    return first + messages - count - 1
-                count -= messages
+            for section in reversed((await self._sections(topic, begin, high))[0]):
+                if len(section) >= count:
+                    return section.stop - count - 1
+                count -= len(section)
             high, stride = begin - 1, min(2 * stride, STRIDE_MAX)
         if self._history is None:
             return earliest
@@ -159,12 +159,9 @@ class StartPositions:
 
     async def _sections(
         self, topic: Topic, first: int, last: int, bytes_max: int | None = None
-    ) -> tuple[list[tuple[int, int]], int]:
-        """The topic's sections in log sequences ``first..last``, and the last sequence that was read.
-
-        A section is (first position, messages).
-        """
-        found: list[tuple[int, int]] = []
+    ) -> tuple[list[range], int]:
+        """The positions of the topic's sections in log sequences ``first..last``; the last sequence read."""
+        found: list[range] = []
         read_bytes = 0
         while first <= last and (bytes_max is None or read_bytes < bytes_max):
             frames_max = min(FRAMES_PER_READ, last - first + 1)
@@ -180,18 +177,13 @@ class StartPositions:
         return found, first - 1
 
 
-def _sections_in(entry: LogEntry, topic_id: int) -> list[tuple[int, int]]:
+def _sections_in(entry: LogEntry, topic_id: int) -> list[range]:
     try:
         sections = split_frame(entry.frame)
     except CorruptData:
         return []  # delivery skips it too
     return [
-        (position_of(entry.sequence, number, 0), section.messages)
+        range(first := position_of(entry.sequence, number, 0), first + section.messages)
         for number, section in enumerate(sections)
         if section.topic_id == topic_id
     ]
-
-
-def _messages_after(section: tuple[int, int], after: int) -> int:
-    first, messages = section
-    return max(first + messages - 1 - max(after, first - 1), 0)
