@@ -39,7 +39,7 @@ class Archived:
 
 
 async def look(cluster: ChaosCluster) -> Archived:
-    """Count it now; the platform and S3 must be healthy."""
+    """Count what has left the logs by now; the platform and S3 must be healthy."""
     connection = await nats.connect(cluster.nats_url)
     try:
         streams = await connection.jetstream().streams_info()

@@ -1,4 +1,4 @@
-"""What the storage service stands on, and how it is hurt: a disk that can be full, an S3 that can fail."""
+"""Disk and S3 of the storage service, and their faults: a full disk, a failing S3."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from danube_harness.servers.s3_server import BUCKET, REGION, S3Kind, S3Server
 S3 = "s3"
 DISK = "disk"
 FAULTY_PART = 0.5
-"""So many requests meet the fault while S3 is troubled."""
+"""The part of the requests that fail while S3 has a fault."""
 TROUBLE_S = (3.0, 9.0)
 AWAY_S = (1.0, 5.0)
 
@@ -65,16 +65,16 @@ class Backing:
 
     @property
     def arguments(self) -> Sequence[str]:
-        """How the storage service finds S3."""
+        """Command-line arguments by which the storage service finds S3."""
         return ("--s3-bucket", BUCKET, "--s3-endpoint-url", self.line.endpoint, "--s3-region", REGION)
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The credentials it takes."""
+        """Variables with the credentials of S3."""
         return self.server.environment
 
     def hazards(self) -> list[Hazard]:
-        """What may happen here."""
+        """The faults of disk and S3; none of the disk if it cannot be mounted."""
         found = [Hazard(fault, (S3,), TROUBLE_S, core=fault.startswith("lose")) for fault in _S3_FAULTS]
         found.append(Hazard("take away", (S3,), AWAY_S, core=True))
         if self.disk is not None:
@@ -82,13 +82,13 @@ class Backing:
         return found
 
     def heal(self) -> None:
-        """S3 answers, and the disk has room."""
+        """End every fault: S3 answers, and the disk has room."""
         self.line.choose = lambda _: None
         if self.disk is not None:
             self.disk.free()
 
     async def trouble(self, fault: str, lasts_s: float, chance: random.Random) -> None:
-        """Do one of the hazards' faults for so long."""
+        """Cause one of the faults of `hazards` for ``lasts_s``, then end it."""
         if fault == "fill the":
             assert self.disk is not None
             await asyncio.to_thread(self.disk.fill)

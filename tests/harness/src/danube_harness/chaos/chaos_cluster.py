@@ -1,4 +1,4 @@
-"""The programs of a standalone platform, with a proxy on every line that can be cut.
+"""The programs of a standalone platform, with a proxy on every connection that a fault may hurt.
 
 Each service reaches NATS, and clients reach each gateway, through a proxy of its own. The programs are the
 launcher's and run under its supervisor, so they come back as they do for a user.
@@ -48,15 +48,15 @@ def kind_of(name: str) -> str:
 
 
 class ChaosCluster:
-    """One platform whose processes and lines can be hurt by name (``gateway``, ``gateway-2``, ``nats``, ...).
+    """One platform whose processes and proxies a fault finds by name (e.g. ``gateway-2``).
 
     Attributes:
         directory: the platform's data directory.
         nats_lines: the proxy between each service and NATS.
         client_lines: the proxy between clients and each gateway.
         before_start: called once, by name, right before that program is started the next time.
-        said: what the launcher would have told people, the last EVENTS_MAX lines.
-        backing: what the storage service stands on.
+        said: what the supervisor told, the last EVENTS_MAX lines.
+        backing: disk and S3 of the storage service.
     """
 
     backing: Backing
@@ -68,7 +68,7 @@ class ChaosCluster:
         self.before_start: dict[str, Callable[[], object]] = {}
         self.said: deque[str] = deque(maxlen=EVENTS_MAX)
         self._arguments = arguments
-        self._nats = self._supervisor([self._adapted(nats(directory, 0))])
+        self._nats = self._supervisor([self._with_flags(nats(directory, 0))])
         self._services = self._nats
 
     @classmethod
@@ -147,7 +147,7 @@ class ChaosCluster:
             await asyncio.sleep(POLL_INTERVAL_S)  # another process's readiness has no event
 
     def heal(self) -> None:
-        """Every line passes, every process runs on, and storage has what it needs."""
+        """End every fault: proxies pass, paused processes go on, disk and S3 work."""
         self.backing.heal()
         for proxy in (*self.nats_lines.values(), *self.client_lines.values()):
             proxy.heal()
@@ -184,27 +184,29 @@ class ChaosCluster:
             self.nats_lines[program.name] = line
             given = ["--nats-url", f"nats://{line.address}"]
             if kind_of(program.name) == "gateway":
-                door = await proxies.enter_async_context(TcpProxy.run(self._grpc_addr_of(program.name)))
-                self.client_lines[program.name] = door
-                given += ["--advertised-url", f"http://{door.address}"]
+                client_line = await proxies.enter_async_context(
+                    TcpProxy.run(self._grpc_addr_of(program.name))
+                )
+                self.client_lines[program.name] = client_line
+                given += ["--advertised-url", f"http://{client_line.address}"]
             of_storage = kind_of(program.name) == "storage"
             if of_storage:
                 given += self.backing.arguments
             environment = self.backing.environment if of_storage else {}
-            programs.append(self._adapted(program, given, environment))
+            programs.append(self._with_flags(program, given, environment))
         self._services = self._supervisor(programs)
         await self._services.start()
 
     def _grpc_addr_of(self, name: str) -> Callable[[], str]:
         return lambda: self._services.addresses[name]["grpc_addr"]
 
-    def _adapted(
+    def _with_flags(
         self,
         program: Program,
         given: Sequence[str] = (),
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> Program:
-        """The launcher's program, which takes our flags as well: the last of two equal ones holds."""
+        """The launcher's program with further flags; the last of two equal flags holds."""
 
         def command(known: Addresses) -> Sequence[str]:
             own = program.command(known)

@@ -1,4 +1,7 @@
-"""The faults: each does its harm to one target, heals it and returns when what it hurt serves again."""
+"""The faults: each hurts one target, heals it, and returns when the target serves again.
+
+A new fault is a `Nemesis`, an entry in `NEMESES` and a `Hazard` in `hazards`.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,17 @@ from danube_harness.faults.tcp_proxy import Flow, TcpProxy
 LEASE_S = 5.0
 PAST_THE_LEASE_S = (LEASE_S + 1.5, LEASE_S + 4.0)
 OUTAGE_S = (2.0, LEASE_S + 4.0)
-"""Shorter or longer than a lease: what was noticed and what was not."""
+"""From shorter to longer than a lease: with and without a takeover."""
 SHORT_S = (1.0, 4.0)
 DELAY_S = (0.02, 0.3)
 TORN_BYTES_MAX = 300
 
 Nemesis = Callable[[ChaosCluster, str, float, random.Random], Awaitable[None]]
-"""Called with the cluster, the target, how many seconds to last, and the run's chance."""
+"""Called with the cluster, the target, how many seconds to last, and the run's source of random numbers."""
 
 
 async def kill(cluster: ChaosCluster, target: str, _lasts_s: float, _chance: random.Random) -> None:
-    """SIGKILL; back when the supervisor's next process serves."""
+    """SIGKILL; returns when the process that the supervisor starts instead serves."""
     await cluster.until_ready(target)
     pid = cluster.pid(target)
     cluster.signal(target, signal.SIGKILL)
@@ -46,9 +49,9 @@ async def pause(cluster: ChaosCluster, target: str, lasts_s: float, _chance: ran
 
 
 async def tear(cluster: ChaosCluster, target: str, _lasts_s: float, chance: random.Random) -> None:
-    """Kill NATS in the middle of writes: every newest block ends with part of what nobody acknowledged.
+    """Kill NATS as a power cut in the middle of writes does: each stream's newest block gets a torn end.
 
-    All that it acknowledges is synced before, so a power cut can leave no less than that, but more.
+    NATS syncs before it acknowledges, so nothing acknowledged is torn.
     """
     store = cluster.directory.nats / "store"
     cluster.before_start[target] = partial(append_torn_writes, store, chance)
@@ -74,7 +77,7 @@ def append_torn_writes(store: Path, chance: random.Random) -> int:
 def on_line(
     line: Callable[[ChaosCluster, str], TcpProxy], hurt: Callable[[TcpProxy, random.Random], None]
 ) -> Nemesis:
-    """A fault of the connections that ``line`` gives for a target; it is healed in the end."""
+    """A fault of the proxy that ``line`` gives for a target; the proxy is healed at the end."""
 
     async def nemesis(cluster: ChaosCluster, target: str, lasts_s: float, chance: random.Random) -> None:
         proxy = line(cluster, target)
@@ -89,26 +92,32 @@ def on_line(
 
 
 def reset(proxy: TcpProxy, _chance: random.Random) -> None:
+    """End every connection by RST."""
     proxy.cut(reset=True)
 
 
 def part(proxy: TcpProxy, _chance: random.Random) -> None:
+    """Partition: both directions wait, new connections lead nowhere."""
     proxy.part()
 
 
 def deafen(proxy: TcpProxy, _chance: random.Random) -> None:
+    """Whoever connects through the proxy receives nothing until the fault ends."""
     proxy.down.flow = Flow.HOLD
 
 
 def mute(proxy: TcpProxy, _chance: random.Random) -> None:
+    """Nothing that is sent by whoever connects through the proxy arrives until the fault ends."""
     proxy.up.flow = Flow.HOLD
 
 
 def swallow(proxy: TcpProxy, chance: random.Random) -> None:
+    """The bytes of one direction are lost."""
     chance.choice([proxy.up, proxy.down]).flow = Flow.SWALLOW
 
 
 def slow(proxy: TcpProxy, chance: random.Random) -> None:
+    """Both directions are delayed."""
     proxy.up.delay_s, proxy.down.delay_s = chance.uniform(*DELAY_S), chance.uniform(*DELAY_S)
 
 
@@ -127,7 +136,7 @@ _LINES: Mapping[str, Callable[[ChaosCluster, str], TcpProxy]] = {
 
 
 def of_backing(fault: str) -> Nemesis:
-    """A fault of what the storage service stands on."""
+    """A fault of S3 or of the disk under the storage service."""
 
     async def nemesis(cluster: ChaosCluster, _target: str, lasts_s: float, chance: random.Random) -> None:
         await cluster.backing.trouble(fault, lasts_s, chance)
@@ -150,7 +159,7 @@ NEMESES: Mapping[str, Nemesis] = {
 
 
 def hazards(cluster: ChaosCluster) -> list[Hazard]:
-    """All that may happen to the programs of a cluster."""
+    """Every fault that may happen to the programs of a cluster."""
     by_kind: dict[str, list[str]] = {}
     for name in cluster.names:
         by_kind.setdefault(kind_of(name), []).append(name)

@@ -1,4 +1,4 @@
-"""What happens to whom and when, decided by a seed alone. Pure: no clock, no I/O."""
+"""The plan of a run: which fault hits which target when, decided by a seed alone. Pure: no clock, no I/O."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass, replace
 SETTLE_S = (1.5, 4.0)
 """The quiet between the end of one fault and the begin of the next."""
 OVERLAP_PART = 0.2
-"""So many begin while the one before is still going on, if they meet another target."""
+"""The part of the faults that begin during the one before, if it has another target."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
-    """A fault that may be met.
+    """A fault that a plan may contain.
 
     Attributes:
         fault: its name.
-        targets: whom it may meet: one of them each time.
+        targets: it hits one of them each time.
         lasts_s: the least and the most seconds it goes on.
-        core: part of every plan that is long enough for all of these.
+        core: planned before the others if the run is too short for all.
     """
 
     fault: str
@@ -40,6 +40,7 @@ class Strike:
 
     @property
     def end_s(self) -> float:
+        """When the fault ends, in seconds from the begin of the run."""
         return self.at_s + self.lasts_s
 
     def __str__(self) -> str:

@@ -20,7 +20,7 @@ Choose = Callable[[], bool]
 
 
 class PowerCut(BaseException):
-    """The simulated machine is off; nothing of the program may go on."""
+    """The simulated machine is off. A BaseException, so that no error handling of the program goes on."""
 
 
 @dataclass(slots=True)
@@ -85,6 +85,7 @@ class CrashDisk:
         return disk
 
     def create(self, path: Path) -> _Handle:
+        """Create a file, open for writing. Raises FileExistsError."""
         with self._lock:
             self._operate()
             directory = self._directory(path.parent)
@@ -95,6 +96,7 @@ class CrashDisk:
             return _Handle(self, file)
 
     def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name. Raises FileExistsError."""
         with self._lock:
             self._operate()
             directory = self._directory(target.parent)
@@ -103,12 +105,14 @@ class CrashDisk:
             directory.names[target.name] = self._file(source)
 
     def unlink(self, path: Path) -> None:
+        """Remove a name."""
         with self._lock:
             self._operate()
             self._file(path)
             del self._directory(path.parent).names[path.name]
 
     def make_directory(self, path: Path) -> None:
+        """Create a directory. Raises FileExistsError."""
         with self._lock:
             self._operate()
             directory = self._directory(path.parent)
@@ -117,38 +121,45 @@ class CrashDisk:
             directory.names[path.name] = _Directory()
 
     def sync_directory(self, path: Path) -> None:
+        """Make the names of a directory durable."""
         with self._lock:
             self._operate()
             directory = self._directory(path)
             directory.durable = dict(directory.names)
 
     def read(self, path: Path, offset: int, length: int) -> bytes:
+        """Part of a file."""
         with self._lock:
             self._operate()
             return bytes(self._file(path).content[offset : offset + length])
 
     def size(self, path: Path) -> int:
+        """Size of a file in bytes."""
         with self._lock:
             self._operate()
             return len(self._file(path).content)
 
     def list(self, path: Path) -> list[tuple[str, bool]]:
+        """Names in a directory; True marks a directory."""
         with self._lock:
             self._operate()
             names = self._directory(path).names
             return [(name, isinstance(node, _Directory)) for name, node in names.items()]
 
     def is_abandoned(self, path: Path) -> bool:
+        """Whether no open handle of this disk writes the file."""
         with self._lock:
             self._operate()
             return self._file(path).open_by is not self
 
     def write_to(self, file: _File, data: bytes) -> None:
+        """Append to a file."""
         with self._lock:
             self._operate()
             file.content += data
 
     def sync(self, file: _File) -> None:
+        """Make the content of a file durable."""
         with self._lock:
             try:
                 self._operate()

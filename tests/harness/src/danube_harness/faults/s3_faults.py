@@ -32,6 +32,8 @@ _quiet.setLevel(logging.CRITICAL)
 
 
 class S3Fault(StrEnum):
+    """How a request goes wrong."""
+
     SLOW_DOWN = "503 before anything is done"
     LOST_ANSWER = "carried out, and the connection cut instead of the answer"
     CUT_BODY = "the answer's body ends halfway"

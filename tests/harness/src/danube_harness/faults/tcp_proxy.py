@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from enum import StrEnum
 
 HOST = "127.0.0.1"
-PIECE_BYTES_MAX = 64 * 1024
+CHUNK_BYTES_MAX = 64 * 1024
 CONNECT_TIMEOUT_S = 5.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -31,7 +31,7 @@ class Direction:
     """One direction of every connection.
 
     Attributes:
-        delay_s: each piece of up to PIECE_BYTES_MAX waits so long: a line both late and slow.
+        delay_s: each chunk of up to CHUNK_BYTES_MAX waits so long: a line both late and slow.
     """
 
     def __init__(self) -> None:
@@ -42,6 +42,7 @@ class Direction:
 
     @property
     def flow(self) -> Flow:
+        """What becomes of the bytes now."""
         return self._flow
 
     @flow.setter
@@ -53,7 +54,7 @@ class Direction:
             self._open.set()
 
     async def until_open(self) -> None:
-        """Returns when bytes need not wait (any more)."""
+        """Wait while the flow is `Flow.HOLD`."""
         await self._open.wait()
 
 
@@ -99,7 +100,7 @@ class TcpProxy:
             upstream: gives ``host:port``, asked anew for each connection.
         """
         proxy = cls(upstream)
-        server = await asyncio.start_server(proxy._accepted, HOST, 0, limit=PIECE_BYTES_MAX)
+        server = await asyncio.start_server(proxy._accepted, HOST, 0, limit=CHUNK_BYTES_MAX)
         proxy._port = server.sockets[0].getsockname()[1]
         try:
             yield proxy
@@ -157,14 +158,14 @@ class TcpProxy:
             link = _Link(writer, None)
             self._links.add(link)
             try:
-                while await reader.read(PIECE_BYTES_MAX):
+                while await reader.read(CHUNK_BYTES_MAX):
                     pass
             finally:
                 self._links.discard(link)
             return
         host, _, port = self._upstream().rpartition(":")
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            far_reader, far_writer = await asyncio.open_connection(host, int(port), limit=PIECE_BYTES_MAX)
+            far_reader, far_writer = await asyncio.open_connection(host, int(port), limit=CHUNK_BYTES_MAX)
         link = _Link(writer, far_writer)
         self._links.add(link)
         try:
@@ -182,17 +183,17 @@ async def _pump(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction, link: _Link
 ) -> None:
     while True:
-        piece = await reader.read(PIECE_BYTES_MAX)
+        chunk = await reader.read(CHUNK_BYTES_MAX)
         if direction.delay_s:
             await asyncio.sleep(direction.delay_s)
         await direction.until_open()
         if direction.flow is Flow.SWALLOW:
             link.robbed = True
-            if piece:
+            if chunk:
                 continue
             return
-        if not piece:
+        if not chunk:
             writer.write_eof()
             return
-        writer.write(piece)
+        writer.write(chunk)
         await writer.drain()

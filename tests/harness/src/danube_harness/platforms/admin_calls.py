@@ -15,7 +15,7 @@ A = TypeVar("A", bound=Message)
 
 
 async def ask_admin(addresses: Sequence[str], method: str, request: Message, answer: type[A]) -> A:
-    """The answer of the first instance that gives one; each knows all. Raises AioRpcError, the last one's."""
+    """Call the admin instances in turn until one is available; returns its answer. Raises AioRpcError."""
     for number, address in enumerate(addresses, 1):
         async with grpc.aio.insecure_channel(address) as channel:
             call = channel.unary_unary(

@@ -30,12 +30,12 @@ BUNDLE_FLAGS = ("--bundles-file", "4", "--bundles-memory", "2")
 
 
 class ClusterPlatform:
-    """Service processes that nobody restarts but the test, on servers that it may hurt too.
+    """Service processes on etcd and NATS clusters. Only the test restarts what it killed.
 
     Attributes:
-        etcd: the metadata store's members.
-        nats: the servers of the bus and the logs; as many replicas of each log as servers, up to three.
-        directory: everything's files.
+        etcd: the cluster of the metadata store.
+        nats: the cluster of the bus and the logs; a log has a replica on each server, up to three.
+        directory: gets the output of the services and the segments.
     """
 
     def __init__(self, directory: Path, etcd: EtcdCluster, nats: NatsCluster, stack: AsyncExitStack) -> None:
@@ -59,11 +59,11 @@ class ClusterPlatform:
         nats_servers: int = 3,
         lines: bool = False,
     ) -> AsyncIterator[Self]:
-        """Start everything, at once; ready when it is entered. Everything is killed at the end.
+        """Start the servers, then all services at once; kill all of them at the end.
 
         Args:
             directory: gets the servers' data and everything's output.
-            counts: how many of each of KINDS; one that is not named has none.
+            counts: how many instances of each of KINDS; none of a kind that is not named.
             flags: further command-line arguments by kind, for those added later too.
             etcd_members: size of the etcd cluster.
             nats_servers: size of the NATS cluster.
@@ -93,10 +93,11 @@ class ClusterPlatform:
         return self._processes[name]
 
     def of_kind(self, kind: str) -> list[ServiceProcess]:
+        """Every instance of one of KINDS, running or not."""
         return [process for process in self._processes.values() if process.kind == kind]
 
     def instance(self, instance_id: str) -> ServiceProcess:
-        """By the identity that the metadata store knows."""
+        """The process of an instance id."""
         return next(one for one in self._processes.values() if one.instance_id == instance_id)
 
     @property
@@ -146,7 +147,7 @@ class ClusterPlatform:
         return process
 
     async def until_settled(self) -> dict[str, int]:
-        """Until every bundle has been claimed by the living owner it is assigned to for SETTLED_S.
+        """Wait until every bundle has been owned for SETTLED_S by the live owner it is assigned to.
 
         Returns:
             The epoch of each bundle.
@@ -169,7 +170,7 @@ class ClusterPlatform:
             await store.close()
 
     async def _epochs(self, store: MetadataStore) -> dict[str, int]:
-        """Empty while a bundle is unassigned, or assigned and not claimed, or so by an owner that is gone."""
+        """The epoch of each bundle; empty while a bundle is not owned by the live owner it is assigned to."""
         listing = (await store.list(keys.CLUSTER)).entries
         claims = {e.key.removeprefix(keys.OWNERS): e for e in listing if e.key.startswith(keys.OWNERS)}
         assigned = {

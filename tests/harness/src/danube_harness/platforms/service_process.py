@@ -16,7 +16,7 @@ LISTENS = {"gateway": "--grpc-addr", "admin": "--grpc-addr"}
 
 
 class ServiceProcess(ChildProcess):
-    """An instance with one identity and, once it ran, one address, whatever happens to its process.
+    """One instance of a service. Its identity and its addresses outlive its process.
 
     Args:
         kind: gateway, topic-owner, storage or admin.
@@ -54,11 +54,11 @@ class ServiceProcess(ChildProcess):
 
     @property
     def http_url(self) -> str:
-        """Where its health and metrics are."""
+        """URL of its health and metrics server."""
         return self._addresses["http_url"]
 
     def cut_off(self) -> None:
-        """It reaches no server any more, and none reaches it; what is under way arrives late."""
+        """Partition it from its servers: what is under way arrives after `heal`."""
         assert self._lines, f"{self.name} was started without lines that can be cut"
         for line in self._lines:
             line.part()

@@ -1,4 +1,4 @@
-"""Writers and readers that go on whatever happens, and remember what they saw and when."""
+"""Writers and readers that go on whatever fails, and remember what they sent and received, and when."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from danube_client.producer import IN_FLIGHT_MAX
 from danube_harness.traffic.history import Receipt, Report, check
 
 RETRY = Retry(attempts_max=200, first_s=0.1, max_s=1.0)
-"""More patient than any fault lasts: what fails all the same is a finding."""
+"""Longer than any fault lasts: an error in spite of these retries is a finding."""
 CALL_TIMEOUT_S = 10.0
 HEALTH_INTERVAL_S = 1.0
 SEND_INTERVAL_S = 0.1
@@ -228,6 +228,7 @@ class Subscription:
 
     @property
     def name(self) -> str:
+        """Topic and subscription."""
         return f"{self.topic.name} {self.reading.name}"
 
     @property

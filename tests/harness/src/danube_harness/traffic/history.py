@@ -78,6 +78,7 @@ class Report:
 
     @property
     def sent(self) -> int:
+        """Messages handed to the platform."""
         return sum(writer.sent for writer in self.writers.values())
 
     @property
@@ -87,10 +88,12 @@ class Report:
 
     @property
     def lost(self) -> int:
+        """Acknowledged messages that no reader received."""
         return sum(len(writer.lost) for writer in self.writers.values())
 
     @property
     def duplicated(self) -> int:
+        """Receipts of messages beyond their first."""
         return sum(writer.duplicated for writer in self.writers.values())
 
     @property
