@@ -217,6 +217,7 @@ async def test_a_description_lists_subscriptions_by_name(scene: Scene) -> None:
 async def test_without_its_owner_a_topic_is_described_as_far_as_it_is_known(
     monkeypatch: pytest.MonkeyPatch, scene: Scene
 ) -> None:
+    monkeypatch.setattr("danube_admin_service.api.topic_details.OWNER_TIMEOUT_S", 0.1)
     topic = await scene.topic()
     await scene.store.delete(keys.owner_key(topic.home))
     await scene.manifest_entry(1, 9, segment("one", topic.topic_id))
