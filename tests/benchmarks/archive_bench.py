@@ -127,18 +127,18 @@ class ArchiveBench:
         await asyncio.gather(*(append(number, frame) for number, frame in enumerate(frames)))
 
     async def archive(self, bundle: Bundle) -> tuple[Manifest, float]:
-        """ManifestEntry all that the log has, as the archiver of the bundle does.
+        """Archive the whole log, as the archiver of the bundle does.
 
-        Returns the view of the cuts, and the seconds that building the segments and making them durable took.
+        Returns the manifest, and the seconds that building the segments and making them durable took.
         """
         made_s = 0.0
-        make = SegmentWriter.make
+        write = SegmentWriter.write
 
-        async def timed(making: SegmentWriter, stretch: LogRange, plan: Sequence[PlannedSegment]) -> Any:
+        async def timed(writer: SegmentWriter, log_range: LogRange, plan: Sequence[PlannedSegment]) -> Any:
             nonlocal made_s
             began = time.perf_counter()
             try:
-                return await make(making, stretch, plan)
+                return await write(writer, log_range, plan)
             finally:
                 made_s += time.perf_counter() - began
 
@@ -152,22 +152,22 @@ class ArchiveBench:
             StorageMetrics(Metrics("storage", INSTANCE_ID)),
         )
         lease = await Lease.acquire(self.metadata, keys.archiver_key(bundle), b"{}", 60.0)
-        cuts = await Manifest.open(self.metadata, bundle)
-        cutter = Sealer(ArchiveSession(bundle, ports, lease, cuts), SealRules())
-        await cutter.take_over()
+        manifest = await Manifest.open(self.metadata, bundle)
+        sealer = Sealer(ArchiveSession(bundle, ports, lease, manifest), SealRules())
+        await sealer.take_over()
         last = (await self.log.bounds(bundle)).last_sequence
-        with mock.patch.object(SegmentWriter, "make", timed):
-            while cuts.archived_through < last:
-                await cutter.cut(last)
+        with mock.patch.object(SegmentWriter, "write", timed):
+            while manifest.archived_through < last:
+                await sealer.seal(last)
         await lease.release()
-        return cuts, made_s
+        return manifest, made_s
 
     async def bare_s3(self) -> S3Store:
         """A place in the bucket beside the archive's."""
         return await S3Store.connect(BUCKET, prefix="bare/", endpoint_url=self.s3.endpoint, region=REGION)
 
-    def history(self, cuts: Manifest) -> History:
-        return History(self.bus, self.catalogue, cuts)
+    def history(self, manifest: Manifest) -> History:
+        return History(self.bus, self.catalogue, manifest)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """A mirror of the metadata store has shown ``condition``, which has no event of its own."""

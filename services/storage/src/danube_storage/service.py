@@ -1,4 +1,4 @@
-"""The storage process: archives bundles of the log as segments on disk or in S3."""
+"""The storage process: archives bundles of the log as segments on disk or in S3, and serves them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from danube_common.runtime.config import ServiceConfig
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import presence
 from danube_common.runtime.service import Runtime
-from danube_common.wire.replica import REPLICA, copies_subject
+from danube_common.wire.replica import REPLICA, replica_subject
 from danube_storage.archive.archiver import Archiver
 from danube_storage.archive.leases import ArchiveLeases
 from danube_storage.archive.replicas import ReplicaServer
 from danube_storage.archive.seal_rules import SealRules
-from danube_storage.archive.session import ArchivePorts, BundleTask
+from danube_storage.archive.session import ArchivePorts
 from danube_storage.archive.sweep import Sweep
 from danube_storage.reading.read_service import serve_reads
 from danube_storage.retention.loop import RetentionLoop
@@ -36,58 +36,65 @@ DATA_DIR_DEFAULT: Final = Path("data/segments")
 
 
 class StorageConfig(ServiceConfig):
-    """Where segments are kept, and when the log is cut into them."""
+    """Settings: where segments are kept, when the log is sealed, when data is deleted."""
 
     data_dir: Path = Field(
         default=DATA_DIR_DEFAULT,
         description="directory of segments on disk; several instances and clusters may share it",
     )
     s3_bucket: str = Field(default="", description="bucket of topics with storage=s3; empty: none")
-    s3_prefix: str = Field(default="", description="of all keys in the bucket; empty or ending with a slash")
-    s3_endpoint_url: str = Field(default="", description="of another S3 than Amazon's; empty: Amazon's")
-    s3_region: str = Field(default="", description="empty: what AWS's environment and profile say")
-    replicas: int = Field(
-        default=1, ge=1, le=5, description="storage instances that keep a copy of each segment on disk"
+    s3_prefix: str = Field(
+        default="", description="prefix of all keys in the bucket; empty or ending with a slash"
     )
+    s3_endpoint_url: str = Field(
+        default="", description="endpoint of an S3-compatible store; empty: Amazon S3"
+    )
+    s3_region: str = Field(
+        default="", description="region of the bucket; empty: from AWS's environment and profile"
+    )
+    replicas: int = Field(default=1, ge=1, le=5, description="storage instances that keep each disk segment")
     seal_age_s: float = Field(
         default=600.0,
         ge=1,
         le=24 * 3600,
-        description="seconds after which a message leaves the log for a segment, also when there are few",
+        description="seconds after which messages are moved from the log to segments, however few they are",
     )
     cut_bytes_max: int = Field(
         default=64 << 20,
         ge=1 << 10,
         le=256 << 20,
-        description="bytes of a bundle's log that become segments at once; they are held in memory",
+        description="most bytes of a bundle's log that are sealed at once; they are held in memory",
     )
     own_segment_bytes_min: int = Field(
         default=256 << 10,
         ge=1,
-        description="a topic with less at once shares a segment with other quiet topics",
+        description="a topic with fewer bytes in a sealed range shares a segment with other such topics",
     )
     concurrent_cuts_max: int = Field(
-        default=1, ge=1, le=16, description="bundles cut at once, each holding up to cut_bytes_max"
+        default=1,
+        ge=1,
+        le=16,
+        description="bundles sealed at once, each holding up to cut_bytes_max in memory",
     )
     retention_interval_s: float = Field(
-        default=10.0, gt=0, le=3600, description="seconds between two looks at what of a bundle may go"
+        default=10.0, gt=0, le=3600, description="seconds between two retention passes over a bundle"
     )
     delete_delay_s: float = Field(
         default=60.0,
         ge=0,
         le=24 * 3600,
-        description="seconds between a segment's last use and its deletion, for those who still read it",
+        description="seconds between the decision to delete a segment and its deletion; readers may finish",
     )
     forget_after_s: float = Field(
         default=24 * 3600.0,
         ge=0,
-        description="seconds that the catalogue tells of each deleted segment; then only their sums are kept",
+        description="seconds that the manifest lists each deleted segment; then only their sums are kept",
     )
 
 
 @asynccontextmanager
 async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
-    """Archive what falls to this instance, and answer pings with the instance id, until stopped."""
+    """Run the service until the context ends. Pings are answered with the instance id."""
     pings = runtime.metrics.plain_counter("storage_pings", "Pings answered.")
 
     async def ping(_request: bytes) -> bytes:
@@ -109,7 +116,7 @@ async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
         rules = SealRules(
             config.seal_age_s, config.cut_bytes_max, config.own_segment_bytes_min, config.replicas
         )
-        archiver = Archiver(rules, cuts_at_once=config.concurrent_cuts_max)
+        archiver = Archiver(rules, seals_at_once=config.concurrent_cuts_max)
         sweep = Sweep(ports.metadata, metrics)
         disk = stores.of(StorageBackend.DISK)
         retention = RetentionLoop(
@@ -120,40 +127,33 @@ async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
             forget_after_s=config.forget_after_s,
             memory_bytes_max=config.bundle_log.memory_bytes_max,
         )
-        duties: list[BundleTask] = [archiver.archive, sweep.sweep_s3, retention.retain]
-        archiving = ArchiveLeases(
+        leases = ArchiveLeases(
             ArchivePorts(
-                runtime.instance_id,
-                ports.bus,
-                ports.log,
-                ports.metadata,
-                catalogue,
-                stores,
-                metrics,
+                runtime.instance_id, ports.bus, ports.log, ports.metadata, catalogue, stores, metrics
             ),
-            duties,
+            [archiver.archive, sweep.sweep_s3, retention.retain],
         )
-        runtime.add_check("archive", archiving.problem, vital=False)
+        runtime.add_check("archive", leases.problem, vital=False)
         replicas = REPLICA.handler(ReplicaServer(ports.log, disk).answer)
-        answering = [
+        subscriptions = [
             await ports.bus.serve(PING_SUBJECT, ping),
-            await ports.bus.serve(copies_subject(runtime.instance_id), replicas),
+            await ports.bus.serve(replica_subject(runtime.instance_id), replicas),
         ]
         try:
             async with (
-                serve_reads(runtime, ports.bus, ports.metadata, stores.of, stores.configured),
+                serve_reads(runtime, ports.bus, ports.metadata, stores),
                 presence(runtime, ports.metadata, backends=tuple(sorted(stores.configured))),
             ):
-                running = (
-                    runtime.spawn(archiving.run(), "archiving"),
+                tasks = (
+                    runtime.spawn(leases.run(), "archiving"),
                     runtime.spawn(sweep.sweep_disk(catalogue, disk, runtime.instance_id), "sweep"),
                 )
                 yield
-                for task in running:
+                for task in tasks:
                     task.cancel()
-                await asyncio.wait(running)
+                await asyncio.wait(tasks)
         finally:
-            for subscription in answering:
+            for subscription in subscriptions:
                 await subscription.close()
             await catalogue.close()
             await stores.close()

@@ -1,4 +1,4 @@
-"""What a storage instance counts."""
+"""Metrics of archiving."""
 
 from __future__ import annotations
 
@@ -6,32 +6,36 @@ from danube_common.runtime.metrics import Metrics
 
 
 class StorageMetrics:
-    """Of the archiver; bundles are few, so they may be labels."""
+    """Counters and gauges of one storage instance. There are few bundles, so a bundle may be a label."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.bundles = metrics.plain_gauge("storage_bundles", "Bundles that this instance archives.")
-        self.cuts = metrics.counter("storage_cuts", "Manifest entered in the catalogue.", ("bundle",))
+        self.cuts = metrics.counter("storage_cuts", "Manifest entries added.", ("bundle",))
         self.segments = metrics.counter("storage_segments", "Segments made durable.", ("backend",))
-        self.segment_bytes = metrics.counter("storage_segment_bytes", "The bytes of them.", ("backend",))
+        self.segment_bytes = metrics.counter(
+            "storage_segment_bytes", "Bytes of segments made durable.", ("backend",)
+        )
         self.lag_bytes = metrics.gauge(
-            "storage_lag_bytes", "What the log keeps and no segment has yet.", ("bundle",)
+            "storage_lag_bytes", "Bytes of the log that are not archived.", ("bundle",)
         )
         self.lag_seconds = metrics.gauge(
-            "storage_lag_seconds", "How long the oldest of that has been stored.", ("bundle",)
+            "storage_lag_seconds", "Age of the oldest message that is not archived.", ("bundle",)
         )
         self.retries = metrics.counter(
-            "storage_retries", "Times that archiving failed and is tried again.", ("bundle", "reason")
+            "storage_retries", "Failures of archiving, each followed by a retry.", ("bundle", "reason")
         )
         self.missing_frames = metrics.counter(
             "storage_missing_frames",
-            "Sequences that the log had lost before they were archived.",
+            "Log sequences that were lost before they were archived.",
             ("bundle",),
         )
         self.corrupt_frames = metrics.counter(
-            "storage_corrupt_frames", "Frames of the log that do not decode, kept aside.", ("bundle",)
+            "storage_corrupt_frames",
+            "Frames of the log that cannot be decoded and were kept aside.",
+            ("bundle",),
         )
         self.orphans = metrics.counter(
             "storage_orphans",
-            "Segments deleted that no cut names, left by attempts that failed.",
+            "Orphaned segments deleted: left by failed seals, named by no manifest entry.",
             ("backend",),
         )

@@ -25,16 +25,16 @@ from danube_common.metadata.memory import MemoryMetadata
 from danube_common.model.strategy import StorageBackend
 from danube_harness.faults.crash_disk import CrashDisk, PowerCut
 from danube_harness.services.archive_harness import BUNDLE, DISK, S3, ArchiveHarness
+from danube_harness.services.memory_segments import MemoryStore
 from danube_storage.archive.seal_rules import SealRules
-from danube_storage.archive.sealer import Overtaken, Sealer
+from danube_storage.archive.sealer import Fenced, Sealer
 from danube_storage.archive.session import ArchivePorts, ArchiveSession
 from danube_storage.archive.sweep import Sweep
 from danube_storage.segments.disk import DiskStore
-from danube_storage.segments.memory import MemoryStore
 from danube_storage.segments.stores import Stores
 
 ROOT = Path("/segments")
-RULES = SealRules(cut_bytes_max=1500, own_segment_bytes_min=400)
+RULES = SealRules(seal_bytes_max=1500, own_segment_bytes_min=400)
 LEASE_S = 3600.0
 STEPS_MAX = 30
 """More operations than a take-over and a cut have, so that some crashes come too late."""
@@ -105,13 +105,13 @@ class ArchiveModel(RuleBasedStateMachine):
     def start(self) -> None:
         async def open_owner_harness() -> ArchiveHarness:
             log = MemoryLog()
-            house = await ArchiveHarness.open(MemoryBus(MemoryHub()), log, MemoryMetadata())
+            harness = await ArchiveHarness.open(MemoryBus(MemoryHub()), log, MemoryMetadata())
             for name, strategy in (("disk", DISK), ("disk2", DISK), ("s3", S3)):
-                self.topics.append(await house.topic(name, strategy))
-            return house
+                self.topics.append(await harness.topic(name, strategy))
+            return harness
 
-        self.house: ArchiveHarness = self.run(open_owner_harness())
-        self.cutter: Sealer = self.run(self.new_archiver())
+        self.harness: ArchiveHarness = self.run(open_owner_harness())
+        self.sealer: Sealer = self.run(self.new_archiver())
 
     def stores(self, fuse: Fuse | None) -> Stores:
         disk = DiskStore(ROOT, file_system=self.disk, io_threads=1)
@@ -127,15 +127,15 @@ class ArchiveModel(RuleBasedStateMachine):
 
     async def new_archiver(self) -> Sealer:
         self.fuse = Fuse()
-        ports = self.house.ports("1", self.stores(self.fuse))
-        log = Fused(self.house.log, self.fuse, "read", "purge", "bounds")
-        metadata = Fused(self.house.metadata, self.fuse, "put", "get", "list")
+        ports = self.harness.ports("1", self.stores(self.fuse))
+        log = Fused(self.harness.log, self.fuse, "read", "purge", "bounds")
+        metadata = Fused(self.harness.metadata, self.fuse, "put", "get", "list")
         ports = ArchivePorts("1", ports.bus, log, metadata, ports.catalogue, ports.stores, ports.metrics)
-        cuts = await Manifest.open(self.house.metadata, BUNDLE)
+        cuts = await Manifest.open(self.harness.metadata, BUNDLE)
         cuts._store = metadata
         self.views.append(cuts)
         tenure = LeaseClock(LEASE_S, time.monotonic(), 1)
-        lease = Lease(self.house.metadata, "/lease", b"", tenure, time.monotonic)
+        lease = Lease(self.harness.metadata, "/lease", b"", tenure, time.monotonic)
         return Sealer(ArchiveSession(BUNDLE, ports, lease, cuts), RULES)
 
     # What happens
@@ -148,19 +148,19 @@ class ArchiveModel(RuleBasedStateMachine):
             lengths = data.draw(st.lists(st.sampled_from([1, 30, 300]), min_size=1, max_size=3))
             self.number += 1
             sections.append((self.topics[index], [b"%d " % self.number * length for length in lengths]))
-        self.run(self.house.publish(*sections))
+        self.run(self.harness.publish(*sections))
 
     @precondition(lambda self: len(self.topics) > 1)
     @rule(data=st.data())
     def delete_a_topic_and_create_it_again(self, data: st.DataObject) -> None:
         index = data.draw(st.sampled_from(range(len(self.topics))))
         gone = self.topics[index]
-        self.run(self.house.delete(gone))
-        self.topics[index] = self.run(self.house.topic(gone.topic_name.local, gone.strategy))
+        self.run(self.harness.delete(gone))
+        self.topics[index] = self.run(self.harness.topic(gone.topic_name.local, gone.strategy))
 
     @rule()
     def cut(self) -> None:
-        self.run(self.cut_on(self.cutter))
+        self.run(self.cut_on(self.sealer))
 
     @rule(
         steps=st.integers(1, STEPS_MAX),
@@ -171,7 +171,7 @@ class ArchiveModel(RuleBasedStateMachine):
     def cut_and_fail_or_die(self, steps: int, *, after: bool, fails: bool, keep: Any) -> None:
         self.fuse.set(steps, after=after, fails=DanubeError(FAILURE) if fails else None)
         with contextlib.suppress(PowerCut, DanubeError):
-            self.run(self.cut_on(self.cutter))
+            self.run(self.cut_on(self.sealer))
         if self.fuse.blown:
             self.die(lambda: keep.random() < 0.5)
         self.fuse.set(0, after=False)
@@ -181,7 +181,7 @@ class ArchiveModel(RuleBasedStateMachine):
         self.disk._cut_at = self.disk.operations + operation
         lost = False
         try:
-            self.run(self.cut_on(self.cutter))
+            self.run(self.cut_on(self.sealer))
         except PowerCut:
             lost = True
         except BaseExceptionGroup as group:
@@ -194,8 +194,8 @@ class ArchiveModel(RuleBasedStateMachine):
     @rule()
     def pause(self) -> None:
         """The archiver stops in its tracks, and another one takes over."""
-        self.zombies.append(self.cutter)
-        self.cutter = self.run(self.new_archiver())
+        self.zombies.append(self.sealer)
+        self.sealer = self.run(self.new_archiver())
 
     @precondition(lambda self: self.zombies)
     @rule()
@@ -205,7 +205,7 @@ class ArchiveModel(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         stores = self.stores(None)
-        sweep = Sweep(self.house.metadata, self.house.ports("1", stores).metrics)
+        sweep = Sweep(self.harness.metadata, self.harness.ports("1", stores).metrics)
 
         async def both() -> None:
             await sweep.sweep(BUNDLE, stores.of(StorageBackend.DISK), StorageBackend.DISK, "1")
@@ -213,14 +213,14 @@ class ArchiveModel(RuleBasedStateMachine):
 
         self.run(both())
 
-    async def cut_on(self, cutter: Sealer, *, ready: bool = False) -> None:
+    async def cut_on(self, sealer: Sealer, *, ready: bool = False) -> None:
         try:
             if not ready:
-                await cutter.take_over()
-            bounds = await cutter._ports.log.bounds(BUNDLE)
+                await sealer.take_over()
+            bounds = await sealer._ports.log.bounds(BUNDLE)
             if bounds.last_sequence >= bounds.first_sequence:
-                await cutter.cut(bounds.last_sequence)
-        except Overtaken:
+                await sealer.seal(bounds.last_sequence)
+        except Fenced:
             pass
         except BaseExceptionGroup as group:
             if group.subgroup(PowerCut) is None:
@@ -231,14 +231,14 @@ class ArchiveModel(RuleBasedStateMachine):
         self.disk = self.disk.after_crash(keep)
         # Paused ones died with the machine.
         self.zombies.clear()
-        self.cutter = self.run(self.new_archiver())
+        self.sealer = self.run(self.new_archiver())
 
     # What holds
 
     @invariant()
     def nothing_is_lost_doubled_or_out_of_order(self) -> None:
-        if hasattr(self, "house"):
-            self.run(self.house.check(self.stores(None)))
+        if hasattr(self, "harness"):
+            self.run(self.harness.check(self.stores(None)))
 
     def teardown(self) -> None:
         async def close() -> None:
@@ -246,8 +246,8 @@ class ArchiveModel(RuleBasedStateMachine):
                 await view.close()
             for store in self.disk_stores:
                 await store.close()
-            if hasattr(self, "house"):
-                await self.house.close()
+            if hasattr(self, "harness"):
+                await self.harness.close()
 
         self.run(close())
         self.runner.close()
@@ -268,25 +268,25 @@ def test_a_cut_that_ends_at_any_step_is_finished_by_the_next_archiver(*, after: 
             disk, disk2, s3 = model.topics
             for number in range(3):
                 sections = ((disk, [b"%d" % number * 300]), (disk2, [b"b", b"c"]), (s3, [b"s" * 200] * 2))
-                model.run(model.house.publish(*sections))
+                model.run(model.harness.publish(*sections))
                 if number == 0:
                     model.cut()
             model.fuse.set(steps, after=after, fails=DanubeError(FAILURE) if fails else None)
             with contextlib.suppress(PowerCut, DanubeError):
-                model.run(model.cut_on(model.cutter))
+                model.run(model.cut_on(model.sealer))
             reached += model.fuse.left <= 0
             if model.fuse.blown:
                 model.die(lambda: False)
             model.fuse.set(0, after=False)
             model.nothing_is_lost_doubled_or_out_of_order()
-            model.run(model.house.publish((disk2, [b"later"])))
+            model.run(model.harness.publish((disk2, [b"later"])))
             model.cut()
             model.cut()
             model.sweep()
             model.nothing_is_lost_doubled_or_out_of_order()
-            bounds = model.run(model.house.log.bounds(BUNDLE))
+            bounds = model.run(model.harness.log.bounds(BUNDLE))
             assert bounds.first_sequence > bounds.last_sequence, "the log is not purged"
-            named = {segment.key for cut in model.house.cuts.all() for segment in cut.segments}
+            named = {segment.key for cut in model.harness.manifest.all() for segment in cut.segments}
             stores = model.stores(None)
             held = [*model.run(stores.of(StorageBackend.DISK).list("")), *model.run(model.s3.list(""))]
             assert set(held) == named, "a leftover is not swept"
@@ -299,17 +299,17 @@ def test_a_cut_that_was_entered_though_the_answer_says_taken_keeps_its_segments(
     model = ArchiveModel()
     try:
         model.start()
-        model.run(model.house.publish((model.topics[0], [b"m" * 500]), (model.topics[1], [b"m"])))
-        cuts = model.cutter._session.cuts
-        add = cuts.add
+        model.run(model.harness.publish((model.topics[0], [b"m" * 500]), (model.topics[1], [b"m"])))
+        manifest = model.sealer._session.manifest
+        add = manifest.add
 
         async def add_and_say_taken(entry: ManifestEntry) -> None:
             await add(entry)
             raise AlreadyExists("an earlier attempt of this very call was carried out")
 
-        cuts.add = add_and_say_taken  # type: ignore[method-assign]
+        manifest.add = add_and_say_taken  # type: ignore[method-assign]
         model.cut()
         model.nothing_is_lost_doubled_or_out_of_order()
-        assert model.house.cuts.archived_through == 1
+        assert model.harness.manifest.archived_through == 1
     finally:
         model.teardown()

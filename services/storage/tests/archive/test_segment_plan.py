@@ -21,7 +21,7 @@ from danube_storage.archive.log_range import CorruptFrame, LogRange, RangeSectio
 from danube_storage.archive.seal_rules import SealLimits, SealRules, seal_limits, topic_rules
 from danube_storage.archive.segment_plan import PlannedSegment, TopicRule, plan_segments
 from danube_storage.archive.sweep import orphans
-from danube_storage.archive.unarchived import UnarchivedBytes
+from danube_storage.archive.unarchived import HoldBudget, UnarchivedBytes
 
 BUNDLE = Bundle.parse("f0")
 TOPICS = range(1, 9)
@@ -41,7 +41,7 @@ def stretches(draw: st.DrawFn) -> LogRange:
         for sequence, frame in enumerate(frames, 1)
         for number, (topic_id, size) in enumerate(frame.items())
     ]
-    return LogRange(1, max(len(frames), 1), sections, 0, 1001)
+    return LogRange(1, max(len(frames), 1), sections, 0)
 
 
 @given(stretches(), st.integers(1, 4))
@@ -82,7 +82,7 @@ def test_a_topic_is_either_in_its_own_segments_or_in_one_shared_one(
 def test_a_cut_of_many_busy_topics_still_has_a_record_of_bounded_size() -> None:
     sections = [RangeSection(n, 0, 1, RawSection(n % 500 + 1, 1, bytes(200), 0)) for n in range(1, 5000)]
     rules = {topic_id: TopicRule(StorageBackend.DISK, 300) for topic_id in range(1, 501)}
-    plan = plan_segments(LogRange(1, 5000, sections, 0, 1), rules, own_bytes_min=1, segments_aimed=20)
+    plan = plan_segments(LogRange(1, 5000, sections, 0), rules, own_bytes_min=1, segments_aimed=20)
     assert len(plan) <= 3 * 20
     assert sum(len(segment.sections) for segment in plan) == len(sections)
 
@@ -94,7 +94,7 @@ def test_a_segment_of_the_topics_size_is_not_larger_than_that_with_everything_ar
 
 
 def test_a_cut_is_due_by_the_largest_segment_size_or_the_shortest_period() -> None:
-    rules = SealRules(seal_age_s=600, cut_bytes_max=64 << 20)
+    rules = SealRules(seal_age_s=600, seal_bytes_max=64 << 20)
     expire = Retention.UNTIL_EXPIRE
     assert seal_limits(rules, []) == SealLimits(64 << 20, 600, 64 << 20)
     assert seal_limits(rules, [_topic(1, segment_size_mb=5), _topic(2, segment_size_mb=9)]).bytes == 9 << 20
@@ -147,7 +147,8 @@ async def test_a_cut_by_size_fills_whole_segments_and_leaves_the_rest_for_the_ne
             assert [section.sequence for section in part.sections] == list(range(1, taken + 1))
 
 
-async def test_a_topic_that_fills_a_segment_is_found_among_larger_ones_and_counted_once() -> None:
+@pytest.mark.parametrize("held", [True, False], ids=["range held", "range too large to hold"])
+async def test_a_topic_that_fills_a_segment_is_found_among_larger_ones_and_counted_once(held: bool) -> None:
     log = MemoryLog()
     await log.open(BUNDLE)
     for number in range(1, 9):
@@ -159,17 +160,25 @@ async def test_a_topic_that_fills_a_segment_is_found_among_larger_ones_and_count
         1: TopicRule(StorageBackend.DISK, 3 * entry_bytes),
         2: TopicRule(StorageBackend.DISK, 100 * entry_bytes),
     }
-    pending = UnarchivedBytes()
+    budget = HoldBudget(1 << 20 if held else entry_bytes)
+    bytes_free = budget.bytes_free
+    pending = UnarchivedBytes(budget)
     full: list[int | None] = []
     for last in range(1, 9):
         pending.count(await read_range(log, BUNDLE, pending.through + 1, last, bytes_max=1 << 20))
-        full.append(pending.full(rules))
+        full.append(pending.full_topic(rules))
     assert full == [None] * 4 + [1] * 4
     everything = await read_range(log, BUNDLE, 1, 8, bytes_max=1 << 20)
-    cut = everything.whole_segments(rules[1].segment_bytes_max, 1)
-    assert cut.last_sequence == 6
-    pending.cut(cut.last_sequence)
-    assert (pending.through, pending.full(rules)) == (6, None)
+    assert pending.log_range == (everything if held else None)
+    sealed = everything.whole_segments(rules[1].segment_bytes_max, 1)
+    assert sealed.last_sequence == 6
+    pending.archived(sealed.last_sequence)
+    assert (pending.through, pending.full_topic(rules)) == (8 if held else 6, None)
+    rest = await read_range(log, BUNDLE, 7, 8, bytes_max=1 << 20)
+    assert pending.log_range == (rest if held else None)
+    assert budget.bytes_free == bytes_free - sum(s.entry_bytes for s in rest.sections) * held
+    pending.release()
+    assert budget.bytes_free == bytes_free
 
 
 async def test_what_the_log_has_lost_of_a_stretch_is_counted() -> None:

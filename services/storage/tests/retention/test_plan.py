@@ -27,7 +27,7 @@ from danube_storage.retention.plan import (
     plan,
     rule_of,
     shared_verdict,
-    without,
+    with_deleted,
 )
 
 NOW_MS = 1_000_000
@@ -73,14 +73,14 @@ def cut(first: int, last: int, *segments: SegmentRecord) -> ManifestEntry:
 
 def planned(
     cuts: Sequence[ManifestEntry],
-    facts: RetentionInput,
+    inputs: RetentionInput,
     *,
     archive: BundleArchive | None = None,
-    memory: RetentionCache | None = None,
+    cache: RetentionCache | None = None,
     forget_after_ms: int = DAY_MS,
 ) -> Plan:
     return plan(
-        cuts, archive or BundleArchive(), facts, memory or RetentionCache(), forget_after_ms=forget_after_ms
+        cuts, archive or BundleArchive(), inputs, cache or RetentionCache(), forget_after_ms=forget_after_ms
     )
 
 
@@ -119,7 +119,7 @@ def test_without_an_owner_nothing_counts_as_acknowledged() -> None:
 
 def test_a_topic_that_is_not_known_to_be_gone_keeps_its_segments() -> None:
     cuts = [cut(1, 5, segment(1, 1, 5), segment(2, 1, 5))]
-    assert reasons(planned(cuts, RetentionInput(NOW_MS, NO_TOPICS, gone={2}))) == {
+    assert reasons(planned(cuts, RetentionInput(NOW_MS, NO_TOPICS, deleted_topics={2}))) == {
         "f0/2/1": Reason.TOPIC_DELETED
     }
 
@@ -130,7 +130,7 @@ def test_what_is_in_quarantine_or_marked_already_is_left_alone() -> None:
         cut(2, 2, segment(1, 2, 2, delete_after_ms=NOW_MS + 1)),
         cut(3, 3, segment(1, 3, 3, delete_after_ms=NOW_MS - 1, quarantined={"7": "bad"})),
     ]
-    found = planned(cuts, RetentionInput(NOW_MS, NO_TOPICS, gone={1}))
+    found = planned(cuts, RetentionInput(NOW_MS, NO_TOPICS, deleted_topics={1}))
     assert (found.marks, found.deletions) == ((), ())
 
 
@@ -183,31 +183,32 @@ def ranges(*topics: tuple[int, int]) -> list[TopicRange]:
 def test_a_shared_segment_goes_when_all_its_topics_let_it_go(
     floors: dict[int, int], gone: set[int], age_ms: int, verdict: Reason | int
 ) -> None:
-    facts = RetentionInput(NOW_MS, {1: UNTIL_ACK, 2: MINUTE}.get, gone, floors)
-    found = shared_verdict(segment(SHARED, 1, 9, age_ms=age_ms), ranges((1, 3), (2, 5), (3, 9)), facts)
+    inputs = RetentionInput(NOW_MS, {1: UNTIL_ACK, 2: MINUTE}.get, gone, floors)
+    found = shared_verdict(segment(SHARED, 1, 9, age_ms=age_ms), ranges((1, 3), (2, 5), (3, 9)), inputs)
     assert (found.topic_id if isinstance(found, TopicRange) else found) == verdict
 
 
 def test_a_shared_segment_is_read_again_only_when_who_held_on_lets_go() -> None:
     cuts = [cut(1, 9, segment(SHARED, 1, 9))]
-    memory = RetentionCache()
+    cache = RetentionCache()
     assert [
-        one.key for _, one in planned(cuts, RetentionInput(NOW_MS, {1: UNTIL_ACK}.get), memory=memory).unread
+        each.segment.key
+        for each in planned(cuts, RetentionInput(NOW_MS, {1: UNTIL_ACK}.get), cache=cache).unread
     ] == ["f0/0/1"]
-    (memory.holders["f0/0/1"],) = ranges((1, 3))
+    (cache.holders["f0/0/1"],) = ranges((1, 3))
     held = RetentionInput(NOW_MS, {1: UNTIL_ACK}.get, floors={1: position_of(2, 0, 0)})
-    assert planned(cuts, held, memory=memory).unread == ()
+    assert planned(cuts, held, cache=cache).unread == ()
     free = RetentionInput(NOW_MS, {1: UNTIL_ACK}.get, floors={1: position_of(3, 0, 0)})
-    assert len(planned(cuts, free, memory=memory).unread) == 1
+    assert len(planned(cuts, free, cache=cache).unread) == 1
 
 
 def test_a_shared_segment_that_cannot_be_read_stands_back_for_a_while() -> None:
     cuts = [cut(1, 1, segment(SHARED, 1, 1)), cut(2, 2, segment(SHARED, 2, 2))]
-    memory = RetentionCache(unreadable={"f0/0/1": NOW_MS + 1})
+    cache = RetentionCache(unreadable={"f0/0/1": NOW_MS + 1})
     for now_ms, first in ((NOW_MS, 2), (NOW_MS + 1, 1)):
-        memory.note(cuts, now_ms)
-        found = planned(cuts, RetentionInput(now_ms, NO_TOPICS), memory=memory)
-        assert found.unread[0][0].first_sequence == first
+        cache.note(cuts, now_ms)
+        found = planned(cuts, RetentionInput(now_ms, NO_TOPICS), cache=cache)
+        assert found.unread[0].entry.first_sequence == first
 
 
 def test_a_pass_reads_a_bounded_number_of_shared_segments_the_oldest_first() -> None:
@@ -220,7 +221,7 @@ def test_a_pass_reads_a_bounded_number_of_shared_segments_the_oldest_first() -> 
         forget_after_ms=DAY_MS,
         shared_reads_max=3,
     )
-    assert [one.first_sequence for one, _ in found.unread] == [1, 2, 3]
+    assert [each.entry.first_sequence for each in found.unread] == [1, 2, 3]
 
 
 # Deleting and forgetting
@@ -231,9 +232,9 @@ def test_a_marked_segment_is_deleted_when_its_delay_has_passed() -> None:
         cut(1, 1, segment(1, 1, 1, delete_after_ms=NOW_MS)),
         cut(2, 2, segment(1, 2, 2, delete_after_ms=NOW_MS + 1)),
     ]
-    assert [one.key for _, one in planned(cuts, RetentionInput(NOW_MS, {1: UNTIL_ACK}.get)).deletions] == [
-        "f0/1/1"
-    ]
+    assert [
+        each.segment.key for each in planned(cuts, RetentionInput(NOW_MS, {1: UNTIL_ACK}.get)).deletions
+    ] == ["f0/1/1"]
 
 
 def test_a_shared_segment_waits_until_the_offsets_in_it_are_written_elsewhere() -> None:
@@ -253,7 +254,7 @@ def test_only_what_is_still_retained_and_sound_is_marked() -> None:
 
 def test_a_deleted_segment_leaves_one_row_however_often_it_is_deleted() -> None:
     one = cut(1, 3, segment(1, 1, 3, messages=3, size_bytes=9), segment(2, 1, 1))
-    after = without(without(one, {"f0/1/1"}), {"f0/1/1"})
+    after = with_deleted(with_deleted(one, {"f0/1/1"}), {"f0/1/1"})
     assert [s.key for s in after.segments] == ["f0/2/1"]
     assert deletions(BundleArchive(), [after]) == {1: Deletions(1, 3, 9)}
 
@@ -261,24 +262,24 @@ def test_a_deleted_segment_leaves_one_row_however_often_it_is_deleted() -> None:
 @pytest.mark.parametrize("age_ms", [DAY_MS - 1, DAY_MS])
 def test_the_oldest_empty_cuts_are_folded_after_a_while_but_never_the_newest(age_ms: int) -> None:
     cuts = [cut(1, 2), cut(3, 4), cut(5, 6, segment(1, 5, 5)), cut(7, 8), cut(9, 10)]
-    memory = RetentionCache()
-    memory.note(cuts, NOW_MS - age_ms)
+    cache = RetentionCache()
+    cache.note(cuts, NOW_MS - age_ms)
     archive = BundleArchive(offsets_through=10)
-    found = planned(cuts, RetentionInput(NOW_MS, {1: UNTIL_ACK}.get), archive=archive, memory=memory)
+    found = planned(cuts, RetentionInput(NOW_MS, {1: UNTIL_ACK}.get), archive=archive, cache=cache)
     assert [one.first_sequence for one in found.compacts] == ([1, 3] if age_ms == DAY_MS else [])
-    alone = planned(cuts[:1], RetentionInput(NOW_MS, NO_TOPICS), archive=archive, memory=memory)
+    alone = planned(cuts[:1], RetentionInput(NOW_MS, NO_TOPICS), archive=archive, cache=cache)
     assert alone.compacts == ()
 
 
 def test_a_cut_is_folded_only_when_the_offsets_in_it_are_written_elsewhere() -> None:
     cuts = [cut(1, 2), cut(3, 4), cut(5, 6)]
-    memory = RetentionCache()
-    memory.note(cuts, 0)
+    cache = RetentionCache()
+    cache.note(cuts, 0)
     found = planned(
         cuts,
         RetentionInput(NOW_MS, NO_TOPICS),
         archive=BundleArchive(offsets_through=2),
-        memory=memory,
+        cache=cache,
         forget_after_ms=0,
     )
     assert ([one.first_sequence for one in found.compacts], found.checkpoint_through) == ([1], 4)
@@ -287,18 +288,20 @@ def test_a_cut_is_folded_only_when_the_offsets_in_it_are_written_elsewhere() -> 
 def test_a_folded_cut_that_is_still_there_is_only_forgotten() -> None:
     cuts = [cut(1, 2, segment(1, 1, 2)), cut(3, 4)]
     found = planned(
-        cuts, RetentionInput(NOW_MS, NO_TOPICS, gone={1}), archive=BundleArchive(forgotten_through=2)
+        cuts,
+        RetentionInput(NOW_MS, NO_TOPICS, deleted_topics={1}),
+        archive=BundleArchive(forgotten_through=2),
     )
     assert ([one.first_sequence for one in found.leftovers], found.marks) == ([1], ())
 
 
 def test_what_was_remembered_of_cuts_and_segments_that_are_no_more_is_forgotten() -> None:
-    memory = RetentionCache()
-    (memory.holders["f0/0/1"],) = ranges((1, 1))
-    memory.note([cut(1, 2), cut(3, 4)], 5)
-    assert (memory.holders, memory.emptied_ms) == ({}, {1: 5, 3: 5})
-    memory.note([cut(3, 4)], 9)
-    assert memory.emptied_ms == {3: 5}
+    cache = RetentionCache()
+    (cache.holders["f0/0/1"],) = ranges((1, 1))
+    cache.note([cut(1, 2), cut(3, 4)], 5)
+    assert (cache.holders, cache.emptied_ms) == ({}, {1: 5, 3: 5})
+    cache.note([cut(3, 4)], 9)
+    assert cache.emptied_ms == {3: 5}
 
 
 # All of it, against a model
@@ -314,7 +317,7 @@ class Model:
     contents: dict[str, dict[int, list[int]]] = field(default_factory=dict)
     cuts: list[ManifestEntry] = field(default_factory=list)
     archive: BundleArchive = field(default_factory=BundleArchive)
-    memory: RetentionCache = field(default_factory=RetentionCache)
+    cache: RetentionCache = field(default_factory=RetentionCache)
     deleted: dict[str, SegmentRecord] = field(default_factory=dict)
 
     def add_cut(self, own: dict[int, int], shared: dict[int, int], age_ms: int) -> None:
@@ -341,25 +344,27 @@ class Model:
         last = max(sequence - 1, first)
         self.cuts.append(ManifestEntry("f0", first, last, NOW_MS, "7", tuple(segments)))
 
-    def facts(self, now_ms: int, owner_answers: bool) -> RetentionInput:
+    def inputs(self, now_ms: int, owner_answers: bool) -> RetentionInput:
         floors = {one: min(marks) for one, marks in self.subscriptions.items() if marks}
         return RetentionInput(now_ms, self.rules.get, self.gone, floors if owner_answers else None)
 
-    def run_pass(self, facts: RetentionInput, crash_after: int) -> None:
+    def run_pass(self, inputs: RetentionInput, crash_after: int) -> None:
         """One pass of the loop, which may end between any two of its steps."""
-        self.memory.note(self.cuts, facts.now_ms)
-        found = plan(self.cuts, self.archive, facts, self.memory, forget_after_ms=0)
+        self.cache.note(self.cuts, inputs.now_ms)
+        found = plan(self.cuts, self.archive, inputs, self.cache, forget_after_ms=0)
         marks = {mark.segment.key for mark in found.marks}
-        for _, record in found.unread:
-            verdict = shared_verdict(record, self.ranges(record.key), facts)
+        for record in [each.segment for each in found.unread]:
+            verdict = shared_verdict(record, self.ranges(record.key), inputs)
             if isinstance(verdict, TopicRange):
-                self.memory.holders[record.key] = verdict
+                self.cache.holders[record.key] = verdict
             else:
                 marks.add(record.key)
         steps: list[Callable[[], None]] = [
-            lambda: self.change(lambda one: marked(one, marks, facts.now_ms)),
-            lambda: self.deleted.update({record.key: record for _, record in found.deletions}),
-            lambda: self.change(lambda one: without(one, {record.key for _, record in found.deletions})),
+            lambda: self.change(lambda one: marked(one, marks, inputs.now_ms)),
+            lambda: self.deleted.update({each.segment.key: each.segment for each in found.deletions}),
+            lambda: self.change(
+                lambda one: with_deleted(one, {each.segment.key for each in found.deletions})
+            ),
             lambda: self.checkpoint(found.checkpoint_through),
             lambda: self.fold(found.compacts),
             lambda: self.forget(found.leftovers),
@@ -408,8 +413,8 @@ def test_nothing_that_is_still_wanted_is_marked_or_deleted_and_each_deletion_cou
         model.subscriptions[topic_id] = data.draw(st.lists(marks, max_size=2))
     now_ms = NOW_MS
     for _ in range(data.draw(st.integers(1, 8), label="passes")):
-        facts = model.facts(now_ms, data.draw(st.booleans(), label="the owner answers"))
-        model.run_pass(facts, data.draw(st.integers(0, 6), label="steps done"))
+        inputs = model.inputs(now_ms, data.draw(st.booleans(), label="the owner answers"))
+        model.run_pass(inputs, data.draw(st.integers(0, 6), label="steps done"))
         _check_nothing_wanted_went(model, now_ms)
         _check_counts(model)
         now_ms += data.draw(st.sampled_from([0, 30_000, 60_000, 240_000]))
@@ -440,7 +445,7 @@ def _check_counts(model: Model) -> None:
     for key, record in model.deleted.items():
         if key not in left and (record.topic_id in model.rules or record.topic_id == SHARED):
             expected[record.topic_id] = expected.get(record.topic_id, Deletions()).plus(
-                without(cut(1, 1, record), {key}).deleted[0]
+                with_deleted(cut(1, 1, record), {key}).deleted[0]
             )
     counted = deletions(model.archive, model.cuts)
     assert {one: counts for one, counts in counted.items() if one not in model.gone} == expected

@@ -24,7 +24,7 @@ from danube_common.model.strategy import ReliableOptions, StorageBackend, Strate
 from danube_common.wire.archive import By, ListTopics, Located, ReadSegment
 from danube_common.wire.frame import encode_frame
 from danube_harness.services.fake_storage import FakeStorage, archive
-from danube_storage.segments.memory import MemoryStore
+from danube_harness.services.memory_segments import MemoryStore
 from danube_topic_owner.catchup.history import History
 
 BUNDLE = Bundle.parse("f0")

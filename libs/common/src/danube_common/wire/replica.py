@@ -1,6 +1,6 @@
-"""The replica protocol: what a bundle's archiver asks other storage instances. Requests may be repeated.
+"""The replica protocol: a bundle's archiver asks other storage instances for replicas of disk segments.
 
-Every request may be repeated: it makes what is already so.
+Every request may be repeated.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import msgspec
 from danube_common.wire.envelope import Done, Protocol
 
 
-def copies_subject(instance_id: str) -> str:
-    """The subject of requests for one storage instance's disk."""
+def replica_subject(instance_id: str) -> str:
+    """Return the subject of requests to one storage instance."""
     return f"danube.storage.{instance_id}.copies"
 
 
-class SegmentRecipe(msgspec.Struct, frozen=True, array_like=True):
-    """What a segment is built of: the sections of its topics in a range of positions.
+class SegmentPlan(msgspec.Struct, frozen=True, array_like=True):
+    """How a segment is built from the log: the sections that its topics have in a range of positions.
 
     Attributes:
-        key: in the store.
+        key: of the segment in its store.
         topic_id: the one topic, or `SHARED`.
         first_position: of its first message.
         last_position: of its last message.
@@ -34,15 +34,15 @@ class SegmentRecipe(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BuildSegments(msgspec.Struct, tag="build-segments", frozen=True):
-    """Build segments from a log range and keep them. Reply: Built when they are durable.
+    """Build and keep segments of a log range, which the log must have whole.
 
-    The log must have the stretch whole. Refused: Unavailable.
+    Answered with Built when the segments are durable. Error: Unavailable.
     """
 
     bundle: str
     first_sequence: int
     last_sequence: int
-    segments: tuple[SegmentRecipe, ...]
+    segments: tuple[SegmentPlan, ...]
 
 
 class Built(msgspec.Struct, tag="built", frozen=True):
@@ -52,11 +52,11 @@ class Built(msgspec.Struct, tag="built", frozen=True):
 
 
 class DeleteSegments(msgspec.Struct, tag="delete-segments", frozen=True):
-    """Delete segments that nobody reads. Reply: Done when the deletion is durable. Errors: Unavailable."""
+    """Delete segments. Answered with Done when they are deleted durably. Error: Unavailable."""
 
     keys: tuple[str, ...]
 
 
-CopiesRequest = BuildSegments | DeleteSegments
-CopiesReply = Built | Done
-REPLICA: Protocol[CopiesRequest, CopiesReply] = Protocol("a replica", CopiesRequest, CopiesReply)
+ReplicaRequest = BuildSegments | DeleteSegments
+ReplicaReply = Built | Done
+REPLICA: Protocol[ReplicaRequest, ReplicaReply] = Protocol("a replica", ReplicaRequest, ReplicaReply)

@@ -1,1 +1,1 @@
-"""Archives the bundles of the log: leases, sealing log ranges into segments, replicas."""
+"""Archiving: leases on bundles, sealing of log ranges into segments, replicas of segments."""

@@ -1,4 +1,4 @@
-"""A log_range of a bundle's log, read whole and taken apart into the sections of its topics."""
+"""Reading a range of a bundle's log and splitting it into the sections of its topics."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from danube_common.segment.format import ENTRY_HEAD_BYTES
 from danube_common.wire.frame import RawSection, split_frame
 
 READ_BYTES = 8 << 20
-"""About how much is asked of the log at once."""
+"""About how many bytes one read of the log returns."""
 FRAMES_PER_READ_MAX = 4096
 SECTIONS_MAX = 1 << 17
-"""Sections in one log_range, about: it ends behind the frame that reaches this."""
+"""About how many sections one log range has: it ends behind the read that reaches this."""
 
 
 @dataclass(frozen=True, slots=True)
 class RangeSection:
-    """One section where it lay in the log; ``stored_ms`` is when the log stored its frame."""
+    """One section and where it is in the log; ``stored_ms`` is when the log stored its frame."""
 
     sequence: int
     number: int
@@ -32,24 +32,22 @@ class RangeSection:
 
     @property
     def first_position(self) -> int:
+        """The position of its first message."""
         return position_of(self.sequence, self.number, 0)
 
     @property
     def last_position(self) -> int:
+        """The position of its last message."""
         return self.first_position + self.raw.messages - 1
 
     @property
     def entry_bytes(self) -> int:
-        """What it takes in a segment."""
+        """Its size in a segment."""
         return ENTRY_HEAD_BYTES + len(self.raw.body)
 
 
 class CorruptFrame(CorruptData):
-    """A frame of the log that does not decode.
-
-    Attributes:
-        entry: it.
-    """
+    """The frame in the log entry ``entry`` cannot be decoded."""
 
     def __init__(self, entry: LogEntry, reason: str) -> None:
         super().__init__(f"frame {entry.sequence} of the log: {reason}")
@@ -58,37 +56,37 @@ class CorruptFrame(CorruptData):
 
 @dataclass(frozen=True)
 class LogRange:
-    """Log sequences ``first_sequence..last_sequence``, all that the log has of them.
+    """The frames of the log from ``first_sequence`` to ``last_sequence``.
 
     Attributes:
         sections: in log order.
-        missing: how many sequences the log did not have.
-        stored_ms: when the log stored the first frame of it; 0 if there is none.
+        missing: the number of sequences that the log has lost.
     """
 
     first_sequence: int
     last_sequence: int
     sections: Sequence[RangeSection]
     missing: int
-    stored_ms: int
 
     @property
     def body_bytes(self) -> int:
+        """The size of all section bodies."""
         return sum(len(section.raw.body) for section in self.sections)
 
     @cached_property
     def by_topic(self) -> Mapping[int, list[RangeSection]]:
-        """In log order for each topic; topics in the order of their first section."""
+        """The sections by topic id, in log order; topics in the order of their first section."""
         found: dict[int, list[RangeSection]] = {}
         for section in self.sections:
             found.setdefault(section.raw.topic_id, []).append(section)
         return found
 
     def whole_segments(self, segment_bytes: int, topic_id: int | None = None) -> LogRange:
-        """Its first frames, as many as fill segments of ``segment_bytes`` of entries; all if none overflows.
+        """Return the frames that fill segments of ``segment_bytes``; the whole range if none is full.
 
-        The entries of one topic are counted, or all. What is left goes into the next cut: else it would make
-        every segment of a busy topic smaller.
+        Only the entries of ``topic_id`` count, or those of all topics. The frames behind the last full
+        segment are left for the next range, so that segments of busy topics are full. A range with missing
+        frames is returned whole.
         """
         if self.missing:
             return self
@@ -99,37 +97,36 @@ class LogRange:
             if taken_bytes and taken_bytes + section.entry_bytes > segment_bytes:
                 last, taken_bytes = section.sequence - 1, 0
             taken_bytes += section.entry_bytes
-        return self if last < self.first_sequence else self._until(last)
-
-    def _until(self, last_sequence: int) -> LogRange:
-        kept = [each for each in self.sections if each.sequence <= last_sequence]
-        return replace(self, last_sequence=last_sequence, sections=kept)
+        if last < self.first_sequence:
+            return self
+        kept = [section for section in self.sections if section.sequence <= last]
+        return replace(self, last_sequence=last, sections=kept)
 
 
 async def read_range(
     log: BundleLog, bundle: Bundle, first_sequence: int, last_sequence: int, *, bytes_max: int
 ) -> LogRange:
-    """Read from ``first_sequence`` up to ``last_sequence``, or less: see the bounds.
+    """Read from ``first_sequence`` up to ``last_sequence``, or less if a bound is reached.
 
     Args:
-        log: to read from.
-        bundle: whose log.
-        first_sequence: where the log_range begins, also if the log has lost it.
-        last_sequence: must be in the log; the log_range ends there if no bound ends it before.
-        bytes_max: about how many bytes of frames, one frame at least; SECTIONS_MAX bounds it too.
+        log: the log to read from.
+        bundle: the bundle whose log is read.
+        first_sequence: where the range begins, also if the log has lost that frame.
+        last_sequence: where the range ends at most; must be in the log.
+        bytes_max: about how many bytes of frames, one frame at least; SECTIONS_MAX is a bound too.
 
     Raises:
-        CorruptFrame: the first frame of the log_range is corrupt. (A later one ends the log_range before it.)
+        CorruptFrame: the first frame of the range is corrupt. A later corrupt frame ends the range before it.
         LogUnavailable: the log does not answer, or it ends before ``last_sequence``.
     """
     sections: list[RangeSection] = []
-    frames = taken_bytes = stored_ms = 0
+    frames = taken_bytes = 0
     reached = first_sequence - 1
 
     def read_on(reached: int, taken_bytes: int) -> asyncio.Task[list[LogEntry]]:
         bytes_wanted = min(READ_BYTES, bytes_max - taken_bytes)
         read = log.read(bundle, reached + 1, frames_max=FRAMES_PER_READ_MAX, bytes_max=bytes_wanted)
-        return asyncio.create_task(read, name=f"log_range of {bundle}")
+        return asyncio.create_task(read, name=f"log range of {bundle}")
 
     reading = read_on(reached, taken_bytes) if reached < last_sequence else None
     try:
@@ -137,11 +134,10 @@ async def read_range(
             entries = [entry for entry in await reading if entry.sequence <= last_sequence]
             if not entries:
                 raise LogUnavailable(f"the log of {bundle} ends before {last_sequence}")
-            stored_ms = stored_ms or entries[0].stored_ms
             taken_bytes += sum(len(entry.frame) for entry in entries)
             before, reached = reached, entries[-1].sequence
             more = reached < last_sequence and taken_bytes < bytes_max
-            # What follows comes while this is taken apart.
+            # The next read runs while the entries of this one are split.
             reading = read_on(reached, taken_bytes) if more else None
             found, failure = await asyncio.to_thread(_split, entries)
             for parts in found:
@@ -158,11 +154,11 @@ async def read_range(
         if reading is not None:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-    return LogRange(first_sequence, reached, sections, reached - first_sequence + 1 - frames, stored_ms)
+    return LogRange(first_sequence, reached, sections, reached - first_sequence + 1 - frames)
 
 
 def _split(entries: Iterable[LogEntry]) -> tuple[list[list[RangeSection]], CorruptFrame | None]:
-    """The sections of each frame, up to the first that is corrupt."""
+    """Return the sections of each frame up to the first corrupt frame, and the error of that frame."""
     found: list[list[RangeSection]] = []
     for entry in entries:
         try:

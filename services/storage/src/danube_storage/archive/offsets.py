@@ -1,4 +1,4 @@
-"""The running offset of each topic of a bundle: how many messages it had before."""
+"""The next offset of each topic of a bundle: an offset counts the topic's messages before a message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Self
 from danube_common.archive.records import (
     SHARED,
     BundleArchive,
+    DeletedSegment,
     ManifestEntry,
+    SegmentRecord,
     pack_offsets,
     unpack_offsets,
 )
@@ -28,42 +30,46 @@ class Offsets:
 
     @classmethod
     def saved(cls, archive: BundleArchive) -> Self:
-        """As they were written last. Raises CorruptData."""
+        """Return the stored offsets. Raises CorruptData."""
         return cls(archive.offsets_through, unpack_offsets(archive.offsets))
 
     @property
     def packed(self) -> bytes:
+        """The offsets in their stored form."""
         return pack_offsets(self._next)
 
     def of(self, topic_id: int) -> int:
-        """The offset of the topic's next message."""
+        """Return the offset of the topic's next message."""
         return self._next.get(topic_id, 0)
 
     def copy(self) -> Offsets:
+        """Return an independent copy."""
         return Offsets(self.through, self._next)
 
     def count(self, sections: Iterable[RangeSection], through: int) -> None:
-        """Count what follows, up to the sequence ``through``."""
+        """Count the sections that follow, up to the log sequence ``through``."""
         for section in sections:
             topic_id = section.raw.topic_id
             self._next[topic_id] = self.of(topic_id) + section.raw.messages
         self.through = through
 
-    def count_own(self, cut: ManifestEntry) -> None:
-        """Count the cut that follows by its record, which says nothing of the topics of shared segments."""
-        rows = [(row.topic_id, row.messages) for row in cut.segments]
-        rows += [(row.topic_id, row.messages) for row in cut.deleted]
-        for topic_id, messages in rows:
-            if topic_id != SHARED:
-                self._next[topic_id] = self.of(topic_id) + messages
-        self.through = cut.last_sequence
+    def count_entry(self, entry: ManifestEntry) -> None:
+        """Count the entry that follows by its records; they do not count the topics of shared segments."""
+        for row in _rows(entry):
+            if row.topic_id != SHARED:
+                self._next[row.topic_id] = self.of(row.topic_id) + row.messages
+        self.through = entry.last_sequence
 
     def retain(self, topic_ids: Iterable[int]) -> None:
-        """Forget all other topics."""
+        """Drop the offsets of all other topics."""
         kept = set(topic_ids)
         self._next = {topic_id: offset for topic_id, offset in self._next.items() if topic_id in kept}
 
 
-def has_shared(cut: ManifestEntry) -> bool:
-    """Whether the cut's record does not say how many messages each topic had in it."""
-    return SHARED in {*(row.topic_id for row in cut.segments), *(row.topic_id for row in cut.deleted)}
+def has_shared(entry: ManifestEntry) -> bool:
+    """Return whether the entry has shared segments, so that it does not count each topic's messages."""
+    return any(row.topic_id == SHARED for row in _rows(entry))
+
+
+def _rows(entry: ManifestEntry) -> tuple[SegmentRecord | DeletedSegment, ...]:
+    return (*entry.segments, *entry.deleted)

@@ -1,4 +1,4 @@
-"""Copies of segments on the disks of other instances: building them there, and asking for them."""
+"""Replicas of disk segments on other storage instances: the server that builds them, and its client."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from danube_common.wire.replica import (
     REPLICA,
     BuildSegments,
     Built,
-    CopiesReply,
-    CopiesRequest,
     DeleteSegments,
-    SegmentRecipe,
-    copies_subject,
+    ReplicaReply,
+    ReplicaRequest,
+    SegmentPlan,
+    replica_subject,
 )
 from danube_storage.archive.log_range import LogRange, RangeSection, read_range
 from danube_storage.archive.segment_plan import PlannedSegment
 from danube_storage.archive.segment_source import SegmentSource
 from danube_storage.segments.port import SegmentStore
 
-STRETCH_BYTES_MAX = 320 << 20
-"""No instance may be configured to cut as much: a log_range that is asked for always fits."""
+RANGE_BYTES_MAX = 320 << 20
+"""More than any instance may be configured to seal at once, so a requested range always fits."""
 BUILDS_AT_ONCE_MAX = 1
 BUILD_TIMEOUT_S = 120.0
 DELETE_TIMEOUT_S = 5.0
@@ -43,15 +43,15 @@ _first_position = attrgetter("first_position")
 
 
 class ReplicaServer:
-    """Builds segments on this instance's disk when another instance, their archiver, asks."""
+    """Builds and deletes segments on this instance's disk for the archivers of other instances."""
 
     def __init__(self, log: BundleLog, disk: SegmentStore) -> None:
         self._log = log
         self._disk = disk
         self._building = asyncio.Semaphore(BUILDS_AT_ONCE_MAX)
 
-    async def answer(self, request: CopiesRequest) -> CopiesReply:
-        """Carry out a request. Raises DanubeError."""
+    async def answer(self, request: ReplicaRequest) -> ReplicaReply:
+        """Carry out a request and return its reply. Raises DanubeError."""
         match request:
             case BuildSegments():
                 async with self._building:
@@ -68,36 +68,33 @@ class ReplicaServer:
             bundle,
             request.first_sequence,
             request.last_sequence,
-            bytes_max=STRETCH_BYTES_MAX,
+            bytes_max=RANGE_BYTES_MAX,
         )
         if log_range.last_sequence < request.last_sequence:
             raise LogUnavailable(
                 f"{bundle} from {request.first_sequence} to {request.last_sequence} is too much"
             )
         crcs: list[int] = []
-        for recipe in request.segments:
-            source = SegmentSource(bundle, _planned(log_range, recipe), unpack_offsets(recipe.first_offsets))
-            await self._disk.put(recipe.key, source.chunks())
+        for plan in request.segments:
+            source = SegmentSource(bundle, _planned(log_range, plan), unpack_offsets(plan.first_offsets))
+            await self._disk.put(plan.key, source.chunks())
             crcs.append(source.info.data_crc32c)
         return Built(tuple(crcs))
 
 
 class ReplicaClient:
-    """The other instances, as an archiver asks them."""
+    """Asks other storage instances to build and delete replicas."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def copy(
+    async def build(
         self, request: BuildSegments, candidates: Sequence[str], wanted: int
     ) -> list[tuple[str, tuple[int, ...]]]:
-        """Have ``wanted`` of the candidates build segments; who fails is replaced by the next.
+        """Have ``wanted`` of the candidates build segments; the next candidate replaces one that fails.
 
-        Returns:
-            Instance ids, with the ``data_crc32c`` of what each has built.
-
-        Raises:
-            Unavailable: fewer could; those that did keep what they built.
+        Returns the instance ids, each with the ``data_crc32c`` of its segments. Raises Unavailable if fewer
+        candidates succeed; their segments stay.
         """
         order = ranked(f"{request.bundle}/{request.first_sequence}", candidates)
         done: list[tuple[str, tuple[int, ...]]] = []
@@ -105,9 +102,9 @@ class ReplicaClient:
         while len(done) < wanted:
             asked, order = order[: wanted - len(done)], order[wanted - len(done) :]
             if len(asked) < wanted - len(done):
-                told = "".join(f"; {failure}" for failure in failures)
+                reasons = "".join(f"; {failure}" for failure in failures)
                 raise Unavailable(
-                    f"{wanted + 1} copies are wanted, {len(candidates) + 1} storage instances live{told}"
+                    f"{wanted + 1} copies are wanted, {len(candidates) + 1} storage instances live{reasons}"
                 )
             answers = await asyncio.gather(*(self._build(request, instance_id) for instance_id in asked))
             for instance_id, answer in zip(asked, answers, strict=True):
@@ -120,10 +117,10 @@ class ReplicaClient:
     async def delete(self, instance_id: str, keys: Sequence[str]) -> None:
         """Delete segments from another instance's disk. Raises Unavailable."""
         request = DeleteSegments(tuple(keys))
-        await REPLICA.ask(self._bus, copies_subject(instance_id), request, Done, timeout_s=DELETE_TIMEOUT_S)
+        await REPLICA.ask(self._bus, replica_subject(instance_id), request, Done, timeout_s=DELETE_TIMEOUT_S)
 
     async def _build(self, request: BuildSegments, instance_id: str) -> tuple[int, ...] | DanubeError:
-        subject = copies_subject(instance_id)
+        subject = replica_subject(instance_id)
         try:
             reply = await REPLICA.ask(self._bus, subject, request, Built, timeout_s=BUILD_TIMEOUT_S)
         except DanubeError as error:
@@ -133,15 +130,15 @@ class ReplicaClient:
         return reply.data_crc32c
 
 
-def _planned(log_range: LogRange, recipe: SegmentRecipe) -> PlannedSegment:
-    """Raises LogUnavailable if the log does not have what the segment is made of."""
+def _planned(log_range: LogRange, plan: SegmentPlan) -> PlannedSegment:
+    """Return the sections of a segment. Raises LogUnavailable if the log has none of them."""
     topics = log_range.by_topic
     sections: list[RangeSection] = []
-    for topic_id in unpack_offsets(recipe.first_offsets):
+    for topic_id in unpack_offsets(plan.first_offsets):
         held = topics.get(topic_id, [])
-        first = bisect_left(held, recipe.first_position, key=_first_position)
-        sections += held[first : bisect_right(held, recipe.last_position, key=_first_position)]
+        first = bisect_left(held, plan.first_position, key=_first_position)
+        sections += held[first : bisect_right(held, plan.last_position, key=_first_position)]
     if not sections:
-        raise LogUnavailable(f"the log has nothing of segment {recipe.key} any more")
+        raise LogUnavailable(f"the log has nothing of segment {plan.key} any more")
     sections.sort(key=_first_position)
-    return PlannedSegment(StorageBackend.DISK, recipe.topic_id, sections)
+    return PlannedSegment(StorageBackend.DISK, plan.topic_id, sections)

@@ -1,4 +1,4 @@
-"""When a bundle's log is cut. Pure."""
+"""When a bundle's log is sealed. Pure."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from danube_storage.archive.segment_plan import TopicRule
 
 SEAL_AGE_S_MIN = 1.0
 RETENTION_PARTS = 4
-"""Retention deletes whole segments: none may span more than this part of a topic's period."""
+"""Retention deletes whole segments, so a segment spans at most this part of a topic's period."""
 
 
 @dataclass(frozen=True, slots=True)
 class SealRules:
-    """The service's settings.
+    """The settings of the service.
 
     Attributes:
-        seal_age_s: nothing waits longer in the log to be archived.
-        cut_bytes_max: the most that is read at once.
-        own_segment_bytes_min: a topic with less in a cut shares a segment.
-        replicas: the instances that keep each segment on disk.
+        seal_age_s: the longest time that a message waits in the log to be archived.
+        seal_bytes_max: the most bytes of a log that are sealed at once.
+        own_segment_bytes_min: a topic with fewer bytes in a log range shares a segment.
+        replicas: the number of instances that keep each disk segment.
     """
 
     seal_age_s: float = 600.0
-    cut_bytes_max: int = 64 << 20
+    seal_bytes_max: int = 64 << 20
     own_segment_bytes_min: int = 256 << 10
     replicas: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class SealLimits:
-    """For one bundle now: a cut is due at ``bytes`` that are not archived, or at ``age_s`` of the oldest.
+    """A bundle is sealed at ``bytes`` that are not archived, or when the oldest message is ``age_s`` old.
 
-    Also when one topic has a segment's worth: not before ``bytes_min`` wait, the least segment size.
+    It is also sealed when one topic fills a segment, which needs ``bytes_min``, the least segment size.
     """
 
     bytes: int
@@ -44,26 +44,26 @@ class SealLimits:
     bytes_min: int = 0
 
     def due(self, bounds: LogBounds, now_ms: int) -> bool:
-        """``bounds`` of what is not archived yet."""
+        """Return whether size or age is reached; ``bounds`` are those of what is not archived."""
         if bounds.last_sequence < bounds.first_sequence:
             return False
         return bounds.stored_bytes >= self.bytes or self.aged(bounds, now_ms)
 
     def aged(self, bounds: LogBounds, now_ms: int) -> bool:
-        """Whether the oldest is due by its age: then the cut takes what there is."""
+        """Return whether the oldest message is old enough; then everything is sealed."""
         return now_ms - bounds.first_stored_ms >= self.age_s * 1000
 
 
 def entry_bytes_max(segment_bytes: int) -> int:
-    """The entries of a segment of this size; the rest is what it has beside them, generously."""
+    """Return the bytes of entries in a segment of this size; the rest is left for index and footer."""
     return segment_bytes - segment_bytes // 1024
 
 
 def seal_limits(rules: SealRules, topics: Iterable[Topic]) -> SealLimits:
-    """From the largest segment size and the shortest period among a bundle's topics."""
+    """Return the limits by the largest segment size and the shortest period among a bundle's topics."""
     age_s = rules.seal_age_s
     segment_bytes = 0
-    bytes_min = rules.cut_bytes_max
+    bytes_min = rules.seal_bytes_max
     for topic in topics:
         options = topic.strategy.reliable
         if options is None:
@@ -73,14 +73,14 @@ def seal_limits(rules: SealRules, topics: Iterable[Topic]) -> SealLimits:
         if options.retention is Retention.UNTIL_EXPIRE:
             age_s = min(age_s, options.retention_period_s / RETENTION_PARTS)
     return SealLimits(
-        min(segment_bytes or rules.cut_bytes_max, rules.cut_bytes_max),
+        min(segment_bytes or rules.seal_bytes_max, rules.seal_bytes_max),
         max(age_s, SEAL_AGE_S_MIN),
         bytes_min,
     )
 
 
 def topic_rules(topics: Iterable[Topic]) -> Mapping[int, TopicRule]:
-    """How each reliable topic is kept."""
+    """Return by topic id the rule of each reliable topic that is not kept in memory."""
     rules: dict[int, TopicRule] = {}
     for topic in topics:
         options = topic.strategy.reliable

@@ -1,11 +1,11 @@
-"""One cut: a log_range of the log made into durable segments, catalogued, then purged."""
+"""Sealing: a log range becomes durable segments and a manifest entry, then it is purged from the log."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import structlog
 
@@ -22,107 +22,113 @@ from danube_storage.archive.session import ArchiveSession
 from danube_storage.archive.state import read_archive_state
 
 CORRUPT = "corrupt"
-"""Stands in keys where a segment's topic would: what is kept there is never swept."""
+"""Stands in keys where a segment's topic would: the sweep never deletes such a key."""
 
 _log = structlog.get_logger(__name__)
 
 
-class Overtaken(Exception):
-    """Another archiver may have cut here: look again before the next cut."""
+class Fenced(Exception):
+    """Another archiver may have sealed this bundle: `Sealer.take_over` must run before the next seal."""
 
 
 class Sealer:
-    """Makes the cuts of one session, one at a time.
+    """Seals the log of one session's bundle, one range at a time.
 
-    Whatever it raises, and wherever it is cancelled, log and catalogue stay sound; after that `take_over`
-    finishes what was begun.
+    After any error or cancellation, log and manifest are consistent, and `take_over` completes what was
+    begun.
     """
 
     def __init__(self, session: ArchiveSession, rules: SealRules) -> None:
         self._session = session
-        self._making = SegmentWriter(session, rules.replicas)
+        self._writer = SegmentWriter(session, rules.replicas)
         self._ports = session.ports
         self._bundle = session.bundle
         self._rules = rules
 
     async def take_over(self) -> None:
-        """Count offsets to the end of the newest cut, and purge what is catalogued.
+        """Count offsets to the end of the manifest, and purge the archived part of the log.
 
         Raises MetadataUnavailable, LogUnavailable.
         """
         session = self._session
-        await session.cuts.refresh()
+        await session.manifest.refresh()
         offsets = Offsets.saved(await read_archive_state(self._ports.metadata, self._bundle))
         recounted = False
-        for cut in session.cuts.all():
-            if cut.last_sequence <= offsets.through:
-                continue
-            if has_shared(cut):
-                await self._recount(cut, offsets)
+        for entry in session.manifest.from_sequence(offsets.through + 1):
+            if has_shared(entry):
+                await self._recount(entry, offsets)
                 recounted = True
             else:
-                offsets.count_own(cut)
+                offsets.count_entry(entry)
         session.offsets = offsets
         if recounted:
             await session.save_offsets()
         await self._purge()
 
-    async def cut(
-        self, last_sequence: int, *, fit: Callable[[LogRange], LogRange] = lambda all_: all_
+    async def seal(
+        self,
+        last_sequence: int,
+        *,
+        segment_bytes: int | None = None,
+        topic_id: int | None = None,
+        log_range: LogRange | None = None,
     ) -> ManifestEntry:
-        """ManifestEntry from the newest cut's end to ``last_sequence``, or less far if that is much.
+        """Seal from the manifest's end to ``last_sequence``, or less, and return the new manifest entry.
 
         Args:
             last_sequence: must be in the log.
-            fit: takes from what could be cut what shall be.
+            segment_bytes: seal only what fills segments of this size, see `LogRange.whole_segments`.
+            topic_id: the topic whose segments are to be filled; None for all.
+            log_range: the range if it was read already.
 
         Raises:
-            Overtaken: another archiver was faster, or the lease is lost.
-            Unavailable: log, store or catalogue.
+            Fenced: another archiver was faster, or the lease is lost.
+            Unavailable: log, store or metadata.
         """
         first = self._session.offsets.through + 1
-        if self._session.cuts.archived_through >= first:
-            raise Overtaken(f"another archiver has cut {self._bundle} at {first}")
-        log_range = fit(await self._read(first, last_sequence))
+        if self._session.manifest.archived_through >= first:
+            raise Fenced(f"another archiver has sealed {self._bundle} at {first}")
+        if log_range is None or log_range.first_sequence != first:
+            log_range = await self._read(first, last_sequence)
+        if segment_bytes is not None:
+            log_range = log_range.whole_segments(segment_bytes, topic_id)
         if log_range.missing:
             self._ports.metrics.missing_frames.labels(str(self._bundle)).inc(log_range.missing)
             _log.error("frames_missing", bundle=str(self._bundle), first=first, missing=log_range.missing)
         plan = await self._plan(log_range)
-        segments = await self._making.make(log_range, plan)
-        cut = ManifestEntry(
+        entry = ManifestEntry(
             bundle=str(self._bundle),
             first_sequence=first,
             last_sequence=log_range.last_sequence,
             cut_ms=time.time_ns() // 1_000_000,
             archiver=self._ports.instance_id,
-            segments=segments,
+            segments=await self._writer.write(log_range, plan),
         )
-        await self._enter(cut)
+        await self._commit(entry)
         self._session.offsets.count(
             (section for segment in plan for section in segment.sections), log_range.last_sequence
         )
         self._ports.metrics.cuts.labels(str(self._bundle)).inc()
-        if has_shared(cut):
-            # While only the shared segment says how many messages each topic had, the log must say so too.
+        if has_shared(entry):
+            # Until they are saved, only the log says how many messages each topic has in a shared segment.
             await self._session.save_offsets()
         await self._purge()
-        return cut
+        return entry
 
     async def _read(self, first: int, last: int) -> LogRange:
         try:
             return await read_range(
-                self._ports.log, self._bundle, first, last, bytes_max=self._rules.cut_bytes_max
+                self._ports.log, self._bundle, first, last, bytes_max=self._rules.seal_bytes_max
             )
         except CorruptFrame as corrupt:
             key = await self._set_aside(corrupt.entry)
             self._ports.metrics.corrupt_frames.labels(str(self._bundle)).inc()
             self._session.problems[CORRUPT] = f"{corrupt}; it is kept as segment {key}"
             _log.error("frame_corrupt", bundle=str(self._bundle), error=str(corrupt), key=key)
-            sequence = corrupt.entry.sequence
-            return LogRange(first, sequence, (), sequence - first, corrupt.entry.stored_ms)
+            return LogRange(first, corrupt.entry.sequence, (), corrupt.entry.sequence - first)
 
     async def _set_aside(self, entry: LogEntry) -> str:
-        """Keep a frame that nobody can read: its bytes may be all that is left of what was in it."""
+        """Keep a frame that cannot be decoded as an object of its own; return its key."""
         key = f"{self._bundle}/{CORRUPT}/{entry.sequence:016x}.{secrets.token_hex(ATTEMPT_BYTES)}"
 
         async def content() -> AsyncIterator[bytes]:
@@ -135,52 +141,54 @@ class Sealer:
         catalogue = self._ports.catalogue
         topics = log_range.by_topic
         if any(catalogue.topic_by_id(topic_id) is None for topic_id in topics):
-            # Deleted, or so new that this view has not seen them.
+            # Such a topic was deleted, or the view has not received it yet.
             await catalogue.see_topics()
         known = [topic for topic_id in topics if (topic := catalogue.topic_by_id(topic_id)) is not None]
         return await asyncio.to_thread(
             plan_segments, log_range, topic_rules(known), own_bytes_min=self._rules.own_segment_bytes_min
         )
 
-    async def _enter(self, cut: ManifestEntry) -> None:
-        """Raises Overtaken if it is not entered, MetadataUnavailable if nobody knows.
+    async def _commit(self, entry: ManifestEntry) -> None:
+        """Store the manifest entry.
 
-        Its segments stay in the second case.
+        Raises Fenced if it is not stored; its segments are deleted then. Raises MetadataUnavailable if it
+        may be stored; its segments stay then.
         """
+        manifest = self._session.manifest
         if self._session.lease.held:
             try:
-                await self._session.cuts.add(cut)
+                await manifest.add(entry)
             except AlreadyExists:
-                await self._session.cuts.refresh()
-                there = self._session.cuts.covering(cut.first_sequence)
-                # Our own, if the catalogue took it at an attempt whose answer was lost.
-                if there is not None and there.segments == cut.segments:
+                await manifest.refresh()
+                stored = manifest.covering(entry.first_sequence)
+                # It is our own entry if an earlier attempt stored it and the reply was lost.
+                if stored is not None and stored.segments == entry.segments:
                     return
             else:
                 return
-        await self._making.discard([(segment.backend, segment.key) for segment in cut.segments])
-        raise Overtaken(f"another archiver has cut {self._bundle} at {cut.first_sequence}, or may")
+        await self._writer.discard([(segment.backend, segment.key) for segment in entry.segments])
+        raise Fenced(f"another archiver has sealed {self._bundle} at {entry.first_sequence}, or may")
 
-    async def _recount(self, cut: ManifestEntry, offsets: Offsets) -> None:
-        """Count a cut that the log still has: what it is purged through was saved before."""
-        if (await self._ports.log.bounds(self._bundle)).first_sequence > cut.first_sequence:
-            _log.error("offsets_uncounted", bundle=str(self._bundle), first=cut.first_sequence)
-            offsets.count_own(cut)
+    async def _recount(self, entry: ManifestEntry, offsets: Offsets) -> None:
+        """Count an entry's messages in the log, which has them: offsets are saved before a purge."""
+        if (await self._ports.log.bounds(self._bundle)).first_sequence > entry.first_sequence:
+            _log.error("offsets_uncounted", bundle=str(self._bundle), first=entry.first_sequence)
+            offsets.count_entry(entry)
             return
-        first = cut.first_sequence
-        while first <= cut.last_sequence:
+        first = entry.first_sequence
+        while first <= entry.last_sequence:
             log_range = await read_range(
                 self._ports.log,
                 self._bundle,
                 first,
-                cut.last_sequence,
-                bytes_max=self._rules.cut_bytes_max,
+                entry.last_sequence,
+                bytes_max=self._rules.seal_bytes_max,
             )
             offsets.count(log_range.sections, log_range.last_sequence)
             first = log_range.last_sequence + 1
 
     async def _purge(self) -> None:
-        # Not through the view's end: that may be another archiver's cut, whose offsets are not saved yet.
+        # Not through the manifest's end: another archiver may have added that, and not saved its offsets.
         through = self._session.offsets.through
         if not through:
             return

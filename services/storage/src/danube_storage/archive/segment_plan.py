@@ -1,4 +1,4 @@
-"""Which segments a cut consists of. Pure: sections in, plan out."""
+"""Which segments a log range is divided into. Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from danube_common.model.strategy import StorageBackend
 from danube_common.segment.format import TOPICS_MAX
 from danube_storage.archive.log_range import LogRange, RangeSection
 
-SEGMENTS_PER_CUT = 512
-"""A cut's record must stay small: topics get segments of their own, and segments are split, only where
-that makes no more than about this many."""
+SEGMENTS_PER_ENTRY = 512
+"""About the most segments of one manifest entry, whose record must stay small. Above it, more topics share
+segments, and segments are larger."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicRule:
-    """How a topic is kept; its segments take ``segment_bytes_max`` of entries at most."""
+    """Where a topic is kept, and the most bytes of entries in one of its segments."""
 
     backend: StorageBackend
     segment_bytes_max: int
@@ -26,12 +26,12 @@ class TopicRule:
 
 @dataclass(frozen=True)
 class PlannedSegment:
-    """One segment of a cut.
+    """One segment of a log range.
 
     Attributes:
         backend: where it is kept.
-        topic_id: SHARED or the one topic.
-        sections: what it holds, in log order; at least one.
+        topic_id: the one topic, or SHARED.
+        sections: its content in log order; at least one section.
     """
 
     backend: StorageBackend
@@ -45,16 +45,16 @@ def plan_segments(
     *,
     own_bytes_min: int,
     topics_max: int = TOPICS_MAX,
-    segments_aimed: int = SEGMENTS_PER_CUT,
+    segments_aimed: int = SEGMENTS_PER_ENTRY,
 ) -> list[PlannedSegment]:
-    """The segments of a cut: first those of one topic each, then the shared ones.
+    """Return the segments of a log range: first those of one topic each, then the shared ones.
 
     Args:
-        log_range: what is cut.
-        rules: by topic id; the sections of other topics are left out.
-        own_bytes_min: a topic with as much, or with a whole segment by its rule, gets segments of its own.
-        topics_max: topics in one shared segment.
-        segments_aimed: see SEGMENTS_PER_CUT.
+        log_range: the range to divide.
+        rules: by topic id; sections of topics without a rule are left out.
+        own_bytes_min: a topic with as many bytes, or with a full segment by its rule, gets its own segments.
+        topics_max: the most topics in one shared segment.
+        segments_aimed: see SEGMENTS_PER_ENTRY.
     """
     least_bytes = log_range.body_bytes // segments_aimed
     own: list[PlannedSegment] = []
@@ -72,13 +72,13 @@ def plan_segments(
     for backend, topics in sorted(shared.items()):
         for start in range(0, len(topics), topics_max):
             together = [section for topic in topics[start : start + topics_max] for section in topic]
-            together.sort(key=_place)
+            together.sort(key=lambda section: section.first_position)
             own.append(PlannedSegment(backend, SHARED, together))
     return own
 
 
 def _split(sections: Sequence[RangeSection], bytes_max: int) -> Iterator[Sequence[RangeSection]]:
-    """Parts filled one after the other up to ``bytes_max``; a section that is larger stands alone."""
+    """Yield parts, each filled up to ``bytes_max``; a larger section is a part of its own."""
     start = taken_bytes = 0
     for number, section in enumerate(sections):
         if number > start and taken_bytes + section.entry_bytes > bytes_max:
@@ -86,7 +86,3 @@ def _split(sections: Sequence[RangeSection], bytes_max: int) -> Iterator[Sequenc
             start, taken_bytes = number, 0
         taken_bytes += section.entry_bytes
     yield sections[start:]
-
-
-def _place(section: RangeSection) -> tuple[int, int]:
-    return section.sequence, section.number

@@ -1,4 +1,4 @@
-"""The bytes of one planned segment, made piece by piece."""
+"""The bytes of one planned segment, encoded in chunks."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from danube_common.segment.format import SegmentInfo
 from danube_storage.archive.segment_plan import PlannedSegment
 from danube_storage.segments.builder import SegmentBuilder
 
-PIECE_BYTES = 1 << 20
-SECTIONS_PER_PIECE_MAX = 2048
+CHUNK_BYTES = 1 << 20
+SECTIONS_PER_CHUNK_MAX = 2048
 
 
 class SegmentSource:
-    """Makes a segment's bytes; equal arguments give equal bytes.
+    """Encodes a segment; equal arguments give equal bytes.
 
     Args:
-        bundle: whose log the sections are of.
-        planned: what the segment holds.
-        offsets: of each topic's first message in it.
+        bundle: the bundle whose log the sections are from.
+        planned: the sections of the segment.
+        offsets: by topic id, the offset of the topic's first message in the segment.
     """
 
     def __init__(self, bundle: Bundle, planned: PlannedSegment, offsets: Mapping[int, int]) -> None:
@@ -29,34 +29,22 @@ class SegmentSource:
         self._sections = planned.sections
         self._offsets = dict(offsets)
         self._done = 0
-        self._info: SegmentInfo | None = None
-
-    @property
-    def info(self) -> SegmentInfo:
-        """What the segment holds; once all chunks were taken."""
-        if self._info is None:
-            raise ValueError("the segment is not sealed yet")
-        return self._info
+        self.info: SegmentInfo
+        """What the segment holds; set when all chunks were taken."""
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Pieces of about PIECE_BYTES; to be asked for once."""
+        """Yield chunks of about CHUNK_BYTES. May be called once."""
         while self._done < len(self._sections):
-            # Checksums and copies of a piece take milliseconds: not on the event loop.
-            yield await asyncio.to_thread(self._piece)
-        tail, self._info = self._builder.seal()
+            # Checksums and copies of a chunk take milliseconds, so they run beside the event loop.
+            yield await asyncio.to_thread(self._chunk)
+        tail, self.info = self._builder.seal()
         yield tail
 
-    def _piece(self) -> bytes:
+    def _chunk(self) -> bytes:
         parts: list[bytes] = []
         taken_bytes = 0
-        while (
-            self._done < len(self._sections)
-            and taken_bytes < PIECE_BYTES
-            and len(parts) < SECTIONS_PER_PIECE_MAX
-        ):
-            section = self._sections[self._done]
-            topic_id = section.raw.topic_id
-            offset = self._offsets[topic_id]
+        for section in self._sections[self._done : self._done + SECTIONS_PER_CHUNK_MAX]:
+            topic_id, offset = section.raw.topic_id, self._offsets[section.raw.topic_id]
             parts.append(
                 self._builder.add(
                     section.sequence,
@@ -68,5 +56,7 @@ class SegmentSource:
             )
             self._offsets[topic_id] = offset + section.raw.messages
             taken_bytes += len(parts[-1])
-            self._done += 1
+            if taken_bytes >= CHUNK_BYTES:
+                break
+        self._done += len(parts)
         return b"".join(parts)

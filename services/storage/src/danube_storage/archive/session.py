@@ -1,4 +1,4 @@
-"""The time in which this instance archives one bundle: what works on the bundle then shares this."""
+"""State shared by the tasks that archive one bundle while this instance holds its lease."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import msgspec
+import structlog
 
 from danube_common.archive.manifest import Manifest
 from danube_common.archive.records import BundleArchive
 from danube_common.bus.port import Bus
 from danube_common.cluster.catalogue import Catalogue
+from danube_common.errors import DanubeError
 from danube_common.log.port import BundleLog
 from danube_common.metadata.lease import Lease
 from danube_common.metadata.port import MetadataStore
@@ -20,10 +22,14 @@ from danube_storage.archive.state import change_archive_state
 from danube_storage.segments.stores import Stores
 from danube_storage.storage_metrics import StorageMetrics
 
+KIND = "storage"
+
+_log = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class ArchivePorts:
-    """What all sessions of a process reach the world through."""
+    """The ports that all sessions of a process share."""
 
     instance_id: str
     bus: Bus
@@ -33,32 +39,51 @@ class ArchivePorts:
     stores: Stores
     metrics: StorageMetrics
 
+    def live_instances(self) -> list[str]:
+        """Return the ids of the storage instances that are alive, as far as this one has seen."""
+        return [instance.instance_id for instance in self.catalogue.instances(KIND)]
+
 
 @dataclass(eq=False)
 class ArchiveSession:
     """One bundle under this instance's lease.
 
     Attributes:
-        bundle: which.
+        bundle: the bundle that is archived.
         ports: shared with all sessions of the process.
-        lease: check ``held`` right before anything that two archivers must not both do.
-        cuts: the view of the bundle's catalogue.
-        offsets: of each topic's next message, as of the newest cut; the archiver counts them.
-        problems: what does not get on and why, by part; told by readiness.
+        lease: check ``held`` right before each step that two archivers must not both do.
+        manifest: the view of the bundle's manifest.
+        offsets: of each topic's next message, behind the newest manifest entry; only the archiver counts.
+        problems: by task, why it fails; shown by the readiness check.
     """
 
     bundle: Bundle
     ports: ArchivePorts
     lease: Lease
-    cuts: Manifest
+    manifest: Manifest
     offsets: Offsets = field(default_factory=Offsets)
     problems: dict[str, str] = field(default_factory=dict)
 
-    async def save_offsets(self) -> None:
-        """Write the offsets down, those of topics that are no more left out.
+    def report(self, task: str, error: Exception) -> None:
+        """Record why a task fails. The same text is logged once until the task works again."""
+        known = isinstance(error, DanubeError)
+        text = str(error) if known else repr(error)
+        if self.problems.get(task) != text:
+            _log.error(
+                "bundle_task_failed",
+                bundle=str(self.bundle),
+                task=task,
+                kind=type(error).__name__,
+                error=text,
+                exc_info=None if known else error,
+            )
+        self.problems[task] = text
 
-        To be done before a cut that they count is taken out of the catalogue or purged from the log while
-        a shared segment of it is what tells its counts. Raises MetadataUnavailable.
+    async def save_offsets(self) -> None:
+        """Store the offsets of the topics that exist.
+
+        A shared segment alone says how many messages of each topic it holds. So the offsets must be stored
+        before such a segment's log range is purged or its manifest entry removed. Raises MetadataUnavailable.
         """
         self.offsets.retain(topic.topic_id for topic in self.ports.catalogue.topics_of(self.bundle))
         through, packed = self.offsets.through, self.offsets.packed
@@ -72,4 +97,4 @@ class ArchiveSession:
 
 
 BundleTask = Callable[[ArchiveSession], Awaitable[None]]
-"""Works on a bundle for as long as its session lasts; cancelled when it ends."""
+"""Works on one bundle until its session ends; it is cancelled then."""

@@ -1,4 +1,4 @@
-"""The record of what outlives a bundle's cuts, read and changed."""
+"""The archive state of a bundle: what stays when manifest entries are compacted away."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from danube_common.model.bundle import Bundle
 
 
 async def read_archive_state(store: MetadataStore, bundle: Bundle) -> BundleArchive:
-    """An empty one if nothing was written yet. Raises MetadataUnavailable."""
+    """Return the stored state; an empty one if there is none. Raises MetadataUnavailable."""
     entry = await store.get(keys.archive_key(bundle))
     return decode_record(BundleArchive, entry.value) if entry else BundleArchive()
 
@@ -21,10 +21,10 @@ async def read_archive_state(store: MetadataStore, bundle: Bundle) -> BundleArch
 async def change_archive_state(
     store: MetadataStore, bundle: Bundle, change: Callable[[BundleArchive], BundleArchive]
 ) -> BundleArchive:
-    """Write what ``change`` makes of the present record, and return it.
+    """Store what ``change`` returns for the present state, and return it.
 
-    It is asked again when another writer was faster; nothing is written if it changes nothing.
-    Raises MetadataUnavailable.
+    ``change`` is called again when another writer was faster. Nothing is written if ``change`` returns an
+    equal state. Raises MetadataUnavailable.
     """
     result = BundleArchive()
 

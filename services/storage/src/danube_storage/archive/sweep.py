@@ -1,4 +1,4 @@
-"""Deletes segments that attempts at a cut left behind: no cut names them, and none ever will."""
+"""Deletes orphans: segments that failed seals left behind and that no manifest entry will ever name."""
 
 from __future__ import annotations
 
@@ -31,22 +31,24 @@ _KEY = re.compile(r"[fm]\d+/(?:shared|[0-9a-f]{16})/([0-9a-f]{16})-\d+\.[0-9a-f]
 _log = structlog.get_logger(__name__)
 
 
-def orphans(segment_keys: Iterable[str], cuts: Collection[ManifestEntry], instance_id: str = "") -> list[str]:
-    """Which of a bundle's segments in one store are named by no cut and never will be.
+def orphans(
+    segment_keys: Iterable[str], entries: Collection[ManifestEntry], instance_id: str = ""
+) -> list[str]:
+    """Return the keys of a bundle's segments in one store that no manifest entry will ever name.
 
-    A cut is created once, and begins where the one before ended: what was made for one that begins at or
-    below the end of the newest is named by it, or by none for ever.
+    An entry is stored once, and begins where the one before ended. So a segment that was made for an entry
+    at or below the end of the manifest is named by that entry, or is an orphan.
 
     Args:
-        segment_keys: what the store holds of the bundle.
-        cuts: all that are catalogued, or were a moment ago but after the segments were listed.
-        instance_id: whose disk the store is; a segment there is named only if the instance holds it.
+        segment_keys: the bundle's segments in the store.
+        entries: the bundle's manifest, read after the segments were listed.
+        instance_id: the instance whose disk the store is; it must be a holder of the segments it keeps.
     """
-    archived_through = max((cut.last_sequence for cut in cuts), default=0)
+    archived_through = max((entry.last_sequence for entry in entries), default=0)
     named = {
         segment.key
-        for cut in cuts
-        for segment in cut.segments
+        for entry in entries
+        for segment in entry.segments
         if not instance_id or instance_id in segment.holders
     }
     return [
@@ -57,13 +59,7 @@ def orphans(segment_keys: Iterable[str], cuts: Collection[ManifestEntry], instan
 
 
 class Sweep:
-    """Sweeps S3 for each bundle by its archiver, and every instance's own disk.
-
-    Args:
-        metadata: where the catalogue is.
-        metrics: where it counts.
-        interval_s: about so long between two sweeps.
-    """
+    """Deletes orphans about every ``interval_s``: a bundle's archiver in S3, each instance on its disk."""
 
     def __init__(
         self, metadata: MetadataStore, metrics: StorageMetrics, *, interval_s: float = SWEEP_INTERVAL_S
@@ -73,7 +69,7 @@ class Sweep:
         self._interval_s = interval_s
 
     async def sweep_s3(self, session: ArchiveSession) -> None:
-        """The duty on one bundle, until cancelled."""
+        """Sweep one bundle's segments in S3 until cancelled. A bundle task."""
         stores = session.ports.stores
         if StorageBackend.S3 not in stores.configured:
             return
@@ -82,7 +78,7 @@ class Sweep:
             await self._try(session.bundle, stores.of(StorageBackend.S3), StorageBackend.S3, "")
 
     async def sweep_disk(self, catalogue: Catalogue, disk: SegmentStore, instance_id: str) -> None:
-        """Of all bundles, until cancelled."""
+        """Sweep the segments of all bundles on this instance's disk until cancelled."""
         while True:
             layout = catalogue.layout
             for bundle in layout.bundles() if layout else ():
@@ -98,10 +94,10 @@ class Sweep:
         held = await store.list(f"{bundle}/")
         if not held:
             return 0
-        # Listed after the segments: a cut that was entered in between is seen.
+        # The manifest is listed after the segments, so that it has the entries added in between.
         listing = await self._metadata.list(keys.manifest_prefix(bundle))
-        cuts = [decode_record(ManifestEntry, entry.value) for entry in listing.entries]
-        found = orphans(held, cuts, instance_id)[:DELETES_PER_SWEEP_MAX]
+        entries = [decode_record(ManifestEntry, entry.value) for entry in listing.entries]
+        found = orphans(held, entries, instance_id)[:DELETES_PER_SWEEP_MAX]
         for key in found:
             await store.delete(key)
             self._metrics.orphans.labels(backend).inc()

@@ -1,1 +1,1 @@
-"""Serves archived messages: verified ranges of segments, quarantine of damaged ones."""
+"""Reading: serves archived messages from verified ranges of segments, and quarantines damaged segments."""

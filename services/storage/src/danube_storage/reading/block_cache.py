@@ -1,4 +1,4 @@
-"""Verified stretches of segments, kept in memory within bounds that backfills do not share with the tail."""
+"""A cache of segment blocks with two pools, so that backfills do not evict what tail readers need."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from typing import Generic, Protocol, TypeVar
 from danube_storage.reading.metrics import ReadingMetrics
 
 LOADS_MAX = 8
-"""Blocks that are read at once; more wait."""
+"""Blocks that are read at once; more reads wait."""
 LOADS_AHEAD_MAX = 4
-"""Blocks that are read before anybody asked for them, at once; more are not begun."""
+"""Blocks that are read ahead at once; further read-ahead is skipped."""
 
 
 class Pool(StrEnum):
-    """Who a block is for. What one pool takes in never pushes anything out of the other."""
+    """The kind of reader that a block is for. A pool never evicts blocks of the other."""
 
     TAIL = "tail"
     BACKFILL = "backfill"
 
 
 class Block(Protocol):
+    """What the cache holds."""
+
     @property
     def size_bytes(self) -> int:
-        """What it takes in memory."""
+        """Its size in memory."""
 
     @property
     def keeps(self) -> bool:
-        """Whether it is worth keeping: what is damaged is looked at anew each time."""
+        """Whether it may be cached; a damaged block is read again each time."""
 
 
 K = TypeVar("K", bound=Hashable)
@@ -39,14 +41,14 @@ B = TypeVar("B", bound=Block)
 
 
 class BlockCache(Generic[K, B]):
-    """The blocks used last, by pool; each is read once however many ask for it at the same time.
+    """An LRU cache for each pool. Concurrent requests for one block share one read.
 
     Args:
-        name: in metrics.
-        bytes_max: of each pool; a single block may be larger.
-        metrics: where it counts.
-        loads_max: blocks being read at once.
-        loads_ahead_max: of these, begun by `ahead`.
+        name: of the cache in metrics.
+        bytes_max: by pool; a single block may be larger.
+        metrics: of this package.
+        loads_max: the most reads at once.
+        loads_ahead_max: the most reads at once that `ahead` started.
     """
 
     def __init__(
@@ -69,15 +71,16 @@ class BlockCache(Generic[K, B]):
         self._bytes = dict.fromkeys(Pool, 0)
         self._unused: set[K] = set()
         self._loading: dict[K, asyncio.Task[B]] = {}
-        self._places = asyncio.Semaphore(loads_max)
+        self._load_slots = asyncio.Semaphore(loads_max)
         self._loads_ahead = 0
         self._loads_ahead_max = loads_ahead_max
 
     def bytes_held(self, pool: Pool) -> int:
+        """Return the bytes that a pool holds."""
         return self._bytes[pool]
 
     async def get(self, key: K, pool: Pool, load: Callable[[], Awaitable[B]]) -> B:
-        """The block, from memory or from ``load``, whose errors are passed on and not kept."""
+        """Return the block from memory or from ``load``. Errors of ``load`` are raised and not cached."""
         block = self._find(key)
         if block is not None:
             self._hits[pool].inc()
@@ -85,13 +88,13 @@ class BlockCache(Generic[K, B]):
             return block
         self._misses[pool].inc()
         task = self._loading.get(key) or self._begin(key, pool, load)
-        # Others wait for the same block: one that gives up must not take it from them.
+        # Other requests may wait for the same read: a cancelled request must not cancel it.
         block = await asyncio.shield(task)
         self._unused.discard(key)
         return block
 
     def ahead(self, key: K, pool: Pool, load: Callable[[], Awaitable[B]]) -> None:
-        """Begin to read a block that will probably be asked for; does nothing when enough are under way."""
+        """Start reading a block that will probably be requested, unless ``loads_ahead_max`` is reached."""
         if self._loads_ahead >= self._loads_ahead_max or key in self._loading or self._find(key) is not None:
             return
         self._loads_ahead += 1
@@ -100,7 +103,7 @@ class BlockCache(Generic[K, B]):
         task.add_done_callback(lambda done: self._was_ahead(key, pool, done))
 
     def drop(self, key: K) -> None:
-        """Forget a block; what is being read is not affected."""
+        """Remove a block. A read that is under way is not affected."""
         for pool, blocks in self._blocks.items():
             block = blocks.pop(key, None)
             if block is not None:
@@ -125,12 +128,12 @@ class BlockCache(Generic[K, B]):
     def _begin(self, key: K, pool: Pool, load: Callable[[], Awaitable[B]]) -> asyncio.Task[B]:
         task = self._loading[key] = asyncio.create_task(self._load(key, pool, load), name="segment block")
         task.add_done_callback(lambda _: self._loading.pop(key, None))
-        # Who asked may have gone; the error is then nobody's.
+        # Retrieve the error, as every waiting request may have been cancelled.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
 
     async def _load(self, key: K, pool: Pool, load: Callable[[], Awaitable[B]]) -> B:
-        async with self._places:
+        async with self._load_slots:
             block = await load()
         if block.keeps:
             self._keep(key, pool, block)

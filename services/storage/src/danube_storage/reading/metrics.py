@@ -1,4 +1,4 @@
-"""What reading from segments is counted by."""
+"""Metrics of reading."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ from danube_common.runtime.metrics import Metrics
 
 
 class ReadingMetrics:
-    """Of one storage instance. ``cache`` is blocks or tails, ``pool`` who they are for."""
+    """Counters and gauges of one storage instance, with the labels ``cache`` (blocks, tails) and ``pool``."""
 
     def __init__(self, metrics: Metrics) -> None:
         pools = ("cache", "pool")
-        self.hits = metrics.counter("storage_cache_hits", "Asked for and in memory.", pools)
-        self.misses = metrics.counter("storage_cache_misses", "Asked for and read, or being read.", pools)
+        self.hits = metrics.counter("storage_cache_hits", "Requests served from memory.", pools)
+        self.misses = metrics.counter(
+            "storage_cache_misses", "Requests that had to read or wait for a read.", pools
+        )
         self.ahead_bytes = metrics.counter(
-            "storage_cache_ahead_bytes", "Read before anybody asked for it.", pools
+            "storage_cache_ahead_bytes", "Bytes read ahead of requests.", pools
         )
         self.wasted_bytes = metrics.counter(
-            "storage_cache_wasted_bytes", "Read ahead, and pushed out before anybody asked for it.", pools
+            "storage_cache_wasted_bytes", "Bytes read ahead and evicted before any request.", pools
         )
-        self.held_bytes = metrics.gauge("storage_cache_held_bytes", "What is in memory.", pools)
+        self.held_bytes = metrics.gauge("storage_cache_held_bytes", "Bytes in memory.", pools)
         self.read_bytes = metrics.counter(
-            "storage_read_bytes", "Bytes of segments read from where they are kept.", ("backend",)
+            "storage_read_bytes", "Bytes of segments read from their stores.", ("backend",)
         )
         self.served_bytes = metrics.plain_counter("storage_served_bytes", "Bytes of entries sent to readers.")
         self.damaged_reads = metrics.counter(
-            "storage_damaged_reads", "Reads that met a damaged or missing segment.", ("backend",)
+            "storage_damaged_reads", "Reads that found a damaged or missing segment.", ("backend",)
         )
         self.quarantined = metrics.plain_gauge(
-            "storage_quarantined_segments", "Segments found damaged here since the start and not mended."
+            "storage_quarantined_segments", "Segments in quarantine on this instance."
         )

@@ -1,4 +1,4 @@
-"""Segments that are open for reading: their tails, parsed, or what can be made up for a damaged one."""
+"""Segments open for reading: the index in the tail, or one salvaged from the entries of a damaged segment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from danube_common.wire.archive import SegmentLocator
 from danube_storage.segments.port import SegmentStore
 
 TAIL_BYTES_FIRST = 64 << 10
-"""Read at once from a segment's end: the whole tail of nearly all segments."""
+"""Bytes read first from a segment's end: the whole tail of nearly all segments."""
 SALVAGE_READ_BYTES = 4 << 20
 SALVAGE_BLOCK_BYTES = 64 << 10
 _TOPIC_BYTES = 400
@@ -34,13 +34,13 @@ _BLOCK_BYTES = 32
 
 
 class OpenSegment:
-    """One segment's index, and its entries divided into ranges, the unit of reading and keeping.
+    """The index of one segment. Its entries are divided into ranges, the unit of reading and caching.
 
     Attributes:
-        index: as its tail says, or made up from its entries.
-        salvaged: the tail is damaged, the index made up.
-        damage: why the entries after ``index.info.data_bytes`` cannot be had; empty if there are none.
-        opened_s: when, by the monotonic clock.
+        index: from the tail, or salvaged.
+        salvaged: the tail is damaged, and the index was built from the entries.
+        damage: why entries behind ``index.info.data_bytes`` are lost; empty if none are.
+        opened_s: when it was opened, by the monotonic clock.
     """
 
     def __init__(
@@ -59,37 +59,40 @@ class OpenSegment:
 
     @property
     def size_bytes(self) -> int:
+        """Its size in memory."""
         return _TOPIC_BYTES * len(self.index.info.topics) + _BLOCK_BYTES * self.index.blocks
 
     @property
     def keeps(self) -> bool:
+        """An open segment may be cached."""
         return True
 
     @property
     def ranges(self) -> int:
+        """The number of ranges."""
         return len(self._starts) - 1
 
     def range_of(self, offset: int) -> int:
-        """The number of the range that holds the block which starts at ``offset``."""
+        """Return the number of the range that holds the block which starts at ``offset``."""
         return bisect_right(self._starts, offset) - 1
 
     def bounds(self, number: int) -> tuple[int, int]:
-        """(offset, length); the first range has the header in front."""
+        """Return offset and length of a range; the first range includes the segment's header."""
         start = self._starts[number] if number else 0
         return start, self._starts[number + 1] - start
 
     def entries_in(self, length: int) -> int:
-        """About how many entries are in so many bytes."""
+        """Return about how many entries are in ``length`` bytes."""
         info = self.index.info
         return length * info.entries // info.data_bytes
 
     def first_position(self, number: int) -> int:
-        """Of the first message in a range, of any topic."""
+        """Return the position of the first message in a range, of any topic."""
         return self.index.position_at(self._starts[number])
 
 
 async def read_tail(store: SegmentStore, key: str) -> SegmentIndex:
-    """Raises NotFound, StoreUnavailable, CorruptData."""
+    """Read a segment's index from its tail. Raises NotFound, StoreUnavailable, CorruptData."""
     size_bytes = await store.size(key)
     end = await _end(store, key, size_bytes, TAIL_BYTES_FIRST)
     tail_bytes = tail_bytes_of(end)
@@ -104,17 +107,17 @@ async def _end(store: SegmentStore, key: str, size_bytes: int, wanted: int) -> b
 
 
 async def salvage(
-    store: SegmentStore, place: SegmentLocator, record: SegmentRecord
+    store: SegmentStore, locator: SegmentLocator, record: SegmentRecord
 ) -> tuple[SegmentIndex | None, bool]:
-    """Make up the index of a segment whose tail is damaged or gone, from its entries.
+    """Build the index of a segment with a damaged tail from its entries.
 
-    Returns the index of the intact entries from the start on (None if there are none), and whether that is
-    all that the catalogue says it must hold. Raises NotFound, StoreUnavailable.
+    Returns the index of the intact entries before the first damage (None if there are none), and whether
+    these are all entries by the segment's record. Raises NotFound, StoreUnavailable.
     """
-    scan = _Scan(place, record)
+    scan = _Scan(locator, record)
     offset = 0
     while not scan.ended:
-        data = await store.read(place.key, offset, SALVAGE_READ_BYTES)
+        data = await store.read(locator.key, offset, SALVAGE_READ_BYTES)
         scan.feed(data)
         offset += len(data)
         if not data:
@@ -123,11 +126,11 @@ async def salvage(
 
 
 class _Scan:
-    """Entries in order, until one is damaged or the last that the catalogue names has come."""
+    """Reads entries in order, up to the first damage or the last position of the record."""
 
-    def __init__(self, place: SegmentLocator, record: SegmentRecord) -> None:
+    def __init__(self, locator: SegmentLocator, record: SegmentRecord) -> None:
         self._record = record
-        self._bundle = Bundle.parse(place.bundle)
+        self._bundle = Bundle.parse(locator.bundle)
         self._kind = SegmentKind.BUNDLE if record.topic_id == SHARED else SegmentKind.TOPIC
         self._held = b""
         self._offset = 0

@@ -1,8 +1,7 @@
-"""Segments that turned out to be damaged here: marked in the catalogue, told of, and never deleted."""
+"""Quarantine: damaged segments are marked in the manifest, reported, and never deleted."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
@@ -13,30 +12,33 @@ import structlog
 from danube_common.archive.records import S3_HOLDER, ManifestEntry, SegmentRecord
 from danube_common.cluster import keys
 from danube_common.cluster.records import decode_record, encode_record
-from danube_common.errors import Conflict, MetadataUnavailable
+from danube_common.errors import MetadataUnavailable
 from danube_common.metadata.port import MetadataStore
+from danube_common.metadata.rewrite import rewrite
 from danube_common.model.bundle import Bundle
 from danube_common.model.strategy import StorageBackend
 from danube_common.wire.archive import SegmentLocator
 
-TOLD_MAX = 5
+REPORTED_MAX = 5
 FINDINGS_MAX = 10_000
-"""What is found beyond is marked, and not kept in mind."""
+"""Damaged segments beyond this number are marked in the manifest, and not remembered here."""
 REASON_LENGTH_MAX = 200
-ATTEMPTS_MAX = 20
 
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class _Finding:
-    place: SegmentLocator
+    locator: SegmentLocator
     reason: str
     marked: bool = False
 
 
 class Quarantine:
-    """What is damaged on this instance, as far as it was found or marked before, and the marks themselves."""
+    """The damaged segments that this instance has found, or finds marked in the manifest.
+
+    A mark belongs to one holder: other instances may still have an intact replica.
+    """
 
     def __init__(self, store: MetadataStore, instance_id: str) -> None:
         self._store = store
@@ -47,107 +49,98 @@ class Quarantine:
         return len(self._findings)
 
     @property
-    def places(self) -> list[SegmentLocator]:
-        """Found first, first."""
-        return [finding.place for finding in self._findings.values()]
+    def locators(self) -> list[SegmentLocator]:
+        """The damaged segments, in the order of their discovery."""
+        return [finding.locator for finding in self._findings.values()]
 
     @property
     def problem(self) -> str | None:
-        """For people: which segments, and why; None if there are none."""
+        """A text for the readiness check: which segments are damaged and why; None if there are none."""
         if not self._findings:
             return None
-        told = [f"{f.place.key}: {f.reason}" for f in islice(self._findings.values(), TOLD_MAX)]
-        more = len(self._findings) - len(told)
-        return "; ".join([f"{len(self._findings)} damaged", *told]) + (f"; and {more} more" if more else "")
+        reported = [f"{f.locator.key}: {f.reason}" for f in islice(self._findings.values(), REPORTED_MAX)]
+        more = len(self._findings) - len(reported)
+        return "; ".join([f"{len(self._findings)} damaged", *reported]) + (
+            f"; and {more} more" if more else ""
+        )
 
-    async def record(self, place: SegmentLocator) -> SegmentRecord | None:
-        """What the catalogue says now; None if it has no such segment. Raises MetadataUnavailable."""
-        entry = await self._store.get(_key(place))
+    async def record(self, locator: SegmentLocator) -> SegmentRecord | None:
+        """Return a segment's stored record; None if the manifest has none. Raises MetadataUnavailable."""
+        entry = await self._store.get(_key(locator))
         if entry is None:
             return None
-        return _find(decode_record(ManifestEntry, entry.value), place)
+        segments = decode_record(ManifestEntry, entry.value).segments
+        return next((record for record in segments if record.key == locator.key), None)
 
     async def recall(self, backends: Collection[StorageBackend]) -> None:
-        """Learn what the catalogue has marked here before. Raises MetadataUnavailable."""
+        """Learn the segments that are marked for this instance. Raises MetadataUnavailable."""
         for entry in (await self._store.list(keys.MANIFESTS)).entries:
-            cut = decode_record(ManifestEntry, entry.value)
-            for record in cut.segments:
+            stored = decode_record(ManifestEntry, entry.value)
+            for record in stored.segments:
                 reason = record.quarantined.get(self._holder(record.backend), "")
                 if reason and record.backend in backends:
-                    place = SegmentLocator(cut.bundle, cut.first_sequence, record.backend, record.key)
-                    self._note(place, reason).marked = True
+                    locator = SegmentLocator(stored.bundle, stored.first_sequence, record.backend, record.key)
+                    self._note(locator, reason).marked = True
 
-    async def put(self, place: SegmentLocator, reason: str) -> None:
-        """Mark the segment, unless it is marked. The mark waits for the catalogue."""
+    async def put(self, locator: SegmentLocator, reason: str) -> None:
+        """Mark a segment as damaged. If the metadata store does not answer, the next call tries again."""
         reason = reason[:REASON_LENGTH_MAX]
-        if place.key not in self._findings:
-            log.error("segment_damaged", key=place.key, backend=place.backend, reason=reason)
-        finding = self._note(place, reason)
+        if locator.key not in self._findings:
+            _log.error("segment_damaged", key=locator.key, backend=locator.backend, reason=reason)
+        finding = self._note(locator, reason)
         if finding.marked:
             return
         finding.marked = True
         try:
-            await self._change(place, reason)
+            await self._change(locator, reason)
         except MetadataUnavailable as error:
             finding.marked = False
-            log.warning("segment_not_marked", key=place.key, error=str(error))
+            _log.warning("segment_not_marked", key=locator.key, error=str(error))
 
-    async def clear(self, place: SegmentLocator) -> None:
-        """The segment is whole again here, every byte of it. Raises MetadataUnavailable."""
-        if await self._change(place, ""):
-            log.info("segment_sound_again", key=place.key)
-        self.forget(place)
+    async def clear(self, locator: SegmentLocator) -> None:
+        """Remove the mark: the segment was verified as a whole. Raises MetadataUnavailable."""
+        if await self._change(locator, ""):
+            _log.info("segment_repaired", key=locator.key)
+        self.forget(locator)
 
-    def forget(self, place: SegmentLocator) -> None:
-        """The segment is no more."""
-        self._findings.pop(place.key, None)
+    def forget(self, locator: SegmentLocator) -> None:
+        """Drop a segment that does not exist any more."""
+        self._findings.pop(locator.key, None)
 
-    def _note(self, place: SegmentLocator, reason: str) -> _Finding:
-        finding = self._findings.get(place.key)
+    def _note(self, locator: SegmentLocator, reason: str) -> _Finding:
+        finding = self._findings.get(locator.key)
         if finding is None:
-            finding = _Finding(place, reason)
+            finding = _Finding(locator, reason)
             if len(self._findings) < FINDINGS_MAX:
-                self._findings[place.key] = finding
+                self._findings[locator.key] = finding
         return finding
 
     def _holder(self, backend: StorageBackend) -> str:
         return S3_HOLDER if backend is StorageBackend.S3 else self._instance_id
 
-    async def _change(self, place: SegmentLocator, reason: str) -> bool:
-        """Set or, with an empty reason, clear this instance's mark. Returns whether anything was changed."""
-        holder = self._holder(place.backend)
-        key = _key(place)
-        for _ in range(ATTEMPTS_MAX):
-            entry = await self._store.get(key)
-            if entry is None:
-                return False
-            cut = decode_record(ManifestEntry, entry.value)
-            wanted = _marked(cut, place.key, holder, reason)
-            if wanted == cut:
-                return False
-            try:
-                await self._store.put(key, encode_record(wanted), expected_revision=entry.revision)
-            except Conflict:
-                await asyncio.sleep(0)
-                continue
-            return True
-        raise MetadataUnavailable(f"cut {key} is changed all the time")
+    async def _change(self, locator: SegmentLocator, reason: str) -> bool:
+        """Set this instance's mark, or clear it if ``reason`` is empty. Return whether anything changed."""
+        holder = self._holder(locator.backend)
+
+        def changed(value: bytes | None) -> bytes | None:
+            if value is None:
+                return None
+            present = decode_record(ManifestEntry, value)
+            wanted = _marked(present, locator.key, holder, reason)
+            return None if wanted == present else encode_record(wanted)
+
+        return await rewrite(self._store, _key(locator), changed) is not None
 
 
-def _key(place: SegmentLocator) -> str:
-    return keys.manifest_key(Bundle.parse(place.bundle), place.cut_first_sequence)
+def _key(locator: SegmentLocator) -> str:
+    return keys.manifest_key(Bundle.parse(locator.bundle), locator.cut_first_sequence)
 
 
-def _find(cut: ManifestEntry, place: SegmentLocator) -> SegmentRecord | None:
-    return next((record for record in cut.segments if record.key == place.key), None)
-
-
-def _marked(cut: ManifestEntry, key: str, holder: str, reason: str) -> ManifestEntry:
+def _marked(entry: ManifestEntry, key: str, holder: str, reason: str) -> ManifestEntry:
     def changed(record: SegmentRecord) -> SegmentRecord:
-        others = {place: why for place, why in record.quarantined.items() if place != holder}
-        present = record.quarantined.get(holder, "")
-        if record.key != key or bool(present) == bool(reason):
+        if record.key != key or (holder in record.quarantined) == bool(reason):
             return record
+        others = {other: why for other, why in record.quarantined.items() if other != holder}
         return msgspec.structs.replace(record, quarantined={**others, holder: reason} if reason else others)
 
-    return msgspec.structs.replace(cut, segments=tuple(changed(record) for record in cut.segments))
+    return msgspec.structs.replace(entry, segments=tuple(changed(record) for record in entry.segments))

@@ -1,4 +1,4 @@
-"""Answers what readers of the archive ask this storage instance: verified entries, and where things are."""
+"""Answers the requests of archive readers: reads of verified entries, and look-ups of positions."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-
-import structlog
 
 from danube_common.archive.records import SHARED, SegmentRecord
 from danube_common.errors import CorruptData, NotFound, StoreUnavailable
@@ -39,47 +37,43 @@ from danube_storage.segments.port import SegmentStore
 
 REQUESTS_AT_ONCE_MAX = 16
 RANGES_PER_READ_MAX = 64
-"""A read of a shared segment that finds nothing so far answers, so that it does not hold its place."""
+"""A read of a shared segment answers after so many ranges, found or not, to free its request slot."""
 SPLITS_MAX = 2
-"""How many reads ahead a reader is told how to divide."""
+"""For how many following reads the reply says where they end."""
 RANGE_BYTES = 1 << 20
 VERIFIED_AT_ONCE_MAX = 500
-"""Entries that take a millisecond or two; more are verified beside the event loop."""
-TAIL_CUTS = 2
-"""So many newest cuts of a bundle are its tail: what readers ask for that only just fell behind the log."""
+"""Entries verified on the event loop, in one or two milliseconds; more are verified in a thread."""
+TAIL_ENTRIES = 2
+"""The newest manifest entries of a bundle are its tail: read by consumers that just fell behind the log."""
 SALVAGED_S_MAX = 30.0
-"""A segment whose tail is damaged is opened anew after this long: somebody may have put it back."""
-
-log = structlog.get_logger(__name__)
-
-
-def _range_bytes() -> dict[StorageBackend, int]:
-    # What one request to S3 costs in time and money is worth more bytes than a read from disk.
-    return {StorageBackend.DISK: RANGE_BYTES, StorageBackend.S3: 4 << 20}
+"""A segment with a damaged tail is opened anew after this time: an operator may have repaired it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBounds:
-    """Bytes of memory, and of one read from each backend."""
+    """Bytes of memory for caches, and bytes of one read from each backend."""
 
     tail_bytes: int = 48 << 20
     backfill_bytes: int = 32 << 20
     index_bytes: int = 24 << 20
-    range_bytes: Mapping[StorageBackend, int] = field(default_factory=_range_bytes)
+    # A request to S3 costs more time and money than a read from disk, so it reads more.
+    range_bytes: Mapping[StorageBackend, int] = field(
+        default_factory=lambda: {StorageBackend.DISK: RANGE_BYTES, StorageBackend.S3: 4 << 20}
+    )
 
 
 class ReadRequests:
-    """Serves segments of the stores that this instance has.
+    """Serves the segments in the stores of this instance.
 
-    Nothing leaves it that was not verified: the checksum of every entry's head and body, and that it follows
-    the one before. Damage ends what is served of a segment, and puts it into quarantine.
+    Every entry is verified before it is served: the checksums of its head and body, and its order. A segment
+    is served up to its first damage, and then quarantined.
 
     Args:
-        store_of: this instance's store of a backend; raises StoreUnavailable if it has none.
-        metadata: where the catalogue is, for segments that are damaged or missing.
-        instance_id: of this process.
-        metrics: where it counts.
-        bounds: of memory.
+        store_of: returns this instance's store of a backend, or raises StoreUnavailable.
+        metadata: the store of the manifest, read when a segment is damaged or missing.
+        instance_id: the id of this process.
+        metrics: of this package.
+        bounds: of memory and reads.
     """
 
     def __init__(
@@ -105,60 +99,63 @@ class ReadRequests:
         metrics.quarantined.set_function(partial(len, self.quarantine))
 
     async def close(self) -> None:
+        """Stop reading. Idempotent."""
         await self._blocks.close()
         await self._opened.close()
 
-    def forget(self, place: SegmentLocator) -> None:
-        """Open a segment anew when it is asked for next."""
-        self._opened.drop((place.backend, place.key))
+    def forget(self, locator: SegmentLocator) -> None:
+        """Open a segment anew at the next request for it."""
+        self._opened.drop((locator.backend, locator.key))
 
-    def note_cut(self, bundle: str, first_sequence: int) -> None:
-        """A cut was made or asked for: the newest ones are the bundle's tail."""
+    def note_entry(self, bundle: str, first_sequence: int) -> None:
+        """Note the start of a manifest entry that was requested: the newest ones are the bundle's tail."""
         newest = self._newest.setdefault(bundle, [])
         if first_sequence not in newest:
-            self._newest[bundle] = sorted([*newest, first_sequence])[-TAIL_CUTS:]
+            self._newest[bundle] = sorted([*newest, first_sequence])[-TAIL_ENTRIES:]
 
     async def answer(self, request: StorageRequest) -> StorageReply | bytes:
-        """Answer a reader; data is encoded already. Raises DanubeError."""
-        self.note_cut(request.place.bundle, request.place.cut_first_sequence)
+        """Answer a reader. SegmentData is returned in encoded form. Raises DanubeError."""
+        self.note_entry(request.place.bundle, request.place.cut_first_sequence)
         match request:
             case ReadSegment():
                 return await self._read(request)
             case Locate():
                 return await self._locate(request)
-            case ListTopics(place):
-                return await self._list_topics(place)
+            case ListTopics(locator):
+                return await self._list_topics(locator)
 
-    # ReadRequests
+    # Reads
 
     async def _read(self, request: ReadSegment) -> SegmentData | bytes:
-        place, position = request.place, request.from_position
+        locator, position = request.place, request.from_position
         try:
-            opened = await self._open(place)
+            segment = await self._open(locator)
         except _DamagedError as damage:
             return SegmentData(b"", position, damage.reason)
-        held = opened.index.topic(request.topic_id)
-        behind = max(position, opened.index.info.last_position + 1)
-        if held is None or position > held.last_position:
-            return SegmentData(b"", behind, opened.damage)
-        return await self._take(request, opened, held, behind)
+        topic_range = segment.index.topic(request.topic_id)
+        behind = max(position, segment.index.info.last_position + 1)
+        if topic_range is None or position > topic_range.last_position:
+            return SegmentData(b"", behind, segment.damage)
+        return await self._take(request, segment, topic_range, behind)
 
-    async def _take(self, request: ReadSegment, opened: OpenSegment, held: TopicRange, behind: int) -> bytes:
+    async def _take(
+        self, request: ReadSegment, segment: OpenSegment, topic_range: TopicRange, behind: int
+    ) -> bytes:
         wanted = max(1, min(request.bytes_max, READ_BYTES_MAX))
-        until = request.until_position if 0 < request.until_position <= held.last_position else 0
-        last_position = until - 1 if until else held.last_position
-        position = max(request.from_position, held.first_position)
-        first = opened.range_of(opened.index.offset_of_position(position))
+        until = request.until_position if 0 < request.until_position <= topic_range.last_position else 0
+        last_position = until - 1 if until else topic_range.last_position
+        position = max(request.from_position, topic_range.first_position)
+        first = segment.range_of(segment.index.offset_of_position(position))
         parts: list[bytes | memoryview] = []
         taken = 0
-        for number in range(first, opened.ranges):
+        for number in range(first, segment.ranges):
             if taken >= wanted or number - first == RANGES_PER_READ_MAX:
-                position = max(position, opened.first_position(number))
-                return self._data(parts, position, splits=self._splits(request, opened, position, wanted))
-            if number > first and opened.first_position(number) > last_position:
+                position = max(position, segment.first_position(number))
+                return self._data(parts, position, splits=self._splits(request, segment, position, wanted))
+            if number > first and segment.first_position(number) > last_position:
                 break
-            self._read_ahead(request.place, opened, number + 1, wanted, held.last_position)
-            block = await self._block(request.place, opened, number)
+            self._read_ahead(request.place, segment, number + 1, wanted, topic_range.last_position)
+            block = await self._block(request.place, segment, number)
             data, next_position, left_out = block.take(
                 request.topic_id, position, wanted - taken, first=not parts
             )
@@ -169,28 +166,28 @@ class ReadRequests:
             if position > last_position:
                 break
             if taken >= wanted or left_out:
-                return self._data(parts, position, splits=self._splits(request, opened, position, wanted))
+                return self._data(parts, position, splits=self._splits(request, segment, position, wanted))
             if block.damage:
                 return self._data(parts, max(position, block.damaged_from), block.damage)
         if until:
             position = max(position, until)
-            return self._data(parts, position, splits=self._splits(request, opened, position, wanted))
-        # A salvaged segment says less than the catalogue promises; a whole one has nothing more.
-        return self._data(parts, behind, opened.damage)
+            return self._data(parts, position, splits=self._splits(request, segment, position, wanted))
+        # An intact segment has no more messages; a salvaged one has lost those behind its damage.
+        return self._data(parts, behind, segment.damage)
 
     def _splits(
-        self, request: ReadSegment, opened: OpenSegment, position: int, wanted: int
+        self, request: ReadSegment, segment: OpenSegment, position: int, wanted: int
     ) -> tuple[int, ...]:
-        """Where reads that go on from ``position`` end; only in a topic's own segment it is known how."""
-        if opened.index.info.topic_id == SHARED:
+        """Return where the reads that follow end. In a shared segment that is not known."""
+        if segment.index.info.topic_id == SHARED:
             return ()
         step = self._ranges_in(request.place, wanted)
-        number = opened.range_of(opened.index.offset_of_position(position))
+        number = segment.range_of(segment.index.offset_of_position(position))
         ends = range(number + step, number + SPLITS_MAX * step + 1, step)
         return tuple(
-            opened.first_position(end) if end < opened.ranges else opened.index.info.last_position + 1
+            segment.first_position(end) if end < segment.ranges else segment.index.info.last_position + 1
             for end in ends
-            if end < opened.ranges + step
+            if end < segment.ranges + step
         )
 
     def _data(
@@ -203,16 +200,16 @@ class ReadRequests:
         self._metrics.served_bytes.inc(sum(map(len, parts)))
         return encode_data(parts, SegmentData(b"", next_position, damage, splits))
 
-    # Finding
+    # Look-ups
 
     async def _locate(self, request: Locate) -> Located:
-        opened = await self._open_sound(request.place)
-        held = opened.index.topic(request.topic_id)
-        if held is None:
+        segment = await self._open_intact(request.place)
+        topic_range = segment.index.topic(request.topic_id)
+        if topic_range is None:
             raise NotFound("the segment holds nothing of the topic")
-        number = await self._first_range(request, opened)
-        while number < opened.ranges:
-            block = await self._block(request.place, opened, number)
+        number = await self._first_range(request, segment)
+        while number < segment.ranges:
+            block = await self._block(request.place, segment, number)
             for first_position, messages, first_offset, published_ms_max in block.heads(request.topic_id):
                 index = _index_at(request, first_position, first_offset, published_ms_max)
                 if index < messages:
@@ -220,138 +217,139 @@ class ReadRequests:
             if block.damage:
                 raise StoreUnavailable(f"segment {request.place.key} is damaged: {block.damage}")
             number += 1
-        if opened.damage:
-            raise StoreUnavailable(f"segment {request.place.key} is damaged: {opened.damage}")
+        if segment.damage:
+            raise StoreUnavailable(f"segment {request.place.key} is damaged: {segment.damage}")
         raise NotFound("the segment holds no such message")
 
-    async def _first_range(self, request: Locate, opened: OpenSegment) -> int:
-        """The first range that may hold the message: no earlier one does."""
-        index = opened.index
+    async def _first_range(self, request: Locate, segment: OpenSegment) -> int:
+        """Return the number of the first range that may hold the message."""
+        index = segment.index
         match request.by:
             case By.POSITION:
-                return opened.range_of(min(index.offset_of_position(request.value), index.info.data_bytes))
+                return segment.range_of(min(index.offset_of_position(request.value), index.info.data_bytes))
             case By.TIME:
-                return opened.range_of(index.offset_of_time(request.value))
+                return segment.range_of(index.offset_of_time(request.value))
             case By.OFFSET:
-                return await self._range_of_offset(request, opened)
+                return await self._range_of_offset(request, segment)
 
-    async def _range_of_offset(self, request: Locate, opened: OpenSegment) -> int:
-        """Offsets grow with the ranges, and each range of a topic's own segment has some."""
-        if opened.index.info.topic_id == SHARED:
+    async def _range_of_offset(self, request: Locate, segment: OpenSegment) -> int:
+        """Search by bisection: offsets grow with the ranges, and each range of an own segment has entries."""
+        if segment.index.info.topic_id == SHARED:
             return 0
-        low, high = 0, opened.ranges
+        low, high = 0, segment.ranges
         while high - low > 1:
             middle = (low + high) // 2
-            heads = (await self._block(request.place, opened, middle)).heads(request.topic_id)
+            heads = (await self._block(request.place, segment, middle)).heads(request.topic_id)
             if heads and heads[0][2] <= request.value:
                 low = middle
             else:
                 high = middle
         return low
 
-    async def _list_topics(self, place: SegmentLocator) -> SegmentTopics:
-        opened = await self._open_sound(place)
-        if opened.damage:
-            raise StoreUnavailable(f"segment {place.key} is damaged: {opened.damage}")
+    async def _list_topics(self, locator: SegmentLocator) -> SegmentTopics:
+        segment = await self._open_intact(locator)
+        if segment.damage:
+            raise StoreUnavailable(f"segment {locator.key} is damaged: {segment.damage}")
         rows = (
             TOPIC.pack(t.topic_id, t.first_position, t.last_position, t.messages, t.first_offset)
-            for t in opened.index.info.topics
+            for t in segment.index.info.topics
         )
         return SegmentTopics(b"".join(rows))
 
     # Opening
 
-    async def _open_sound(self, place: SegmentLocator) -> OpenSegment:
+    async def _open_intact(self, locator: SegmentLocator) -> OpenSegment:
         try:
-            return await self._open(place)
+            return await self._open(locator)
         except _DamagedError as damage:
-            raise StoreUnavailable(f"segment {place.key} is damaged: {damage.reason}") from None
+            raise StoreUnavailable(f"segment {locator.key} is damaged: {damage.reason}") from None
 
-    async def _open(self, place: SegmentLocator) -> OpenSegment:
-        """Raises NotFound if it is not catalogued, _DamagedError if it is and nothing is left of it."""
-        key = (place.backend, place.key)
-        opened = await self._opened.get(key, self._pool(place), partial(self._load_tail, place))
-        if opened.salvaged and time.monotonic() - opened.opened_s > SALVAGED_S_MAX:
+    async def _open(self, locator: SegmentLocator) -> OpenSegment:
+        """Raises NotFound if the manifest does not have the segment, _DamagedError if no entry is intact."""
+        key = (locator.backend, locator.key)
+        load = partial(self._load_tail, locator)
+        segment = await self._opened.get(key, self._pool(locator), load)
+        if segment.salvaged and time.monotonic() - segment.opened_s > SALVAGED_S_MAX:
             self._opened.drop(key)
-            opened = await self._opened.get(key, self._pool(place), partial(self._load_tail, place))
-        return opened
+            segment = await self._opened.get(key, self._pool(locator), load)
+        return segment
 
-    async def _load_tail(self, place: SegmentLocator) -> OpenSegment:
-        store = self._store_of(place.backend)
-        range_bytes = self._range_bytes.get(place.backend, RANGE_BYTES)
+    async def _load_tail(self, locator: SegmentLocator) -> OpenSegment:
+        store = self._store_of(locator.backend)
+        range_bytes = self._range_bytes.get(locator.backend, RANGE_BYTES)
         try:
-            return OpenSegment(await _read_tail_twice(store, place.key), range_bytes)
+            return OpenSegment(await _read_tail_twice(store, locator.key), range_bytes)
         except NotFound:
-            await self._catalogued(place)
-            await self._damaged(place, "it is missing")
+            await self._retained_record(locator)
+            await self._quarantine(locator, "it is missing")
             raise _DamagedError("it is missing") from None
         except CorruptData as error:
             reason = str(error)
-        record = await self._catalogued(place)
-        await self._damaged(place, reason)
-        index, whole = await salvage(store, place, record)
+        record = await self._retained_record(locator)
+        await self._quarantine(locator, reason)
+        index, whole = await salvage(store, locator, record)
         if index is None:
             raise _DamagedError(reason)
         return OpenSegment(index, range_bytes, salvaged=True, damage="" if whole else reason)
 
-    async def _catalogued(self, place: SegmentLocator) -> SegmentRecord:
-        """What is not to be there any more is not damaged. Raises NotFound then, MetadataUnavailable."""
-        record = await self.quarantine.record(place)
+    async def _retained_record(self, locator: SegmentLocator) -> SegmentRecord:
+        """Return the segment's record. Raises NotFound if it is marked or deleted, MetadataUnavailable."""
+        record = await self.quarantine.record(locator)
         if record is None or not record.retained:
-            self.quarantine.forget(place)
-            raise NotFound(f"there is no segment {place.key} any more")
+            self.quarantine.forget(locator)
+            raise NotFound(f"there is no segment {locator.key} any more")
         return record
 
-    async def _block(self, place: SegmentLocator, opened: OpenSegment, number: int) -> VerifiedRange:
-        load = partial(self._load_range, place, opened, number)
-        return await self._blocks.get((place.backend, place.key, number), self._pool(place), load)
+    async def _block(self, locator: SegmentLocator, segment: OpenSegment, number: int) -> VerifiedRange:
+        load = partial(self._load_range, locator, segment, number)
+        return await self._blocks.get((locator.backend, locator.key, number), self._pool(locator), load)
 
     def _read_ahead(
-        self, place: SegmentLocator, opened: OpenSegment, number: int, wanted: int, last_position: int
+        self, locator: SegmentLocator, segment: OpenSegment, number: int, wanted: int, last_position: int
     ) -> None:
-        """Begin to read from a range on what the next read will want, up to ``last_position``."""
-        pool = self._pool(place)
-        for ahead in range(number, min(number + self._ranges_in(place, wanted), opened.ranges)):
-            if opened.first_position(ahead) > last_position:
+        """Start reading the ranges of the next read, from number ``number`` up to ``last_position``."""
+        pool = self._pool(locator)
+        for ahead in range(number, min(number + self._ranges_in(locator, wanted), segment.ranges)):
+            if segment.first_position(ahead) > last_position:
                 return
-            load = partial(self._load_range, place, opened, ahead)
-            self._blocks.ahead((place.backend, place.key, ahead), pool, load)
+            load = partial(self._load_range, locator, segment, ahead)
+            self._blocks.ahead((locator.backend, locator.key, ahead), pool, load)
 
-    def _ranges_in(self, place: SegmentLocator, wanted: int) -> int:
-        return max(1, wanted // self._range_bytes.get(place.backend, RANGE_BYTES))
+    def _ranges_in(self, locator: SegmentLocator, wanted: int) -> int:
+        return max(1, wanted // self._range_bytes.get(locator.backend, RANGE_BYTES))
 
-    async def _load_range(self, place: SegmentLocator, opened: OpenSegment, number: int) -> VerifiedRange:
-        store = self._store_of(place.backend)
-        offset, length = opened.bounds(number)
+    async def _load_range(self, locator: SegmentLocator, segment: OpenSegment, number: int) -> VerifiedRange:
+        store = self._store_of(locator.backend)
+        offset, length = segment.bounds(number)
         for attempt in range(2):
             try:
-                data = await store.read(place.key, offset, length)
+                data = await store.read(locator.key, offset, length)
             except NotFound:
-                await self._catalogued(place)
+                await self._retained_record(locator)
                 data = b""
-            self._metrics.read_bytes.labels(place.backend).inc(len(data))
-            if opened.entries_in(length) <= VERIFIED_AT_ONCE_MAX:
-                found = verify(opened.index, offset, data, length)
+            self._metrics.read_bytes.labels(locator.backend).inc(len(data))
+            if segment.entries_in(length) <= VERIFIED_AT_ONCE_MAX:
+                found = verify(segment.index, offset, data, length)
             else:
-                found = await asyncio.to_thread(verify, opened.index, offset, data, length)
+                found = await asyncio.to_thread(verify, segment.index, offset, data, length)
             if not found.damage or attempt:
                 break
         if found.damage:
-            await self._catalogued(place)
-            await self._damaged(place, found.damage)
+            await self._retained_record(locator)
+            await self._quarantine(locator, found.damage)
         return found
 
-    async def _damaged(self, place: SegmentLocator, reason: str) -> None:
-        self._metrics.damaged_reads.labels(place.backend).inc()
-        await self.quarantine.put(place, reason)
+    async def _quarantine(self, locator: SegmentLocator, reason: str) -> None:
+        self._metrics.damaged_reads.labels(locator.backend).inc()
+        await self.quarantine.put(locator, reason)
 
-    def _pool(self, place: SegmentLocator) -> Pool:
-        newest = self._newest.get(place.bundle, ())
-        return Pool.TAIL if place.cut_first_sequence in newest else Pool.BACKFILL
+    def _pool(self, locator: SegmentLocator) -> Pool:
+        newest = self._newest.get(locator.bundle, ())
+        return Pool.TAIL if locator.cut_first_sequence in newest else Pool.BACKFILL
 
 
 async def _read_tail_twice(store: SegmentStore, key: str) -> SegmentIndex:
-    """What was damaged only on its way here is not damaged."""
+    """Read the tail; read it again if it is damaged, as the damage may be of the transfer only."""
     try:
         return await read_tail(store, key)
     except CorruptData:
@@ -359,7 +357,7 @@ async def _read_tail_twice(store: SegmentStore, key: str) -> SegmentIndex:
 
 
 class _DamagedError(Exception):
-    """Nothing of a segment can be served."""
+    """No entry of the segment can be served."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -367,7 +365,7 @@ class _DamagedError(Exception):
 
 
 def _index_at(request: Locate, first_position: int, first_offset: int, published_ms_max: int) -> int:
-    """Which message of an entry is the first at or after the value, if the entry has as many."""
+    """Return the index in an entry of the first message at or after the value; it may be beyond its end."""
     match request.by:
         case By.POSITION:
             return max(0, request.value - first_position)

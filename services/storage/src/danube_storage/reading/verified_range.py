@@ -1,4 +1,4 @@
-"""A log_range of a segment whose checksums were verified, and where in it the entries of each topic are."""
+"""A range of a segment with verified checksums, and the index of each topic's entries in it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from danube_common.segment.reader import EntryReader, SegmentEntry, SegmentIndex
 from danube_common.wire.archive import READ_BYTES_MAX
 
 ROW_BYTES = 24
-"""Of memory, per entry, for where it is."""
+"""Memory of the index per entry."""
 HUGE_BYTES = READ_BYTES_MAX
-"""An entry above this reaches over the end of any answer that it is not alone in."""
+"""A larger entry is served in a reply of its own."""
 TOPIC_BYTES = 250
-"""Of memory, per topic in a range of a shared segment."""
+"""Memory of the index per topic in a range of a shared segment."""
 
 
 class VerifiedRange:
-    """Whole entries, back to back. Made by `verify`.
+    """Whole entries, back to back. Created by `verify`.
 
     Attributes:
-        damage: why the range ends before its end; empty if it is sound.
-        damaged_from: the first position that the damage may hold.
+        damage: why entries at the end of the range are lost; empty if none are.
+        damaged_from: the first position that may be lost.
     """
 
     def __init__(
@@ -45,28 +45,29 @@ class VerifiedRange:
             self._by_topic.setdefault(entry.topic_id, array("I")).append(number)
         self._starts.append(at)
         if len(self._by_topic) == 1:
-            # The usual range is of one topic: all of its entries, by their own numbers.
+            # Most ranges are of one topic: an empty array stands for all entries.
             self._by_topic = dict.fromkeys(self._by_topic, array("I"))
 
     @property
     def size_bytes(self) -> int:
+        """Its size in memory."""
         return len(self._data) + ROW_BYTES * len(self._firsts) + TOPIC_BYTES * len(self._by_topic)
 
     @property
     def keeps(self) -> bool:
-        """What is damaged may be mended, so it is read again each time."""
+        """Whether it may be cached. A damaged range may be repaired, so it is read again each time."""
         return not self.damage
 
     def take(
         self, topic_id: int, from_position: int, bytes_max: int, *, first: bool = True
     ) -> tuple[bytes | memoryview, int, bool]:
-        """The topic's entries that hold ``from_position`` or follow, until they are ``bytes_max`` or all.
+        """Take the topic's entries from ``from_position`` on, until they reach ``bytes_max``.
 
-        A huge entry that would be the last is left for the next answer, unless it is the ``first`` of all:
-        together with others it could be more than the bus carries.
+        An entry above HUGE_BYTES is taken only as the ``first`` of a reply: with others, the reply could be
+        larger than the bus allows.
 
-        Returns their bytes, the position behind the last of them (0 if there are none), and whether an
-        entry was left out.
+        Returns the bytes, the position behind the last entry (0 if there is none), and whether an entry was
+        left out for that reason.
         """
         numbers = self._by_topic.get(topic_id)
         if numbers is None:
@@ -100,7 +101,7 @@ class VerifiedRange:
         return memoryview(self._data)[begin : self._starts[end]], self._lasts[end - 1] + 1, huge
 
     def heads(self, topic_id: int) -> list[tuple[int, int, int, int]]:
-        """(first position, messages, first offset, latest publish time) of each of the topic's entries."""
+        """Return (first position, messages, first offset, latest publish time) of the topic's entries."""
         numbers = self._by_topic.get(topic_id)
         if numbers is None:
             return []
@@ -114,9 +115,9 @@ class VerifiedRange:
 
 
 def verify(index: SegmentIndex, offset: int, data: bytes, length: int) -> VerifiedRange:
-    """Check ``data``, of which ``length`` bytes were asked for, from ``offset``: 0 or where a block begins.
+    """Verify ``data``, read with ``length`` from ``offset``, which is 0 or the start of a block.
 
-    What comes before damage is in the range, and what the damage is.
+    Returns the entries before the first damage, and the reason of the damage.
     """
     entries: list[SegmentEntry] = []
     reader = EntryReader(index, offset)

@@ -1,1 +1,1 @@
-"""Deletes what no subscription needs any more and what is older than its period."""
+"""Retention: deletes messages that all subscriptions acknowledged, or that are older than their period."""

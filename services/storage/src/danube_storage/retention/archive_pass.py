@@ -1,22 +1,23 @@
-"""Retention of one bundle's segments: what `retention` decides is carried out, a pass at a time.
+"""Retention of one bundle's segments: carries out what `plan` decides.
 
-Every step may be the last one before a crash, and another archiver may do the same at the same time:
-marks and rows are compare-and-set, deleting an object twice is deleting it once.
+A crash after any step, or another archiver at the same time, does no harm: manifest entries change by
+compare-and-set, and deleting an object is idempotent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
+from itertools import groupby
 from typing import TypeVar
 
 import structlog
 
 from danube_common.archive.deletions import compacted
-from danube_common.archive.records import SHARED, BundleArchive, ManifestEntry, SegmentRecord
+from danube_common.archive.records import SHARED, ManifestEntry, SegmentRecord
 from danube_common.archive.segment_clients import SegmentClients
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Topic
@@ -31,6 +32,7 @@ from danube_storage.retention.floors import ask_floors
 from danube_storage.retention.metrics import RetentionMetrics
 from danube_storage.retention.plan import (
     UNREADABLE_MS,
+    EntrySegment,
     Mark,
     Plan,
     Reason,
@@ -41,31 +43,31 @@ from danube_storage.retention.plan import (
     plan,
     rule_of,
     shared_verdict,
-    without,
+    with_deleted,
 )
 
 DELETES_AT_ONCE_MAX = 8
 DELETES_PER_PASS_MAX = 256
-FOLDS_PER_PASS_MAX = 256
+COMPACTIONS_PER_PASS_MAX = 256
 FAILED_READS_MAX = 3
-"""Each may take a storage instance's whole time to answer; then the pass ends."""
-GONE_MAX = 100_000
-"""Deleted topics remembered; the store is asked again about those that are forgotten."""
+"""Failed reads of shared segments that end the pass: each may take the whole answer timeout."""
+DELETED_TOPICS_MAX = 100_000
+"""Deleted topics remembered; beyond that, the metadata store is asked again."""
 
-T = TypeVar("T")
+S = TypeVar("S", bound=EntrySegment)
 
 _log = structlog.get_logger(__name__)
 
 
 class ArchiveRetention:
-    """One session's.
+    """Retention of the segments of one session's bundle.
 
     Args:
-        session: the bundle, under this instance's lease.
-        owners: asked for what is acknowledged.
-        metrics: where it counts.
-        delete_delay_ms: between a segment's mark and its deletion: who reads it may finish.
-        forget_after_ms: how long the rows of what was deleted stay: owners that were away count by them.
+        session: the bundle under this instance's lease.
+        owners: the client that asks topic owners for acknowledged positions.
+        metrics: of this package.
+        delete_delay_ms: the time from a segment's mark to its deletion, so that readers may finish.
+        forget_after_ms: how long the manifest lists deleted segments, for owners that were down.
     """
 
     def __init__(
@@ -83,38 +85,38 @@ class ArchiveRetention:
         self._metrics = metrics
         self._delete_delay_ms = delete_delay_ms
         self._forget_after_ms = forget_after_ms
-        self._memory = RetentionCache()
-        self._places = SegmentClients(session.ports.bus, session.ports.catalogue)
-        self._copyists = ReplicaClient(session.ports.bus)
-        self._gone: set[int] = set()
+        self._cache = RetentionCache()
+        self._segment_clients = SegmentClients(session.ports.bus, session.ports.catalogue)
+        self._replica_client = ReplicaClient(session.ports.bus)
+        self._deleted_topics: set[int] = set()
 
     async def run_pass(self) -> None:
-        """Mark, delete, fold and forget what may be. Raises DanubeError: the next pass goes on."""
-        cuts = self._session.cuts.all()
-        if not cuts or not self._session.lease.held:
+        """Mark, delete and compact what retention allows. After a DanubeError, the next pass continues."""
+        entries = self._session.manifest.all()
+        if not entries or not self._session.lease.held:
             return
-        facts = await self._facts(cuts)
-        archive = await read_archive_state(self._ports.metadata, self._session.bundle)
-        self._memory.note(cuts, facts.now_ms)
-        found = plan(cuts, archive, facts, self._memory, forget_after_ms=self._forget_after_ms)
-        await self._mark(found.marks)
-        if found.checkpoint_through:
+        inputs = await self._inputs(entries)
+        state = await read_archive_state(self._ports.metadata, self._session.bundle)
+        self._cache.note(entries, inputs.now_ms)
+        todo = plan(entries, state, inputs, self._cache, forget_after_ms=self._forget_after_ms)
+        await self._mark(todo.marks)
+        if todo.checkpoint_through:
             await self._session.save_offsets()
-        failure = await self._delete(found.deletions[:DELETES_PER_PASS_MAX])
-        await self._fold(found)
-        # Last, as it waits for storage instances that may not answer.
-        await self._mark(await self._shared_marks(found, facts))
+        failure = await self._delete(todo.deletions[:DELETES_PER_PASS_MAX])
+        await self._compact(todo)
+        # Last, as it may wait for storage instances that do not answer.
+        await self._mark(await self._shared_marks(todo, inputs))
         if failure is not None:
             raise failure
 
-    async def _facts(self, cuts: Collection[ManifestEntry]) -> RetentionInput:
+    async def _inputs(self, entries: Collection[ManifestEntry]) -> RetentionInput:
         catalogue = self._ports.catalogue
-        retained = [segment for cut in cuts for segment in cut.segments if segment.retained]
-        await self._learn_gone({segment.topic_id for segment in retained} - {SHARED})
+        retained = [segment for entry in entries for segment in entry.segments if segment.retained]
+        await self._learn_deleted({segment.topic_id for segment in retained} - {SHARED})
         floors: Mapping[int, int] | None = None
         if retained and any(map(_until_ack, catalogue.topics_of(self._session.bundle))):
             floors = await ask_floors(self._owners, self._session.bundle)
-        return RetentionInput(time.time_ns() // 1_000_000, cache(self._rule), self._gone, floors)
+        return RetentionInput(time.time_ns() // 1_000_000, cache(self._rule), self._deleted_topics, floors)
 
     def _rule(self, topic_id: int) -> Rule | None:
         catalogue = self._ports.catalogue
@@ -123,90 +125,96 @@ class ArchiveRetention:
             return None
         return rule_of(topic.strategy.reliable, catalogue.policies(topic.topic_name))
 
-    async def _learn_gone(self, topic_ids: Iterable[int]) -> None:
-        """A topic that this view does not have may be new: the store is asked before it counts as gone."""
+    async def _learn_deleted(self, topic_ids: Iterable[int]) -> None:
+        """Find the deleted topics: an unknown topic may be new, so the metadata store is asked first."""
         catalogue = self._ports.catalogue
-        unknown = [one for one in topic_ids if one not in self._gone and catalogue.topic_by_id(one) is None]
+        unknown = [
+            one for one in topic_ids if one not in self._deleted_topics and catalogue.topic_by_id(one) is None
+        ]
         if unknown:
             await catalogue.see_topics()
-            if len(self._gone) + len(unknown) > GONE_MAX:
-                self._gone.clear()
-            self._gone.update(one for one in unknown if catalogue.topic_by_id(one) is None)
+            if len(self._deleted_topics) + len(unknown) > DELETED_TOPICS_MAX:
+                self._deleted_topics.clear()
+            self._deleted_topics.update(one for one in unknown if catalogue.topic_by_id(one) is None)
 
     # Marks
 
-    async def _shared_marks(self, found: Plan, facts: RetentionInput) -> list[Mark]:
+    async def _shared_marks(self, todo: Plan, inputs: RetentionInput) -> list[Mark]:
         marks = []
         failures = 0
-        for cut, segment in found.unread:
+        for each in todo.unread:
+            entry, segment = each.entry, each.segment
             try:
-                topics = await self._topics_in(cut, segment)
+                topics = await self._topics_in(entry, segment)
             except DanubeError as error:
-                # It keeps what it holds; whether it is damaged is for its readers to find out.
+                # The segment stays. Whether it is damaged is found by its readers.
                 _log.info("shared_segment_not_read", key=segment.key, reason=str(error))
-                self._memory.unreadable[segment.key] = facts.now_ms + UNREADABLE_MS
+                self._cache.unreadable[segment.key] = inputs.now_ms + UNREADABLE_MS
                 failures += 1
                 if failures == FAILED_READS_MAX:
                     break
                 continue
-            await self._learn_gone(topic.topic_id for topic in topics)
-            verdict = shared_verdict(segment, topics, facts)
+            await self._learn_deleted(topic.topic_id for topic in topics)
+            verdict = shared_verdict(segment, topics, inputs)
             if isinstance(verdict, Reason):
-                marks.append(Mark(cut, segment, verdict))
+                marks.append(Mark(entry, segment, verdict))
             else:
-                self._memory.holders[segment.key] = verdict
+                self._cache.holders[segment.key] = verdict
         return marks
 
-    async def _topics_in(self, cut: ManifestEntry, segment: SegmentRecord) -> list[TopicRange]:
-        place = SegmentLocator(cut.bundle, cut.first_sequence, segment.backend, segment.key)
-        answer = await self._places.first_answer(segment, ListTopics(place), SegmentTopics)
+    async def _topics_in(self, entry: ManifestEntry, segment: SegmentRecord) -> list[TopicRange]:
+        locator = SegmentLocator(entry.bundle, entry.first_sequence, segment.backend, segment.key)
+        answer = await self._segment_clients.first_answer(segment, ListTopics(locator), SegmentTopics)
         topics = [TopicRange(*row) for row in TOPIC.iter_unpack(answer.rows)]
         if sum(topic.messages for topic in topics) != segment.messages:
             raise StoreUnavailable(f"the tail of {segment.key} is not that of its record")
         return topics
 
-    async def _mark(self, marks: Collection[Mark]) -> None:
+    async def _mark(self, marks: Sequence[Mark]) -> None:
         delete_after_ms = time.time_ns() // 1_000_000 + self._delete_delay_ms
-        for cut, of_cut in _by_cut((mark.cut, mark) for mark in marks):
+        for entry, of_entry in _by_entry(marks):
             if not self._session.lease.held:
                 return
             change = partial(
-                marked, keys={mark.segment.key for mark in of_cut}, delete_after_ms=delete_after_ms
+                marked, keys={mark.segment.key for mark in of_entry}, delete_after_ms=delete_after_ms
             )
-            await self._session.cuts.change(cut, change)
-            for mark in of_cut:
+            await self._session.manifest.change(entry, change)
+            for mark in of_entry:
                 self._metrics.marked_segments.labels(mark.reason).inc()
                 self._metrics.marked_messages.labels(mark.reason).inc(mark.segment.messages)
         if marks:
             _log.info(
                 "segments_marked",
                 bundle=str(self._session.bundle),
-                **{reason.replace("-", "_"): n for reason, n in _counted(marks).items()},
+                **Counter(mark.reason.replace("-", "_") for mark in marks),
             )
 
     # Deletions
 
-    async def _delete(self, due: Collection[tuple[ManifestEntry, SegmentRecord]]) -> DanubeError | None:
-        """Delete objects, then their records; returns why some could not be."""
-        places = asyncio.Semaphore(DELETES_AT_ONCE_MAX)
+    async def _delete(self, due: Sequence[EntrySegment]) -> DanubeError | None:
+        """Delete objects, then their records; return the error of an object that could not be deleted."""
+        slots = asyncio.Semaphore(DELETES_AT_ONCE_MAX)
         failure: DanubeError | None = None
-        for cut, segments in _by_cut(due):
+        for entry, of_entry in _by_entry(due):
+            segments = [each.segment for each in of_entry]
             if not self._session.lease.held:
                 return failure
-            outcomes = await asyncio.gather(*(self._delete_objects(one, places) for one in segments))
-            failure = next((error for error in outcomes if error is not None), failure)
-            gone = [one for one, error in zip(segments, outcomes, strict=True) if error is None]
-            if gone:
-                await self._session.cuts.change(cut, partial(without, keys={one.key for one in gone}))
-            for segment in gone:
+            errors = await asyncio.gather(*(self._delete_objects(one, slots) for one in segments))
+            failure = next((error for error in errors if error is not None), failure)
+            deleted = [one for one, error in zip(segments, errors, strict=True) if error is None]
+            if deleted:
+                await self._session.manifest.change(
+                    entry, partial(with_deleted, keys={one.key for one in deleted})
+                )
+            for segment in deleted:
                 self._metrics.deleted_segments.labels(segment.backend).inc()
                 self._metrics.deleted_messages.labels(segment.backend).inc(segment.messages)
                 self._metrics.deleted_bytes.labels(segment.backend).inc(segment.size_bytes)
                 _log.info("segment_deleted", key=segment.key, messages=segment.messages)
         return failure
 
-    async def _delete_objects(self, segment: SegmentRecord, places: asyncio.Semaphore) -> DanubeError | None:
-        async with places:
+    async def _delete_objects(self, segment: SegmentRecord, slots: asyncio.Semaphore) -> DanubeError | None:
+        async with slots:
             try:
                 if segment.backend is StorageBackend.S3:
                     await self._ports.stores.of(StorageBackend.S3).delete(segment.key)
@@ -223,27 +231,28 @@ class ArchiveRetention:
         if holder == self._ports.instance_id:
             await self._ports.stores.of(StorageBackend.DISK).delete(key)
         elif self._ports.catalogue.is_live(holder):
-            await self._copyists.delete(holder, [key])
-        # One that is down deletes it when it is back and finds that no cut names it.
+            await self._replica_client.delete(holder, [key])
+        # A holder that is down deletes the orphan with its next sweep.
 
-    # Forgetting
+    # Compaction
 
-    async def _fold(self, found: Plan) -> None:
+    async def _compact(self, todo: Plan) -> None:
         if not self._session.lease.held:
             return
-        for cut in found.leftovers[:FOLDS_PER_PASS_MAX]:
-            await self._session.cuts.forget(cut)
-        compacts = found.compacts[:FOLDS_PER_PASS_MAX]
+        for entry in todo.leftovers[:COMPACTIONS_PER_PASS_MAX]:
+            await self._session.manifest.forget(entry)
+        compacts = todo.compacts[:COMPACTIONS_PER_PASS_MAX]
         if not compacts:
             return
         topic_ids = {topic.topic_id for topic in self._ports.catalogue.topics_of(self._session.bundle)}
 
-        def fold(archive: BundleArchive) -> BundleArchive:
-            return compacted(archive, compacts, topic_ids)
-
-        await change_archive_state(self._ports.metadata, self._session.bundle, fold)
-        for cut in compacts:
-            await self._session.cuts.forget(cut)
+        await change_archive_state(
+            self._ports.metadata,
+            self._session.bundle,
+            lambda state: compacted(state, compacts, topic_ids),
+        )
+        for entry in compacts:
+            await self._session.manifest.forget(entry)
 
 
 def _until_ack(topic: Topic) -> bool:
@@ -251,18 +260,8 @@ def _until_ack(topic: Topic) -> bool:
     return reliable is not None and reliable.retention is Retention.UNTIL_ACK
 
 
-def _by_cut(pairs: Iterable[tuple[ManifestEntry, T]]) -> Iterable[tuple[ManifestEntry, list[T]]]:
-    """Oldest cut first."""
-    grouped: defaultdict[int, list[T]] = defaultdict(list)
-    cuts: dict[int, ManifestEntry] = {}
-    for cut, one in pairs:
-        cuts[cut.first_sequence] = cut
-        grouped[cut.first_sequence].append(one)
-    return [(cuts[first], grouped[first]) for first in sorted(cuts)]
-
-
-def _counted(marks: Iterable[Mark]) -> dict[str, int]:
-    counted: defaultdict[str, int] = defaultdict(int)
-    for mark in marks:
-        counted[str(mark.reason)] += 1
-    return counted
+def _by_entry(segments: Iterable[S]) -> Iterator[tuple[ManifestEntry, list[S]]]:
+    """Group segments that are in log order by their manifest entries."""
+    for _, group in groupby(segments, key=lambda each: each.entry.first_sequence):
+        of_entry = list(group)
+        yield of_entry[0].entry, of_entry

@@ -1,4 +1,4 @@
-"""What every subscription of a bundle has acknowledged, as its owner tells."""
+"""Retention floors: positions up to which every subscription has acknowledged, by the bundle's owner."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from danube_common.model.bundle import Bundle
 from danube_common.wire.owner import Floors, RetentionFloors
 
 ANSWER_TIMEOUT_S = 5.0
-"""The owner answers when its journal holds what it tells: usually within 0.1 s."""
+"""The owner answers when its journal holds the floors: usually within 0.1 s."""
 
 _log = structlog.get_logger(__name__)
 
 
 async def ask_floors(owners: OwnerClient, bundle: Bundle) -> Mapping[int, int] | None:
-    """By topic id, the position up to which every subscription has acknowledged. None if nobody answers."""
+    """Return by topic id the position that every subscription has acknowledged; None if no owner answers."""
     try:
         answer = await owners.ask(bundle, RetentionFloors(), Floors, timeout_s=ANSWER_TIMEOUT_S)
     except DanubeError as error:

@@ -1,6 +1,7 @@
-"""How much of a memory bundle's log may go: it has no segments, its log is all there is. Decided without I/O.
+"""Decides how far a memory bundle's log is purged. Pure.
 
-The topics of a bundle share one log, so it goes as far as the topic lets it that keeps the most.
+Such a bundle has no segments. Its topics share one log, which is purged up to the first message that any
+of them needs.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from danube_common.model.position import end_of_sequence, sequence_of
 from danube_common.model.strategy import Retention
 
 PRESSURE = 0.75
-"""Part of its bound from which on a log gives up what only the calendar, or nobody, keeps."""
+"""Part of a log's bound above which unexpired messages that no subscription needs are purged too."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryTopic:
-    """``log_floor``: no message of the topic is at or below this sequence."""
+    """A topic of the bundle. All its messages are above the sequence ``log_floor``."""
 
     topic_id: int
     log_floor: int
@@ -27,6 +28,7 @@ class MemoryTopic:
 
 
 def under_pressure(bounds: LogBounds, bytes_max: int) -> bool:
+    """Return whether the log is so near its bound that it must be purged further."""
     return bounds.stored_bytes > PRESSURE * bytes_max
 
 
@@ -38,19 +40,19 @@ def purgeable_through(
     *,
     pressed: bool,
 ) -> int:
-    """The log sequence through which nobody has a claim; below the log's first if there is nothing.
+    """Return the log sequence through which no topic needs messages; below the log's first if there is none.
 
     Args:
         bounds: of the log.
-        topics: the bundle's, all of them as of after ``bounds`` were read: a message of a topic that is
-            missing here goes.
+        topics: all topics of the bundle, read after ``bounds``; messages of other topics are purged.
         floors: by topic id, the position up to which every subscription has acknowledged; topics without a
             subscription are absent. None while no owner answers.
-        expired_through: by period in ms, the sequence up to which everything is older than that.
-        pressed: whether also goes what every subscription has, and what no subscription waits for.
+        expired_through: by period in ms, the sequence up to which all messages are older than that.
+        pressed: also purge unexpired messages that every subscription has acknowledged, and messages of
+            topics without a subscription.
     """
     if floors is not None and any(sequence_of(floor) > bounds.last_sequence for floor in floors.values()):
-        # Those cursors are of a log that is no more: the server lost it, and the owner does not know yet.
+        # Those cursors are of a lost log: its server restarted, and the owner has not noticed yet.
         floors = None
     through = bounds.last_sequence
     for topic in topics:
@@ -68,6 +70,6 @@ def purgeable_through(
 
 
 def _whole_frames(floor: int) -> int:
-    """The last sequence of which no message is above ``floor``."""
+    """Return the last sequence whose messages are all at or below ``floor``."""
     sequence = sequence_of(floor)
     return sequence if floor == end_of_sequence(sequence) else sequence - 1

@@ -1,4 +1,4 @@
-"""Retention of one memory bundle: what `volatile_retention` decides is purged from its log."""
+"""Retention of one memory bundle: purges its log as `memory_plan` decides."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from danube_storage.retention.memory_plan import MemoryTopic, purgeable_through,
 from danube_storage.retention.metrics import RetentionMetrics
 
 PERIODS_SEARCHED_MAX = 8
-"""Each costs a few reads; topics with a shorter period than these share what the shortest of them found."""
+"""Each search costs a few reads; topics with still shorter periods share the result of the last search."""
 
 _log = structlog.get_logger(__name__)
 
 
 class MemoryPurge:
-    """One session's. ``bytes_max`` is the bound of the bundle's log."""
+    """Purges the log of one session's bundle, which is bounded by ``bytes_max``."""
 
     def __init__(
         self, session: ArchiveSession, owners: OwnerClient, metrics: RetentionMetrics, *, bytes_max: int
@@ -35,7 +35,7 @@ class MemoryPurge:
         self._bytes_max = bytes_max
 
     async def run_pass(self) -> None:
-        """Raises DanubeError: the next pass goes on."""
+        """Purge messages that no topic needs. After a DanubeError, the next pass continues."""
         session = self._session
         log, bundle = session.ports.log, session.bundle
         try:
@@ -48,9 +48,9 @@ class MemoryPurge:
         floors: Mapping[int, int] | None = None
         if pressed or any(topic.retention is Retention.UNTIL_ACK for topic in self._topics()):
             floors = await ask_floors(self._owners, bundle)
-            # Read again: floors that are beyond the end are of a log that is no more.
+            # Read again, so that floors beyond the end are recognised as those of a lost log.
             bounds = await log.bounds(bundle)
-        # After the bounds: a topic that is not seen then has no message within them.
+        # After the bounds: a topic that is not visible now has no message within them.
         await session.ports.catalogue.see_topics()
         topics = self._topics()
         expired = await expired_through(
@@ -78,7 +78,7 @@ class MemoryPurge:
 async def expired_through(
     log: BundleLog, bundle: Bundle, bounds: LogBounds, periods_ms: Collection[int]
 ) -> dict[int, int]:
-    """By period, the log sequence up to which everything is older than that, or a lower one.
+    """Return by period the log sequence up to which all messages are older than that, or a lower one.
 
     Raises LogUnavailable.
     """
@@ -93,7 +93,7 @@ async def expired_through(
 
 
 async def _stored_before(log: BundleLog, bundle: Bundle, bounds: LogBounds, low: int, before_ms: int) -> int:
-    """The last sequence that was stored at or before a time, ``low`` if none after it was."""
+    """Return the last sequence stored at or before a time; ``low`` if none above it was."""
     if bounds.first_stored_ms > before_ms:
         return low
     high = bounds.last_sequence

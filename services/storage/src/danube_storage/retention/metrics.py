@@ -1,4 +1,4 @@
-"""What retention counts."""
+"""Metrics of retention."""
 
 from __future__ import annotations
 
@@ -6,26 +6,32 @@ from danube_common.runtime.metrics import Metrics
 
 
 class RetentionMetrics:
-    """Bundles, backends and reasons are few, so they may be labels; topics are not."""
+    """Counters of one storage instance. Bundles, backends and reasons are few, so they may be labels."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.marked_segments = metrics.counter(
-            "retention_marked_segments", "Segments that may go, by why they may.", ("reason",)
+            "retention_marked_segments", "Segments marked for deletion, by reason.", ("reason",)
         )
-        self.marked_messages = metrics.counter("retention_marked_messages", "Messages in them.", ("reason",))
+        self.marked_messages = metrics.counter(
+            "retention_marked_messages", "Messages in marked segments.", ("reason",)
+        )
         self.deleted_segments = metrics.counter(
             "retention_deleted_segments", "Segments deleted.", ("backend",)
         )
         self.deleted_messages = metrics.counter(
-            "retention_deleted_messages", "Messages in them.", ("backend",)
+            "retention_deleted_messages", "Messages in deleted segments.", ("backend",)
         )
-        self.deleted_bytes = metrics.counter("retention_deleted_bytes", "Bytes of them.", ("backend",))
+        self.deleted_bytes = metrics.counter(
+            "retention_deleted_bytes", "Bytes of deleted segments.", ("backend",)
+        )
         self.delete_failures = metrics.counter(
-            "retention_delete_failures", "Deletions that failed and are tried again.", ("backend",)
+            "retention_delete_failures", "Failed deletions, each followed by a retry.", ("backend",)
         )
         self.retries = metrics.counter(
-            "retention_retries", "Passes over a bundle that failed and are tried again.", ("bundle", "reason")
+            "retention_retries",
+            "Failed passes over a bundle, each followed by a retry.",
+            ("bundle", "reason"),
         )
         self.purged_frames = metrics.counter(
-            "retention_purged_frames", "Frames that left the log of a memory bundle.", ("bundle",)
+            "retention_purged_frames", "Frames purged from the log of a memory bundle.", ("bundle",)
         )

@@ -1,8 +1,8 @@
-"""What of a bundle's archive may go: decided from what is known, without I/O (architecture D10).
+"""Decides which segments of a bundle retention deletes. Pure.
 
-A segment goes in two steps. First it is *marked*: from then on nobody begins to read it. When its delay has
-passed, its objects are deleted, and then its record becomes a row of what was deleted. Whatever is not known
-(no owner answered, a topic that this view has not seen yet, a shared segment that cannot be read) keeps it.
+A segment is deleted in two steps. First it is *marked*: no new read of it begins. After a delay its objects
+are deleted, and its record becomes a `DeletedSegment`. A segment stays while anything is unknown: no owner
+answered, a topic is not in the view yet, or a shared segment cannot be read.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from danube_common.segment.format import TopicRange
 
 MIB = 1 << 20
 SHARED_READS_MAX = 16
-"""Shared segments that one pass asks to be read: it is only to find out who still holds on to them."""
+"""Shared segments whose tails are read in one pass, to find the topics that still need them."""
 UNREADABLE_MS = 60_000
-"""One that could not be read stands back for so long, so that those behind it get their turn."""
+"""A shared segment that could not be read is skipped for this time."""
 
 
 class Reason(StrEnum):
-    """Why a segment goes."""
+    """Why a segment is deleted."""
 
     ACKNOWLEDGED = "acknowledged"
     EXPIRED = "expired"
@@ -37,7 +37,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How long a topic keeps its messages. ``bytes_max`` is of its own segments; 0 is no bound."""
+    """How long a topic keeps its messages. ``bytes_max`` bounds its own segments; 0 means no bound."""
 
     retention: Retention
     period_ms: int
@@ -45,32 +45,32 @@ class Rule:
 
 
 def rule_of(options: ReliableOptions, policies: Policies) -> Rule:
+    """Return the rule of a reliable topic."""
     return Rule(options.retention, options.retention_period_s * 1000, policies.max_retained_mb * MIB)
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionInput:
-    """What the decisions rest on.
+    """What the decisions depend on.
 
     Attributes:
         now_ms: wall clock.
-        rule: by topic id; None for what is no topic, as far as is known.
-        gone: ids that certainly are no topic any more. An id without a rule that is not among them may be
-            a topic that is not seen yet.
+        rule: returns a topic's rule by its id; None for an unknown topic.
+        deleted_topics: the unknown topics that are certainly deleted; others may be new.
         floors: by topic id, the position up to which every subscription has acknowledged; topics without a
             subscription are absent. None while no owner answers.
     """
 
     now_ms: int
     rule: Callable[[int], Rule | None]
-    gone: Collection[int] = ()
+    deleted_topics: Collection[int] = ()
     floors: Mapping[int, int] | None = None
 
     def deletion_reason(self, topic_id: int, last_position: int, published_ms_max: int) -> Reason | None:
-        """Why the topic has no more use for messages up to ``last_position``, or None if it has."""
+        """Return why the topic no longer needs messages up to ``last_position``; None if it needs them."""
         rule = self.rule(topic_id)
         if rule is None:
-            return Reason.TOPIC_DELETED if topic_id in self.gone else None
+            return Reason.TOPIC_DELETED if topic_id in self.deleted_topics else None
         if rule.retention is Retention.UNTIL_EXPIRE:
             return Reason.EXPIRED if self.now_ms - published_ms_max >= rule.period_ms else None
         floor = self.floors.get(topic_id) if self.floors is not None else None
@@ -78,30 +78,37 @@ class RetentionInput:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    cut: ManifestEntry
+class EntrySegment:
+    """A segment and its manifest entry."""
+
+    entry: ManifestEntry
     segment: SegmentRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Mark(EntrySegment):
+    """A segment to be marked for deletion."""
+
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do now, in this order.
+    """The steps of one pass; segments and entries are in log order.
 
     Attributes:
-        marks: segments that may go, oldest first.
-        unread: shared segments of which it is not known who holds on to them; `shared_verdict` tells
-            with what their tails say.
+        marks: segments to mark.
+        unread: shared segments whose tails must be read to decide by `shared_verdict`.
         deletions: marked segments whose delay has passed.
-        compacts: the oldest cuts, with nothing left in them for long enough: to be compacted and forgotten.
-        leftovers: cuts that were compacted already and not yet forgotten.
-        checkpoint_through: offsets must be written through this log sequence before more can go; 0 if
-            nothing waits for that.
+        compacts: the oldest entries, without segments for long enough: to be compacted and removed.
+        leftovers: entries that were compacted but not removed yet.
+        checkpoint_through: the log sequence through which offsets must be stored before more segments can be
+            deleted; 0 if nothing waits for that.
     """
 
     marks: tuple[Mark, ...] = ()
-    unread: tuple[tuple[ManifestEntry, SegmentRecord], ...] = ()
-    deletions: tuple[tuple[ManifestEntry, SegmentRecord], ...] = ()
+    unread: tuple[EntrySegment, ...] = ()
+    deletions: tuple[EntrySegment, ...] = ()
     compacts: tuple[ManifestEntry, ...] = ()
     leftovers: tuple[ManifestEntry, ...] = ()
     checkpoint_through: int = 0
@@ -109,26 +116,26 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class RetentionCache:
-    """What a bundle's archiver remembers between passes; losing it only costs time.
+    """What a bundle's archiver remembers between passes; its loss only costs time.
 
     Attributes:
-        holders: by the key of a shared segment, a topic that held on to it, as a range of its messages there.
+        holders: by the key of a shared segment, the range of a topic that still needs the segment.
         unreadable: by the key of a shared segment that could not be read, when to try again.
-        emptied_ms: by first sequence, when a cut was first seen with nothing left in it.
+        emptied_ms: by first sequence, when an entry was first seen without segments.
     """
 
     holders: dict[str, TopicRange] = field(default_factory=dict)
     unreadable: dict[str, int] = field(default_factory=dict)
     emptied_ms: dict[int, int] = field(default_factory=dict)
 
-    def note(self, cuts: Sequence[ManifestEntry], now_ms: int) -> None:
-        """Take in the cuts of today, and forget those that are no more."""
-        empty = {cut.first_sequence for cut in cuts if not cut.segments}
+    def note(self, entries: Sequence[ManifestEntry], now_ms: int) -> None:
+        """Update for the present entries, and drop those that were removed."""
+        empty = {entry.first_sequence for entry in entries if not entry.segments}
         for first in self.emptied_ms.keys() - empty:
             del self.emptied_ms[first]
         for first in empty:
             self.emptied_ms.setdefault(first, now_ms)
-        present = {segment.key for cut in cuts for segment in cut.segments if segment.retained}
+        present = {segment.key for entry in entries for segment in entry.segments if segment.retained}
         for key in self.holders.keys() - present:
             del self.holders[key]
         for key in [key for key, until_ms in self.unreadable.items() if until_ms <= now_ms]:
@@ -136,165 +143,165 @@ class RetentionCache:
 
 
 def plan(
-    cuts: Sequence[ManifestEntry],
+    entries: Sequence[ManifestEntry],
     archive: BundleArchive,
-    facts: RetentionInput,
-    memory: RetentionCache,
+    inputs: RetentionInput,
+    cache: RetentionCache,
     *,
     forget_after_ms: int,
     shared_reads_max: int = SHARED_READS_MAX,
 ) -> Plan:
-    """``cuts`` are the bundle's, oldest first; ``memory`` must have noted them."""
-    present = [cut for cut in cuts if cut.first_sequence > archive.forgotten_through]
-    due, checkpoint = _due(present, archive, facts.now_ms)
-    compacts, fold_checkpoint = _compactable(present, archive, facts.now_ms - forget_after_ms, memory)
+    """Return the steps of a pass over a bundle's ``entries``, oldest first, which ``cache`` has noted."""
+    present = [entry for entry in entries if entry.first_sequence > archive.forgotten_through]
+    due, checkpoint = _due(present, archive, inputs.now_ms)
+    compacts, compact_checkpoint = _compactable(present, archive, inputs.now_ms - forget_after_ms, cache)
     return Plan(
-        marks=tuple(_own_marks(present, facts)),
-        unread=tuple(_unread(present, facts, memory))[:shared_reads_max],
+        marks=tuple(_own_marks(present, inputs)),
+        unread=tuple(_unread(present, inputs, cache))[:shared_reads_max],
         deletions=tuple(due),
         compacts=tuple(compacts),
-        leftovers=tuple(cut for cut in cuts if cut.first_sequence <= archive.forgotten_through),
-        checkpoint_through=max(checkpoint, fold_checkpoint),
+        leftovers=tuple(entry for entry in entries if entry.first_sequence <= archive.forgotten_through),
+        checkpoint_through=max(checkpoint, compact_checkpoint),
     )
 
 
 def shared_verdict(
-    segment: SegmentRecord, topics: Iterable[TopicRange], facts: RetentionInput
+    segment: SegmentRecord, topics: Iterable[TopicRange], inputs: RetentionInput
 ) -> Reason | TopicRange:
-    """Whether all topics of a shared segment let it go; else the one that will probably hold on the longest.
+    """Return why no topic needs a shared segment any more, or the topic that will probably need it longest.
 
-    The catalogue knows the publish times of the whole segment only, so none of its topics expires earlier.
+    All its topics expire by the publish time of the whole segment, the only one that is recorded.
     """
     reasons = set[Reason]()
     holding: list[TopicRange] = []
     for topic in topics:
-        reason = facts.deletion_reason(topic.topic_id, topic.last_position, segment.published_ms_max)
+        reason = inputs.deletion_reason(topic.topic_id, topic.last_position, segment.published_ms_max)
         if reason is None:
             holding.append(topic)
         else:
             reasons.add(reason)
     if holding:
-        return max(holding, key=lambda topic: (_patience_ms(topic, facts), -topic.topic_id))
+        return max(holding, key=lambda topic: (_period_ms(topic, inputs), -topic.topic_id))
     for reason in (Reason.EXPIRED, Reason.ACKNOWLEDGED):
         if reason in reasons:
             return reason
     return Reason.TOPIC_DELETED
 
 
-def marked(cut: ManifestEntry, keys: Collection[str], delete_after_ms: int) -> ManifestEntry:
-    """The cut with those segments marked that are still retained and sound."""
+def marked(entry: ManifestEntry, keys: Collection[str], delete_after_ms: int) -> ManifestEntry:
+    """Return the entry with those segments marked that are retained and not quarantined."""
     return msgspec.structs.replace(
-        cut,
+        entry,
         segments=tuple(
             msgspec.structs.replace(segment, delete_after_ms=delete_after_ms)
-            if segment.key in keys and _sound(segment)
+            if segment.key in keys and _deletable(segment)
             else segment
-            for segment in cut.segments
+            for segment in entry.segments
         ),
     )
 
 
-def without(cut: ManifestEntry, keys: Collection[str]) -> ManifestEntry:
-    """The cut with rows in the place of those segments, whose objects are no more. Idempotent."""
+def with_deleted(entry: ManifestEntry, keys: Collection[str]) -> ManifestEntry:
+    """Return the entry with the records of those segments replaced by `DeletedSegment` rows. Idempotent."""
     gone = tuple(
         DeletedSegment(s.topic_id, s.first_position, s.last_position, s.messages, s.size_bytes)
-        for s in cut.segments
+        for s in entry.segments
         if s.key in keys
     )
     return msgspec.structs.replace(
-        cut,
-        segments=tuple(segment for segment in cut.segments if segment.key not in keys),
-        deleted=cut.deleted + gone,
+        entry,
+        segments=tuple(segment for segment in entry.segments if segment.key not in keys),
+        deleted=entry.deleted + gone,
     )
 
 
-def _sound(segment: SegmentRecord) -> bool:
-    """Retention touches it: it is retained, and nobody doubts its content."""
+def _deletable(segment: SegmentRecord) -> bool:
+    """Return whether a segment is neither marked nor quarantined."""
     return segment.retained and not segment.quarantined
 
 
-def _own_marks(cuts: Sequence[ManifestEntry], facts: RetentionInput) -> Iterable[Mark]:
-    kept: dict[int, list[tuple[ManifestEntry, SegmentRecord]]] = defaultdict(list)
+def _own_marks(entries: Sequence[ManifestEntry], inputs: RetentionInput) -> Iterable[Mark]:
+    kept: dict[int, list[EntrySegment]] = defaultdict(list)
     marks: list[Mark] = []
-    for cut in cuts:
-        for segment in cut.segments:
-            if segment.topic_id == SHARED or not _sound(segment):
+    for entry in entries:
+        for segment in entry.segments:
+            if segment.topic_id == SHARED or not _deletable(segment):
                 continue
-            reason = facts.deletion_reason(segment.topic_id, segment.last_position, segment.published_ms_max)
+            reason = inputs.deletion_reason(segment.topic_id, segment.last_position, segment.published_ms_max)
             if reason is None:
-                kept[segment.topic_id].append((cut, segment))
+                kept[segment.topic_id].append(EntrySegment(entry, segment))
             else:
-                marks.append(Mark(cut, segment, reason))
+                marks.append(Mark(entry, segment, reason))
     for topic_id, segments in kept.items():
-        rule = facts.rule(topic_id)
+        rule = inputs.rule(topic_id)
         if rule is not None and rule.bytes_max:
-            marks += (Mark(*one, Reason.SIZE) for one in _beyond(segments, rule.bytes_max))
+            marks += (
+                Mark(each.entry, each.segment, Reason.SIZE) for each in _beyond(segments, rule.bytes_max)
+            )
     return sorted(marks, key=lambda mark: mark.segment.first_position)
 
 
-def _beyond(
-    segments: list[tuple[ManifestEntry, SegmentRecord]], bytes_max: int
-) -> list[tuple[ManifestEntry, SegmentRecord]]:
-    """The oldest ones without which the rest keeps to ``bytes_max``; the newest one always stays."""
-    left = sum(segment.size_bytes for _, segment in segments)
+def _beyond(segments: list[EntrySegment], bytes_max: int) -> list[EntrySegment]:
+    """Return the oldest segments, without which the rest fits ``bytes_max``. The newest one stays."""
+    left = sum(each.segment.size_bytes for each in segments)
     beyond = []
-    for cut, segment in segments[:-1]:
+    for each in segments[:-1]:
         if left <= bytes_max:
             break
-        left -= segment.size_bytes
-        beyond.append((cut, segment))
+        left -= each.segment.size_bytes
+        beyond.append(each)
     return beyond
 
 
 def _unread(
-    cuts: Sequence[ManifestEntry], facts: RetentionInput, memory: RetentionCache
-) -> Iterable[tuple[ManifestEntry, SegmentRecord]]:
-    for cut in cuts:
-        for segment in cut.segments:
-            if segment.topic_id != SHARED or not _sound(segment) or segment.key in memory.unreadable:
+    entries: Sequence[ManifestEntry], inputs: RetentionInput, cache: RetentionCache
+) -> Iterable[EntrySegment]:
+    for entry in entries:
+        for segment in entry.segments:
+            if segment.topic_id != SHARED or not _deletable(segment) or segment.key in cache.unreadable:
                 continue
-            holder = memory.holders.get(segment.key)
-            if holder is None or facts.deletion_reason(
+            holder = cache.holders.get(segment.key)
+            if holder is None or inputs.deletion_reason(
                 holder.topic_id, holder.last_position, segment.published_ms_max
             ):
-                yield cut, segment
+                yield EntrySegment(entry, segment)
 
 
 def _due(
-    cuts: Sequence[ManifestEntry], archive: BundleArchive, now_ms: int
-) -> tuple[list[tuple[ManifestEntry, SegmentRecord]], int]:
-    """Marked segments to delete, and the sequence that offsets must be written through for the others.
+    entries: Sequence[ManifestEntry], archive: BundleArchive, now_ms: int
+) -> tuple[list[EntrySegment], int]:
+    """Return the marked segments to delete, and the checkpoint that the others wait for, or 0.
 
-    A shared segment's tail is the only place where the offsets of its topics stand.
+    Only a shared segment's tail has the offsets of its topics, so they must be stored before it is deleted.
     """
     due = []
     checkpoint = 0
-    for cut in cuts:
-        for segment in cut.segments:
+    for entry in entries:
+        for segment in entry.segments:
             if segment.retained or segment.quarantined or segment.delete_after_ms > now_ms:
                 continue
-            if segment.topic_id == SHARED and cut.last_sequence > archive.offsets_through:
-                checkpoint = cut.last_sequence
+            if segment.topic_id == SHARED and entry.last_sequence > archive.offsets_through:
+                checkpoint = entry.last_sequence
             else:
-                due.append((cut, segment))
+                due.append(EntrySegment(entry, segment))
     return due, checkpoint
 
 
 def _compactable(
-    cuts: Sequence[ManifestEntry], archive: BundleArchive, emptied_before_ms: int, memory: RetentionCache
+    entries: Sequence[ManifestEntry], archive: BundleArchive, emptied_before_ms: int, cache: RetentionCache
 ) -> tuple[list[ManifestEntry], int]:
-    """The oldest cuts with nothing left, never the newest one; and as `_due` what they wait for."""
-    foldable: list[ManifestEntry] = []
-    for cut in cuts[:-1]:
-        emptied_ms = memory.emptied_ms.get(cut.first_sequence)
-        if cut.segments or emptied_ms is None or emptied_ms > emptied_before_ms:
+    """Return the oldest entries without segments, never the newest; and the checkpoint as in `_due`."""
+    compactable: list[ManifestEntry] = []
+    for entry in entries[:-1]:
+        emptied_ms = cache.emptied_ms.get(entry.first_sequence)
+        if entry.segments or emptied_ms is None or emptied_ms > emptied_before_ms:
             break
-        if cut.last_sequence > archive.offsets_through:
-            return foldable, cut.last_sequence
-        foldable.append(cut)
-    return foldable, 0
+        if entry.last_sequence > archive.offsets_through:
+            return compactable, entry.last_sequence
+        compactable.append(entry)
+    return compactable, 0
 
 
-def _patience_ms(topic: TopicRange, facts: RetentionInput) -> int:
-    rule = facts.rule(topic.topic_id)
+def _period_ms(topic: TopicRange, inputs: RetentionInput) -> int:
+    rule = inputs.rule(topic.topic_id)
     return rule.period_ms if rule is not None and rule.retention is Retention.UNTIL_EXPIRE else 0

@@ -57,7 +57,7 @@ class ArchiveHarness:
         self.topics = Topics(metadata, log, now_ms=lambda: time.time_ns() // 1_000_000)
         self.expected: Messages = {}
         self.catalogue: Catalogue
-        self.cuts: Manifest
+        self.manifest: Manifest
         self._frames = itertools.count(1)
         self._changed = asyncio.Event()
 
@@ -67,16 +67,16 @@ class ArchiveHarness:
         await Namespaces(metadata).create("default")
         await metadata.put(keys.LAYOUT, encode_record(Layout(1, 1)))
         self.catalogue = await Catalogue.open(metadata)
-        self.cuts = await Manifest.open(metadata, BUNDLE)
-        self.cuts.on_change(lambda _before, _after: self._changed.set())
+        self.manifest = await Manifest.open(metadata, BUNDLE)
+        self.manifest.on_change(lambda _before, _after: self._changed.set())
         return self
 
     async def close(self) -> None:
-        await self.cuts.close()
+        await self.manifest.close()
         await self.catalogue.close()
 
     def ports(self, instance_id: str, stores: Stores) -> ArchivePorts:
-        """A storage instance's; it shares the house's view of the cluster."""
+        """A storage instance's; it shares the harness's view of the cluster."""
         metrics = StorageMetrics(Metrics("storage", instance_id))
         return ArchivePorts(instance_id, self.bus, self.log, self.metadata, self.catalogue, stores, metrics)
 
@@ -105,7 +105,7 @@ class ArchiveHarness:
     async def archived(self, sequence: int) -> None:
         """Until what is up to ``sequence`` is catalogued."""
         async with asyncio.timeout(PATIENCE_S):
-            while self.cuts.archived_through < sequence:
+            while self.manifest.archived_through < sequence:
                 self._changed.clear()
                 await self._changed.wait()
 
@@ -117,12 +117,12 @@ class ArchiveHarness:
 
     async def check(self, stores: Stores) -> None:
         """Archive and log together hold what was published, once, in order, counted without a gap."""
-        await self.cuts.refresh()
-        cuts = self.cuts.all()
+        await self.manifest.refresh()
+        cuts = self.manifest.all()
         begins = [cut.first_sequence for cut in cuts]
         assert begins == [1, *(cut.last_sequence + 1 for cut in cuts)][: len(cuts)], "the cuts are no chain"
         held = await self.archive(stores)
-        for topic_id, messages in (await self._in_log(self.cuts.archived_through + 1)).items():
+        for topic_id, messages in (await self._in_log(self.manifest.archived_through + 1)).items():
             held.setdefault(topic_id, []).extend(messages)
         for topic_id, messages in self.expected.items():
             assert held.get(topic_id, []) == messages
@@ -131,7 +131,7 @@ class ArchiveHarness:
         """What the segments of all cuts hold, every checksum and offset verified."""
         found: Messages = {}
         offsets: dict[int, int] = {}
-        for cut in self.cuts.all():
+        for cut in self.manifest.all():
             for segment in cut.segments:
                 entries = await read_segment(stores.of(segment.backend), segment.key)
                 assert sum(len(entry.section) for entry in entries) == segment.messages

@@ -12,8 +12,8 @@ from danube_common.archive.records import DeletedSegment, ManifestEntry, Segment
 from danube_common.cluster import keys
 from danube_common.cluster.records import Instance, encode_record
 from danube_harness.services.fake_storage import FakeStorage, archive
+from danube_harness.services.memory_segments import MemoryStore
 from danube_harness.services.owner_harness import OwnerHarness
-from danube_storage.segments.memory import MemoryStore
 
 HOLDER = "storage-1"
 

@@ -1,0 +1,67 @@
+"""Retention of the logs of memory bundles."""
+
+from __future__ import annotations
+
+from danube_common.cluster.owner_client import OwnerClient
+from danube_harness.services.retention_harness import (
+    LOG_BYTES_MAX,
+    MEMORY,
+    MEMORY_ACK,
+    MEMORY_EXPIRE,
+    BlindMetadata,
+    RetentionHarness,
+)
+from danube_storage.retention.memory_purge import MemoryPurge
+
+NOW = 1 << 60
+"""Stored in the far future: expires after the test."""
+
+
+async def test_a_memory_log_keeps_what_has_not_expired(harness: RetentionHarness) -> None:
+    topic = await harness.topic("m", MEMORY_EXPIRE)
+    for stored_ms in (0, 5, 9, NOW, NOW):
+        await harness.publish(topic, stored_ms=stored_ms)
+    assert await harness.purge(await harness.new_session(MEMORY)) == 4
+    assert harness.counted("purged_frames") == {"m0": 3}
+
+
+async def test_a_memory_log_keeps_what_some_subscription_has_not_acknowledged(
+    harness: RetentionHarness,
+) -> None:
+    topic, passing = await harness.topic("m", MEMORY_ACK), await harness.topic("n", MEMORY_EXPIRE)
+    session = await harness.new_session(MEMORY)
+    for _ in range(5):
+        await harness.publish(topic, passing)
+    assert await harness.purge(session) == 1
+    harness.acknowledge(topic, 3)
+    assert await harness.purge(session) == 4
+
+
+async def test_a_memory_log_under_pressure_gives_up_what_nobody_waits_for(harness: RetentionHarness) -> None:
+    topic, passing = await harness.topic("m", MEMORY_ACK), await harness.topic("n", MEMORY_EXPIRE)
+    session = await harness.new_session(MEMORY)
+    for _ in range(4):
+        await harness.publish(topic, passing, stored_ms=NOW, size_bytes=100)
+    harness.acknowledge(passing, 3)
+    assert await harness.purge(session) == 1
+    await harness.publish(passing, stored_ms=NOW, size_bytes=LOG_BYTES_MAX)
+    assert await harness.purge(session) == 4
+
+
+async def test_a_topic_that_the_view_has_not_seen_keeps_its_messages_in_memory(
+    harness: RetentionHarness,
+) -> None:
+    blind = await harness.view(BlindMetadata(harness.metadata))
+    topic = await harness.topic("m", MEMORY_ACK)
+    await harness.publish(topic)
+    assert await harness.purge(await harness.new_session(MEMORY, blind)) == 1
+
+
+async def test_an_empty_or_missing_memory_log_is_left_alone(harness: RetentionHarness) -> None:
+    session = await harness.new_session(MEMORY)
+    owners = OwnerClient(harness.bus, harness.catalogue)
+    purge = MemoryPurge(session, owners, harness.metrics, bytes_max=LOG_BYTES_MAX)
+    await purge.run_pass()
+    await harness.log.open(MEMORY)
+    await purge.run_pass()
+    assert (await harness.log.bounds(MEMORY)).last_sequence == 0
