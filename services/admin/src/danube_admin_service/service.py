@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any, Final, Literal
 
@@ -27,19 +27,19 @@ from danube_common.model.policies import MESSAGE_BYTES_CEILING, POLICY_MAX, Poli
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.rpc.grpc_server import GrpcServer
 from danube_common.runtime.config import Address, Section, ServiceConfig
-from danube_common.runtime.ports import Ports, open_ports
+from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import Registration, presence
 from danube_common.runtime.service import Runtime
 
 KIND: Final = "admin"
 REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024
-"""What peers of the v0.2 contract send at most; a schema's own bound is far lower."""
+"""The largest request; the bound on a schema is far lower."""
 CALLS_MAX: Final = 256
 GRACE_S: Final = 2.0
 SETTLE_TIMEOUT_S: Final = 15.0
-"""A dead leader's key and two elections fit in."""
+"""Longer than the lease of a dead leader and two elections."""
 RETURN_GRACE_S: Final = INSTANCE_TTL_S
-"""After its own return to the metadata store a leader waits so long for the owners to return as well."""
+"""How long a leader that returned to the metadata store waits for the owners to return as well."""
 BUNDLES_MAX: Final = 1024
 
 
@@ -57,7 +57,7 @@ def _limit(description: str) -> Any:
 
 
 class PoliciesConfig(Section):
-    """The policies where neither the namespace nor the topic sets any."""
+    """The policies of topics for which neither the namespace nor the topic sets any."""
 
     max_producers_per_topic: int = _limit("producers of one topic")
     max_subscriptions_per_topic: int = _limit("subscriptions of one topic")
@@ -70,23 +70,23 @@ class PoliciesConfig(Section):
         default=Policies().max_message_size,
         ge=0,
         le=MESSAGE_BYTES_CEILING,
-        description=f"bytes of one payload; 0 is the platform's own bound, {MESSAGE_BYTES_CEILING}",
+        description=f"bytes of one payload; 0 is the bound of the platform, {MESSAGE_BYTES_CEILING}",
     )
-    max_retained_mb: int = _limit("MiB of one topic that tier 2 keeps, beyond which the oldest go")
+    max_retained_mb: int = _limit("MiB of one topic in segments, beyond which the oldest are deleted")
 
 
 class RebalanceConfig(Section):
     """When and how far the leader rebalances by itself. Rebalancing on request always works."""
 
     interval_s: float = Field(
-        default=0.0, ge=0, description="seconds between two looks at the loads; 0: only when asked"
+        default=0.0, ge=0, description="seconds between two checks of the loads; 0: only on request"
     )
     aggressiveness: Aggressiveness = Field(
         default=Aggressiveness.BALANCED,
-        description="variation of loads that is let be: conservative 40, balanced 30, aggressive 20 percent",
+        description="tolerated variation of loads: conservative 40, balanced 30, aggressive 20 percent",
     )
-    moves_max: int = Field(default=1, ge=1, le=1000, description="bundles that move at one look")
-    rest_s: float = Field(default=60.0, ge=0, description="seconds a bundle stays where it came to")
+    moves_max: int = Field(default=1, ge=1, le=1000, description="bundles that move at a time")
+    rest_s: float = Field(default=60.0, ge=0, description="seconds that a bundle stays after a move")
 
 
 class AdminConfig(ServiceConfig):
@@ -122,92 +122,57 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
     """Serve until stopped; ready once there is a leader and the cluster has its layout."""
     async with AsyncExitStack() as opened:
         ports = await opened.enter_async_context(open_ports(runtime, config))
-        cluster = await Cluster.open(ports.metadata)
+        store = ports.metadata
+        cluster = await Cluster.open(store)
         opened.push_async_callback(cluster.close)
         runtime.add_check("leader", lambda: None if cluster.leader else "no admin instance leads")
 
-        namespaces = Namespaces(ports.metadata)
+        namespaces = Namespaces(store)
         for name in (*DEFAULT_NAMESPACES, *config.bootstrap_namespaces):
             await namespaces.ensure(name)
 
-        election = Election(ports.metadata, cluster, runtime.instance_id, on_leading=cluster.changed.set)
-        manager = LoadManager(
-            ports.metadata,
+        election = Election(store, cluster, runtime.instance_id, on_leading=cluster.changed.set)
+        runtime.metrics.plain_gauge("admin_leading", "1 while this instance leads.").set_function(
+            lambda: float(election.leading)
+        )
+        rules = RebalanceRules(**config.rebalance.model_dump())
+        manager = LoadManager(store, cluster, config.load_strategy, rules, leading=lambda: election.leading)
+        methods = admin_methods(
+            store,
+            ports.log,
+            OwnerClient(ports.bus, cluster),
             cluster,
-            config.load_strategy,
-            RebalanceRules(**config.rebalance.model_dump()),
-            leading=lambda: election.leading,
+            manager,
+            default_storage=StorageBackend(config.default_storage),
         )
-        grpc_addr = await _serve(opened, runtime, config, ports, cluster, manager)
+        server = GrpcServer(
+            counted(methods, runtime.metrics),
+            message_bytes_max=REQUEST_BYTES_MAX,
+            concurrent_calls_max=CALLS_MAX,
+        )
+        grpc_addr = await server.start(config.grpc_addr)
+        opened.push_async_callback(server.stop, GRACE_S)
+        runtime.announce(grpc_addr=grpc_addr)
         registration = Registration()
-        await opened.enter_async_context(
-            presence(runtime, ports.metadata, address=grpc_addr, place=registration)
+        await opened.enter_async_context(presence(runtime, store, address=grpc_addr, place=registration))
+        assigner = Assigner(
+            store,
+            cluster,
+            election,
+            layout=Layout(file_bundles=config.bundles_file, memory_bundles=config.bundles_memory),
+            policies=Policies(**config.policies.model_dump()),
+            returns_awaited=lambda: registration.held_s < RETURN_GRACE_S,
+            strategy=config.load_strategy,
         )
-        _lead(opened, runtime, config, ports, cluster, election, registration)
-        _beside(opened, runtime, manager.run(), "rebalancing")
-        await cluster.until_settled(SETTLE_TIMEOUT_S)
-        yield
-
-
-async def _serve(
-    opened: AsyncExitStack,
-    runtime: Runtime,
-    config: AdminConfig,
-    ports: Ports,
-    cluster: Cluster,
-    manager: LoadManager,
-) -> str:
-    """The admin port; returns its bound address."""
-    methods = admin_methods(
-        ports.metadata,
-        ports.log,
-        OwnerClient(ports.bus, cluster),
-        cluster,
-        manager,
-        default_storage=StorageBackend(config.default_storage),
-    )
-    server = GrpcServer(
-        counted(methods, runtime.metrics),
-        message_bytes_max=REQUEST_BYTES_MAX,
-        concurrent_calls_max=CALLS_MAX,
-    )
-    grpc_addr = await server.start(config.grpc_addr)
-    opened.push_async_callback(server.stop, GRACE_S)
-    runtime.announce(grpc_addr=grpc_addr)
-    return grpc_addr
-
-
-def _lead(
-    opened: AsyncExitStack,
-    runtime: Runtime,
-    config: AdminConfig,
-    ports: Ports,
-    cluster: Cluster,
-    election: Election,
-    registration: Registration,
-) -> None:
-    """Stand for leader, and do a leader's work while being it."""
-    runtime.metrics.plain_gauge("admin_leading", "1 while this instance leads.").set_function(
-        lambda: float(election.leading)
-    )
-    assigner = Assigner(
-        ports.metadata,
-        cluster,
-        election,
-        layout=Layout(file_bundles=config.bundles_file, memory_bundles=config.bundles_memory),
-        policies=Policies(**config.policies.model_dump()),
-        returns_awaited=lambda: registration.held_s < RETURN_GRACE_S,
-        strategy=config.load_strategy,
-    )
-    _beside(opened, runtime, assigner.run(), "assigner")
-    _beside(opened, runtime, election.run(), "election")
-
-
-def _beside(opened: AsyncExitStack, runtime: Runtime, work: Coroutine[Any, Any, None], name: str) -> None:
-    task = runtime.spawn(work, name)
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    opened.push_async_callback(end)
+        tasks = [
+            runtime.spawn(assigner.run(), "assigner"),
+            runtime.spawn(election.run(), "election"),
+            runtime.spawn(manager.run(), "rebalancing"),
+        ]
+        try:
+            await cluster.until_settled(SETTLE_TIMEOUT_S)
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
