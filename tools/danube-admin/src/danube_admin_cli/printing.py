@@ -30,7 +30,7 @@ POLICY_LABELS = {
 def show_lines(form: Form, label: str, values: Sequence[str]) -> None:
     """Print one labelled line for each value, or a JSON array."""
     if form is Form.json:
-        _json(list(values))
+        show_json(list(values))
         return
     for value in values:
         _line(f"{label}: {value}")
@@ -46,7 +46,7 @@ def show_table(form: Form, columns: Mapping[str, str], rows: Iterable[Mapping[st
     """
     rows = list(rows)
     if form is Form.json:
-        _json(rows)
+        show_json(rows)
         return
     table = [list(columns.values()), *([row[field] for field in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -63,7 +63,7 @@ def show_figures(
 ) -> None:
     """Print labelled figures and a table below, or one JSON object that has the table as ``field``."""
     if form is Form.json:
-        _json(dict(figures) | ({field: list(rows)} if columns else {}))
+        show_json(dict(figures) | ({field: list(rows)} if columns else {}))
         return
     words = (str(value).lower() if isinstance(value, bool) else value for value in figures.values())
     _line(", ".join(f"{name}: {word}" for name, word in zip(figures, words, strict=True)))
@@ -81,13 +81,13 @@ def show_section(title: str, lines: Mapping[str, str]) -> None:
 
 def show_json(value: object) -> None:
     """Print one line of JSON."""
-    _json(value)
+    _line(json.dumps(value, ensure_ascii=False))
 
 
 def show_value(form: Form, label: str, field: str, value: str) -> None:
     """Print a labelled, quoted value, or a JSON object with one field."""
     if form is Form.json:
-        _json({field: value})
+        show_json({field: value})
     else:
         _line(f"{label}: {json.dumps(value, ensure_ascii=False)}")
 
@@ -95,7 +95,7 @@ def show_value(form: Form, label: str, field: str, value: str) -> None:
 def show_quoted(form: Form, label: str, values: Sequence[str]) -> None:
     """Print all values in one line, or a JSON array."""
     if form is Form.json:
-        _json(list(values))
+        show_json(list(values))
     else:
         _line(f"{label}: {json.dumps(list(values), ensure_ascii=False)}")
 
@@ -107,7 +107,7 @@ def show_success(form: Form, label: str, *, success: bool) -> None:
         typer.Exit: the call did not succeed.
     """
     if form is Form.json:
-        _json({"success": success})
+        show_json({"success": success})
     else:
         _line(f"{label}: {str(success).lower()}")
     if not success:
@@ -127,7 +127,7 @@ def show_policies(form: Form, text: str) -> None:
     if not isinstance(policies, dict):
         give_up(f"the admin service sent policies that are not a JSON object: {text[:80]!r}")
     if form is Form.json:
-        _json(policies)
+        show_json(policies)
         return
     _line("Policies Configuration:")
     _line(RULE)
@@ -135,10 +135,6 @@ def show_policies(form: Form, text: str) -> None:
         value = policies.get(name)
         _line(f"{label}: {'Not Set' if value is None else value}")
     _line(RULE)
-
-
-def _json(value: object) -> None:
-    _line(json.dumps(value, ensure_ascii=False))
 
 
 def _line(text: str) -> None:

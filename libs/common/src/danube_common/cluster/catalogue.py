@@ -124,7 +124,7 @@ class Catalogue:
         name = str(topic)
         known = self._policies.get(name)
         if known is None:
-            namespace = self._namespaces.get(topic.namespace)
+            namespace = self._namespaces.get(keys.namespace_key(topic.namespace))
             known = self._broker_policies.overridden_by(
                 namespace.policies if namespace else PolicyOverrides(),
                 self._overrides.get(keys.topic_policy_key(topic), PolicyOverrides()),
@@ -183,12 +183,9 @@ class Catalogue:
     def _namespace_changed(self, change: Change) -> None:
         self._policies.clear()
         if change.value is None:
-            self._namespaces = {
-                n: r for n, r in self._namespaces.items() if keys.namespace_key(n) != change.key
-            }
+            self._namespaces.pop(change.key, None)
         else:
-            namespace = decode_record(Namespace, change.value)
-            self._namespaces[namespace.name] = namespace
+            self._namespaces[change.key] = decode_record(Namespace, change.value)
 
     def _topic_changed(self, change: Change) -> None:
         if change.key.endswith("/policy"):

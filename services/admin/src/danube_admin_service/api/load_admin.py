@@ -38,7 +38,7 @@ UNLOAD_TIMEOUT_S_MAX: Final = 600
 MOVES_DEFAULT: Final = 10
 MOVES_MAX: Final = 1000
 UNEVEN_RATIO: Final = 0.2
-"""A broker is over- or underloaded when it carries so much more or less than the mean."""
+"""A broker is over- or underloaded if its load differs from the mean by more than this part of the mean."""
 
 
 class LoadAdmin:

@@ -17,7 +17,7 @@ from danube_common.wire.envelope import Done
 from danube_common.wire.owner import FindTopic
 
 ANSWER_TIMEOUT_S: Final = 5.0
-"""How long a call waits for a bundle's owner: through a change of owners in most cases, not in all."""
+"""How long a call waits for a bundle's owner: long enough for most changes of owners."""
 USABLE_TIMEOUT_S: Final = 5.0
 GONE_TIMEOUT_S: Final = 2.0
 ASK_PAUSE_S: Final = 0.02
@@ -27,7 +27,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.admin")
 
 
 class TopicReadiness:
-    """Asks the topic's owner until it knows."""
+    """Asks the owner of a topic until the owner knows of a change."""
 
     def __init__(self, owners: OwnerClient) -> None:
         self._owners = owners

@@ -21,29 +21,29 @@ from danube_common.metadata.port import MetadataStore
 from danube_common.model.policies import Policies
 
 PASS_INTERVAL_S: Final = 2.0
-"""A pass this often in any case, should a change have been missed or a write have failed."""
+"""The longest time between two passes, in case a change was missed or a write failed."""
 PASS_PAUSE_S: Final = 0.05
-"""Between two passes: what comes together, as owners at start-up, is answered together."""
+"""The pause between two passes, so that several owners that start together cause one pass."""
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.admin")
 
 
 class Assigner:
-    """Brings the cluster to its wanted state while this instance leads, and does nothing else.
+    """Brings the cluster to its wanted state while this instance leads.
 
-    Every write expects the revision that was decided on, so a leader that was replaced without
-    knowing it, or two that work at once, cannot undo what they have not seen.
+    Every write expects the revision of the record that the decision was based on. A leader that was replaced
+    without knowing it therefore cannot overwrite a record that it has not seen.
 
     Args:
-        store: where the records are.
+        store: the metadata store that holds the records.
         cluster: a view of the same store.
         election: tells whether this instance leads.
-        layout: how many bundles there are to be.
-        policies: of the cluster.
-        returns_awaited: whether owners that are not registered may only not have had the time to register
-            again, because the store was away. Their bundles stay theirs so long: they are still serving.
-        strategy: whom a bundle that nobody has is given to.
-        now_ms: wall clock.
+        layout: the configured number of bundles.
+        policies: the configured policies of the cluster.
+        returns_awaited: whether the store was away a moment ago, so that owners that are not registered may
+            still serve and are about to register again. They keep their bundles that long.
+        strategy: decides which owner gets a bundle that has none.
+        now_ms: wall clock in milliseconds.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Assigner:
     async def _settle_layout(self) -> Layout:
         present, wanted = self._cluster.layout, self._layout
         if present is not None:
-            # A bundle has topics and a log for life: the numbers only grow.
+            # A topic stays in its bundle for life, so the numbers may only grow.
             wanted = Layout(
                 max(present.file_bundles, wanted.file_bundles),
                 max(present.memory_bundles, wanted.memory_bundles),
@@ -128,7 +128,7 @@ class Assigner:
             level_above=spread,
             place_within=1 if self._strategy is LoadStrategy.FAIR else spread,
         )
-        # Taken together with the plan: the view moves on while the writes are awaited.
+        # Read together with the plan, because the view changes while the writes are awaited.
         seen = {bundle: cluster.revision(keys.assignment_key(bundle)) for bundle in changes}
         revision = 0
         for bundle, instance_id in changes.items():
@@ -144,7 +144,7 @@ class Assigner:
             await cluster.catch_up(revision)
 
     async def _write(self, key: str, record: msgspec.Struct) -> None:
-        """Store ``record`` unless it is there already, and wait until the view shows it."""
+        """Store ``record`` if it differs from what is stored, and wait until the view shows it."""
         value = encode_record(record)
         if self._cluster.value(key) == value or not self._election.leading:
             return

@@ -20,9 +20,9 @@ from danube_common.metadata.port import MetadataStore
 
 LEADER_TTL_S: Final = 5.0
 STAND_AGAIN_S: Final = 1.0
-"""A follower stands again this often at the latest, should a change of the key have been missed."""
+"""How often a follower tries at least, in case it missed that the key was deleted."""
 STAND_PAUSE_S: Final = 0.05
-"""Between two attempts in any case: the view may still show what the store no longer has."""
+"""The pause between two attempts, because the view may lag behind the store."""
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.admin")
 
@@ -38,12 +38,12 @@ class Election:
     """Takes part in the election as long as it runs.
 
     Args:
-        store: where the key is.
-        cluster: a view of the same store, which shows when the key goes.
-        instance_id: who stands.
+        store: the metadata store that holds the key.
+        cluster: a view of the same store, which shows when the key is deleted.
+        instance_id: the id of this instance.
         on_leading: called each time this instance begins to lead.
-        ttl_s: how long a dead leader's key stays.
-        clock: monotonic seconds; a leader that could not renew stops by it.
+        ttl_s: the lease in seconds: how long the key of a dead leader stays.
+        clock: monotonic seconds; a leader that cannot renew its lease stops leading by this clock.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class Election:
 
     async def run(self) -> None:
         """Run until cancelled. A leader then releases the lease, so that another one leads at once."""
-        # A restarted process need not wait for the key it left behind. Only at the start: two processes
-        # that were given one id must not take the key from each other for ever.
+        # A restarted process takes over the key of its previous run. Only at the start: otherwise two
+        # processes configured with the same id would take the key from each other for ever.
         left_behind = self._cluster.leader == self._instance_id
         lease = await self._stand(self._cluster.revision(keys.LEADER) if left_behind else 0)
         while True:

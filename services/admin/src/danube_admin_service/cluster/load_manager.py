@@ -1,7 +1,7 @@
 """Moves bundles between living owners: on request, or to level their loads.
 
-Any admin instance does it: every write expects the assignment that was decided on, and the leader keeps
-to what it finds as long as owners do not differ by too many bundles.
+Any admin instance may do this: every write expects the assignment that the decision was based on, and the
+leader keeps the assignments it finds as long as the owners' numbers of bundles do not differ too much.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle
 
 MOVE_TIMEOUT_S: Final = 15.0
-"""How long a moved bundle may take until its new owner serves it: longer than a takeover."""
+"""How long a call waits until the new owner serves a moved bundle: longer than a takeover."""
 WRITE_ATTEMPTS_MAX: Final = 5
 PARALLEL_MAX: Final = 64
 
@@ -36,10 +36,10 @@ class RebalanceRules:
     """Bounds of rebalancing.
 
     Attributes:
-        interval_s: how often the leader looks; 0: only when it is asked for.
-        aggressiveness: how far loads may be apart before anything moves.
-        moves_max: bundles that move in one cycle of the leader's own.
-        rest_s: how long a bundle stays where it came to.
+        interval_s: seconds between two checks by the leader; 0: only on request.
+        aggressiveness: how far loads may differ before bundles move.
+        moves_max: bundles that move after one check by the leader.
+        rest_s: seconds that a bundle stays after a move.
     """
 
     interval_s: float = 0.0
@@ -94,7 +94,7 @@ class LoadManager:
 
         Raises:
             NotFound: no such owner.
-            Refused: no other owner could take what it has.
+            Refused: no other active owner could take its bundles.
         """
         self._require_owner(instance_id)
         if instance_id in self._cluster.drains:
@@ -110,7 +110,7 @@ class LoadManager:
         key = keys.drain_key(instance_id)
         try:
             revision = await self._store.put(key, encode_record(drain), expected_revision=0)
-        except Conflict:  # somebody else asked for the same
+        except Conflict:  # another request drains the same owner
             return
         _log.info("drain_begun", owner=instance_id, bundles=drain.bundles, parallel=drain.parallel)
         await self._cluster.catch_up(revision)
@@ -142,7 +142,7 @@ class LoadManager:
 
         Raises:
             Refused: there is no other active owner.
-            Unavailable: the other owner does not serve it yet; it is assigned to it.
+            Unavailable: the bundle is assigned to the other owner, which does not serve it yet.
         """
         for _attempt in range(WRITE_ATTEMPTS_MAX):
             assigned, eligible_owners = self._cluster.assigned, self._cluster.eligible_owners
@@ -175,7 +175,7 @@ class LoadManager:
     def propose(self, moves_max: int) -> list[Move]:
         """Return the moves that rebalancing would make now.
 
-        Raises Unavailable while an owner that has bundles has not told what it carries.
+        Raises Unavailable while the load report of an owner that has bundles is missing.
         """
         cluster = self._cluster
         assigned, eligible_owners = cluster.assigned, cluster.eligible_owners

@@ -14,17 +14,17 @@ from danube_admin_service.cluster.ranking import LoadModel
 from danube_common.model.bundle import Bundle
 
 HANDOVERS_MAX = 16
-"""Bundles that change hands between two living owners at one time: each is a short pause for its topics."""
+"""Bundles that move between living owners at a time: each move is a short pause for its topics."""
 
 
 @dataclass(slots=True)
 class _Board:
-    """Who has what while a plan is made.
+    """The assignments while a plan is made.
 
     Attributes:
-        held: by owner that may have bundles, what it has.
-        servers: which living owner serves a bundle now.
-        handovers: bundles on their way between two living owners.
+        held: the bundles of each owner that may have bundles.
+        servers: the living owner that serves each bundle now.
+        handovers: the number of bundles that are moving between two living owners.
     """
 
     held: dict[str, list[Bundle]]
@@ -66,18 +66,19 @@ def plan(
     Args:
         bundles: every bundle of the layout.
         assigned: the present assignments, to living owners or not.
-        claimed: who serves a bundle now.
+        claimed: the owner that serves each bundle now.
         live: instance ids of the living owners.
-        drained: owners that are to have none, with how many bundles each hands over at one time. They keep
-            what they have while no other owner lives.
+        drained: owners that are to lose all bundles, with the number of bundles that each hands over at a
+            time. They keep their bundles while no other owner lives.
         load_model: decides between several owners, and the plan is applied to it; None takes the first owner.
-        handovers_max: bound on bundles that a living owner serves and another one is to have.
+        handovers_max: bound on the bundles that are moving between two living owners.
         level_above: bundles move from the fullest owner to the emptiest when they differ by more than this,
             and then until they differ by one at most.
-        place_within: a bundle nobody has goes to an owner with less than so many more than the emptiest.
+        place_within: a bundle without an owner goes to one that has fewer than this many bundles more than
+            the emptiest owner.
 
     Returns:
-        New owner per bundle; empty when nothing should change or nobody lives.
+        The new owner of each bundle that changes; empty when no owner lives.
     """
     drains = {owner: most for owner, most in (drained or {}).items() if owner in live}
     eligible_owners = sorted(set(live) - drains.keys()) or sorted(live)
@@ -122,7 +123,7 @@ def _drain(
         serving = board.servers.get(bundle)
         if serving is None:
             board.place(bundle, board.choice(place_within))
-        elif serving in board.held:  # it is served where it may be
+        elif serving in board.held:  # an active owner serves it already
             board.place(bundle, serving)
         elif under_way[serving] < drains[serving] and board.handovers < handovers_max:
             under_way[serving] += 1

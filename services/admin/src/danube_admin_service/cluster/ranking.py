@@ -25,11 +25,11 @@ from danube_common.errors import InvalidInput
 from danube_common.model.bundle import Bundle
 
 MESSAGE_BYTES: Final = 1024
-"""What a message costs beside its bytes, as bytes."""
+"""The fixed cost of a message in bytes, in addition to its payload."""
 BEHIND_MESSAGES: Final = 1000
 """What a subscription that reads below the log's end counts in backlog, as unacknowledged messages."""
 HIGH_USE: Final = 0.7
-"""Above it a resource decides more than the others, with ``weighted_load``."""
+"""With ``weighted_load``, a resource used above this part weighs more than the others."""
 TIE_RATIO: Final = 1.1
 """Owners within 10 % of the lightest count as equally light: the one with the fewest bundles is taken."""
 
@@ -71,13 +71,13 @@ class Weight:
 
 
 class LoadModel:
-    """The load of each owner while moves of bundles are tried out on paper.
+    """The load of each owner, on which moves of bundles can be tried out.
 
     Args:
         strategy: how loads are compared.
-        owners: who may carry; others are not part of the model.
+        owners: the owners that may have bundles; others are not part of the model.
         reports: by instance id, also those of owners that are gone: their bundles keep their weight.
-        held: who carries what at the start; a bundle of an unknown owner is carried by nobody.
+        held: the owner of each bundle at the start; bundles of unknown owners count for no owner.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class LoadModel:
                 (w for bundle, w in self._weights.items() if report and str(bundle) in report.bundles),
                 start=Weight(),
             )
-            # What the process burns without any bundle's doing stays with it.
+            # CPU time that no bundle causes stays with the process.
             idle = max((report.cpu_percent if report else 0.0) / 100 - carried.cpu, 0.0)
             self._carried[owner] = Weight(cpu=idle)
             self._memory[owner] = min((report.memory_percent if report else 0.0) / 100, 1.0)

@@ -11,9 +11,9 @@ from danube_admin_service.cluster.ranking import LoadModel, Weight, variation_pe
 from danube_common.model.bundle import Bundle
 
 CANDIDATES_MAX: Final = 24
-"""Bundles looked at on each side of a move; the heaviest of the source, the lightest of the target."""
+"""Bundles considered on each side of a move: the heaviest of the source, the lightest of the target."""
 GAIN_MIN: Final = 0.02
-"""The heavier of the two owners must be relieved by this part of its load, or nothing is worth a pause."""
+"""A move must relieve the heavier owner of this part of its load; less is not worth the pause."""
 
 
 class Aggressiveness(StrEnum):
@@ -56,12 +56,12 @@ def propose(
 
     Args:
         load_model: the loads of these owners; the moves are applied to it.
-        assigned: who has what.
+        assigned: the owner of each bundle.
         owners: the living owners that are not drained.
         moves_max: bound on the moves; an exchange is two.
-        threshold_percent: the coefficient of variation above which something is done.
-        spread_max: no owner gets so many bundles that the leader would level it out again.
-        resting: bundles that moved a short time ago and stay where they are.
+        threshold_percent: the coefficient of variation above which bundles move.
+        spread_max: bound on the difference of the owners' numbers of bundles; above it the leader levels.
+        resting: bundles that moved a short time ago and stay.
     """
     held: dict[str, list[Bundle]] = {owner: [] for owner in sorted(owners)}
     for bundle, owner in sorted(assigned.items()):
@@ -143,8 +143,8 @@ def relocation(
 ) -> dict[Bundle, str]:
     """Return the assignments that move one bundle to another owner; empty if there is no other.
 
-    It goes to the lightest other owner. If that one then had so many bundles that the leader would level it
-    out, its lightest bundle comes back in exchange.
+    The bundle goes to the lightest other owner. If that owner then had so many bundles that the leader would
+    level, the lightest bundle of that owner comes back in exchange.
     """
     source = assigned.get(bundle, "")
     others = sorted(owner for owner in owners if owner != source)
