@@ -186,7 +186,7 @@ class OwnerContext:
     def move_quiet_cursors(self) -> None:
         """Move cursors with nothing outstanding to the log's tail: the next owner need not scan for them."""
         for subscription in self.log_subscriptions():
-            subscription.pass_over(self.extent.tail)
+            subscription.move_with_log(self.extent.tail)
 
     def _log_seen(self) -> list[Event]:
         """Cursors in a memory log are valid only as long as the log is the same one."""

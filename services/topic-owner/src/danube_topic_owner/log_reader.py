@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -111,11 +112,9 @@ class LogReader:
     async def run(self) -> None:
         """Fill gaps until cancelled."""
         while True:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_INTERVAL_S):
                     await self._gap.wait()
-            except TimeoutError:
-                pass
             self._gap.clear()
             try:
                 await self._fill()

@@ -127,14 +127,14 @@ class LogSubscription(ActiveSubscription):
     def expire(self, position: int) -> None:
         """Pass every message up to ``position``, read or not: none is retained."""
         self.dispatch.expire(position)
-        self._go_on_behind(position)
+        self._read_on_after(position)
 
     def skip(self, position: int) -> None:
         """Pass the unread messages up to ``position``, which are not retained; keep those that were read."""
         self.dispatch.cursor.skip_to(position)
-        self._go_on_behind(position)
+        self._read_on_after(position)
 
-    def _go_on_behind(self, position: int) -> None:
+    def _read_on_after(self, position: int) -> None:
         self.next_sequence = max(self.next_sequence, first_unread(position))
         self.read_block = None
         self.mark_dirty(self)
@@ -144,7 +144,7 @@ class LogSubscription(ActiveSubscription):
         if self.dispatch.ack(positions, end_of_sequence(log_end)):
             self.mark_dirty(self)
 
-    def pass_over(self, sequence: int) -> None:
+    def move_with_log(self, sequence: int) -> None:
         """Move mark-delete with the log while the subscription is at the tail with nothing outstanding.
 
         After a restart the owner need not scan the log for such a subscription.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
@@ -126,7 +127,9 @@ class JournalWriter:
         """Write until `stop` is called or another owner has written."""
         try:
             while not self._fenced:
-                await self._sleep()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(CURSOR_INTERVAL_S):
+                        await self._wake.wait()
                 await self._write_batch()
                 if self._records_since_snapshot >= SNAPSHOT_RECORDS and not self._fenced:
                     await self._write_snapshot()
@@ -134,19 +137,14 @@ class JournalWriter:
                     return
         finally:
             self._ended = True
-            self._fail_waiters()
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_exception(JournalFenced(f"bundle {self._bundle} has another owner"))
 
     def stop(self) -> None:
         """Write what is queued, with the cursors, then let `run` return."""
         self._closing = True
         self._wake.set()
-
-    async def _sleep(self) -> None:
-        try:
-            async with asyncio.timeout(CURSOR_INTERVAL_S):
-                await self._wake.wait()
-        except TimeoutError:
-            return
 
     async def _write_batch(self) -> None:
         self._wake.clear()
@@ -201,9 +199,3 @@ class JournalWriter:
                 self.confirmed_at = sent_at
                 self._on_confirmed()
                 return True
-
-    def _fail_waiters(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_exception(JournalFenced(f"bundle {self._bundle} has another owner"))
