@@ -1,4 +1,4 @@
-"""Ack (2.10)."""
+"""Ack (docs/wire/v0_2.md, Calls)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The administration services (5.3), with the original's defects mended."""
+"""The administration services (docs/wire/admin.md), without the original's defects."""
 
 from __future__ import annotations
 

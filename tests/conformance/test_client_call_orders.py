@@ -1,4 +1,4 @@
-"""The calls of the official clients, in their order and with their numbers (2.5-2.8, 8)."""
+"""The calls of the official clients, in their order and with their numbers (docs/wire/v0_2.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CreateProducer (2.5)."""
+"""CreateProducer (docs/wire/v0_2.md, Calls)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failover subscriptions of reliable topics (2.9)."""
+"""Dispatch to failover subscriptions of reliable topics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dispatch of non-reliable topics (2.9)."""
+"""Dispatch of non-reliable topics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dispatch of reliable topics (2.9)."""
+"""Dispatch of reliable topics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared subscriptions of reliable topics (2.9)."""
+"""Dispatch to shared subscriptions of reliable topics."""
 
 from __future__ import annotations
 

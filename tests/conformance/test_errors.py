@@ -1,4 +1,4 @@
-"""The error model (2.13): every refusal carries ``error-message-bin`` in the form clients can read."""
+"""Errors (docs/wire/v0_2.md): every refusal carries ``error-message-bin`` in the form clients read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HealthCheck (2.11) and what becomes of ids when a topic is deleted."""
+"""HealthCheck, and producer and consumer ids of a deleted topic (docs/wire/v0_2.md, Calls)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Partitions (2.3) and lookup (2.4)."""
+"""TopicPartitions and TopicLookup (docs/wire/v0_2.md, Calls)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Topic names (2.1) and namespaces (2.2)."""
+"""Topic names and namespaces (docs/wire/v0_2.md, Calls)."""
 
 from __future__ import annotations
 

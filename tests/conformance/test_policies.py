@@ -1,4 +1,4 @@
-"""The policies (4.2), set through the platform's own extension, are enforced."""
+"""The policies that are set through `danube_platform.PolicyAdmin` are enforced."""
 
 from __future__ import annotations
 

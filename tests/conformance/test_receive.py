@@ -1,4 +1,4 @@
-"""ReceiveMessages (2.8)."""
+"""ReceiveMessages (docs/wire/v0_2.md, Calls)."""
 
 from __future__ import annotations
 

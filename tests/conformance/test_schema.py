@@ -1,4 +1,4 @@
-"""GetSchema (2.12)."""
+"""GetSchema (docs/wire/v0_2.md, Calls)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SendMessage (2.6) and what the schema and the size allow."""
+"""SendMessage: sequence ids, schemas and sizes (docs/wire/v0_2.md, Calls)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Subscribe (2.7)."""
+"""Subscribe (docs/wire/v0_2.md, Calls)."""
 
 from __future__ import annotations
 

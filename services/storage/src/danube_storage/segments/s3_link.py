@@ -1,6 +1,6 @@
-"""Calls to an S3-compatible endpoint: bounded in time, repeated with backoff, faults as our errors.
+"""Calls to an S3-compatible endpoint: bounded in time, retried with backoff, S3 errors mapped to ours.
 
-Nothing that a server or client library says is passed on but its error code: such texts may quote keys.
+Of what a server or the client library says only the error code is passed on: such texts may quote keys.
 """
 
 from __future__ import annotations
