@@ -37,18 +37,21 @@ class SegmentLocator(msgspec.Struct, frozen=True, array_like=True):
     key: str
 
 
-class ReadSegment(msgspec.Struct, tag="read-segment", frozen=True):
+_ON_THE_BUS = {"locator": "place"}  # the name that earlier versions read
+
+
+class ReadSegment(msgspec.Struct, tag="read-segment", frozen=True, rename=_ON_THE_BUS):
     """Read messages of one topic. Reply: SegmentData. Errors: NotFound, Unavailable.
 
     Attributes:
-        place: the segment.
+        locator: of the segment.
         topic_id: whose messages; the segment may hold those of others.
         from_position: where to begin; the entry that holds it comes whole.
         bytes_max: about how much, at most READ_BYTES_MAX; one entry at least.
         until_position: where to end, one of `SegmentData.splits`; 0 for no such end.
     """
 
-    place: SegmentLocator
+    locator: SegmentLocator
     topic_id: int
     from_position: int
     bytes_max: int = READ_BYTES_DEFAULT
@@ -61,7 +64,7 @@ class SegmentData(msgspec.Struct, tag="segment-data", frozen=True):
     Attributes:
         entries: whole entries of the topic, back to back; empty if there is nothing more.
         next_position: where to go on; above the segment's last position if there is nothing more.
-        corrupt: why nothing from ``next_position`` on can be served from this place; the segment is in
+        corrupt: why nothing from ``next_position`` on can be served by this instance; the segment is in
             quarantine there. Empty if it is sound as far as was read.
         splits: where reads of this size that follow would end, so that they can be asked for at once.
     """
@@ -81,10 +84,10 @@ class By(StrEnum):
     """When the log stored the message, ms since the epoch."""
 
 
-class Locate(msgspec.Struct, tag="locate", frozen=True):
+class Locate(msgspec.Struct, tag="locate", frozen=True, rename=_ON_THE_BUS):
     """Find the topic's first message at or after a value. Reply: Located. Errors: NotFound, Unavailable."""
 
-    place: SegmentLocator
+    locator: SegmentLocator
     topic_id: int
     by: By
     value: int
@@ -97,10 +100,10 @@ class Located(msgspec.Struct, tag="located", frozen=True):
     offset: int
 
 
-class ListTopics(msgspec.Struct, tag="list-topics", frozen=True):
+class ListTopics(msgspec.Struct, tag="list-topics", frozen=True, rename=_ON_THE_BUS):
     """List what a segment holds of each topic. Reply: SegmentTopics. Errors: NotFound, Unavailable."""
 
-    place: SegmentLocator
+    locator: SegmentLocator
 
 
 class SegmentTopics(msgspec.Struct, tag="segment-topics", frozen=True):

@@ -115,7 +115,7 @@ class ReadRequests:
 
     async def answer(self, request: StorageRequest) -> StorageReply | bytes:
         """Answer a reader. SegmentData is returned in encoded form. Raises DanubeError."""
-        self.note_entry(request.place.bundle, request.place.cut_first_sequence)
+        self.note_entry(request.locator.bundle, request.locator.cut_first_sequence)
         match request:
             case ReadSegment():
                 return await self._read(request)
@@ -127,7 +127,7 @@ class ReadRequests:
     # Reads
 
     async def _read(self, request: ReadSegment) -> SegmentData | bytes:
-        locator, position = request.place, request.from_position
+        locator, position = request.locator, request.from_position
         try:
             segment = await self._open(locator)
         except _DamagedError as damage:
@@ -154,8 +154,8 @@ class ReadRequests:
                 return self._data(parts, position, splits=self._splits(request, segment, position, wanted))
             if number > first and segment.first_position(number) > last_position:
                 break
-            self._read_ahead(request.place, segment, number + 1, wanted, topic_range.last_position)
-            block = await self._block(request.place, segment, number)
+            self._read_ahead(request.locator, segment, number + 1, wanted, topic_range.last_position)
+            block = await self._block(request.locator, segment, number)
             data, next_position, left_out = block.take(
                 request.topic_id, position, wanted - taken, first=not parts
             )
@@ -181,7 +181,7 @@ class ReadRequests:
         """Return where the reads that follow end. In a shared segment that is not known."""
         if segment.index.info.topic_id == SHARED:
             return ()
-        step = self._ranges_in(request.place, wanted)
+        step = self._ranges_in(request.locator, wanted)
         number = segment.range_of(segment.index.offset_of_position(position))
         ends = range(number + step, number + SPLITS_MAX * step + 1, step)
         return tuple(
@@ -203,22 +203,22 @@ class ReadRequests:
     # Look-ups
 
     async def _locate(self, request: Locate) -> Located:
-        segment = await self._open_intact(request.place)
+        segment = await self._open_intact(request.locator)
         topic_range = segment.index.topic(request.topic_id)
         if topic_range is None:
             raise NotFound("the segment holds nothing of the topic")
         number = await self._first_range(request, segment)
         while number < segment.ranges:
-            block = await self._block(request.place, segment, number)
+            block = await self._block(request.locator, segment, number)
             for first_position, messages, first_offset, published_ms_max in block.heads(request.topic_id):
                 index = _index_at(request, first_position, first_offset, published_ms_max)
                 if index < messages:
                     return Located(first_position + index, first_offset + index)
             if block.damage:
-                raise StoreUnavailable(f"segment {request.place.key} is damaged: {block.damage}")
+                raise StoreUnavailable(f"segment {request.locator.key} is damaged: {block.damage}")
             number += 1
         if segment.damage:
-            raise StoreUnavailable(f"segment {request.place.key} is damaged: {segment.damage}")
+            raise StoreUnavailable(f"segment {request.locator.key} is damaged: {segment.damage}")
         raise NotFound("the segment holds no such message")
 
     async def _first_range(self, request: Locate, segment: OpenSegment) -> int:
@@ -239,7 +239,7 @@ class ReadRequests:
         low, high = 0, segment.ranges
         while high - low > 1:
             middle = (low + high) // 2
-            heads = (await self._block(request.place, segment, middle)).heads(request.topic_id)
+            heads = (await self._block(request.locator, segment, middle)).heads(request.topic_id)
             if heads and heads[0][2] <= request.value:
                 low = middle
             else:

@@ -63,7 +63,7 @@ class FakeStorage:
     async def _answer(self, request: StorageRequest) -> StorageReply:
         self.asked.append(request)
         self.heard.set()
-        segment = await _whole(self._store, request.place.key)
+        segment = await _whole(self._store, request.locator.key)
         index = parse_tail(segment[-tail_bytes_of(segment) :], len(segment))
         if isinstance(request, ListTopics):
             rows = (
@@ -81,7 +81,7 @@ class FakeStorage:
     def _read(
         self, request: ReadSegment, index: SegmentIndex, entries: Sequence[SegmentEntry]
     ) -> SegmentData:
-        damaged_from = self.damaged.get(request.place.key, index.info.last_position + 1)
+        damaged_from = self.damaged.get(request.locator.key, index.info.last_position + 1)
         taken: list[bytes] = []
         taken_bytes = 0
         for entry in entries:
