@@ -6,23 +6,20 @@ import time
 from array import array
 from bisect import bisect_right
 
-import google_crc32c
-
 from danube_common.archive.records import SHARED, SegmentRecord
-from danube_common.errors import CorruptData
+from danube_common.errors import CorruptData, LimitExceeded
 from danube_common.model.bundle import Bundle
 from danube_common.segment.format import (
     ENTRY_HEAD_BYTES,
     HEADER_BYTES,
     TAIL_BYTES_MAX,
-    SegmentInfo,
     SegmentKind,
-    TopicRange,
     encode_header,
     tail_bytes_of,
 )
-from danube_common.segment.reader import SegmentEntry, SegmentIndex, entry_end, parse_tail, read_entry
+from danube_common.segment.reader import SegmentIndex, entry_end, parse_tail, read_entry
 from danube_common.wire.archive import SegmentLocator
+from danube_storage.segments.builder import SegmentBuilder
 from danube_storage.segments.port import SegmentStore
 
 TAIL_BYTES_FIRST = 64 << 10
@@ -114,97 +111,52 @@ async def salvage(
     Returns the index of the intact entries before the first damage (None if there are none), and whether
     these are all entries by the segment's record. Raises NotFound, StoreUnavailable.
     """
-    scan = _Scan(locator, record)
-    offset = 0
-    while not scan.ended:
-        data = await store.read(locator.key, offset, SALVAGE_READ_BYTES)
-        scan.feed(data)
-        offset += len(data)
-        if not data:
-            break
-    return scan.index(), scan.whole
+    bundle = Bundle.parse(locator.bundle)
+    kind = SegmentKind.BUNDLE if record.topic_id == SHARED else SegmentKind.TOPIC
+    data = await store.read(locator.key, 0, SALVAGE_READ_BYTES)
+    if data[:HEADER_BYTES] != encode_header(kind, bundle, record.topic_id):
+        return None, False
+    topic_id = None if record.topic_id == SHARED else record.topic_id
+    builder = SegmentBuilder(bundle, topic_id, block_bytes=SALVAGE_BLOCK_BYTES)
+    offset, rest, more = len(data), data[HEADER_BYTES:], True
+    while data and more:
+        rest, more = _add_entries(builder, record, rest)
+        if more:
+            data = await store.read(locator.key, offset, SALVAGE_READ_BYTES)
+            offset += len(data)
+            rest += data
+    if builder.last_position is None:
+        return None, False
+    tail, info = builder.seal()
+    found = (info.messages, info.last_position, info.data_crc32c)
+    return parse_tail(tail, info.size_bytes), found == (
+        record.messages,
+        record.last_position,
+        record.data_crc32c,
+    )
 
 
-class _Scan:
-    """Reads entries in order, up to the first damage or the last position of the record."""
+def _add_entries(builder: SegmentBuilder, record: SegmentRecord, data: bytes) -> tuple[bytes, bool]:
+    """Add the whole entries in ``data``.
 
-    def __init__(self, locator: SegmentLocator, record: SegmentRecord) -> None:
-        self._record = record
-        self._bundle = Bundle.parse(locator.bundle)
-        self._kind = SegmentKind.BUNDLE if record.topic_id == SHARED else SegmentKind.TOPIC
-        self._held = b""
-        self._offset = 0
-        self._crc = 0
-        self._entries = self._messages = 0
-        self._last_position = record.first_position - 1
-        self._ms_min, self._ms_max = record.published_ms_max, 0
-        self._topics: dict[int, list[int]] = {}
-        self._positions, self._offsets, self._times = array("Q"), array("Q"), array("Q")
-        self.ended = False
-
-    @property
-    def whole(self) -> bool:
-        record = self._record
-        counted = (self._messages, self._last_position, self._crc)
-        return counted == (record.messages, record.last_position, record.data_crc32c)
-
-    def feed(self, data: bytes) -> None:
-        data = self._held + data
-        at = 0
-        if self._offset == 0:
-            header = encode_header(self._kind, self._bundle, self._record.topic_id)
-            if data[:HEADER_BYTES] != header:
-                self.ended = True
-                return
-            at = HEADER_BYTES
-        while not self.ended and len(data) - at >= ENTRY_HEAD_BYTES:
-            try:
-                end = entry_end(data, at)
-                if end > len(data):
-                    break
-                self._take(read_entry(data, at, end), self._offset + at)
-            except CorruptData:
-                self.ended = True
-                break
+    Returns the bytes behind them, and whether more entries may follow: no entry is damaged or the last one.
+    """
+    at = 0
+    try:
+        while len(data) - at >= ENTRY_HEAD_BYTES and (end := entry_end(data, at)) <= len(data):
+            entry = read_entry(data, at, end)
+            if entry.first_position < record.first_position:
+                return b"", False
+            builder.add(
+                entry.sequence,
+                entry.number,
+                entry.raw,
+                first_offset=entry.first_offset,
+                published_ms=(entry.published_ms_min, entry.published_ms_max),
+            )
+            if entry.last_position >= record.last_position:
+                return b"", False
             at = end
-        self._crc = google_crc32c.extend(self._crc, data[:at])
-        self._held = data[at:]
-        self._offset += at
-
-    def index(self) -> SegmentIndex | None:
-        if not self._entries:
-            return None
-        info = SegmentInfo(
-            kind=self._kind,
-            bundle=self._bundle,
-            topic_id=self._record.topic_id,
-            topics=tuple(TopicRange(topic_id, *row) for topic_id, row in sorted(self._topics.items())),
-            entries=self._entries,
-            messages=self._messages,
-            published_ms_min=self._ms_min,
-            published_ms_max=self._ms_max,
-            data_bytes=self._offset,
-            data_crc32c=self._crc,
-            size_bytes=self._offset,
-        )
-        return SegmentIndex(info, self._positions, self._offsets, self._times)
-
-    def _take(self, entry: SegmentEntry, offset: int) -> None:
-        record = self._record
-        first, last = entry.first_position, entry.last_position
-        if first <= self._last_position or (record.topic_id not in {SHARED, entry.topic_id}):
-            raise CorruptData(f"position {first} is not of this segment")
-        if not self._offsets or offset - self._offsets[-1] >= SALVAGE_BLOCK_BYTES:
-            self._positions.append(first)
-            self._offsets.append(offset)
-            self._times.append(entry.published_ms_max)
-        self._times[-1] = max(self._times[-1], entry.published_ms_max)
-        row = self._topics.setdefault(entry.topic_id, [first, last, 0, entry.first_offset])
-        row[1] = last
-        row[2] += entry.messages
-        self._entries += 1
-        self._messages += entry.messages
-        self._last_position = last
-        self._ms_min = min(self._ms_min, entry.published_ms_min)
-        self._ms_max = max(self._ms_max, entry.published_ms_max)
-        self.ended = last >= record.last_position
+    except (CorruptData, LimitExceeded, ValueError):
+        return b"", False
+    return data[at:], True

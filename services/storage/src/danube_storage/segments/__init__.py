@@ -1,1 +1,1 @@
-"""Where segments are kept: the store port, its disk, S3 and memory adapters, and the segment builder."""
+"""Segments at rest: the store port, its disk and S3 adapters, and the segment builder."""

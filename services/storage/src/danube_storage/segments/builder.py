@@ -1,4 +1,4 @@
-"""Builds a segment piece by piece: sections in, bytes out (architecture D9)."""
+"""Builds a segment incrementally: sections in, bytes out. The format is in ``docs/wire/formats.md``."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class _Topic:
 
 
 class SegmentBuilder:
-    """One segment being built. Keeps an index of bounded size and a row per topic, never a message.
+    """Builds one segment. It holds an index of bounded size and a row per topic, no messages.
 
-    Equal calls give equal bytes: a replica that reads the same log builds the same segment.
+    Equal calls give equal bytes, so a replica built from the same log is the same segment.
 
     Args:
         bundle: the bundle whose log the sections are from.
-        topic_id: the one topic of the segment; None for a bundle segment of many.
-        block_bytes: one index entry for about so many bytes; doubled whenever ``blocks_max`` is reached.
-        blocks_max: the most index entries, even.
+        topic_id: the one topic of the segment; None for a shared segment.
+        block_bytes: about the bytes per index entry; doubled whenever ``blocks_max`` is reached.
+        blocks_max: the most index entries; an even number.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class SegmentBuilder:
 
     @property
     def size_bytes(self) -> int:
-        """What the segment would take if it were sealed now."""
+        """The size of the segment if it were sealed now."""
         return self._data_bytes + self._tail_bytes
 
     @property
@@ -100,7 +100,7 @@ class SegmentBuilder:
 
     @property
     def last_position(self) -> int | None:
-        """The last message's position; None while the segment is empty."""
+        """The position of the last message; None while the segment is empty."""
         return self._last_position if self._entries else None
 
     def add(
@@ -112,18 +112,18 @@ class SegmentBuilder:
         first_offset: int,
         published_ms: tuple[int, int],
     ) -> bytes:
-        """Append section number ``section`` of frame ``sequence``; returns the bytes to write next.
+        """Append section number ``section`` of frame ``sequence``; return the bytes to write next.
 
         Args:
             sequence: the frame's log sequence.
-            section: the section's number in that frame, counted as readers of the log count.
-            raw: the section untouched, its checksum verified by `split_frame`.
-            first_offset: the per-topic offset of its first message; follows the topic's last one.
-            published_ms: the least and greatest publish time of its messages.
+            section: the section's number in that frame.
+            raw: the section, its checksum verified by `split_frame`.
+            first_offset: the topic's offset of its first message; follows the last one of the segment.
+            published_ms: the least and the greatest publish time of its messages.
 
         Raises:
-            LimitExceeded: a bundle segment holds TOPICS_MAX topics; seal it, nothing was added.
-            ValueError: out of order, not of this segment's topic, or out of range: a caller's mistake.
+            LimitExceeded: the segment has TOPICS_MAX topics; nothing was added.
+            ValueError: the section is out of order, of another topic, or out of range.
         """
         self._check(sequence, section, raw, published_ms)
         first = position_of(sequence, section, 0)
@@ -152,7 +152,7 @@ class SegmentBuilder:
         return entry if self._entries > 1 else self._header + entry
 
     def seal(self) -> tuple[bytes, SegmentInfo]:
-        """End the segment: the bytes that close it, and what it holds. Raises ValueError if it is empty."""
+        """Return the segment's tail and description. Raises ValueError if the segment is empty."""
         if not self._entries:
             raise ValueError("a segment of nothing")
         self._sealed = True

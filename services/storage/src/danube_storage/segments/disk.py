@@ -1,4 +1,4 @@
-"""Segments as files under one directory, durable before `put` returns (architecture D9)."""
+"""Segments as files under one directory, durable before `put` returns."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class DiskStore:
     """SegmentStore on a local file system. A key must not be a directory of another key.
 
     A segment is written under a temporary name beside its own, synced, given its name by a link, which
-    is atomic and refuses a taken name, and counts once the directory is synced too. A sync that failed
-    is never repeated on the same file: the kernel may have dropped what it could not write. (Names are
-    journaled: a file system that cannot write its journal takes no further change.)
+    is atomic and fails if the name exists, and is durable once the directory is synced too. A failed sync
+    is never repeated on the same file, as the kernel may have dropped the data. (Names are journaled: a
+    file system that cannot write its journal refuses all changes.)
 
     Args:
-        root: the directory for segments; made if it is missing. Several processes may share it.
-        file_system: the seam for tests.
+        root: the directory for segments, created if missing. Several processes may share it.
+        file_system: replaced in tests.
         io_threads: the most file operations at once.
     """
 
@@ -75,7 +75,7 @@ class DiskStore:
         await self._run(self._delete, self._path(key))
 
     async def sweep(self) -> int:
-        """Remove what writers that died left half written; returns how many files. Safe at any time."""
+        """Remove the temporary files of dead writers; return their number. Safe at any time."""
         return await self._run(self._sweep)
 
     async def close(self) -> None:
@@ -97,7 +97,7 @@ class DiskStore:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            # A thread cannot be interrupted, and the next step must not run beside it.
+            # A thread cannot be interrupted, and the next step must not run at the same time.
             await asyncio.wait([future])
             _ = future.cancelled() or future.exception()
             raise
@@ -106,7 +106,7 @@ class DiskStore:
         try:
             return await self._run(call, *args, **kwargs)
         except NotFound as error:
-            raise StoreUnavailable(f"a file was taken away while it was written: {error}") from error
+            raise StoreUnavailable(f"a file was removed while it was written: {error}") from error
 
     async def _fill(self, file: NewFile, chunks: AsyncIterator[bytes]) -> None:
         held: list[bytes] = []
@@ -125,13 +125,13 @@ class DiskStore:
         return temporary, self._files.create(temporary)
 
     def _make_durable(self, directory: Path) -> None:
-        """Make the directory exist durably: also one that another writer made a moment ago."""
+        """Make the directory exist durably, even if another writer has just created it."""
         if directory in self._durable_directories:
             return
         if directory != self._root:
             self._make_durable(directory.parent)
         self._make(directory)
-        # Also what an earlier call made and could not sync.
+        # Also directories that an earlier call created and could not sync.
         for above in list(self._unsynced_above):
             self._files.sync_directory(above)
             self._unsynced_above.discard(above)
@@ -146,7 +146,7 @@ class DiskStore:
         except FileExistsError:
             return
         except FileNotFoundError:
-            # Above the root only: below it the parent was made just now.
+            # Only above the root: below it, the parent has just been created.
             self._make(directory.parent)
             self._unsynced_above.add(directory.parent.parent)
             self._make(directory)
@@ -157,7 +157,7 @@ class DiskStore:
         except FileExistsError:
             if not self._is_same(temporary, path):
                 raise AlreadyExists(f"segment {path.name} exists with other content") from None
-        # Also for content that was there: who wrote it may not have come as far as this.
+        # Also for existing content: its writer may have died before this step.
         self._files.sync_directory(path.parent)
 
     def _is_same(self, one: Path, other: Path) -> bool:
@@ -176,7 +176,7 @@ class DiskStore:
             offset += len(mine)
 
     def _discard(self, temporary: Path, file: NewFile) -> None:
-        # What fails here is left for `sweep`; the segment's fate is decided already.
+        # A file that stays is removed by `sweep`; the outcome of the write is decided already.
         with contextlib.suppress(OSError):
             self._files.unlink(temporary)
         with contextlib.suppress(OSError):
@@ -188,7 +188,7 @@ class DiskStore:
             self._files.unlink(path)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             pass
-        # Also when there was nothing: an earlier delete may have ended before its own sync.
+        # Also if the file is missing: an earlier delete may have failed before its sync.
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             self._files.sync_directory(path.parent)
 

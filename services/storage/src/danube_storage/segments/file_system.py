@@ -1,7 +1,7 @@
-"""What the disk store asks of a file system: a seam that crashes can be simulated behind.
+"""The file system calls of the disk store, as a port behind which tests simulate crashes.
 
-All calls block and raise OSError. Nothing is durable before the file and the directory that names it
-were synced; a file whose sync failed may be lost though a later sync succeeds.
+All calls block and raise OSError. A file is durable after a sync of the file and of its directory. A file
+whose sync failed may be lost although a later sync succeeds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FILE_MODE = 0o640
 
 
 class NewFile(Protocol):
-    """A file being written, locked for as long as its writer lives."""
+    """A file being written. It is locked until its writer closes it or dies."""
 
     def write(self, data: bytes) -> None:
         """Append all of ``data``."""
@@ -29,32 +29,34 @@ class NewFile(Protocol):
 
 
 class FileSystem(Protocol):
+    """A file system, as far as the disk store uses it."""
+
     def create(self, path: Path) -> NewFile:
-        """A new file; FileExistsError if the name is taken."""
+        """Create a file. Raises FileExistsError."""
 
     def link(self, source: Path, target: Path) -> None:
-        """Give a file a second name, atomically; FileExistsError if the name is taken."""
+        """Give a file a second name, atomically. Raises FileExistsError."""
 
     def unlink(self, path: Path) -> None:
-        """Take a name away; FileNotFoundError if there is none."""
+        """Remove a name. Raises FileNotFoundError."""
 
     def make_directory(self, path: Path) -> None:
-        """One level; FileExistsError if the name is taken."""
+        """Create one directory. Raises FileExistsError."""
 
     def sync_directory(self, path: Path) -> None:
         """Make the directory's names durable."""
 
     def read(self, path: Path, offset: int, length: int) -> bytes:
-        """Fewer bytes only at the file's end."""
+        """Read a range; it is shorter only at the file's end."""
 
     def size(self, path: Path) -> int:
-        """Bytes of a regular file; IsADirectoryError for anything else."""
+        """Return the bytes of a regular file. Raises IsADirectoryError for anything else."""
 
     def list(self, path: Path) -> list[tuple[str, bool]]:
-        """(name, is it a directory) of every regular file and directory in ``path``."""
+        """Return (name, is a directory) of every regular file and directory in ``path``."""
 
     def is_abandoned(self, path: Path) -> bool:
-        """Whether nobody writes this file, made by `create`, any more."""
+        """Return whether the writer of a file that `create` made has closed it or died."""
 
 
 class _LockedFile:
@@ -76,7 +78,7 @@ class _LockedFile:
 
 
 class LocalFileSystem:
-    """FileSystem by the operating system's calls."""
+    """FileSystem of the operating system."""
 
     def create(self, path: Path) -> NewFile:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -110,15 +112,15 @@ class LocalFileSystem:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise IsADirectoryError(f"{path} is not a regular file")
-            pieces: list[bytes] = []
+            chunks: list[bytes] = []
             while length:
-                piece = os.pread(descriptor, length, offset)
-                if not piece:
+                chunk = os.pread(descriptor, length, offset)
+                if not chunk:
                     break
-                pieces.append(piece)
-                offset += len(piece)
-                length -= len(piece)
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                chunks.append(chunk)
+                offset += len(chunk)
+                length -= len(chunk)
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
         finally:
             os.close(descriptor)
 

@@ -1,4 +1,4 @@
-"""What a service may ask of a place that keeps segments. Implementations: `memory`, `disk` and `s3`."""
+"""The port of segment stores. Adapters: `disk` and `s3`."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ _PART = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*")
 class SegmentStore(Protocol):
     """Write-once objects under keys: relative paths of safe characters, see `check_key`.
 
-    Every call raises InvalidInput for a key or range that breaks the rules, and StoreUnavailable
-    when the place does not answer in its bounded time or answers with a fault.
+    Every call raises InvalidInput for an invalid key or range, and StoreUnavailable if the store does not
+    answer in its bounded time or fails.
     """
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> None:
-        """Write a segment once; it is durable when this returns, and until then absent or whole.
+        """Write a segment once. It is durable when this returns, and readers see it whole or not at all.
 
-        The same content again succeeds and changes nothing, so a writer may repeat what it does
-        not know the outcome of. An error raised by ``chunks`` is passed on; nothing is then stored.
+        Writing the same content again succeeds and changes nothing, so a writer may repeat a put with an
+        unknown outcome. An error raised by ``chunks`` is raised, and nothing is stored.
 
         Raises:
-            AlreadyExists: the key holds other content, which stays.
-            StoreFull: there is no room; nothing was stored.
+            AlreadyExists: the key has other content, which stays.
+            StoreFull: there is no space; nothing was stored.
         """
 
     async def read(self, key: str, offset: int, length: int) -> bytes:
-        """``length`` bytes (at most READ_BYTES_MAX) from ``offset``; fewer only at the segment's end.
+        """Return ``length`` bytes from ``offset``; fewer only at the segment's end. Raises NotFound.
 
-        Raises NotFound.
+        ``length`` is at most READ_BYTES_MAX.
         """
 
     async def size(self, key: str) -> int:
-        """Bytes. Raises NotFound."""
+        """Return the bytes of a segment. Raises NotFound."""
 
     async def list(self, prefix: str) -> list[str]:
-        """Every key that starts with ``prefix``, sorted. ``prefix`` is empty or ends with a slash."""
+        """Return every key that starts with ``prefix``, sorted; ``prefix`` is empty or ends with a slash."""
 
     async def delete(self, key: str) -> None:
-        """Make the key absent, durably. Idempotent."""
+        """Delete a segment durably. Idempotent."""
 
     async def close(self) -> None:
-        """Let go of threads and connections. Idempotent."""
+        """Release threads and connections. Idempotent."""
 
 
 def check_key(key: str) -> None:
-    """Refuse a key that is not parts of ``[A-Za-z0-9._=-]`` joined by slashes, none starting with a dot.
+    """Raise InvalidInput unless the key is parts of ``[A-Za-z0-9._=-]`` joined by slashes.
 
-    Raises InvalidInput.
+    No part starts with a dot.
     """
     parts = key.split("/")
     if len(key) > KEY_LENGTH_MAX or not all(
@@ -66,7 +66,7 @@ def check_key(key: str) -> None:
 
 
 def check_prefix(prefix: str) -> None:
-    """Refuse a prefix that is neither empty nor whole parts of a key, ending with a slash; InvalidInput."""
+    """Raise InvalidInput unless the prefix is empty, or whole parts of a key and a slash."""
     if prefix:
         check_key(prefix.removesuffix("/"))
         if not prefix.endswith("/"):
@@ -74,6 +74,6 @@ def check_prefix(prefix: str) -> None:
 
 
 def check_range(offset: int, length: int) -> None:
-    """Refuse a range that no segment can have or that is too much for one read; InvalidInput."""
+    """Raise InvalidInput if no segment can have the range, or if it is too large for one read."""
     if not (0 <= offset <= SEGMENT_BYTES_MAX and 0 <= length <= READ_BYTES_MAX):
         raise InvalidInput(f"{length} bytes from {offset} is not a range to read at once")

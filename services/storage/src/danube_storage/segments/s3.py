@@ -1,4 +1,4 @@
-"""Segments as create-once objects of an S3-compatible store (architecture D9)."""
+"""Segments as create-once objects of an S3-compatible store."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
 class S3Store:
-    """SegmentStore in one bucket, under ``prefix``. Made by `connect`.
+    """SegmentStore in one bucket, under ``prefix``. Created by `connect`.
 
-    A segment is created with ``If-None-Match: *``; over PART_BYTES it is uploaded in parts, at most
-    PARTS_IN_FLIGHT_MAX at once, and shows only when it is complete. When the key turns out to be
-    taken, perhaps by our own attempt whose answer was lost, the content decides. Parts of writers
-    that died are invisible but cost room: give the bucket a rule that ends incomplete uploads.
+    A segment is created with ``If-None-Match: *``. Above PART_BYTES it is uploaded in parts, at most
+    PARTS_IN_FLIGHT_MAX at once, and becomes visible when it is complete. If the key exists, perhaps from
+    an attempt whose reply was lost, the contents are compared. Parts of dead writers are invisible but take
+    space: give the bucket a lifecycle rule that aborts incomplete uploads.
     """
 
     def __init__(self, link: S3Link, bucket: str, prefix: str, part_bytes: int) -> None:
@@ -66,16 +66,16 @@ class S3Store:
         connections_max: int = CONNECTIONS_MAX_DEFAULT,
         part_bytes: int = PART_BYTES,
     ) -> S3Store:
-        """Make a store; nothing is sent yet, and the bucket must exist.
+        """Return a store. Nothing is sent yet; the bucket must exist.
 
         Args:
             bucket: its name.
-            prefix: of all keys; empty or ending with a slash, raises InvalidInput.
-            endpoint_url: of another S3 than Amazon's.
-            region: overrides what environment and profile say.
-            attempts_max: the most attempts at one call.
+            prefix: of all keys; empty or ending with a slash, else InvalidInput is raised.
+            endpoint_url: of an S3-compatible store other than Amazon S3.
+            region: overrides environment and profile.
+            attempts_max: the most attempts of one call.
             connections_max: the most connections at once.
-            part_bytes: of an upload in parts; a segment can have PARTS_MAX of them.
+            part_bytes: the size of a part; a segment has at most PARTS_MAX parts.
         """
         check_prefix(prefix)
         link = await S3Link.connect(
@@ -89,7 +89,7 @@ class S3Store:
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> None:
         name = self._name(key)
         content = _Content()
-        async with aclosing(_cut(chunks, self._part_bytes)) as parts:
+        async with aclosing(_parts(chunks, self._part_bytes)) as parts:
             first = await anext(parts, b"")
             second = await anext(parts, None)
             if second is None:
@@ -175,7 +175,7 @@ class S3Store:
     async def _upload(
         self, upload: dict[str, Any], parts: AsyncIterator[bytes], content: _Content
     ) -> Sequence[dict[str, Any]]:
-        """Send every part; returns what completes the upload."""
+        """Upload every part; return the list that completes the upload."""
         tasks: list[asyncio.Task[dict[str, Any]]] = []
         slots = asyncio.Semaphore(PARTS_IN_FLIGHT_MAX)
         try:
@@ -213,7 +213,7 @@ class S3Store:
             )
 
     async def _settle(self, name: str, content: _Content) -> None:
-        """The key is taken: return if that is our own content, raise AlreadyExists if it is another's."""
+        """The key exists: return if it has this content, raise AlreadyExists if it has other content."""
         try:
             head = await self._head(name)
             if head["ContentLength"] == content.size_bytes:
@@ -225,11 +225,11 @@ class S3Store:
         raise AlreadyExists(f"segment {name} exists with other content")
 
     async def _digest(self, name: str, size_bytes: int) -> str:
-        """What an upload in parts could not say of itself beforehand is asked of its content."""
+        """Return the digest of a stored segment: an upload in parts cannot record it in advance."""
         digest = hashlib.sha256()
         for offset in range(0, size_bytes, COMPARE_BYTES):
-            piece = await self._read(name, offset, COMPARE_BYTES)
-            await asyncio.to_thread(digest.update, piece)
+            chunk = await self._read(name, offset, COMPARE_BYTES)
+            await asyncio.to_thread(digest.update, chunk)
         return digest.hexdigest()
 
     async def _head(self, name: str) -> dict[str, Any]:
@@ -240,7 +240,7 @@ class S3Store:
             raise NotFound(f"there is no segment {name}") from None
 
     async def _check_bucket(self) -> None:
-        """A missing bucket answers HEAD as a missing object does, and is no proof that a segment is gone."""
+        """Raise StoreUnavailable if the bucket is missing: HEAD does not tell that from a missing object."""
         try:
             await self._call("head_bucket")
         except NotFound:
@@ -261,7 +261,7 @@ class S3Store:
 
 
 class _Content:
-    """What is known of the content of a segment that is being uploaded."""
+    """Size and digest of a segment that is being uploaded."""
 
     def __init__(self) -> None:
         self.size_bytes = 0
@@ -272,7 +272,7 @@ class _Content:
         return self._sha256.hexdigest()
 
     async def take(self, part: bytes) -> str:
-        """Count the next part; returns its Content-MD5, by which the server notices damage on the way."""
+        """Add the next part; return its Content-MD5, by which the server detects a damaged transfer."""
         self.size_bytes += len(part)
         return await asyncio.to_thread(self._hash, part)
 
@@ -281,8 +281,8 @@ class _Content:
         return base64.b64encode(hashlib.md5(part, usedforsecurity=False).digest()).decode()
 
 
-async def _cut(chunks: AsyncIterator[bytes], part_bytes: int) -> AsyncGenerator[bytes, None]:
-    """The same bytes in parts of ``part_bytes``, the last of them shorter."""
+async def _parts(chunks: AsyncIterator[bytes], part_bytes: int) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes in parts of ``part_bytes``; the last part may be shorter."""
     held = bytearray()
     async for chunk in chunks:
         view = memoryview(chunk)

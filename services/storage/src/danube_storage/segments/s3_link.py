@@ -1,6 +1,6 @@
-"""Calls to an S3-compatible endpoint: bounded in time, retried with backoff, S3 errors mapped to ours.
+"""Calls to an S3-compatible endpoint: bounded in time, retried with backoff, with errors of this project.
 
-Of what a server or the client library says only the error code is passed on: such texts may quote keys.
+Error messages contain the error code only: texts of the server or the client library may quote keys.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ R = TypeVar("R")
 
 
 class PreconditionFailed(Exception):
-    """The key is taken, or the upload that would take it is gone: what is there decides."""
+    """The key exists, or the upload that would create it does not exist any more."""
 
 
 class PastTheEnd(Exception):
-    """A range that begins behind the object's last byte."""
+    """The range begins behind the object's last byte."""
 
 
 class S3Link:
-    """A client of one endpoint. Made by `connect`; `close` must be called."""
+    """A client of one endpoint. Created by `connect`; `close` must be called."""
 
     def __init__(self, client: Any, exits: AsyncExitStack, attempts_max: int) -> None:
         self._client = client
@@ -53,12 +53,12 @@ class S3Link:
     async def connect(
         cls, *, endpoint_url: str | None, region: str | None, attempts_max: int, connections_max: int
     ) -> S3Link:
-        """Make a client; nothing is sent yet.
+        """Return a client. Nothing is sent yet.
 
-        Credentials come by the usual chain: environment, profile, container, instance. Raises
-        StoreUnavailable if the settings cannot be used.
+        Credentials come from environment, profile, container or instance, in this order. Raises
+        StoreUnavailable if the settings are invalid.
         """
-        # Half a second to import: only processes that use S3 pay for it.
+        # The import takes half a second, so only processes that use S3 do it.
         from aiobotocore.config import AioConfig  # noqa: PLC0415
         from aiobotocore.session import get_session  # noqa: PLC0415
 
@@ -67,7 +67,7 @@ class S3Link:
             read_timeout=SILENCE_TIMEOUT_S,
             max_pool_connections=connections_max,
             retries={"total_max_attempts": 1},
-            # Content-MD5, which every S3-compatible server knows, does this work.
+            # Content-MD5, which every S3-compatible server supports, is used instead.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             s3={"addressing_style": "path" if endpoint_url else "auto"},
@@ -86,13 +86,13 @@ class S3Link:
     async def call(
         self, operation: str, *, attempts_max: int | None = None, **arguments: Any
     ) -> dict[str, Any]:
-        """One operation of the client, e.g. ``head_object``.
+        """Call one operation of the client, e.g. ``head_object``.
 
         Raises:
-            PreconditionFailed: status 412, or the multipart upload does not exist (any more).
+            PreconditionFailed: status 412, or the multipart upload does not exist.
             NotFound: there is no such object.
-            StoreFull: the server says that it has no room.
-            StoreUnavailable: a fault that lasted for ``attempts_max`` attempts, or will last.
+            StoreFull: the server has no space.
+            StoreUnavailable: ``attempts_max`` attempts failed, or the error is permanent.
         """
 
         async def once() -> dict[str, Any]:
@@ -102,7 +102,7 @@ class S3Link:
         return await self._attempt(operation, once, attempts_max or self._attempts_max)
 
     async def get(self, **arguments: Any) -> tuple[dict[str, Any], bytes]:
-        """``get_object`` of a range, with its body whole; errors as `call`, or PastTheEnd."""
+        """Call ``get_object``; return its reply and body. Raises as `call`, or PastTheEnd."""
 
         async def once() -> tuple[dict[str, Any], bytes]:
             answer = await self._client.get_object(**arguments)
@@ -115,6 +115,7 @@ class S3Link:
         return await self._attempt("get_object", once, self._attempts_max)
 
     async def close(self) -> None:
+        """Close the connections. Later calls raise StoreUnavailable."""
         self._closed = True
         await self._exits.aclose()
 
@@ -137,7 +138,7 @@ class S3Link:
                     raise StoreUnavailable(f"S3 {operation}: {type(error).__name__}") from None
             except BotoCoreError as error:
                 raise StoreUnavailable(f"S3 {operation}: {type(error).__name__}") from None
-            # Full jitter: many writers that met one fault must not come back together.
+            # Full jitter: writers with the same fault must not retry together.
             await asyncio.sleep(random.uniform(0, backoff_s))  # noqa: S311 - no secret
             backoff_s = min(2 * backoff_s, BACKOFF_S_MAX)
         raise AssertionError("the last attempt raises")

@@ -18,33 +18,34 @@ ARCHIVE_ID_BYTES = 8
 
 
 class Stores:
-    """One store for each backend that this instance is configured for."""
+    """One store for each configured backend."""
 
     def __init__(self, stores: Mapping[StorageBackend, SegmentStore]) -> None:
         self._stores = dict(stores)
 
     @property
     def configured(self) -> frozenset[StorageBackend]:
-        """The backends that this instance can keep segments in."""
+        """The configured backends."""
         return frozenset(self._stores)
 
     def of(self, backend: StorageBackend) -> SegmentStore:
-        """Raises StoreUnavailable if this instance is not configured for it."""
+        """Return the store of a backend. Raises StoreUnavailable if the backend is not configured."""
         store = self._stores.get(backend)
         if store is None:
             raise StoreUnavailable(f"this storage instance has no store for {backend}: see --s3-bucket")
         return store
 
     async def close(self) -> None:
+        """Close all stores. Idempotent."""
         for store in self._stores.values():
             await store.close()
 
 
 async def archive_id(store: MetadataStore) -> str:
-    """The name of this cluster's archive, drawn once.
+    """Return the name of this cluster's archive, which is drawn at random once. Raises MetadataUnavailable.
 
-    Segments are kept under it, so that a directory or bucket that two clusters were given by mistake
-    keeps them apart: neither takes the other's segments for leftovers of its own. Raises MetadataUnavailable.
+    It is part of every key. So two clusters that share a directory or bucket by mistake do not delete each
+    other's segments as orphans.
     """
     while True:
         entry = await store.get(keys.ARCHIVE_ID)
@@ -68,20 +69,20 @@ async def open_stores(
     s3_endpoint_url: str | None = None,
     s3_region: str | None = None,
 ) -> Stores:
-    """Nothing is written yet.
+    """Open the configured stores. Nothing is written yet.
 
     Args:
-        name: see `archive_id`.
-        instance_id: several instances of one machine may be given the same directory.
-        data_dir: of segments on disk.
-        s3_bucket: empty: no S3.
+        name: the archive's name, see `archive_id`.
+        instance_id: part of the path, as instances on one machine may share a directory.
+        data_dir: the directory of disk segments.
+        s3_bucket: the bucket; empty for no S3.
         s3_prefix: of all keys; empty or ending with a slash.
-        s3_endpoint_url: of another S3 than Amazon's.
-        s3_region: overrides what environment and profile say.
+        s3_endpoint_url: of an S3-compatible store other than Amazon S3.
+        s3_region: overrides environment and profile.
 
     Raises:
-        InvalidInput: the prefix cannot be one.
-        StoreUnavailable: S3's settings cannot be used.
+        InvalidInput: the prefix is invalid.
+        StoreUnavailable: the S3 settings are invalid.
     """
     stores: dict[StorageBackend, SegmentStore] = {}
     if s3_bucket:
