@@ -134,7 +134,7 @@ async def test_an_owner_that_was_replaced_can_write_nothing_and_is_told_apart(
     await gateway.attach(consumer)
     await gateway.until(lambda: [d.epoch for d in gateway.deliveries].count(2) >= 1)
     fresh = [message for d in gateway.deliveries if d.epoch == 2 for _, message in d.entries]
-    assert fresh[0] == b"a", "the zombie's acknowledgement moved no cursor"
+    assert fresh[0] == b"a", "an acknowledgement to the previous owner moved no cursor"
 
 
 async def test_a_claim_that_comes_late_does_not_take_the_bundle_back(
