@@ -16,6 +16,7 @@ from danube_common.cluster.records import Topic
 from danube_common.errors import CorruptData
 from danube_common.model.position import BEFORE_ALL, end_of_sequence
 from danube_common.model.strategy import StorageBackend
+from danube_common.wire.archive import SegmentLocator
 
 SHARED = 0
 """Topic id of a segment that many topics share."""
@@ -98,6 +99,10 @@ class ManifestEntry(msgspec.Struct, frozen=True):
     def before_position(self) -> int:
         """The greatest position that a message before the entry can have."""
         return end_of_sequence(self.first_sequence - 1) if self.first_sequence > 1 else BEFORE_ALL
+
+    def locator(self, record: SegmentRecord) -> SegmentLocator:
+        """The locator that requests name a segment of this entry by."""
+        return SegmentLocator(self.bundle, self.first_sequence, record.backend, record.key)
 
     def segments_for(self, topic: Topic) -> list[SegmentRecord]:
         """Return the segments that may hold messages of a reliable topic, in log order, retained or not.

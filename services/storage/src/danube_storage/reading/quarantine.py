@@ -79,7 +79,7 @@ class Quarantine:
             for record in stored.segments:
                 reason = record.quarantined.get(self._holder(record.backend), "")
                 if reason and record.backend in backends:
-                    locator = SegmentLocator(stored.bundle, stored.first_sequence, record.backend, record.key)
+                    locator = stored.locator(record)
                     self._note(locator, reason).marked = True
 
     async def put(self, locator: SegmentLocator, reason: str) -> None:

@@ -28,7 +28,6 @@ from danube_common.wire.archive import (
     Located,
     ReadSegment,
     SegmentData,
-    SegmentLocator,
     SegmentTopics,
 )
 
@@ -119,7 +118,7 @@ class History:
             first = {By.POSITION: held.first_position, By.OFFSET: held.first_offset}
             if value <= first.get(by, record.published_ms_min):
                 return Located(held.first_position, held.first_offset)
-            request = Locate(_locator(entry, record), topic.topic_id, by, value)
+            request = Locate(entry.locator(record), topic.topic_id, by, value)
             try:
                 return await self._clients.first_answer(record, request, Located)
             except NotFound:
@@ -165,7 +164,7 @@ class History:
             )
         rows = self._tables.get(record.key)
         if rows is None:
-            request = ListTopics(_locator(entry, record))
+            request = ListTopics(entry.locator(record))
             try:
                 rows = (await self._clients.first_answer(record, request, SegmentTopics)).rows
             except NotFound:
@@ -203,7 +202,7 @@ class History:
                 continue
             while position <= record.last_position:
                 request = ReadSegment(
-                    _locator(entry, record), topic.topic_id, position, bytes_max, until_position
+                    entry.locator(record), topic.topic_id, position, bytes_max, until_position
                 )
                 batch = await self._fetch(record, request)
                 if batch.entries:
@@ -286,7 +285,3 @@ def _find_topic(rows: bytes, topic_id: int) -> TopicRange | None:
     row = bisect_left(starts, topic_id, key=lambda start: TOPIC.unpack_from(rows, start)[0])
     found = TopicRange(*TOPIC.unpack_from(rows, starts[row])) if row < len(starts) else None
     return found if found is not None and found.topic_id == topic_id else None
-
-
-def _locator(entry: ManifestEntry, record: SegmentRecord) -> SegmentLocator:
-    return SegmentLocator(entry.bundle, entry.first_sequence, record.backend, record.key)
