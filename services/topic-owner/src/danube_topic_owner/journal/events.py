@@ -75,7 +75,7 @@ class CursorMoved(msgspec.Struct, tag="cursor", frozen=True):
 
 
 class MessagesLost(msgspec.Struct, tag="lost", frozen=True):
-    """How many messages expired before a subscription acknowledged them, in total over its life."""
+    """A lower bound of the messages that expired before a subscription acknowledged them, over its life."""
 
     topic_id: int
     subscription: str
