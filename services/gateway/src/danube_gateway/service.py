@@ -12,27 +12,25 @@ from pydantic import Field
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.topics import Topics
-from danube_common.model.bundle import Bundle
 from danube_common.model.policies import MESSAGE_BYTES_CEILING
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.rpc.grpc_server import GrpcServer
 from danube_common.rpc.port import Methods
 from danube_common.runtime.config import Address, ServiceConfig
-from danube_common.runtime.ports import Ports, open_ports
+from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import presence
 from danube_common.runtime.service import Runtime
-from danube_gateway.consume.acks import AckBatcher
+from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.sessions import Sessions
+from danube_gateway.dialects.errors import to_rpc_error
 from danube_gateway.dialects.platform.subscription_service import SubscriptionService
 from danube_gateway.dialects.v0_2.consumer_service import ConsumerService
 from danube_gateway.dialects.v0_2.discovery import Discovery
-from danube_gateway.dialects.v0_2.errors import to_rpc_error
 from danube_gateway.dialects.v0_2.health_check import HealthCheck
 from danube_gateway.dialects.v0_2.producer_service import ProducerService
 from danube_gateway.gateway_metrics import GatewayMetrics
 from danube_gateway.isolation import Isolation
 from danube_gateway.publish.producers import Producers
-from danube_gateway.publish.publisher import FrameNumbers, LogPublisher, NonReliablePublisher, Publisher
 from danube_gateway.publish.publishing import ENVELOPE_BYTES_MAX, Publishing
 from danube_gateway.publish.topic_resolver import TopicResolver
 
@@ -62,29 +60,6 @@ class GatewayConfig(ServiceConfig):
     )
 
 
-class _BundleResources:
-    """Makes what exists once per bundle, when it is first needed."""
-
-    def __init__(self, runtime: Runtime, ports: Ports, owners: OwnerClient) -> None:
-        self._runtime = runtime
-        self._ports = ports
-        self._owners = owners
-        self._numbers = FrameNumbers()
-        self._ackers: dict[Bundle, AckBatcher] = {}
-
-    def publisher(self, bundle: Bundle, reliable: bool) -> Publisher:
-        if reliable:
-            return LogPublisher(bundle, self._numbers, self._ports.log)
-        return NonReliablePublisher(bundle, self._numbers, self._ports.bus)
-
-    def acks(self, bundle: Bundle) -> AckBatcher:
-        batcher = self._ackers.get(bundle)
-        if batcher is None:
-            batcher = self._ackers[bundle] = AckBatcher(bundle, self._owners)
-            self._runtime.spawn(batcher.run(), f"acks {bundle}")
-        return batcher
-
-
 @asynccontextmanager
 async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
     """Serve clients until stopped."""
@@ -92,11 +67,10 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         catalogue = await Catalogue.open(ports.metadata)
         owners = OwnerClient(ports.bus, catalogue)
         metrics = GatewayMetrics(runtime.metrics)
-        gate = TopicResolver(Topics(ports.metadata, ports.log, now_ms=_now_ms), catalogue)
+        resolver = TopicResolver(Topics(ports.metadata, ports.log, now_ms=_now_ms), catalogue)
         producers = Producers(owners, catalogue)
         sessions = Sessions(runtime.instance_id, ports.bus, owners, catalogue, runtime.spawn, metrics)
-        doors = _BundleResources(runtime, ports, owners)
-        publishing = Publishing(producers, catalogue, doors.publisher, runtime.spawn, metrics)
+        publishing = Publishing(producers, catalogue, ports.log, ports.bus, runtime.spawn, metrics)
 
         methods = Methods(on_error=to_rpc_error)
         server = GrpcServer(
@@ -105,11 +79,11 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             concurrent_calls_max=config.concurrent_calls_max,
         )
         default_storage = StorageBackend(config.default_storage)
-        ProducerService(gate, producers, publishing, default_storage=default_storage).register(methods)
-        ConsumerService(gate, owners, sessions, doors.acks).register(methods)
-        SubscriptionService(gate, owners).register(methods)
+        ProducerService(resolver, producers, publishing, default_storage=default_storage).register(methods)
+        ConsumerService(resolver, owners, sessions, Acknowledgements(owners, runtime.spawn)).register(methods)
+        SubscriptionService(resolver, owners).register(methods)
         HealthCheck(producers, sessions).register(methods)
-        discovery = Discovery(gate, config.advertised_url)
+        discovery = Discovery(resolver, config.advertised_url)
         discovery.register(methods)
 
         await sessions.start()

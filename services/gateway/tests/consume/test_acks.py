@@ -28,9 +28,8 @@ class ScriptedOwners:
         self.asked = asyncio.Event()
         self.asking = 0
 
-    async def ask(self, bundle: Bundle, request: Acks, reply: type[Acked], *, timeout_s: float) -> Acked:
+    async def ask(self, bundle: Bundle, request: Acks, reply: type[Acked]) -> Acked:
         assert (bundle, reply) == (BUNDLE, Acked)
-        assert timeout_s > 0
         self.asking += 1
         assert self.asking == 1, "one batch in flight"
         self.batches.append(request)

@@ -48,7 +48,6 @@ from danube_common.wire.owner import (
 )
 from danube_gateway.gateway_metrics import GatewayMetrics
 from danube_gateway.publish.producers import Producers
-from danube_gateway.publish.publisher import FrameNumbers, LogPublisher, NonReliablePublisher, Publisher
 from danube_gateway.publish.publishing import ENVELOPE_BYTES_MAX, Publishing
 from danube_gateway.publish.topic_resolver import TopicResolver
 
@@ -66,22 +65,16 @@ class Scene:
         self.bus = MemoryBus(MemoryHub())
         self.log = MemoryLog()
         self.topics = Topics(self.store, self.log, now_ms=lambda: 1)
-        self.numbers = FrameNumbers()
         self.tasks: list[asyncio.Task[None]] = []
         self.made: dict[int, ProducerFound] = {}
         self.asked: list[str] = []
         self.catalogue: Catalogue
         self.producers: Producers
         self.publishing: Publishing
-        self.gate: TopicResolver
+        self.resolver: TopicResolver
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self.tasks.append(asyncio.create_task(work, name=name))
-
-    def publisher(self, bundle: Bundle, reliable: bool) -> Publisher:
-        if reliable:
-            return LogPublisher(bundle, self.numbers, self.log)
-        return NonReliablePublisher(bundle, self.numbers, self.bus)
 
     async def answer(self, data: bytes) -> bytes:
         request = OWNER.decode_request(data)
@@ -107,7 +100,7 @@ class Scene:
             await asyncio.sleep(0)
 
     async def producer(self, schema: Schema = TEXT, strategy: Strategy = DISK, name: str = "p") -> int:
-        topic = await self.gate.find_or_create(NAME, schema, strategy)
+        topic = await self.resolver.find_or_create(NAME, schema, strategy)
         await self.seen()
         return (await self.producers.create(topic, name, AccessMode.SHARED)).producer_id
 
@@ -126,12 +119,13 @@ async def open_owner_harness() -> AsyncIterator[Scene]:
     await scene.bus.serve(owner_subject(BUNDLE, epoch), scene.answer)
     scene.catalogue = await Catalogue.open(scene.store)
     owners = OwnerClient(scene.bus, scene.catalogue)
-    scene.gate = TopicResolver(scene.topics, scene.catalogue)
+    scene.resolver = TopicResolver(scene.topics, scene.catalogue)
     scene.producers = Producers(owners, scene.catalogue)
     scene.publishing = Publishing(
         scene.producers,
         scene.catalogue,
-        scene.publisher,
+        scene.log,
+        scene.bus,
         scene.spawn,
         GatewayMetrics(Metrics("gateway", "1")),
     )
@@ -251,7 +245,7 @@ async def test_a_deleted_topics_producers_are_forgotten(scene: Scene) -> None:
     await scene.seen()
     with pytest.raises(NotFound):
         await scene.publishing.publish(producer, 0, b"x", b"x")
-    again = await scene.gate.find_or_create(NAME, TEXT, DISK)
+    again = await scene.resolver.find_or_create(NAME, TEXT, DISK)
     await scene.seen()
     with pytest.raises(NotFound):
         await scene.publishing.publish(producer, 0, b"x", b"x")
@@ -323,7 +317,7 @@ async def test_producers_that_publish_are_shown_to_their_owner(
 
 async def test_a_missing_topic_is_made_once_for_all_who_ask(scene: Scene) -> None:
     topics: list[Topic] = await asyncio.gather(
-        *(scene.gate.find_or_create(NAME, TEXT, DISK) for _ in range(10))
+        *(scene.resolver.find_or_create(NAME, TEXT, DISK) for _ in range(10))
     )
     assert len({topic.topic_id for topic in topics}) == 1
 
@@ -333,21 +327,21 @@ async def test_a_missing_topic_is_not_made_from_half_a_description(
     scene: Scene, schema: Schema | None, strategy: Strategy | None
 ) -> None:
     with pytest.raises(InvalidInput):
-        await scene.gate.find_or_create(NAME, schema, strategy)
-    assert await scene.gate.find(NAME) is None
+        await scene.resolver.find_or_create(NAME, schema, strategy)
+    assert await scene.resolver.find(NAME) is None
 
 
 async def test_a_topic_that_differs_from_what_is_asked_is_refused(scene: Scene) -> None:
-    topic = await scene.gate.find_or_create(NAME, TEXT, DISK)
-    assert await scene.gate.find_or_create(NAME, None, None) == topic
+    topic = await scene.resolver.find_or_create(NAME, TEXT, DISK)
+    assert await scene.resolver.find_or_create(NAME, None, None) == topic
     for schema, strategy in ((Schema("s", SchemaKind.BYTES), DISK), (TEXT, Strategy())):
         with pytest.raises(InvalidInput, match="differs"):
-            await scene.gate.find_or_create(NAME, schema, strategy)
+            await scene.resolver.find_or_create(NAME, schema, strategy)
 
 
 async def test_a_topic_of_a_missing_namespace_is_not_made(scene: Scene) -> None:
     with pytest.raises(NotFound):
-        await scene.gate.find_or_create(TopicName.parse("/nowhere/t"), TEXT, DISK)
+        await scene.resolver.find_or_create(TopicName.parse("/nowhere/t"), TEXT, DISK)
 
 
 async def test_a_topic_exists_once(scene: Scene) -> None:

@@ -10,21 +10,21 @@ from danube_gateway.publish.reorder_buffer import HOLD_S_MAX, ReorderBuffer
 
 
 class Passing:
-    """Messages on their way through a line, each in a task of its own as calls are."""
+    """Messages on their way through a reorder buffer, each in a task of its own as calls are."""
 
     def __init__(self, begun: int) -> None:
-        self.line = ReorderBuffer()
+        self.reorder = ReorderBuffer()
         self.order: list[int] = []
         for number in range(begun):
-            self.line.passed(number)
+            self.reorder.passed(number)
 
     def come(self, number: int) -> asyncio.Task[None]:
         return asyncio.create_task(self._pass(number))
 
     async def _pass(self, number: int) -> None:
-        await self.line.turn(number)
+        await self.reorder.turn(number)
         self.order.append(number)
-        self.line.passed(number)
+        self.reorder.passed(number)
 
 
 async def test_a_message_that_overtook_waits_for_those_before_it() -> None:

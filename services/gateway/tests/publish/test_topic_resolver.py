@@ -26,13 +26,13 @@ async def test_topics_that_were_seen_are_found_while_the_store_is_away() -> None
     topics = Topics(store, MemoryLog(), now_ms=lambda: 0)
     parts = [await topics.create(NAME.partition(number), BYTES, Strategy()) for number in (10, 2)]
     catalogue = await Catalogue.open(store)
-    gate = TopicResolver(topics, catalogue)
+    resolver = TopicResolver(topics, catalogue)
     store.reachable = False
-    assert await gate.partitions(NAME) == [parts[1], parts[0]]
-    assert await gate.partitions(NAME.partition(2)) == [parts[1]]
-    assert await gate.find_or_create(NAME.partition(2), BYTES, Strategy()) == parts[1]
+    assert await resolver.partitions(NAME) == [parts[1], parts[0]]
+    assert await resolver.partitions(NAME.partition(2)) == [parts[1]]
+    assert await resolver.find_or_create(NAME.partition(2), BYTES, Strategy()) == parts[1]
     with pytest.raises(MetadataUnavailable):
-        await gate.partitions(TopicName.parse("/default/unknown"))
+        await resolver.partitions(TopicName.parse("/default/unknown"))
     store.reachable = True
-    assert await gate.partitions(TopicName.parse("/default/unknown")) == []
+    assert await resolver.partitions(TopicName.parse("/default/unknown")) == []
     await catalogue.close()

@@ -18,6 +18,7 @@ from danube_common.errors import CorruptData
 from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import Change, MetadataStore
 from danube_common.model.bundle import Bundle
+from danube_common.model.ids import bundle_of
 from danube_common.model.names import TopicName
 from danube_common.model.policies import Policies, PolicyOverrides
 
@@ -80,6 +81,13 @@ class Catalogue:
         self._vacancy_listeners.append(listener)
 
     # Look-ups
+
+    def bundle_of_id(self, identifier: int) -> Bundle | None:
+        """Return the bundle of a producer's or consumer's id; None if the cluster has no such bundle."""
+        bundle = bundle_of(identifier)
+        if bundle is None or self._layout is None or bundle.number >= self._layout.count(bundle.family):
+            return None
+        return bundle
 
     @property
     def layout(self) -> Layout | None:

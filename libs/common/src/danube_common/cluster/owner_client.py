@@ -13,6 +13,8 @@ from danube_common.errors import BusUnavailable, Unavailable
 from danube_common.model.bundle import Bundle
 from danube_common.wire.owner import OWNER, Credit, OwnerReply, OwnerRequest, owner_subject
 
+OWNER_TIMEOUT_S = 15.0
+"""A request waits this long for a bundle's owner: longer than a takeover may take."""
 ATTEMPT_TIMEOUT_S = 2.0
 """One attempt waits this long at most: a paused owner must not hold a call to its deadline."""
 RETRY_WAIT_S = 0.02
@@ -49,7 +51,7 @@ class OwnerClient:
         request: OwnerRequest,
         reply: type[Reply],
         *,
-        timeout_s: float,
+        timeout_s: float = OWNER_TIMEOUT_S,
         repeat: bool = True,
     ) -> Reply:
         """Return the owner's answer; wait through a change of owner for up to ``timeout_s``.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.errors import DanubeError, LimitExceeded, NotFound
@@ -12,7 +14,8 @@ from danube_common.wire.owner import ACKS_PER_BATCH_MAX, Acked, Acks, TopicAcks
 
 PENDING_ACKS_MAX = 100_000
 """Acknowledgements that wait for an owner, per bundle; more are refused."""
-OWNER_TIMEOUT_S = 15.0
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 
 _Waiting = tuple[str, str, int, "asyncio.Future[None]"]
 
@@ -52,7 +55,7 @@ class AckBatcher:
         error: DanubeError | None = None
         unknown: set[tuple[str, str]] = set()
         try:
-            answer = await self._owners.ask(self._bundle, request, Acked, timeout_s=OWNER_TIMEOUT_S)
+            answer = await self._owners.ask(self._bundle, request, Acked)
             unknown = set(answer.unknown)
         except DanubeError as failure:
             error = failure
@@ -65,3 +68,20 @@ class AckBatcher:
                 done.set_exception(NotFound(f"topic {topic} has no subscription {subscription!r}"))
             else:
                 done.set_result(None)
+
+
+class Acknowledgements:
+    """The acknowledgements of all bundles; each bundle has an `AckBatcher`, made when it is first needed."""
+
+    def __init__(self, owners: OwnerClient, spawn: Spawn) -> None:
+        self._owners = owners
+        self._spawn = spawn
+        self._batchers: dict[Bundle, AckBatcher] = {}
+
+    async def acknowledge(self, bundle: Bundle, topic: str, subscription: str, position: int) -> None:
+        """Acknowledge a position. Raises as `AckBatcher.acknowledge` does."""
+        batcher = self._batchers.get(bundle)
+        if batcher is None:
+            batcher = self._batchers[bundle] = AckBatcher(bundle, self._owners)
+            self._spawn(batcher.run(), f"acks {bundle}")
+        await batcher.acknowledge(topic, subscription, position)

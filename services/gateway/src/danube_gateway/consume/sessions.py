@@ -32,7 +32,6 @@ from danube_common.wire.owner import (
 )
 from danube_gateway.consume.session import Arrival, Session
 from danube_gateway.gateway_metrics import GatewayMetrics
-from danube_gateway.publish.producers import OWNER_TIMEOUT_S, known_bundle
 
 DETACH_TIMEOUT_S = 5.0
 STOP_DETACH_S = 1.0
@@ -105,7 +104,7 @@ class Sessions:
         """
         if self._stopping:
             raise _shutting_down()
-        bundle = known_bundle(consumer_id, self._catalogue)
+        bundle = self._catalogue.bundle_of_id(consumer_id)
         if bundle is None:
             raise NotFound(f"consumer {consumer_id} does not exist")
         if len(self._sessions) >= SESSIONS_MAX:
@@ -118,7 +117,7 @@ class Sessions:
             older.close()
         self._sessions[consumer_id] = self._by_bundle[bundle][consumer_id] = session
         try:
-            await self._attach(session, resumes=False, timeout_s=OWNER_TIMEOUT_S)
+            await self._attach(session, resumes=False)
         except BaseException:
             self._forget(session)
             session.close()
@@ -146,7 +145,7 @@ class Sessions:
 
     async def exists(self, consumer_id: int, timeout_s: float) -> bool:
         """Ask the owner whether a consumer exists. Raises Unavailable."""
-        bundle = known_bundle(consumer_id, self._catalogue)
+        bundle = self._catalogue.bundle_of_id(consumer_id)
         if bundle is None:
             return False
         try:
@@ -162,10 +161,10 @@ class Sessions:
 
     # Owners
 
-    async def _attach(self, session: Session, *, resumes: bool, timeout_s: float) -> None:
+    async def _attach(self, session: Session, *, resumes: bool) -> None:
         epoch = self._catalogue.epoch(session.bundle) or 0
         request = session.attach(self.name, self._next_number(), epoch, resumes=resumes)
-        found = await self._owners.ask(session.bundle, request, ConsumerFound, timeout_s=timeout_s)
+        found = await self._owners.ask(session.bundle, request, ConsumerFound)
         session.topic, session.subscription = found.topic, found.subscription
         session.reliable = found.reliable
         session.attaching = False
@@ -188,7 +187,7 @@ class Sessions:
         """Attach again until it succeeds, is refused, or the client is gone."""
         while not session.closed:
             try:
-                await self._attach(session, resumes=resumes, timeout_s=OWNER_TIMEOUT_S)
+                await self._attach(session, resumes=resumes)
             except (NotFound, Refused) as error:
                 session.close(None if isinstance(error, NotFound) else error)
                 return

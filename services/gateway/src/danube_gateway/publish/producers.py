@@ -26,8 +26,6 @@ from danube_common.wire.owner import (
     UnknownIds,
 )
 
-OWNER_TIMEOUT_S = 15.0
-"""A call waits this long for a bundle's owner: longer than a takeover may take."""
 TOUCH_INTERVAL_S = 5.0
 PRODUCERS_MAX = 100_000
 """Producers remembered; beyond it those not seen lately are looked up again."""
@@ -62,7 +60,7 @@ class Producers:
     async def create(self, topic: Topic, name: str, mode: AccessMode) -> Producer:
         """Create a producer at its owner. Raises AlreadyExists, LimitExceeded, Unavailable."""
         request = CreateProducer(topic.name, name, mode)
-        found = await self._owners.ask(topic.home, request, ProducerFound, timeout_s=OWNER_TIMEOUT_S)
+        found = await self._owners.ask(topic.home, request, ProducerFound)
         return self._remember(found, topic)
 
     async def find(self, producer_id: int) -> Producer:
@@ -78,7 +76,7 @@ class Producers:
 
         Raises Unavailable.
         """
-        bundle = known_bundle(producer_id, self._catalogue)
+        bundle = self._catalogue.bundle_of_id(producer_id)
         if bundle is None:
             return False
         try:
@@ -112,12 +110,10 @@ class Producers:
             self._forget(producer_id)
 
     async def _ask(self, producer_id: int) -> Producer:
-        bundle = known_bundle(producer_id, self._catalogue)
+        bundle = self._catalogue.bundle_of_id(producer_id)
         if bundle is None:
             raise NotFound(f"producer {producer_id} does not exist")
-        found = await self._owners.ask(
-            bundle, FindProducer(producer_id), ProducerFound, timeout_s=OWNER_TIMEOUT_S
-        )
+        found = await self._owners.ask(bundle, FindProducer(producer_id), ProducerFound)
         topic = await self._catalogue.find_topic(TopicName.parse(found.topic))
         if topic is None or topic.topic_id != found.topic_id:
             raise NotFound(f"the topic of producer {producer_id} does not exist")
@@ -150,12 +146,3 @@ class Producers:
         of_topic.discard(producer_id)
         if not of_topic:
             del self._by_topic[producer.topic.topic_id]
-
-
-def known_bundle(identifier: int, catalogue: Catalogue) -> Bundle | None:
-    """Return the bundle that an id belongs to; None if the cluster has no such bundle."""
-    bundle = bundle_of(identifier)
-    layout = catalogue.layout
-    if bundle is None or layout is None or bundle.number >= layout.count(bundle.family):
-        return None
-    return bundle

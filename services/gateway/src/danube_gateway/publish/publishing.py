@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from danube_common.bus.port import Bus
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.records import Topic
 from danube_common.errors import LimitExceeded, Unavailable
+from danube_common.log.port import BundleLog
 from danube_common.model.bundle import Bundle
 from danube_common.model.rate_limit import TokenBucket
 from danube_gateway.gateway_metrics import GatewayMetrics
 from danube_gateway.publish.producers import PRODUCERS_MAX, Producer, Producers
-from danube_gateway.publish.publisher import Publisher
+from danube_gateway.publish.publisher import FrameNumbers, LogPublisher, NonReliablePublisher, Publisher
 from danube_gateway.publish.reorder_buffer import ReorderBuffer
 
 ENVELOPE_BYTES_MAX = 64 * 1024
@@ -32,18 +34,21 @@ class Publishing:
         self,
         producers: Producers,
         catalogue: Catalogue,
-        make_publisher: Callable[[Bundle, bool], Publisher],
+        log: BundleLog,
+        bus: Bus,
         spawn: Spawn,
         metrics: GatewayMetrics,
     ) -> None:
         self._producers = producers
         self._catalogue = catalogue
-        self._make_publisher = make_publisher
+        self._log = log
+        self._bus = bus
         self._spawn = spawn
         self._metrics = metrics
+        self._numbers = FrameNumbers()
         self._publishers: dict[tuple[Bundle, bool], Publisher] = {}
         self._rates: dict[int, TokenBucket] = {}
-        self._lines: dict[int, ReorderBuffer] = {}
+        self._reorder_buffers: dict[int, ReorderBuffer] = {}
         self._draining = False
         catalogue.on_topic_gone(self._topic_gone)
 
@@ -54,7 +59,7 @@ class Publishing:
     async def publish(self, producer_id: int, number: int, payload: bytes, message: bytes) -> None:
         """Publish ``message``, a whole serialized StreamMessage whose payload is ``payload``.
 
-        ``number`` is its place among its producer's messages.
+        ``number`` is its number among its producer's messages; messages are published in that order.
 
         Raises:
             NotFound: no such producer.
@@ -64,17 +69,17 @@ class Publishing:
                 shutting down, and it is not stored.
         """
         if self._draining:
-            self._require_taken(producer_id, number)
+            self._refuse_unless_awaited(producer_id, number)
         began = time.perf_counter()
         producer = await self._producers.find(producer_id)
-        line = self._lines.get(producer_id)
-        if line is None:
-            line = self._new_line(producer_id)
-        await line.turn(number)
+        reorder = self._reorder_buffers.get(producer_id)
+        if reorder is None:
+            reorder = self._new_reorder_buffer(producer_id)
+        await reorder.turn(number)
         try:
             stored = await self._enqueue(producer, payload, message)
         finally:
-            line.passed(number)
+            reorder.passed(number)
         await stored
         self._metrics.published(producer.topic.name, producer_id, len(payload), time.perf_counter() - began)
 
@@ -91,16 +96,16 @@ class Publishing:
         publisher = self._publisher(producer.bundle, reliable=producer.topic.strategy.is_reliable)
         return publisher.enqueue(producer.topic.topic_id, message)
 
-    def _require_taken(self, producer_id: int, number: int) -> None:
-        line = self._lines.get(producer_id)
-        if line is None or number > line.highest:
+    def _refuse_unless_awaited(self, producer_id: int, number: int) -> None:
+        reorder = self._reorder_buffers.get(producer_id)
+        if reorder is None or number > reorder.highest:
             raise Unavailable("the gateway is shutting down")
 
-    def _new_line(self, producer_id: int) -> ReorderBuffer:
-        if len(self._lines) >= PRODUCERS_MAX:
-            self._lines.pop(next(iter(self._lines)))
-        line = self._lines[producer_id] = ReorderBuffer()
-        return line
+    def _new_reorder_buffer(self, producer_id: int) -> ReorderBuffer:
+        if len(self._reorder_buffers) >= PRODUCERS_MAX:
+            self._reorder_buffers.pop(next(iter(self._reorder_buffers)))
+        reorder = self._reorder_buffers[producer_id] = ReorderBuffer()
+        return reorder
 
     async def _wait_for_rate(self, producer: Producer, limit: int) -> None:
         """Spread the topic's rate over the live gateways; later callers wait longer, so order holds."""
@@ -123,7 +128,11 @@ class Publishing:
     def _publisher(self, bundle: Bundle, *, reliable: bool) -> Publisher:
         publisher = self._publishers.get((bundle, reliable))
         if publisher is None:
-            publisher = self._publishers[bundle, reliable] = self._make_publisher(bundle, reliable)
+            if reliable:
+                publisher = LogPublisher(bundle, self._numbers, self._log)
+            else:
+                publisher = NonReliablePublisher(bundle, self._numbers, self._bus)
+            self._publishers[bundle, reliable] = publisher
             self._spawn(publisher.run(), f"publisher {bundle}")
         return publisher
 

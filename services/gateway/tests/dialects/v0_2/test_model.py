@@ -13,7 +13,7 @@ from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import DEFAULT_STORAGE, Retention, StorageBackend, Strategy
 from danube_common.model.subscription import SubscriptionType
 from danube_common.rpc.protobuf_strict import parse_strict
-from danube_gateway.dialects.v0_2.errors import to_rpc_error
+from danube_gateway.dialects.errors import to_rpc_error
 from danube_gateway.dialects.v0_2.model import (
     access_mode_of,
     schema_message,

@@ -9,8 +9,7 @@ from danube_common.model.subscription import StartKind, StartPosition, Subscript
 from danube_common.rpc.port import Call, Methods, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.wire.owner import CreateSubscription, SubscriptionFound
-from danube_gateway.dialects.v0_2.errors import rpc_error, topic_not_found
-from danube_gateway.publish.producers import OWNER_TIMEOUT_S
+from danube_gateway.dialects.errors import rpc_error, topic_not_found
 from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_proto import danube_api_pb2 as api
 from danube_proto import danube_platform_pb2 as platform
@@ -32,8 +31,8 @@ _TYPES = {
 class SubscriptionService:
     """Creates subscriptions. Errors have the statuses and trailers of `danube.ConsumerService/Subscribe`."""
 
-    def __init__(self, gate: TopicResolver, owners: OwnerClient) -> None:
-        self._gate = gate
+    def __init__(self, resolver: TopicResolver, owners: OwnerClient) -> None:
+        self._resolver = resolver
         self._owners = owners
 
     def register(self, methods: Methods) -> None:
@@ -49,7 +48,7 @@ class SubscriptionService:
         if kind is None:
             raise InvalidInput(f"type {request.type} is none of a subscription")
         start = start_of(request.start)
-        topic = await self._gate.find(name)
+        topic = await self._resolver.find(name)
         if topic is None:
             raise topic_not_found(request.topic)
         try:
@@ -57,7 +56,6 @@ class SubscriptionService:
                 topic.home,
                 CreateSubscription(topic.name, request.subscription, kind, start),
                 SubscriptionFound,
-                timeout_s=OWNER_TIMEOUT_S,
             )
         except AlreadyExists as error:
             raise rpc_error(

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.errors import InvalidInput, InvalidName, NotFound
-from danube_common.model.bundle import Bundle
 from danube_common.model.names import TopicName, check_label
 from danube_common.rpc.port import OPENED, Call, Methods, Opened, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.wire.owner import ConsumerFound, CreateConsumer
-from danube_gateway.consume.acks import AckBatcher
+from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.sessions import Sessions
-from danube_gateway.dialects.v0_2.errors import rpc_error, topic_not_found
+from danube_gateway.dialects.errors import rpc_error, topic_not_found
 from danube_gateway.dialects.v0_2.model import subscription_field, subscription_type_of, with_delivery
-from danube_gateway.publish.producers import OWNER_TIMEOUT_S
 from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_proto import danube_api_pb2 as api
 
@@ -25,15 +23,15 @@ class ConsumerService:
 
     def __init__(
         self,
-        gate: TopicResolver,
+        resolver: TopicResolver,
         owners: OwnerClient,
         sessions: Sessions,
-        ack_batcher: Callable[[Bundle], AckBatcher],
+        acknowledgements: Acknowledgements,
     ) -> None:
-        self._gate = gate
+        self._resolver = resolver
         self._owners = owners
         self._sessions = sessions
-        self._ack_batcher = ack_batcher
+        self._acknowledgements = acknowledgements
 
     def register(self, methods: Methods) -> None:
         """Add the service's methods."""
@@ -53,14 +51,13 @@ class ConsumerService:
             raise rpc_error(
                 StatusCode.PERMISSION_DENIED, api.ErrorType.SUBSCRIBE_PERMISSION_DENIED, str(error)
             ) from None
-        topic = await self._gate.find(name)
+        topic = await self._resolver.find(name)
         if topic is None:
             raise topic_not_found(request.topic_name)
         consumer = await self._owners.ask(
             topic.home,
             CreateConsumer(topic.name, request.subscription, kind, request.consumer_name),
             ConsumerFound,
-            timeout_s=OWNER_TIMEOUT_S,
         )
         response = api.ConsumerResponse(
             request_id=request.request_id,
@@ -92,14 +89,15 @@ class ConsumerService:
             raise InvalidInput("the acknowledgement has no msg_id")
         response = api.AckResponse(request_id=request.request_id)
         try:
-            topic = await self._gate.find(TopicName.parse(request.msg_id.topic_name))
+            topic = await self._resolver.find(TopicName.parse(request.msg_id.topic_name))
         except InvalidName:
             topic = None
         if topic is None:  # nothing to acknowledge: clients take an error for the end of their loop
             return response.SerializeToString()
-        batcher = self._ack_batcher(topic.home)
         try:
-            await batcher.acknowledge(topic.name, request.subscription_name, request.request_id)
+            await self._acknowledgements.acknowledge(
+                topic.home, topic.name, request.subscription_name, request.request_id
+            )
         except NotFound as error:
             raise rpc_error(StatusCode.INTERNAL, api.ErrorType.SUBSCRIPTION_NOT_FOUND, str(error)) from None
         return response.SerializeToString()

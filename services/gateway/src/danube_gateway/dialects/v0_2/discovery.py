@@ -5,7 +5,7 @@ from __future__ import annotations
 from danube_common.model.names import TopicName
 from danube_common.rpc.port import Call, Methods
 from danube_common.rpc.protobuf_strict import parse_strict
-from danube_gateway.dialects.v0_2.errors import topic_not_found
+from danube_gateway.dialects.errors import topic_not_found
 from danube_gateway.dialects.v0_2.model import schema_message
 from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_proto import danube_api_pb2 as api
@@ -14,8 +14,8 @@ from danube_proto import danube_api_pb2 as api
 class Discovery:
     """Answers lookups. ``url`` is where clients reach this gateway, with a scheme."""
 
-    def __init__(self, gate: TopicResolver, url: str) -> None:
-        self._gate = gate
+    def __init__(self, resolver: TopicResolver, url: str) -> None:
+        self._resolver = resolver
         self.url = url
 
     def register(self, methods: Methods) -> None:
@@ -27,7 +27,7 @@ class Discovery:
     async def topic_lookup(self, call: Call) -> bytes:
         """Answer Connect with this gateway's URL if the topic exists."""
         request = parse_strict(api.TopicLookupRequest, call.request)
-        if await self._gate.find(TopicName.parse(request.topic)) is None:
+        if await self._resolver.find(TopicName.parse(request.topic)) is None:
             raise topic_not_found(request.topic)
         response = api.TopicLookupResponse(
             request_id=request.request_id,
@@ -39,7 +39,7 @@ class Discovery:
     async def topic_partitions(self, call: Call) -> bytes:
         """List the topic, or its partitions."""
         request = parse_strict(api.TopicLookupRequest, call.request)
-        topics = await self._gate.partitions(TopicName.parse(request.topic))
+        topics = await self._resolver.partitions(TopicName.parse(request.topic))
         response = api.TopicPartitionsResponse(
             request_id=request.request_id, partitions=[topic.name for topic in topics]
         )
@@ -48,7 +48,7 @@ class Discovery:
     async def get_schema(self, call: Call) -> bytes:
         """Return the topic's schema."""
         request = parse_strict(api.SchemaRequest, call.request)
-        topics = await self._gate.partitions(TopicName.parse(request.topic))
+        topics = await self._resolver.partitions(TopicName.parse(request.topic))
         if not topics:
             raise topic_not_found(request.topic)
         response = api.SchemaResponse(request_id=request.request_id, schema=schema_message(topics[0].schema))

@@ -7,7 +7,7 @@ from danube_common.model.names import TopicName, check_label
 from danube_common.model.strategy import StorageBackend
 from danube_common.rpc.port import Call, Methods, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
-from danube_gateway.dialects.v0_2.errors import rpc_error
+from danube_gateway.dialects.errors import rpc_error
 from danube_gateway.dialects.v0_2.model import access_mode_of, schema_of, strategy_of
 from danube_gateway.publish.producers import Producers
 from danube_gateway.publish.publishing import Publishing
@@ -23,13 +23,13 @@ class ProducerService:
 
     def __init__(
         self,
-        gate: TopicResolver,
+        resolver: TopicResolver,
         producers: Producers,
         publishing: Publishing,
         *,
         default_storage: StorageBackend,
     ) -> None:
-        self._gate = gate
+        self._resolver = resolver
         self._producers = producers
         self._publishing = publishing
         self._default_storage = default_storage
@@ -50,7 +50,7 @@ class ProducerService:
         if request.HasField("dispatch_strategy"):
             strategy = strategy_of(request.dispatch_strategy, self._default_storage)
         try:
-            topic = await self._gate.find_or_create(name, schema, strategy)
+            topic = await self._resolver.find_or_create(name, schema, strategy)
         except NotFound as error:
             # The namespace: v0.2 answers UNAVAILABLE, and the type keeps clients from trying again.
             raise rpc_error(StatusCode.UNAVAILABLE, api.ErrorType.UNKNOWN_ERROR, str(error)) from None
