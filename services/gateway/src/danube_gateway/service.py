@@ -23,7 +23,7 @@ from danube_common.runtime.service import Runtime
 from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.sessions import Sessions
 from danube_gateway.dialects.errors import to_rpc_error
-from danube_gateway.dialects.platform.subscription_service import SubscriptionService
+from danube_gateway.dialects.platform import SubscriptionService
 from danube_gateway.dialects.v0_2.consumer_service import ConsumerService
 from danube_gateway.dialects.v0_2.discovery import Discovery
 from danube_gateway.dialects.v0_2.health_check import HealthCheck

@@ -1,1 +1,0 @@
-"""The platform's own client services, beside the official protocol."""
