@@ -85,6 +85,7 @@ def number_of(line: bytes) -> int:
 
 
 def schema_text() -> str:
+    """The JSON schema of a flight."""
     return json.dumps(SCHEMA, separators=(",", ":"))
 
 

@@ -53,10 +53,12 @@ PART_BYTES = 8 << 20
 
 
 def file_bundle(number: int) -> Bundle:
+    """A bundle whose log is on disk."""
     return Bundle(Family.FILE, number)
 
 
 def topic_of(bundle: Bundle, topic_id: int, backend: StorageBackend) -> Topic:
+    """The record of a topic of a bundle."""
     options = ReliableOptions(storage=backend, retention=Retention.UNTIL_ACK)
     schema = Schema("bench", SchemaKind.BYTES)
     return Topic(f"/default/t{topic_id}", topic_id, str(bundle), schema, Strategy(options), 0, 0)
@@ -77,6 +79,7 @@ class ArchiveBench:
 
     @property
     def data_dir(self) -> Path:
+        """Where the segments on disk are."""
         return self.directory / "segments"
 
     @classmethod
@@ -84,6 +87,7 @@ class ArchiveBench:
     async def open(
         cls, directory: Path, nats: NatsServer, s3: S3Server, bundles: int
     ) -> AsyncIterator[ArchiveBench]:
+        """Connect to the servers and make ``bundles`` bundles."""
         bus = await NatsBus.connect(nats.url, name="bench")
         log = JetStreamLog(bus.connection, file_bytes_max=LOG_BYTES_MAX, memory_bytes_max=1 << 20)
         metadata = await JetStreamMetadata.open(bus.connection)
@@ -106,6 +110,7 @@ class ArchiveBench:
             await bus.close()
 
     async def add_topics(self, topics: Sequence[Topic]) -> None:
+        """Write the records of topics."""
         slots = asyncio.Semaphore(APPENDS_AT_ONCE)
 
         async def add(topic: Topic) -> None:
@@ -167,6 +172,7 @@ class ArchiveBench:
         return await S3Store.connect(BUCKET, prefix="bare/", endpoint_url=self.s3.endpoint, region=REGION)
 
     def history(self, manifest: Manifest) -> History:
+        """A reader of archived messages."""
         return History(self.bus, self.catalogue, manifest)
 
     async def until(self, condition: Callable[[], bool]) -> None:

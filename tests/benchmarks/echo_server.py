@@ -21,15 +21,20 @@ METHOD = "/danube.ProducerService/SendMessage"
 
 
 async def echo(request: bytes, _context: Any) -> bytes:
+    """The request as the answer."""
     return request
 
 
 class Echo(_GenericHandler):
+    """Answers every SendMessage with its request."""
+
     def service(self, details: grpc.HandlerCallDetails) -> _Handler | None:
+        """The handler of SendMessage."""
         return grpc.unary_unary_rpc_method_handler(echo) if details.method == METHOD else None
 
 
 async def main() -> None:
+    """Serve on a free port, which is printed."""
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((Echo(),))
     port = server.add_insecure_port("127.0.0.1:0")

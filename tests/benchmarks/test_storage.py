@@ -57,6 +57,8 @@ DURABILITY = {
     "archive, S3": "objects completed, catalogued in JetStream synced, then log purged",
     "bare multipart": "objects completed by the same server",
 }
+RATIOS_MIN = {"archive_disk": 0.3, "archive_s3": 0.3, "replay_disk": 0.6}
+"""To the peers; on a quiet machine archiving has above 0.6 and replaying above 1."""
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 
@@ -76,6 +78,8 @@ def test_tier_2_measured_beside_bare_peers(
     REPORT.write_text(json.dumps(report, indent=2) + "\n")
     with capsys.disabled():
         print(f"\n{table(report)}\nwritten to {REPORT}")
+    for what, ratio_min in RATIOS_MIN.items():
+        assert report[what]["ratio"] > ratio_min, what
     assert report["memory"][str(QUIET_TOPICS[-1])]["peak_bytes"] < RSS_BYTES_MAX
 
 

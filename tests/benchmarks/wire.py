@@ -96,6 +96,7 @@ class Route(Sender):
 
     @classmethod
     async def open(cls, channel: grpc.aio.Channel, topic: str, kind: str) -> Route:
+        """Create a topic with a producer; ``kind`` is its strategy."""
         request = api.ProducerRequest(
             request_id=1,
             producer_name="bench",
@@ -142,5 +143,6 @@ class Route(Sender):
         return taken
 
     def close(self) -> None:
+        """End the stream."""
         if self._stream is not None:
             self._stream.cancel()

@@ -60,17 +60,20 @@ class Refusal(Exception):
 
     @property
     def error_type(self) -> int:
+        """The type in the attached ``ErrorMessage``."""
         assert self.error is not None, f"no {ERROR_TRAILER}: {self}"
         return int(self.error.error_type)
 
 
 def response_name(full_name: str) -> str:
+    """The full name of the answer of a method, by the table of the contract."""
     package = full_name[1:].partition(".")[0]
     response = {**METHODS, **PLATFORM_METHODS}[full_name][1]
     return f"{package}.{response.removeprefix('stream ')}"
 
 
 def encoded(request: Any) -> bytes:
+    """The bytes of a request; bytes stay as they are."""
     return request if isinstance(request, bytes) else bytes(request.SerializeToString())
 
 
@@ -82,6 +85,7 @@ class Caller:
         self._channel = grpc.aio.insecure_channel(addr, options=OPTIONS)
 
     async def close(self) -> None:
+        """Close the connection."""
         await self._channel.close(None)
 
     async def call(self, method: str, request: Any, *, timeout_s: float = DEADLINE_S) -> Any:
@@ -218,6 +222,7 @@ def producer_request(topic: str, name: str = "producer", **fields: Any) -> Any:
 def consumer_request(
     topic: str, subscription: str, consumer: str = "consumer", kind: int = EXCLUSIVE, **fields: Any
 ) -> Any:
+    """A request of Subscribe; ``fields`` are those of ConsumerRequest."""
     return danube.ConsumerRequest(
         topic_name=topic,
         subscription=subscription,
@@ -239,6 +244,7 @@ class Producer:
         self._client = client
 
     def message(self, payload: bytes | str, **fields: Any) -> Any:
+        """The next message; ``fields`` are those of StreamMessage."""
         self.request_id += 1
         message = danube.StreamMessage(
             request_id=self.request_id,
@@ -265,10 +271,12 @@ class Producer:
         return message
 
     async def send_all(self, payloads: Sequence[bytes | str]) -> None:
+        """Send messages one after the other."""
         for payload in payloads:
             await self.send(payload)
 
     async def refused(self, payload: bytes | str) -> Refusal:
+        """The refusal of a message that must be refused."""
         return await self._client.refused("SendMessage", self.message(payload))
 
 
@@ -280,6 +288,7 @@ class Client(Caller):
         self._streams: list[Stream] = []
 
     async def close(self) -> None:
+        """End all streams and close the connection."""
         for stream in self._streams:
             await stream.cancel()
         await super().close()
@@ -331,19 +340,23 @@ class Client(Caller):
         assert answer.request_id == message.request_id
 
     async def health(self, client: int, identifier: int) -> int:
+        """The status that HealthCheck answers for a producer or consumer id."""
         request = danube.HealthCheckRequest(request_id=1, client=client, id=identifier)
         return int((await self.call("HealthCheck", request)).status)
 
     async def partitions(self, topic: str) -> list[str]:
+        """What TopicPartitions answers."""
         request = danube.TopicLookupRequest(request_id=7, topic=topic)
         answer = await self.call("TopicPartitions", request)
         assert answer.request_id == 7
         return list(answer.partitions)
 
     async def lookup(self, topic: str) -> Any:
+        """What TopicLookup answers."""
         return await self.call("TopicLookup", danube.TopicLookupRequest(request_id=8, topic=topic))
 
     async def schema(self, topic: str) -> Any:
+        """What GetSchema answers."""
         answer = await self.call("GetSchema", danube.SchemaRequest(request_id=9, topic=topic))
         assert answer.request_id == 9
         return answer.schema
@@ -353,9 +366,11 @@ class Admin(Caller):
     """The administration port."""
 
     async def create_namespace(self, name: str) -> None:
+        """Create a namespace."""
         assert (await self.call("CreateNamespace", danube_admin.NamespaceRequest(name=name))).success
 
     async def namespaces(self) -> list[str]:
+        """Names of all namespaces."""
         return list((await self.call("ListNamespaces", danube_admin.Empty())).namespaces)
 
     async def topics(self, namespace: str) -> list[str]:
@@ -375,19 +390,23 @@ class Admin(Caller):
         assert (await self.call("CreateTopic", new_topic(topic, schema_type, schema_data, strategy))).success
 
     async def delete_topic(self, topic: str) -> None:
+        """Delete a topic."""
         assert (await self.call("DeleteTopic", danube_admin.TopicRequest(name=topic))).success
 
     async def subscriptions(self, topic: str) -> list[str]:
+        """Names of the subscriptions of a topic."""
         answer = await self.call("ListSubscriptions", danube_admin.TopicRequest(name=topic))
         return list(answer.subscriptions)
 
     async def set_topic_policies(self, topic: str, **policies: int) -> None:
+        """Set policies of a topic, by their fields."""
         request = danube_platform.SetTopicPoliciesRequest(
             topic=topic, policies=danube_platform.Policies(**policies)
         )
         await self.call("SetTopicPolicies", request)
 
     async def set_namespace_policies(self, namespace: str, **policies: int) -> None:
+        """Set policies of a namespace, by their fields."""
         request = danube_platform.SetNamespacePoliciesRequest(
             namespace=namespace, policies=danube_platform.Policies(**policies)
         )
@@ -397,6 +416,7 @@ class Admin(Caller):
 def new_topic(
     topic: str, schema_type: str = "String", schema_data: str = "{}", strategy: str = "non_reliable"
 ) -> Any:
+    """A request of CreateTopic as the official command line makes it."""
     return danube_admin.NewTopicRequest(
         name=topic, schema_type=schema_type, schema_data=schema_data, dispatch_strategy=strategy
     )

@@ -19,6 +19,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 @pytest_asyncio.fixture
 async def client(platform: Platform) -> AsyncIterator[Client]:
+    """A connection to the client port."""
     connected = Client(platform.gateway_addr)
     yield connected
     await connected.close()
@@ -34,6 +35,7 @@ async def other_client(platform: Platform) -> AsyncIterator[Client]:
 
 @pytest_asyncio.fixture
 async def admin(platform: Platform) -> AsyncIterator[Admin]:
+    """A connection to the administration port."""
     connected = Admin(platform.admin_addr)
     yield connected
     await connected.close()
