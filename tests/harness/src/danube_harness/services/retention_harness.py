@@ -49,6 +49,7 @@ LOG_BYTES_MAX = 10_000
 def kept(
     retention: Retention, storage: StorageBackend = StorageBackend.DISK, period_s: int = 3600
 ) -> Strategy:
+    """Return a reliable strategy with this retention."""
     return Strategy(ReliableOptions(storage=storage, retention=retention, retention_period_s=period_s))
 
 
@@ -58,6 +59,8 @@ MEMORY_EXPIRE = kept(Retention.UNTIL_EXPIRE, StorageBackend.MEMORY)
 
 
 class FailingStore(MemoryStore):
+    """A store whose deletions fail while ``failing`` is set."""
+
     failing = False
 
     async def delete(self, key: str) -> None:

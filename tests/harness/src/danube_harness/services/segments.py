@@ -49,6 +49,7 @@ class SegmentSample:
 
 
 def as_added(entries: Sequence[SegmentEntry]) -> list[Added]:
+    """Return read entries in the form in which `SegmentSample` added them."""
     return [
         (
             entry.sequence,
@@ -63,6 +64,7 @@ def as_added(entries: Sequence[SegmentEntry]) -> list[Added]:
 
 
 def index_of(data: bytes) -> SegmentIndex:
+    """Return the index of a whole segment."""
     return parse_tail(data[-tail_bytes_of(data) :], len(data))
 
 

@@ -43,6 +43,8 @@ NOT_READY = Failure(grpc.StatusCode.UNAVAILABLE, wire.SERVICE_NOT_READY)
 
 @dataclass(slots=True)
 class Consumer:
+    """A consumer that has subscribed, and what its stream is to send."""
+
     identity: int
     topic: str
     name: str
