@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.membership import INSTANCE_TTL_S
@@ -14,7 +15,7 @@ from danube_common.errors import NotFound
 from danube_common.model.bundle import Bundle, Family
 from danube_common.model.names import TopicName
 from danube_common.runtime.ports import Ports
-from danube_common.wire.owner import SessionEnded
+from danube_common.wire.owner import OwnerReply, OwnerRequest, SessionEnded
 from danube_topic_owner.delivery.consumer import Session, Window
 from danube_topic_owner.delivery.dispatcher import Dispatcher
 from danube_topic_owner.delivery.outbox import Outbox
@@ -27,6 +28,8 @@ from danube_topic_owner.journal.writer import JournalWriter
 from danube_topic_owner.log_reader import LogExtent
 from danube_topic_owner.owner_metrics import OwnerMetrics
 
+Handlers = dict[type[OwnerRequest], Callable[[Any], Awaitable[OwnerReply]]]
+"""The handler of each request type."""
 JOURNAL_LEASE_S = INSTANCE_TTL_S
 """While the registration is in doubt, the journal's last answer allows deliveries this long.
 

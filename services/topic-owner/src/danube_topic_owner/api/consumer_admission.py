@@ -100,19 +100,18 @@ def _check_consumer_limits(
     own: int | None,
     now: float,
 ) -> None:
-    def others(subscription: ActiveSubscription) -> int:
-        return sum(consumer.consumer_id != own for consumer in subscription.dispatch.present(now))
-
-    if policies.max_consumers_per_topic:
-        count = sum(others(subscription) for subscription in active.values())
-        shown = f"topic {topic.name} has {count} consumers"
-        check_limit("max_consumers_per_topic", policies.max_consumers_per_topic, count, shown)
-    mine = active.get(request.subscription)
-    if policies.max_consumers_per_subscription and mine is not None:
-        count = others(mine)
-        limit = policies.max_consumers_per_subscription
-        shown = f"subscription {request.subscription!r} has {count} consumers"
-        check_limit("max_consumers_per_subscription", limit, count, shown)
+    topic_limit, limit = policies.max_consumers_per_topic, policies.max_consumers_per_subscription
+    if not topic_limit and not limit:
+        return
+    others = {
+        name: sum(consumer.consumer_id != own for consumer in subscription.dispatch.present(now))
+        for name, subscription in active.items()
+    }
+    total, count = sum(others.values()), others.get(request.subscription, 0)
+    shown = f"topic {topic.name} has {total} consumers"
+    check_limit("max_consumers_per_topic", topic_limit, total, shown)
+    shown = f"subscription {request.subscription!r} has {count} consumers"
+    check_limit("max_consumers_per_subscription", limit, count, shown)
 
 
 def _oldest_absent(subscription: ActiveSubscription, now: float) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from danube_common.model.names import check_label
 from danube_common.wire.owner import (
@@ -24,14 +23,12 @@ from danube_topic_owner.api.producers import Producers
 from danube_topic_owner.api.sessions import Sessions, consumer_found
 from danube_topic_owner.api.subscription_requests import SubscriptionRequests
 from danube_topic_owner.catchup.archive_catchup import ArchiveCatchUp
-from danube_topic_owner.context import OwnerContext
+from danube_topic_owner.context import Handlers, OwnerContext
 from danube_topic_owner.delivery.subscription import LogSubscription
 from danube_topic_owner.journal.events import ConsumerRemoved
 
 ATTACH_GRACE_S = 10.0
 """A consumer that subscribed keeps its admission this long until its stream comes."""
-
-Handler = Callable[[Any], Awaitable[OwnerReply]]
 
 
 class Requests:
@@ -47,7 +44,7 @@ class Requests:
         self.sessions = Sessions(context)
         self._context = context
         self._subscriptions = SubscriptionRequests(context, archive_catchup, self.producers)
-        self._handlers: Final[dict[type[OwnerRequest], Handler]] = {
+        self._handlers: Final[Handlers] = {
             CreateProducer: self._create_producer,
             FindProducer: self._find_producer,
             TouchProducers: self._touch_producers,

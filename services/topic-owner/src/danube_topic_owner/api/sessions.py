@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -18,12 +17,10 @@ from danube_common.wire.owner import (
     Credit,
     Detach,
     FindConsumer,
-    OwnerReply,
-    OwnerRequest,
     Sync,
     Synced,
 )
-from danube_topic_owner.context import OwnerContext
+from danube_topic_owner.context import Handlers, OwnerContext
 from danube_topic_owner.delivery.reliable import ReliableDispatch
 from danube_topic_owner.delivery.subscription import ActiveSubscription
 
@@ -40,7 +37,7 @@ class Sessions:
     """
 
     def __init__(self, context: OwnerContext) -> None:
-        self.handlers: Final[dict[type[OwnerRequest], Callable[[Any], Awaitable[OwnerReply]]]] = {
+        self.handlers: Final[Handlers] = {
             FindConsumer: self._find,
             Attach: self._attach,
             Detach: self._detach,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from danube_common.cluster.records import Topic
 from danube_common.errors import AlreadyExists, NotFound, Refused
@@ -17,8 +16,6 @@ from danube_common.wire.owner import (
     FindTopic,
     Floors,
     ListSubscriptions,
-    OwnerReply,
-    OwnerRequest,
     ResetSubscription,
     RetentionFloors,
     SubscriptionFound,
@@ -33,7 +30,7 @@ from danube_topic_owner.api.producers import Producers
 from danube_topic_owner.catchup.archive_catchup import ArchiveCatchUp
 from danube_topic_owner.catchup.expiry import first_retained
 from danube_topic_owner.catchup.start_positions import check_start
-from danube_topic_owner.context import OwnerContext
+from danube_topic_owner.context import Handlers, OwnerContext
 from danube_topic_owner.delivery.subscription import ActiveSubscription, LogSubscription
 from danube_topic_owner.journal.events import SubscriptionRemoved
 
@@ -46,7 +43,7 @@ class SubscriptionRequests:
     """
 
     def __init__(self, context: OwnerContext, archive_catchup: ArchiveCatchUp, producers: Producers) -> None:
-        self.handlers: Final[dict[type[OwnerRequest], Callable[[Any], Awaitable[OwnerReply]]]] = {
+        self.handlers: Final[Handlers] = {
             FindTopic: self._find_topic,
             ListSubscriptions: self._list,
             CreateSubscription: self._create,
