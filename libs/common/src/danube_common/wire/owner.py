@@ -290,7 +290,7 @@ class SubscriptionDetail(msgspec.Struct, frozen=True):
         backlog: messages that are not acknowledged, read or not.
         backlog_exact: whether ``backlog`` is that number, or only the least that it can be.
         unacked: messages delivered and not acknowledged; part of ``backlog``.
-        lost: messages that expired before they were acknowledged, over the life of the subscription.
+        lost: lower bound of the messages that expired before they were acknowledged, over its life.
         blocked: why it does not go on (a segment in quarantine, storage that does not answer), or empty.
     """
 
