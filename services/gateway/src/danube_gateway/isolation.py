@@ -13,7 +13,7 @@ from danube_common.errors import DanubeError, Unavailable
 from danube_common.wire.owner import GATEWAY_SILENCE_S
 
 CUT_OFF_S: Final = GATEWAY_SILENCE_S
-"""After so long without anybody the owners have ended this gateway's streams on their side."""
+"""After this long without a Sync the owners have ended this gateway's streams."""
 POLL_INTERVAL_S: Final = 0.5
 
 _log = structlog.get_logger(__name__)
@@ -45,7 +45,7 @@ class Isolation:
         """Check every POLL_INTERVAL_S until cancelled."""
         while True:
             self.check()
-            await asyncio.sleep(POLL_INTERVAL_S)  # a line that is cut has no event
+            await asyncio.sleep(POLL_INTERVAL_S)  # a cut connection raises no event
 
     def check(self) -> None:
         """End all streams if the gateway is cut off; streams opened meanwhile end at the next check."""

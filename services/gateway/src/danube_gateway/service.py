@@ -36,12 +36,12 @@ from danube_gateway.publish.topic_resolver import TopicResolver
 
 SERVICE: Final = "gateway"
 STREAM_GRACE_S: Final = 2.0
-"""What calls in progress get to finish when the gateway stops."""
+"""Calls in progress may take this long when the gateway stops."""
 SERVED_TO_THE_END: Final = ("/danube.ProducerService/SendMessage", "/danube.ConsumerService/Ack")
-"""A gateway that stops answers these: the first decides itself, see `Publishing.drain`."""
+"""Calls that a stopping gateway still answers; `Publishing.drain` decides which messages it accepts."""
 QUIET_S: Final = 0.1
 DRAIN_S_MAX: Final = 1.0
-"""When clients have gone elsewhere, or after so long, the connections are closed."""
+"""Connections are closed when no call came for QUIET_S, at the latest after DRAIN_S_MAX."""
 
 
 class GatewayConfig(ServiceConfig):
@@ -93,7 +93,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         runtime.announce(grpc_addr=bound)
         runtime.spawn(producers.run(), "producers")
         runtime.spawn(sessions.run(), "sessions")
-        if config.etcd_endpoints:  # with metadata in NATS nothing tells a gateway cut off from NATS away
+        if config.etcd_endpoints:  # metadata in NATS gives no second connection to compare with
             isolation = Isolation(lambda: ports.bus.connected or ports.metadata.connected, sessions.end_all)
             runtime.spawn(isolation.run(), "isolation")
         try:

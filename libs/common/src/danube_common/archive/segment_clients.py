@@ -13,13 +13,13 @@ from danube_common.bus.port import Bus
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.errors import BusUnavailable, InvalidInput, NotFound, StoreUnavailable, Unavailable
 from danube_common.model.strategy import StorageBackend
-from danube_common.wire.archive import ARCHIVE, StorageReply, StorageRequest, storage_subject
+from danube_common.wire.archive import ARCHIVE, ArchiveReply, ArchiveRequest, storage_subject
 
 ANSWER_TIMEOUT_S = 10.0
 AVOIDED_S = 5.0
 """How long an instance that did not answer is asked last."""
 
-R = TypeVar("R", bound=StorageReply)
+R = TypeVar("R", bound=ArchiveReply)
 
 
 class SegmentClients:
@@ -61,7 +61,7 @@ class SegmentClients:
         return sorted(pairs, key=doubt)
 
     async def answers(
-        self, record: SegmentRecord, request: StorageRequest, reply: type[R]
+        self, record: SegmentRecord, request: ArchiveRequest, reply: type[R]
     ) -> AsyncGenerator[tuple[str, R]]:
         """Yield (holder, answer) of one instance after another; the caller stops when it is served.
 
@@ -86,14 +86,14 @@ class SegmentClients:
             reasons = "; ".join(silent) or "no storage instance can serve it"
             raise StoreUnavailable(f"segment {record.key} cannot be read now ({reasons})")
 
-    async def first_answer(self, record: SegmentRecord, request: StorageRequest, reply: type[R]) -> R:
+    async def first_answer(self, record: SegmentRecord, request: ArchiveRequest, reply: type[R]) -> R:
         """The answer of the first instance that has one; raises as `answers` does."""
         async with aclosing(self.answers(record, request, reply)) as answers:
             async for _, answer in answers:
                 return answer
         raise AssertionError("a generator that yields nothing has raised")
 
-    async def _ask(self, instance_id: str, request: StorageRequest, reply: type[R]) -> R:
+    async def _ask(self, instance_id: str, request: ArchiveRequest, reply: type[R]) -> R:
         """Raises Unavailable, CorruptData, and the error that the instance answered with."""
         subject = storage_subject(instance_id)
         try:

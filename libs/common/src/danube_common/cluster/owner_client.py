@@ -1,4 +1,4 @@
-"""The client of topic-owners: sends a request to whichever owner a bundle has."""
+"""The client of topic-owners: sends requests to the current owner of a bundle."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class OwnerClient:
     ) -> Reply:
         """Return the owner's answer; wait through a change of owner for up to ``timeout_s``.
 
-        Every request is absolute, so asking again is harmless. Without ``repeat`` it is asked once: for
-        what is outdated by the time it could be asked again.
+        Requests are absolute, so they may be repeated. ``repeat=False`` sends the request once, for values
+        that would be outdated by a second attempt.
 
         Raises:
             DanubeError: the error the owner refused with.

@@ -32,7 +32,7 @@ class SegmentLocator(msgspec.Struct, frozen=True, array_like=True):
     """Identifies a segment and the manifest entry that it belongs to."""
 
     bundle: str
-    cut_first_sequence: int
+    entry_first_sequence: int
     backend: StorageBackend
     key: str
 
@@ -44,11 +44,11 @@ class ReadSegment(msgspec.Struct, tag="read-segment", frozen=True, rename=_ON_TH
     """Read messages of one topic. Reply: SegmentData. Errors: NotFound, Unavailable.
 
     Attributes:
-        locator: of the segment.
-        topic_id: whose messages; the segment may hold those of others.
-        from_position: where to begin; the entry that holds it comes whole.
-        bytes_max: about how much, at most READ_BYTES_MAX; one entry at least.
-        until_position: where to end, one of `SegmentData.splits`; 0 for no such end.
+        locator: identifies the segment.
+        topic_id: the topic to read; a shared segment holds other topics too.
+        from_position: the first position to read; the entry that holds it is returned whole.
+        bytes_max: approximate size of the reply, at most READ_BYTES_MAX; at least one entry is returned.
+        until_position: the position to stop before, one of `SegmentData.splits`; 0 to read on.
     """
 
     locator: SegmentLocator
@@ -62,11 +62,11 @@ class SegmentData(msgspec.Struct, tag="segment-data", frozen=True):
     """Verified entries as they lie in the segment (see `danube_common.segment.format`).
 
     Attributes:
-        entries: whole entries of the topic, back to back; empty if there is nothing more.
-        next_position: where to go on; above the segment's last position if there is nothing more.
-        corrupt: why nothing from ``next_position`` on can be served by this instance; the segment is in
-            quarantine there. Empty if it is sound as far as was read.
-        splits: where reads of this size that follow would end, so that they can be asked for at once.
+        entries: whole entries of the topic, back to back; empty after the last one.
+        next_position: the position of the next read; above the segment's last position after the last entry.
+        corrupt: why this instance cannot serve ``next_position`` and later: its replica is damaged and in
+            quarantine. Empty if what was read is intact.
+        splits: the ends of the following reads of this size, so that a client can send them in parallel.
     """
 
     entries: EntryBytes
@@ -112,9 +112,9 @@ class SegmentTopics(msgspec.Struct, tag="segment-topics", frozen=True):
     rows: bytes
 
 
-StorageRequest = ReadSegment | Locate | ListTopics
-StorageReply = SegmentData | Located | SegmentTopics
-ARCHIVE: Protocol[StorageRequest, StorageReply] = Protocol("storage", StorageRequest, StorageReply)
+ArchiveRequest = ReadSegment | Locate | ListTopics
+ArchiveReply = SegmentData | Located | SegmentTopics
+ARCHIVE: Protocol[ArchiveRequest, ArchiveReply] = Protocol("storage", ArchiveRequest, ArchiveReply)
 
 _NO_ENTRIES = b"\xa7entries\xc4\x00"
 _ENTRIES = b"\xa7entries\xc6"

@@ -1,8 +1,8 @@
 """The owner protocol: what gateways, storage and the admin service ask topic-owners.
 
-Requests go to `owner_subject` of the bundle and its owner's epoch, so an owner that was replaced
-hears nothing. Requests are absolute (a set, a total, a position), never increments: repeating one
-changes nothing.
+Requests go to the `owner_subject` of a bundle and its owner's epoch, so a replaced owner receives no
+requests. A request carries absolute values (a set, a total, a position), never increments, so it may be
+repeated.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ def gateway_subject(instance_id: str) -> str:
 
 
 class CreateProducer(msgspec.Struct, tag="create-producer", frozen=True):
-    """Reply.
+    """Create a producer, or find the existing one of that name. Reply: ProducerFound.
 
-    ProducerFound. Errors: AlreadyExists (an exclusive producer exists), LimitExceeded, NotFound (topic).
+    Errors: AlreadyExists (an active producer conflicts with exclusive access), LimitExceeded,
+    NotFound (topic).
     """
 
     topic: str
@@ -47,19 +48,23 @@ class CreateProducer(msgspec.Struct, tag="create-producer", frozen=True):
 
 
 class FindProducer(msgspec.Struct, tag="find-producer", frozen=True):
-    """Reply: ProducerFound. Errors: NotFound."""
+    """Find a producer by id. Reply: ProducerFound. Errors: NotFound."""
 
     producer_id: int
 
 
 class TouchProducers(msgspec.Struct, tag="touch-producers", frozen=True):
-    """These producers are alive at a gateway. Reply: UnknownIds with those that do not exist."""
+    """Report producers that are active at a gateway. Reply: UnknownIds, the ids that do not exist."""
 
     producer_ids: list[int]
 
 
 class CreateConsumer(msgspec.Struct, tag="create-consumer", frozen=True):
-    """Reply: ConsumerFound. Errors: Refused (other type, or exclusive), LimitExceeded, NotFound (topic)."""
+    """Create a consumer, and its subscription if it is missing. Reply: ConsumerFound.
+
+    Errors: Refused (another subscription type, or an exclusive subscription that has a consumer),
+    LimitExceeded, NotFound (topic).
+    """
 
     topic: str
     subscription: str
@@ -68,23 +73,23 @@ class CreateConsumer(msgspec.Struct, tag="create-consumer", frozen=True):
 
 
 class FindConsumer(msgspec.Struct, tag="find-consumer", frozen=True):
-    """Reply: ConsumerFound. Errors: NotFound."""
+    """Find a consumer by id. Reply: ConsumerFound. Errors: NotFound."""
 
     consumer_id: int
 
 
 class Attach(msgspec.Struct, tag="attach", frozen=True):
-    """A client opened its stream, or a gateway lost messages and asks for them again. Reply: ConsumerFound.
+    """Start a session: a client opened its stream, or a gateway lost deliveries. Reply: ConsumerFound.
 
     Attributes:
-        consumer_id: whose stream.
+        consumer_id: the consumer of the stream.
         gateway: the gateway process; deliveries go to its `gateway_subject`.
-        session: greater for every stream of this consumer, so that the newest one wins; a resumed
-            attach gives a new session and names the one it continues.
-        messages_total: the credit, counted from the session's start.
-        bytes_total: likewise in bytes.
-        resumes: the session whose deliveries up to ``received`` did arrive; 0 for a new stream.
-        received: see ``resumes``.
+        session: number of the session. It grows with each attach of the consumer; the owner keeps the
+            session with the greatest number.
+        messages_total: credit: messages that the owner may send from the session's start on.
+        bytes_total: the same credit in bytes.
+        resumes: number of the session that this one continues; 0 for a new stream.
+        received: number of the last delivery of ``resumes`` that arrived.
     """
 
     consumer_id: int
@@ -97,7 +102,7 @@ class Attach(msgspec.Struct, tag="attach", frozen=True):
 
 
 class Detach(msgspec.Struct, tag="detach", frozen=True):
-    """The stream of this session ended. Reply: Done, also for an unknown session."""
+    """End a session. Reply: Done, also if the session is unknown."""
 
     consumer_id: int
     session: int
@@ -115,7 +120,8 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
 class Sync(msgspec.Struct, tag="sync", frozen=True):
     """All sessions of a gateway in the bundle, sent at least every SYNC_INTERVAL_S. Reply: Synced.
 
-    An owner ends its sessions of a gateway it has not heard for GATEWAY_SILENCE_S.
+    The owner ends sessions that are not listed, and all sessions of a gateway that sent no Sync for
+    GATEWAY_SILENCE_S.
     """
 
     gateway: str
@@ -123,7 +129,7 @@ class Sync(msgspec.Struct, tag="sync", frozen=True):
 
 
 class Credit(msgspec.Struct, tag="credit", frozen=True):
-    """Sent without a reply as the client drains its stream. The next Sync repairs a loss."""
+    """Renew credit after a client read from its stream. It has no reply: the next Sync repairs a loss."""
 
     sessions: list[SessionState]
 
@@ -137,19 +143,19 @@ class TopicAcks(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Acks(msgspec.Struct, tag="acks", frozen=True):
-    """Reply: Acked. Positions of messages that are not in flight are ignored."""
+    """Acknowledge messages. Reply: Acked. Positions of messages that are not in flight are ignored."""
 
     batches: list[TopicAcks]
 
 
 class FindTopic(msgspec.Struct, tag="find-topic", frozen=True):
-    """Ask whether the owner serves a topic. → Done. Refused: NotFound."""
+    """Ask whether the owner serves a topic. Reply: Done. Errors: NotFound."""
 
     topic: str
 
 
 class ListSubscriptions(msgspec.Struct, tag="list-subscriptions", frozen=True):
-    """Reply: Subscriptions. Errors: NotFound (topic)."""
+    """List the subscriptions of a topic. Reply: Subscriptions. Errors: NotFound (topic)."""
 
     topic: str
 
@@ -167,8 +173,8 @@ class Unsubscribe(msgspec.Struct, tag="unsubscribe", frozen=True):
 class CreateSubscription(msgspec.Struct, tag="create-subscription", frozen=True):
     """Create a subscription without a consumer. Reply: SubscriptionFound; an existing one keeps its cursor.
 
-    Refused: AlreadyExists (it is of another type), InvalidInput (a start that is none, or another than
-    earliest or latest of a topic that keeps nothing), LimitExceeded, NotFound (topic), Unavailable.
+    Errors: AlreadyExists (of another type), InvalidInput (the start is invalid, or a non-reliable topic is
+    given another start than earliest or latest), LimitExceeded, NotFound (topic), Unavailable.
     """
 
     topic: str
@@ -178,10 +184,11 @@ class CreateSubscription(msgspec.Struct, tag="create-subscription", frozen=True)
 
 
 class ResetSubscription(msgspec.Struct, tag="reset-subscription", frozen=True):
-    """Move a cursor, forward or back. Reply: SubscriptionFound. Acknowledged messages beyond it come again.
+    """Move a cursor forward or back. Reply: SubscriptionFound.
 
-    Its consumers' streams are ended; they go on from there when they subscribe again.
-    Refused: InvalidInput (a start that is none), NotFound, Refused (the topic keeps nothing), Unavailable.
+    Acknowledged messages after the new cursor are delivered again. The owner ends the streams of the
+    subscription's consumers; a new stream starts at the new cursor.
+    Errors: InvalidInput (the start is invalid), NotFound, Refused (a non-reliable topic), Unavailable.
     """
 
     topic: str
@@ -190,13 +197,13 @@ class ResetSubscription(msgspec.Struct, tag="reset-subscription", frozen=True):
 
 
 class DescribeTopic(msgspec.Struct, tag="describe-topic", frozen=True):
-    """Reply: TopicDescription. Errors: NotFound (topic)."""
+    """Describe a topic. Reply: TopicDescription. Errors: NotFound (topic)."""
 
     topic: str
 
 
 class RetentionFloors(msgspec.Struct, tag="retention-floors", frozen=True):
-    """Ask what every subscription of the bundle has acknowledged, as journaled. Reply: Floors."""
+    """Ask for the journaled mark-delete positions that limit retention in the bundle. Reply: Floors."""
 
 
 OwnerRequest = (
@@ -221,7 +228,7 @@ OwnerRequest = (
 
 
 class ProducerFound(msgspec.Struct, tag="producer", frozen=True):
-    """A producer."""
+    """The producer that was created or found."""
 
     producer_id: int
     producer_name: str
@@ -230,7 +237,7 @@ class ProducerFound(msgspec.Struct, tag="producer", frozen=True):
 
 
 class ConsumerFound(msgspec.Struct, tag="consumer", frozen=True):
-    """A consumer; ``attached``: whether it has a stream."""
+    """The consumer that was created or found; ``attached``: whether it has a stream."""
 
     consumer_id: int
     consumer_name: str
@@ -241,7 +248,7 @@ class ConsumerFound(msgspec.Struct, tag="consumer", frozen=True):
 
 
 class UnknownIds(msgspec.Struct, tag="unknown-ids", frozen=True):
-    """Ids that do not exist."""
+    """The ids of a request that do not exist."""
 
     ids: list[int]
 
@@ -274,7 +281,7 @@ class Subscriptions(msgspec.Struct, tag="subscriptions", frozen=True):
 
 
 class SubscriptionFound(msgspec.Struct, tag="subscription", frozen=True):
-    """``created``: whether it is new. All positions up to ``mark_delete`` are acknowledged or skipped."""
+    """``created``: whether it is new; ``mark_delete``: positions up to it are acknowledged or skipped."""
 
     subscription: str
     created: bool
@@ -285,13 +292,13 @@ class SubscriptionDetail(msgspec.Struct, frozen=True):
     """One subscription of a `TopicDescription`.
 
     Attributes:
-        consumers: names of those with an open stream.
-        mark_delete: everything at or below this position is acknowledged; 0 if it is before all.
-        backlog: messages that are not acknowledged, read or not.
-        backlog_exact: whether ``backlog`` is that number, or only the least that it can be.
+        consumers: names of the consumers that have a stream.
+        mark_delete: all positions up to this one are acknowledged; 0 if none is.
+        backlog: messages that are not acknowledged, delivered or not.
+        backlog_exact: whether ``backlog`` is exact; otherwise it is a lower bound.
         unacked: messages delivered and not acknowledged; part of ``backlog``.
         lost: lower bound of the messages that expired before they were acknowledged, over its life.
-        blocked: why it does not go on (a segment in quarantine, storage that does not answer), or empty.
+        blocked: why dispatch waits (a segment in quarantine, storage that does not answer), or empty.
     """
 
     name: str
@@ -306,13 +313,13 @@ class SubscriptionDetail(msgspec.Struct, frozen=True):
 
 
 class TopicDescription(msgspec.Struct, tag="topic-description", frozen=True):
-    """What the owner of a topic knows of it.
+    """A topic as its owner knows it.
 
     Attributes:
-        producers: names of those that showed life lately.
-        log_first_sequence: the oldest sequence that the bundle's log keeps, of any topic.
-        log_last_sequence: the newest one; the log is empty if that is below the oldest.
-        archived_through: the last sequence of the bundle that is in segments; 0 if none is.
+        producers: names of the producers that were active lately.
+        log_first_sequence: the oldest sequence in the bundle's log.
+        log_last_sequence: the newest sequence in the log; below the oldest if the log is empty.
+        archived_through: the last sequence of the bundle that is archived in segments; 0 if none is.
     """
 
     topic: str
@@ -327,7 +334,7 @@ class TopicDescription(msgspec.Struct, tag="topic-description", frozen=True):
 
 
 class Floors(msgspec.Struct, tag="floors", frozen=True):
-    """The least mark-delete of each topic's subscriptions, by topic id; topics without any are absent."""
+    """The lowest mark-delete of each topic's subscriptions, by topic id; absent without subscriptions."""
 
     floors: dict[int, int]
 

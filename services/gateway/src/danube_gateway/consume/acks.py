@@ -13,7 +13,7 @@ from danube_common.model.bundle import Bundle
 from danube_common.wire.owner import ACKS_PER_BATCH_MAX, Acked, Acks, TopicAcks
 
 PENDING_ACKS_MAX = 100_000
-"""Acknowledgements that wait for an owner, per bundle; more are refused."""
+"""Acknowledgements that may wait for the owner, per bundle; more are refused."""
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 

@@ -12,10 +12,10 @@ from danube_common.wire.delivery import Delivery
 from danube_common.wire.owner import Attach, SessionState
 
 WINDOW_MESSAGES = 1000
-"""Messages an owner may have on the way to one client's stream."""
+"""Credit of one stream: messages that the owner sent and the client has not taken."""
 WINDOW_BYTES = 4 * 1024 * 1024
 REGRANT_PART = 4
-"""Credit is renewed each time the client has drained this part of the window."""
+"""Credit is renewed each time the client has taken 1/REGRANT_PART of the window."""
 
 Entry = tuple[int, bytes]
 """(position, serialized StreamMessage)."""
@@ -46,7 +46,7 @@ class Session:
         self.end: DanubeError | None = None
         self._queue: deque[Entry] = deque()
         self._held = (0, 0)
-        """Messages and bytes that arrived and the client has not taken; a batch in its hands counts."""
+        """Messages and bytes that arrived and that the client has not taken, including the current batch."""
         self._arrived = asyncio.Event()
         self._initial = (WINDOW_MESSAGES, WINDOW_BYTES)
         self._drained = (0, 0)
@@ -91,7 +91,7 @@ class Session:
         if delivery.session != self.number or delivery.epoch < self.epoch or self.closed:
             return Arrival.STALE
         if delivery.epoch > self.epoch:
-            # The attach was asked of one owner and answered by the next: what the first one sent is over.
+            # The next owner answered the attach: deliveries of the first owner are void.
             self._begin(delivery.epoch, keep=not self.reliable)
         if delivery.number != self.received + 1:
             return Arrival.STALE if delivery.number <= self.received else Arrival.GAP
@@ -105,8 +105,8 @@ class Session:
     def attach(self, gateway: str, number: int, epoch: int, *, resumes: bool) -> Attach:
         """Return the request that opens this session, or opens it again after a loss.
 
-        Resuming continues with the same owner after lost deliveries. Otherwise the owner is
-        another one: it sends again what was not acknowledged, so what waits here is dropped.
+        Resuming continues with the same owner after lost deliveries. Otherwise the owner has changed: it
+        sends unacknowledged messages again, so messages queued here are dropped.
         """
         before, received = (self.number, self.received) if resumes else (0, 0)
         self.number, self.attaching = number, True
@@ -122,7 +122,7 @@ class Session:
         )
 
     def _begin(self, epoch: int, *, keep: bool) -> None:
-        """Deliveries and credit count anew; what waits is dropped unless it is to be kept."""
+        """Restart the counts of deliveries and credit, and drop queued messages unless ``keep``."""
         if not keep:
             dropped = sum(len(message) for _, message in self._queue)
             self._held = (self._held[0] - len(self._queue), self._held[1] - dropped)
@@ -133,7 +133,7 @@ class Session:
         self._granted_at = self._granted_bytes_at = 0
 
     def state(self) -> SessionState:
-        """Return the present credit as absolute totals."""
+        """Return the current credit as totals since the session's start."""
         self._granted_at, self._granted_bytes_at = self._drained
         return SessionState(
             self.consumer_id,
@@ -143,7 +143,7 @@ class Session:
         )
 
     def lost_tail(self, sent: int) -> bool:
-        """Return whether the owner named a last delivery twice in a row that never arrived."""
+        """Return whether the owner reported the same last delivery twice and it has not arrived."""
         lost = sent > self.received and sent == self.sent_before
         self.sent_before = sent
         return lost

@@ -35,7 +35,7 @@ from danube_gateway.gateway_metrics import GatewayMetrics
 
 DETACH_TIMEOUT_S = 5.0
 STOP_DETACH_S = 1.0
-"""What telling the owners may take when the gateway stops; those that were not told notice its silence."""
+"""A stopping gateway detaches for this long; other owners end its sessions after GATEWAY_SILENCE_S."""
 REATTACH_WAIT_S = 0.2
 SYNC_TIMEOUT_S = 2.0
 SESSIONS_MAX = 50_000
@@ -58,7 +58,7 @@ class Sessions:
         metrics: GatewayMetrics,
     ) -> None:
         self.name = f"{instance_id}-{secrets.token_hex(6)}"
-        """This process on the bus: a restarted gateway must not get its predecessor's deliveries."""
+        """Name of this process on the bus; unique, so that a restarted gateway gets no earlier deliveries."""
         self._bus = bus
         self._owners = owners
         self._catalogue = catalogue
@@ -80,7 +80,7 @@ class Sessions:
     async def stop(self) -> None:
         """End every stream and detach it, so that owners deliver unacknowledged messages elsewhere at once.
 
-        What waits here for a client is left to that.
+        Messages queued here are dropped: their owners deliver them again.
         """
         self._stopping = True
         sessions = list(self._sessions.values())
@@ -177,7 +177,7 @@ class Sessions:
             _log.warning("detach_failed", consumer=session.consumer_id, error=str(error))
 
     async def _leave(self, bundle: Bundle) -> None:
-        """What a Sync does not name is over: one ends all streams of a bundle."""
+        """End all streams of a bundle with one empty Sync."""
         try:
             await self._owners.ask(bundle, Sync(self.name, []), Synced, timeout_s=STOP_DETACH_S)
         except DanubeError as error:
@@ -210,7 +210,7 @@ class Sessions:
                 self._repair(session, resumes=False)
 
     def _next_number(self) -> int:
-        """Greater than that of any earlier stream, also one at another gateway."""
+        """Return a session number greater than any earlier one, also of another gateway."""
         self._last_number = max(self._last_number + 1, time.time_ns() // 1000)
         return self._last_number
 
@@ -262,7 +262,7 @@ class Sessions:
         unknown = set(synced.unknown)
         for session, state in zip(sessions, states, strict=False):
             if session.attaching or session.closed or session.number != state.session:
-                continue  # the answer is about an attachment that is over
+                continue  # the reply is about an earlier session
             if session.consumer_id in unknown:
                 self._repair(session, resumes=False)
             elif session.lost_tail(synced.sent.get(session.consumer_id, 0)):

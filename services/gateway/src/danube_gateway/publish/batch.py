@@ -17,7 +17,7 @@ Token = TypeVar("Token")
 class Batch(Generic[Token]):
     """A queue of (topic, message, token). Frames take from it in order of arrival per topic.
 
-    A token is what waits for its message, handed back with the frame the message went into.
+    A token stands for the waiting caller; it is returned with the frame that holds the message.
     """
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ from danube_common.wire.owner import (
 
 TOUCH_INTERVAL_S = 5.0
 PRODUCERS_MAX = 100_000
-"""Producers remembered; beyond it those not seen lately are looked up again."""
+"""Producers in the cache. Beyond it the oldest is evicted, and looked up again when it publishes."""
 
 _log = structlog.get_logger(__name__)
 

@@ -18,9 +18,9 @@ from danube_common.wire.owner import non_reliable_subject
 from danube_gateway.publish.batch import Batch
 
 PENDING_BYTES_MAX = 64 * 1024 * 1024
-"""Bytes that wait for their frame, per bundle; more are refused."""
+"""Bytes that may wait for their frame, per bundle; more are refused."""
 APPEND_TIMEOUT_S = 30.0
-"""How long a frame is retried; within the log's duplicate window, so a retry is stored once."""
+"""A frame is retried this long. It is below the log's duplicate window, so a retried frame is stored once."""
 
 _log = structlog.get_logger(__name__)
 
@@ -50,10 +50,10 @@ class Publisher(ABC):
         self._wake = asyncio.Event()
 
     def enqueue(self, topic_id: int, message: bytes) -> asyncio.Future[None]:
-        """Queue a message; return when it is as safe as its topic promises.
+        """Queue a message; the future is done when the message is stored, or sent if it is non-reliable.
 
-        The future may hold Unavailable: not acknowledged in time, it may or may not be stored.
-        Raises LimitExceeded: too much waits already.
+        The future holds Unavailable if that did not happen in time: the message may or may not be stored.
+        Raises LimitExceeded if too many bytes wait already.
         """
         if self._batch.bytes + len(message) > PENDING_BYTES_MAX:
             raise LimitExceeded(
@@ -82,7 +82,7 @@ class Publisher(ABC):
 
     @abstractmethod
     async def _send(self, number: int, frame: bytes) -> None:
-        """Bring one frame to where it goes; raises DanubeError."""
+        """Send one frame; raises DanubeError."""
 
 
 def _settle(waiting: list[asyncio.Future[None]], error: DanubeError | None) -> None:

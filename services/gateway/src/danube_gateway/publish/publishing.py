@@ -20,9 +20,9 @@ from danube_gateway.publish.publisher import FrameNumbers, LogPublisher, NonReli
 from danube_gateway.publish.reorder_buffer import ReorderBuffer
 
 ENVELOPE_BYTES_MAX = 64 * 1024
-"""Room for a message's names and attributes beside its payload."""
+"""Bytes allowed for a message's names and attributes in addition to its payload."""
 RATE_WAIT_S_MAX = 2.0
-"""A publish over ``max_publish_rate`` is slowed down up to this long, then refused."""
+"""A publish over ``max_publish_rate`` is delayed up to this long; a longer delay is refused."""
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 
@@ -59,7 +59,7 @@ class Publishing:
     async def publish(self, producer_id: int, number: int, payload: bytes, message: bytes) -> None:
         """Publish ``message``, a whole serialized StreamMessage whose payload is ``payload``.
 
-        ``number`` is its number among its producer's messages; messages are published in that order.
+        ``number`` is its number among its producer's messages; the order of publication follows it.
 
         Raises:
             NotFound: no such producer.

@@ -11,34 +11,35 @@ import asyncio
 import heapq
 
 HOLD_S_MAX = 0.25
-"""A message waits for those before it until none has come for so long; then all that wait go, in order.
+"""A message waits for earlier ones until none has arrived for this long; then all waiting messages are
+released in order.
 
-While some come, the wait goes on: under load the server library hands a call over before others that came up
-to some hundred milliseconds earlier.
+Each arrival of an expected message extends the wait: under load the server library may hand over a call
+before others that arrived some hundred milliseconds earlier.
 """
 HOLD_PARTS = 5
-"""The wait is made of so many, because a process that stood still finds its timers over at once, and what
-came meanwhile unread: it costs one part, and in the next the late messages are read."""
+"""The wait is split into this many timers. After a pause of the process its timer has expired while calls
+that arrived meanwhile are unread: the pause then costs one part, and the calls are read in the next."""
 HOLD_PARTS_MAX = 8 * HOLD_PARTS
-"""No message waits for more parts, whatever comes."""
+"""The longest wait of a message, in parts, even if earlier messages keep arriving."""
 TRUST_AFTER = 8
-"""Consecutive numbers seen before a gap is taken for a late message."""
+"""After this many consecutive numbers a gap means that a message is late."""
 RESTART_DISTANCE = 4096
-"""A number this far behind, or one of the first, means that the producer began anew."""
+"""A number this far behind, or a first number, means that the producer restarted its numbering."""
 FIRST_NUMBERS = 1
 """Rust clients begin with 0, Go clients with 1."""
 FIRST_BURST = 1000
-"""A producer met for the first time at a greater number did not begin here, but at a gateway that is gone."""
+"""A new producer whose first number is greater started at another gateway, which is gone."""
 SETTLE_PARTS = 2
-"""What such a producer sends first is gathered for so many parts of the wait: its next is the lowest."""
+"""Messages of such a producer are collected for this many parts; the lowest number is then the next one."""
 
 
 class ReorderBuffer:
-    """The order of one producer. A producer whose numbers do not increase by one is delayed only once."""
+    """Keeps the order of one producer. A producer whose numbers are not consecutive is delayed only once."""
 
     def __init__(self) -> None:
         self.highest = -1
-        """The greatest number that has come."""
+        """The greatest number that has arrived."""
         self._expected: int | None = None
         self._run = TRUST_AFTER
         self._waiting: list[tuple[int, int, int, asyncio.Future[None]]] = []
@@ -50,7 +51,7 @@ class ReorderBuffer:
     async def turn(self, number: int) -> None:
         """Wait until all earlier messages of this producer were forwarded, or the timeout has expired."""
         self.highest = max(self.highest, number)
-        # Until something has passed, even a first burst may begin out of order.
+        # Until a message was forwarded, even the first messages may arrive out of order.
         in_place = FIRST_NUMBERS if self._expected is None else self._expected
         if number <= in_place or self._run < TRUST_AFTER:
             return
@@ -62,7 +63,7 @@ class ReorderBuffer:
         await turn
 
     def passed(self, number: int) -> None:
-        """Note that the message is queued or was refused: the next one may follow."""
+        """Note that the message was queued or refused, and release the next one."""
         expected = self._expected
         if number == expected:
             self._run += 1
@@ -88,7 +89,7 @@ class ReorderBuffer:
         quiet = self._parts - max(oldest, self._moved)
         lowest = self._waiting[0][0]
         if self._expected is None and quiet >= (SETTLE_PARTS if lowest > FIRST_BURST else HOLD_PARTS):
-            # It did not begin here: its burst is resent, from the lowest on, and may still be arriving.
+            # The producer started at another gateway: it resends from the lowest number, and more may arrive.
             self._expected, self._moved = lowest, self._parts
             self._release(everything=False)
         elif quiet >= HOLD_PARTS or self._parts - oldest >= HOLD_PARTS_MAX:

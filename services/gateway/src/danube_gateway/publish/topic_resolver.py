@@ -13,8 +13,8 @@ from danube_common.model.names import TopicName
 from danube_common.model.schema import Schema
 from danube_common.model.strategy import Strategy
 
-STORE_PATIENCE_S: Final = 1.0
-"""What this gateway's view can answer as well is not waited for any longer."""
+STORE_TIMEOUT_S: Final = 1.0
+"""After this wait the gateway answers from its own view of the cluster."""
 
 
 class TopicResolver:
@@ -34,7 +34,7 @@ class TopicResolver:
         Raises MetadataUnavailable.
         """
         try:
-            async with asyncio.timeout(STORE_PATIENCE_S):
+            async with asyncio.timeout(STORE_TIMEOUT_S):
                 return await self._topics.partitions(name)
         except (MetadataUnavailable, TimeoutError) as error:
             if known := self._catalogue.partitions(name):

@@ -133,7 +133,7 @@ class Quarantine:
 
 
 def _key(locator: SegmentLocator) -> str:
-    return keys.manifest_key(Bundle.parse(locator.bundle), locator.cut_first_sequence)
+    return keys.manifest_key(Bundle.parse(locator.bundle), locator.entry_first_sequence)
 
 
 def _marked(entry: ManifestEntry, key: str, holder: str, reason: str) -> ManifestEntry:

@@ -16,6 +16,8 @@ from danube_common.segment.format import TOPIC, TopicRange
 from danube_common.segment.reader import SegmentIndex
 from danube_common.wire.archive import (
     READ_BYTES_MAX,
+    ArchiveReply,
+    ArchiveRequest,
     By,
     ListTopics,
     Locate,
@@ -24,8 +26,6 @@ from danube_common.wire.archive import (
     SegmentData,
     SegmentLocator,
     SegmentTopics,
-    StorageReply,
-    StorageRequest,
     encode_data,
 )
 from danube_storage.reading.block_cache import BlockCache, Pool
@@ -113,9 +113,9 @@ class ReadRequests:
         if first_sequence not in newest:
             self._newest[bundle] = sorted([*newest, first_sequence])[-TAIL_ENTRIES:]
 
-    async def answer(self, request: StorageRequest) -> StorageReply | bytes:
+    async def answer(self, request: ArchiveRequest) -> ArchiveReply | bytes:
         """Answer a reader. SegmentData is returned in encoded form. Raises DanubeError."""
-        self.note_entry(request.locator.bundle, request.locator.cut_first_sequence)
+        self.note_entry(request.locator.bundle, request.locator.entry_first_sequence)
         match request:
             case ReadSegment():
                 return await self._read(request)
@@ -345,7 +345,7 @@ class ReadRequests:
 
     def _pool(self, locator: SegmentLocator) -> Pool:
         newest = self._newest.get(locator.bundle, ())
-        return Pool.TAIL if locator.cut_first_sequence in newest else Pool.BACKFILL
+        return Pool.TAIL if locator.entry_first_sequence in newest else Pool.BACKFILL
 
 
 async def _read_tail_twice(store: SegmentStore, key: str) -> SegmentIndex:

@@ -1,4 +1,4 @@
-"""A topic-owner's side of the bus, as far as the admin service and storage ask."""
+"""A fake topic-owner that answers the requests of the admin service and storage."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from danube_common.wire.owner import (
 
 
 class FakeOwner:
-    """Answers for the bundles it claims: every topic of the store, and the subscriptions a test gives it.
+    """Answers requests for the bundles it claims: topics from the store, subscriptions set by the test.
 
     Attributes:
         subscriptions: names by topic.
         connected: (topic, subscription) pairs with a consumer.
-        details: by topic, what it tells of each subscription.
-        resets: (topic, subscription, start) as they were asked for.
-        floors: by bundle, what it tells retention.
-        forgetful: how many more times a topic is answered as unknown, as an owner that lags does.
+        details: the descriptions of subscriptions, by topic.
+        resets: (topic, subscription, start) of each ResetSubscription received.
+        floors: the retention floors, by bundle.
+        forgetful: how many more requests are answered with NotFound, as by an owner that lags.
     """
 
     def __init__(self, store: MetadataStore, bus: Bus, instance_id: str) -> None:
@@ -58,6 +58,7 @@ class FakeOwner:
         self._instance_id = instance_id
 
     async def claim(self, bundles: Iterable[Bundle]) -> None:
+        """Claim bundles in the store and serve their requests."""
         for bundle in bundles:
             claim = encode_record(Claim(self._instance_id, "nonce"))
             epoch = await self._store.put(keys.owner_key(bundle), claim)

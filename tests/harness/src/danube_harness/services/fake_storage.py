@@ -16,6 +16,8 @@ from danube_common.segment.format import CRC, ENTRY, TOPIC, SegmentInfo, tail_by
 from danube_common.segment.reader import EntryReader, SegmentEntry, SegmentIndex, parse_tail
 from danube_common.wire.archive import (
     ARCHIVE,
+    ArchiveReply,
+    ArchiveRequest,
     By,
     ListTopics,
     Locate,
@@ -23,8 +25,6 @@ from danube_common.wire.archive import (
     ReadSegment,
     SegmentData,
     SegmentTopics,
-    StorageReply,
-    StorageRequest,
     storage_subject,
 )
 from danube_common.wire.frame import split_frame
@@ -43,7 +43,7 @@ class FakeStorage:
     """
 
     def __init__(self, bus: Bus, instance_id: str, store: SegmentStore) -> None:
-        self.asked: list[StorageRequest] = []
+        self.asked: list[ArchiveRequest] = []
         self.heard = asyncio.Event()
         self.damaged: dict[str, int] = {}
         self._bus = bus
@@ -60,7 +60,7 @@ class FakeStorage:
         if self._serving is not None:
             await self._serving.close()
 
-    async def _answer(self, request: StorageRequest) -> StorageReply:
+    async def _answer(self, request: ArchiveRequest) -> ArchiveReply:
         self.asked.append(request)
         self.heard.set()
         segment = await _whole(self._store, request.locator.key)

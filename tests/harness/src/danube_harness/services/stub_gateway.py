@@ -1,7 +1,7 @@
-"""A gateway in miniature for tests of clients and tools: it keeps everything in memory and fails on demand.
+"""A stub gateway for tests of clients and tools: it keeps its state in memory and fails on demand.
 
-It delivers each accepted message to every subscription of its topic, one consumer each, and redelivers
-nothing. It is not a model of the platform; what the platform does is tested against the platform.
+It delivers each accepted message to every consumer of the topic and redelivers nothing. Behaviour of the
+platform itself is tested against the platform.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 class Failure:
     """How a call fails: a status and, unless None, the type of the attached ErrorMessage.
 
-    It waits for a gate of its own, if it has one, and else for its method's.
+    The call waits for ``gate`` first, or for the gate of its method if ``gate`` is None.
     """
 
     code: grpc.StatusCode
@@ -63,10 +63,10 @@ class StubGateway:
         schemas: the topics, with their schemas.
         accepted: the messages of each topic, in the order in which they were answered with OK.
         requests: every request by method name, in order of arrival, failed ones included.
-        producers: the ids in force by topic and name; clear it and the producers are not known any more.
-        consumers: likewise, by topic, subscription and name.
-        subscriptions: where those begin that were created as such, by topic and name.
-        failures: what the next calls of a method do; None lets one pass. An empty queue lets all pass.
+        producers: ids by topic and name; after clearing it, no producer is known.
+        consumers: consumers by topic, subscription and name.
+        subscriptions: starts of the subscriptions created without a consumer, by topic and name.
+        failures: the outcomes of a method's next calls; for None, or an empty queue, a call succeeds.
         gates: a method's calls wait until its event is set; without one they do not wait.
     """
 
@@ -92,7 +92,7 @@ class StubGateway:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Serves on a free port; after ``stop``, on the same one again."""
+        """Serve on a free port; after ``stop``, on the same port again."""
         server = grpc.aio.server(
             options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)]
         )
@@ -103,18 +103,18 @@ class StubGateway:
         self._server = server
 
     async def stop(self) -> None:
-        """Breaks every connection off."""
+        """Close every connection."""
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Returns once the condition holds, looked at after every request."""
+        """Wait until the condition holds; it is checked after every request."""
         async with self.changed:
             await self.changed.wait_for(condition)
 
     def deliver(self, topic: str, payload: bytes, **fields: Any) -> None:
-        """Lets a message reach every consumer of the topic."""
+        """Deliver a message to every consumer of the topic."""
         message = wire.StreamMessage(payload=payload, msg_id=wire.MsgID(topic_name=topic), **fields)
         self._deliver(topic, message)
 
@@ -180,7 +180,7 @@ class StubGateway:
 
     async def _enter(self, method: str, request: Any, context: Context) -> None:
         self.requests[method].append(request)
-        # Decided on arrival, so that a script speaks of calls in their order.
+        # Taken on arrival, so that failures apply to calls in their order.
         failure = self.failures[method].popleft() if self.failures[method] else None
         async with self.changed:
             self.changed.notify_all()
@@ -301,7 +301,7 @@ class StubGateway:
 
 
 async def fail(context: Context, failure: Failure) -> None:
-    """Ends the call as the gateway does: a status and, attached, an ErrorMessage."""
+    """End the call as the gateway does: with a status and an attached ErrorMessage."""
     trailers: tuple[tuple[str, bytes], ...] = ()
     if failure.error_type is not None:
         attached = wire.ErrorMessage(error_type=failure.error_type, error_message=failure.message)

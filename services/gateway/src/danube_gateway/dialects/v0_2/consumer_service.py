@@ -83,7 +83,7 @@ class ConsumerService:
             self._sessions.close(session)
 
     async def ack(self, call: Call) -> bytes:
-        """Acknowledge one message; the answer comes when its owner has taken it."""
+        """Acknowledge one message; answers when its owner has applied it."""
         request = parse_strict(api.AckRequest, call.request)
         if not request.HasField("msg_id"):
             raise InvalidInput("the acknowledgement has no msg_id")
@@ -92,7 +92,7 @@ class ConsumerService:
             topic = await self._resolver.find(TopicName.parse(request.msg_id.topic_name))
         except InvalidName:
             topic = None
-        if topic is None:  # nothing to acknowledge: clients take an error for the end of their loop
+        if topic is None:  # a success: clients end their receive loop on an error
             return response.SerializeToString()
         try:
             await self._acknowledgements.acknowledge(

@@ -10,7 +10,7 @@ from danube_gateway.publish.producers import Producers
 from danube_proto import danube_api_pb2 as api
 
 OWNER_TIMEOUT_S = 2.0
-"""Clients ping every 5 s and never again after an error: without word from the owner all counts as well."""
+"""Clients ping every 5 s and never again after an error, so no answer from the owner counts as OK."""
 
 
 class HealthCheck:

@@ -63,7 +63,7 @@ class ProducerService:
         return response.SerializeToString()
 
     async def send_message(self, call: Call) -> bytes:
-        """Publish one message; the answer comes when it is as safe as its topic promises."""
+        """Publish one message; answers when it is stored, or sent to the owner if it is non-reliable."""
         message = parse_strict(api.StreamMessage, call.request)
         if not message.HasField("msg_id"):
             raise InvalidInput("the message has no msg_id")
