@@ -1,4 +1,4 @@
-"""Log, segments and catalogue against a plain list, with a crash before or after every step."""
+"""Log, segments and manifest against a plain list, with a crash before or after every step."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ROOT = Path("/segments")
 RULES = SealRules(seal_bytes_max=1500, own_segment_bytes_min=400)
 LEASE_S = 3600.0
 STEPS_MAX = 30
-"""More operations than a take-over and a cut have, so that some crashes come too late."""
+"""More operations than a take-over and a seal have, so that some crashes come too late."""
 FAILURE = "the test's own"
 
 
@@ -131,12 +131,12 @@ class ArchiveModel(RuleBasedStateMachine):
         log = Fused(self.harness.log, self.fuse, "read", "purge", "bounds")
         metadata = Fused(self.harness.metadata, self.fuse, "put", "get", "list")
         ports = ArchivePorts("1", ports.bus, log, metadata, ports.catalogue, ports.stores, ports.metrics)
-        cuts = await Manifest.open(self.harness.metadata, BUNDLE)
-        cuts._store = metadata
-        self.views.append(cuts)
+        manifest = await Manifest.open(self.harness.metadata, BUNDLE)
+        manifest._store = metadata
+        self.views.append(manifest)
         tenure = LeaseClock(LEASE_S, time.monotonic(), 1)
         lease = Lease(self.harness.metadata, "/lease", b"", tenure, time.monotonic)
-        return Sealer(ArchiveSession(BUNDLE, ports, lease, cuts), RULES)
+        return Sealer(ArchiveSession(BUNDLE, ports, lease, manifest), RULES)
 
     # What happens
 
@@ -159,8 +159,8 @@ class ArchiveModel(RuleBasedStateMachine):
         self.topics[index] = self.run(self.harness.topic(gone.topic_name.local, gone.strategy))
 
     @rule()
-    def cut(self) -> None:
-        self.run(self.cut_on(self.sealer))
+    def seal(self) -> None:
+        self.run(self.seal_on(self.sealer))
 
     @rule(
         steps=st.integers(1, STEPS_MAX),
@@ -168,20 +168,20 @@ class ArchiveModel(RuleBasedStateMachine):
         fails=st.booleans(),
         keep=st.randoms(use_true_random=True),
     )
-    def cut_and_fail_or_die(self, steps: int, *, after: bool, fails: bool, keep: Any) -> None:
+    def seal_and_fail_or_die(self, steps: int, *, after: bool, fails: bool, keep: Any) -> None:
         self.fuse.set(steps, after=after, fails=DanubeError(FAILURE) if fails else None)
         with contextlib.suppress(PowerCut, DanubeError):
-            self.run(self.cut_on(self.sealer))
+            self.run(self.seal_on(self.sealer))
         if self.fuse.blown:
             self.die(lambda: keep.random() < 0.5)
         self.fuse.set(0, after=False)
 
     @rule(operation=st.integers(1, 40), keep=st.randoms(use_true_random=True))
-    def cut_and_lose_power(self, operation: int, keep: Any) -> None:
+    def seal_and_lose_power(self, operation: int, keep: Any) -> None:
         self.disk._cut_at = self.disk.operations + operation
         lost = False
         try:
-            self.run(self.cut_on(self.sealer))
+            self.run(self.seal_on(self.sealer))
         except PowerCut:
             lost = True
         except BaseExceptionGroup as group:
@@ -200,7 +200,7 @@ class ArchiveModel(RuleBasedStateMachine):
     @precondition(lambda self: self.zombies)
     @rule()
     def a_paused_one_goes_on(self) -> None:
-        self.run(self.cut_on(self.zombies.pop(), ready=True))
+        self.run(self.seal_on(self.zombies.pop(), ready=True))
 
     @rule()
     def sweep(self) -> None:
@@ -213,7 +213,7 @@ class ArchiveModel(RuleBasedStateMachine):
 
         self.run(both())
 
-    async def cut_on(self, sealer: Sealer, *, ready: bool = False) -> None:
+    async def seal_on(self, sealer: Sealer, *, ready: bool = False) -> None:
         try:
             if not ready:
                 await sealer.take_over()
@@ -259,7 +259,7 @@ TestArchiveModel.settings = settings(max_examples=60, stateful_step_count=25, de
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("fails", [False, True], ids=["dies", "fails"])
-def test_a_cut_that_ends_at_any_step_is_finished_by_the_next_archiver(*, after: bool, fails: bool) -> None:
+def test_a_seal_that_ends_at_any_step_is_finished_by_the_next_archiver(*, after: bool, fails: bool) -> None:
     reached = 0
     for steps in range(1, STEPS_MAX):
         model = ArchiveModel()
@@ -270,32 +270,32 @@ def test_a_cut_that_ends_at_any_step_is_finished_by_the_next_archiver(*, after: 
                 sections = ((disk, [b"%d" % number * 300]), (disk2, [b"b", b"c"]), (s3, [b"s" * 200] * 2))
                 model.run(model.harness.publish(*sections))
                 if number == 0:
-                    model.cut()
+                    model.seal()
             model.fuse.set(steps, after=after, fails=DanubeError(FAILURE) if fails else None)
             with contextlib.suppress(PowerCut, DanubeError):
-                model.run(model.cut_on(model.sealer))
+                model.run(model.seal_on(model.sealer))
             reached += model.fuse.left <= 0
             if model.fuse.blown:
                 model.die(lambda: False)
             model.fuse.set(0, after=False)
             model.nothing_is_lost_doubled_or_out_of_order()
             model.run(model.harness.publish((disk2, [b"later"])))
-            model.cut()
-            model.cut()
+            model.seal()
+            model.seal()
             model.sweep()
             model.nothing_is_lost_doubled_or_out_of_order()
             bounds = model.run(model.harness.log.bounds(BUNDLE))
             assert bounds.first_sequence > bounds.last_sequence, "the log is not purged"
-            named = {segment.key for cut in model.harness.manifest.all() for segment in cut.segments}
+            named = {segment.key for entry in model.harness.manifest.all() for segment in entry.segments}
             stores = model.stores(None)
             held = [*model.run(stores.of(StorageBackend.DISK).list("")), *model.run(model.s3.list(""))]
             assert set(held) == named, "a leftover is not swept"
         finally:
             model.teardown()
-    assert 10 < reached < STEPS_MAX - 1, "not every step of a cut was ended"
+    assert 10 < reached < STEPS_MAX - 1, "not every step of a seal was ended"
 
 
-def test_a_cut_that_was_entered_though_the_answer_says_taken_keeps_its_segments() -> None:
+def test_a_manifest_entry_that_was_stored_though_the_reply_says_conflict_keeps_its_segments() -> None:
     model = ArchiveModel()
     try:
         model.start()
@@ -308,7 +308,7 @@ def test_a_cut_that_was_entered_though_the_answer_says_taken_keeps_its_segments(
             raise AlreadyExists("an earlier attempt of this very call was carried out")
 
         manifest.add = add_and_say_taken  # type: ignore[method-assign]
-        model.cut()
+        model.seal()
         model.nothing_is_lost_doubled_or_out_of_order()
         assert model.harness.manifest.archived_through == 1
     finally:

@@ -81,9 +81,9 @@ class Storage:
     async def start(self) -> None:
         lease = await register(self.harness.metadata, Instance(self.instance_id, "storage", ""))
         self._ends.push_async_callback(lease.release)
-        keeper = ReplicaServer(self.harness.log, self.stores.of(StorageBackend.DISK))
+        replica_server = ReplicaServer(self.harness.log, self.stores.of(StorageBackend.DISK))
         serving = await self.harness.bus.serve(
-            replica_subject(self.instance_id), REPLICA.handler(keeper.answer)
+            replica_subject(self.instance_id), REPLICA.handler(replica_server.answer)
         )
         self._ends.push_async_callback(serving.close)
         task = asyncio.create_task(self.archiving.run())
@@ -143,7 +143,7 @@ async def test_many_quiet_topics_become_shared_segments_and_the_log_is_purged(si
     await site.storage("7", stores)
     await harness.archived(last)
     await harness.purged(last)
-    segments = [segment for cut in harness.manifest.all() for segment in cut.segments]
+    segments = [segment for entry in harness.manifest.all() for segment in entry.segments]
     assert {segment.topic_id for segment in segments} == {SHARED}
     assert len(segments) == len(harness.manifest.all())
     await harness.check(stores)
@@ -237,7 +237,7 @@ async def test_while_the_disk_is_full_the_log_keeps_everything_and_then_it_catch
     await harness.check(stores)
 
 
-async def test_two_replicas_are_the_same_bytes_on_two_instances_before_the_cut_is_catalogued(
+async def test_two_replicas_are_the_same_bytes_on_two_instances_before_the_manifest_entry_is_stored(
     site: Site,
 ) -> None:
     harness = site.harness

@@ -36,7 +36,7 @@ async def filled(frames: list[int]) -> tuple[MemoryLog, list[bytes]]:
     st.integers(1, 400),
     st.integers(1, 8),
 )
-async def test_a_stretch_is_what_the_log_has_up_to_its_first_bound_or_corrupt_frame(
+async def test_a_log_range_is_what_the_log_has_up_to_its_first_bound_or_corrupt_frame(
     frames: list[int], lost: int, bytes_max: int, read_bytes: int, sections_max: int
 ) -> None:
     log, stored = await filled(frames)
@@ -61,7 +61,7 @@ async def test_a_stretch_is_what_the_log_has_up_to_its_first_bound_or_corrupt_fr
     assert sum(map(len, stored[lost : last - 1])) < bytes_max
 
 
-async def test_a_log_that_ends_too_early_is_no_stretch() -> None:
+async def test_a_log_that_ends_too_early_is_no_log_range() -> None:
     log, _ = await filled([1, 1])
     with pytest.raises(LogUnavailable):
         await read_range(log, BUNDLE, 1, 3, bytes_max=1000)

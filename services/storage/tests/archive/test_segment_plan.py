@@ -34,7 +34,7 @@ RULES = {
 
 
 @st.composite
-def stretches(draw: st.DrawFn) -> LogRange:
+def log_ranges(draw: st.DrawFn) -> LogRange:
     frames = draw(st.lists(st.dictionaries(st.sampled_from(TOPICS), st.integers(8, 700)), max_size=12))
     sections = [
         RangeSection(sequence, number, 1000 + sequence, RawSection(topic_id, 1, bytes(size), 0))
@@ -44,7 +44,7 @@ def stretches(draw: st.DrawFn) -> LogRange:
     return LogRange(1, max(len(frames), 1), sections, 0)
 
 
-@given(stretches(), st.integers(1, 4))
+@given(log_ranges(), st.integers(1, 4))
 def test_a_plan_holds_each_section_once_in_log_order_and_keeps_the_bounds(
     log_range: LogRange, topics_max: int
 ) -> None:
@@ -63,7 +63,7 @@ def test_a_plan_holds_each_section_once_in_log_order_and_keeps_the_bounds(
             assert _size(segment) <= RULES[segment.topic_id].segment_bytes_max or len(segment.sections) == 1
 
 
-@given(stretches(), st.integers(1, 4))
+@given(log_ranges(), st.integers(1, 4))
 def test_a_topic_is_either_in_its_own_segments_or_in_one_shared_one(
     log_range: LogRange, topics_max: int
 ) -> None:
@@ -79,7 +79,7 @@ def test_a_topic_is_either_in_its_own_segments_or_in_one_shared_one(
         assert (kinds == [SHARED]) == (total < enough)
 
 
-def test_a_cut_of_many_busy_topics_still_has_a_record_of_bounded_size() -> None:
+def test_a_manifest_entry_of_many_busy_topics_still_has_a_bounded_size() -> None:
     sections = [RangeSection(n, 0, 1, RawSection(n % 500 + 1, 1, bytes(200), 0)) for n in range(1, 5000)]
     rules = {topic_id: TopicRule(StorageBackend.DISK, 300) for topic_id in range(1, 501)}
     plan = plan_segments(LogRange(1, 5000, sections, 0), rules, own_bytes_min=1, segments_aimed=20)
@@ -93,7 +93,7 @@ def test_a_segment_of_the_topics_size_is_not_larger_than_that_with_everything_ar
     assert topic_rules([_topic(1, storage=StorageBackend.MEMORY)]) == {}
 
 
-def test_a_cut_is_due_by_the_largest_segment_size_or_the_shortest_period() -> None:
+def test_a_seal_is_due_by_the_largest_segment_size_or_the_shortest_period() -> None:
     rules = SealRules(seal_age_s=600, seal_bytes_max=64 << 20)
     expire = Retention.UNTIL_EXPIRE
     assert seal_limits(rules, []) == SealLimits(64 << 20, 600, 64 << 20)
@@ -118,13 +118,13 @@ def test_a_cut_is_due_by_the_largest_segment_size_or_the_shortest_period() -> No
         (LogBounds(5, 5, 1, 1000), 11_000, True),
     ],
 )
-def test_a_cut_is_due_when_there_is_enough_or_it_is_old_enough(
+def test_a_seal_is_due_when_there_is_enough_or_it_is_old_enough(
     bounds: LogBounds, now_ms: int, *, due: bool
 ) -> None:
     assert SealLimits(100, 10).due(bounds, now_ms) is due
 
 
-async def test_a_stretch_ends_where_it_must_and_where_it_is_full() -> None:
+async def test_a_log_range_ends_where_it_must_and_where_it_is_full() -> None:
     log = await _log([b"m" * 100] * 10)
     whole = await read_range(log, BUNDLE, 3, 8, bytes_max=1 << 20)
     assert [section.sequence for section in whole.sections] == [3, 4, 5, 6, 7, 8]
@@ -136,7 +136,7 @@ async def test_a_stretch_ends_where_it_must_and_where_it_is_full() -> None:
         await read_range(log, BUNDLE, 3, 11, bytes_max=1 << 20)
 
 
-async def test_a_cut_by_size_fills_whole_segments_and_leaves_the_rest_for_the_next() -> None:
+async def test_a_seal_by_size_fills_whole_segments_and_leaves_the_rest_for_the_next() -> None:
     log = await _log([b"m" * 100] * 10)
     everything = await read_range(log, BUNDLE, 1, 10, bytes_max=1 << 20)
     frame_bytes = everything.sections[0].entry_bytes
@@ -181,14 +181,14 @@ async def test_a_topic_that_fills_a_segment_is_found_among_larger_ones_and_count
     assert budget.bytes_free == bytes_free
 
 
-async def test_what_the_log_has_lost_of_a_stretch_is_counted() -> None:
+async def test_frames_that_the_log_has_lost_of_a_range_are_counted() -> None:
     log = await _log([b"m"] * 6)
     await log.purge(BUNDLE, 2)
     log_range = await read_range(log, BUNDLE, 1, 6, bytes_max=1 << 20)
     assert (log_range.last_sequence, log_range.missing, len(log_range.sections)) == (6, 2, 4)
 
 
-async def test_a_corrupt_frame_ends_a_stretch_before_it_or_is_told_of() -> None:
+async def test_a_corrupt_frame_ends_a_log_range_before_it_or_is_reported() -> None:
     log = await _log([b"m", b"m"])
     await log.append(BUNDLE, b"not a frame", frame_id="x", timeout_s=1)
     log_range = await read_range(log, BUNDLE, 1, 3, bytes_max=1 << 20)
@@ -198,16 +198,16 @@ async def test_a_corrupt_frame_ends_a_stretch_before_it_or_is_told_of() -> None:
     assert told.value.entry.sequence == 3
 
 
-def test_an_orphan_is_what_no_cut_names_and_none_ever_will() -> None:
+def test_an_orphan_is_what_no_manifest_entry_names_and_none_ever_will() -> None:
     def key(first: int, attempt: str) -> str:
         return f"f0/shared/{first:016x}-0000.{attempt}"
 
     record = SegmentRecord(key(1, "a"), StorageBackend.DISK, SHARED, 1, 2, 1, 0, 0, 0, 9, 0, holders=("7",))
-    cuts = [ManifestEntry("f0", 1, 10, 0, "7", (record,)), ManifestEntry("f0", 11, 20, 0, "7", ())]
+    manifest = [ManifestEntry("f0", 1, 10, 0, "7", (record,)), ManifestEntry("f0", 11, 20, 0, "7", ())]
     held = [key(1, "a"), key(1, "b"), key(11, "c"), key(21, "d"), "f0/corrupt/0000000000000001.e", "f0/x"]
-    assert orphans(held, cuts) == [key(1, "b"), key(11, "c")]
-    assert orphans(held, cuts, "7") == [key(1, "b"), key(11, "c")]
-    assert orphans(held, cuts, "8") == [key(1, "a"), key(1, "b"), key(11, "c")]
+    assert orphans(held, manifest) == [key(1, "b"), key(11, "c")]
+    assert orphans(held, manifest, "7") == [key(1, "b"), key(11, "c")]
+    assert orphans(held, manifest, "8") == [key(1, "a"), key(1, "b"), key(11, "c")]
     assert orphans(held, []) == []
 
 

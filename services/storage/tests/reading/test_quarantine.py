@@ -21,9 +21,9 @@ from danube_harness.services.read_harness import (
     DISK,
     S3,
     ReadHarness,
+    chunks_of,
     frames,
     open_read_harness,
-    pieces,
     topic,
 )
 from danube_storage.reading.recheck import Recheck
@@ -84,7 +84,7 @@ class Objects(Files):
 
     async def put(self, key: str, content: bytes) -> None:
         await self.store.delete(key)
-        await self.store.put(key, pieces(content))
+        await self.store.put(key, chunks_of(content))
 
     async def remove(self, key: str) -> None:
         await self.store.delete(key)
@@ -102,9 +102,9 @@ def flipped(content: bytes, spot: int) -> bytes:
 async def one_segment(
     harness: ReadHarness, backend: StorageBackend = DISK
 ) -> tuple[ManifestEntry, SegmentRecord]:
-    cut = await harness.cut(frames(*([(1, [text])] for text in TEXTS)), backend=backend, shared=set())
-    await harness.cut(frames([(1, [b"next"])], first=len(TEXTS) + 1), backend=backend, shared=set())
-    return cut, cut.segments[0]
+    sealed = await harness.seal(frames(*([(1, [text])] for text in TEXTS)), backend=backend, shared=set())
+    await harness.seal(frames([(1, [b"next"])], first=len(TEXTS) + 1), backend=backend, shared=set())
+    return sealed, sealed.segments[0]
 
 
 async def check_quarantine(harness: ReadHarness, record: SegmentRecord, place: str, files: Files) -> None:
@@ -206,9 +206,9 @@ async def test_a_segment_that_goes_while_it_is_read_is_damage_too(tmp_path: Path
 async def test_what_retention_deletes_is_not_taken_for_damage(tmp_path: Path) -> None:
     files = Files(tmp_path)
     async with open_read_harness(files.store) as harness:
-        cut, record = await one_segment(harness)
+        sealed, record = await one_segment(harness)
         await harness.history.read(topic(1), 0)
-        await harness.manifest.change(cut, lambda cut: msgspec.structs.replace(cut, segments=()))
+        await harness.manifest.change(sealed, lambda sealed: msgspec.structs.replace(sealed, segments=()))
         await files.remove(record.key)
         assert (await harness.texts(topic(1), position_of(30, 0, 0)))[-1] == b"next"
         assert harness.readings[0].quarantine.problem is None
@@ -256,8 +256,8 @@ async def test_what_any_copy_has_is_served_and_what_none_has_ends_it(tmp_path: P
 async def test_the_index_of_a_shared_segment_that_cannot_be_read_hides_no_topic(tmp_path: Path) -> None:
     files = Files(tmp_path)
     async with open_read_harness(files.store) as harness:
-        cut = await harness.cut(frames(*([(1, [t]), (2, [t + b"2"])] for t in TEXTS)), shared={1, 2})
-        (record,) = cut.segments
+        sealed = await harness.seal(frames(*([(1, [t]), (2, [t + b"2"])] for t in TEXTS)), shared={1, 2})
+        (record,) = sealed.segments
         content = await files.content(record.key)
         await files.put(record.key, flipped(content, len(content) - 30))
         assert await harness.texts(topic(2)) == [text + b"2" for text in TEXTS]

@@ -29,7 +29,7 @@ async def test_every_message_is_served_once_and_in_order_from_any_position(
         middle = len(entries) // 2
         for part in (entries[:middle], entries[middle:]):
             if part:
-                await harness.cut(part, shared=shared)
+                await harness.seal(part, shared=shared)
         for topic_id in (1, 2, 3):
             wanted = [
                 (position_of(sequence, list(sections).index(topic_id), i), message)
@@ -53,7 +53,7 @@ async def test_every_message_is_served_once_and_in_order_from_any_position(
 async def test_a_message_is_found_by_its_offset_in_segments_of_many_ranges() -> None:
     async with open_read_harness() as harness:
         written = [[(1, [b"x" * 50]), (2, [b"y", b"y"])] for _ in range(60)]
-        await harness.cut(frames(*written), shared={2})
+        await harness.seal(frames(*written), shared={2})
         for offset in range(60):
             located = await harness.history.locate(topic(1), By.OFFSET, offset)
             assert located == Located(position_of(offset + 1, 0, 0), offset)
@@ -70,7 +70,7 @@ async def test_no_answer_is_more_than_the_bus_carries(
     async with open_read_harness() as harness:
         sizes = [100, 100, 2000, 100, 3000, 3000, 100, 900, 900]
         written = [[(1, [bytes([65 + n]) * size]), (2, [b"other"])] for n, size in enumerate(sizes)]
-        await harness.cut(frames(*written), shared=shared)
+        await harness.seal(frames(*written), shared=shared)
         wanted = [sections[0][1][0] for sections in written]
         for bytes_max in (1, 1000, 100_000):
             assert await harness.texts(topic(1), bytes_max=bytes_max) == wanted

@@ -43,7 +43,7 @@ async def test_what_all_have_acknowledged_is_marked_then_deleted_and_counted(
     harness: RetentionHarness,
 ) -> None:
     topic = await harness.topic("a", UNTIL_ACK)
-    first, second = await harness.cut(topic), await harness.cut(topic)
+    first, second = await harness.seal(topic), await harness.seal(topic)
     harness.acknowledge(topic, first.last_sequence)
     await harness.passes(1)
     assert [segment.retained for segment in harness.left()] == [False, True]
@@ -62,7 +62,7 @@ async def test_without_an_owner_only_what_has_expired_goes(
 ) -> None:
     monkeypatch.setattr("danube_storage.retention.floors.ANSWER_TIMEOUT_S", 0.05)
     lasting, passing = await harness.topic("a", UNTIL_ACK), await harness.topic("b", UNTIL_EXPIRE)
-    await harness.cut(lasting, passing)
+    await harness.seal(lasting, passing)
     harness.acknowledge(lasting, 1)
     await harness.metadata.delete(keys.owner_key(FILE))
     async with asyncio.timeout(10):
@@ -74,7 +74,7 @@ async def test_without_an_owner_only_what_has_expired_goes(
 
 async def test_a_deleted_topics_segments_go(harness: RetentionHarness) -> None:
     topic = await harness.topic("a", UNTIL_ACK)
-    await harness.cut(topic)
+    await harness.seal(topic)
     await harness.topics.delete(topic.topic_name)
     await harness.catalogue.see_topics()
     await harness.passes(2)
@@ -85,28 +85,28 @@ async def test_a_deleted_topics_segments_go(harness: RetentionHarness) -> None:
 async def test_a_topic_that_the_view_has_not_seen_is_not_taken_for_deleted(harness: RetentionHarness) -> None:
     blind = await harness.view(BlindMetadata(harness.metadata))
     topic = await harness.topic("a", UNTIL_ACK)
-    cut = await harness.cut(topic)
+    entry = await harness.seal(topic)
     assert blind.topic_by_id(topic.topic_id) is None
     retention = harness.archive_retention(await harness.new_session(FILE, blind))
     await retention.run_pass()
-    assert harness.left() == list(cut.segments)
+    assert harness.left() == list(entry.segments)
 
 
 async def test_a_topic_over_its_size_loses_its_oldest_segments(harness: RetentionHarness) -> None:
     topic = await harness.topic("a", UNTIL_ACK)
-    cuts = [await harness.cut(topic) for _ in range(3)]
+    sealed = [await harness.seal(topic) for _ in range(3)]
     await harness.topics.set_policies(topic.topic_name, PolicyOverrides(max_retained_mb=1))
     await harness.catalogue.see_topics()
     await harness.passes(1)
     assert all(segment.retained for segment in harness.left())
-    large = await _grown(harness, cuts[0])
+    large = await _grown(harness, sealed[0])
     await harness.passes(2)
     assert large.key not in {segment.key for segment in harness.left()}
     assert len(harness.left()) == 2
     assert harness.counted("marked_segments") == {"size": 1}
 
 
-async def _grown(harness: RetentionHarness, cut: ManifestEntry) -> SegmentRecord:
+async def _grown(harness: RetentionHarness, entry: ManifestEntry) -> SegmentRecord:
     """Its record says that it takes a MiB."""
 
     def grown(present: ManifestEntry) -> ManifestEntry:
@@ -114,8 +114,8 @@ async def _grown(harness: RetentionHarness, cut: ManifestEntry) -> SegmentRecord
         larger = msgspec.structs.replace(segment, size_bytes=1 << 20)
         return msgspec.structs.replace(present, segments=(larger,))
 
-    await harness.session.manifest.change(cut, grown)
-    covering = harness.session.manifest.covering(cut.first_sequence)
+    await harness.session.manifest.change(entry, grown)
+    covering = harness.session.manifest.covering(entry.first_sequence)
     assert covering is not None
     return covering.segments[0]
 
@@ -124,27 +124,27 @@ async def test_a_shared_segment_waits_for_each_of_its_topics_and_leaves_its_offs
     harness: RetentionHarness,
 ) -> None:
     one, other = await harness.topic("a", UNTIL_ACK), await harness.topic("b", UNTIL_ACK)
-    cut = await harness.cut(one, other, shared=True)
+    entry = await harness.seal(one, other, shared=True)
     harness.acknowledge(one, 1)
     await harness.passes(2)
-    assert harness.left() == list(cut.segments)
+    assert harness.left() == list(entry.segments)
     harness.acknowledge(other, 1)
     await harness.passes(3)
     assert harness.left() == []
     written = Offsets.saved(await read_archive_state(harness.metadata, FILE))
     assert (written.through, written.of(one.topic_id), written.of(other.topic_id)) == (1, 1, 1)
-    assert await harness.deleted() == {SHARED: Deletions(1, 2, cut.segments[0].size_bytes)}
+    assert await harness.deleted() == {SHARED: Deletions(1, 2, entry.segments[0].size_bytes)}
 
 
 async def test_shared_segments_that_cannot_be_read_are_kept_and_hold_nothing_up(
     harness: RetentionHarness,
 ) -> None:
     topic = await harness.topic("a", UNTIL_EXPIRE)
-    cuts = [await harness.cut(topic, shared=True) for _ in range(FAILED_READS_MAX + 1)]
-    for cut in cuts[:-1]:
-        await harness.store.delete(cut.segments[0].key)
+    sealed = [await harness.seal(topic, shared=True) for _ in range(FAILED_READS_MAX + 1)]
+    for entry in sealed[:-1]:
+        await harness.store.delete(entry.segments[0].key)
     await harness.passes(4)
-    assert harness.left() == [cut.segments[0] for cut in cuts[:-1]]
+    assert harness.left() == [entry.segments[0] for entry in sealed[:-1]]
 
 
 async def test_objects_in_s3_go_whichever_instance_archives(harness: RetentionHarness) -> None:
@@ -163,9 +163,9 @@ async def test_copies_go_from_live_instances_and_a_dead_one_holds_nothing_up(
     harness: RetentionHarness,
 ) -> None:
     topic = await harness.topic("a", UNTIL_EXPIRE)
-    cut = await harness.cut(topic, holders=("7", "8", "9"))
+    entry = await harness.seal(topic, holders=("7", "8", "9"))
     other = MemoryStore()
-    key = cut.segments[0].key
+    key = entry.segments[0].key
 
     async def content() -> AsyncIterator[bytes]:
         yield b"copy"
@@ -179,9 +179,9 @@ async def test_copies_go_from_live_instances_and_a_dead_one_holds_nothing_up(
     assert (harness.left(), await harness.store.list(""), await other.list("")) == ([], [], [])
 
 
-async def test_a_deletion_that_fails_is_told_counted_and_done_later(harness: RetentionHarness) -> None:
+async def test_a_deletion_that_fails_is_reported_counted_and_done_later(harness: RetentionHarness) -> None:
     topic = await harness.topic("a", UNTIL_EXPIRE)
-    await harness.cut(topic)
+    await harness.seal(topic)
     await harness.passes(1)
     harness.store.failing = True
     with pytest.raises(StoreUnavailable, match="the disk is away"):
@@ -195,38 +195,38 @@ async def test_a_deletion_that_fails_is_told_counted_and_done_later(harness: Ret
 
 async def test_two_archivers_at_once_delete_and_count_once(harness: RetentionHarness) -> None:
     topic = await harness.topic("a", UNTIL_EXPIRE)
-    cuts = [await harness.cut(topic) for _ in range(3)]
+    sealed = [await harness.seal(topic) for _ in range(3)]
     other = harness.archive_retention(await harness.new_session(FILE))
     for _ in range(4):
         await asyncio.gather(harness.retention.run_pass(), other.run_pass())
     assert harness.left() == []
-    size_bytes = sum(cut.segments[0].size_bytes for cut in cuts)
+    size_bytes = sum(entry.segments[0].size_bytes for entry in sealed)
     assert await harness.deleted() == {topic.topic_id: Deletions(3, 3, size_bytes)}
 
 
 async def test_an_archiver_that_lost_its_lease_does_nothing(harness: RetentionHarness) -> None:
     topic = await harness.topic("a", UNTIL_EXPIRE)
-    cut = await harness.cut(topic)
+    entry = await harness.seal(topic)
     await harness.session.lease.release()
     await harness.passes(3)
-    assert harness.left() == list(cut.segments)
+    assert harness.left() == list(entry.segments)
 
 
-async def test_empty_cuts_are_forgotten_but_for_the_newest_and_their_sums_stay(
+async def test_empty_manifest_entries_are_removed_but_for_the_newest_and_their_sums_stay(
     harness: RetentionHarness,
 ) -> None:
     topic = await harness.topic("a", UNTIL_EXPIRE)
-    cuts = [await harness.cut(topic) for _ in range(3)]
+    sealed = [await harness.seal(topic) for _ in range(3)]
     harness.retention = harness.archive_retention(harness.session, forget_after_ms=0)
     await harness.passes(5)
     await harness.session.manifest.refresh()
     async with asyncio.timeout(10):
         while len(harness.session.manifest.all()) > 1:  # noqa: ASYNC110 - the view has no event
             await asyncio.sleep(0)
-    assert [cut.first_sequence for cut in harness.session.manifest.all()] == [cuts[-1].first_sequence]
+    assert [entry.first_sequence for entry in harness.session.manifest.all()] == [sealed[-1].first_sequence]
     written = await read_archive_state(harness.metadata, FILE)
     assert (written.forgotten_through, written.offsets_through) == (2, 3)
-    size_bytes = sum(cut.segments[0].size_bytes for cut in cuts)
+    size_bytes = sum(entry.segments[0].size_bytes for entry in sealed)
     assert await harness.deleted() == {topic.topic_id: Deletions(3, 3, size_bytes)}
 
 
@@ -239,9 +239,9 @@ async def test_wherever_a_pass_breaks_off_the_next_ones_finish_it_and_count_once
             harness = RetentionHarness(stack)
             await harness.open()
             one, other = await harness.topic("a", UNTIL_EXPIRE), await harness.topic("b", UNTIL_EXPIRE)
-            await harness.cut(one)
-            await harness.cut(one, other, shared=True)
-            newest = await harness.cut(other)
+            await harness.seal(one)
+            await harness.seal(one, other, shared=True)
+            newest = await harness.seal(other)
             metadata = CutOffMetadata(harness.metadata, calls=broken_off, carried_out=carried_out)
             session = await harness.new_session(FILE)
             session.offsets = harness.session.offsets
@@ -249,7 +249,7 @@ async def test_wherever_a_pass_breaks_off_the_next_ones_finish_it_and_count_once
                 FILE,
                 dataclasses.replace(session.ports, metadata=metadata),
                 session.lease,
-                await harness.view_of_cuts(metadata),
+                await harness.view_of_manifest(metadata),
                 session.offsets,
             )
             retention = harness.archive_retention(cut_off, forget_after_ms=0)
@@ -268,7 +268,7 @@ async def test_wherever_a_pass_breaks_off_the_next_ones_finish_it_and_count_once
 
 async def test_the_task_goes_on_after_a_failure_and_says_what_is_wrong(harness: RetentionHarness) -> None:
     topic = await harness.topic("a", UNTIL_EXPIRE)
-    await harness.cut(topic)
+    await harness.seal(topic)
     harness.store.failing = True
     loop = RetentionLoop(
         OwnerClient(harness.bus, harness.catalogue),

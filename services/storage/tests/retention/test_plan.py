@@ -67,12 +67,12 @@ def segment(
     )
 
 
-def cut(first: int, last: int, *segments: SegmentRecord) -> ManifestEntry:
+def entry(first: int, last: int, *segments: SegmentRecord) -> ManifestEntry:
     return ManifestEntry("f0", first, last, NOW_MS, "7", segments)
 
 
 def planned(
-    cuts: Sequence[ManifestEntry],
+    entries: Sequence[ManifestEntry],
     inputs: RetentionInput,
     *,
     archive: BundleArchive | None = None,
@@ -80,7 +80,11 @@ def planned(
     forget_after_ms: int = DAY_MS,
 ) -> Plan:
     return plan(
-        cuts, archive or BundleArchive(), inputs, cache or RetentionCache(), forget_after_ms=forget_after_ms
+        entries,
+        archive or BundleArchive(),
+        inputs,
+        cache or RetentionCache(),
+        forget_after_ms=forget_after_ms,
     )
 
 
@@ -106,51 +110,51 @@ def test_a_segment_goes_by_the_rule_of_its_topic(
 ) -> None:
     floors = {} if floor is None else {1: floor}
     found = planned(
-        [cut(1, 5, segment(1, 1, 5, age_ms=age_ms))], RetentionInput(NOW_MS, {1: rule}.get, floors=floors)
+        [entry(1, 5, segment(1, 1, 5, age_ms=age_ms))], RetentionInput(NOW_MS, {1: rule}.get, floors=floors)
     )
     assert reasons(found) == ({"f0/1/1": reason} if reason else {})
 
 
 def test_without_an_owner_nothing_counts_as_acknowledged() -> None:
-    cuts = [cut(1, 5, segment(1, 1, 5), segment(2, 1, 5, age_ms=60_000))]
-    found = planned(cuts, RetentionInput(NOW_MS, {1: UNTIL_ACK, 2: MINUTE}.get, floors=None))
+    entries = [entry(1, 5, segment(1, 1, 5), segment(2, 1, 5, age_ms=60_000))]
+    found = planned(entries, RetentionInput(NOW_MS, {1: UNTIL_ACK, 2: MINUTE}.get, floors=None))
     assert reasons(found) == {"f0/2/1": Reason.EXPIRED}
 
 
 def test_a_topic_that_is_not_known_to_be_gone_keeps_its_segments() -> None:
-    cuts = [cut(1, 5, segment(1, 1, 5), segment(2, 1, 5))]
-    assert reasons(planned(cuts, RetentionInput(NOW_MS, NO_TOPICS, deleted_topics={2}))) == {
+    entries = [entry(1, 5, segment(1, 1, 5), segment(2, 1, 5))]
+    assert reasons(planned(entries, RetentionInput(NOW_MS, NO_TOPICS, deleted_topics={2}))) == {
         "f0/2/1": Reason.TOPIC_DELETED
     }
 
 
 def test_what_is_in_quarantine_or_marked_already_is_left_alone() -> None:
-    cuts = [
-        cut(1, 1, segment(1, 1, 1, quarantined={"7": "bad"})),
-        cut(2, 2, segment(1, 2, 2, delete_after_ms=NOW_MS + 1)),
-        cut(3, 3, segment(1, 3, 3, delete_after_ms=NOW_MS - 1, quarantined={"7": "bad"})),
+    entries = [
+        entry(1, 1, segment(1, 1, 1, quarantined={"7": "bad"})),
+        entry(2, 2, segment(1, 2, 2, delete_after_ms=NOW_MS + 1)),
+        entry(3, 3, segment(1, 3, 3, delete_after_ms=NOW_MS - 1, quarantined={"7": "bad"})),
     ]
-    found = planned(cuts, RetentionInput(NOW_MS, NO_TOPICS, deleted_topics={1}))
+    found = planned(entries, RetentionInput(NOW_MS, NO_TOPICS, deleted_topics={1}))
     assert (found.marks, found.deletions) == ((), ())
 
 
 def test_of_a_topic_over_its_size_the_oldest_go_and_the_newest_stays() -> None:
     rule = Rule(Retention.UNTIL_ACK, 0, bytes_max=250)
-    cuts = [cut(n, n, segment(1, n, n, size_bytes=100)) for n in range(1, 6)]
-    assert reasons(planned(cuts, RetentionInput(NOW_MS, {1: rule}.get))) == {
+    entries = [entry(n, n, segment(1, n, n, size_bytes=100)) for n in range(1, 6)]
+    assert reasons(planned(entries, RetentionInput(NOW_MS, {1: rule}.get))) == {
         "f0/1/1": Reason.SIZE,
         "f0/1/2": Reason.SIZE,
         "f0/1/3": Reason.SIZE,
     }
     tiny = Rule(Retention.UNTIL_ACK, 0, bytes_max=1)
-    assert "f0/1/5" not in reasons(planned(cuts, RetentionInput(NOW_MS, {1: tiny}.get)))
+    assert "f0/1/5" not in reasons(planned(entries, RetentionInput(NOW_MS, {1: tiny}.get)))
 
 
 def test_what_goes_anyway_leaves_room_for_the_rest() -> None:
     rule = Rule(Retention.UNTIL_ACK, 0, bytes_max=200)
-    cuts = [cut(n, n, segment(1, n, n, size_bytes=100)) for n in range(1, 4)]
+    entries = [entry(n, n, segment(1, n, n, size_bytes=100)) for n in range(1, 4)]
     floors = {1: position_of(1, 0, 0)}
-    assert reasons(planned(cuts, RetentionInput(NOW_MS, {1: rule}.get, floors=floors))) == {
+    assert reasons(planned(entries, RetentionInput(NOW_MS, {1: rule}.get, floors=floors))) == {
         "f0/1/1": Reason.ACKNOWLEDGED
     }
 
@@ -189,32 +193,32 @@ def test_a_shared_segment_goes_when_all_its_topics_let_it_go(
 
 
 def test_a_shared_segment_is_read_again_only_when_who_held_on_lets_go() -> None:
-    cuts = [cut(1, 9, segment(SHARED, 1, 9))]
+    entries = [entry(1, 9, segment(SHARED, 1, 9))]
     cache = RetentionCache()
     assert [
         each.segment.key
-        for each in planned(cuts, RetentionInput(NOW_MS, {1: UNTIL_ACK}.get), cache=cache).unread
+        for each in planned(entries, RetentionInput(NOW_MS, {1: UNTIL_ACK}.get), cache=cache).unread
     ] == ["f0/0/1"]
     (cache.holders["f0/0/1"],) = ranges((1, 3))
     held = RetentionInput(NOW_MS, {1: UNTIL_ACK}.get, floors={1: position_of(2, 0, 0)})
-    assert planned(cuts, held, cache=cache).unread == ()
+    assert planned(entries, held, cache=cache).unread == ()
     free = RetentionInput(NOW_MS, {1: UNTIL_ACK}.get, floors={1: position_of(3, 0, 0)})
-    assert len(planned(cuts, free, cache=cache).unread) == 1
+    assert len(planned(entries, free, cache=cache).unread) == 1
 
 
 def test_a_shared_segment_that_cannot_be_read_stands_back_for_a_while() -> None:
-    cuts = [cut(1, 1, segment(SHARED, 1, 1)), cut(2, 2, segment(SHARED, 2, 2))]
+    entries = [entry(1, 1, segment(SHARED, 1, 1)), entry(2, 2, segment(SHARED, 2, 2))]
     cache = RetentionCache(unreadable={"f0/0/1": NOW_MS + 1})
     for now_ms, first in ((NOW_MS, 2), (NOW_MS + 1, 1)):
-        cache.note(cuts, now_ms)
-        found = planned(cuts, RetentionInput(now_ms, NO_TOPICS), cache=cache)
+        cache.note(entries, now_ms)
+        found = planned(entries, RetentionInput(now_ms, NO_TOPICS), cache=cache)
         assert found.unread[0].entry.first_sequence == first
 
 
 def test_a_pass_reads_a_bounded_number_of_shared_segments_the_oldest_first() -> None:
-    cuts = [cut(n, n, segment(SHARED, n, n)) for n in range(1, 100)]
+    entries = [entry(n, n, segment(SHARED, n, n)) for n in range(1, 100)]
     found = plan(
-        cuts,
+        entries,
         BundleArchive(),
         RetentionInput(NOW_MS, NO_TOPICS),
         RetentionCache(),
@@ -228,55 +232,55 @@ def test_a_pass_reads_a_bounded_number_of_shared_segments_the_oldest_first() -> 
 
 
 def test_a_marked_segment_is_deleted_when_its_delay_has_passed() -> None:
-    cuts = [
-        cut(1, 1, segment(1, 1, 1, delete_after_ms=NOW_MS)),
-        cut(2, 2, segment(1, 2, 2, delete_after_ms=NOW_MS + 1)),
+    entries = [
+        entry(1, 1, segment(1, 1, 1, delete_after_ms=NOW_MS)),
+        entry(2, 2, segment(1, 2, 2, delete_after_ms=NOW_MS + 1)),
     ]
     assert [
-        each.segment.key for each in planned(cuts, RetentionInput(NOW_MS, {1: UNTIL_ACK}.get)).deletions
+        each.segment.key for each in planned(entries, RetentionInput(NOW_MS, {1: UNTIL_ACK}.get)).deletions
     ] == ["f0/1/1"]
 
 
 def test_a_shared_segment_waits_until_the_offsets_in_it_are_written_elsewhere() -> None:
-    cuts = [cut(1, 4, segment(SHARED, 1, 4, delete_after_ms=1)), cut(5, 9)]
-    waits = planned(cuts, RetentionInput(NOW_MS, NO_TOPICS), archive=BundleArchive(offsets_through=3))
+    entries = [entry(1, 4, segment(SHARED, 1, 4, delete_after_ms=1)), entry(5, 9)]
+    waits = planned(entries, RetentionInput(NOW_MS, NO_TOPICS), archive=BundleArchive(offsets_through=3))
     assert (waits.deletions, waits.checkpoint_through) == ((), 4)
-    goes = planned(cuts, RetentionInput(NOW_MS, NO_TOPICS), archive=BundleArchive(offsets_through=4))
+    goes = planned(entries, RetentionInput(NOW_MS, NO_TOPICS), archive=BundleArchive(offsets_through=4))
     assert (len(goes.deletions), goes.checkpoint_through) == (1, 0)
 
 
 def test_only_what_is_still_retained_and_sound_is_marked() -> None:
-    one = cut(1, 3, segment(1, 1, 1), segment(2, 1, 1, quarantined={"7": "bad"}), segment(3, 1, 1))
+    one = entry(1, 3, segment(1, 1, 1), segment(2, 1, 1, quarantined={"7": "bad"}), segment(3, 1, 1))
     after = marked(one, {"f0/1/1", "f0/2/1"}, 77)
     assert [s.delete_after_ms for s in after.segments] == [77, 0, 0]
     assert marked(after, {"f0/1/1"}, 99) == after
 
 
 def test_a_deleted_segment_leaves_one_row_however_often_it_is_deleted() -> None:
-    one = cut(1, 3, segment(1, 1, 3, messages=3, size_bytes=9), segment(2, 1, 1))
+    one = entry(1, 3, segment(1, 1, 3, messages=3, size_bytes=9), segment(2, 1, 1))
     after = with_deleted(with_deleted(one, {"f0/1/1"}), {"f0/1/1"})
     assert [s.key for s in after.segments] == ["f0/2/1"]
     assert deletions(BundleArchive(), [after]) == {1: Deletions(1, 3, 9)}
 
 
 @pytest.mark.parametrize("age_ms", [DAY_MS - 1, DAY_MS])
-def test_the_oldest_empty_cuts_are_folded_after_a_while_but_never_the_newest(age_ms: int) -> None:
-    cuts = [cut(1, 2), cut(3, 4), cut(5, 6, segment(1, 5, 5)), cut(7, 8), cut(9, 10)]
+def test_the_oldest_empty_entries_are_compacted_after_a_while_but_never_the_newest(age_ms: int) -> None:
+    entries = [entry(1, 2), entry(3, 4), entry(5, 6, segment(1, 5, 5)), entry(7, 8), entry(9, 10)]
     cache = RetentionCache()
-    cache.note(cuts, NOW_MS - age_ms)
+    cache.note(entries, NOW_MS - age_ms)
     archive = BundleArchive(offsets_through=10)
-    found = planned(cuts, RetentionInput(NOW_MS, {1: UNTIL_ACK}.get), archive=archive, cache=cache)
+    found = planned(entries, RetentionInput(NOW_MS, {1: UNTIL_ACK}.get), archive=archive, cache=cache)
     assert [one.first_sequence for one in found.compacts] == ([1, 3] if age_ms == DAY_MS else [])
-    alone = planned(cuts[:1], RetentionInput(NOW_MS, NO_TOPICS), archive=archive, cache=cache)
+    alone = planned(entries[:1], RetentionInput(NOW_MS, NO_TOPICS), archive=archive, cache=cache)
     assert alone.compacts == ()
 
 
-def test_a_cut_is_folded_only_when_the_offsets_in_it_are_written_elsewhere() -> None:
-    cuts = [cut(1, 2), cut(3, 4), cut(5, 6)]
+def test_an_entry_is_compacted_only_when_the_offsets_in_it_are_written_elsewhere() -> None:
+    entries = [entry(1, 2), entry(3, 4), entry(5, 6)]
     cache = RetentionCache()
-    cache.note(cuts, 0)
+    cache.note(entries, 0)
     found = planned(
-        cuts,
+        entries,
         RetentionInput(NOW_MS, NO_TOPICS),
         archive=BundleArchive(offsets_through=2),
         cache=cache,
@@ -285,22 +289,22 @@ def test_a_cut_is_folded_only_when_the_offsets_in_it_are_written_elsewhere() -> 
     assert ([one.first_sequence for one in found.compacts], found.checkpoint_through) == ([1], 4)
 
 
-def test_a_folded_cut_that_is_still_there_is_only_forgotten() -> None:
-    cuts = [cut(1, 2, segment(1, 1, 2)), cut(3, 4)]
+def test_a_compacted_entry_that_is_still_stored_is_only_removed() -> None:
+    entries = [entry(1, 2, segment(1, 1, 2)), entry(3, 4)]
     found = planned(
-        cuts,
+        entries,
         RetentionInput(NOW_MS, NO_TOPICS, deleted_topics={1}),
         archive=BundleArchive(forgotten_through=2),
     )
     assert ([one.first_sequence for one in found.leftovers], found.marks) == ([1], ())
 
 
-def test_what_was_remembered_of_cuts_and_segments_that_are_no_more_is_forgotten() -> None:
+def test_the_cache_drops_entries_and_segments_that_were_removed() -> None:
     cache = RetentionCache()
     (cache.holders["f0/0/1"],) = ranges((1, 1))
-    cache.note([cut(1, 2), cut(3, 4)], 5)
+    cache.note([entry(1, 2), entry(3, 4)], 5)
     assert (cache.holders, cache.emptied_ms) == ({}, {1: 5, 3: 5})
-    cache.note([cut(3, 4)], 9)
+    cache.note([entry(3, 4)], 9)
     assert cache.emptied_ms == {3: 5}
 
 
@@ -315,14 +319,14 @@ class Model:
     gone: set[int]
     subscriptions: dict[int, list[int]]
     contents: dict[str, dict[int, list[int]]] = field(default_factory=dict)
-    cuts: list[ManifestEntry] = field(default_factory=list)
+    entries: list[ManifestEntry] = field(default_factory=list)
     archive: BundleArchive = field(default_factory=BundleArchive)
     cache: RetentionCache = field(default_factory=RetentionCache)
     deleted: dict[str, SegmentRecord] = field(default_factory=dict)
 
-    def add_cut(self, own: dict[int, int], shared: dict[int, int], age_ms: int) -> None:
+    def add_entry(self, own: dict[int, int], shared: dict[int, int], age_ms: int) -> None:
         """``own`` and ``shared``: how many messages each topic has."""
-        first = self.cuts[-1].last_sequence + 1 if self.cuts else 1
+        first = self.entries[-1].last_sequence + 1 if self.entries else 1
         sequence = first
         segments = []
         places: dict[int, list[int]] = {}
@@ -342,7 +346,7 @@ class Model:
             segments.append(record)
             self.contents[record.key] = topics
         last = max(sequence - 1, first)
-        self.cuts.append(ManifestEntry("f0", first, last, NOW_MS, "7", tuple(segments)))
+        self.entries.append(ManifestEntry("f0", first, last, NOW_MS, "7", tuple(segments)))
 
     def inputs(self, now_ms: int, owner_answers: bool) -> RetentionInput:
         floors = {one: min(marks) for one, marks in self.subscriptions.items() if marks}
@@ -350,8 +354,8 @@ class Model:
 
     def run_pass(self, inputs: RetentionInput, crash_after: int) -> None:
         """One pass of the loop, which may end between any two of its steps."""
-        self.cache.note(self.cuts, inputs.now_ms)
-        found = plan(self.cuts, self.archive, inputs, self.cache, forget_after_ms=0)
+        self.cache.note(self.entries, inputs.now_ms)
+        found = plan(self.entries, self.archive, inputs, self.cache, forget_after_ms=0)
         marks = {mark.segment.key for mark in found.marks}
         for record in [each.segment for each in found.unread]:
             verdict = shared_verdict(record, self.ranges(record.key), inputs)
@@ -373,18 +377,18 @@ class Model:
             step()
 
     def change(self, change: Callable[[ManifestEntry], ManifestEntry]) -> None:
-        self.cuts = [change(one) for one in self.cuts]
+        self.entries = [change(one) for one in self.entries]
 
     def checkpoint(self, through: int) -> None:
         through = max(through, self.archive.offsets_through)
         self.archive = msgspec.structs.replace(self.archive, offsets_through=through)
 
-    def fold(self, cuts: Sequence[ManifestEntry]) -> None:
-        self.archive = compacted(self.archive, cuts, self.rules)
+    def fold(self, entries: Sequence[ManifestEntry]) -> None:
+        self.archive = compacted(self.archive, entries, self.rules)
 
-    def forget(self, cuts: Sequence[ManifestEntry]) -> None:
-        gone = {one.first_sequence for one in cuts}
-        self.cuts = [one for one in self.cuts if one.first_sequence not in gone]
+    def forget(self, entries: Sequence[ManifestEntry]) -> None:
+        gone = {one.first_sequence for one in entries}
+        self.entries = [one for one in self.entries if one.first_sequence not in gone]
 
     def ranges(self, key: str) -> list[TopicRange]:
         return [
@@ -403,11 +407,11 @@ def test_nothing_that_is_still_wanted_is_marked_or_deleted_and_each_deletion_cou
     data: st.DataObject,
 ) -> None:
     model = Model(rules=dict(TOPICS), gone={5}, subscriptions={1: [], 2: []})
-    for _ in range(data.draw(st.integers(1, 5), label="cuts")):
+    for _ in range(data.draw(st.integers(1, 5), label="entries")):
         everything = data.draw(COUNTS)
         own = {one: n for one, n in everything.items() if data.draw(st.booleans())}
-        model.add_cut(own, {one: n for one, n in everything.items() if one not in own}, 0)
-    last = model.cuts[-1].last_sequence
+        model.add_entry(own, {one: n for one, n in everything.items() if one not in own}, 0)
+    last = model.entries[-1].last_sequence
     for topic_id in (1, 2):
         marks = st.integers(0, end_of_sequence(last))
         model.subscriptions[topic_id] = data.draw(st.lists(marks, max_size=2))
@@ -425,7 +429,7 @@ def test_nothing_that_is_still_wanted_is_marked_or_deleted_and_each_deletion_cou
 
 
 def _check_nothing_wanted_went(model: Model, now_ms: int) -> None:
-    going = {s.key for one in model.cuts for s in one.segments if not s.retained} | model.deleted.keys()
+    going = {s.key for one in model.entries for s in one.segments if not s.retained} | model.deleted.keys()
     for key in going:
         for topic_id, positions in model.contents[key].items():
             rule = model.rules.get(topic_id)
@@ -440,12 +444,12 @@ def _check_nothing_wanted_went(model: Model, now_ms: int) -> None:
 
 
 def _check_counts(model: Model) -> None:
-    left = {s.key for one in model.cuts for s in one.segments}
+    left = {s.key for one in model.entries for s in one.segments}
     expected: dict[int, Deletions] = {}
     for key, record in model.deleted.items():
         if key not in left and (record.topic_id in model.rules or record.topic_id == SHARED):
             expected[record.topic_id] = expected.get(record.topic_id, Deletions()).plus(
-                with_deleted(cut(1, 1, record), {key}).deleted[0]
+                with_deleted(entry(1, 1, record), {key}).deleted[0]
             )
-    counted = deletions(model.archive, model.cuts)
+    counted = deletions(model.archive, model.entries)
     assert {one: counts for one, counts in counted.items() if one not in model.gone} == expected

@@ -1,4 +1,4 @@
-"""One bundle of topics over given ports, and a plain list of what was published to it."""
+"""One bundle over given ports, and a plain list of the messages that were published to it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from danube_storage.segments.stores import Stores
 from danube_storage.storage_metrics import StorageMetrics
 
 PATIENCE_S = 40.0
-"""A test that waits longer has failed; none waits for time to pass."""
+"""A test that waits longer has failed."""
 FRAMES_PER_READ = 4096
 READ_BYTES = 8 << 20
 BUNDLE = Bundle.parse("f0")
@@ -43,11 +43,11 @@ Messages = dict[int, list[tuple[int, bytes]]]
 
 
 class ArchiveHarness:
-    """Publishes to bundle ``f0``, and compares what log and archive hold with what was published.
+    """Publishes to bundle ``f0``, and compares the messages in log and archive with the published ones.
 
     Attributes:
-        expected: what was published to each topic that exists.
-        cuts: the test's own view of the bundle's catalogue.
+        expected: the published messages of each topic that exists.
+        manifest: the test's own view of the bundle's manifest.
     """
 
     def __init__(self, bus: Bus, log: BundleLog, metadata: MetadataStore) -> None:
@@ -63,6 +63,7 @@ class ArchiveHarness:
 
     @classmethod
     async def open(cls, bus: Bus, log: BundleLog, metadata: MetadataStore) -> Self:
+        """Create the namespace and the layout, and open the views."""
         self = cls(bus, log, metadata)
         await Namespaces(metadata).create("default")
         await metadata.put(keys.LAYOUT, encode_record(Layout(1, 1)))
@@ -72,55 +73,59 @@ class ArchiveHarness:
         return self
 
     async def close(self) -> None:
+        """Close the views."""
         await self.manifest.close()
         await self.catalogue.close()
 
     def ports(self, instance_id: str, stores: Stores) -> ArchivePorts:
-        """A storage instance's; it shares the harness's view of the cluster."""
+        """Return the ports of a storage instance, which shares the harness's view of the cluster."""
         metrics = StorageMetrics(Metrics("storage", instance_id))
         return ArchivePorts(instance_id, self.bus, self.log, self.metadata, self.catalogue, stores, metrics)
 
     async def topic(self, name: str, strategy: Strategy = DISK) -> Topic:
+        """Create a topic."""
         schema = Schema("s", SchemaKind.BYTES)
         topic = await self.topics.create(TopicName.parse(f"/default/{name}"), schema, strategy)
         self.expected[topic.topic_id] = []
         return topic
 
     async def delete(self, topic: Topic) -> None:
+        """Delete a topic; its messages are not expected any more."""
         await self.topics.delete(topic.topic_name)
         del self.expected[topic.topic_id]
 
     async def publish(self, *sections: tuple[Topic, Sequence[bytes]]) -> int:
-        """One frame; returns its sequence."""
+        """Publish one frame; return its sequence."""
         number = next(self._frames)
         frame = encode_frame(1, number, [(topic.topic_id, messages) for topic, messages in sections])
         stored = await self.log.append(BUNDLE, frame, frame_id=make_frame_id(1, number), timeout_s=PATIENCE_S)
-        for place, (topic, messages) in enumerate(sections):
+        for number_in_frame, (topic, messages) in enumerate(sections):
             self.expected[topic.topic_id] += [
-                (position_of(stored.sequence, place, index), message)
+                (position_of(stored.sequence, number_in_frame, index), message)
                 for index, message in enumerate(messages)
             ]
         return stored.sequence
 
     async def archived(self, sequence: int) -> None:
-        """Until what is up to ``sequence`` is catalogued."""
+        """Wait until the log is archived through ``sequence``."""
         async with asyncio.timeout(PATIENCE_S):
             while self.manifest.archived_through < sequence:
                 self._changed.clear()
                 await self._changed.wait()
 
     async def purged(self, sequence: int) -> None:
-        """Until the log begins above ``sequence``."""
+        """Wait until the log begins above ``sequence``."""
         async with asyncio.timeout(PATIENCE_S):
             while (await self.log.bounds(BUNDLE)).first_sequence <= sequence:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
     async def check(self, stores: Stores) -> None:
-        """Archive and log together hold what was published, once, in order, counted without a gap."""
+        """Assert that archive and log hold each published message once, in order, with gapless offsets."""
         await self.manifest.refresh()
-        cuts = self.manifest.all()
-        begins = [cut.first_sequence for cut in cuts]
-        assert begins == [1, *(cut.last_sequence + 1 for cut in cuts)][: len(cuts)], "the cuts are no chain"
+        manifest = self.manifest.all()
+        begins = [entry.first_sequence for entry in manifest]
+        expected = [1, *(entry.last_sequence + 1 for entry in manifest)][: len(manifest)]
+        assert begins == expected, "manifest entries have a gap or overlap"
         held = await self.archive(stores)
         for topic_id, messages in (await self._in_log(self.manifest.archived_through + 1)).items():
             held.setdefault(topic_id, []).extend(messages)
@@ -128,16 +133,16 @@ class ArchiveHarness:
             assert held.get(topic_id, []) == messages
 
     async def archive(self, stores: Stores) -> Messages:
-        """What the segments of all cuts hold, every checksum and offset verified."""
+        """Return the messages in all segments; verify every checksum and offset."""
         found: Messages = {}
         offsets: dict[int, int] = {}
-        for cut in self.manifest.all():
-            for segment in cut.segments:
+        for sealed in self.manifest.all():
+            for segment in sealed.segments:
                 entries = await read_segment(stores.of(segment.backend), segment.key)
                 assert sum(len(entry.section) for entry in entries) == segment.messages
                 for entry in entries:
                     topic_id = entry.section.topic_id
-                    assert cut.first_sequence <= entry.sequence <= cut.last_sequence
+                    assert sealed.first_sequence <= entry.sequence <= sealed.last_sequence
                     assert entry.first_offset == offsets.get(topic_id, 0), "an offset is left out or repeated"
                     offsets[topic_id] = entry.first_offset + len(entry.section)
                     found.setdefault(topic_id, []).extend(
@@ -154,7 +159,7 @@ class ArchiveHarness:
                 BUNDLE, from_sequence, frames_max=FRAMES_PER_READ, bytes_max=READ_BYTES
             )
             for entry in entries:
-                assert entry.sequence == from_sequence, "the log has a hole behind its archive"
+                assert entry.sequence == from_sequence, "the log has a gap behind its archive"
                 from_sequence += 1
                 for number, section in enumerate(decode_frame(entry.frame).sections):
                     found.setdefault(section.topic_id, []).extend(
@@ -165,7 +170,7 @@ class ArchiveHarness:
 
 
 async def read_segment(store: SegmentStore, key: str) -> list[SegmentEntry]:
-    """Every entry of a segment, all checksums verified."""
+    """Return the entries of a segment; verify all checksums."""
     size_bytes = await store.size(key)
     data = await store.read(key, 0, size_bytes)
     index = parse_tail(data, size_bytes)

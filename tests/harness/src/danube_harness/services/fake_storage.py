@@ -1,4 +1,4 @@
-"""A storage instance's side of the bus over any segment store, and cuts without an archiver."""
+"""A storage instance's read service over any segment store, and sealing without an archiver."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import secrets
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
 from danube_common.archive.manifest import Manifest
-from danube_common.archive.records import SHARED, ManifestEntry, SegmentRecord
+from danube_common.archive.records import SHARED, ManifestEntry
 from danube_common.bus.port import Bus, Subscription
 from danube_common.errors import NotFound
 from danube_common.log.port import LogEntry
 from danube_common.model.strategy import StorageBackend
-from danube_common.segment.format import CRC, ENTRY, TOPIC, SegmentInfo, tail_bytes_of
+from danube_common.segment.format import CRC, ENTRY, TOPIC, tail_bytes_of
 from danube_common.segment.reader import EntryReader, SegmentEntry, SegmentIndex, parse_tail
 from danube_common.wire.archive import (
     ARCHIVE,
@@ -29,6 +29,7 @@ from danube_common.wire.archive import (
 )
 from danube_common.wire.frame import split_frame
 from danube_harness.services.segments import crc_of
+from danube_storage.archive.segment_writer import segment_record
 from danube_storage.segments.builder import SegmentBuilder
 from danube_storage.segments.port import SegmentStore
 
@@ -123,7 +124,7 @@ def _bytes_of(entry: SegmentEntry) -> bytes:
 
 
 async def archive(
-    cuts: Manifest,
+    manifest: Manifest,
     store: SegmentStore,
     entries: Sequence[LogEntry],
     *,
@@ -132,63 +133,44 @@ async def archive(
     shared: Collection[int] = (),
     offsets: dict[int, int] | None = None,
 ) -> ManifestEntry:
-    """Put what the log's entries hold into segments, and catalogue the cut; the log is not purged.
+    """Seal log entries into segments and add the manifest entry; the log is not purged.
 
     Args:
-        cuts: of the bundle whose log the entries are from.
+        manifest: of the bundle whose log the entries are from.
         store: where the segments go.
-        entries: in log order, right behind the newest cut.
-        backend: as the segments are catalogued.
-        holders: likewise; nobody for S3.
+        entries: in log order, right behind the newest manifest entry.
+        backend: of the segment records.
+        holders: of the segment records; ignored for S3.
         shared: topic ids that go into one shared segment; the others get one each.
-        offsets: next offset by topic id, moved on; from 0 if absent.
+        offsets: next offset by topic id, updated by this; from 0 if absent.
     """
     offsets = {} if offsets is None else offsets
     builders: dict[int, SegmentBuilder] = {}
-    pieces: dict[int, list[bytes]] = {}
+    chunks: dict[int, list[bytes]] = {}
     for entry in entries:
         for number, raw in enumerate(split_frame(entry.frame)):
             target = SHARED if raw.topic_id in shared else raw.topic_id
             if target not in builders:
-                builders[target] = SegmentBuilder(cuts.bundle, target or None, block_bytes=256)
+                builders[target] = SegmentBuilder(manifest.bundle, target or None, block_bytes=256)
             first_offset = offsets.get(raw.topic_id, 0)
             offsets[raw.topic_id] = first_offset + raw.messages
             stored = (entry.stored_ms, entry.stored_ms)
-            piece = builders[target].add(
+            chunk = builders[target].add(
                 entry.sequence, number, raw, first_offset=first_offset, published_ms=stored
             )
-            pieces.setdefault(target, []).append(piece)
+            chunks.setdefault(target, []).append(chunk)
     records = []
     first = entries[0].sequence
     for target, builder in builders.items():
         tail, info = builder.seal()
-        key = f"{cuts.bundle}/{target:016x}/{first:016x}-0000.{secrets.token_hex(4)}"
-        await store.put(key, _chunks([*pieces[target], tail]))
-        records.append(_record(key, target, info, backend, holders))
-    cut = ManifestEntry(
-        str(cuts.bundle), first, entries[-1].sequence, entries[-1].stored_ms, "1", tuple(records)
+        key = f"{manifest.bundle}/{target:016x}/{first:016x}-0000.{secrets.token_hex(4)}"
+        await store.put(key, _chunks([*chunks[target], tail]))
+        records.append(segment_record(key, backend, info, holders))
+    sealed = ManifestEntry(
+        str(manifest.bundle), first, entries[-1].sequence, entries[-1].stored_ms, "1", tuple(records)
     )
-    await cuts.add(cut)
-    return cut
-
-
-def _record(
-    key: str, topic_id: int, info: SegmentInfo, backend: StorageBackend, holders: tuple[str, ...]
-) -> SegmentRecord:
-    return SegmentRecord(
-        key=key,
-        backend=backend,
-        topic_id=topic_id,
-        first_position=info.first_position,
-        last_position=info.last_position,
-        messages=info.messages,
-        first_offset=info.topics[0].first_offset if topic_id != SHARED else 0,
-        published_ms_min=info.published_ms_min,
-        published_ms_max=info.published_ms_max,
-        size_bytes=info.size_bytes,
-        data_crc32c=info.data_crc32c,
-        holders=holders if backend is StorageBackend.DISK else (),
-    )
+    await manifest.add(sealed)
+    return sealed
 
 
 async def _chunks(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:

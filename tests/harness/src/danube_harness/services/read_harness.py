@@ -83,20 +83,20 @@ class ReadHarness:
         self.readings[number:] = [reading, *self.readings[number + 1 :]]
         self.serving[name] = await self.bus.serve(storage_subject(name), ARCHIVE.handler(reading.answer))
 
-    async def cut(
+    async def seal(
         self, entries: list[LogEntry], *, backend: StorageBackend = DISK, shared: set[int]
     ) -> ManifestEntry:
         """Archive log entries on all instances."""
         holders = tuple(str(number) for number in range(1, len(self.stores) + 1))
-        cut = await archive(
+        sealed = await archive(
             self.manifest, self.stores[0], entries, backend=backend, holders=holders, shared=shared
         )
         if backend is DISK:
-            for record in cut.segments:
+            for record in sealed.segments:
                 content = await self.stores[0].read(record.key, 0, record.size_bytes)
                 for store in self.stores[1:]:
-                    await store.put(record.key, pieces(content))
-        return cut
+                    await store.put(record.key, chunks_of(content))
+        return sealed
 
     async def texts(self, of: Topic, from_position: int = 0, *, bytes_max: int = 1) -> list[bytes]:
         """Return all messages from a position on; fail if any is damaged."""
@@ -134,7 +134,7 @@ class ReadHarness:
         return self.metrics[number].registry.get_sample_value(f"danube_{name}", labels) or 0.0
 
 
-async def pieces(data: bytes) -> AsyncIterator[bytes]:
+async def chunks_of(data: bytes) -> AsyncIterator[bytes]:
     """Yield the data whole, as a segment store takes it."""
     yield data
 

@@ -70,7 +70,7 @@ class FailingStore(MemoryStore):
 
 
 class BlindMetadata:
-    """A store whose watches show nothing: views through it stay as they were when they were opened."""
+    """A metadata store whose watches show nothing, so that views stay as they were when opened."""
 
     def __init__(self, store: MemoryMetadata) -> None:
         self._store = store
@@ -84,7 +84,7 @@ class BlindMetadata:
 
 
 class CutOffMetadata:
-    """A store of which one call fails, before it is carried out or after."""
+    """A metadata store of which one call fails, before or after it is carried out."""
 
     def __init__(self, store: MemoryMetadata, *, calls: int, carried_out: bool) -> None:
         self._store = store
@@ -152,8 +152,8 @@ class RetentionHarness:
     async def new_session(self, bundle: Bundle, catalogue: Catalogue | None = None) -> ArchiveSession:
         lease = await Lease.acquire(self.metadata, keys.archiver_key(bundle), b"7", 60)
         self.stack.push_async_callback(lease.release)
-        cuts = await Manifest.open(self.metadata, bundle)
-        self.stack.push_async_callback(cuts.close)
+        manifest = await Manifest.open(self.metadata, bundle)
+        self.stack.push_async_callback(manifest.close)
         ports = ArchivePorts(
             "7",
             self.bus,
@@ -163,7 +163,7 @@ class RetentionHarness:
             Stores({StorageBackend.DISK: self.store}),
             StorageMetrics(Metrics("storage", "7")),
         )
-        return ArchiveSession(bundle, ports, lease, cuts)
+        return ArchiveSession(bundle, ports, lease, manifest)
 
     def archive_retention(self, session: ArchiveSession, forget_after_ms: int = HOUR_MS) -> ArchiveRetention:
         owners = OwnerClient(self.bus, session.ports.catalogue)
@@ -172,7 +172,7 @@ class RetentionHarness:
         )
 
     async def purge(self, session: ArchiveSession) -> int:
-        """One pass over the memory bundle; the first sequence that its log has then."""
+        """Run a pass over the memory bundle; return the first sequence of its log."""
         owners = OwnerClient(self.bus, session.ports.catalogue)
         await MemoryPurge(session, owners, self.metrics, bytes_max=LOG_BYTES_MAX).run_pass()
         return (await self.log.bounds(MEMORY)).first_sequence
@@ -185,7 +185,7 @@ class RetentionHarness:
         return topic
 
     async def publish(self, *topics: Topic, stored_ms: int = 0, size_bytes: int = 1) -> int:
-        """One frame with a message of each; 0 was long ago."""
+        """Publish one frame with a message of each topic; the time 0 is long ago. Return its sequence."""
         self.stored_ms = stored_ms
         self.frames += 1
         frame = encode_frame(1, self.frames, [(topic.topic_id, [bytes(size_bytes)]) for topic in topics])
@@ -193,17 +193,17 @@ class RetentionHarness:
         stored = await self.log.append(bundle, frame, frame_id=make_frame_id(1, self.frames), timeout_s=1)
         return stored.sequence
 
-    async def cut(
+    async def seal(
         self, *topics: Topic, shared: bool = False, holders: tuple[str, ...] = ("7",)
     ) -> ManifestEntry:
         """Publish one frame with a message of each topic, and archive it."""
         sequence = await self.publish(*topics)
         entries = await self.log.read(FILE, sequence, frames_max=1, bytes_max=1)
         ids = [topic.topic_id for topic in topics] if shared else []
-        cut = await archive(self.session.manifest, self.store, entries, shared=ids, holders=holders)
+        entry = await archive(self.session.manifest, self.store, entries, shared=ids, holders=holders)
         offsets = {topic.topic_id: sequence for topic in topics}
         self.session.offsets = Offsets(sequence, offsets)
-        return cut
+        return entry
 
     def acknowledge(self, topic: Topic, sequence: int) -> None:
         self.owner.floors.setdefault(topic.home, {})[topic.topic_id] = end_of_sequence(sequence)
@@ -212,29 +212,29 @@ class RetentionHarness:
         for _ in range(count):
             await self.retention.run_pass()
 
-    async def view_of_cuts(self, metadata: MetadataStore) -> Manifest:
-        cuts = await Manifest.open(metadata, FILE)
-        self.stack.push_async_callback(cuts.close)
-        return cuts
+    async def view_of_manifest(self, metadata: MetadataStore) -> Manifest:
+        manifest = await Manifest.open(metadata, FILE)
+        self.stack.push_async_callback(manifest.close)
+        return manifest
 
     async def check_all_gone(self, newest: ManifestEntry, messages: dict[int, int]) -> None:
-        """Only the newest cut's place is left, and the sums of what was deleted."""
+        """Assert that only the newest manifest entry is left, and the sums of the deleted messages."""
         listing = await self.metadata.list(keys.manifest_prefix(FILE))
-        cuts = [decode_record(ManifestEntry, entry.value) for entry in listing.entries]
-        assert [(cut.first_sequence, cut.segments) for cut in cuts] == [(newest.first_sequence, ())]
+        manifest = [decode_record(ManifestEntry, entry.value) for entry in listing.entries]
+        assert [(entry.first_sequence, entry.segments) for entry in manifest] == [(newest.first_sequence, ())]
         assert await self.store.list("") == []
-        counted = deletions(await read_archive_state(self.metadata, FILE), cuts)
+        counted = deletions(await read_archive_state(self.metadata, FILE), manifest)
         assert {topic_id: sums.messages for topic_id, sums in counted.items()} == messages
 
     def left(self) -> list[SegmentRecord]:
-        return [segment for cut in self.session.manifest.all() for segment in cut.segments]
+        return [segment for entry in self.session.manifest.all() for segment in entry.segments]
 
     async def deleted(self) -> dict[int, Deletions]:
-        cuts = self.session.manifest.all()
-        return deletions(await read_archive_state(self.metadata, FILE), cuts)
+        manifest = self.session.manifest.all()
+        return deletions(await read_archive_state(self.metadata, FILE), manifest)
 
     def counted(self, name: str) -> dict[str, float]:
-        """A counter by its label."""
+        """Return a counter's values by label."""
         return {
             "".join(sample.labels.values()): sample.value
             for family in self.registry.registry.collect()
