@@ -148,10 +148,14 @@ class ReadRequests:
         first = segment.range_of(segment.index.offset_of_position(position))
         parts: list[bytes | memoryview] = []
         taken = 0
+
+        def more() -> bytes:
+            return self._data(parts, position, splits=self._splits(request, segment, position, wanted))
+
         for number in range(first, segment.ranges):
             if taken >= wanted or number - first == RANGES_PER_READ_MAX:
                 position = max(position, segment.first_position(number))
-                return self._data(parts, position, splits=self._splits(request, segment, position, wanted))
+                return more()
             if number > first and segment.first_position(number) > last_position:
                 break
             self._read_ahead(request.locator, segment, number + 1, wanted, topic_range.last_position)
@@ -166,12 +170,12 @@ class ReadRequests:
             if position > last_position:
                 break
             if taken >= wanted or left_out:
-                return self._data(parts, position, splits=self._splits(request, segment, position, wanted))
+                return more()
             if block.damage:
                 return self._data(parts, max(position, block.damaged_from), block.damage)
         if until:
             position = max(position, until)
-            return self._data(parts, position, splits=self._splits(request, segment, position, wanted))
+            return more()
         # An intact segment has no more messages; a salvaged one has lost those behind its damage.
         return self._data(parts, behind, segment.damage)
 
