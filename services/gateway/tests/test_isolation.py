@@ -14,7 +14,7 @@ class Gateway:
         self.isolation = Isolation(lambda: self.reached, self.ended.append, clock=lambda: self.now)
 
     def after(self, seconds: float) -> int:
-        """How often streams have been ended when the next check comes so much later."""
+        """Advance the clock, check, and return how often the streams were ended."""
         self.now += seconds
         self.isolation.check()
         return len(self.ended)

@@ -17,7 +17,7 @@ BUNDLE = Bundle.parse("f0")
 
 
 class ScriptedOwners:
-    """In place of the client of owners: notes the batches, answers when its gate is open."""
+    """Replaces the owner client: records the batches, and answers when its gate is open."""
 
     def __init__(self) -> None:
         self.batches: list[Acks] = []

@@ -72,7 +72,7 @@ async def test_what_waits_of_a_non_reliable_topic_is_kept_as_nobody_sends_it_aga
 
 
 async def test_the_owner_that_answers_may_be_newer_than_the_one_that_was_asked() -> None:
-    """Both have the session under one number: the older one's deliveries end where the newer one's begin."""
+    """Two owners use one session number: deliveries of the older epoch end when the newer epoch begins."""
     session = opened()
     assert session.arrive(delivery(session, 1, b"old", epoch=1)) is Arrival.TAKEN
     assert session.arrive(delivery(session, 1, b"new", epoch=2)) is Arrival.TAKEN

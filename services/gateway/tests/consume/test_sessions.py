@@ -42,11 +42,11 @@ from danube_gateway.gateway_metrics import GatewayMetrics
 
 BUNDLE = Bundle.parse("f0")
 CONSUMER, OTHER = make_id(BUNDLE, "consumer", "a"), make_id(BUNDLE, "consumer", "b")
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 
 
 class ScriptedOwner:
-    """An owner of one epoch: notes what it is asked, answers as told, delivers when told."""
+    """An owner of one epoch: records requests, answers as scripted, and delivers on demand."""
 
     def __init__(self, bus: MemoryBus, epoch: int) -> None:
         self.bus = bus
@@ -86,7 +86,7 @@ class ScriptedOwner:
         return OWNER.encode(refused or reply)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while not condition():
                 self.asked.clear()
                 await self.asked.wait()
@@ -107,7 +107,7 @@ class ScriptedOwner:
 
 
 class Scene:
-    """A gateway's sessions and the bundle's owners, one after the other."""
+    """The sessions of a gateway, and the successive owners of a bundle."""
 
     def __init__(self) -> None:
         self.store = MemoryMetadata()
@@ -122,7 +122,7 @@ class Scene:
         return task
 
     async def owner(self) -> ScriptedOwner:
-        """The next owner; the gateway has heard of it when this returns."""
+        """Start the next owner, and wait until the gateway knows it."""
         epoch = await self.store.put(keys.owner_key(BUNDLE), encode_record(Claim("o", "n")))
         owner = ScriptedOwner(self.bus, epoch)
         await self.bus.serve(owner_subject(BUNDLE, epoch), owner.answer)
@@ -132,7 +132,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def open_owner_harness() -> AsyncIterator[Scene]:
+async def open_scene() -> AsyncIterator[Scene]:
     scene = Scene()
     await scene.store.put(keys.LAYOUT, encode_record(Layout(1, 1)))
     scene.catalogue = await Catalogue.open(scene.store)
@@ -158,7 +158,7 @@ async def open_owner_harness() -> AsyncIterator[Scene]:
 async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     monkeypatch.setattr(sessions_module, "SYNC_INTERVAL_S", 0.01)
     monkeypatch.setattr(sessions_module, "REATTACH_WAIT_S", 0.001)
-    async with open_owner_harness() as scene:
+    async with open_scene() as scene:
         yield scene
 
 
@@ -169,7 +169,7 @@ async def owner(scene: Scene) -> ScriptedOwner:
 
 async def texts(session: Session, count: int) -> list[bytes]:
     got: list[bytes] = []
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while len(got) < count:
             batch = await session.next_batch()
             assert batch is not None
@@ -178,7 +178,7 @@ async def texts(session: Session, count: int) -> list[bytes]:
 
 
 async def over(session: Session) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while await session.next_batch() is not None:
             pass
 
@@ -401,6 +401,6 @@ async def test_a_gateway_that_stops_does_not_wait_for_an_owner_that_is_gone(
     await scene.store.delete(keys.owner_key(BUNDLE))
     while scene.catalogue.epoch(BUNDLE) is not None:  # noqa: ASYNC110 - a mirror tells nobody
         await asyncio.sleep(0)
-    await asyncio.wait_for(scene.sessions.stop(), PATIENCE_S)
+    await asyncio.wait_for(scene.sessions.stop(), TIMEOUT_S)
     assert session.closed
     assert owner.detached == []

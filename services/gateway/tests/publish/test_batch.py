@@ -17,7 +17,7 @@ SIZES = st.integers(0, 100) | st.sampled_from(
 def test_every_message_leaves_once_in_its_topics_order_within_the_bounds(
     arrivals: list[tuple[int, int]], pause: int
 ) -> None:
-    """Also when some arrive while frames leave."""
+    """Holds also for messages that arrive while frames are taken."""
     batch: Batch[int] = Batch()
     sent: list[tuple[int, bytes]] = []
     tokens: list[int] = []

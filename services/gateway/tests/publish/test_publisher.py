@@ -58,7 +58,7 @@ class TryingLog(MemoryLog):
             self.appending -= 1
 
     async def stored(self) -> list[list[tuple[int, bytes]]]:
-        """Per frame, its messages with their topics."""
+        """Return the messages of each frame with their topics."""
         await self.open(BUNDLE)
         entries = await self.read(BUNDLE, 1, frames_max=10**6, bytes_max=1 << 40)
         return [

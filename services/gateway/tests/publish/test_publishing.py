@@ -58,7 +58,7 @@ TEXT = Schema("s", SchemaKind.STRING)
 
 
 class Scene:
-    """A gateway's way in, over a store, a log and an owner that knows the producers it made."""
+    """The publish path of a gateway, with a store, a log, and an owner of the created producers."""
 
     def __init__(self) -> None:
         self.store = MemoryMetadata()
@@ -95,7 +95,7 @@ class Scene:
         return OWNER.encode(reply)
 
     async def seen(self) -> None:
-        """What was written to the store is seen by the catalogue."""
+        """Wait until the catalogue has seen all writes to the store."""
         for _ in range(20):
             await asyncio.sleep(0)
 
@@ -111,7 +111,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def open_owner_harness() -> AsyncIterator[Scene]:
+async def open_scene() -> AsyncIterator[Scene]:
     scene = Scene()
     await Namespaces(scene.store).create("default")
     await scene.store.put(keys.LAYOUT, encode_record(Layout(1, 1)))
@@ -141,7 +141,7 @@ async def open_owner_harness() -> AsyncIterator[Scene]:
 
 @pytest.fixture
 async def scene() -> AsyncIterator[Scene]:
-    async with open_owner_harness() as scene:
+    async with open_scene() as scene:
         yield scene
 
 

@@ -10,7 +10,7 @@ from danube_gateway.publish.reorder_buffer import HOLD_S_MAX, ReorderBuffer
 
 
 class Passing:
-    """Messages on their way through a reorder buffer, each in a task of its own as calls are."""
+    """Sends messages through a reorder buffer, each in its own task as a call would be."""
 
     def __init__(self, begun: int) -> None:
         self.reorder = ReorderBuffer()

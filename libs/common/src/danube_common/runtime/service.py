@@ -39,6 +39,9 @@ C = TypeVar("C", bound=ServiceConfig)
 T = TypeVar("T")
 Start = Callable[["Runtime", C], AbstractAsyncContextManager[None]]
 
+Spawn = Callable[[Coroutine[Any, Any, None], str], object]
+"""The type of `Runtime.spawn`."""
+
 
 class Runtime:
     """What a service gets from the process that it runs in.

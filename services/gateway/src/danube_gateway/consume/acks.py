@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.errors import DanubeError, LimitExceeded, NotFound
 from danube_common.model.bundle import Bundle
+from danube_common.runtime.service import Spawn
 from danube_common.wire.owner import ACKS_PER_BATCH_MAX, Acked, Acks, TopicAcks
 
 PENDING_ACKS_MAX = 100_000
 """Acknowledgements that may wait for the owner, per bundle; more are refused."""
-
-Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 
 _Waiting = tuple[str, str, int, "asyncio.Future[None]"]
 

@@ -6,8 +6,6 @@ import asyncio
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import structlog
 
@@ -16,6 +14,7 @@ from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.errors import CorruptData, DanubeError, NotFound, Refused, Unavailable
 from danube_common.model.bundle import Bundle
+from danube_common.runtime.service import Spawn
 from danube_common.wire.delivery import MAGIC, decode_delivery
 from danube_common.wire.envelope import Done
 from danube_common.wire.owner import (
@@ -39,8 +38,6 @@ STOP_DETACH_S = 1.0
 REATTACH_WAIT_S = 0.2
 SYNC_TIMEOUT_S = 2.0
 SESSIONS_MAX = 50_000
-
-Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 
 _log = structlog.get_logger(__name__)
 

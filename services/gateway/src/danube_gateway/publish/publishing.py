@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 from danube_common.bus.port import Bus
 from danube_common.cluster.catalogue import Catalogue
@@ -14,6 +12,7 @@ from danube_common.errors import LimitExceeded, Unavailable
 from danube_common.log.port import BundleLog
 from danube_common.model.bundle import Bundle
 from danube_common.model.rate_limit import TokenBucket
+from danube_common.runtime.service import Spawn
 from danube_gateway.gateway_metrics import GatewayMetrics
 from danube_gateway.publish.producers import PRODUCERS_MAX, Producer, Producers
 from danube_gateway.publish.publisher import FrameNumbers, LogPublisher, NonReliablePublisher, Publisher
@@ -23,8 +22,6 @@ ENVELOPE_BYTES_MAX = 64 * 1024
 """Bytes allowed for a message's names and attributes in addition to its payload."""
 RATE_WAIT_S_MAX = 2.0
 """A publish over ``max_publish_rate`` is delayed up to this long; a longer delay is refused."""
-
-Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 
 
 class Publishing:

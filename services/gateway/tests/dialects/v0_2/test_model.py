@@ -44,7 +44,7 @@ MESSAGES = st.builds(
 def test_what_is_appended_for_a_consumer_is_what_it_reads(
     message: api.StreamMessage, position: int, subscription: str
 ) -> None:
-    """And everything else is as it was produced."""
+    """All other fields stay as they were produced."""
     delivered = with_delivery(message.SerializeToString(), position, subscription_field(subscription))
     expected = api.StreamMessage()
     expected.CopyFrom(message)
@@ -71,7 +71,7 @@ def test_a_schema_comes_back_as_it_was_given(schema: Schema) -> None:
 
 
 def reliable_options(**fields: Any) -> api.ReliableOptions:
-    """Enumerations by their numbers, also by those there are not."""
+    """Enumerations by number, including undefined numbers."""
     return api.ReliableOptions(**fields)
 
 
