@@ -315,4 +315,3 @@ async def test_owners_and_gateways_restarted_in_turn_lose_nothing(platform: Plat
                 platform.kill(kind, signal.SIGTERM)
                 await restarted(platform, kind, before)
                 await scene.flowing(f"restart of a {kind}", began)
-                await asyncio.sleep(SETTLE_S)

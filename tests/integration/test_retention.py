@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ import pytest_asyncio
 from danube_client import Reliable, Retention, Schema, Storage, connect
 from danube_client.client import Client
 from danube_client.errors import CallError
-from danube_harness.platforms.admin_calls import ask_admin
+from danube_harness.platforms.admin_calls import ask_admin, describe_topic, until_described
 from danube_harness.platforms.standalone import Platform
 from danube_proto import danube_platform_pb2 as wire
 
@@ -43,23 +43,6 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 async def client(platform: Platform) -> AsyncIterator[Client]:
     async with connect(f"http://{platform.gateway_addr}") as client:
         yield client
-
-
-async def describe(platform: Platform, topic: str) -> wire.TopicDescription:
-    request = wire.DescribeTopicRequest(topic=topic)
-    answer = await ask_admin(
-        [platform.admin_addr], f"{DETAILS}/DescribeTopic", request, wire.DescribeTopicResponse
-    )
-    return answer.topics[0]
-
-
-async def until(
-    platform: Platform, topic: str, told: Callable[[wire.TopicDescription], bool]
-) -> wire.TopicDescription:
-    async with asyncio.timeout(PATIENCE_S):
-        while not told(described := await describe(platform, topic)):  # noqa: ASYNC110 - only asking tells
-            await asyncio.sleep(0.1)
-    return described
 
 
 async def publish(
@@ -102,9 +85,13 @@ async def test_what_expired_is_deleted_its_files_with_it_and_counts_as_lost(
     await publish(client, topic, Retention.UNTIL_EXPIRED, period_s=2, count=0)
     await subscribe(client, topic, "absent")
     await publish(client, topic, Retention.UNTIL_EXPIRED, period_s=2)
-    described = await until(platform, topic, lambda told: told.deleted.messages == MESSAGES)
+    described = await until_described(
+        [platform.admin_addr], topic, lambda told: told.deleted.messages == MESSAGES
+    )
     assert (kept(described), described.deleted.size_bytes > MESSAGES * 100) == (0, True)
-    described = await until(platform, topic, lambda told: told.subscriptions[0].lost == MESSAGES)
+    described = await until_described(
+        [platform.admin_addr], topic, lambda told: told.subscriptions[0].lost == MESSAGES
+    )
     assert (described.subscriptions[0].backlog, described.subscriptions[0].backlog_exact) == (0, True)
     found = [*(platform.data_dir / "segments").rglob(f"{described.topic_id:016x}/*")]
     assert found == []
@@ -119,12 +106,16 @@ async def test_what_one_subscription_has_not_acknowledged_stays_until_it_has(
     await subscribe(client, topic, "late")
     await acknowledge(client, topic, "early")
     # It is still in its segments after other topics' were marked and deleted: retention has looked at it.
-    await until(platform, topic, lambda told: kept(told) == MESSAGES)
+    await until_described([platform.admin_addr], topic, lambda told: kept(told) == MESSAGES)
     await publish(client, "/default/witness", Retention.UNTIL_EXPIRED, period_s=0)
-    await until(platform, "/default/witness", lambda told: told.deleted.messages == MESSAGES)
-    assert kept(await describe(platform, topic)) == MESSAGES
+    await until_described(
+        [platform.admin_addr], "/default/witness", lambda told: told.deleted.messages == MESSAGES
+    )
+    assert kept(await describe_topic([platform.admin_addr], topic)) == MESSAGES
     await acknowledge(client, topic, "late")
-    described = await until(platform, topic, lambda told: told.deleted.messages == MESSAGES)
+    described = await until_described(
+        [platform.admin_addr], topic, lambda told: told.deleted.messages == MESSAGES
+    )
     assert kept(described) == 0
 
 
@@ -133,7 +124,7 @@ async def test_a_topic_over_its_size_loses_the_oldest_and_keeps_the_newest(
 ) -> None:
     topic = "/default/large"
     await publish(client, topic, Retention.UNTIL_ACKNOWLEDGED, size_bytes=150_000)
-    await until(platform, topic, lambda told: kept(told) == MESSAGES)
+    await until_described([platform.admin_addr], topic, lambda told: kept(told) == MESSAGES)
     policies = wire.SetTopicPoliciesRequest(topic=topic, policies=wire.Policies(max_retained_mb=1))
     method = "/danube_platform.PolicyAdmin/SetTopicPolicies"
     await ask_admin([platform.admin_addr], method, policies, wire.PoliciesResponse)
@@ -142,14 +133,14 @@ async def test_a_topic_over_its_size_loses_the_oldest_and_keeps_the_newest(
         """What is marked, and neither kept nor deleted for a moment, is gone."""
         return told.deleted.messages > 0 and kept(told) + told.deleted.messages == MESSAGES
 
-    described = await until(platform, topic, settled)
+    described = await until_described([platform.admin_addr], topic, settled)
     assert 0 < sum(row.size_bytes for row in described.segments) <= 1 << 20
 
 
 async def test_a_deleted_topics_files_go(platform: Platform, client: Client) -> None:
     topic = "/default/deleted"
     await publish(client, topic, Retention.UNTIL_ACKNOWLEDGED)
-    described = await until(platform, topic, lambda told: kept(told) == MESSAGES)
+    described = await until_described([platform.admin_addr], topic, lambda told: kept(told) == MESSAGES)
     files = f"{described.topic_id:016x}/*"
     assert [*(platform.data_dir / "segments").rglob(files)]
     assert danube_admin(platform, "topics", "delete", topic).returncode == 0
@@ -165,7 +156,9 @@ async def test_what_expired_in_memory_leaves_the_log_and_readers_go_on_behind_it
     await publish(client, topic, expired, storage=Storage.MEMORY, period_s=1, count=0)
     await subscribe(client, topic, "absent")
     await publish(client, topic, expired, storage=Storage.MEMORY, period_s=1)
-    await until(platform, topic, lambda told: 0 < told.log_last_sequence < told.log_first_sequence)
+    await until_described(
+        [platform.admin_addr], topic, lambda told: 0 < told.log_last_sequence < told.log_first_sequence
+    )
     async with client.consumer(topic, "absent", name="reader") as consumer:
         await publish(client, topic, expired, storage=Storage.MEMORY, period_s=1)
         async with asyncio.timeout(PATIENCE_S):
@@ -175,7 +168,7 @@ async def test_what_expired_in_memory_leaves_the_log_and_readers_go_on_behind_it
 async def test_the_operator_sees_it_on_the_command_line(platform: Platform, client: Client) -> None:
     topic = "/default/shown"
     await publish(client, topic, Retention.UNTIL_ACKNOWLEDGED)
-    await until(platform, topic, lambda told: kept(told) == MESSAGES)
+    await until_described([platform.admin_addr], topic, lambda told: kept(told) == MESSAGES)
     (described,) = shown(platform, "topics", "describe", topic)
     assert (described["storage"], described["retention"]) == ("disk", "ack")
     assert described["archiver"]
@@ -192,7 +185,7 @@ async def test_a_subscription_that_was_reset_gets_the_last_messages_again(
     await publish(client, topic, Retention.UNTIL_EXPIRED)
     await subscribe(client, topic, "reader")
     await acknowledge(client, topic, "reader")
-    await until(platform, topic, lambda told: kept(told) == MESSAGES)
+    await until_described([platform.admin_addr], topic, lambda told: kept(told) == MESSAGES)
     (place,) = shown(platform, "subscriptions", "reset", topic, "reader", "--to", "-5")
     assert place["topic"] == topic
     async with client.consumer(topic, "reader", name="reader") as consumer:
@@ -208,7 +201,7 @@ async def test_a_topic_lives_where_its_creator_says_else_where_the_platform_does
     # A short period: the log of the only memory bundle goes no further than this topic lets it.
     strategy = Reliable(asked, retention_period_s=1)
     async with client.producer(topic, name="writer", schema=Schema.bytes(), strategy=strategy):
-        assert (await describe(platform, topic)).storage == storage
+        assert (await describe_topic([platform.admin_addr], topic)).storage == storage
 
 
 async def test_a_topic_in_s3_is_refused_where_nothing_can_keep_it(client: Client) -> None:

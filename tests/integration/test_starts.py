@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import pytest
@@ -27,7 +27,7 @@ from danube_client import (
 )
 from danube_client.client import Client
 from danube_client.consumer import Consumer
-from danube_harness.platforms.admin_calls import ask_admin
+from danube_harness.platforms.admin_calls import ask_admin, until_described
 from danube_harness.platforms.standalone import Platform
 from danube_proto import danube_platform_pb2 as wire
 
@@ -54,20 +54,6 @@ async def client(platform: Platform) -> AsyncIterator[Client]:
         yield client
 
 
-async def until(
-    platform: Platform, topic: str, told: Callable[[wire.TopicDescription], bool]
-) -> wire.TopicDescription:
-    request = wire.DescribeTopicRequest(topic=topic)
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            answer = await ask_admin(
-                [platform.admin_addr], f"{DETAILS}/DescribeTopic", request, wire.DescribeTopicResponse
-            )
-            if not answer.topics[0].owner_problem and told(answer.topics[0]):
-                return answer.topics[0]
-            await asyncio.sleep(0.1)
-
-
 async def publish(client: Client, topic: str, numbers: range) -> None:
     async with client.producer(topic, name="w", schema=Schema.bytes(), strategy=KEPT) as producer:
         for number in numbers:
@@ -77,7 +63,9 @@ async def publish(client: Client, topic: str, numbers: range) -> None:
 
 async def archive(platform: Platform, topic: str) -> None:
     """Everything published so far is in segments, and no longer in the log."""
-    await until(platform, topic, lambda told: told.log_first_sequence > told.log_last_sequence > 0)
+    await until_described(
+        [platform.admin_addr], topic, lambda told: told.log_first_sequence > told.log_last_sequence > 0
+    )
 
 
 async def take(consumer: Consumer, count: int, taken: list[int] | None = None) -> list[int]:
@@ -155,7 +143,7 @@ async def test_a_reset_subscription_gets_its_past_again(platform: Platform, clie
     async with client.consumer(topic, "s", name="r", reconnect=True) as consumer:
         assert await take(consumer, 20) == list(range(20))
         await consumer.flush_acks()
-        await until(platform, topic, lambda told: told.subscriptions[0].backlog == 0)
+        await until_described([platform.admin_addr], topic, lambda told: told.subscriptions[0].backlog == 0)
         start = wire.SubscriptionStart(kind=wire.SubscriptionStart.LAST, value=7)
         await ask_admin(
             [platform.admin_addr],
