@@ -23,23 +23,23 @@ class Isolation:
     """Assumes that the gateway is cut off when it reaches neither NATS nor the metadata store.
 
     Args:
-        reached: whether any server is reached at this moment.
+        reachable: returns whether NATS or the metadata store is reachable now.
         end_streams: ends every stream with an error.
         clock: monotonic seconds.
     """
 
     def __init__(
         self,
-        reached: Callable[[], bool],
+        reachable: Callable[[], bool],
         end_streams: Callable[[DanubeError], None],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._reached = reached
+        self._reachable = reachable
         self._end_streams = end_streams
         self._clock = clock
         self._reached_at = clock()
-        self._told = False
+        self._logged = False
 
     async def run(self) -> None:
         """Check every POLL_INTERVAL_S until cancelled."""
@@ -50,10 +50,10 @@ class Isolation:
     def check(self) -> None:
         """End all streams if the gateway is cut off; streams opened meanwhile end at the next check."""
         now = self._clock()
-        if self._reached():
-            self._reached_at, self._told = now, False
+        if self._reachable():
+            self._reached_at, self._logged = now, False
         elif now - self._reached_at > CUT_OFF_S:
-            if not self._told:
-                self._told = True
+            if not self._logged:
+                self._logged = True
                 _log.warning("cut_off", since_s=round(now - self._reached_at, 1))
             self._end_streams(Unavailable("this gateway is cut off from the rest of the platform"))

@@ -178,7 +178,7 @@ class Sessions:
         try:
             await self._owners.ask(bundle, Sync(self.name, []), Synced, timeout_s=STOP_DETACH_S)
         except DanubeError as error:
-            _log.warning("owner_not_told", bundle=str(bundle), error=str(error))
+            _log.warning("detach_all_failed", bundle=str(bundle), error=str(error))
 
     async def _reattach(self, session: Session, *, resumes: bool) -> None:
         """Attach again until it succeeds, is refused, or the client is gone."""
