@@ -179,7 +179,7 @@ async def test_a_place_that_only_cannot_be_confirmed_costs_no_bundle(
     await first.serves()
     epoch = harness.epoch
     first.registration.lose()
-    assert first.registration.standing is RegistrationState.UNCONFIRMED
+    assert first.registration.state is RegistrationState.UNCONFIRMED
     await harness.settle()
     assert first.ownership.owners.keys() == {harness.bundle}
     assert harness.catalogue.epoch(harness.bundle) == epoch

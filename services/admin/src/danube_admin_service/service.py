@@ -154,7 +154,9 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
         opened.push_async_callback(server.stop, GRACE_S)
         runtime.announce(grpc_addr=grpc_addr)
         registration = Registration()
-        await opened.enter_async_context(presence(runtime, store, address=grpc_addr, place=registration))
+        await opened.enter_async_context(
+            presence(runtime, store, address=grpc_addr, registration=registration)
+        )
         assigner = Assigner(
             store,
             cluster,

@@ -216,7 +216,7 @@ class Ownership:
         self._wake.set()
 
     def _registration_changed(self) -> None:
-        state = self._registration.standing
+        state = self._registration.state
         if state is not RegistrationState.UNCONFIRMED:
             self._alive = state is RegistrationState.HELD
         for owner in self._owners.values():

@@ -59,7 +59,7 @@ async def start(runtime: Runtime, config: TopicOwnerConfig) -> AsyncIterator[Non
         reporter = LoadReporter(runtime.instance_id, ports.metadata, catalogue, lambda: ownership.owners)
         reporting = runtime.spawn(reporter.run(), "load reports")
         try:
-            async with presence(runtime, ports.metadata, place=registration, vital=False):
+            async with presence(runtime, ports.metadata, registration=registration, vital=False):
                 yield
                 # The instance stays registered until its cursors are journaled.
                 reporting.cancel()

@@ -163,14 +163,14 @@ class MemoryBus:
         self, subject: str, handler: RequestHandler, *, concurrent_max: int = 1024
     ) -> _MemoryInterest:
         """See the port."""
-        places = asyncio.Semaphore(concurrent_max)
+        slots = asyncio.Semaphore(concurrent_max)
 
         async def accept(message: _Message) -> None:
-            await places.acquire()
+            await slots.acquire()
             task = asyncio.create_task(self._answer(message, handler))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
-            task.add_done_callback(lambda _: places.release())
+            task.add_done_callback(lambda _: slots.release())
 
         return self._listen(subject, accept, serves=True)
 

@@ -84,14 +84,14 @@ class NatsBus:
 
     async def serve(self, subject: str, handler: RequestHandler, *, concurrent_max: int = 1024) -> _Interest:
         """See the port."""
-        places = asyncio.Semaphore(concurrent_max)
+        slots = asyncio.Semaphore(concurrent_max)
 
         async def accept(message: Msg) -> None:
-            await places.acquire()
+            await slots.acquire()
             task = asyncio.create_task(self._answer(message, handler))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
-            task.add_done_callback(lambda _: places.release())
+            task.add_done_callback(lambda _: slots.release())
 
         return _Interest(self._connection, await self._connection.listen(subject, accept, queue=SERVE_QUEUE))
 

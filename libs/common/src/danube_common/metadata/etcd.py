@@ -15,11 +15,10 @@ from aetcd import rpc  # type: ignore[import-untyped]
 from danube_common.errors import Conflict, MetadataUnavailable
 from danube_common.metadata.etcd_link import EtcdLink, EtcdTls, LeaseGone
 from danube_common.metadata.key import (
-    lifetime_s,
     require_key,
     require_prefix,
     require_revision,
-    require_value,
+    require_write,
 )
 from danube_common.metadata.port import Change, Entry, Listing, WatchLost
 
@@ -127,15 +126,12 @@ class EtcdMetadata:
         self, key: str, value: bytes, *, expected_revision: int | None = None, ttl_s: float | None = None
     ) -> int:
         """See the port."""
-        require_key(key)
-        require_value(value)
-        require_revision(expected_revision)
-        lifetime = lifetime_s(ttl_s)
+        lifetime_s = require_write(key, value, expected_revision, ttl_s)
         async with self._deadline("put"):
-            if lifetime is None:
+            if lifetime_s is None:
                 self._leases.pop(key, None)
                 return await self._put(key, value, expected_revision, lease_id=0)
-            return await self._put_leased(key, value, expected_revision, lifetime)
+            return await self._put_leased(key, value, expected_revision, lifetime_s)
 
     async def delete(self, key: str, *, expected_revision: int | None = None) -> bool:
         """See the port."""

@@ -29,11 +29,10 @@ from danube_common.metadata.history import RevisionsSeen
 from danube_common.metadata.jetstream_feed import Feed, FeedLost
 from danube_common.metadata.key import (
     VALUE_BYTES_MAX,
-    lifetime_s,
     require_key,
     require_prefix,
     require_revision,
-    require_value,
+    require_write,
 )
 from danube_common.metadata.port import Change, Entry, Listing, WatchLost
 from danube_common.nats.connection import Connection
@@ -142,11 +141,8 @@ class JetStreamMetadata:
         self, key: str, value: bytes, *, expected_revision: int | None = None, ttl_s: float | None = None
     ) -> int:
         """See the port."""
-        require_key(key)
-        require_value(value)
-        require_revision(expected_revision)
-        lifetime = lifetime_s(ttl_s)
-        headers = {} if lifetime is None else {TTL_HEADER: f"{lifetime}s"}
+        lifetime_s = require_write(key, value, expected_revision, ttl_s)
+        headers = {} if lifetime_s is None else {TTL_HEADER: f"{lifetime_s}s"}
         sent_at = time.monotonic()
         async with self._deadline("put", OPERATION_TIMEOUT_S):
             revision = await self._put(self._subject(key), bytes(value), headers, expected_revision)

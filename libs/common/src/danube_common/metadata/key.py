@@ -30,13 +30,6 @@ def require_prefix(prefix: str) -> str:
     return prefix
 
 
-def require_value(value: bytes) -> bytes:
-    """Return the value; raises InvalidInput if it is larger than 1 MiB."""
-    if len(value) > VALUE_BYTES_MAX:
-        raise InvalidInput(f"a metadata value has {len(value)} bytes, at most {VALUE_BYTES_MAX} are allowed")
-    return value
-
-
 def require_revision(revision: int | None) -> int | None:
     """Return the expected revision; raises InvalidInput if it is negative."""
     if revision is not None and revision < 0:
@@ -44,8 +37,15 @@ def require_revision(revision: int | None) -> int | None:
     return revision
 
 
-def lifetime_s(ttl_s: float | None) -> int | None:
-    """Return a lifetime in whole seconds, rounded up; raises InvalidInput unless positive and finite."""
+def require_write(key: str, value: bytes, expected_revision: int | None, ttl_s: float | None) -> int | None:
+    """Return the lifetime of a put in whole seconds, rounded up, or None if it has none.
+
+    Raises InvalidInput for a bad key or revision, a value over 1 MiB, a lifetime not positive and finite.
+    """
+    require_key(key)
+    if len(value) > VALUE_BYTES_MAX:
+        raise InvalidInput(f"a metadata value has {len(value)} bytes, at most {VALUE_BYTES_MAX} are allowed")
+    require_revision(expected_revision)
     if ttl_s is None:
         return None
     if not math.isfinite(ttl_s) or not 0 < ttl_s <= TTL_S_MAX:

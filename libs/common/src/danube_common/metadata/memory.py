@@ -11,11 +11,10 @@ from typing import Final
 
 from danube_common.errors import Conflict, MetadataUnavailable
 from danube_common.metadata.key import (
-    lifetime_s,
     require_key,
     require_prefix,
     require_revision,
-    require_value,
+    require_write,
 )
 from danube_common.metadata.port import Change, Entry, Listing, WatchLost
 
@@ -190,12 +189,9 @@ class MemoryMetadata:
         self, key: str, value: bytes, *, expected_revision: int | None = None, ttl_s: float | None = None
     ) -> int:
         """See the port."""
-        require_key(key)
-        require_value(value)
-        require_revision(expected_revision)
-        lifetime = lifetime_s(ttl_s)
+        lifetime_s = require_write(key, value, expected_revision, ttl_s)
         await self._exchange()
-        return self.state.put(key, bytes(value), expected_revision, lifetime)
+        return self.state.put(key, bytes(value), expected_revision, lifetime_s)
 
     async def delete(self, key: str, *, expected_revision: int | None = None) -> bool:
         """See the port."""

@@ -38,14 +38,14 @@ class Registration:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lease: Lease | None = None
-        self._standing = RegistrationState.ABSENT
+        self._state = RegistrationState.ABSENT
         self._held_since = 0.0
         self._listeners: list[Callable[[], None]] = []
 
     @property
-    def standing(self) -> RegistrationState:
+    def state(self) -> RegistrationState:
         """The state as of the last news; `held` is as of this moment."""
-        return self._standing
+        return self._state
 
     @property
     def held(self) -> bool:
@@ -58,21 +58,21 @@ class Registration:
         return self._clock() - self._held_since if self.held else 0.0
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Called after each change of `standing`; must not block."""
+        """Register a function that is called after each change of `state`; must not block."""
         self._listeners.append(listener)
 
     def take(self, lease: Lease) -> None:
-        """The process is registered."""
+        """Note that the process is registered under ``lease``."""
         self._lease, self._held_since = lease, self._clock()
         self._change(RegistrationState.HELD)
 
     def lose(self) -> None:
-        """The lease is lost."""
+        """Note that the lease is lost; the state tells why."""
         taken = self._lease is not None and self._lease.taken
         self._change(RegistrationState.TAKEN if taken else RegistrationState.UNCONFIRMED)
 
-    def _change(self, standing: RegistrationState) -> None:
-        self._standing = standing
+    def _change(self, state: RegistrationState) -> None:
+        self._state = state
         for listener in self._listeners:
             listener()
 
@@ -84,40 +84,40 @@ async def presence(
     *,
     address: str = "",
     backends: tuple[str, ...] = (),
-    place: Registration | None = None,
+    registration: Registration | None = None,
     vital: bool = True,
     ttl_s: float = INSTANCE_TTL_S,
 ) -> AsyncIterator[None]:
     """Keep the instance registered, also after the metadata store was away for longer than the lease.
 
-    The place is given up on leaving. Raises MetadataUnavailable when the first registration fails.
+    The registration is given up on leaving. Raises MetadataUnavailable when the first registration fails.
 
     Args:
-        runtime: who is present; its service name is the kind.
-        store: where.
-        address: what others may want to reach besides health and metrics, e.g. a gateway's URL.
+        runtime: the process to register; its service name is the kind of instance.
+        store: holds the registration.
+        address: an endpoint for others besides health and metrics, e.g. a gateway's URL.
         backends: see `Instance`.
-        place: told of everything that becomes of the registration.
+        registration: told of everything that becomes of the registration.
         vital: whether the service is unready while it is not registered.
-        ttl_s: the lease.
+        ttl_s: lifetime of the lease in seconds.
     """
-    place = place or Registration()
+    registration = registration or Registration()
     started_ms = int(time.time() * 1000)
     instance = Instance(runtime.instance_id, runtime.service, runtime.http_url, address, started_ms, backends)
     lease = await register(store, instance, ttl_s=ttl_s)
-    place.take(lease)
+    registration.take(lease)
 
     async def stay() -> None:
         nonlocal lease
         while True:
             await lease.lost.wait()
-            place.lose()
+            registration.lose()
             lease = await _register_again(runtime, store, instance, ttl_s)
-            place.take(lease)
+            registration.take(lease)
 
     staying = runtime.spawn(stay(), "presence")
     runtime.add_check(
-        "presence", lambda: None if place.held else "not registered in the cluster", vital=vital
+        "presence", lambda: None if registration.held else "not registered in the cluster", vital=vital
     )
     try:
         yield
@@ -130,7 +130,7 @@ async def _register_again(runtime: Runtime, store: MetadataStore, instance: Inst
     tell = runtime.log.warning
     while True:
         try:
-            # Not the store's own patience: one that returns is to be met at once.
+            # Shorter than the store's own timeout, so that a store that returns is used at once.
             async with asyncio.timeout(ttl_s / ATTEMPTS_PER_TTL):
                 lease = await register(store, instance, ttl_s=ttl_s)
         except (MetadataUnavailable, TimeoutError) as error:
