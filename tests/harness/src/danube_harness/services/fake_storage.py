@@ -35,12 +35,12 @@ from danube_storage.segments.port import SegmentStore
 
 
 class FakeStorage:
-    """Answers for every segment that is in ``store``, whatever the catalogue says.
+    """Serves every segment in ``store``, whatever the manifest says.
 
     Attributes:
         asked: every request, in order.
-        heard: set with each request.
-        damaged: by key, the position from which on a segment is damaged here.
+        heard: set at each request.
+        damaged: by segment key, the position from which on the segment is damaged.
     """
 
     def __init__(self, bus: Bus, instance_id: str, store: SegmentStore) -> None:
@@ -53,11 +53,13 @@ class FakeStorage:
         self._serving: Subscription | None = None
 
     async def start(self) -> None:
+        """Serve requests until `stop`."""
         self._serving = await self._bus.serve(
             storage_subject(self._instance_id), ARCHIVE.handler(self._answer)
         )
 
     async def stop(self) -> None:
+        """Stop serving."""
         if self._serving is not None:
             await self._serving.close()
 
@@ -108,7 +110,7 @@ def _locate(request: Locate, entries: Iterable[SegmentEntry]) -> Located:
 
 
 def _bytes_of(entry: SegmentEntry) -> bytes:
-    """The entry as it lies in the segment."""
+    """Encode an entry as it is in the segment."""
     head = ENTRY.pack(
         entry.sequence,
         entry.topic_id,

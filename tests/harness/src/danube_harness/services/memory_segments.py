@@ -1,4 +1,4 @@
-"""Segments inside one process: for topics that are kept in memory, and for tests."""
+"""A segment store in the memory of one process, for tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEFAULT_BYTES_MAX = 1 << 30
 
 
 class MemoryStore:
-    """SegmentStore for one process, holding ``bytes_max`` at most, segments being written included."""
+    """SegmentStore that holds at most ``bytes_max``, unfinished writes included."""
 
     def __init__(self, *, bytes_max: int = DEFAULT_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
@@ -20,7 +20,7 @@ class MemoryStore:
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> None:
         check_key(key)
-        pieces: list[bytes] = []
+        chunks_held: list[bytes] = []
         taken_bytes = 0
         try:
             async for chunk in chunks:
@@ -28,8 +28,8 @@ class MemoryStore:
                     raise StoreFull(f"{self._bytes_taken} of {self._bytes_max} bytes are taken")
                 self._bytes_taken += len(chunk)
                 taken_bytes += len(chunk)
-                pieces.append(bytes(chunk))
-            content = b"".join(pieces)
+                chunks_held.append(bytes(chunk))
+            content = b"".join(chunks_held)
             there = self._segments.get(key)
             if there is None:
                 self._segments[key] = content
@@ -55,7 +55,7 @@ class MemoryStore:
         self._bytes_taken -= len(self._segments.pop(key, b""))
 
     async def close(self) -> None:
-        """What was stored stays until the object goes."""
+        """Do nothing: segments stay as long as the object."""
 
     def _segment(self, key: str) -> bytes:
         check_key(key)

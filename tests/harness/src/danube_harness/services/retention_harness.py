@@ -61,6 +61,8 @@ MEMORY_EXPIRE = kept(Retention.UNTIL_EXPIRE, StorageBackend.MEMORY)
 class FailingStore(MemoryStore):
     """A store whose deletions fail while ``failing`` is set."""
 
+    """A store whose deletions fail while ``failing`` is set."""
+
     failing = False
 
     async def delete(self, key: str) -> None:
@@ -114,7 +116,7 @@ class CutOffMetadata:
 
 
 class RetentionHarness:
-    """One storage instance, ``7``, that archives both bundles; the clock of the log is the test's."""
+    """Storage instance ``7``, that archives a file and a memory bundle. The test sets the log's time."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self.stack = stack
@@ -134,6 +136,7 @@ class RetentionHarness:
         self.retention: ArchiveRetention
 
     async def open(self) -> None:
+        """Create the layout, claim both bundles, and open a session on the file bundle."""
         await self.metadata.put(keys.LAYOUT, encode_record(Layout(1, 1)))
         await Namespaces(self.metadata).create("default")
         await self.owner.claim([FILE, MEMORY])
@@ -145,6 +148,7 @@ class RetentionHarness:
         self.retention = self.archive_retention(self.session)
 
     async def view(self, metadata: MetadataStore) -> Catalogue:
+        """Open a view of the cluster through a metadata store."""
         catalogue = await Catalogue.open(metadata)
         self.stack.push_async_callback(catalogue.close)
         return catalogue
@@ -206,9 +210,11 @@ class RetentionHarness:
         return entry
 
     def acknowledge(self, topic: Topic, sequence: int) -> None:
+        """Set the topic's retention floor to the end of a log sequence."""
         self.owner.floors.setdefault(topic.home, {})[topic.topic_id] = end_of_sequence(sequence)
 
     async def passes(self, count: int) -> None:
+        """Run passes of retention."""
         for _ in range(count):
             await self.retention.run_pass()
 
@@ -227,9 +233,11 @@ class RetentionHarness:
         assert {topic_id: sums.messages for topic_id, sums in counted.items()} == messages
 
     def left(self) -> list[SegmentRecord]:
+        """Return the segments in the manifest."""
         return [segment for entry in self.session.manifest.all() for segment in entry.segments]
 
     async def deleted(self) -> dict[int, Deletions]:
+        """Return the sums of deleted segments by topic id."""
         manifest = self.session.manifest.all()
         return deletions(await read_archive_state(self.metadata, FILE), manifest)
 

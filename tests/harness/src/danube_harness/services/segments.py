@@ -1,4 +1,4 @@
-"""Segments to test with: what goes in, their bytes, and what a reader must get back."""
+"""Sample segments: their content, their bytes, and what a reader must return."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ Added = tuple[int, int, int, list[bytes], int, int]
 
 @dataclass(frozen=True)
 class SegmentSample:
-    """``topic_id`` is None for a bundle segment."""
+    """The content of a segment. ``topic_id`` is None for a shared segment."""
 
     topic_id: int | None
     block_bytes: int
     added: Sequence[Added]
 
     def build(self) -> tuple[bytes, SegmentInfo]:
+        """Return the bytes of the segment and its description."""
         builder = SegmentBuilder(BUNDLE, self.topic_id, block_bytes=self.block_bytes)
-        pieces = []
+        chunks = []
         for sequence, number, topic_id, messages, first_offset, published_ms in self.added:
             (raw,) = split_frame(encode_frame(1, sequence, [(topic_id, messages)]))
-            pieces.append(
+            chunks.append(
                 builder.add(
                     sequence,
                     number,
@@ -43,12 +44,13 @@ class SegmentSample:
             )
             expected_bytes = builder.size_bytes
         tail, info = builder.seal()
-        data = b"".join((*pieces, tail))
+        data = b"".join((*chunks, tail))
         assert len(data) == info.size_bytes == expected_bytes
         return data, info
 
 
 def as_added(entries: Sequence[SegmentEntry]) -> list[Added]:
+    """Return the entries of a reader in the form of the sample's content."""
     """Return read entries in the form in which `SegmentSample` added them."""
     return [
         (
@@ -65,9 +67,10 @@ def as_added(entries: Sequence[SegmentEntry]) -> list[Added]:
 
 def index_of(data: bytes) -> SegmentIndex:
     """Return the index of a whole segment."""
+    """Return the index of a whole segment."""
     return parse_tail(data[-tail_bytes_of(data) :], len(data))
 
 
 def crc_of(data: bytes) -> int:
-    """CRC32C, for tests that make damage look intact."""
+    """Return the CRC32C, for tests that give damaged data a valid checksum."""
     return int(google_crc32c.value(data))
