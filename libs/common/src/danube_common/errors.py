@@ -19,7 +19,7 @@ DanubeError
     ├── MetadataUnavailable
     ├── StoreUnavailable
     │   └── StoreFull
-    └── Quarantined         what comes next in the archive is damaged in every place that has it
+    └── Quarantined         every copy of the next archived messages is damaged
 
 Conflict and JournalFenced stand alone: they are answers of a compare-and-set, not faults.
 """
@@ -54,7 +54,7 @@ class SchemaViolation(InvalidInput):
 
 
 class CorruptData(InvalidInput):
-    """Bytes are not in the format that they should be in."""
+    """Bytes of a frame, a segment, a journal record or a delivery do not decode."""
 
 
 UNDECODABLE = (ValueError, RecursionError)

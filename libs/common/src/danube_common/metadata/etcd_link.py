@@ -252,7 +252,7 @@ def _stubs(endpoint: str, tls: EtcdTls | None) -> Stubs:
         ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         ("grpc.max_receive_message_length", RESPONSE_BYTES_MAX),
-        # Each handle has a connection of its own: a test may cut one and not the others.
+        # Each handle has its own connection, so that tests can cut one and not the others.
         ("grpc.use_local_subchannel_pool", 1),
     ]
     if tls is None and scheme != "https":

@@ -100,9 +100,9 @@ class JetStreamMetadata:
         """Return once the bucket exists with its settings.
 
         Args:
-            connection: connected; stays the caller's to close.
+            connection: a connected client; the caller closes it.
             bucket: its stream is ``KV_{bucket}``.
-            replicas: at least; a bucket with more keeps them.
+            replicas: the least number of replicas; a bucket with more keeps them.
             marker_ttl_s: how long a deletion is remembered for watches that were away.
 
         Raises:
@@ -213,7 +213,7 @@ class JetStreamMetadata:
     # Reading
 
     async def _last(self, subject: str) -> StoredMessage | None:
-        """The subject's message, be it a value or a marker, as the stream's leader has it."""
+        """Return the last message of the subject, a value or a marker, as the stream's leader has it."""
         return await self._message({"last_by_subj": subject})
 
     async def _message(self, question: Mapping[str, Any]) -> StoredMessage | None:
@@ -234,7 +234,7 @@ class JetStreamMetadata:
         )
 
     async def _subjects(self, subject_filter: str) -> tuple[int, Sequence[str]]:
-        """The stream's last sequence, and every subject that had a message then or has one since."""
+        """Return the stream's last sequence and every subject that had a message then or has one since."""
         first = await self._info({"subjects_filter": subject_filter})
         subjects = [*first.state.subjects]
         while len(subjects) < first.total:
@@ -269,7 +269,7 @@ class JetStreamMetadata:
     ) -> int:
         after_sequence = expected_revision
         if expected_revision:
-            # A marker has a sequence too, but a key that is deleted is at no revision.
+            # The marker of a deleted key has a sequence too, but the key has no revision.
             await self._require_live(subject, expected_revision)
         for _ in range(CLAIM_ATTEMPTS_MAX):
             revision = await self._publish(subject, value, headers, after_sequence)
@@ -291,10 +291,10 @@ class JetStreamMetadata:
     async def _publish(
         self, subject: str, payload: bytes, headers: Mapping[str, str], after_sequence: int | None
     ) -> int | None:
-        """Store one message; its sequence, or None when the subject's last one is not ``after_sequence``.
+        """Store one message; return its sequence, or None if ``after_sequence`` is not the subject's last.
 
-        The message carries an id of its own: when the answer is lost, what is stored tells whether it
-        was ours.
+        Each message carries a unique id. When the answer is lost, the id of the stored message tells
+        whether this publish succeeded.
         """
         message_id = uuid.uuid4().hex
         headers = {**headers, MESSAGE_ID_HEADER: message_id}
@@ -331,7 +331,7 @@ class JetStreamMetadata:
             await feed.close()
 
     async def _require_history(self, revision: int, known_at: float | None) -> None:
-        """WatchLost unless every change after ``revision`` still shows, deletions included.
+        """Raise WatchLost unless the stream still holds every change after ``revision``, deletions included.
 
         Args:
             revision: where the watch goes on.

@@ -1,4 +1,4 @@
-"""The metadata store in memory: for tests, and the model that the other adapters are compared with."""
+"""The metadata store in memory: used by tests, also as the model that other adapters are compared with."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class MemoryMetadata:
     Attributes:
         state: what the handles share.
         reachable: set to False, every call of this handle raises MetadataUnavailable and its watches
-            stand still, as behind a partition; set to True, they go on without a gap.
+            pause, as in a network partition; set to True, they continue without a gap.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class MemoryMetadata:
         self.state.wake()
 
     async def _exchange(self) -> None:
-        # A real store answers after other tasks had their turn; tests must meet the same interleavings.
+        # A real store answers after other tasks ran; the memory store must interleave with them as well.
         await asyncio.sleep(0)
         if not self.connected:
             raise MetadataUnavailable("the store in memory is closed or out of reach")

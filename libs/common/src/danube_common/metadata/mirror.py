@@ -48,8 +48,8 @@ class Mirror:
         """Return once everything stored so far was read.
 
         Args:
-            store: what to copy from.
-            prefix: what to copy, ends in ``/``.
+            store: the store to copy from.
+            prefix: the keys to copy; ends in ``/``.
             on_change: called for each initial entry and each change after, in order; must not block.
                 What it raises is logged and does not stop the mirror.
 
@@ -155,7 +155,7 @@ class Mirror:
     async def _resync(self, pause_s: float) -> float:
         """List until the store answers; returns the pause to begin the next loss with."""
         while not self._closed:
-            # Spread out: every mirror of every process lost its watch at the same moment.
+            # Random: all mirrors of all processes lose their watch at the same moment.
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - not a secret
             pause_s = min(pause_s * 2, RESYNC_PAUSE_S_MAX)
             try:
@@ -170,7 +170,7 @@ class Mirror:
         return pause_s
 
     async def _relist(self, *, replace: bool) -> None:
-        # One at a time: of two listings under way the older could arrive last.
+        # One listing at a time: of two concurrent listings the older could arrive last.
         async with self._listing:
             self._merge(await self._store.list(self._prefix), replace=replace)
 
