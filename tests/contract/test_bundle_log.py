@@ -14,10 +14,10 @@ import pytest
 from danube_common.bus.nats import NatsBus
 from danube_common.errors import LogFull, LogUnavailable, NotFound
 from danube_common.log.jetstream import JetStreamLog
-from danube_common.log.memory import MemoryLog
 from danube_common.log.port import BundleLog, LogBounds, LogEntry
 from danube_common.model.bundle import Bundle, Family
 from danube_common.nats.stream import PATIENCE_S, READ_BYTES_MAX
+from danube_harness.memory.log import MemoryLog
 from danube_harness.servers.nats_server import NatsServer
 
 TIMEOUT_S = 10.0

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from danube_common.bus.nats import NatsBus
 from danube_common.log.jetstream import JetStreamLog
-from danube_common.log.memory import MemoryLog
 from danube_common.log.port import BundleLog
 from danube_common.model.bundle import Bundle, Family
+from danube_harness.memory.log import MemoryLog
 from danube_harness.servers.nats_server import NatsServer
 
 TIMEOUT_S = 10.0

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from nats.aio.msg import Msg
 
-from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.bus.nats import NatsBus
 from danube_common.bus.port import Bus
 from danube_common.errors import BusUnavailable, InvalidInput, LimitExceeded, NoResponders, RequestTimeout
 from danube_common.nats import connection as nats_connection
 from danube_common.nats.connection import LARGE_PAYLOAD_BYTES
+from danube_harness.memory.bus import MemoryBus, MemoryHub
 from danube_harness.servers.nats_server import NatsServer
 
 TIMEOUT_S = 10.0

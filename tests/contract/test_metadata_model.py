@@ -24,9 +24,9 @@ from hypothesis.stateful import (
 from danube_common.errors import Conflict
 from danube_common.metadata.etcd import EtcdMetadata
 from danube_common.metadata.jetstream import JetStreamMetadata
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.metadata.port import Change, Entry, MetadataStore
 from danube_common.nats.connection import Connection
+from danube_harness.memory.metadata import MemoryMetadata
 from danube_harness.servers.etcd_server import EtcdServer
 from danube_harness.servers.nats_server import NatsServer
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from danube_common.errors import AlreadyExists, InvalidInput, NotFound, StoreUnavailable
+from danube_harness.memory.segments import MemoryStore
 from danube_harness.servers.s3_server import BUCKET, S3Kind, S3Server
-from danube_harness.services.memory_segments import MemoryStore
 from danube_storage.segments.disk import DiskStore
 from danube_storage.segments.port import KEY_LENGTH_MAX, KEY_PART_LENGTH_MAX, READ_BYTES_MAX, SegmentStore
 from danube_storage.segments.s3 import PART_BYTES, S3Store

@@ -12,11 +12,11 @@ import pytest
 from danube_common.bus.nats import NatsBus
 from danube_common.errors import JournalFenced, LogFull, LogUnavailable, RequestTimeout
 from danube_common.journal.jetstream import REPLAY_BATCH_BYTES, REPLAY_BATCH_RECORDS, JetStreamJournal
-from danube_common.journal.memory import MemoryJournal
 from danube_common.journal.port import StateJournal
 from danube_common.model.bundle import Bundle, Family
 from danube_common.nats import stream
 from danube_common.nats.stream import Stream
+from danube_harness.memory.journal import MemoryJournal
 from danube_harness.servers.nats_server import NatsServer
 
 TIMEOUT_S = 10.0

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danube_common.errors import LogUnavailable
-from danube_common.log.memory import MemoryLog
 from danube_common.log.port import LogBounds, LogEntry
 from danube_common.model.bundle import Bundle, Family
 from danube_common.wire.frame import encode_frame, frame_id_of, make_frame_id
+from danube_harness.memory.log import MemoryLog
 from danube_topic_owner.log_reader import LogExtent, LogReader
 
 FILE, MEMORY = Bundle(Family.FILE, 0), Bundle(Family.MEMORY, 0)

@@ -5,8 +5,8 @@ import pytest
 from danube_common.archive.manifest import Manifest
 from danube_common.archive.records import ManifestEntry
 from danube_common.errors import AlreadyExists
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.model.bundle import Bundle
+from danube_harness.memory.metadata import MemoryMetadata
 
 BUNDLE = Bundle.parse("f0")
 

@@ -18,13 +18,13 @@ from danube_common.errors import (
     Refused,
     Unavailable,
 )
-from danube_common.log.memory import MemoryLog
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.model.bundle import Bundle
 from danube_common.model.names import TopicName
 from danube_common.model.policies import Policies, PolicyOverrides
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
+from danube_harness.memory.log import MemoryLog
+from danube_harness.memory.metadata import MemoryMetadata
 
 NAME = TopicName.parse("/default/tópico")
 BYTES = Schema("s", SchemaKind.BYTES)

@@ -6,13 +6,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.cluster import keys
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Claim, encode_record
 from danube_common.errors import CorruptData, NotFound, Unavailable
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.model.bundle import Bundle
 from danube_common.wire.envelope import Done, ErrorReply, Reason
 from danube_common.wire.owner import (
@@ -24,6 +22,8 @@ from danube_common.wire.owner import (
     SessionState,
     owner_subject,
 )
+from danube_harness.memory.bus import MemoryBus, MemoryHub
+from danube_harness.memory.metadata import MemoryMetadata
 
 BUNDLE = Bundle.parse("f0")
 ASK = FindConsumer(7)

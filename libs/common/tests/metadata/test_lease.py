@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from danube_common.errors import Conflict, MetadataUnavailable
 from danube_common.metadata.lease import Lease, LeaseClock
-from danube_common.metadata.memory import MemoryMetadata
+from danube_harness.memory.metadata import MemoryMetadata
 
 KEY = "/cluster/register/owner-1"
 

@@ -7,9 +7,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from danube_common.errors import MetadataUnavailable
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import Change, Listing, WatchLost
+from danube_harness.memory.metadata import MemoryMetadata
 
 PATIENCE_S = 10.0
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from danube_common.errors import MetadataUnavailable
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.metadata.rewrite import ATTEMPTS_MAX, rewrite
+from danube_harness.memory.metadata import MemoryMetadata
 
 
 async def test_of_many_who_change_one_value_none_is_overwritten() -> None:

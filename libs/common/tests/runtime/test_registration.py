@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from danube_common.cluster import keys
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.metadata.mirror import Mirror
 from danube_common.runtime.registration import Registration, RegistrationState, presence
 from danube_common.runtime.service import Runtime
+from danube_harness.memory.metadata import MemoryMetadata
 
 PATIENCE_S = 20.0
 KEY = keys.instance_key("11")

@@ -8,14 +8,14 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from danube_admin_service.api.errors import ERROR_TRAILER
-from danube_common.bus.memory import MemoryHub
 from danube_common.cluster import keys
 from danube_common.cluster.records import Layout, Topic, decode_record
-from danube_common.log.memory import MemoryLog
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.metadata.port import Entry
 from danube_common.model.names import TopicName
 from danube_common.rpc.port import Call, Methods, RpcError
+from danube_harness.memory.bus import MemoryHub
+from danube_harness.memory.log import MemoryLog
+from danube_harness.memory.metadata import MemoryMetadata
 from danube_harness.services.fake_owner import FakeOwner
 from danube_proto import danube_admin_pb2 as pb
 from danube_proto.danube_api_pb2 import (

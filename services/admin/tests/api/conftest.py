@@ -9,13 +9,13 @@ from danube_admin_service.api.methods import admin_methods
 from danube_admin_service.cluster.load_manager import LoadManager, RebalanceRules
 from danube_admin_service.cluster.ranking import LoadStrategy
 from danube_admin_service.cluster.view import Cluster
-from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.cluster import keys
 from danube_common.cluster.namespaces import DEFAULT_NAMESPACES, Namespaces
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import encode_record
-from danube_common.log.memory import MemoryLog
-from danube_common.metadata.memory import MemoryMetadata
+from danube_harness.memory.bus import MemoryBus, MemoryHub
+from danube_harness.memory.log import MemoryLog
+from danube_harness.memory.metadata import MemoryMetadata
 from danube_harness.services.fake_owner import FakeOwner
 
 

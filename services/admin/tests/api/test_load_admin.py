@@ -17,15 +17,12 @@ from danube_admin_service.cluster.load_manager import LoadManager, RebalanceRule
 from danube_admin_service.cluster.ranking import LoadStrategy
 from danube_admin_service.cluster.rebalance import Aggressiveness
 from danube_admin_service.cluster.view import Cluster
-from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.cluster import keys
 from danube_common.cluster.load import BundleLoad
 from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Assignment, Claim, Instance, Layout, decode_record, encode_record
 from danube_common.cluster.topics import Topics
-from danube_common.log.memory import MemoryLog
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import Change
 from danube_common.model.bundle import Bundle
@@ -34,6 +31,9 @@ from danube_common.model.policies import Policies
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, Strategy
 from danube_common.rpc.port import Call, Methods, RpcError, StatusCode
+from danube_harness.memory.bus import MemoryBus, MemoryHub
+from danube_harness.memory.log import MemoryLog
+from danube_harness.memory.metadata import MemoryMetadata
 from danube_proto import danube_admin_pb2 as pb
 from danube_proto import danube_platform_pb2 as platform_pb
 

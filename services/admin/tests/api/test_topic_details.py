@@ -23,14 +23,11 @@ from danube_common.archive.records import (
     ManifestEntry,
     SegmentRecord,
 )
-from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.cluster import keys
 from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Layout, Topic, encode_record
 from danube_common.cluster.topics import Topics
-from danube_common.log.memory import MemoryLog
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.model.names import TopicName
 from danube_common.model.policies import PolicyOverrides
 from danube_common.model.schema import Schema, SchemaKind
@@ -38,6 +35,9 @@ from danube_common.model.strategy import ReliableOptions, StorageBackend, Strate
 from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType
 from danube_common.rpc.port import Call, RpcError, StatusCode
 from danube_common.wire.owner import SubscriptionDetail
+from danube_harness.memory.bus import MemoryBus, MemoryHub
+from danube_harness.memory.log import MemoryLog
+from danube_harness.memory.metadata import MemoryMetadata
 from danube_harness.services.fake_owner import FakeOwner
 from danube_proto import danube_platform_pb2 as pb
 

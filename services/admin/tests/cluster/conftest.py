@@ -6,8 +6,8 @@ import pytest_asyncio
 from services.admin.tests.cluster.members import Clock, World
 
 from danube_common.cluster import keys
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.metadata.mirror import Mirror
+from danube_harness.memory.metadata import MemoryMetadata
 
 
 @pytest_asyncio.fixture

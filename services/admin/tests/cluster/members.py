@@ -11,10 +11,10 @@ from danube_admin_service.cluster.leader import Election
 from danube_admin_service.cluster.view import Cluster
 from danube_common.cluster import keys
 from danube_common.cluster.records import Assignment, Instance, Layout, decode_record, encode_record
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.metadata.mirror import Mirror
 from danube_common.model.bundle import Bundle
 from danube_common.model.policies import Policies
+from danube_harness.memory.metadata import MemoryMetadata
 
 LAYOUT = Layout(file_bundles=4, memory_bundles=4)
 PATIENCE_S = 20.0

@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 
-from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.cluster import keys
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Claim, Layout, encode_record
 from danube_common.errors import NotFound, Refused, Unavailable
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.model.bundle import Bundle
 from danube_common.model.ids import make_id
 from danube_common.runtime.metrics import Metrics
@@ -39,6 +37,8 @@ from danube_gateway.consume import sessions as sessions_module
 from danube_gateway.consume.session import WINDOW_MESSAGES, Session
 from danube_gateway.consume.sessions import Sessions
 from danube_gateway.gateway_metrics import GatewayMetrics
+from danube_harness.memory.bus import MemoryBus, MemoryHub
+from danube_harness.memory.metadata import MemoryMetadata
 
 BUNDLE = Bundle.parse("f0")
 CONSUMER, OTHER = make_id(BUNDLE, "consumer", "a"), make_id(BUNDLE, "consumer", "b")

@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.errors import LimitExceeded, LogFull, LogUnavailable, Unavailable
-from danube_common.log.memory import MemoryLog
 from danube_common.log.port import Appended
 from danube_common.model.bundle import Bundle
 from danube_common.wire.frame import decode_frame
@@ -23,6 +21,8 @@ from danube_gateway.publish.publisher import (
     NonReliablePublisher,
     Publisher,
 )
+from danube_harness.memory.bus import MemoryBus, MemoryHub
+from danube_harness.memory.log import MemoryLog
 
 BUNDLE = Bundle.parse("f0")
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.cluster import keys
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.namespaces import Namespaces
@@ -23,8 +22,6 @@ from danube_common.errors import (
     SchemaViolation,
     Unavailable,
 )
-from danube_common.log.memory import MemoryLog
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.model.bundle import Bundle
 from danube_common.model.ids import make_id
 from danube_common.model.names import TopicName
@@ -50,6 +47,9 @@ from danube_gateway.gateway_metrics import GatewayMetrics
 from danube_gateway.publish.producers import Producers
 from danube_gateway.publish.publishing import ENVELOPE_BYTES_MAX, Publishing
 from danube_gateway.publish.topic_resolver import TopicResolver
+from danube_harness.memory.bus import MemoryBus, MemoryHub
+from danube_harness.memory.log import MemoryLog
+from danube_harness.memory.metadata import MemoryMetadata
 
 BUNDLE = Bundle.parse("f0")
 NAME = TopicName.parse("/default/t")

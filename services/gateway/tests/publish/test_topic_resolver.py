@@ -8,12 +8,12 @@ from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.records import Layout, encode_record
 from danube_common.cluster.topics import Topics
 from danube_common.errors import MetadataUnavailable
-from danube_common.log.memory import MemoryLog
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.model.names import TopicName
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import Strategy
 from danube_gateway.publish.topic_resolver import TopicResolver
+from danube_harness.memory.log import MemoryLog
+from danube_harness.memory.metadata import MemoryMetadata
 
 NAME = TopicName.parse("/default/t")
 BYTES = Schema("s", SchemaKind.BYTES)

@@ -16,16 +16,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from danube_common.archive.manifest import Manifest
 from danube_common.archive.records import ManifestEntry
-from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.cluster.records import Topic
 from danube_common.errors import AlreadyExists, DanubeError
-from danube_common.log.memory import MemoryLog
 from danube_common.metadata.lease import Lease, LeaseClock
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.model.strategy import StorageBackend
 from danube_harness.faults.crash_disk import CrashDisk, PowerCut
+from danube_harness.memory.bus import MemoryBus, MemoryHub
+from danube_harness.memory.log import MemoryLog
+from danube_harness.memory.metadata import MemoryMetadata
+from danube_harness.memory.segments import MemoryStore
 from danube_harness.services.archive_harness import BUNDLE, DISK, S3, ArchiveHarness
-from danube_harness.services.memory_segments import MemoryStore
 from danube_storage.archive.seal_rules import SealRules
 from danube_storage.archive.sealer import Fenced, Sealer
 from danube_storage.archive.session import ArchivePorts, ArchiveSession

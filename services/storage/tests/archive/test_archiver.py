@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
-from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.cluster import keys
-from danube_common.log.memory import MemoryLog
 from danube_common.log.port import LogEntry
 from danube_common.metadata.lease import Lease
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.model.bundle import Bundle
 from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
+from danube_harness.memory.bus import MemoryBus, MemoryHub
+from danube_harness.memory.log import MemoryLog
+from danube_harness.memory.metadata import MemoryMetadata
+from danube_harness.memory.segments import MemoryStore
 from danube_harness.services.archive_harness import BUNDLE, ArchiveHarness
-from danube_harness.services.memory_segments import MemoryStore
 from danube_storage.archive.archiver import Archiver
 from danube_storage.archive.seal_rules import SealRules
 from danube_storage.archive.session import ArchiveSession

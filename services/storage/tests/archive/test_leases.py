@@ -21,10 +21,10 @@ from danube_common.metadata.jetstream import JetStreamMetadata
 from danube_common.model.strategy import StorageBackend
 from danube_common.wire.frame import encode_frame
 from danube_common.wire.replica import REPLICA, replica_subject
+from danube_harness.memory.segments import MemoryStore
 from danube_harness.servers.nats_server import NatsServer
 from danube_harness.servers.s3_server import BUCKET, S3Server
 from danube_harness.services.archive_harness import BUNDLE, PATIENCE_S, S3, ArchiveHarness, read_segment
-from danube_harness.services.memory_segments import MemoryStore
 from danube_storage.archive.archiver import Archiver
 from danube_storage.archive.leases import ArchiveLeases
 from danube_storage.archive.replicas import ReplicaServer

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danube_common.errors import LogUnavailable
-from danube_common.log.memory import MemoryLog
 from danube_common.model.bundle import Bundle
 from danube_common.wire.frame import encode_frame
+from danube_harness.memory.log import MemoryLog
 from danube_storage.archive import log_range as module
 from danube_storage.archive.log_range import CorruptFrame, read_range
 

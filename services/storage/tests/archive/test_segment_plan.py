@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from danube_common.archive.records import SHARED, ManifestEntry, SegmentRecord
 from danube_common.cluster.records import Topic
 from danube_common.errors import LogUnavailable
-from danube_common.log.memory import MemoryLog
 from danube_common.log.port import LogBounds
 from danube_common.model.bundle import Bundle
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
 from danube_common.segment.format import ENTRY_HEAD_BYTES
 from danube_common.wire.frame import RawSection, encode_frame
+from danube_harness.memory.log import MemoryLog
 from danube_storage.archive.log_range import CorruptFrame, LogRange, RangeSection, read_range
 from danube_storage.archive.seal_rules import SealLimits, SealRules, seal_limits, topic_rules
 from danube_storage.archive.segment_plan import PlannedSegment, TopicRule, plan_segments

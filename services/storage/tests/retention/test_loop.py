@@ -19,8 +19,8 @@ from danube_common.errors import MetadataUnavailable, StoreUnavailable
 from danube_common.model.policies import PolicyOverrides
 from danube_common.model.strategy import StorageBackend
 from danube_common.wire.replica import REPLICA, replica_subject
+from danube_harness.memory.segments import MemoryStore
 from danube_harness.services.fake_storage import archive
-from danube_harness.services.memory_segments import MemoryStore
 from danube_harness.services.retention_harness import (
     FILE,
     LOG_BYTES_MAX,

@@ -3,10 +3,10 @@ from __future__ import annotations
 from danube_common.archive.manifest import Manifest
 from danube_common.archive.records import SHARED, DeletedSegment, ManifestEntry, SegmentRecord
 from danube_common.cluster.records import Topic
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.model.bundle import Bundle
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
+from danube_harness.memory.metadata import MemoryMetadata
 from danube_topic_owner.catchup.expiry import gone_after, next_gone
 
 BUNDLE = Bundle.parse("f0")

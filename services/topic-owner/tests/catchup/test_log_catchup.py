@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danube_common.errors import LogUnavailable
-from danube_common.log.memory import MemoryLog
 from danube_common.log.port import LogEntry
 from danube_common.model.bundle import Bundle
 from danube_common.wire.frame import Frame, encode_frame
+from danube_harness.memory.log import MemoryLog
 from danube_topic_owner.catchup.log_catchup import LogCatchUp
 from danube_topic_owner.context import OwnerContext
 from danube_topic_owner.log_reader import LogExtent

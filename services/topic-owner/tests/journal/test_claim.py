@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from danube_common.errors import JournalFenced
-from danube_common.journal.memory import MemoryJournal
 from danube_common.model.bundle import Bundle
+from danube_harness.memory.journal import MemoryJournal
 from danube_topic_owner.journal.claim import CLAIM_ATTEMPTS_MAX, JournalClaim, claim_journal
 from danube_topic_owner.journal.events import LogRestarted, encode_events
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pytest
 
 from danube_common.errors import JournalFenced, LogUnavailable
-from danube_common.journal.memory import MemoryJournal
 from danube_common.model.bundle import Bundle, Family
 from danube_common.model.subscription import SubscriptionType
+from danube_harness.memory.journal import MemoryJournal
 from danube_topic_owner.journal import writer as journal_writer
 from danube_topic_owner.journal.claim import JournalClaim
 from danube_topic_owner.journal.events import (

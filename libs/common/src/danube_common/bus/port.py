@@ -1,4 +1,4 @@
-"""The port of the bus. Implementations: `nats` and `memory`."""
+"""The port of the bus. Implementations: `nats`, and one in memory for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The port of the bundles' logs. Implementations: `jetstream` and `memory`."""
+"""The port of the bundles' logs. Implementations: `jetstream`, and one in memory for tests."""
 
 from __future__ import annotations
 

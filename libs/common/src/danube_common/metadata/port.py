@@ -1,4 +1,4 @@
-"""The port of the metadata store. Implementations: `etcd`, `jetstream` and `memory`.
+"""The port of the metadata store. Implementations: `etcd`, `jetstream`, and one in memory for tests.
 
 Keys look like paths, ``/namespaces/default/policy``: parts of ``[A-Za-z0-9_=-]`` separated by ``/``,
 a leading slash. Values are bytes. A *revision* is a positive integer that grows with every change

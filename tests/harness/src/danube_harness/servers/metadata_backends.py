@@ -15,9 +15,9 @@ from aetcd import rpc  # type: ignore[import-untyped]
 
 from danube_common.metadata.etcd import EtcdMetadata
 from danube_common.metadata.jetstream import MARKER_TTL_S, JetStreamMetadata
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.metadata.port import Change, MetadataStore
 from danube_common.nats.connection import Connection
+from danube_harness.memory.metadata import MemoryMetadata
 from danube_harness.servers.etcd_server import EtcdServer
 from danube_harness.servers.nats_server import NatsServer
 

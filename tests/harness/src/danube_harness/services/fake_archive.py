@@ -11,8 +11,8 @@ from danube_common.archive.manifest import Manifest
 from danube_common.archive.records import DeletedSegment, ManifestEntry, SegmentRecord
 from danube_common.cluster import keys
 from danube_common.cluster.records import Instance, encode_record
+from danube_harness.memory.segments import MemoryStore
 from danube_harness.services.fake_storage import FakeStorage, archive
-from danube_harness.services.memory_segments import MemoryStore
 from danube_harness.services.owner_harness import OwnerHarness
 
 HOLDER = "storage-1"

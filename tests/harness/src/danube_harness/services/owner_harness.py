@@ -9,16 +9,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.cluster import keys
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.records import Layout, Topic, encode_record
 from danube_common.cluster.topics import Topics
-from danube_common.journal.memory import MemoryJournal
-from danube_common.log.memory import MemoryLog
 from danube_common.log.port import LogBounds, LogEntry
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.model.bundle import Bundle
 from danube_common.model.names import TopicName
 from danube_common.model.schema import Schema, SchemaKind
@@ -44,6 +40,10 @@ from danube_common.wire.owner import (
     non_reliable_subject,
     owner_subject,
 )
+from danube_harness.memory.bus import MemoryBus, MemoryHub
+from danube_harness.memory.journal import MemoryJournal
+from danube_harness.memory.log import MemoryLog
+from danube_harness.memory.metadata import MemoryMetadata
 from danube_topic_owner.bundle_owner import BundleOwner
 from danube_topic_owner.context import OwnerContext
 from danube_topic_owner.delivery.consumer import Window

@@ -7,22 +7,22 @@ from contextlib import asynccontextmanager
 
 from danube_common.archive.manifest import Manifest
 from danube_common.archive.records import ManifestEntry
-from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.bus.port import Subscription
 from danube_common.cluster import keys
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.records import Instance, Topic, encode_record
 from danube_common.errors import Quarantined
 from danube_common.log.port import LogEntry
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.model.bundle import Bundle
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
 from danube_common.runtime.metrics import Metrics
 from danube_common.wire.archive import ARCHIVE, storage_subject
 from danube_common.wire.frame import encode_frame
+from danube_harness.memory.bus import MemoryBus, MemoryHub
+from danube_harness.memory.metadata import MemoryMetadata
+from danube_harness.memory.segments import MemoryStore
 from danube_harness.services.fake_storage import archive
-from danube_harness.services.memory_segments import MemoryStore
 from danube_storage.reading.metrics import ReadingMetrics
 from danube_storage.reading.requests import ReadBounds, ReadRequests
 from danube_storage.segments.port import SegmentStore

@@ -10,7 +10,6 @@ from typing import Any
 from danube_common.archive.deletions import deletions
 from danube_common.archive.manifest import Manifest
 from danube_common.archive.records import Deletions, ManifestEntry, SegmentRecord
-from danube_common.bus.memory import MemoryBus, MemoryHub
 from danube_common.cluster import keys
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.namespaces import Namespaces
@@ -18,9 +17,7 @@ from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Layout, Topic, decode_record, encode_record
 from danube_common.cluster.topics import Topics
 from danube_common.errors import MetadataUnavailable, StoreUnavailable
-from danube_common.log.memory import MemoryLog
 from danube_common.metadata.lease import Lease
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle
 from danube_common.model.names import TopicName
@@ -29,9 +26,12 @@ from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
 from danube_common.runtime.metrics import Metrics
 from danube_common.wire.frame import encode_frame, make_frame_id
+from danube_harness.memory.bus import MemoryBus, MemoryHub
+from danube_harness.memory.log import MemoryLog
+from danube_harness.memory.metadata import MemoryMetadata
+from danube_harness.memory.segments import MemoryStore
 from danube_harness.services.fake_owner import FakeOwner
 from danube_harness.services.fake_storage import FakeStorage, archive
-from danube_harness.services.memory_segments import MemoryStore
 from danube_storage.archive.offsets import Offsets
 from danube_storage.archive.session import ArchivePorts, ArchiveSession
 from danube_storage.archive.state import read_archive_state

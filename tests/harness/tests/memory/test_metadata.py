@@ -6,8 +6,8 @@ from contextlib import aclosing
 import pytest
 
 from danube_common.errors import InvalidInput, MetadataUnavailable
-from danube_common.metadata.memory import MemoryMetadata
 from danube_common.metadata.port import Change, WatchLost
+from danube_harness.memory.metadata import MemoryMetadata
 
 
 class Clock:
