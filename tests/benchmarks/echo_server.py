@@ -12,10 +12,7 @@ import grpc
 import grpc.aio
 
 if TYPE_CHECKING:  # generic in the stubs only
-    _GenericHandler = grpc.GenericRpcHandler[bytes, bytes]
     _Handler = grpc.RpcMethodHandler[bytes, bytes]
-else:
-    _GenericHandler = grpc.GenericRpcHandler
 
 METHOD = "/danube.ProducerService/SendMessage"
 
@@ -25,7 +22,7 @@ async def echo(request: bytes, _context: Any) -> bytes:
     return request
 
 
-class Echo(_GenericHandler):
+class Echo(grpc.GenericRpcHandler):
     """Answers every SendMessage with its request."""
 
     def service(self, details: grpc.HandlerCallDetails) -> _Handler | None:

@@ -59,6 +59,7 @@ class Client:
         self._channel = channel
 
     async def call(self, method: str, request: Message, answer: type[A]) -> A:
+        ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
         ask = self._channel.unary_unary(method, request_serializer=None, response_deserializer=None)
         return answer.FromString(await ask(request.SerializeToString(), timeout=CALL_TIMEOUT_S))
 
@@ -77,6 +78,7 @@ class Client:
             payload=PAYLOAD,
             producer_name=name,
         )
+        send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
         send = self._channel.unary_unary(
             "/danube.ProducerService/SendMessage", request_serializer=None, response_deserializer=None
         )
@@ -102,9 +104,11 @@ class Client:
     async def read(self, topic: str, subscription: str, taken: Callable[[], None]) -> None:
         """Receive and acknowledge until cancelled, ACKS_AT_ONCE acknowledgements at one time."""
         consumer_id = await self.subscribe(topic, subscription)
+        receive: grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
         receive = self._channel.unary_stream(
             "/danube.ConsumerService/ReceiveMessages", request_serializer=None, response_deserializer=None
         )
+        ack: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
         ack = self._channel.unary_unary(
             "/danube.ConsumerService/Ack", request_serializer=None, response_deserializer=None
         )

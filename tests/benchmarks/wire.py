@@ -118,6 +118,7 @@ class Route(Sender):
         )
         answer = await _call(self._channel, "/danube.ConsumerService/Subscribe")(request.SerializeToString())
         consumer_id = api.ConsumerResponse.FromString(answer).consumer_id
+        receive: grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
         receive = self._channel.unary_stream(
             "/danube.ConsumerService/ReceiveMessages", request_serializer=None, response_deserializer=None
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import grpc.aio
-from grpc.aio import EOF  # type: ignore[attr-defined]
+from grpc.aio import EOF
 from tests.conformance.strict import decode
 from tests.conformance.stubs import danube, danube_admin, danube_platform
 from tests.conformance.tables import METHODS, STREAM
@@ -91,6 +91,7 @@ class Caller:
     async def call(self, method: str, request: Any, *, timeout_s: float = DEADLINE_S) -> Any:
         """Call by the method's short name; returns the decoded answer, raises Refusal."""
         full_name = FULL_NAMES[method]
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
         call = self._channel.unary_unary(full_name, None, None)
         try:
             answer = await call(encoded(request), timeout=timeout_s)
@@ -125,7 +126,8 @@ class Stream:
     """One ReceiveMessages call. Reads only when asked to, so that a test can be slow on purpose."""
 
     def __init__(self, channel: grpc.aio.Channel, request: bytes) -> None:
-        self._call = channel.unary_stream(STREAM, None, None)(request)
+        receive: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(STREAM, None, None)
+        self._call = receive(request)
         self._reading: asyncio.Task[Any] | None = None
 
     async def opened(self) -> None:

@@ -88,10 +88,12 @@ class Wire:
     def raw(self, method: str, request: bytes) -> None:
         """One unary call, nothing checked; raises grpc.RpcError."""
         port = self._ports[method[1:].partition(".")[0]]
-        port.unary_unary(method, None, None)(request, timeout=DEADLINE_S)
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = port.unary_unary(method, None, None)
+        call(request, timeout=DEADLINE_S)
 
     def _stream(self, port: grpc.Channel, request: bytes) -> None:
-        stream: Any = port.unary_stream(STREAM, None, None)(request, timeout=DEADLINE_S)
+        receive: grpc.UnaryStreamMultiCallable[bytes, bytes] = port.unary_stream(STREAM, None, None)
+        stream: Any = receive(request, timeout=DEADLINE_S)
         ended = threading.Event()
         stream.add_done_callback(lambda _: ended.set())
         stream.initial_metadata()

@@ -67,7 +67,7 @@ class AdminProcess(ServiceProcess):
         ask = self.channel.unary_unary(
             method, request_serializer=bytes, response_deserializer=answer.FromString
         )
-        return cast("A", await ask(data, timeout=PATIENCE_S))
+        return await ask(data, timeout=PATIENCE_S)
 
     async def refused(self, method: str, request: Message | bytes) -> tuple[grpc.StatusCode, ErrorMessage]:
         with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -21,7 +21,7 @@ class Ended:
     err: str
 
 
-class StubAdmin(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+class StubAdmin(grpc.GenericRpcHandler):
     """Answers every method as told, on a free port.
 
     Attributes:

@@ -147,7 +147,7 @@ class Connection:
         def unary(
             method: str, question: type[Request], answer: type[Response], timeout_s: float = call_timeout_s
         ) -> Unary[Request, Response]:
-            call = self._channel.unary_unary(
+            call: grpc.aio.UnaryUnaryMultiCallable[Request, Response] = self._channel.unary_unary(
                 method,
                 request_serializer=question.SerializeToString,
                 response_deserializer=answer.FromString,
@@ -182,6 +182,7 @@ class Connection:
             wire.HealthCheckResponse,
             min(call_timeout_s, HEALTH_TIMEOUT_S),
         )
+        self._receive: grpc.aio.UnaryStreamMultiCallable[wire.ReceiveRequest, wire.StreamMessage]
         self._receive = self._channel.unary_stream(
             "/danube.ConsumerService/ReceiveMessages",
             request_serializer=wire.ReceiveRequest.SerializeToString,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 import typer
 
@@ -74,7 +74,7 @@ def admin(context: typer.Context, endpoint: str | None) -> Iterator[Call]:
                 response_deserializer=answer.FromString,
             )
             try:
-                return cast("Response", function(request, timeout=TIMEOUT_S))
+                return function(request, timeout=TIMEOUT_S)
             except grpc.RpcError as error:
                 code, details = error.code(), error.details() or error.code().name
                 if code is grpc.StatusCode.UNAVAILABLE and _is_transport(details):

@@ -144,7 +144,7 @@ class EtcdLink:
         """Return the stream's next response. Raises MetadataUnavailable, also after `close`."""
         with self._mapped(index):
             answer = await stream.read()
-        if answer is grpc.aio.EOF:  # type: ignore[attr-defined]
+        if answer is grpc.aio.EOF:
             raise self.lost(index, "the stream ended")
         self.answered = True
         return answer

@@ -22,12 +22,9 @@ from danube_common.errors import DanubeError, LimitExceeded, Unavailable
 from danube_common.rpc.port import Call, Methods, Opened, RpcError, StatusCode, StreamHandler, UnaryHandler
 from danube_common.runtime.address import bind, join_address, split_address
 
-if TYPE_CHECKING:  # these are generic in the stubs only
+if TYPE_CHECKING:  # generic in the stubs only
     _Context = grpc.aio.ServicerContext[bytes, bytes]
     _Handler = grpc.RpcMethodHandler[bytes, bytes]
-    _GenericHandler = grpc.GenericRpcHandler[bytes, bytes]
-else:
-    _GenericHandler = grpc.GenericRpcHandler
 
 STREAMS_MAX: Final = 10_000
 """Server streams open at one time, unless the caller says otherwise."""
@@ -263,7 +260,7 @@ def _stopping() -> Unavailable:
     return Unavailable("the server is stopping")
 
 
-class _Lookup(_GenericHandler):
+class _Lookup(grpc.GenericRpcHandler):
     """Finds a handler by the method's full name."""
 
     def __init__(self, handlers: Mapping[str, _Handler]) -> None:

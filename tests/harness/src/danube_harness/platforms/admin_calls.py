@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import grpc
 import grpc.aio
@@ -29,7 +29,7 @@ async def ask_admin(addresses: Sequence[str], method: str, request: Message, ans
                 response_deserializer=answer.FromString,
             )
             try:
-                return cast("A", await call(request, timeout=TIMEOUT_S))
+                return await call(request, timeout=TIMEOUT_S)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or number == len(addresses):
                     raise
