@@ -66,6 +66,7 @@ class Unary(Generic[Request, Response]):
         self._timeout_s = timeout_s
 
     async def __call__(self, request: Request) -> Response:
+        """Make the call and return its answer. Raises CallError, Closed."""
         return await self.finish(self.start(request))
 
     def start(self, request: Request) -> grpc.aio.UnaryUnaryCall[Request, Response]:

@@ -41,7 +41,8 @@ Output = Annotated[
 class Call(Protocol):
     """Calls a method by its full name and returns its answer, an ``answer``."""
 
-    def __call__(self, method: str, request: Message, answer: type[Response]) -> Response: ...
+    def __call__(self, method: str, request: Message, answer: type[Response]) -> Response:
+        """Make the call. Ends the command with an error that says why it failed."""
 
 
 def form_of(context: typer.Context, output: Form | None) -> Form:

@@ -60,6 +60,7 @@ class NatsBus:
 
     @property
     def connected(self) -> bool:
+        """See the port."""
         return self._connection.is_connected
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:

@@ -91,6 +91,7 @@ class Catalogue:
 
     @property
     def layout(self) -> Layout | None:
+        """The cluster's layout; None until an admin instance has written it."""
         return self._layout
 
     def topic(self, name: str) -> Topic | None:

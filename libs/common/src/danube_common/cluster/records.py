@@ -105,10 +105,12 @@ class Topic(msgspec.Struct, frozen=True):
 
     @property
     def topic_name(self) -> TopicName:
+        """The name, parsed."""
         return TopicName.parse(self.name)
 
     @property
     def home(self) -> Bundle:
+        """The bundle, parsed."""
         return Bundle.parse(self.bundle)
 
 

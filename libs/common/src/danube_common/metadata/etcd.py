@@ -89,6 +89,7 @@ class EtcdMetadata:
 
     @property
     def connected(self) -> bool:
+        """See the port."""
         return self._link.answered and not self._closed
 
     async def get(self, key: str) -> Entry | None:

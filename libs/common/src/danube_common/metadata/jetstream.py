@@ -115,6 +115,7 @@ class JetStreamMetadata:
 
     @property
     def connected(self) -> bool:
+        """See the port."""
         return self._jetstream.answered and self._jetstream.connection.is_connected and not self._closed
 
     async def get(self, key: str) -> Entry | None:

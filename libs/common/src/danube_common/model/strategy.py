@@ -50,6 +50,7 @@ class Strategy(msgspec.Struct, frozen=True):
 
     @property
     def is_reliable(self) -> bool:
+        """Whether messages are stored."""
         return self.reliable is not None
 
     @property
@@ -75,6 +76,7 @@ class Strategy(msgspec.Struct, frozen=True):
 
     @property
     def word(self) -> str:
+        """The strategy's name."""
         return "reliable" if self.is_reliable else "non-reliable"
 
 

@@ -66,6 +66,7 @@ class Frame:
 
     @property
     def frame_id(self) -> str:
+        """The id by which the log recognises a retried frame."""
         return make_frame_id(self.gateway, self.number)
 
 

@@ -24,6 +24,7 @@ class ArchiveView:
 
     @property
     def archived_through(self) -> int:
+        """The last log sequence that is archived; 0 if none is."""
         return self.entries[-1].last_sequence if self.entries else 0
 
     def segments(self, topic: Topic) -> list[SegmentRecord]:

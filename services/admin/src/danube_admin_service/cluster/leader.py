@@ -72,6 +72,7 @@ class Election:
 
     @property
     def leading(self) -> bool:
+        """Whether this instance leads at this moment."""
         return self.phase is Phase.LEADING
 
     async def run(self) -> None:

@@ -25,6 +25,7 @@ class Aggressiveness(StrEnum):
 
     @property
     def threshold_percent(self) -> float:
+        """The coefficient of variation above which bundles move."""
         return {"conservative": 40.0, "balanced": 30.0, "aggressive": 20.0}[self.value]
 
 

@@ -92,10 +92,12 @@ class SegmentBuilder:
 
     @property
     def entries(self) -> int:
+        """The number of entries so far."""
         return self._entries
 
     @property
     def messages(self) -> int:
+        """The number of messages so far."""
         return sum(topic.messages for topic in self._topics.values())
 
     @property

@@ -51,6 +51,7 @@ class DiskStore:
         self._unsynced_above: set[Path] = set()
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+        """See the port."""
         path = self._path(key)
         temporary, file = await self._write(self._create, path.parent)
         try:
@@ -61,17 +62,21 @@ class DiskStore:
             await self._write(self._discard, temporary, file)
 
     async def read(self, key: str, offset: int, length: int) -> bytes:
+        """See the port."""
         check_range(offset, length)
         return await self._run(self._files.read, self._path(key), offset, length)
 
     async def size(self, key: str) -> int:
+        """See the port."""
         return await self._run(self._files.size, self._path(key))
 
     async def list(self, prefix: str) -> list[str]:
+        """See the port."""
         check_prefix(prefix)
         return await self._run(lambda: sorted(self._walk(prefix, temporary=False)))
 
     async def delete(self, key: str) -> None:
+        """See the port."""
         await self._run(self._delete, self._path(key))
 
     async def sweep(self) -> int:
@@ -79,6 +84,7 @@ class DiskStore:
         return await self._run(self._sweep)
 
     async def close(self) -> None:
+        """See the port."""
         await asyncio.to_thread(self._threads.shutdown)
 
     def _path(self, key: str) -> Path:

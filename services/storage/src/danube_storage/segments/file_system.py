@@ -81,6 +81,7 @@ class LocalFileSystem:
     """FileSystem of the operating system."""
 
     def create(self, path: Path) -> NewFile:
+        """See `FileSystem`."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(path, flags, FILE_MODE)
         file = _LockedFile(descriptor)
@@ -92,15 +93,19 @@ class LocalFileSystem:
         return file
 
     def link(self, source: Path, target: Path) -> None:
+        """See `FileSystem`."""
         os.link(source, target, follow_symlinks=False)
 
     def unlink(self, path: Path) -> None:
+        """See `FileSystem`."""
         path.unlink()
 
     def make_directory(self, path: Path) -> None:
+        """See `FileSystem`."""
         path.mkdir()
 
     def sync_directory(self, path: Path) -> None:
+        """See `FileSystem`."""
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -108,6 +113,7 @@ class LocalFileSystem:
             os.close(descriptor)
 
     def read(self, path: Path, offset: int, length: int) -> bytes:
+        """See `FileSystem`."""
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -125,12 +131,14 @@ class LocalFileSystem:
             os.close(descriptor)
 
     def size(self, path: Path) -> int:
+        """See `FileSystem`."""
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode):
             raise IsADirectoryError(f"{path} is not a regular file")
         return status.st_size
 
     def list(self, path: Path) -> list[tuple[str, bool]]:
+        """See `FileSystem`."""
         with os.scandir(path) as entries:
             return [
                 (entry.name, entry.is_dir(follow_symlinks=False))
@@ -139,6 +147,7 @@ class LocalFileSystem:
             ]
 
     def is_abandoned(self, path: Path) -> bool:
+        """See `FileSystem`."""
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -87,6 +87,7 @@ class S3Store:
         return cls(link, bucket, prefix, part_bytes)
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+        """See the port."""
         name = self._name(key)
         content = _Content()
         async with aclosing(_parts(chunks, self._part_bytes)) as parts:
@@ -98,6 +99,7 @@ class S3Store:
                 await self._put_in_parts(name, _chain(first, second, parts), content)
 
     async def read(self, key: str, offset: int, length: int) -> bytes:
+        """See the port."""
         check_range(offset, length)
         if length == 0:
             await self.size(key)
@@ -105,9 +107,11 @@ class S3Store:
         return await self._read(self._name(key), offset, length)
 
     async def size(self, key: str) -> int:
+        """See the port."""
         return int((await self._head(self._name(key)))["ContentLength"])
 
     async def list(self, prefix: str) -> list[str]:
+        """See the port."""
         check_prefix(prefix)
         keys: list[str] = []
         more: dict[str, str] = {}
@@ -120,10 +124,12 @@ class S3Store:
         raise LimitExceeded("list_pages", f"more than {LIST_PAGES_MAX} pages of segments")
 
     async def delete(self, key: str) -> None:
+        """See the port."""
         with contextlib.suppress(NotFound):
             await self._call("delete_object", Key=self._name(key))
 
     async def close(self) -> None:
+        """See the port."""
         await self._link.close()
 
     async def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class NonReliableDispatch(Dispatch):
 
     @property
     def waiting(self) -> int:
+        """Messages that wait for a consumer."""
         return len(self._queue)
 
     def offer(self, messages: list[Message]) -> None:

@@ -45,6 +45,7 @@ class ReliableDispatch(Dispatch):
 
     @property
     def waiting(self) -> int:
+        """Messages that wait for a consumer, those to be sent again included."""
         return len(self._pending) + len(self._again)
 
     @property

@@ -40,6 +40,7 @@ class ActiveSubscription:
 
     @property
     def key(self) -> Key:
+        """Identifies the subscription within its bundle."""
         return self.topic_id, self.state.name
 
 
