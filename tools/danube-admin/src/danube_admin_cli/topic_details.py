@@ -181,7 +181,7 @@ def _subscription(one: platform.SubscriptionDescription) -> dict[str, str]:
         "consumers": _few(one.consumers),
         "backlog": f"{one.backlog}{'' if one.backlog_exact else '+'}",
         "unacked": str(one.unacked),
-        "lost": f"{one.lost}+",  # a lower bound
+        "lost": f"{one.lost}+" if one.lost else "0",  # a lower bound
         "mark_delete": str(one.mark_delete),
         "blocked": one.blocked,
     }
