@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Loss(NamedTuple):
-    """What a subscription lost: at least ``messages``, all of them at or below position ``through``."""
+    """What a subscription lost: at least ``messages`` (0: perhaps none), all at or below ``through``."""
 
     subscription: LogSubscription
     messages: int
@@ -60,7 +60,7 @@ class Expirer:
                 topics = {None} if None in due else due
                 found = [each for topic in topics for each in self._context.log_subscriptions(topic)]
                 losses = [loss for each in found if (loss := self._expire(each, floor)) is not None]
-                if losses:
+                if any(loss.messages for loss in losses):
                     await self._context.writer.flushed()
                 for loss in losses:
                     self._report(loss)
@@ -107,7 +107,7 @@ class Expirer:
         return gone_after(self._manifest, topic, unread_after, floor), True
 
     def _expire(self, subscription: LogSubscription, floor: int) -> Loss | None:
-        """Move the cursor past the gap, if there is one; journal and return what is known to be lost."""
+        """Move the cursor past the gap, and journal what is known to be lost; None if there is no gap."""
         gap, unread_only = self._gap(subscription, floor)
         if gap is None:
             return None
@@ -126,10 +126,19 @@ class Expirer:
                 MessagesLost(subscription.topic_id, state.name, state.lost + messages)
             )
         self._context.dispatcher.mark_ready(subscription)
-        return Loss(subscription, messages, through) if messages else None
+        return Loss(subscription, messages, through)
 
     def _report(self, loss: Loss) -> None:
         topic, name = loss.subscription.topic, loss.subscription.state.name
+        if not loss.messages:
+            # A shared segment or a memory log may have held nothing of the topic.
+            _log.info(
+                "subscription_moved_past_deleted_range",
+                topic=topic,
+                subscription=name,
+                through_position=loss.through,
+            )
+            return
         self._context.metrics.expired.labels(topic, name).inc(loss.messages)
         _log.warning(
             "subscription_lost_expired_messages",
