@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import permutations
 
 import pytest
 
@@ -32,6 +33,19 @@ async def test_a_message_that_overtook_waits_for_those_before_it() -> None:
     tasks = [passing.come(number) for number in (12, 11, 13, 10)]
     await asyncio.gather(*tasks)
     assert passing.order == [10, 11, 12, 13]
+
+
+async def test_a_producers_first_messages_keep_their_order_however_they_arrive() -> None:
+    # Rust clients begin with 0, Go clients with 1.
+    arrivals = [order for first in (0, 1) for order in permutations(range(first, first + 4))]
+
+    async def arrive(order: tuple[int, ...]) -> list[int]:
+        passing = Passing(0)
+        await asyncio.gather(*(passing.come(number) for number in order))
+        return passing.order
+
+    passed = await asyncio.gather(*(arrive(order) for order in arrivals))
+    assert passed == [sorted(order) for order in arrivals]
 
 
 async def test_a_process_that_stood_still_keeps_the_order_of_what_came_meanwhile() -> None:

@@ -31,7 +31,8 @@ FIRST_NUMBERS = 1
 FIRST_BURST = 1000
 """A new producer whose first number is greater started at another gateway, which is gone."""
 SETTLE_PARTS = 2
-"""Messages of such a producer are collected for this many parts; the lowest number is then the next one."""
+"""Messages of such a producer are collected for this many parts; the lowest number is then the next one.
+So is a producer's first message if its number is 1: message 0 of a Rust client may still be on its way."""
 
 
 class ReorderBuffer:
@@ -52,7 +53,7 @@ class ReorderBuffer:
         """Wait until all earlier messages of this producer were forwarded, or the timeout has expired."""
         self.highest = max(self.highest, number)
         # Until a message was forwarded, even the first messages may arrive out of order.
-        in_place = FIRST_NUMBERS if self._expected is None else self._expected
+        in_place = self._expected or 0
         if number <= in_place or self._run < TRUST_AFTER:
             return
         self._arrivals += 1
@@ -88,8 +89,10 @@ class ReorderBuffer:
         oldest = min(since for _, _, since, _ in self._waiting)
         quiet = self._parts - max(oldest, self._moved)
         lowest = self._waiting[0][0]
-        if self._expected is None and quiet >= (SETTLE_PARTS if lowest > FIRST_BURST else HOLD_PARTS):
-            # The producer started at another gateway: it resends from the lowest number, and more may arrive.
+        settles_soon = lowest <= FIRST_NUMBERS or lowest > FIRST_BURST
+        if self._expected is None and quiet >= (SETTLE_PARTS if settles_soon else HOLD_PARTS):
+            # A Go client's first message, or a producer that started at another gateway: it resends from the
+            # lowest number, and more may arrive.
             self._expected, self._moved = lowest, self._parts
             self._release(everything=False)
         elif quiet >= HOLD_PARTS or self._parts - oldest >= HOLD_PARTS_MAX:
