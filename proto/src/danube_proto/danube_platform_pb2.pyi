@@ -389,3 +389,39 @@ class CreateSubscriptionResponse(_message.Message):
     created: bool
     mark_delete: int
     def __init__(self, created: _Optional[bool] = ..., mark_delete: _Optional[int] = ...) -> None: ...
+
+class TellLossesRequest(_message.Message):
+    __slots__ = ("topic", "subscription", "told")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    TOLD_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    subscription: str
+    told: int
+    def __init__(self, topic: _Optional[str] = ..., subscription: _Optional[str] = ..., told: _Optional[int] = ...) -> None: ...
+
+class TellLossesResponse(_message.Message):
+    __slots__ = ("lost", "told")
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    TOLD_FIELD_NUMBER: _ClassVar[int]
+    lost: int
+    told: int
+    def __init__(self, lost: _Optional[int] = ..., told: _Optional[int] = ...) -> None: ...
+
+class GetTopicRequest(_message.Message):
+    __slots__ = ("topic",)
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    def __init__(self, topic: _Optional[str] = ...) -> None: ...
+
+class GetTopicResponse(_message.Message):
+    __slots__ = ("topic_id", "reliable", "subscriptions", "consumers")
+    TOPIC_ID_FIELD_NUMBER: _ClassVar[int]
+    RELIABLE_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
+    CONSUMERS_FIELD_NUMBER: _ClassVar[int]
+    topic_id: int
+    reliable: bool
+    subscriptions: int
+    consumers: int
+    def __init__(self, topic_id: _Optional[int] = ..., reliable: _Optional[bool] = ..., subscriptions: _Optional[int] = ..., consumers: _Optional[int] = ...) -> None: ...

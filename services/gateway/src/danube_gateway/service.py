@@ -23,7 +23,7 @@ from danube_common.runtime.service import Runtime
 from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.sessions import Sessions
 from danube_gateway.dialects.errors import to_rpc_error
-from danube_gateway.dialects.platform import SubscriptionService
+from danube_gateway.dialects.platform import SubscriptionService, TopicService
 from danube_gateway.dialects.v0_2.consumer_service import ConsumerService
 from danube_gateway.dialects.v0_2.discovery import Discovery
 from danube_gateway.dialects.v0_2.health_check import HealthCheck
@@ -82,6 +82,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         ProducerService(resolver, producers, publishing, default_storage=default_storage).register(methods)
         ConsumerService(resolver, owners, sessions, Acknowledgements(owners, runtime.spawn)).register(methods)
         SubscriptionService(resolver, owners).register(methods)
+        TopicService(resolver, owners).register(methods)
         HealthCheck(producers, sessions).register(methods)
         discovery = Discovery(resolver, config.advertised_url)
         discovery.register(methods)

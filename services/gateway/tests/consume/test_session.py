@@ -54,6 +54,12 @@ async def test_resuming_keeps_what_waits_and_asks_for_the_rest() -> None:
     assert await waiting(session) == [b"a", b"b", b"c"]
 
 
+def test_every_attach_names_the_prefetch() -> None:
+    session = Session(1, BUNDLE, 0, prefetch=3)
+    assert session.attach("g", 1, 1, resumes=False).prefetch == 3
+    assert session.attach("g", 2, 1, resumes=True).prefetch == 3
+
+
 async def test_another_owner_sends_again_so_what_waits_is_dropped() -> None:
     session = opened()
     session.arrive(delivery(session, 1, b"a"))

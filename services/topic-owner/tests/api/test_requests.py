@@ -34,10 +34,12 @@ from danube_common.wire.owner import (
     FindTopic,
     Floors,
     ListSubscriptions,
+    LossTotals,
     OwnerRequest,
     ProducerFound,
     RetentionFloors,
     Subscriptions,
+    TellLosses,
     TopicAcks,
     TouchProducers,
     UnknownIds,
@@ -55,6 +57,7 @@ from danube_harness.services.owner_harness import (
 from danube_topic_owner.api.producers import PRODUCER_IDLE_S
 from danube_topic_owner.api.requests import ATTACH_GRACE_S
 from danube_topic_owner.bundle_owner import BundleOwner
+from danube_topic_owner.journal.events import MessagesLost
 
 # Who may consume
 
@@ -222,6 +225,29 @@ async def test_unsubscribing_forgets_the_cursor_and_needs_an_absent_consumer(
 
 
 # Requests
+
+
+async def test_what_was_told_of_losses_is_remembered_by_the_next_owner(
+    harness: OwnerHarness, gateway: Gateway
+) -> None:
+    topic = await harness.topic("/default/t")
+    await gateway.subscribe(topic.name, "s")
+
+    async def told(total: int) -> tuple[int, int]:
+        totals = await harness.ask(TellLosses(topic.name, "s", total), LossTotals)
+        return totals.lost, totals.told
+
+    assert await told(0) == (0, 0)
+    harness.owners[harness.epoch].context.writer.record(MessagesLost(topic.topic_id, "s", 7))
+    assert await told(0) == (7, 0)
+    assert await told(5) == (7, 5)
+    assert await told(4) == (7, 5), "a late report changes nothing"
+    assert await told(99) == (7, 7), "nobody is told of more than was lost"
+    await harness.kill()
+    await harness.own()
+    assert await told(0) == (7, 7)
+    with pytest.raises(NotFound):
+        await harness.ask(TellLosses(topic.name, "none"), LossTotals)
 
 
 def test_every_request_type_has_a_handler(owner: BundleOwner) -> None:

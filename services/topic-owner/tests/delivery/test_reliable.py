@@ -301,6 +301,16 @@ def test_a_consumer_without_room_does_not_hold_up_the_others() -> None:
     assert sent_to(dispatch.dispatch(0.0, ())) == Counter({2: 4})
 
 
+def test_a_consumer_holds_no_more_unacknowledged_messages_than_its_prefetch() -> None:
+    dispatch = new_dispatch(SubscriptionType.SHARED, 2)
+    dispatch.attach(Attach(1, "g", 10, PLENTY, PLENTY, prefetch=2), 0.0)
+    offered(dispatch, 10)
+    assert sent_to(dispatch.dispatch(0.0, ())) == Counter({1: 2, 2: 8})
+    dispatch.ack(list(dispatch.consumers[1].unacked)[:1], 10)
+    dispatch.detach(2, 2)
+    assert sent_to(dispatch.dispatch(0.0, ())) == Counter({1: 1})
+
+
 def test_failover_hands_over_to_the_next_from_the_lowest_unacknowledged() -> None:
     dispatch = new_dispatch(SubscriptionType.FAILOVER, 2)
     offered(dispatch, 6)

@@ -18,6 +18,8 @@ from danube_topic_owner.journal.events import (
     Event,
     LogRestarted,
     LogSeen,
+    LossesTold,
+    MessagesLost,
     ProducerCreated,
     ProducerRemoved,
     SubscriptionCreated,
@@ -56,6 +58,8 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(lambda t, s, i: ConsumerCreated(t, s, 100 * t + 10 * ord(s) + i, f"c{i}"), TOPICS, NAMES, IDS),
     st.builds(lambda t, s, i: ConsumerRemoved(100 * t + 10 * ord(s) + i), TOPICS, NAMES, IDS),
     st.builds(CursorMoved, TOPICS, NAMES, NUMBERS, ACKED),
+    st.builds(MessagesLost, TOPICS, NAMES, NUMBERS),
+    st.builds(LossesTold, TOPICS, NAMES, NUMBERS),
     st.builds(TopicRemoved, TOPICS),
     st.builds(LogRestarted, NUMBERS),
     st.builds(LogSeen, NUMBERS, NAMES),
@@ -118,7 +122,10 @@ def test_replaying_a_beginning_first_is_harmless(history: list[Event], data: st.
         match event:
             case SubscriptionCreated():
                 made.add((event.topic_id, event.name))
-            case CursorMoved() | ConsumerCreated() if (event.topic_id, event.subscription) not in made:
+            case CursorMoved() | ConsumerCreated() | MessagesLost() | LossesTold() if (
+                event.topic_id,
+                event.subscription,
+            ) not in made:
                 continue
             case SubscriptionRemoved():
                 made.discard((event.topic_id, event.name))

@@ -90,6 +90,7 @@ class Attach(msgspec.Struct, tag="attach", frozen=True):
         bytes_total: the same credit in bytes.
         resumes: number of the session that this one continues; 0 for a new stream.
         received: number of the last delivery of ``resumes`` that arrived.
+        prefetch: unacknowledged messages that the consumer takes at once; 0 leaves it to the owner.
     """
 
     consumer_id: int
@@ -99,6 +100,7 @@ class Attach(msgspec.Struct, tag="attach", frozen=True):
     bytes_total: int
     resumes: int = 0
     received: int = 0
+    prefetch: int = 0
 
 
 class Detach(msgspec.Struct, tag="detach", frozen=True):
@@ -196,6 +198,20 @@ class ResetSubscription(msgspec.Struct, tag="reset-subscription", frozen=True):
     start: StartPosition
 
 
+class TellLosses(msgspec.Struct, tag="tell-losses", frozen=True):
+    """Ask how many messages a subscription lost, and report a total that a consumer was told of.
+
+    Reply: LossTotals. Errors: NotFound.
+
+    Attributes:
+        told: the total that consumers know of; a total below an earlier one changes nothing.
+    """
+
+    topic: str
+    subscription: str
+    told: int = 0
+
+
 class DescribeTopic(msgspec.Struct, tag="describe-topic", frozen=True):
     """Describe a topic. Reply: TopicDescription. Errors: NotFound (topic)."""
 
@@ -222,6 +238,7 @@ OwnerRequest = (
     | Unsubscribe
     | CreateSubscription
     | ResetSubscription
+    | TellLosses
     | DescribeTopic
     | RetentionFloors
 )
@@ -288,6 +305,13 @@ class SubscriptionFound(msgspec.Struct, tag="subscription", frozen=True):
     mark_delete: int
 
 
+class LossTotals(msgspec.Struct, tag="loss-totals", frozen=True):
+    """Over the life of a subscription: messages that it lost (a lower bound), and how many were told of."""
+
+    lost: int
+    told: int
+
+
 class SubscriptionDetail(msgspec.Struct, frozen=True):
     """One subscription of a `TopicDescription`.
 
@@ -347,6 +371,7 @@ OwnerReply = (
     | Acked
     | Subscriptions
     | SubscriptionFound
+    | LossTotals
     | TopicDescription
     | Floors
     | Done

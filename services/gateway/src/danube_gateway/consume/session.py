@@ -32,10 +32,12 @@ class Arrival(Enum):
 class Session:
     """One consumer stream at this gateway. Each attach starts a new ``number`` and counts credit from 0."""
 
-    def __init__(self, consumer_id: int, bundle: Bundle, number: int) -> None:
+    def __init__(self, consumer_id: int, bundle: Bundle, number: int, prefetch: int = 0) -> None:
         self.consumer_id = consumer_id
         self.bundle = bundle
         self.number = number
+        self.prefetch = prefetch
+        """Unacknowledged messages that the client takes at once; 0 leaves it to the owner."""
         self.topic = ""
         self.subscription = ""
         self.reliable = True
@@ -119,6 +121,7 @@ class Session:
             max(self._initial[1], 0),
             before,
             received,
+            self.prefetch,
         )
 
     def _begin(self, epoch: int, *, keep: bool) -> None:

@@ -94,8 +94,10 @@ class Sessions:
 
     # Streams
 
-    async def open(self, consumer_id: int) -> Session:
+    async def open(self, consumer_id: int, prefetch: int = 0) -> Session:
         """Attach a new stream of a consumer; an older stream of the consumer here ends.
+
+        ``prefetch`` bounds the unacknowledged messages of the consumer; 0 leaves it to the owner.
 
         Raises NotFound, Refused, Unavailable, LimitExceeded.
         """
@@ -109,7 +111,7 @@ class Sessions:
         if len(self._by_bundle[bundle]) >= SESSIONS_PER_SYNC_MAX:
             # A stream that a Sync does not name would be ended by its owner.
             raise Unavailable(f"this gateway has {SESSIONS_PER_SYNC_MAX} streams of bundle {bundle} already")
-        session = Session(consumer_id, bundle, 0)
+        session = Session(consumer_id, bundle, 0, prefetch)
         if (older := self._sessions.get(consumer_id)) is not None:
             older.close()
         self._sessions[consumer_id] = self._by_bundle[bundle][consumer_id] = session

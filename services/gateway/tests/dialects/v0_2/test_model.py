@@ -16,6 +16,7 @@ from danube_common.rpc.protobuf_strict import parse_strict
 from danube_gateway.dialects.errors import to_rpc_error
 from danube_gateway.dialects.v0_2.model import (
     access_mode_of,
+    prefetch_of,
     schema_message,
     schema_of,
     strategy_of,
@@ -153,3 +154,14 @@ def test_every_error_has_a_status_and_its_detail(kind: type[DanubeError]) -> Non
     assert isinstance(trailer, bytes)
     detail.ParseFromString(trailer)
     assert detail.error_message == status.message
+
+
+@pytest.mark.parametrize(("metadata", "prefetch"), [({}, 0), ({"danube-prefetch": "12"}, 12)])
+def test_a_stream_may_name_its_prefetch(metadata: dict[str, str | bytes], prefetch: int) -> None:
+    assert prefetch_of(metadata) == prefetch
+
+
+@pytest.mark.parametrize("text", ["", "-1", "x", "1" * 5000, "\u0663", b"1"])
+def test_a_prefetch_that_is_no_number_is_refused(text: str | bytes) -> None:
+    with pytest.raises(InvalidInput, match="danube-prefetch"):
+        prefetch_of({"danube-prefetch": text})

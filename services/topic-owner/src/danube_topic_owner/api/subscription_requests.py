@@ -16,11 +16,13 @@ from danube_common.wire.owner import (
     FindTopic,
     Floors,
     ListSubscriptions,
+    LossTotals,
     ResetSubscription,
     RetentionFloors,
     SubscriptionFound,
     SubscriptionInfo,
     Subscriptions,
+    TellLosses,
     TopicDescription,
     Unsubscribe,
 )
@@ -32,7 +34,7 @@ from danube_topic_owner.catchup.expiry import first_retained
 from danube_topic_owner.catchup.start_positions import check_start
 from danube_topic_owner.context import Handlers, OwnerContext
 from danube_topic_owner.delivery.subscription import ActiveSubscription, LogSubscription
-from danube_topic_owner.journal.events import SubscriptionRemoved
+from danube_topic_owner.journal.events import LossesTold, SubscriptionRemoved
 
 
 class SubscriptionRequests:
@@ -48,6 +50,7 @@ class SubscriptionRequests:
             ListSubscriptions: self._list,
             CreateSubscription: self._create,
             ResetSubscription: self._reset,
+            TellLosses: self._tell_losses,
             Unsubscribe: self._unsubscribe,
             DescribeTopic: self._describe,
             RetentionFloors: self._floors,
@@ -118,6 +121,16 @@ class SubscriptionRequests:
         context.reset(subscription, mark_delete)
         await context.writer.flushed()
         return SubscriptionFound(name, created=False, mark_delete=mark_delete)
+
+    async def _tell_losses(self, request: TellLosses) -> LossTotals:
+        context, name = self._context, request.subscription
+        topic = await context.find_topic(request.topic)
+        state = self._subscription(topic, name).state
+        told = min(request.told, state.lost)
+        if told > state.losses_told:
+            context.writer.record(LossesTold(topic.topic_id, name, told))
+            await context.writer.flushed()
+        return LossTotals(state.lost, state.losses_told)
 
     async def _mark_delete(self, topic: Topic, start: StartPosition) -> int:
         oldest = starting_mark(topic, self._context.state)

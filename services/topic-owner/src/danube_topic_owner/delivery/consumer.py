@@ -22,6 +22,7 @@ class Session:
         session: the session's id; a later stream of the same consumer has a greater one.
         messages_total: the credit in messages, counted from the session's start.
         bytes_total: likewise in bytes.
+        prefetch: unacknowledged messages that the consumer takes at once; 0 is as many as the window allows.
         messages_sent: messages sent in this session.
         bytes_sent: likewise in bytes.
         number: the number of the last delivery.
@@ -31,6 +32,7 @@ class Session:
     session: int
     messages_total: int
     bytes_total: int
+    prefetch: int = 0
     messages_sent: int = 0
     bytes_sent: int = 0
     number: int = 0
@@ -76,7 +78,7 @@ class Consumer:
             session is not None
             and session.messages_sent < session.messages_total
             and session.bytes_sent < session.bytes_total
-            and len(self.unacked) < window.messages
+            and len(self.unacked) < min(session.prefetch or window.messages, window.messages)
             and self.unacked_bytes < window.bytes
         )
 

@@ -86,7 +86,11 @@ class Dispatch(ABC):
         resumed = before is not None and before.session == request.resumes
         self._session_over(consumer, received=request.received if resumed else None)
         consumer.session = Session(
-            request.gateway, request.session, request.messages_total, request.bytes_total
+            request.gateway,
+            request.session,
+            request.messages_total,
+            request.bytes_total,
+            request.prefetch,
         )
         consumer.expected_until = 0.0
         if consumer not in self.attached:

@@ -82,6 +82,14 @@ class MessagesLost(msgspec.Struct, tag="lost", frozen=True):
     total: int
 
 
+class LossesTold(msgspec.Struct, tag="losses-told", frozen=True):
+    """How many of the lost messages of a subscription its consumers have been told of, over its life."""
+
+    topic_id: int
+    subscription: str
+    total: int
+
+
 class TopicRemoved(msgspec.Struct, tag="topic-", frozen=True):
     """A topic was deleted, with everything that belongs to it."""
 
@@ -107,6 +115,7 @@ Fact = (
     | ConsumerCreated
     | CursorMoved
     | MessagesLost
+    | LossesTold
     | LogRestarted
     | LogSeen
 )

@@ -18,6 +18,7 @@ from danube_topic_owner.journal.events import (
     Fact,
     LogRestarted,
     LogSeen,
+    LossesTold,
     MessagesLost,
     ProducerCreated,
     ProducerRemoved,
@@ -46,6 +47,7 @@ class SubscriptionState:
         acked: acknowledged positions beyond mark-delete.
         consumers: names of the consumers by id, connected or not.
         lost: messages that expired before they were acknowledged, over the subscription's life.
+        losses_told: of these, the ones that its consumers were told of.
     """
 
     name: str
@@ -54,6 +56,7 @@ class SubscriptionState:
     acked: list[Range] = field(default_factory=list)
     consumers: dict[int, str] = field(default_factory=dict)
     lost: int = 0
+    losses_told: int = 0
 
 
 @dataclass(slots=True)
@@ -103,7 +106,7 @@ class BundleState:
     def apply(self, event: Event) -> None:
         """Apply one event. A repeated event, or one about something that is removed, changes nothing."""
         match event:
-            case CursorMoved() | MessagesLost():
+            case CursorMoved() | MessagesLost() | LossesTold():
                 self._update_subscription(event)
             case ProducerCreated() | SubscriptionCreated() | ConsumerCreated():
                 self._create(event)
@@ -160,12 +163,14 @@ class BundleState:
                     subscription.consumers[consumer_id] = name
                     self._consumers[consumer_id] = (self.topics[topic_id], subscription)
 
-    def _update_subscription(self, event: CursorMoved | MessagesLost) -> None:
+    def _update_subscription(self, event: CursorMoved | MessagesLost | LossesTold) -> None:
         subscription = self.subscription(event.topic_id, event.subscription)
         if subscription is None:
             return
         if isinstance(event, MessagesLost):
             subscription.lost = event.total
+        elif isinstance(event, LossesTold):
+            subscription.losses_told = event.total
         else:
             subscription.mark_delete, subscription.acked = event.mark_delete, event.acked
 
@@ -201,5 +206,7 @@ def _facts_of(topic: TopicState) -> Iterator[Fact]:
             yield CursorMoved(topic_id, name, each.mark_delete, each.acked)
         if each.lost:
             yield MessagesLost(topic_id, name, each.lost)
+        if each.losses_told:
+            yield LossesTold(topic_id, name, each.losses_told)
         for consumer_id, consumer_name in each.consumers.items():
             yield ConsumerCreated(topic_id, name, consumer_id, consumer_name)

@@ -13,7 +13,12 @@ from danube_common.wire.owner import ConsumerFound, CreateConsumer
 from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.sessions import Sessions
 from danube_gateway.dialects.errors import rpc_error, topic_not_found
-from danube_gateway.dialects.v0_2.model import subscription_field, subscription_type_of, with_delivery
+from danube_gateway.dialects.v0_2.model import (
+    prefetch_of,
+    subscription_field,
+    subscription_type_of,
+    with_delivery,
+)
 from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_proto import danube_api_pb2 as api
 
@@ -69,7 +74,7 @@ class ConsumerService:
     async def receive_messages(self, call: Call) -> AsyncIterator[bytes | Opened]:
         """Stream the consumer's messages until the stream ends."""
         request = parse_strict(api.ReceiveRequest, call.request)
-        session = await self._sessions.open(request.consumer_id)
+        session = await self._sessions.open(request.consumer_id, prefetch_of(call.metadata))
         try:
             yield OPENED
             suffix = subscription_field(session.subscription)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 from danube_common.errors import InvalidInput
@@ -17,6 +18,9 @@ _KINDS = (SchemaKind.BYTES, SchemaKind.STRING, SchemaKind.INT64, SchemaKind.JSON
 _BACKENDS = (StorageBackend.MEMORY, StorageBackend.DISK, StorageBackend.S3)
 _RETENTIONS = (Retention.UNTIL_ACK, Retention.UNTIL_EXPIRE)
 
+PREFETCH_HEADER = "danube-prefetch"
+"""Metadata of ReceiveMessages, beyond v0.2: the unacknowledged messages that the consumer takes at once."""
+PREFETCH_DIGITS_MAX = 9
 REQUEST_ID_TAG = b"\x08"
 SUBSCRIPTION_NAME_TAG = b"\x32"
 
@@ -71,6 +75,20 @@ def subscription_type_of(number: int) -> SubscriptionType:
     """Return the subscription type of a request. Raises InvalidInput."""
     kinds = (SubscriptionType.EXCLUSIVE, SubscriptionType.SHARED, SubscriptionType.FAILOVER)
     return _pick(kinds, number, "subscription_type")
+
+
+def prefetch_of(metadata: Mapping[str, str | bytes]) -> int:
+    """Return the prefetch that a stream asks for; 0 if it asks for none. Raises InvalidInput."""
+    text = metadata.get(PREFETCH_HEADER, "0")
+    if (
+        not isinstance(text, str)
+        or not (text.isascii() and text.isdigit())
+        or len(text) > PREFETCH_DIGITS_MAX
+    ):
+        raise InvalidInput(
+            f"{PREFETCH_HEADER} is not a number of messages of at most {PREFETCH_DIGITS_MAX} digits"
+        )
+    return int(text)
 
 
 def with_delivery(message: bytes, position: int, subscription_field: bytes) -> bytes:
