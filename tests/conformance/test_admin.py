@@ -24,6 +24,8 @@ from tests.conformance.client import (
 )
 from tests.conformance.stubs import danube, danube_admin
 
+from danube_harness.platforms.standalone import Platform
+
 RETRY_INTERVAL_S = 0.05
 ROLES = {"Cluster_Leader", "Cluster_Follower"}
 
@@ -38,12 +40,22 @@ async def test_brokers_are_listed_with_a_full_address_and_a_role(admin: Admin) -
     assert len({broker.broker_id for broker in brokers}) == len(brokers)
 
 
-async def test_there_is_a_leader_and_every_broker_knows_its_role(admin: Admin) -> None:
-    # Brokers are topic-owners and the leader is an admin instance: all brokers follow.
+async def test_the_leader_is_one_of_the_brokers(admin: Admin) -> None:
     brokers = (await admin.call("ListBrokers", danube_admin.Empty())).brokers
     leader = (await admin.call("GetLeaderBroker", danube_admin.Empty())).leader
     assert int(leader) > 0
-    assert {broker.broker_role for broker in brokers} == {"Cluster_Follower"}
+    assert [one.broker_id for one in brokers if one.broker_role == "Cluster_Leader"] == [leader]
+
+
+async def test_clients_can_use_the_addresses_of_the_brokers_that_follow(
+    admin: Admin, platform: Platform, topic: str
+) -> None:
+    brokers = (await admin.call("ListBrokers", danube_admin.Empty())).brokers
+    (address,) = {one.broker_addr for one in brokers if one.broker_role == "Cluster_Follower"}
+    assert address.removeprefix("http://") in platform.gateway_addrs
+    client = Client(address.removeprefix("http://"))
+    await client.producer(topic)
+    await client.close()
 
 
 async def test_each_namespace_is_listed_once(client: Client, admin: Admin, namespace: str) -> None:

@@ -146,7 +146,10 @@ async def test_topics_live_from_their_creation_to_their_deletion(world: World, t
         names = await admin.call(
             "/danube_admin.BrokerAdmin/ListNamespaces", pb.Empty(), pb.NamespaceListResponse
         )
-        assert [(b.broker_id, b.broker_role) for b in brokers.brokers] == [("71", "Cluster_Follower")]
+        assert [(b.broker_id, b.broker_role) for b in brokers.brokers] == [
+            ("11", "Cluster_Leader"),
+            ("71", "Cluster_Follower"),
+        ]
         assert leader.leader == "11"
         assert list(names.namespaces) == ["default", "depot", "shop", "system"]
 

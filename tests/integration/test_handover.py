@@ -209,7 +209,11 @@ class Scene:
 
     async def states(self) -> dict[str, str]:
         answer = await self.ask(f"{BROKER}/ListBrokers", pb.Empty(), pb.BrokerListResponse)
-        return {broker.broker_id: broker.broker_status for broker in answer.brokers}
+        return {
+            broker.broker_id: broker.broker_status
+            for broker in answer.brokers
+            if broker.broker_role != "Cluster_Leader"
+        }
 
     async def until_states(self, states: dict[str, str]) -> None:
         """Until an admin instance answers, and says this."""

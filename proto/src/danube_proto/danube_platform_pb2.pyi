@@ -124,6 +124,34 @@ class Load(_message.Message):
     unacked: int
     def __init__(self, topics: _Optional[int] = ..., subscriptions: _Optional[int] = ..., consumers: _Optional[int] = ..., in_messages: _Optional[float] = ..., in_bytes: _Optional[float] = ..., out_messages: _Optional[float] = ..., out_bytes: _Optional[float] = ..., behind: _Optional[int] = ..., unacked: _Optional[int] = ...) -> None: ...
 
+class ListInstancesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListInstancesResponse(_message.Message):
+    __slots__ = ("instances",)
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    instances: _containers.RepeatedCompositeFieldContainer[Instance]
+    def __init__(self, instances: _Optional[_Iterable[_Union[Instance, _Mapping[str, object]]]] = ...) -> None: ...
+
+class Instance(_message.Message):
+    __slots__ = ("instance_id", "kind", "address", "http_url", "leading", "status", "started_ms")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    HTTP_URL_FIELD_NUMBER: _ClassVar[int]
+    LEADING_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_MS_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    kind: str
+    address: str
+    http_url: str
+    leading: bool
+    status: str
+    started_ms: int
+    def __init__(self, instance_id: _Optional[str] = ..., kind: _Optional[str] = ..., address: _Optional[str] = ..., http_url: _Optional[str] = ..., leading: _Optional[bool] = ..., status: _Optional[str] = ..., started_ms: _Optional[int] = ...) -> None: ...
+
 class DescribeTopicRequest(_message.Message):
     __slots__ = ("topic",)
     TOPIC_FIELD_NUMBER: _ClassVar[int]

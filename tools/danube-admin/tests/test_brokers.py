@@ -18,24 +18,28 @@ UNLOAD = "/danube_admin.BrokerAdmin/UnloadBroker"
 ACTIVATE = "/danube_admin.BrokerAdmin/ActivateBroker"
 BALANCE = "/danube_admin.BrokerAdmin/GetClusterBalance"
 REBALANCE = "/danube_admin.BrokerAdmin/TriggerRebalance"
-LIST = "/danube_admin.BrokerAdmin/ListBrokers"
+LIST = "/danube_platform.Instances/ListInstances"
 LEADER = "/danube_admin.BrokerAdmin/GetLeaderBroker"
 NAMESPACES = "/danube_admin.BrokerAdmin/ListNamespaces"
 
-BROKERS = wire.BrokerListResponse(
-    brokers=[
-        wire.BrokerInfo(
-            broker_id="7",
-            broker_addr="http://10.0.0.1:6650",
-            broker_role="Cluster_Leader",
-            broker_status="active",
+INSTANCES = platform.ListInstancesResponse(
+    instances=[
+        platform.Instance(
+            instance_id="5",
+            kind="gateway",
+            address="http://10.0.0.1:6650",
+            http_url="http://10.0.0.1:9041",
+            status="active",
         ),
-        wire.BrokerInfo(
-            broker_id="123456789012",
-            broker_addr="http://b:1",
-            broker_role="Cluster_Follower",
-            broker_status="drained",
+        platform.Instance(
+            instance_id="123456789012",
+            kind="admin",
+            address="http://b:50051",
+            http_url="http://b:9040",
+            leading=True,
+            status="active",
         ),
+        platform.Instance(instance_id="7", kind="topic-owner", http_url="http://b:1", status="draining"),
     ]
 )
 TOLD = platform.BrokerLoadsResponse(
@@ -58,35 +62,38 @@ def loads(service: Any) -> None:
     service.answers[LOADS] = TOLD
 
 
-def test_brokers_stand_in_a_table_without_lines(service: Any, cli: Any) -> None:
-    service.answers[LIST] = BROKERS
+def test_instances_stand_in_a_table_with_the_addresses_that_people_use(service: Any, cli: Any) -> None:
+    service.answers[LIST] = INSTANCES
     ended = cli("brokers", "list")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == (
-        "BROKER ID    | BROKER ADDRESS       | BROKER ROLE      | STATUS  | BUNDLES | TOPICS | SUBSCRIPTIONS"
+        "BROKER ID    | ROLE          | ADDRESS              | STATUS   | BUNDLES | TOPICS | SUBSCRIPTIONS"
         " | IN MSG/S | OUT MSG/S | BEHIND | UNACKED | CPU % | MEMORY MB\n"
-        "7            | http://10.0.0.1:6650 | Cluster_Leader   | active  | 2       | 3      | 4            "
-        " | 100      | 200       | 1      | 5       | 12.3  | 72\n"
-        "123456789012 | http://b:1           | Cluster_Follower | drained | -       | -      | -            "
+        "5            | gateway       | http://10.0.0.1:6650 | active   | -       | -      | -            "
         " | -        | -         | -      | -       | -     | -\n"
+        "123456789012 | leading admin | http://b:50051       | active   | -       | -      | -            "
+        " | -        | -         | -      | -       | -     | -\n"
+        "7            | topic-owner   | -                    | draining | 2       | 3      | 4            "
+        " | 100      | 200       | 1      | 5       | 12.3  | 72\n"
     )
 
 
-def test_a_cluster_without_brokers_has_the_headings(service: Any, cli: Any) -> None:
-    service.answers[LIST] = wire.BrokerListResponse()
-    assert cli("brokers", "list").out.startswith("BROKER ID | BROKER ADDRESS | BROKER ROLE | STATUS | ")
+def test_a_cluster_without_instances_has_the_headings(service: Any, cli: Any) -> None:
+    service.answers[LIST] = platform.ListInstancesResponse()
+    assert cli("brokers", "list").out.startswith("BROKER ID | ROLE | ADDRESS | STATUS | ")
 
 
 @pytest.mark.parametrize(
     "arguments", [("brokers", "list", "-o", "json"), ("--output", "json", "brokers", "list")]
 )
-def test_brokers_as_json(service: Any, cli: Any, arguments: tuple[str, ...]) -> None:
-    service.answers[LIST] = BROKERS
-    assert json.loads(cli(*arguments).out)[0] == {
+def test_instances_as_json(service: Any, cli: Any, arguments: tuple[str, ...]) -> None:
+    service.answers[LIST] = INSTANCES
+    assert json.loads(cli(*arguments).out)[2] == {
         "broker_id": "7",
-        "broker_addr": "http://10.0.0.1:6650",
-        "broker_role": "Cluster_Leader",
-        "broker_status": "active",
+        "broker_role": "topic-owner",
+        "broker_addr": "-",
+        "broker_status": "draining",
+        "metrics_addr": "http://b:1",
         "bundles": "2",
         "topics": "3",
         "subscriptions": "4",
@@ -149,7 +156,9 @@ def test_help_has_examples_and_the_exit_codes(cli: Any) -> None:
 
 
 def test_a_reader_that_leaves_is_no_failure(service: Any) -> None:
-    service.answers[LIST] = wire.BrokerListResponse(brokers=[wire.BrokerInfo(broker_id="x" * 1_000_000)])
+    service.answers[LIST] = platform.ListInstancesResponse(
+        instances=[platform.Instance(instance_id="x" * 1_000_000)]
+    )
     command = [sys.executable, "-W", "error", "-m", "danube_admin_cli", "brokers", "list"]
     reader, writer = os.pipe()
     os.close(reader)

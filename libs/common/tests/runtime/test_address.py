@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from danube_common.runtime.address import WILDCARDS, reachable_host
+from danube_common.runtime.address import WILDCARDS, reachable_host, reachable_url
 
 
 @pytest.fixture
@@ -44,6 +44,7 @@ def test_a_listener_is_called_by_the_host_it_was_given(host: str) -> None:
 def test_a_listener_on_all_addresses_is_called_by_the_machines_name(leads_to: Any, wildcard: str) -> None:
     leads_to(own_address())
     assert reachable_host(wildcard) == "box"
+    assert reachable_url(f"[{wildcard}]:6650") == "http://box:6650"
 
 
 @pytest.mark.parametrize("wildcard", sorted(WILDCARDS))

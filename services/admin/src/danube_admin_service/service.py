@@ -26,6 +26,7 @@ from danube_common.model.names import check_namespace
 from danube_common.model.policies import MESSAGE_BYTES_CEILING, POLICY_MAX, Policies
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.rpc.grpc_server import GrpcServer
+from danube_common.runtime.address import reachable_url
 from danube_common.runtime.config import Address, Section, ServiceConfig
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import Registration, presence
@@ -155,7 +156,7 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
         runtime.announce(grpc_addr=grpc_addr)
         registration = Registration()
         await opened.enter_async_context(
-            presence(runtime, store, address=grpc_addr, registration=registration)
+            presence(runtime, store, address=reachable_url(grpc_addr), registration=registration)
         )
         assigner = Assigner(
             store,

@@ -16,6 +16,7 @@ from danube_common.model.policies import MESSAGE_BYTES_CEILING
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.rpc.grpc_server import GrpcServer
 from danube_common.rpc.port import Methods
+from danube_common.runtime.address import reachable_url
 from danube_common.runtime.config import Address, ServiceConfig
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import presence
@@ -90,7 +91,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         await sessions.start()
         runtime.add_check("layout", lambda: None if catalogue.layout else "no bundle layout yet")
         bound = await server.start(config.grpc_addr)
-        discovery.url = config.advertised_url or f"http://{bound}"
+        discovery.url = config.advertised_url or reachable_url(bound)
         runtime.announce(grpc_addr=bound)
         runtime.spawn(producers.run(), "producers")
         runtime.spawn(sessions.run(), "sessions")

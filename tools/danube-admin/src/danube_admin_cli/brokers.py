@@ -18,8 +18,8 @@ commands = Commands()
 
 COLUMNS = {
     "broker_id": "BROKER ID",
-    "broker_addr": "BROKER ADDRESS",
-    "broker_role": "BROKER ROLE",
+    "broker_role": "ROLE",
+    "broker_addr": "ADDRESS",
     "broker_status": "STATUS",
 }
 LOAD_COLUMNS = {
@@ -49,29 +49,39 @@ BALANCE_COLUMNS = {
 STEP_S = 2
 """How often progress is shown."""
 
-Broker = Annotated[str, typer.Argument(metavar="BROKER", help="A broker id, as brokers list shows it.")]
+Broker = Annotated[
+    str, typer.Argument(metavar="BROKER", help="The id of a topic-owner, as brokers list shows it.")
+]
+
+LIST_HELP = """List what runs: gateways, admin instances, topic-owners and storage instances.
+
+ADDRESS is where clients connect (gateway) or danube-admin does (admin, leading admin); the others are
+reached over NATS only. The loads are those of topic-owners, which carry the topics: their ids are what
+unload and activate take. -o json also tells where each instance serves health and metrics (metrics_addr).
+"""
 
 
-@commands.command("list")
+@commands.command("list", help_text=LIST_HELP)
 def list_brokers(session: Session) -> None:
-    """List the brokers with their addresses, roles, states and loads."""
-    answer = session.call("/danube_admin.BrokerAdmin/ListBrokers", wire.Empty(), wire.BrokerListResponse)
+    """List the instances with their addresses, roles, states and loads."""
+    answer = session.call(
+        "/danube_platform.Instances/ListInstances",
+        platform.ListInstancesRequest(),
+        platform.ListInstancesResponse,
+    )
     told = session.call(
         "/danube_platform.LoadAdmin/ListBrokerLoads",
         platform.BrokerLoadsRequest(),
         platform.BrokerLoadsResponse,
     )
     loads = {load.broker_id: load for load in told.brokers}
-    rows = [
-        {field: str(getattr(broker, field)) for field in COLUMNS} | load_row(loads.get(broker.broker_id))
-        for broker in answer.brokers
-    ]
+    rows = [instance_row(one) | load_row(loads.get(one.instance_id)) for one in answer.instances]
     show_table(session.form, COLUMNS | LOAD_COLUMNS, rows)
 
 
 @commands.command("leader-broker")
 def leader_broker(session: Session) -> None:
-    """Show the leader's id, or not_found."""
+    """Show the id of the leading admin instance, as brokers list does, or not_found."""
     answer = session.call("/danube_admin.BrokerAdmin/GetLeaderBroker", wire.Empty(), wire.BrokerResponse)
     show_value(session.form, "Leader Broker", "leader", answer.leader)
 
@@ -184,6 +194,17 @@ def rebalance(
     )
     if not answer.success:
         give_up(answer.error_message or "the admin service says it did not do it", FAILED)
+
+
+def instance_row(instance: platform.Instance) -> dict[str, str]:
+    """Return the columns that say which instance it is; a dash without an address."""
+    return {
+        "broker_id": instance.instance_id,
+        "broker_role": f"leading {instance.kind}" if instance.leading else instance.kind,
+        "broker_addr": instance.address or "-",
+        "broker_status": instance.status,
+        "metrics_addr": instance.http_url,
+    }
 
 
 def load_row(load: platform.BrokerLoad | None) -> dict[str, str]:

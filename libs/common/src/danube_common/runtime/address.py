@@ -55,6 +55,12 @@ def reachable_host(host: str) -> str:
     return LOOPBACK if own.startswith("127.") else name
 
 
+def reachable_url(address: str) -> str:
+    """Return the ``http://`` URL by which others reach a listener on ``address``."""
+    host, port = split_address(address)
+    return f"http://{join_address(reachable_host(host), port)}"
+
+
 def bind(address: str) -> socket.socket:
     """Return a bound TCP socket; IPv4 is preferred among the addresses of a name.
 

@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 from aiohttp import web
 
-from danube_common.runtime.address import bind, join_address, reachable_host, split_address
+from danube_common.runtime.address import bind, join_address, reachable_url, split_address
 from danube_common.runtime.metrics import Metrics
 
 Check = Callable[[], str | None]
@@ -70,7 +70,7 @@ class HttpServer:
         port = int(socket.getsockname()[1])
         await self._runner.setup()
         await web.SockSite(self._runner, socket).start()
-        return f"http://{join_address(reachable_host(host), port)}"
+        return reachable_url(join_address(host, port))
 
     async def stop(self) -> None:
         """Close every connection. Idempotent."""
