@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 import pytest
-from tests.conformance.client import SERVICE_NOT_READY, SHARED, Client, Refusal, check_refusal
+from tests.conformance.client import (
+    DEADLINE_S,
+    SERVICE_NOT_READY,
+    SHARED,
+    Client,
+    Refusal,
+    check_refusal,
+)
+
+from danube_harness.platforms.standalone import Platform
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds that other tasks make true."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 - outcomes of gRPC calls have no event
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("unknown", [0, 1, 98765432109876543, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
@@ -56,6 +75,72 @@ async def test_a_second_stream_of_a_consumer_takes_the_first_one_over(
     await first.ended()
     await producer.send("to the second")
     assert (await second.next()).payload == b"to the second"
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_two_clients_of_one_consumer_name_end_their_fight_after_one_take_over(
+    client: Client, platform: Platform, topic: str, elsewhere: bool
+) -> None:
+    producer = await client.reliable_producer(topic)
+    rivals = [Client(platform.gateway_addr), Client(platform.gateway_addrs[1 if elsewhere else 0])]
+    received: list[int] = []
+    refusals: list[list[Refusal]] = [[], []]
+
+    async def consume_for_ever(rival: int) -> None:
+        """A client that subscribes again whenever its stream has ended, whatever the status was."""
+        while True:
+            try:
+                stream = await rivals[rival].consume(topic, "sub", "work", SHARED)
+                while True:
+                    message = await stream.next()
+                    received.append(int(message.payload))
+                    await rivals[rival].ack(message, "sub")
+            except Refusal as refusal:
+                check_refusal("ReceiveMessages", refusal)
+                refusals[rival].append(refusal)
+                await asyncio.sleep(0.02)
+
+    tasks = [asyncio.create_task(consume_for_ever(0))]
+    try:
+        await producer.send("0")
+        await until(lambda: received == [0])
+        tasks.append(asyncio.create_task(consume_for_ever(1)))
+        await until(lambda: len(refusals[0]) > 1)
+        await producer.send_all([str(number) for number in range(1, 101)])
+        await until(lambda: len(set(received)) == 101)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for rival in rivals:
+            await rival.close()
+    assert refusals[1] == [], "the client that took over was evicted"
+    assert {refusal.code for refusal in refusals[0]} == {"PERMISSION_DENIED"}
+    assert all("another client took over as consumer 'work'" in each.message for each in refusals[0])
+    assert sorted(received) == list(range(101)), "a take-over delivered messages twice"
+
+
+async def test_the_name_of_a_client_that_has_gone_is_free_at_once(
+    client: Client, platform: Platform, topic: str
+) -> None:
+    producer = await client.reliable_producer(topic)
+    first, second = Client(platform.gateway_addr), Client(platform.gateway_addr)
+    displaced = await first.consume(topic, "sub", "work")
+    await second.consume(topic, "sub", "work")
+    await displaced.ended()
+    with pytest.raises(Refusal):
+        await first.consume(topic, "sub", "work")
+    await second.close()
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            try:
+                again = await first.consume(topic, "sub", "work")
+                break
+            except Refusal:
+                await asyncio.sleep(0.02)
+    await producer.send("x")
+    assert (await again.next()).payload == b"x"
+    await first.close()
 
 
 async def test_what_the_first_stream_left_unacknowledged_comes_again_on_the_second(

@@ -42,6 +42,7 @@ from danube_harness.memory.metadata import MemoryMetadata
 
 BUNDLE = Bundle.parse("f0")
 CONSUMER, OTHER = make_id(BUNDLE, "consumer", "a"), make_id(BUNDLE, "consumer", "b")
+PEER = "ipv4:192.0.2.1:4711"
 TIMEOUT_S = 20.0
 
 
@@ -101,8 +102,10 @@ class ScriptedOwner:
         if not lost:
             await self.bus.publish(gateway_subject(request.gateway), data)
 
-    async def end(self, request: Attach, *, epoch: int = 0) -> None:
-        notice = SessionEnded(epoch or self.epoch, request.consumer_id, request.session, "taken over")
+    async def end(self, request: Attach, *, epoch: int = 0, taken_over: bool = False) -> None:
+        notice = SessionEnded(
+            epoch or self.epoch, request.consumer_id, request.session, "the reason", taken_over
+        )
         await self.bus.publish(gateway_subject(request.gateway), encode_notice(notice))
 
 
@@ -184,7 +187,7 @@ async def over(session: Session) -> None:
 
 
 async def test_a_stream_gets_its_owners_deliveries_in_order(scene: Scene, owner: ScriptedOwner) -> None:
-    session = await scene.sessions.open(CONSUMER)
+    session = await scene.sessions.open(CONSUMER, PEER)
     assert owner.attached[0].gateway == scene.sessions.name
     assert owner.attached[0].messages_total == WINDOW_MESSAGES
     await owner.deliver(1, b"a", b"b")
@@ -194,7 +197,7 @@ async def test_a_stream_gets_its_owners_deliveries_in_order(scene: Scene, owner:
 
 
 async def test_credit_is_renewed_as_the_client_drains(scene: Scene, owner: ScriptedOwner) -> None:
-    session = await scene.sessions.open(CONSUMER)
+    session = await scene.sessions.open(CONSUMER, PEER)
     await owner.deliver(1, *[b"x"] * 300)
     await texts(session, 300)
     for _ in range(300):
@@ -211,11 +214,11 @@ async def test_an_unknown_consumer_is_not_found_and_leaves_nothing(
 ) -> None:
     for consumer_id in (0, -1, 1 << 63, make_id(Bundle.parse("f7"), "of a bundle there is not")):
         with pytest.raises(NotFound):
-            await scene.sessions.open(consumer_id)
+            await scene.sessions.open(consumer_id, PEER)
     assert owner.attached == []
     owner.refusal = ErrorReply(Reason.NOT_FOUND, "no such consumer")
     with pytest.raises(NotFound):
-        await scene.sessions.open(CONSUMER)
+        await scene.sessions.open(CONSUMER, PEER)
     assert not scene.sessions._sessions
     assert await scene.sessions.exists(CONSUMER, 1.0) is False
     owner.refusal = None
@@ -223,7 +226,7 @@ async def test_an_unknown_consumer_is_not_found_and_leaves_nothing(
 
 
 async def test_a_stream_opened_while_nobody_owns_the_bundle_waits_for_its_owner(scene: Scene) -> None:
-    opening = asyncio.create_task(scene.sessions.open(CONSUMER))
+    opening = asyncio.create_task(scene.sessions.open(CONSUMER, PEER))
     await asyncio.sleep(0)
     owner = await scene.owner()
     session = await opening
@@ -234,7 +237,7 @@ async def test_a_stream_opened_while_nobody_owns_the_bundle_waits_for_its_owner(
 async def test_a_new_owner_gets_the_stream_and_the_old_one_is_not_heard_any_more(
     scene: Scene, owner: ScriptedOwner
 ) -> None:
-    session = await scene.sessions.open(CONSUMER)
+    session = await scene.sessions.open(CONSUMER, PEER)
     await owner.deliver(1, b"a")
     assert await texts(session, 1) == [b"a"]
     await owner.deliver(2, b"was not taken yet")
@@ -255,7 +258,7 @@ async def test_a_new_owner_gets_the_stream_and_the_old_one_is_not_heard_any_more
 
 
 async def test_a_lost_delivery_is_asked_for_again(scene: Scene, owner: ScriptedOwner) -> None:
-    session = await scene.sessions.open(CONSUMER)
+    session = await scene.sessions.open(CONSUMER, PEER)
     await owner.deliver(1, b"a")
     await owner.deliver(2, b"b", lost=True)
     await owner.deliver(3, b"c")
@@ -267,7 +270,7 @@ async def test_a_lost_delivery_is_asked_for_again(scene: Scene, owner: ScriptedO
 
 
 async def test_a_lost_last_delivery_is_asked_for_again(scene: Scene, owner: ScriptedOwner) -> None:
-    session = await scene.sessions.open(CONSUMER)
+    session = await scene.sessions.open(CONSUMER, PEER)
     await owner.deliver(1, b"a")
     await owner.deliver(2, b"b", lost=True)
     await owner.until(lambda: len(owner.attached) == 2)
@@ -280,7 +283,7 @@ async def test_a_lost_last_delivery_is_asked_for_again(scene: Scene, owner: Scri
 
 
 async def test_a_stream_the_owner_does_not_know_is_attached_again(scene: Scene, owner: ScriptedOwner) -> None:
-    session = await scene.sessions.open(CONSUMER)
+    session = await scene.sessions.open(CONSUMER, PEER)
     owner.unknown = [CONSUMER]
     await owner.until(lambda: len(owner.attached) == 2)
     assert owner.attached[1].resumes == 0
@@ -291,8 +294,8 @@ async def test_a_stream_the_owner_does_not_know_is_attached_again(scene: Scene, 
 async def test_another_stream_of_the_consumer_elsewhere_ends_this_one(
     scene: Scene, owner: ScriptedOwner
 ) -> None:
-    session = await scene.sessions.open(CONSUMER)
-    bystander = await scene.sessions.open(OTHER)
+    session = await scene.sessions.open(CONSUMER, PEER)
+    bystander = await scene.sessions.open(OTHER, PEER)
     attach = owner.attached[0]
     await owner.deliver(1, b"a", attach=attach)
     await owner.end(attach, epoch=owner.epoch - 1)
@@ -308,9 +311,10 @@ async def test_another_stream_of_the_consumer_elsewhere_ends_this_one(
 async def test_another_stream_of_the_consumer_here_ends_the_older_one(
     scene: Scene, owner: ScriptedOwner
 ) -> None:
-    older = await scene.sessions.open(CONSUMER)
-    newer = await scene.sessions.open(CONSUMER)
+    older = await scene.sessions.open(CONSUMER, PEER)
+    newer = await scene.sessions.open(CONSUMER, PEER)
     await over(older)
+    assert isinstance(older.end, Refused)
     scene.sessions.close(older)
     await owner.deliver(1, b"a")
     assert await texts(newer, 1) == [b"a"]
@@ -319,10 +323,34 @@ async def test_another_stream_of_the_consumer_here_ends_the_older_one(
     assert owner.attached[1].session > owner.attached[0].session
 
 
+async def test_a_stream_that_may_not_take_over_leaves_the_open_one_as_it_is(
+    scene: Scene, owner: ScriptedOwner
+) -> None:
+    session = await scene.sessions.open(CONSUMER, PEER)
+    owner.refusal = ErrorReply(Reason.REFUSED, "another client took over")
+    with pytest.raises(Refused, match="took over"):
+        await scene.sessions.open(CONSUMER, "ipv4:192.0.2.2:4711")
+    assert not session.closed
+    await owner.deliver(1, b"a", attach=owner.attached[0])
+    assert await texts(session, 1) == [b"a"]
+
+
+async def test_a_stream_that_another_client_took_over_ends_at_once_with_the_reason(
+    scene: Scene, owner: ScriptedOwner
+) -> None:
+    session = await scene.sessions.open(CONSUMER, PEER)
+    (attach,) = owner.attached
+    assert PEER in attach.client
+    await owner.deliver(1, b"goes to the other client too")
+    await owner.end(attach, taken_over=True)
+    await over(session)
+    assert isinstance(session.end, Refused)
+
+
 async def test_a_stream_that_may_not_be_attached_again_ends_with_the_reason(
     scene: Scene, owner: ScriptedOwner
 ) -> None:
-    session = await scene.sessions.open(CONSUMER)
+    session = await scene.sessions.open(CONSUMER, PEER)
     owner.refusal = ErrorReply(Reason.REFUSED, "the place is taken")
     owner.unknown = [CONSUMER]
     await over(session)
@@ -332,7 +360,7 @@ async def test_a_stream_that_may_not_be_attached_again_ends_with_the_reason(
 async def test_all_open_streams_are_named_to_the_owner_and_closed_ones_are_not(
     scene: Scene, owner: ScriptedOwner
 ) -> None:
-    first, second = await scene.sessions.open(CONSUMER), await scene.sessions.open(OTHER)
+    first, second = await scene.sessions.open(CONSUMER, PEER), await scene.sessions.open(OTHER, PEER)
     await owner.until(lambda: bool(owner.synced) and len(owner.synced[-1].sessions) == 2)
     named = {(state.consumer_id, state.session) for state in owner.synced[-1].sessions}
     assert named == {(CONSUMER, first.number), (OTHER, second.number)}
@@ -345,14 +373,14 @@ async def test_all_open_streams_are_named_to_the_owner_and_closed_ones_are_not(
 async def test_a_gateway_that_stops_ends_its_streams_as_unavailable(
     scene: Scene, owner: ScriptedOwner
 ) -> None:
-    session = await scene.sessions.open(CONSUMER)
+    session = await scene.sessions.open(CONSUMER, PEER)
     await scene.sessions.stop()
     await over(session)
     assert isinstance(session.end, Unavailable)
 
 
 async def test_garbage_on_the_gateways_subject_harms_nobody(scene: Scene, owner: ScriptedOwner) -> None:
-    session = await scene.sessions.open(CONSUMER)
+    session = await scene.sessions.open(CONSUMER, PEER)
     for data in (b"", b"\xd1", b"\xd1" + bytes(40), b"\xc1", b"x" * 100):
         await scene.bus.publish(gateway_subject(scene.sessions.name), data)
     await owner.deliver(1, b"a")
@@ -370,18 +398,18 @@ async def test_no_more_streams_are_opened_than_one_sync_can_name(
     scene: Scene, owner: ScriptedOwner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions_module, "SESSIONS_PER_SYNC_MAX", 1)
-    session = await scene.sessions.open(CONSUMER)
+    session = await scene.sessions.open(CONSUMER, PEER)
     with pytest.raises(Unavailable):
-        await scene.sessions.open(OTHER)
+        await scene.sessions.open(OTHER, PEER)
     scene.sessions.close(session)
-    await scene.sessions.open(OTHER)
+    await scene.sessions.open(OTHER, PEER)
 
 
 async def test_a_gateway_that_stops_tells_the_owners_and_leaves_what_waits_to_them(
     scene: Scene, owner: ScriptedOwner
 ) -> None:
-    session = await scene.sessions.open(CONSUMER)
-    other = await scene.sessions.open(OTHER)
+    session = await scene.sessions.open(CONSUMER, PEER)
+    other = await scene.sessions.open(OTHER, PEER)
     await owner.deliver(1, b"waits", attach=owner.attached[0])
     await scene.sessions.stop()
     assert owner.synced[-1].sessions == []
@@ -390,14 +418,14 @@ async def test_a_gateway_that_stops_tells_the_owners_and_leaves_what_waits_to_th
     assert [await session.next_batch(), await other.next_batch()] == [None, None]
     assert isinstance(session.end, Unavailable)
     with pytest.raises(Unavailable, match="shutting down"):
-        await scene.sessions.open(CONSUMER)
+        await scene.sessions.open(CONSUMER, PEER)
 
 
 async def test_a_gateway_that_stops_does_not_wait_for_an_owner_that_is_gone(
     scene: Scene, owner: ScriptedOwner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions_module, "STOP_DETACH_S", 0.05)
-    session = await scene.sessions.open(CONSUMER)
+    session = await scene.sessions.open(CONSUMER, PEER)
     await scene.store.delete(keys.owner_key(BUNDLE))
     while scene.catalogue.epoch(BUNDLE) is not None:  # noqa: ASYNC110 - a mirror tells nobody
         await asyncio.sleep(0)

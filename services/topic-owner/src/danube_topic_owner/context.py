@@ -172,9 +172,12 @@ class OwnerContext:
         subscription.restart(Cursor(mark_delete), self.extent.tail)
         self.dispatcher.mark_ready(subscription)
 
-    def notify_session_ended(self, consumer_id: int, session: Session, reason: str) -> None:
+    def notify_session_ended(
+        self, consumer_id: int, session: Session, reason: str, *, taken_over: bool = False
+    ) -> None:
         """Tell the gateway of a session that the owner has ended the session."""
-        self.outbox.notice(session.gateway, SessionEnded(self.epoch, consumer_id, session.session, reason))
+        notice = SessionEnded(self.epoch, consumer_id, session.session, reason, taken_over)
+        self.outbox.notice(session.gateway, notice)
 
     def _end_sessions(self, subscription: ActiveSubscription, reason: str) -> None:
         for consumer in list(subscription.dispatch.attached):

@@ -62,14 +62,18 @@ class TouchProducers(msgspec.Struct, tag="touch-producers", frozen=True):
 class CreateConsumer(msgspec.Struct, tag="create-consumer", frozen=True):
     """Create a consumer, and its subscription if it is missing. Reply: ConsumerFound.
 
-    Errors: Refused (another subscription type, or an exclusive subscription that has a consumer),
-    LimitExceeded, NotFound (topic).
+    Errors: Refused (another subscription type, an exclusive subscription that has a consumer, or another
+    client took over from ``client``), LimitExceeded, NotFound (topic).
+
+    Attributes:
+        client: the client's connection, as in `Attach`.
     """
 
     topic: str
     subscription: str
     subscription_type: SubscriptionType
     consumer_name: str
+    client: str = ""
 
 
 class FindConsumer(msgspec.Struct, tag="find-consumer", frozen=True):
@@ -81,6 +85,9 @@ class FindConsumer(msgspec.Struct, tag="find-consumer", frozen=True):
 class Attach(msgspec.Struct, tag="attach", frozen=True):
     """Start a session: a client opened its stream, or a gateway lost deliveries. Reply: ConsumerFound.
 
+    Errors: NotFound, Refused (an exclusive subscription that has a consumer, a newer stream of the consumer,
+    or another client took over from ``client`` and its stream is open).
+
     Attributes:
         consumer_id: the consumer of the stream.
         gateway: the gateway process; deliveries go to its `gateway_subject`.
@@ -91,6 +98,7 @@ class Attach(msgspec.Struct, tag="attach", frozen=True):
         resumes: number of the session that this one continues; 0 for a new stream.
         received: number of the last delivery of ``resumes`` that arrived.
         prefetch: unacknowledged messages that the consumer takes at once; 0 leaves it to the owner.
+        client: the client's connection, unique among all gateways; empty if it is not known.
     """
 
     consumer_id: int
@@ -101,6 +109,7 @@ class Attach(msgspec.Struct, tag="attach", frozen=True):
     resumes: int = 0
     received: int = 0
     prefetch: int = 0
+    client: str = ""
 
 
 class Detach(msgspec.Struct, tag="detach", frozen=True):
@@ -384,12 +393,21 @@ OWNER: Protocol[OwnerRequest, OwnerReply] = Protocol("an owner", OwnerRequest, O
 
 
 class SessionEnded(msgspec.Struct, tag="session-ended", frozen=True):
-    """Owner to gateway: end the stream, because the topic is gone or a newer stream took over."""
+    """Owner to gateway: end the stream, because the topic is gone or a newer stream took over.
+
+    ``taken_over``: the client is told ``reason`` as an error; otherwise its stream ends without one.
+    """
 
     epoch: int
     consumer_id: int
     session: int
     reason: str
+    taken_over: bool = False
+
+
+def taken_over(consumer_name: str) -> str:
+    """Return what a client is told from which another one has taken over."""
+    return f"another client took over as consumer {consumer_name!r}: each consumer needs a name of its own"
 
 
 def encode_notice(notice: SessionEnded) -> bytes:

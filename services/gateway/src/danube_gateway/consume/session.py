@@ -32,10 +32,14 @@ class Arrival(Enum):
 class Session:
     """One consumer stream at this gateway. Each attach starts a new ``number`` and counts credit from 0."""
 
-    def __init__(self, consumer_id: int, bundle: Bundle, number: int, prefetch: int = 0) -> None:
+    def __init__(
+        self, consumer_id: int, bundle: Bundle, number: int, *, prefetch: int = 0, client: str = ""
+    ) -> None:
         self.consumer_id = consumer_id
         self.bundle = bundle
         self.number = number
+        self.client = client
+        """The client's connection, unique among all gateways."""
         self.prefetch = prefetch
         """Unacknowledged messages that the client takes at once; 0 leaves it to the owner."""
         self.topic = ""
@@ -122,6 +126,7 @@ class Session:
             before,
             received,
             self.prefetch,
+            self.client,
         )
 
     def _begin(self, epoch: int, *, keep: bool) -> None:

@@ -28,6 +28,7 @@ from danube_common.wire.owner import (
     Synced,
     decode_notice,
     gateway_subject,
+    taken_over,
 )
 from danube_gateway.consume.session import Arrival, Session
 from danube_gateway.gateway_metrics import GatewayMetrics
@@ -94,10 +95,11 @@ class Sessions:
 
     # Streams
 
-    async def open(self, consumer_id: int, prefetch: int = 0) -> Session:
-        """Attach a new stream of a consumer; an older stream of the consumer here ends.
+    async def open(self, consumer_id: int, peer: str, prefetch: int = 0) -> Session:
+        """Attach a new stream of a consumer; an older stream of the consumer ends.
 
-        ``prefetch`` bounds the unacknowledged messages of the consumer; 0 leaves it to the owner.
+        ``peer`` is the address of the client's connection. ``prefetch`` bounds the unacknowledged messages of
+        the consumer; 0 leaves it to the owner.
 
         Raises NotFound, Refused, Unavailable, LimitExceeded.
         """
@@ -111,18 +113,24 @@ class Sessions:
         if len(self._by_bundle[bundle]) >= SESSIONS_PER_SYNC_MAX:
             # A stream that a Sync does not name would be ended by its owner.
             raise Unavailable(f"this gateway has {SESSIONS_PER_SYNC_MAX} streams of bundle {bundle} already")
-        session = Session(consumer_id, bundle, 0, prefetch)
-        if (older := self._sessions.get(consumer_id)) is not None:
-            older.close()
-        self._sessions[consumer_id] = self._by_bundle[bundle][consumer_id] = session
+        session = Session(consumer_id, bundle, 0, prefetch=prefetch, client=self.client(peer))
+        older = self._sessions.get(consumer_id)
+        self._register(session)
         try:
-            await self._attach(session, resumes=False)
+            found = await self._attach(session, resumes=False)
         except BaseException:
-            self._forget(session)
+            if self._forget(session) and older is not None and not older.closed:
+                self._register(older)
             session.close()
             raise
+        if older is not None:
+            older.close(Refused(taken_over(found.consumer_name)), drop=True)
         self._metrics.sessions.labels(session.topic).inc()
         return session
+
+    def client(self, peer: str) -> str:
+        """Return the name of a client's connection that is unique among all gateways."""
+        return f"{self.name} {peer}"
 
     def close(self, session: Session) -> None:
         """Detach a stream that its client left or that was ended."""
@@ -153,20 +161,28 @@ class Sessions:
             return False
         return True
 
-    def _forget(self, session: Session) -> None:
-        if self._sessions.get(session.consumer_id) is session:
-            del self._sessions[session.consumer_id]
-            self._by_bundle[session.bundle].pop(session.consumer_id, None)
+    def _register(self, session: Session) -> None:
+        self._sessions[session.consumer_id] = session
+        self._by_bundle[session.bundle][session.consumer_id] = session
+
+    def _forget(self, session: Session) -> bool:
+        """Forget a session; return False if another one has its place."""
+        if self._sessions.get(session.consumer_id) is not session:
+            return False
+        del self._sessions[session.consumer_id]
+        self._by_bundle[session.bundle].pop(session.consumer_id, None)
+        return True
 
     # Owners
 
-    async def _attach(self, session: Session, *, resumes: bool) -> None:
+    async def _attach(self, session: Session, *, resumes: bool) -> ConsumerFound:
         epoch = self._catalogue.epoch(session.bundle) or 0
         request = session.attach(self.name, self._next_number(), epoch, resumes=resumes)
         found = await self._owners.ask(session.bundle, request, ConsumerFound)
         session.topic, session.subscription = found.topic, found.subscription
         session.reliable = found.reliable
         session.attaching = False
+        return found
 
     async def _detach(self, session: Session) -> None:
         request = Detach(session.consumer_id, session.number)
@@ -228,7 +244,9 @@ class Sessions:
             return
         session = self._sessions.get(notice.consumer_id)
         if session is not None and session.number == notice.session and notice.epoch >= session.epoch:
-            session.close()
+            # What is queued here goes to the client that took over.
+            end = Refused(notice.reason) if notice.taken_over else None
+            session.close(end, drop=notice.taken_over)
 
     async def _grant(self, bundle: Bundle) -> None:
         due = self._credit_due.pop(bundle, {})

@@ -37,7 +37,7 @@ def admit_consumer(
     ``active`` holds the topic's active subscriptions by name. ``earliest`` is the mark-delete of a new one.
 
     Raises:
-        Refused: the subscription is of another type, or exclusive and taken.
+        Refused: the subscription is of another type, or exclusive and taken, or another client took over.
         LimitExceeded: a policy or bound is reached.
     """
     subscription = state.subscription(topic.topic_id, request.subscription)
@@ -57,7 +57,10 @@ def admit_consumer(
         own = next((i for i, name in subscription.consumers.items() if name == request.consumer_name), None)
     _check_consumer_limits(topic, request, active, policies, own, now)
     if request.subscription in active:
-        active[request.subscription].dispatch.check_exclusive(request.consumer_name, now)
+        dispatch = active[request.subscription].dispatch
+        dispatch.check_exclusive(request.consumer_name, now)
+        if own is not None:
+            dispatch.consumers[own].check_client(request.client)
     if own is not None:
         return Admission(own, events)
     if subscription is not None and len(subscription.consumers) >= CONSUMERS_PER_SUBSCRIPTION_MAX:

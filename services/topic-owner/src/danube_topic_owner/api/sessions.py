@@ -19,6 +19,7 @@ from danube_common.wire.owner import (
     FindConsumer,
     Sync,
     Synced,
+    taken_over,
 )
 from danube_topic_owner.context import Handlers, OwnerContext
 from danube_topic_owner.delivery.reliable import ReliableDispatch
@@ -59,8 +60,8 @@ class Sessions:
         superseded = subscription.dispatch.attach(request, context.clock())
         if superseded is not None:
             self._held[superseded.gateway].discard(request.consumer_id)
-            reason = "another stream of this consumer took over"
-            context.notify_session_ended(request.consumer_id, superseded, reason)
+            reason = taken_over(subscription.dispatch.consumers[request.consumer_id].name)
+            context.notify_session_ended(request.consumer_id, superseded, reason, taken_over=True)
         self._heard[request.gateway] = context.clock()
         self._held[request.gateway].add(request.consumer_id)
         self._changed(subscription)

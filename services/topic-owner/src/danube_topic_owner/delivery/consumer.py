@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from danube_common.errors import Refused
+from danube_common.wire.owner import taken_over
+
+DISPLACED_MAX = 100
+"""Connections remembered per consumer whose stream was taken over; beyond it the oldest is forgotten."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -26,6 +32,7 @@ class Session:
         messages_sent: messages sent in this session.
         bytes_sent: likewise in bytes.
         number: the number of the last delivery.
+        client: the client's connection (`danube_common.wire.owner.Attach`).
     """
 
     gateway: str
@@ -36,6 +43,7 @@ class Session:
     messages_sent: int = 0
     bytes_sent: int = 0
     number: int = 0
+    client: str = ""
 
 
 @dataclass(slots=True)
@@ -53,16 +61,44 @@ class InFlight:
 class Consumer:
     """A consumer with or without a stream.
 
-    ``expected_until`` is the time (monotonic seconds) until which a consumer without a stream counts as
-    present, because its client has just subscribed.
+    A new connection may take the stream over, because the client of the old one may have lost it and come
+    back. While the stream that took over is open, the displaced connection cannot take it back: two clients
+    of one name would do so for ever.
+
+    Attributes:
+        expected_until: the time (monotonic seconds) until which a consumer without a stream counts as
+            present, because its client has just subscribed.
+        displaced: connections whose stream was taken over, while the stream that took over is open.
     """
 
     consumer_id: int
     name: str
     expected_until: float = 0.0
     session: Session | None = None
+    displaced: dict[str, None] = field(default_factory=dict)
     unacked: dict[int, InFlight] = field(default_factory=dict)
     unacked_bytes: int = 0
+
+    def check_client(self, client: str) -> None:
+        """Raise Refused if another client took over from this connection and its stream is open."""
+        if self.session is not None and client in self.displaced:
+            raise Refused(taken_over(self.name))
+
+    def open(self, session: Session) -> Session | None:
+        """Start a session of a client that `check_client` lets pass; return the session that it replaces."""
+        before, self.session = self.session, session
+        self.expected_until = 0.0
+        if before is not None and before.client and before.client != session.client:
+            if len(self.displaced) >= DISPLACED_MAX:
+                del self.displaced[next(iter(self.displaced))]
+            self.displaced[before.client] = None
+        return before
+
+    def close(self) -> None:
+        """End the session: whoever comes next may have the stream."""
+        self.session = None
+        self.expected_until = 0.0
+        self.displaced.clear()
 
     def present(self, now: float) -> bool:
         """Return whether the consumer has a stream, or subscribed lately and its stream may still come."""

@@ -70,12 +70,14 @@ class Dispatch(ABC):
 
         Raises:
             NotFound: the consumer does not exist.
-            Refused: the subscription is exclusive and taken, or a newer stream of this consumer is open.
+            Refused: the subscription is exclusive and taken, a newer stream of this consumer is open, or the
+                client's stream was taken over (`Consumer.check_client`).
         """
         consumer = self.consumers.get(request.consumer_id)
         if consumer is None:
             raise NotFound(f"consumer {request.consumer_id} does not exist")
         self.check_exclusive(consumer.name, now)
+        consumer.check_client(request.client)
         before = consumer.session
         if before is not None and before.session >= request.session:
             if before.session == request.session:
@@ -85,14 +87,15 @@ class Dispatch(ABC):
             raise Refused("a newer stream of this consumer is open")
         resumed = before is not None and before.session == request.resumes
         self._session_over(consumer, received=request.received if resumed else None)
-        consumer.session = Session(
+        session = Session(
             request.gateway,
             request.session,
             request.messages_total,
             request.bytes_total,
             request.prefetch,
+            client=request.client,
         )
-        consumer.expected_until = 0.0
+        consumer.open(session)
         if consumer not in self.attached:
             self.attached.append(consumer)
         return None if resumed else before
@@ -103,8 +106,7 @@ class Dispatch(ABC):
         if consumer is None or consumer.session is None or consumer.session.session != session:
             return False
         self.attached.remove(consumer)
-        consumer.session = None
-        consumer.expected_until = 0.0
+        consumer.close()
         self._session_over(consumer, received=None)
         return True
 

@@ -145,10 +145,12 @@ class Gateway:
         request = CreateConsumer(topic, subscription, kind, name)
         return (await self.harness.ask(request, ConsumerFound)).consumer_id
 
-    async def attach(self, consumer_id: int, *, messages: int = PLENTY, session: int = 0, **more: int) -> int:
+    async def attach(
+        self, consumer_id: int, *, messages: int = PLENTY, session: int = 0, client: str = "", **more: int
+    ) -> int:
         """Open a stream with a credit of ``messages`` and return its session."""
         session = session or next(self.harness.sessions)
-        request = Attach(consumer_id, self.name, session, messages, PLENTY, **more)
+        request = Attach(consumer_id, self.name, session, messages, PLENTY, client=client, **more)
         await self.harness.ask(request, ConsumerFound)
         return session
 

@@ -59,9 +59,10 @@ class ConsumerService:
         topic = await self._resolver.find(name)
         if topic is None:
             raise topic_not_found(request.topic_name)
+        client = self._sessions.client(call.peer)
         consumer = await self._owners.ask(
             topic.home,
-            CreateConsumer(topic.name, request.subscription, kind, request.consumer_name),
+            CreateConsumer(topic.name, request.subscription, kind, request.consumer_name, client),
             ConsumerFound,
         )
         response = api.ConsumerResponse(
@@ -74,7 +75,8 @@ class ConsumerService:
     async def receive_messages(self, call: Call) -> AsyncIterator[bytes | Opened]:
         """Stream the consumer's messages until the stream ends."""
         request = parse_strict(api.ReceiveRequest, call.request)
-        session = await self._sessions.open(request.consumer_id, prefetch_of(call.metadata))
+        prefetch = prefetch_of(call.metadata)
+        session = await self._sessions.open(request.consumer_id, call.peer, prefetch)
         try:
             yield OPENED
             suffix = subscription_field(session.subscription)
