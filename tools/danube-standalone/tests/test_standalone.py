@@ -18,7 +18,8 @@ from typing import Any, cast
 import pytest
 
 from danube_harness.process_death import die_with_parent
-from danube_standalone.programs import SERVICE_MODULES
+from danube_standalone.__main__ import arguments, layout_of
+from danube_standalone.programs import SERVICE_MODULES, http_addresses
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 SERVICES = ("gateway", "topic-owner", "storage", "admin")
@@ -52,6 +53,7 @@ class Launcher:
         self.trace_file = directory / "trace"
         self.err_file = directory / "err"
         self.out_file = directory / "out"
+        self.environment: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self._modules = directory / "modules"
         for service in SERVICES:
@@ -73,6 +75,7 @@ class Launcher:
                     "PYTHONPATH": str(self._modules),
                     "STAND_IN_TRACE": str(self.trace_file),
                     **{f"STAND_IN_{service.upper()}": fault for service, fault in faults.items()},
+                    **self.environment,
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -291,6 +294,93 @@ def test_several_instances_of_a_service_are_told_apart(launcher: Launcher) -> No
     assert launcher.stop() == 0
 
 
+def test_health_and_metrics_are_on_the_ports_after_the_given_one(launcher: Launcher) -> None:
+    base = free_ports(14)
+    ready = launcher.start("--http-addr", f"127.0.0.1:{base}", "--gateways", "2")
+    urls = {name: one["http_url"] for name, one in ready["addresses"].items() if name != "nats"}
+    offsets = {"admin": 0, "gateway": 1, "topic-owner": 2, "storage": 3, "gateway-2": 11}
+    assert urls == {name: f"http://127.0.0.1:{base + offset}" for name, offset in offsets.items()}
+    assert launcher.stop() == 0
+
+
+def free_ports(count: int) -> int:
+    """The first of so many ports in a row that nobody listens on."""
+    for first in range(20_000, 30_000, count):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as listening:
+            for port in range(first, first + count):
+                listening.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
+    raise AssertionError("no free ports")
+
+
+COUNTS = {"admin": 1, "gateway": 1, "topic-owner": 1, "storage": 2}
+
+
+def test_by_default_health_and_metrics_are_on_documented_ports(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken: set[str] = set()
+    monkeypatch.setattr("danube_standalone.__main__.is_free", lambda addr: addr not in taken)
+    flags = ["--gateway-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--nats-port", "0"]
+    layout = layout_of(arguments([*flags, "--storages", "2"], {}))
+    assert layout.counts == COUNTS
+    assert layout.http_addrs == {
+        "admin": "127.0.0.1:9040",
+        "gateway": "127.0.0.1:9041",
+        "topic-owner": "127.0.0.1:9042",
+        "storage": "127.0.0.1:9043",
+        "storage-2": "127.0.0.1:9053",
+    }
+    taken.add("127.0.0.1:9041")
+    again = layout_of(arguments([*flags, "--storages", "2"], {}))
+    assert again.http_addrs == {**layout.http_addrs, "gateway": "127.0.0.1:0"}
+    assert capsys.readouterr().err == (
+        "danube-standalone: 127.0.0.1:9041 is in use: health and metrics of gateway are elsewhere"
+        " (--http-addr chooses)\n"
+    )
+
+
+def test_ports_beyond_the_last_are_refused() -> None:
+    with pytest.raises(ValueError, match="beyond 65535"):
+        http_addresses("127.0.0.1:65530", COUNTS)
+    assert set(http_addresses("127.0.0.1:0", COUNTS).values()) == {"127.0.0.1:0"}
+
+
+def test_one_port_for_two_things_names_both(launcher: Launcher) -> None:
+    port = free_ports(1)
+    launcher.begin("--gateway-addr", f"127.0.0.1:{port}", "--admin-addr", f"127.0.0.1:{port}")
+    assert launcher.status() == 1
+    assert launcher.err.endswith(f"127.0.0.1:{port} (--admin-addr) has the port of --gateway-addr\n")
+
+
+def test_a_flag_may_stand_in_the_environment_and_wins_over_it() -> None:
+    environment = {"DANUBE_STANDALONE_STORAGES": "3", "DANUBE_STANDALONE_HTTP_ADDR": "127.0.0.1:7"}
+    assert arguments([], environment).storages == 3
+    assert arguments(["--storages", "2"], environment).storages == 2
+    assert arguments([], environment).http_addr == "127.0.0.1:7"
+    assert arguments([], {}).http_addr is None
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("DANUBE_STANDALONE_STORAGES", "DANUBE_STANDALONE_STORAGES: must be 1..64, not 'x'"),
+        ("DANUBE_STANDALONE_STORAGE", "did you mean DANUBE_STANDALONE_STORAGES?"),
+        ("DANUBE_LOGLEVEL", "unknown environment variable DANUBE_LOGLEVEL, did you mean DANUBE_"),
+        (
+            "DANUBE_GATEWAY_HTTP_ADDR",
+            "DANUBE_GATEWAY_HTTP_ADDR has no effect here, because danube-standalone sets it: use --http-addr",
+        ),
+        ("DANUBE_TOPIC_OWNER_INSTANCE_ID", "it is kept in the data directory"),
+    ],
+)
+def test_a_wrong_variable_is_told(launcher: Launcher, name: str, said: str) -> None:
+    launcher.environment[name] = "x"
+    launcher.begin()
+    assert launcher.status() == 2
+    assert said in launcher.err
+
+
 def test_only_the_first_gateway_advertises_the_given_url(launcher: Launcher) -> None:
     launcher.start("--gateways", "2", "--advertised-url", "http://danube.example:6650")
     given = [one["flags"].get("--advertised-url") for one in launcher.trace if one["service"] == "gateway"]
@@ -302,7 +392,8 @@ def test_only_the_first_gateway_advertises_the_given_url(launcher: Launcher) -> 
     ("flags", "said"),
     [
         (("--gateway-addr", "6650"), "not an address of the form host:port: '6650'"),
-        (("--topic-owners", "0"), "must be 1..64, not 0"),
+        (("--topic-owners", "0"), "must be 1..64, not '0'"),
+        (("--ready-seconds-max", "soon"), "must be a number above 0, not 'soon'"),
         (("--nats-port", "70000"), "not an address"),
         (("--unknown",), "--unknown"),
     ],

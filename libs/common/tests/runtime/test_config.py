@@ -87,7 +87,7 @@ def test_texts_are_read_as_the_fields_types(tmp_path: Path) -> None:
         ("[limits]\ncall_max = 1", "unknown key limits.call_max in {file}, did you mean limits.calls_max?"),
         ("[other]\nx = 1", "unknown key other in {file}"),
         ("limits = 3", "limits in {file} must be a section, [limits]"),
-        ("log_level = 'loud'", "log_level in {file}: Input should be 'debug', 'info', 'warning' or 'error'"),
+        ("log_level = 'loud'", "log_level in {file}: must be debug, info, warning or error, not 'loud'"),
         ("x = = 1", "{file} is not TOML"),
     ],
 )
@@ -102,10 +102,14 @@ def test_a_wrong_file_is_one_line_that_names_the_key(tmp_path: Path, toml: str, 
 @pytest.mark.parametrize(
     ("argv", "env", "said"),
     [
-        (["--limits-calls-max", "-1"], {}, "limits.calls_max in --limits-calls-max: Input should be greater"),
-        (["--http-addr", "9040"], {}, "http_addr in --http-addr: not an address of the form host:port"),
+        (
+            ["--limits-calls-max", "-1"],
+            {},
+            "limits.calls_max in --limits-calls-max: must be a whole number of",
+        ),
+        (["--http-addr", "9040"], {}, "http_addr in --http-addr: must be host:port or [IPv6 host]:port"),
         (["--metadata", "etcd"], {}, "metadata in --metadata: must be nats or etcd://"),
-        (["--metadata", "etcd://a"], {}, "metadata in --metadata: not an address"),
+        (["--metadata", "etcd://a"], {}, "metadata in --metadata: must be host:port"),
         (["--etcd-user", "danube"], {}, "etcd_user and a password need each other"),
         ([], {"DANUBE_TOPIC_OWNER_ETCD_PASSWORD": "swordfish"}, "etcd_user and a password need each other"),
         (["--etcd-cert-file", "/c"], {}, "etcd_cert_file and etcd_key_file need each other"),
@@ -121,7 +125,7 @@ def test_a_wrong_file_is_one_line_that_names_the_key(tmp_path: Path, toml: str, 
         (
             [],
             {"DANUBE_TOPIC_OWNER_SHUTDOWN_DEADLINE_S": "soon"},
-            "shutdown_deadline_s in $DANUBE_TOPIC_OWNER_SHUTDOWN_DEADLINE_S: Input should be a valid number",
+            "shutdown_deadline_s in $DANUBE_TOPIC_OWNER_SHUTDOWN_DEADLINE_S: must be a number above 0",
         ),
     ],
 )
@@ -133,6 +137,56 @@ def test_a_wrong_value_is_one_line_that_names_field_and_source(
     assert str(caught.value).startswith(said)
     assert "\n" not in str(caught.value)
     assert "swordfish" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("fast = 3", "fast in {file}: must be true or false, not 3"),
+        ("bytes_max = 1.5", "bytes_max in {file}: must be a whole number, not 1.5"),
+        ("ready_file = 1", "ready_file in {file}: must be a path, not 1"),
+        ("nats_url = 1", "nats_url in {file}: must be a text, not 1"),
+        ("nats_replicas = [3]", "nats_replicas in {file}: must be a whole number from 1 to 5, not [3]"),
+        ("limits.names = 'x'", "limits.names in {file}: must be a list, not 'x'"),
+        ("limits.names = [1]", "limits.names in {file}: must be a text, not 1"),
+        ("key = 1", "key in {file}: must be a text"),
+        (f"nats_url = [{'1,' * 500}]", f"nats_url in {{file}}: must be a text, not [{'1, ' * 25}1..."),
+    ],
+)
+def test_what_is_allowed_is_said_in_plain_words(tmp_path: Path, value: str, said: str) -> None:
+    file = tmp_path / "c.toml"
+    with pytest.raises(ConfigError) as caught:
+        read(file=(file, value))
+    assert str(caught.value) == said.replace("{file}", str(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("DANUBE_TOPIC_OWNER_LOGLEVEL", "did you mean DANUBE_TOPIC_OWNER_LOG_LEVEL?"),
+        ("DANUBE_LOG_LEVEL", "did you mean DANUBE_TOPIC_OWNER_LOG_LEVEL?"),
+        ("DANUBE_TOPICOWNER_LIMITS_CALLS", "did you mean DANUBE_TOPIC_OWNER_LIMITS_CALLS_MAX?"),
+        ("DANUBE_ADMINENDPOINT", "did you mean DANUBE_ADMIN_ENDPOINT?"),
+        ("DANUBE_TOPIC_OWNER_PORT", "--help lists the variables"),
+        ("DANUBE_X", "--help lists the variables"),
+    ],
+)
+def test_an_unknown_variable_is_an_error_that_names_the_nearest(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(env={name: "", "DANUBE_STORAGE_X": "", "HOME": "/"})
+    assert str(caught.value) == f"unknown environment variable {name}, {hint}"
+
+
+def test_every_unknown_variable_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"DANUBE_A,.*; .*DANUBE_B,"):
+        read(env={"DANUBE_B": "", "DANUBE_A": ""})
+
+
+def test_what_others_read_and_what_kubernetes_sets_is_left_alone() -> None:
+    theirs = ("GATEWAY_X", "ADMIN_ENDPOINT", "STORAGE_PATH", "SLOTS_DIR", "STANDALONE_X", "BENCH_MB")
+    service = ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_GRPC", "PORT", "PORT_1_TCP", "PORT_1_TCP_ADDR")
+    names = [f"DANUBE_{one}" for one in theirs] + [f"DANUBE_TOPIC_OWNER_{one}" for one in service]
+    assert set(read(env=dict.fromkeys(names, "1")).origins.values()) == {"default"}
 
 
 def test_a_file_that_is_not_there_is_an_error() -> None:

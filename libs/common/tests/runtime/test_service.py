@@ -246,7 +246,7 @@ async def test_a_wrong_configuration_ends_with_2_and_one_line(launch: Launch) ->
     sample = await launch("", "--log-level", "loud")
     assert sample.process.stderr is not None
     told = (await sample.process.stderr.read()).decode()
-    assert told.startswith("danube-sample: log_level in --log-level: Input should be 'debug', 'info', ")
+    assert told.startswith("danube-sample: log_level in --log-level: must be debug, info, ")
     assert told.endswith(", not 'loud'\n")
     assert told.count("\n") == 1
     assert await sample.status() == 2

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from danube_admin_cli import brokers, namespaces, subscriptions, topics
@@ -42,8 +45,20 @@ app.add_typer(topics.commands.app, name="topics", help="Topics, their segments a
 app.add_typer(subscriptions.commands.app, name="subscriptions", help="The cursors of subscriptions.")
 
 
+def show_version(asked: bool) -> None:
+    """Print the version and end, if asked."""
+    if asked:
+        typer.echo(f"danube-admin {version('danubepy-admin-cli')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version, and end.")
+]
+
+
 @app.callback()
-def root(endpoint: Endpoint = None, output: Output = None) -> None:
+def root(endpoint: Endpoint = None, output: Output = None, version: Version = False) -> None:
     """Take the options that every command takes as well; an option of the command itself wins."""
 
 

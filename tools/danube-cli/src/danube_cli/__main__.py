@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from danube_cli import consume, produce
@@ -18,6 +21,23 @@ app = typer.Typer(
 )
 app.command(help=produce.HELP)(produce.produce)
 app.command(help=consume.HELP)(consume.consume)
+
+
+def show_version(asked: bool) -> None:
+    """Print the version and end, if asked."""
+    if asked:
+        typer.echo(f"danube-cli {version('danubepy-cli')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version, and end.")
+]
+
+
+@app.callback()
+def root(version: Version = False) -> None:
+    """Take the options that stand before a command."""
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from danube_common.runtime.address import join_address, split_address
+from danube_common.runtime.address import PORT_MAX, join_address, split_address
 from danube_standalone.data_dir import DataDir
 from danube_standalone.nats_config import RANDOM_PORT, render_nats_config
 from danube_standalone.program import Addresses, Program
@@ -25,6 +25,20 @@ SERVICE_MODULES: Final[Mapping[str, str]] = {
     "admin": "danube_admin_service",
 }
 """The module that runs as each service's program."""
+HTTP_PORTS: Final[Mapping[str, int]] = {"admin": 0, "gateway": 1, "topic-owner": 2, "storage": 3}
+"""Offsets of the ports for health and metrics, by kind."""
+HTTP_PORT_STEP: Final = 10
+SETTINGS: Final[Mapping[str, str]] = {
+    "grpc_addr": "use --gateway-addr and --admin-addr",
+    "http_addr": "use --http-addr",
+    "data_dir": "use --data-dir",
+    "instance_id": "it is kept in the data directory",
+    "nats_url": "it starts a NATS server of its own",
+    "metadata": "it keeps metadata in its NATS server",
+    "ready_file": "use --ready-file",
+    "shutdown_deadline_s": "it is fixed",
+}
+"""The settings of services that are given as flags here, so that a variable would have no effect."""
 SERVICE_DEADLINE_S: Final = 4.0
 """How long a service may take to stop; the supervisor's own bound is a little more."""
 HEALTH_TIMEOUT_S: Final = 2.0
@@ -38,24 +52,44 @@ class Layout:
     Attributes:
         gateway_addr: where clients connect.
         admin_addr: where administration connects.
-        http_addr: health and metrics of the first admin instance.
+        http_addrs: health and metrics of each instance by its name, see `http_addresses`.
         nats_port: the port of the NATS server, on the loopback interface.
-        gateways: the number of gateways; all but the first use free ports.
-        topic_owners: the number of topic-owners.
-        storages: the number of storage instances.
-        admins: the number of admin instances; all but the first use free ports.
+        counts: how many instances of each kind; gateways and admins but the first listen on free ports.
         advertised_url: the address that the first gateway announces to clients, if not its own.
     """
 
     gateway_addr: str
     admin_addr: str
-    http_addr: str
+    http_addrs: Mapping[str, str]
     nats_port: int
-    gateways: int = 1
-    topic_owners: int = 1
-    storages: int = 1
-    admins: int = 1
+    counts: Mapping[str, int]
     advertised_url: str = ""
+
+
+def instances(counts: Mapping[str, int]) -> list[tuple[str, int, str]]:
+    """Return kind, number and name of each instance; the second of a kind is ``kind-2``."""
+    return [
+        (kind, number, kind if number == 1 else f"{kind}-{number}")
+        for kind in HTTP_PORTS
+        for number in range(1, counts[kind] + 1)
+    ]
+
+
+def http_addresses(base: str, counts: Mapping[str, int]) -> dict[str, str]:
+    """Return where each instance serves health and metrics, by name.
+
+    That is the base's port for the first admin, the next three for the first gateway, topic-owner and
+    storage instance, and `HTTP_PORT_STEP` more for each further one. With port 0 all take free ports.
+    Raises ValueError if there are not so many ports.
+    """
+    host, first = split_address(base)
+    ports = {
+        name: first + HTTP_PORTS[kind] + HTTP_PORT_STEP * (number - 1) if first else 0
+        for kind, number, name in instances(counts)
+    }
+    if max(ports.values()) > PORT_MAX:
+        raise ValueError(f"the ports for health and metrics from {base} on go beyond {PORT_MAX}")
+    return {name: join_address(host, port) for name, port in ports.items()}
 
 
 def nats(directory: DataDir, port: int) -> Program:
@@ -83,28 +117,21 @@ def nats(directory: DataDir, port: int) -> Program:
 
 
 def services(directory: DataDir, layout: Layout, nats_addresses: Addresses) -> list[Program]:
-    """Return all service processes. The first of a kind is named like the kind, the next ``kind-2``."""
+    """Return all service processes."""
     nats_url = nats_addresses["url"]
     found = []
-    for kind, count in (
-        ("admin", layout.admins),
-        ("topic-owner", layout.topic_owners),
-        ("storage", layout.storages),
-        ("gateway", layout.gateways),
-    ):
-        for number in range(1, count + 1):
-            flags = {"--nats-url": nats_url, "--metadata": "nats"}
-            first = number == 1
-            if kind == "gateway":
-                flags["--grpc-addr"] = layout.gateway_addr if first else FREE
-                if first and layout.advertised_url:
-                    flags["--advertised-url"] = layout.advertised_url
-            if kind == "storage":
-                flags["--data-dir"] = str(directory.segments)
-            if kind == "admin":
-                flags["--grpc-addr"] = layout.admin_addr if first else FREE
-            flags["--http-addr"] = layout.http_addr if kind == "admin" and first else FREE
-            found.append(_service(directory, kind, kind if first else f"{kind}-{number}", flags))
+    for kind, number, name in instances(layout.counts):
+        flags = {"--nats-url": nats_url, "--metadata": "nats", "--http-addr": layout.http_addrs[name]}
+        first = number == 1
+        if kind == "gateway":
+            flags["--grpc-addr"] = layout.gateway_addr if first else FREE
+            if first and layout.advertised_url:
+                flags["--advertised-url"] = layout.advertised_url
+        if kind == "storage":
+            flags["--data-dir"] = str(directory.segments)
+        if kind == "admin":
+            flags["--grpc-addr"] = layout.admin_addr if first else FREE
+        found.append(_service(directory, kind, name, flags))
     return found
 
 

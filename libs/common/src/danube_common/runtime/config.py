@@ -2,8 +2,8 @@
 
 A field ``a`` of section ``s`` is ``s.a`` in messages, ``[s] a = ...`` in the file,
 ``DANUBE_<SERVICE>_S_A`` in the environment and ``--s-a`` on the command line. Texts from the
-environment and the command line are read as the field's type; lists are written ``a,b``. Secrets are shown
-nowhere.
+environment and the command line are read as the field's type; lists are written ``a,b``. Unknown keys, flags
+and variables are errors. Secrets are shown nowhere.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar, get_args, get_origin
 
@@ -31,6 +32,8 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from danube_common.runtime.address import check_address
+from danube_common.runtime.config_faults import explain, given
+from danube_common.runtime.environment import unknown_variables, variable
 
 INSTANCE_ID_MAX: Final = (1 << 63) - 1
 _PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
@@ -52,13 +55,20 @@ def _check_instance_id(text: str) -> str:
     return text
 
 
+def _check_address(text: str) -> str:
+    try:
+        return check_address(text)
+    except ValueError:
+        raise ValueError("must be host:port or [IPv6 host]:port") from None
+
+
 def _check_metadata(text: str) -> str:
     if text != "nats":
         scheme, found, endpoints = text.partition("://")
         if not found or scheme != "etcd":
             raise ValueError("must be nats or etcd://host:port[,host:port]")
         for endpoint in endpoints.split(","):
-            check_address(endpoint)
+            _check_address(endpoint)
     return text
 
 
@@ -67,7 +77,7 @@ def new_instance_id() -> str:
     return str(secrets.randbelow(INSTANCE_ID_MAX) + 1)
 
 
-Address = Annotated[str, AfterValidator(check_address)]
+Address = Annotated[str, AfterValidator(_check_address)]
 """``host:port``; port 0 takes a free one where it is listened on."""
 
 InstanceId = Annotated[str, AfterValidator(_check_instance_id)]
@@ -198,7 +208,7 @@ class _Leaf:
         return SecretStr in (self.info.annotation, *get_args(self.info.annotation))
 
     def variable(self, service: str) -> str:
-        return "_".join(("danube", service.replace("-", "_"), *self.path)).upper()
+        return variable(service, *self.path)
 
     @property
     def default_text(self) -> str:
@@ -228,10 +238,13 @@ def load(
     ``--help`` prints and raises SystemExit, as argparse does; so do flags that do not exist.
 
     Raises:
-        ConfigError: an unreadable file, an unknown key or a value that does not fit.
+        ConfigError: an unreadable file, an unknown key or variable, or a value that does not fit.
     """
     leaves = list(_leaves(config_type))
     flags = vars(_parser(service, leaves).parse_args(argv))
+    unknown = unknown_variables(environment, service, {leaf.variable(service) for leaf in leaves})
+    if unknown:
+        raise ConfigError(unknown)
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {leaf.name: "default" for leaf in leaves}
     sources: dict[str, str] = {}
@@ -242,18 +255,17 @@ def load(
                 _set(values, leaf.path, in_file[leaf.name])
                 origins[leaf.name], sources[leaf.name] = "file", f"in {flags['config']}"
     for leaf in leaves:
-        variable = leaf.variable(service)
-        if variable in environment:
-            _set(values, leaf.path, leaf.read(environment[variable]))
-            origins[leaf.name], sources[leaf.name] = "environment", f"in ${variable}"
+        name = leaf.variable(service)
+        if name in environment:
+            _set(values, leaf.path, leaf.read(environment[name]))
+            origins[leaf.name], sources[leaf.name] = "environment", f"in ${name}"
         if flags[leaf.name] is not None:
             _set(values, leaf.path, leaf.read(flags[leaf.name]))
             origins[leaf.name], sources[leaf.name] = "flag", f"in {leaf.flag}"
     try:
         config = config_type.model_validate(values)
     except ValidationError as error:
-        secrets_named = {leaf.name for leaf in leaves if leaf.secret}
-        raise ConfigError(_one_line(error, sources, secrets_named)) from None
+        raise ConfigError(_one_line(error, leaves, sources)) from None
     return Loaded(config, origins, show=flags["config_show"])
 
 
@@ -280,6 +292,12 @@ def _parser(service: str, leaves: Sequence[_Leaf]) -> argparse.ArgumentParser:
         "it. Flags win over the environment, the environment over the file. Exit status: 0 stopped on "
         "request, 1 failed, 2 wrong configuration, 3 shutdown cut short by its deadline, "
         "128 + n ended by a second signal n.",
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"%(prog)s {version('danubepy-common')}",
+        help="print the version, and end",
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="TOML file with any of the fields below")
     parser.add_argument(
@@ -336,13 +354,16 @@ def _set(values: dict[str, Any], path: tuple[str, ...], value: object) -> None:
     values[path[-1]] = value
 
 
-def _one_line(error: ValidationError, sources: Mapping[str, str], hidden: Collection[str]) -> str:
+def _one_line(error: ValidationError, leaves: Collection[_Leaf], sources: Mapping[str, str]) -> str:
     told = []
-    for fault in error.errors(include_url=False, include_context=False):
-        name = ".".join(str(part) for part in fault["loc"])
-        source = next((text for field, text in sources.items() if name.startswith(field)), "")
-        message = fault["msg"].removeprefix("Value error, ").replace("\n", " ")
-        unsaid = fault["type"] == "missing" or not name or name in hidden
-        given = "" if unsaid else f", not {fault['input']!r}"
-        told.append(f"{name} {source}: {message}{given}".replace(" :", ":").removeprefix(": "))
+    for fault in error.errors(include_url=False):
+        leaf = next((one for one in leaves if one.path == fault["loc"][: len(one.path)]), None)
+        reason = explain(fault, leaf.info if leaf else None)
+        if leaf is None:
+            told.append(reason)
+            continue
+        source = f" {sources[leaf.name]}" if leaf.name in sources else ""
+        unsaid = fault["type"] == "missing" or leaf.secret
+        value = "" if unsaid else f", not {given(fault['input'])}"
+        told.append(f"{leaf.name}{source}: {reason}{value}")
     return "; ".join(told)

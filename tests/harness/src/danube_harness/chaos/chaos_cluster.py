@@ -22,7 +22,15 @@ from danube_harness.chaos.backing import Backing
 from danube_harness.faults.tcp_proxy import TcpProxy
 from danube_standalone.data_dir import DataDir
 from danube_standalone.program import Addresses, Program
-from danube_standalone.programs import FREE, SERVICE_DEADLINE_S, Layout, nats, readiness, services
+from danube_standalone.programs import (
+    FREE,
+    SERVICE_DEADLINE_S,
+    Layout,
+    http_addresses,
+    nats,
+    readiness,
+    services,
+)
 from danube_standalone.supervisor import Supervisor
 
 READY_S_MAX = 60.0
@@ -168,15 +176,18 @@ class ChaosCluster:
         await self._nats.start()
         nats_addresses = self._nats.addresses["nats"]
         nats_addr = nats_addresses["url"].rpartition("/")[2]
+        counts = {
+            "gateway": size.gateways,
+            "topic-owner": size.topic_owners,
+            "storage": size.storages,
+            "admin": size.admins,
+        }
         layout = Layout(
             gateway_addr=FREE,
             admin_addr=FREE,
-            http_addr=FREE,
+            http_addrs=http_addresses(FREE, counts),
             nats_port=0,
-            gateways=size.gateways,
-            topic_owners=size.topic_owners,
-            storages=size.storages,
-            admins=size.admins,
+            counts=counts,
         )
         programs = []
         for program in services(self.directory, layout, nats_addresses):
