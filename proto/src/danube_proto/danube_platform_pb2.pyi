@@ -165,7 +165,7 @@ class DescribeTopicResponse(_message.Message):
     def __init__(self, topics: _Optional[_Iterable[_Union[TopicDescription, _Mapping[str, object]]]] = ...) -> None: ...
 
 class TopicDescription(_message.Message):
-    __slots__ = ("topic", "topic_id", "bundle", "owner", "archiver", "epoch", "schema_type", "schema_data", "reliable", "storage", "segment_size_mb", "retention", "retention_period_s", "policies", "created_ms", "log_first_sequence", "log_last_sequence", "archived_through", "segments", "shared_segments", "oldest_ms", "newest_ms", "quarantined", "deleted", "shared_deleted", "producers", "subscriptions", "owner_problem")
+    __slots__ = ("topic", "topic_id", "bundle", "owner", "archiver", "epoch", "schema_type", "schema_data", "reliable", "storage", "segment_size_mb", "retention", "retention_period_s", "policies", "created_ms", "log_first_sequence", "log_last_sequence", "archived_through", "segments", "shared_segments", "oldest_ms", "newest_ms", "quarantined", "deleted", "shared_deleted", "producers", "subscriptions", "owner_problem", "unreadable_segments", "memory_log")
     TOPIC_FIELD_NUMBER: _ClassVar[int]
     TOPIC_ID_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
@@ -194,6 +194,8 @@ class TopicDescription(_message.Message):
     PRODUCERS_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
     OWNER_PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    UNREADABLE_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_LOG_FIELD_NUMBER: _ClassVar[int]
     topic: str
     topic_id: int
     bundle: str
@@ -222,7 +224,19 @@ class TopicDescription(_message.Message):
     producers: _containers.RepeatedScalarFieldContainer[str]
     subscriptions: _containers.RepeatedCompositeFieldContainer[SubscriptionDescription]
     owner_problem: str
-    def __init__(self, topic: _Optional[str] = ..., topic_id: _Optional[int] = ..., bundle: _Optional[str] = ..., owner: _Optional[str] = ..., archiver: _Optional[str] = ..., epoch: _Optional[int] = ..., schema_type: _Optional[str] = ..., schema_data: _Optional[str] = ..., reliable: _Optional[bool] = ..., storage: _Optional[str] = ..., segment_size_mb: _Optional[int] = ..., retention: _Optional[str] = ..., retention_period_s: _Optional[int] = ..., policies: _Optional[str] = ..., created_ms: _Optional[int] = ..., log_first_sequence: _Optional[int] = ..., log_last_sequence: _Optional[int] = ..., archived_through: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[SegmentTotals, _Mapping[str, object]]]] = ..., shared_segments: _Optional[_Iterable[_Union[SegmentTotals, _Mapping[str, object]]]] = ..., oldest_ms: _Optional[int] = ..., newest_ms: _Optional[int] = ..., quarantined: _Optional[_Iterable[_Union[QuarantinedSegment, _Mapping[str, object]]]] = ..., deleted: _Optional[_Union[DeletedTotals, _Mapping[str, object]]] = ..., shared_deleted: _Optional[_Union[DeletedTotals, _Mapping[str, object]]] = ..., producers: _Optional[_Iterable[str]] = ..., subscriptions: _Optional[_Iterable[_Union[SubscriptionDescription, _Mapping[str, object]]]] = ..., owner_problem: _Optional[str] = ...) -> None: ...
+    unreadable_segments: _containers.RepeatedCompositeFieldContainer[SegmentTotals]
+    memory_log: MemoryLog
+    def __init__(self, topic: _Optional[str] = ..., topic_id: _Optional[int] = ..., bundle: _Optional[str] = ..., owner: _Optional[str] = ..., archiver: _Optional[str] = ..., epoch: _Optional[int] = ..., schema_type: _Optional[str] = ..., schema_data: _Optional[str] = ..., reliable: _Optional[bool] = ..., storage: _Optional[str] = ..., segment_size_mb: _Optional[int] = ..., retention: _Optional[str] = ..., retention_period_s: _Optional[int] = ..., policies: _Optional[str] = ..., created_ms: _Optional[int] = ..., log_first_sequence: _Optional[int] = ..., log_last_sequence: _Optional[int] = ..., archived_through: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[SegmentTotals, _Mapping[str, object]]]] = ..., shared_segments: _Optional[_Iterable[_Union[SegmentTotals, _Mapping[str, object]]]] = ..., oldest_ms: _Optional[int] = ..., newest_ms: _Optional[int] = ..., quarantined: _Optional[_Iterable[_Union[QuarantinedSegment, _Mapping[str, object]]]] = ..., deleted: _Optional[_Union[DeletedTotals, _Mapping[str, object]]] = ..., shared_deleted: _Optional[_Union[DeletedTotals, _Mapping[str, object]]] = ..., producers: _Optional[_Iterable[str]] = ..., subscriptions: _Optional[_Iterable[_Union[SubscriptionDescription, _Mapping[str, object]]]] = ..., owner_problem: _Optional[str] = ..., unreadable_segments: _Optional[_Iterable[_Union[SegmentTotals, _Mapping[str, object]]]] = ..., memory_log: _Optional[_Union[MemoryLog, _Mapping[str, object]]] = ...) -> None: ...
+
+class MemoryLog(_message.Message):
+    __slots__ = ("size_bytes", "oldest_ms", "held_by")
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_MS_FIELD_NUMBER: _ClassVar[int]
+    HELD_BY_FIELD_NUMBER: _ClassVar[int]
+    size_bytes: int
+    oldest_ms: int
+    held_by: str
+    def __init__(self, size_bytes: _Optional[int] = ..., oldest_ms: _Optional[int] = ..., held_by: _Optional[str] = ...) -> None: ...
 
 class SegmentTotals(_message.Message):
     __slots__ = ("storage", "segments", "messages", "size_bytes")
@@ -293,7 +307,7 @@ class ListSegmentsResponse(_message.Message):
     def __init__(self, segments: _Optional[_Iterable[_Union[Segment, _Mapping[str, object]]]] = ...) -> None: ...
 
 class Segment(_message.Message):
-    __slots__ = ("topic", "key", "storage", "holders", "shared", "first_position", "last_position", "messages", "first_offset", "size_bytes", "oldest_ms", "newest_ms", "delete_after_ms", "quarantined")
+    __slots__ = ("topic", "key", "storage", "holders", "shared", "first_position", "last_position", "messages", "first_offset", "size_bytes", "oldest_ms", "newest_ms", "delete_after_ms", "quarantined", "away", "copying", "unreadable")
     TOPIC_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     STORAGE_FIELD_NUMBER: _ClassVar[int]
@@ -308,6 +322,9 @@ class Segment(_message.Message):
     NEWEST_MS_FIELD_NUMBER: _ClassVar[int]
     DELETE_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    AWAY_FIELD_NUMBER: _ClassVar[int]
+    COPYING_FIELD_NUMBER: _ClassVar[int]
+    UNREADABLE_FIELD_NUMBER: _ClassVar[int]
     topic: str
     key: str
     storage: str
@@ -322,7 +339,10 @@ class Segment(_message.Message):
     newest_ms: int
     delete_after_ms: int
     quarantined: _containers.RepeatedCompositeFieldContainer[QuarantinedSegment]
-    def __init__(self, topic: _Optional[str] = ..., key: _Optional[str] = ..., storage: _Optional[str] = ..., holders: _Optional[_Iterable[str]] = ..., shared: _Optional[bool] = ..., first_position: _Optional[int] = ..., last_position: _Optional[int] = ..., messages: _Optional[int] = ..., first_offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., oldest_ms: _Optional[int] = ..., newest_ms: _Optional[int] = ..., delete_after_ms: _Optional[int] = ..., quarantined: _Optional[_Iterable[_Union[QuarantinedSegment, _Mapping[str, object]]]] = ...) -> None: ...
+    away: _containers.RepeatedScalarFieldContainer[str]
+    copying: _containers.RepeatedScalarFieldContainer[str]
+    unreadable: bool
+    def __init__(self, topic: _Optional[str] = ..., key: _Optional[str] = ..., storage: _Optional[str] = ..., holders: _Optional[_Iterable[str]] = ..., shared: _Optional[bool] = ..., first_position: _Optional[int] = ..., last_position: _Optional[int] = ..., messages: _Optional[int] = ..., first_offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., oldest_ms: _Optional[int] = ..., newest_ms: _Optional[int] = ..., delete_after_ms: _Optional[int] = ..., quarantined: _Optional[_Iterable[_Union[QuarantinedSegment, _Mapping[str, object]]]] = ..., away: _Optional[_Iterable[str]] = ..., copying: _Optional[_Iterable[str]] = ..., unreadable: _Optional[bool] = ...) -> None: ...
 
 class SubscriptionStart(_message.Message):
     __slots__ = ("kind", "value")

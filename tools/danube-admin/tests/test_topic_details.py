@@ -79,6 +79,21 @@ def test_a_description_is_read_by_people(service: Any, cli: Any) -> None:
     assert service.requests == [(DESCRIBE, platform.DescribeTopicRequest(topic="/default/orders"))]
 
 
+def test_what_holds_a_shared_memory_log_and_what_cannot_be_read_is_said(service: Any, cli: Any) -> None:
+    log = platform.MemoryLog(size_bytes=3 << 20, oldest_ms=1000, held_by="/default/slow")
+    unreadable = [platform.SegmentTotals(storage="disk", segments=2, messages=1, size_bytes=5)]
+    shown = platform.TopicDescription(
+        topic="/default/a", bundle="m1", reliable=True, memory_log=log, unreadable_segments=unreadable
+    )
+    service.answers[DESCRIBE] = platform.DescribeTopicResponse(topics=[shown])
+    out = cli("topics", "describe", "/default/a").out
+    assert (
+        "shared log        3.0 MiB of all topics of bundle m1 since 1970-01-01T00:00:01Z,"
+        " held by /default/slow\n" in out
+    )
+    assert "not readable now  disk: 2 segments, 1 message, 5 B\n" in out
+
+
 def test_a_description_is_read_by_programs(service: Any, cli: Any) -> None:
     service.answers[DESCRIBE] = platform.DescribeTopicResponse(topics=[DESCRIBED])
     (told,) = json.loads(cli("topics", "describe", "/default/orders", "-o", "json").out)
@@ -121,6 +136,12 @@ def test_segments_are_a_table_or_objects(service: Any, cli: Any) -> None:
             storage="s3",
             quarantined=[platform.QuarantinedSegment(key="k3", holder="s3", reason="bad")],
         ),
+        platform.Segment(
+            topic="/default/a", key="k4", storage="disk", holders=["7", "8"], away=["8"], copying=["9"]
+        ),
+        platform.Segment(
+            topic="/default/a", key="k5", storage="disk", holders=["8"], away=["8"], unreadable=True
+        ),
     ]
     service.answers[SEGMENTS] = platform.ListSegmentsResponse(segments=rows)
     lines = cli("topics", "segments", "/default/a").out.splitlines()
@@ -130,9 +151,11 @@ def test_segments_are_a_table_or_objects(service: Any, cli: Any) -> None:
         ["TOPIC", "disk", "7,8", "retained", "5", "2.0 KiB"],
         ["ALL", "s3", "-", "deleting after 1970-01-01T00:00:01Z", "0", "0 B"],
         ["TOPIC", "s3", "-", "quarantined at s3", "0", "0 B"],
+        ["TOPIC", "disk", "7,8", "being copied to 9", "0", "0 B"],
+        ["TOPIC", "disk", "8", "NO COPY now, 8 away", "0", "0 B"],
     ]
     told = json.loads(cli("topics", "segments", "/default/a", "-o", "json").out)
-    assert [one["key"] for one in told] == ["k1", "k2", "k3"]
+    assert [one["key"] for one in told] == ["k1", "k2", "k3", "k4", "k5"]
     assert told[2]["quarantined"][0]["reason"] == "bad"
 
 

@@ -21,12 +21,13 @@ from danube_common.archive.records import (
     DeletedSegment,
     Deletions,
     ManifestEntry,
+    MemoryLogState,
     SegmentRecord,
 )
 from danube_common.cluster import keys
 from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.owner_client import OwnerClient
-from danube_common.cluster.records import Layout, Topic, encode_record
+from danube_common.cluster.records import Instance, Layout, Topic, encode_record
 from danube_common.cluster.topics import Topics
 from danube_common.model.names import TopicName
 from danube_common.model.policies import PolicyOverrides
@@ -259,7 +260,37 @@ async def test_segments_are_listed_oldest_first_with_where_they_are(scene: Scene
         newest_ms=200,
         delete_after_ms=5,
         quarantined=[pb.QuarantinedSegment(key="late", holder="7", reason="bad")],
+        away=["7", "8"],
     )
+
+
+async def test_segments_that_nothing_can_be_read_of_now_are_told(scene: Scene) -> None:
+    topic = await scene.topic()
+    await scene.store.put(keys.instance_key("7"), encode_record(Instance("7", "storage", "")))
+    await scene.manifest_entry(1, 4, segment("on 7", topic.topic_id, copying=("9",)))
+    await scene.manifest_entry(5, 9, segment("damaged", topic.topic_id, quarantined={"7": "bad"}))
+    await scene.manifest_entry(10, 19, segment("away", topic.topic_id, holders=("8",)))
+    await scene.manifest_entry(20, 29, segment("s3", topic.topic_id, backend=StorageBackend.S3, holders=()))
+    answer = await scene.call(pb.ListSegmentsRequest(topic="/default/a"), pb.ListSegmentsResponse)
+    assert [(one.key, one.unreadable, list(one.away), list(one.copying)) for one in answer.segments] == [
+        ("on 7", False, ["8"], ["9"]),
+        ("damaged", True, ["8"], []),
+        ("away", True, ["8"], []),
+        ("s3", False, [], []),
+    ]
+    (described,) = await scene.describe()
+    assert [(row.storage, row.segments) for row in described.unreadable_segments] == [("disk", 2)]
+
+
+async def test_the_topic_that_holds_a_memory_log_is_named(scene: Scene) -> None:
+    await scene.topic(strategy=Strategy(ReliableOptions(storage=StorageBackend.MEMORY)))
+    (described,) = await scene.describe()
+    assert described.memory_log == pb.MemoryLog()
+    archive = BundleArchive(memory_log=MemoryLogState("/default/other", 900, 7))
+    bundle = next(each for each in LAYOUT.bundles() if str(each) == described.bundle)
+    await scene.store.put(keys.archive_key(bundle), encode_record(archive))
+    (described,) = await scene.describe()
+    assert described.memory_log == pb.MemoryLog(size_bytes=900, oldest_ms=7, held_by="/default/other")
 
 
 async def test_segments_from_before_the_topic_are_not_its_own(scene: Scene) -> None:

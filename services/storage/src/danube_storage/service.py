@@ -12,7 +12,6 @@ from pydantic import Field
 
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.owner_client import OwnerClient
-from danube_common.model.strategy import StorageBackend
 from danube_common.runtime.config import ServiceConfig
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import presence
@@ -25,6 +24,9 @@ from danube_storage.archive.seal_rules import SealRules
 from danube_storage.archive.session import ArchivePorts
 from danube_storage.archive.sweep import Sweep
 from danube_storage.reading.read_service import serve_reads
+from danube_storage.repair.metrics import RepairMetrics
+from danube_storage.repair.repair import Repair
+from danube_storage.repair.repair_service import serve_repair
 from danube_storage.retention.loop import RetentionLoop
 from danube_storage.retention.metrics import RetentionMetrics
 from danube_storage.segments.stores import archive_id, open_stores
@@ -53,6 +55,26 @@ class StorageConfig(ServiceConfig):
         default="", description="region of the bucket; empty: from AWS's environment and profile"
     )
     replicas: int = Field(default=1, ge=1, le=5, description="storage instances that keep each disk segment")
+    replica_absent_s: float = Field(
+        default=600.0,
+        ge=1,
+        le=30 * 24 * 3600,
+        description="seconds a storage instance may be away until its segments are copied anew from replicas",
+    )
+    copy_bytes_per_s: int = Field(
+        default=32 << 20,
+        ge=1 << 10,
+        description="most bytes a second that this instance copies from other instances to replace copies",
+    )
+    scrub_period_s: float = Field(
+        default=7 * 24 * 3600.0,
+        ge=1,
+        le=365 * 24 * 3600,
+        description="seconds in which every segment is read and verified once, also if nobody asks for it",
+    )
+    scrub_bytes_per_s: int = Field(
+        default=8 << 20, ge=1 << 10, description="most bytes a second that are read to verify segments"
+    )
     seal_age_s: float = Field(
         default=600.0,
         ge=1,
@@ -118,7 +140,6 @@ async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
         )
         archiver = Archiver(rules, seals_at_once=config.concurrent_cuts_max)
         sweep = Sweep(ports.metadata, metrics)
-        disk = stores.of(StorageBackend.DISK)
         retention = RetentionLoop(
             OwnerClient(ports.bus, catalogue),
             RetentionMetrics(runtime.metrics),
@@ -127,26 +148,38 @@ async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
             forget_after_s=config.forget_after_s,
             memory_bytes_max=config.bundle_log.memory_bytes_max,
         )
+        repair_metrics = RepairMetrics(runtime.metrics)
+        repair = Repair(repair_metrics, replicas=config.replicas, absent_s=config.replica_absent_s)
+        archive_ports = ArchivePorts(
+            runtime.instance_id, ports.bus, ports.log, ports.metadata, catalogue, stores, metrics
+        )
         leases = ArchiveLeases(
-            ArchivePorts(
-                runtime.instance_id, ports.bus, ports.log, ports.metadata, catalogue, stores, metrics
-            ),
-            [archiver.archive, sweep.sweep_s3, retention.retain],
+            archive_ports,
+            [archiver.archive, sweep.sweep_s3, retention.retain, repair.repair],
         )
         runtime.add_check("archive", leases.problem, vital=False)
-        replicas = REPLICA.handler(ReplicaServer(ports.log, disk).answer)
+        replicas = REPLICA.handler(ReplicaServer(ports.log, stores.disk).answer)
         subscriptions = [
             await ports.bus.serve(PING_SUBJECT, ping),
             await ports.bus.serve(replica_subject(runtime.instance_id), replicas),
         ]
         try:
             async with (
-                serve_reads(runtime, ports.bus, ports.metadata, stores),
+                serve_reads(runtime, ports.bus, ports.metadata, stores) as reading,
+                serve_repair(
+                    runtime,
+                    archive_ports,
+                    reading,
+                    repair_metrics,
+                    copy_bytes_per_s=config.copy_bytes_per_s,
+                    scrub_period_s=config.scrub_period_s,
+                    scrub_bytes_per_s=config.scrub_bytes_per_s,
+                ),
                 presence(runtime, ports.metadata, backends=tuple(sorted(stores.configured))),
             ):
                 tasks = (
                     runtime.spawn(leases.run(), "archiving"),
-                    runtime.spawn(sweep.sweep_disk(catalogue, disk, runtime.instance_id), "sweep"),
+                    runtime.spawn(sweep.sweep_disk(catalogue, stores.disk, runtime.instance_id), "sweep"),
                 )
                 yield
                 for task in tasks:

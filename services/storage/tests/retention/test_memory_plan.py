@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from danube_common.log.port import LogBounds
 from danube_common.model.position import end_of_sequence, position_of
 from danube_common.model.strategy import Retention
-from danube_storage.retention.memory_plan import MemoryTopic, purgeable_through, under_pressure
+from danube_storage.retention.memory_plan import MemoryTopic, purge_point, under_pressure
 
 ACK, EXPIRE = Retention.UNTIL_ACK, Retention.UNTIL_EXPIRE
 BOUNDS = LogBounds(11, 100)
@@ -48,7 +48,15 @@ def expiring(topic_id: int = 2, period_ms: int = 60_000, log_floor: int = 0) -> 
 def test_a_log_goes_as_far_as_the_topic_lets_it_that_keeps_the_most(
     topics: list[MemoryTopic], floors: dict[int, int] | None, pressed: bool, through: int
 ) -> None:
-    assert purgeable_through(BOUNDS, topics, floors, EXPIRED, pressed=pressed) == through
+    assert purge_point(BOUNDS, topics, floors, EXPIRED, pressed=pressed).through == through
+
+
+def test_the_topic_that_keeps_a_log_from_going_further_is_told() -> None:
+    topics = [expiring(2, 1000), acked(1), expiring(3)]
+    assert purge_point(BOUNDS, topics, {1: end_of_sequence(50)}, EXPIRED, pressed=False).holder == 3
+    assert purge_point(BOUNDS, topics, {1: end_of_sequence(20)}, EXPIRED, pressed=False).holder == 1
+    all_expired = {60_000: 100, 1000: 100}
+    assert purge_point(BOUNDS, topics, {1: end_of_sequence(100)}, all_expired, pressed=False).holder == 0
 
 
 def test_a_log_is_under_pressure_over_three_quarters_of_its_bound() -> None:
@@ -66,7 +74,9 @@ def test_what_a_subscription_has_not_acknowledged_stays_until_it_expires(
 ) -> None:
     topics = [acked(1), acked(2), expiring(3), expiring(4)]
     known = {topic_id: floor for topic_id, floor in floors.items() if floor is not None}
-    through = purgeable_through(BOUNDS, topics, known, {60_000: expired}, pressed=pressed)
+    point = purge_point(BOUNDS, topics, known, {60_000: expired}, pressed=pressed)
+    through = point.through
+    assert (point.holder == 0) == (through == BOUNDS.last_sequence)
     assert through >= BOUNDS.first_sequence - 1
     if through >= BOUNDS.first_sequence:
         for topic_id, floor in known.items():

@@ -11,6 +11,7 @@ from danube_harness.services.retention_harness import (
     BlindMetadata,
     RetentionHarness,
 )
+from danube_storage.archive.state import read_archive_state
 from danube_storage.retention.memory_purge import MemoryPurge
 
 NOW = 1 << 60
@@ -35,6 +36,21 @@ async def test_a_memory_log_keeps_what_some_subscription_has_not_acknowledged(
     assert await harness.purge(session) == 1
     harness.acknowledge(topic, 3)
     assert await harness.purge(session) == 4
+
+
+async def test_who_holds_a_memory_log_is_told_by_name(harness: RetentionHarness) -> None:
+    topic, passing = await harness.topic("m", MEMORY_ACK), await harness.topic("n", MEMORY_EXPIRE)
+    session = await harness.new_session(MEMORY)
+    for _ in range(5):
+        await harness.publish(topic, passing)
+    await harness.purge(session)
+    told = (await read_archive_state(harness.metadata, MEMORY)).memory_log
+    assert (told.held_by, told.size_bytes) == (topic.name, (await harness.log.bounds(MEMORY)).stored_bytes)
+    await harness.publish(passing, stored_ms=NOW)
+    harness.acknowledge(topic, 6)
+    await harness.purge(session)
+    told = (await read_archive_state(harness.metadata, MEMORY)).memory_log
+    assert (told.held_by, told.oldest_ms) == (passing.name, NOW)
 
 
 async def test_a_memory_log_under_pressure_gives_up_what_nobody_waits_for(harness: RetentionHarness) -> None:

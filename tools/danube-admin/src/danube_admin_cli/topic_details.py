@@ -146,6 +146,8 @@ def _kept(described: platform.TopicDescription) -> dict[str, str]:
         "archiver": described.archiver or "none",
         "segments": "; ".join(map(_totals, described.segments)) or "none",
     }
+    if described.HasField("memory_log"):
+        lines["shared log"] = _memory_log(described)
     if described.shared_segments:
         lines["shared segments"] = "; ".join(map(_totals, described.shared_segments))
     if described.newest_ms:
@@ -153,8 +155,19 @@ def _kept(described: platform.TopicDescription) -> dict[str, str]:
     lines["deleted"] = _deleted(described.deleted)
     if described.shared_deleted.segments:
         lines["shared deleted"] = _deleted(described.shared_deleted)
+    if described.unreadable_segments:
+        lines["not readable now"] = "; ".join(map(_totals, described.unreadable_segments))
     lines["quarantined"] = "; ".join(map(_quarantined, described.quarantined)) or "none"
     return lines
+
+
+def _memory_log(described: platform.TopicDescription) -> str:
+    log = described.memory_log
+    if not log.held_by:
+        return "nothing is held"
+    holder = "this topic" if log.held_by == described.topic else log.held_by
+    kept = f"{size(log.size_bytes)} of all topics of bundle {described.bundle} since {moment(log.oldest_ms)}"
+    return f"{kept}, held by {holder}"
 
 
 def _totals(row: platform.SegmentTotals) -> str:
@@ -189,8 +202,14 @@ def _subscription(one: platform.SubscriptionDescription) -> dict[str, str]:
 
 def _segment(segment: platform.Segment) -> dict[str, str]:
     state = f"deleting after {moment(segment.delete_after_ms)}" if segment.delete_after_ms else "retained"
+    if segment.away:
+        state = f"{_few(segment.away)} away"
+    if segment.copying:
+        state = f"being copied to {_few(segment.copying)}"
     if segment.quarantined:
         state = f"quarantined at {_few(row.holder for row in segment.quarantined)}"
+    if segment.unreadable:
+        state = f"NO COPY now, {state}"
     return {
         "topic": segment.topic,
         "of": "ALL" if segment.shared else "TOPIC",

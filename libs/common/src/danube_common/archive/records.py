@@ -48,6 +48,7 @@ class SegmentRecord(msgspec.Struct, frozen=True):
         delete_after_ms: 0 while it is retained. Otherwise no reader starts to read it, and it is deleted
             when the wall clock passes this time.
         quarantined: why a copy is damaged from some position on, by holder or `S3_HOLDER`.
+        copying: the storage instances that are making a copy on their disks; they are no holders yet.
     """
 
     key: str
@@ -64,6 +65,7 @@ class SegmentRecord(msgspec.Struct, frozen=True):
     holders: tuple[str, ...] = ()
     delete_after_ms: int = 0
     quarantined: Mapping[str, str] = {}
+    copying: tuple[str, ...] = ()
 
     @property
     def retained(self) -> bool:
@@ -135,6 +137,31 @@ class Deletions(msgspec.Struct, frozen=True):
         )
 
 
+class ScrubProgress(msgspec.Struct, frozen=True):
+    """How far a storage instance's scrub has come.
+
+    Attributes:
+        through_ms: every segment whose turn came up to this time was verified; wall clock.
+    """
+
+    through_ms: int
+
+
+class MemoryLogState(msgspec.Struct, frozen=True):
+    """The log of a memory bundle as retention has last left it.
+
+    Attributes:
+        held_by: the topic whose retention keeps the oldest message, and with it all later ones; empty if the
+            log is.
+        size_bytes: of the log.
+        oldest_ms: when the oldest message was stored; wall clock.
+    """
+
+    held_by: str = ""
+    size_bytes: int = 0
+    oldest_ms: int = 0
+
+
 class BundleArchive(msgspec.Struct, frozen=True):
     """What is kept of a bundle's archive when manifest entries are removed.
 
@@ -144,12 +171,14 @@ class BundleArchive(msgspec.Struct, frozen=True):
         deletions: of removed entries, by topic id as a decimal (`SHARED` for shared segments).
         offsets_through: ``offsets`` counts the messages of all entries up to this sequence.
         offsets: `pack_offsets` of each topic's next offset.
+        memory_log: of a memory bundle.
     """
 
     forgotten_through: int = 0
     deletions: Mapping[str, Deletions] = {}
     offsets_through: int = 0
     offsets: bytes = b""
+    memory_log: MemoryLogState = MemoryLogState()
 
 
 def pack_offsets(offsets: Mapping[int, int]) -> bytes:

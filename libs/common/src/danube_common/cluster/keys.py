@@ -16,6 +16,7 @@
 /storage/archivers/{bundle}           the storage instance that archives the bundle (lease)
 /storage/bundles/{bundle}             what was deleted of the bundle, and offsets to count on from
 /storage/cuts/{bundle}/{sequence}     a manifest entry: a range of the log that is in segments
+/storage/scrubs/{instance}            how far the instance has verified its segments (ttl)
 ====================================  =====================================================
 """
 
@@ -41,6 +42,7 @@ ARCHIVE_ID = "/storage/id"
 ARCHIVERS = "/storage/archivers/"
 ARCHIVES = "/storage/bundles/"
 MANIFESTS = "/storage/cuts/"
+SCRUBS = "/storage/scrubs/"
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 
@@ -117,3 +119,8 @@ def manifest_prefix(bundle: Bundle) -> str:
 def manifest_key(bundle: Bundle, first_sequence: int) -> str:
     """A manifest entry; keys sort as the sequences do."""
     return f"{manifest_prefix(bundle)}{first_sequence:016x}"
+
+
+def scrub_key(instance_id: str) -> str:
+    """How far a storage instance has verified its segments."""
+    return SCRUBS + key_part(instance_id)

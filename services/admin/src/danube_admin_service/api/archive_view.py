@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from danube_common.archive.deletions import deletions
-from danube_common.archive.records import SHARED, BundleArchive, Deletions, ManifestEntry, SegmentRecord
+from danube_common.archive.records import (
+    SHARED,
+    BundleArchive,
+    Deletions,
+    ManifestEntry,
+    MemoryLogState,
+    SegmentRecord,
+)
 from danube_common.cluster import keys
-from danube_common.cluster.records import Topic, decode_record
+from danube_common.cluster.records import Instance, Topic, decode_record
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle
+from danube_common.model.strategy import StorageBackend
 from danube_proto import danube_platform_pb2 as wire
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveView:
-    """The manifest entries of one bundle, oldest first, and the counts of what was deleted, by topic id."""
+    """The manifest entries of one bundle, oldest first, and the counts of what was deleted, by topic id.
+
+    ``memory_log``: of a memory bundle.
+    """
 
     entries: Sequence[ManifestEntry]
     deletions: Mapping[int, Deletions]
+    memory_log: MemoryLogState
 
     @property
     def archived_through(self) -> int:
@@ -47,7 +59,20 @@ async def read_archive_view(store: MetadataStore, bundle: Bundle) -> ArchiveView
     # Read after the entries, as `deletions` requires.
     entry = await store.get(keys.archive_key(bundle))
     archive = decode_record(BundleArchive, entry.value) if entry else BundleArchive()
-    return ArchiveView(entries, deletions(archive, entries))
+    return ArchiveView(entries, deletions(archive, entries), archive.memory_log)
+
+
+async def live_instances(store: MetadataStore) -> set[str]:
+    """Return the ids of the instances that run now. Raises MetadataUnavailable."""
+    listing = await store.list(keys.REGISTER)
+    return {decode_record(Instance, entry.value).instance_id for entry in listing.entries}
+
+
+def is_unreadable(segment: SegmentRecord, live: Collection[str]) -> bool:
+    """Return whether nothing can be read of a segment: every copy is damaged, or its holder is away."""
+    if segment.backend is not StorageBackend.DISK:
+        return False
+    return not any(one in live and one not in segment.quarantined for one in segment.holders)
 
 
 def totals(segments: Iterable[SegmentRecord]) -> list[wire.SegmentTotals]:

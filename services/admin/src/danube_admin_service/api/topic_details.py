@@ -6,9 +6,17 @@ No v0.2 client knows these methods, so failures have the status that says what t
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Final
 
-from danube_admin_service.api.archive_view import ArchiveView, quarantined, read_archive_view, totals
+from danube_admin_service.api.archive_view import (
+    ArchiveView,
+    is_unreadable,
+    live_instances,
+    quarantined,
+    read_archive_view,
+    totals,
+)
 from danube_admin_service.api.effective_policies import EffectivePolicies, json_text
 from danube_admin_service.api.errors import failure, precise_statuses, topic_name
 from danube_admin_service.api.unary import unary
@@ -20,6 +28,7 @@ from danube_common.cluster.topics import Topics
 from danube_common.errors import CorruptData, DanubeError, InvalidInput, NotFound
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.names import TopicName, check_label
+from danube_common.model.strategy import StorageBackend
 from danube_common.model.subscription import StartKind, StartPosition
 from danube_common.rpc.port import StatusCode, UnaryHandler
 from danube_common.wire import owner as owner_protocol
@@ -67,7 +76,8 @@ class TopicDetails:
         async with precise_statuses():
             topics = await self._named(request.topic)
             views = await self._views(topics)
-            described = [self._describe(topic, views[topic.bundle]) for topic in topics]
+            live = await live_instances(self._store)
+            described = [self._describe(topic, views[topic.bundle], live) for topic in topics]
             return wire.DescribeTopicResponse(topics=await asyncio.gather(*described))
 
     async def list_segments(self, request: wire.ListSegmentsRequest) -> wire.ListSegmentsResponse:
@@ -75,8 +85,9 @@ class TopicDetails:
         async with precise_statuses():
             topics = await self._named(request.topic)
             views = await self._views(topics)
+            live = await live_instances(self._store)
             segments = [
-                _segment(topic, segment)
+                _segment(topic, segment, live)
                 for topic in topics
                 for segment in views[topic.bundle].segments(topic)
             ]
@@ -105,7 +116,9 @@ class TopicDetails:
         views = await asyncio.gather(*(read_archive_view(self._store, home) for home in bundles.values()))
         return dict(zip(bundles, views, strict=True))
 
-    async def _describe(self, topic: Topic, view: ArchiveView) -> wire.TopicDescription:
+    async def _describe(
+        self, topic: Topic, view: ArchiveView, live: Collection[str]
+    ) -> wire.TopicDescription:
         described_by_owner, policies = await asyncio.gather(
             self._ask_owner(topic), self._effective_policies.of_topic(TopicName.parse(topic.name))
         )
@@ -132,6 +145,7 @@ class TopicDetails:
             quarantined=[row for segment in view.segments(topic) for row in quarantined(segment)],
             deleted=view.deleted(topic.topic_id),
             shared_deleted=view.deleted(SHARED),
+            unreadable_segments=totals(segment for segment in kept if is_unreadable(segment, live)),
         )
         if (options := topic.strategy.reliable) is not None:
             described.reliable = True
@@ -139,6 +153,11 @@ class TopicDetails:
             described.segment_size_mb = options.segment_size_mb
             described.retention = options.retention.value
             described.retention_period_s = options.retention_period_s
+            if options.storage is StorageBackend.MEMORY:
+                log = view.memory_log
+                described.memory_log.CopyFrom(
+                    wire.MemoryLog(size_bytes=log.size_bytes, oldest_ms=log.oldest_ms, held_by=log.held_by)
+                )
         if isinstance(described_by_owner, owner_protocol.TopicDescription):
             _add_owners_part(described, described_by_owner)
         else:
@@ -202,7 +221,7 @@ def _add_owners_part(described: wire.TopicDescription, part: owner_protocol.Topi
     )
 
 
-def _segment(topic: Topic, segment: SegmentRecord) -> wire.Segment:
+def _segment(topic: Topic, segment: SegmentRecord, live: Collection[str]) -> wire.Segment:
     return wire.Segment(
         topic=topic.name,
         key=segment.key,
@@ -218,6 +237,9 @@ def _segment(topic: Topic, segment: SegmentRecord) -> wire.Segment:
         newest_ms=segment.published_ms_max,
         delete_after_ms=segment.delete_after_ms,
         quarantined=quarantined(segment),
+        away=[holder for holder in segment.holders if holder not in live],
+        copying=segment.copying,
+        unreadable=segment.retained and is_unreadable(segment, live),
     )
 
 

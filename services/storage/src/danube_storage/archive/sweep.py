@@ -42,14 +42,15 @@ def orphans(
     Args:
         segment_keys: the bundle's segments in the store.
         entries: the bundle's manifest, read after the segments were listed.
-        instance_id: the instance whose disk the store is; it must be a holder of the segments it keeps.
+        instance_id: the instance whose disk the store is; it must be a holder of the segments it keeps, or
+            be making a copy of them. So the copies of an instance that was replaced go when it returns.
     """
     archived_through = max((entry.last_sequence for entry in entries), default=0)
     named = {
         segment.key
         for entry in entries
         for segment in entry.segments
-        if not instance_id or instance_id in segment.holders
+        if not instance_id or instance_id in segment.holders or instance_id in segment.copying
     }
     return [
         key

@@ -20,7 +20,7 @@ from danube_common.segment.format import (
 from danube_common.segment.reader import SegmentIndex, entry_end, parse_tail, read_entry
 from danube_common.wire.archive import SegmentLocator
 from danube_storage.segments.builder import SegmentBuilder
-from danube_storage.segments.port import SegmentStore
+from danube_storage.segments.port import SegmentReader, SegmentStore
 
 TAIL_BYTES_FIRST = 64 << 10
 """Bytes read first from a segment's end: the whole tail of nearly all segments."""
@@ -88,7 +88,7 @@ class OpenSegment:
         return self.index.position_at(self._starts[number])
 
 
-async def read_tail(store: SegmentStore, key: str) -> SegmentIndex:
+async def read_tail(store: SegmentReader, key: str) -> SegmentIndex:
     """Read a segment's index from its tail. Raises NotFound, StoreUnavailable, CorruptData."""
     size_bytes = await store.size(key)
     end = await _end(store, key, size_bytes, TAIL_BYTES_FIRST)
@@ -98,7 +98,7 @@ async def read_tail(store: SegmentStore, key: str) -> SegmentIndex:
     return parse_tail(end, size_bytes)
 
 
-async def _end(store: SegmentStore, key: str, size_bytes: int, wanted: int) -> bytes:
+async def _end(store: SegmentReader, key: str, size_bytes: int, wanted: int) -> bytes:
     length = min(wanted, size_bytes)
     return await store.read(key, size_bytes - length, length)
 

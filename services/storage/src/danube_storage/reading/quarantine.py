@@ -140,6 +140,8 @@ def _marked(entry: ManifestEntry, key: str, holder: str, reason: str) -> Manifes
     def changed(record: SegmentRecord) -> SegmentRecord:
         if record.key != key or (holder in record.quarantined) == bool(reason):
             return record
+        if reason and not record.retained:
+            return record  # it is being deleted, and a mark would keep its record for ever
         others = {other: why for other, why in record.quarantined.items() if other != holder}
         return msgspec.structs.replace(record, quarantined={**others, holder: reason} if reason else others)
 

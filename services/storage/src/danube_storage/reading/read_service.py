@@ -18,7 +18,7 @@ from danube_storage.segments.stores import Stores
 @asynccontextmanager
 async def serve_reads(
     runtime: Runtime, bus: Bus, metadata: MetadataStore, stores: Stores
-) -> AsyncIterator[None]:
+) -> AsyncIterator[ReadRequests]:
     """Serve until the context ends. Readiness names damaged segments but stays up. Raises BusUnavailable."""
     reading = ReadRequests(stores.of, metadata, runtime.instance_id, ReadingMetrics(runtime.metrics))
     runtime.add_check("segments", lambda: reading.quarantine.problem, vital=False)
@@ -29,7 +29,7 @@ async def serve_reads(
     )
     rechecking = runtime.spawn(Recheck(reading, stores).run(), "recheck")
     try:
-        yield
+        yield reading
     finally:
         rechecking.cancel()
         await serving.close()

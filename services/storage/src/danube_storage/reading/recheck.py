@@ -7,17 +7,13 @@ from typing import Final
 
 import structlog
 
-from danube_common.archive.records import SegmentRecord
-from danube_common.errors import CorruptData, DanubeError, NotFound
-from danube_common.segment.reader import EntryReader
-from danube_common.wire.archive import SegmentLocator
-from danube_storage.reading.open_segment import read_tail
+from danube_common.errors import DanubeError
 from danube_storage.reading.requests import ReadRequests
+from danube_storage.reading.verification import damage_of
 from danube_storage.segments.stores import Stores
 
 RECHECK_INTERVAL_S: Final = 60.0
 RECHECKS_PER_PASS_MAX: Final = 8
-READ_BYTES: Final = 1 << 20
 
 _log = structlog.get_logger(__name__)
 
@@ -53,20 +49,6 @@ class Recheck:
             record = await quarantine.record(locator)
             if record is None:
                 quarantine.forget(locator)
-            elif await self._is_intact(locator, record):
+            elif not await damage_of(self._stores.of(locator.backend), record):
                 await quarantine.clear(locator)
                 self._reading.forget(locator)
-
-    async def _is_intact(self, locator: SegmentLocator, record: SegmentRecord) -> bool:
-        """Verify every byte of a segment, and that it is the one in its record."""
-        store = self._stores.of(locator.backend)
-        try:
-            index = await read_tail(store, locator.key)
-            reader = EntryReader(index)
-            for offset in range(0, index.info.data_bytes, READ_BYTES):
-                length = min(READ_BYTES, index.info.data_bytes - offset)
-                await asyncio.to_thread(reader.feed, await store.read(locator.key, offset, length))
-            reader.finish()
-        except (CorruptData, NotFound):
-            return False
-        return index.info.data_crc32c == record.data_crc32c

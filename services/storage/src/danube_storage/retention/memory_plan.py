@@ -32,15 +32,28 @@ def under_pressure(bounds: LogBounds, bytes_max: int) -> bool:
     return bounds.stored_bytes > PRESSURE * bytes_max
 
 
-def purgeable_through(
+@dataclass(frozen=True, slots=True)
+class PurgePoint:
+    """How far a log may be purged.
+
+    Attributes:
+        through: no topic needs messages through this sequence; below the log's first if there is none.
+        holder: the id of the topic that needs the next message; 0 if none needs any.
+    """
+
+    through: int
+    holder: int
+
+
+def purge_point(
     bounds: LogBounds,
     topics: Iterable[MemoryTopic],
     floors: Mapping[int, int] | None,
     expired_through: Mapping[int, int],
     *,
     pressed: bool,
-) -> int:
-    """Return the log sequence through which no topic needs messages; below the log's first if there is none.
+) -> PurgePoint:
+    """Return how far a log may be purged, and which topic keeps it from going further.
 
     Args:
         bounds: of the log.
@@ -54,7 +67,7 @@ def purgeable_through(
     if floors is not None and any(sequence_of(floor) > bounds.last_sequence for floor in floors.values()):
         # Those cursors are of a lost log: its server restarted, and the owner has not noticed yet.
         floors = None
-    through = bounds.last_sequence
+    through, holder = bounds.last_sequence, 0
     for topic in topics:
         free = topic.log_floor
         if topic.retention is Retention.UNTIL_EXPIRE:
@@ -65,8 +78,9 @@ def purgeable_through(
                 free = max(free, _whole_frames(floor))
             elif pressed:
                 free = bounds.last_sequence
-        through = min(through, free)
-    return max(through, bounds.first_sequence - 1)
+        if free < through:
+            through, holder = free, topic.topic_id
+    return PurgePoint(max(through, bounds.first_sequence - 1), holder)
 
 
 def _whole_frames(floor: int) -> int:

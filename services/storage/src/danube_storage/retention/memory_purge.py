@@ -5,20 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 
+import msgspec
 import structlog
 
+from danube_common.archive.records import BundleArchive, MemoryLogState
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.errors import NotFound
 from danube_common.log.port import BundleLog, LogBounds
 from danube_common.model.bundle import Bundle
 from danube_common.model.strategy import Retention
 from danube_storage.archive.session import ArchiveSession
+from danube_storage.archive.state import change_archive_state
 from danube_storage.retention.floors import ask_floors
-from danube_storage.retention.memory_plan import MemoryTopic, purgeable_through, under_pressure
+from danube_storage.retention.memory_plan import MemoryTopic, purge_point, under_pressure
 from danube_storage.retention.metrics import RetentionMetrics
 
 PERIODS_SEARCHED_MAX = 8
 """Each search costs a few reads; topics with still shorter periods share the result of the last search."""
+
+UNTOLD_GROWTH = 0.1
+"""The part of its size by which a log may change until that is stored."""
 
 _log = structlog.get_logger(__name__)
 
@@ -33,6 +39,7 @@ class MemoryPurge:
         self._owners = owners
         self._metrics = metrics
         self._bytes_max = bytes_max
+        self._told: MemoryLogState | None = None
 
     async def run_pass(self) -> None:
         """Purge messages that no topic needs. After a DanubeError, the next pass continues."""
@@ -43,6 +50,7 @@ class MemoryPurge:
         except NotFound:
             return  # the bundle has had no topic yet
         if bounds.last_sequence < bounds.first_sequence:
+            await self._tell(MemoryLogState())
             return
         pressed = under_pressure(bounds, self._bytes_max)
         floors: Mapping[int, int] | None = None
@@ -59,13 +67,37 @@ class MemoryPurge:
             bounds,
             {topic.period_ms for topic in topics if topic.retention is Retention.UNTIL_EXPIRE},
         )
-        through = purgeable_through(bounds, topics, floors, expired, pressed=pressed)
-        if through < bounds.first_sequence or not session.lease.held:
+        point = purge_point(bounds, topics, floors, expired, pressed=pressed)
+        if not session.lease.held:
             return
-        await log.purge(bundle, through)
-        frames = through - bounds.first_sequence + 1
-        self._metrics.purged_frames.labels(str(bundle)).inc(frames)
-        _log.debug("log_purged", bundle=str(bundle), frames=frames, pressed=pressed)
+        if point.through >= bounds.first_sequence:
+            await log.purge(bundle, point.through)
+            frames = point.through - bounds.first_sequence + 1
+            self._metrics.purged_frames.labels(str(bundle)).inc(frames)
+            _log.debug("log_purged", bundle=str(bundle), frames=frames, pressed=pressed)
+            bounds = await log.bounds(bundle)
+        await self._tell_holder(bounds, point.holder)
+
+    async def _tell_holder(self, bounds: LogBounds, topic_id: int) -> None:
+        holder = self._session.ports.catalogue.topic_by_id(topic_id)
+        if holder is None:
+            await self._tell(MemoryLogState())
+        else:
+            await self._tell(MemoryLogState(holder.name, bounds.stored_bytes, bounds.first_stored_ms))
+
+    async def _tell(self, log: MemoryLogState) -> None:
+        """Store what keeps the log as it is, for people, unless little has changed."""
+        before = self._told
+        if before is not None and (before.held_by, before.oldest_ms) == (log.held_by, log.oldest_ms):
+            grown = abs(log.size_bytes - before.size_bytes)
+            if grown <= before.size_bytes * UNTOLD_GROWTH:
+                return
+
+        def told(archive: BundleArchive) -> BundleArchive:
+            return msgspec.structs.replace(archive, memory_log=log)
+
+        await change_archive_state(self._session.ports.metadata, self._session.bundle, told)
+        self._told = log
 
     def _topics(self) -> list[MemoryTopic]:
         return [

@@ -52,14 +52,11 @@ class DiskStore:
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> None:
         """See the port."""
-        path = self._path(key)
-        temporary, file = await self._write(self._create, path.parent)
-        try:
-            await self._fill(file, chunks)
-            await self._write(file.sync)
-            await self._write(self._name, temporary, path)
-        finally:
-            await self._write(self._discard, temporary, file)
+        await self._put(key, chunks, self._name)
+
+    async def replace(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+        """See `ReplaceableStore`."""
+        await self._put(key, chunks, self._rename)
 
     async def read(self, key: str, offset: int, length: int) -> bytes:
         """See the port."""
@@ -108,6 +105,16 @@ class DiskStore:
             _ = future.cancelled() or future.exception()
             raise
 
+    async def _put(self, key: str, chunks: AsyncIterator[bytes], name: Callable[[Path, Path], None]) -> None:
+        path = self._path(key)
+        temporary, file = await self._write(self._create, path.parent)
+        try:
+            await self._fill(file, chunks)
+            await self._write(file.sync)
+            await self._write(name, temporary, path)
+        finally:
+            await self._write(self._discard, temporary, file)
+
     async def _write(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return await self._run(call, *args, **kwargs)
@@ -128,7 +135,13 @@ class DiskStore:
     def _create(self, directory: Path) -> tuple[Path, NewFile]:
         self._make_durable(directory)
         temporary = directory / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-        return temporary, self._files.create(temporary)
+        try:
+            return temporary, self._files.create(temporary)
+        except FileNotFoundError:
+            # Somebody has deleted directories that were made before.
+            self._durable_directories.clear()
+            self._make_durable(directory)
+            return temporary, self._files.create(temporary)
 
     def _make_durable(self, directory: Path) -> None:
         """Make the directory exist durably, even if another writer has just created it."""
@@ -165,6 +178,11 @@ class DiskStore:
                 raise AlreadyExists(f"segment {path.name} exists with other content") from None
         # Also for existing content: its writer may have died before this step.
         self._files.sync_directory(path.parent)
+
+    def _rename(self, temporary: Path, path: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._files.unlink(path)
+        self._name(temporary, path)
 
     def _is_same(self, one: Path, other: Path) -> bool:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from danube_common.errors import InvalidInput
 
@@ -16,7 +16,20 @@ SEGMENT_BYTES_MAX = 1 << 40
 _PART = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*")
 
 
-class SegmentStore(Protocol):
+class SegmentReader(Protocol):
+    """The part of a `SegmentStore` that reads."""
+
+    async def read(self, key: str, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset``; fewer only at the segment's end. Raises NotFound.
+
+        ``length`` is at most READ_BYTES_MAX.
+        """
+
+    async def size(self, key: str) -> int:
+        """Return the bytes of a segment. Raises NotFound."""
+
+
+class SegmentStore(SegmentReader, Protocol):
     """Write-once objects under keys: relative paths of safe characters, see `check_key`.
 
     Every call raises InvalidInput for an invalid key or range, and StoreUnavailable if the store does not
@@ -34,15 +47,6 @@ class SegmentStore(Protocol):
             StoreFull: there is no space; nothing was stored.
         """
 
-    async def read(self, key: str, offset: int, length: int) -> bytes:
-        """Return ``length`` bytes from ``offset``; fewer only at the segment's end. Raises NotFound.
-
-        ``length`` is at most READ_BYTES_MAX.
-        """
-
-    async def size(self, key: str) -> int:
-        """Return the bytes of a segment. Raises NotFound."""
-
     async def list(self, prefix: str) -> list[str]:
         """Return every key that starts with ``prefix``, sorted; ``prefix`` is empty or ends with a slash."""
 
@@ -51,6 +55,18 @@ class SegmentStore(Protocol):
 
     async def close(self) -> None:
         """Release threads and connections. Idempotent."""
+
+
+@runtime_checkable
+class ReplaceableStore(SegmentStore, Protocol):
+    """A store whose damaged segments can be replaced by copies from other instances."""
+
+    async def replace(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+        """Write a segment like `put`, in the place of what the key holds.
+
+        What the key holds stays until all chunks are durable. If the process dies right then, the key may
+        be missing.
+        """
 
 
 def check_key(key: str) -> None:

@@ -11,7 +11,7 @@ from danube_common.errors import Conflict, StoreUnavailable
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.strategy import StorageBackend
 from danube_storage.segments.disk import DiskStore
-from danube_storage.segments.port import SegmentStore
+from danube_storage.segments.port import ReplaceableStore, SegmentStore
 from danube_storage.segments.s3 import S3Store
 
 ARCHIVE_ID_BYTES = 8
@@ -27,6 +27,14 @@ class Stores:
     def configured(self) -> frozenset[StorageBackend]:
         """The configured backends."""
         return frozenset(self._stores)
+
+    @property
+    def disk(self) -> ReplaceableStore:
+        """The store on disk, which every instance has."""
+        store = self.of(StorageBackend.DISK)
+        if not isinstance(store, ReplaceableStore):
+            raise TypeError(f"{type(store).__name__} cannot replace a damaged segment")
+        return store
 
     def of(self, backend: StorageBackend) -> SegmentStore:
         """Return the store of a backend. Raises StoreUnavailable if the backend is not configured."""

@@ -39,6 +39,15 @@ class MemoryStore:
         finally:
             self._bytes_taken -= taken_bytes
 
+    async def replace(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+        content = b"".join([bytes(chunk) async for chunk in chunks])
+        await self.delete(key)
+
+        async def whole() -> AsyncIterator[bytes]:
+            yield content
+
+        await self.put(key, whole())
+
     async def read(self, key: str, offset: int, length: int) -> bytes:
         check_range(offset, length)
         return self._segment(key)[offset : offset + length]
