@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from random import Random
@@ -21,7 +22,9 @@ KEYS = ["f0/1/a", "f0/1/b", "f0/2/a", "c"]
 OPERATIONS_MAX = 60
 
 CONTENTS = st.lists(st.integers(0, 1600).map(lambda size: bytes([size % 251]) * size), max_size=3)
-STEPS = st.lists(st.tuples(st.sampled_from(KEYS), CONTENTS, st.booleans()), min_size=1, max_size=5)
+CALLS = ("put", "put", "replace", "delete")
+STEPS = st.lists(st.tuples(st.sampled_from(KEYS), CONTENTS, st.sampled_from(CALLS)), min_size=1, max_size=5)
+Step = tuple[str, Sequence[bytes], str]
 FAULTS = st.dictionaries(
     st.integers(1, OPERATIONS_MAX), st.sampled_from([errno.EIO, errno.ENOSPC]), max_size=3
 )
@@ -38,21 +41,26 @@ class Known:
     def __init__(self) -> None:
         self.allowed: dict[str, set[bytes | None]] = {key: {None} for key in KEYS}
 
-    async def carry_out(self, store: DiskStore, steps: Sequence[tuple[str, Sequence[bytes], bool]]) -> None:
-        for key, content, delete in steps:
+    async def carry_out(self, store: DiskStore, steps: Sequence[Step]) -> None:
+        for key, content, call in steps:
             whole = b"".join(content)
             before = self.allowed[key]
-            if delete:
+            if call == "delete":
                 self.allowed[key] = before | {None}
                 await store.delete(key)
                 self.allowed[key] = {None}
+                continue
+            if call == "replace":
+                self.allowed[key] = before | {None, whole}
+                await store.replace(key, chunks_of(content))
+                self.allowed[key] = {whole}
                 continue
             self.allowed[key] = before | {whole} if None in before else before
             await store.put(key, chunks_of(content))
             self.allowed[key] = {whole}
 
 
-async def _live(disk: CrashDisk, steps: Sequence[tuple[str, Sequence[bytes], bool]], known: Known) -> None:
+async def _live(disk: CrashDisk, steps: Sequence[Step], known: Known) -> None:
     store = DiskStore(ROOT, file_system=disk, io_threads=1)
     try:
         for step in steps:
@@ -76,10 +84,10 @@ async def _content(store: DiskStore, key: str) -> bytes | None:
 
 @settings(deadline=None, max_examples=150)
 # The sync of a directory above the root fails, and is made up for by the next put.
-@example([("f0/1/a", [], False), ("f0/1/a", [], False), ("c", [], False)], 13, {1: 5, 4: 5}, Random(0), 0.0)
+@example([("f0/1/a", [], "put"), ("f0/1/a", [], "put"), ("c", [], "put")], 13, {1: 5, 4: 5}, Random(0), 0.0)
 @given(STEPS, st.integers(1, OPERATIONS_MAX), FAULTS, st.randoms(use_true_random=False), st.floats(0, 1))
 def test_what_put_returned_for_is_whole_after_a_crash_and_the_rest_is_absent_or_whole(
-    steps: Sequence[tuple[str, Sequence[bytes], bool]],
+    steps: Sequence[Step],
     cut_at: int,
     errors_at: dict[int, int],
     random: Random,
@@ -238,6 +246,31 @@ async def test_nothing_outside_the_directory_can_be_named(tmp_path: Path) -> Non
     with pytest.raises(StoreUnavailable):
         await store.read("link", 0, 6)
     assert await store.list("") == []
+    await store.close()
+
+
+async def test_what_is_replaced_stays_until_the_new_content_is_whole(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path)
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"new"
+        raise StoreUnavailable("the source is gone")
+
+    await store.put("a/b", chunks_of([b"old"]))
+    with pytest.raises(StoreUnavailable):
+        await store.replace("a/b", broken())
+    assert await _content(store, "a/b") == b"old"
+    await store.replace("a/b", chunks_of([b"new"]))
+    assert await _content(store, "a/b") == b"new"
+    await store.close()
+
+
+async def test_a_store_goes_on_when_its_directory_was_deleted(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path / "segments")
+    await store.put("a/b", chunks_of([b"lost"]))
+    shutil.rmtree(tmp_path / "segments")
+    await store.put("a/c", chunks_of([b"kept"]))
+    assert await store.list("") == ["a/c"]
     await store.close()
 
 
