@@ -12,6 +12,7 @@ from tests.conformance.client import (
     ERROR_TRAILER,
     FULL_NAMES,
     SERVICE_NOT_READY,
+    Admin,
     Client,
     Refusal,
     check_refusal,
@@ -20,7 +21,7 @@ from tests.conformance.client import (
     producer_request,
 )
 from tests.conformance.strict import decode
-from tests.conformance.stubs import danube
+from tests.conformance.stubs import danube, danube_admin
 from tests.conformance.tables import METHODS, STREAM
 
 from danube_harness.platforms.standalone import Platform
@@ -87,6 +88,25 @@ async def test_bytes_that_are_no_request_are_refused_with_the_same_form(client: 
 async def test_an_unknown_method_is_unimplemented(platform: Platform) -> None:
     answer = await raw_http2.call(platform.gateway_addr, "/danube.Discovery/Nothing", b"")
     assert dict(answer.blocks[-1])["grpc-status"] == "12"
+
+
+async def test_a_client_at_the_admin_port_is_told_where_clients_connect(platform: Platform) -> None:
+    client = Client(platform.admin_addr)
+    refusal = await client.refused("CreateProducer", producer_request("/default/t"))
+    assert refusal.code == "UNIMPLEMENTED"
+    assert refusal.message.startswith("this is the admin port: clients connect to http://")
+    assert refusal.message.rpartition("/")[2] in platform.gateway_addrs
+    await client.close()
+
+
+async def test_an_admin_tool_at_the_client_port_is_told_where_the_admin_port_is(platform: Platform) -> None:
+    admin = Admin(platform.gateway_addr)
+    refusal = await admin.refused("ListTopics", danube_admin.NamespaceRequest(name="default"))
+    assert refusal.code == "UNIMPLEMENTED"
+    assert refusal.message == (
+        f"this is the client port: danube-admin connects to http://{platform.admin_addr}"
+    )
+    await admin.close()
 
 
 async def test_a_refused_call_leaves_the_connection_usable(client: Client, topic: str) -> None:

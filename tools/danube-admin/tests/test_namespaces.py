@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import socketserver
+import threading
 from typing import Any
 
 import grpc
@@ -126,3 +128,30 @@ def test_wrong_policies_are_told_before_anything_is_asked(
 def test_a_service_without_the_extension_is_named(service: Any, cli: Any) -> None:
     ended = cli("namespaces", "set-policies", "ns", "--clear")
     assert (ended.code, ended.err) == (1, f"Error: {service.endpoint} does not offer {SET}\n")
+
+
+def test_a_service_at_another_port_is_told_in_its_own_words(service: Any, cli: Any) -> None:
+    said = "this is the client port: danube-admin connects to http://127.0.0.1:50051"
+    service.answers[f"{SERVICE}/CreateNamespace"] = (grpc.StatusCode.UNIMPLEMENTED, said)
+    ended = cli("namespaces", "create", "ns")
+    assert (ended.code, ended.err) == (1, f"Error: {service.endpoint}: {said}\n")
+
+
+def test_a_port_that_does_not_speak_grpc_is_told(cli: Any) -> None:
+    with socketserver.TCPServer(("127.0.0.1", 0), Http1) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+        ended = cli("namespaces", "create", "ns", "--endpoint", endpoint)
+        server.shutdown()
+    assert (ended.code, ended.err) == (
+        3,
+        f"Error: {endpoint} is not the admin port: something answers there that does not speak gRPC\n",
+    )
+
+
+class Http1(socketserver.BaseRequestHandler):
+    """Refuses whatever comes, as a web server refuses HTTP/2."""
+
+    def handle(self) -> None:
+        self.request.recv(1024)
+        self.request.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")

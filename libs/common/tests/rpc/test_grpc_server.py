@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from danube_common.rpc.grpc_server import GrpcServer
+from danube_common.rpc.grpc_server import RECEIVE_FACTOR, GrpcServer
 from danube_common.rpc.port import OPENED, Call, Methods, Opened, RpcError, StatusCode
 
 NOTICE_S = 5.0  # a busy machine; well below the keepalive, which is another way to notice
@@ -98,6 +98,18 @@ async def test_an_unknown_method_is_unimplemented(serve: Serve) -> None:
     async with connect(addr) as channel:
         code, _, _ = await status_of(channel.unary_unary("/a.B/Nope")(b""))
     assert code is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_an_unknown_method_is_refused_in_the_ports_own_words(serve: Serve) -> None:
+    def unknown(name: str) -> RpcError:
+        return RpcError(StatusCode.UNIMPLEMENTED, f"ask elsewhere for {name}", {"error-message-bin": b"x"})
+
+    _, addr = await serve(Methods(unknown=unknown))
+    async with connect(addr) as channel:
+        for call in (channel.unary_unary("/a.B/Nope")(b""), channel.unary_stream("/a.B/Nope")(b"").read()):
+            code, text, trailers = await status_of(call)
+            assert (code, text) == (grpc.StatusCode.UNIMPLEMENTED, "ask elsewhere for /a.B/Nope")
+            assert trailers["error-message-bin"] == b"x"
 
 
 async def test_a_name_cannot_be_unary_and_stream_at_once() -> None:
@@ -453,12 +465,18 @@ async def test_a_request_over_the_byte_bound_is_refused_and_the_largest_allowed_
         seen.append(len(call.request))
         return b"ok"
 
-    _, addr = await serve(Methods({"/a.B/C": length}, {"/a.B/S": Idle()}), message_bytes_max=1000)
+    _, addr = await serve(
+        Methods({"/a.B/C": length}, {"/a.B/S": Idle()}),
+        message_bytes_max=1000,
+        message_bytes_hint="by design",
+    )
     async with connect(addr) as channel:
-        code, _, _ = await status_of(channel.unary_unary("/a.B/C")(bytes(1001)))
-        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        code, _, _ = await status_of(channel.unary_stream("/a.B/S")(bytes(1001)).read())
-        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for call in (channel.unary_unary("/a.B/C"), lambda data: channel.unary_stream("/a.B/S")(data).read()):
+            code, text, _ = await status_of(call(bytes(1001)))
+            assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert text == "the request has 1001 bytes, and at most 1000 are taken: by design"
+            code, _, _ = await status_of(call(bytes(RECEIVE_FACTOR * 1000 + 1)))
+            assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert await channel.unary_unary("/a.B/C")(bytes(1000)) == b"ok"
     assert seen == [1000]
 

@@ -149,6 +149,7 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
         server = GrpcServer(
             counted(methods, runtime.metrics),
             message_bytes_max=REQUEST_BYTES_MAX,
+            message_bytes_hint="this is the admin port, and messages go to a gateway",
             concurrent_calls_max=CALLS_MAX,
         )
         grpc_addr = await server.start(config.grpc_addr)

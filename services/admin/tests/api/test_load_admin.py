@@ -250,8 +250,31 @@ async def test_what_cannot_be_unloaded_is_refused(
     await world.owner("71")
     await world.until({"71": 8})
     assert (await world.refused(f"{BROKER}/UnloadBroker", request_)).code is code
-    activation = pb.ActivateBrokerRequest(broker_id="9")
-    assert (await world.refused(f"{BROKER}/ActivateBroker", activation)).code is StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("broker_id", "said"),
+    [
+        ("9", "there is no broker '9'"),
+        ("", "there is no broker ''"),
+        ("../x", "there is no broker '../x'"),
+        ("61", "61 is a process of kind gateway, and only topic-owners carry topics"),
+    ],
+)
+async def test_what_is_no_topic_owner_is_neither_unloaded_nor_activated(
+    world: World, broker_id: str, said: str
+) -> None:
+    await world.owner("71")
+    await world.store.put(keys.instance_key("61"), encode_record(Instance("61", "gateway", "http://h:1")))
+    await world.until({"71": 8})
+    await world.cluster.until(lambda: world.cluster.kind("61") is not None, PATIENCE_S)
+    for method, request in (
+        ("UnloadBroker", pb.UnloadBrokerRequest(broker_id=broker_id)),
+        ("UnloadBroker", pb.UnloadBrokerRequest(broker_id=broker_id, dry_run=True)),
+        ("ActivateBroker", pb.ActivateBrokerRequest(broker_id=broker_id)),
+    ):
+        status = await world.refused(f"{BROKER}/{method}", request)
+        assert (status.code, status.message) == (StatusCode.NOT_FOUND, said)
 
 
 async def test_an_unloaded_topic_is_served_by_another_broker_and_stays_there(world: World) -> None:

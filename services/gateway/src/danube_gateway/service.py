@@ -25,6 +25,7 @@ from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.sessions import Sessions
 from danube_gateway.dialects.errors import to_rpc_error
 from danube_gateway.dialects.platform import SubscriptionService, TopicService
+from danube_gateway.dialects.unknown_methods import unknown
 from danube_gateway.dialects.v0_2.consumer_service import ConsumerService
 from danube_gateway.dialects.v0_2.discovery import Discovery
 from danube_gateway.dialects.v0_2.health_check import HealthCheck
@@ -73,10 +74,17 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         sessions = Sessions(runtime.instance_id, ports.bus, owners, catalogue, runtime.spawn, metrics)
         publishing = Publishing(producers, catalogue, ports.log, ports.bus, runtime.spawn, metrics)
 
-        methods = Methods(on_error=to_rpc_error)
+        methods = Methods(
+            on_error=to_rpc_error,
+            unknown=lambda name: unknown(
+                name, next((one.address for one in catalogue.instances("admin")), "")
+            ),
+        )
         server = GrpcServer(
             methods,
             message_bytes_max=MESSAGE_BYTES_CEILING + 2 * ENVELOPE_BYTES_MAX,
+            message_bytes_hint=f"a payload may have max_message_size bytes, a policy of at most "
+            f"{MESSAGE_BYTES_CEILING}",
             concurrent_calls_max=config.concurrent_calls_max,
         )
         default_storage = StorageBackend(config.default_storage)

@@ -20,6 +20,8 @@ Response = TypeVar("Response", bound="Message")
 ENDPOINT = "http://127.0.0.1:50051"
 ENDPOINT_VARIABLE = "DANUBE_ADMIN_ENDPOINT"
 TIMEOUT_S = 30.0
+# What servers say of an unknown method that have no words of their own for it.
+FOREIGN_UNIMPLEMENTED = "Method not found!"
 # Lists of all topics are long.
 RECEIVE_BYTES_MAX = 64 * 1024 * 1024
 
@@ -78,17 +80,29 @@ def admin(context: typer.Context, endpoint: str | None) -> Iterator[Call]:
                 return function(request, timeout=TIMEOUT_S)
             except grpc.RpcError as error:
                 code, details = error.code(), error.details() or error.code().name
-                if code is grpc.StatusCode.UNAVAILABLE and _is_transport(details):
-                    give_up(f"{address} cannot be reached", UNREACHABLE)
                 if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                    give_up(f"{address}: {details}", UNREACHABLE)
+                    give_up(unreachable(address, details), UNREACHABLE)
+                if "message larger than max" in details:
+                    give_up(
+                        f"{address}: the answer is over the {RECEIVE_BYTES_MAX} bytes that are taken here"
+                    )
                 if code is grpc.StatusCode.UNIMPLEMENTED:
-                    give_up(f"{address} does not offer {method}")
+                    offered = details != FOREIGN_UNIMPLEMENTED
+                    give_up(f"{address}: {details}" if offered else f"{address} does not offer {method}")
                 give_up(details, FAILED)
 
         yield call
 
 
-def _is_transport(details: str) -> bool:
-    """Whether gRPC itself wrote the text, which names addresses and system calls instead of a reason."""
-    return details.startswith(("failed to connect", "DNS resolution failed"))
+def unreachable(address: str, details: str) -> str:
+    """Return why a call did not reach the admin service, or reached it before it was ready.
+
+    What gRPC itself says names system calls instead of a reason; what the service says is repeated.
+    """
+    if "Failed parsing HTTP/2" in details:
+        return f"{address} is not the admin port: something answers there that does not speak gRPC"
+    if details.startswith(("failed to connect", "DNS resolution failed")):
+        return f"{address} cannot be reached"
+    if details == "Deadline Exceeded":
+        return f"{address} did not answer within {TIMEOUT_S:g} s"
+    return f"{address}: {details}"

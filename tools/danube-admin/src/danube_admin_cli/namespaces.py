@@ -20,19 +20,29 @@ Namespace = Annotated[str, typer.Argument(metavar="NAMESPACE")]
 @commands.command("topics")
 def topics(session: Session, namespace: Namespace) -> None:
     """List the topics of a namespace."""
-    request = wire.NamespaceRequest(name=namespace)
-    answer = session.call("/danube_admin.NamespaceAdmin/GetNamespaceTopics", request, wire.TopicListResponse)
+    show_topics(session, "/danube_admin.NamespaceAdmin/GetNamespaceTopics", namespace)
+
+
+def show_topics(session: Session, method: str, namespace: str) -> None:
+    """Print the topics of a namespace, asked with ``method``; end with an error if it does not exist."""
+    answer = session.call(method, wire.NamespaceRequest(name=namespace), wire.TopicListResponse)
+    if not answer.topics:
+        # The contract of v0.2 answers an unknown namespace with no topics; this call refuses it.
+        _policies(session, namespace)
     show_lines(session.form, "Topic", answer.topics)
 
 
 @commands.command("policies")
 def show(session: Session, namespace: Namespace) -> None:
     """Show the policies in force in a namespace."""
+    show_policies(session.form, _policies(session, namespace))
+
+
+def _policies(session: Session, namespace: str) -> str:
     request = platform.GetNamespacePoliciesRequest(namespace=namespace)
-    answer = session.call(
+    return session.call(
         "/danube_platform.PolicyAdmin/GetNamespacePolicies", request, platform.PoliciesResponse
-    )
-    show_policies(session.form, answer.policies)
+    ).policies
 
 
 @commands.command("create")

@@ -10,6 +10,7 @@ import typer
 
 from danube_admin_cli.admin import Form
 from danube_admin_cli.commands import Session
+from danube_admin_cli.outcome import give_up
 from danube_admin_cli.plain import counted, moment, plain, size
 from danube_admin_cli.printing import show_json, show_section, show_table
 from danube_admin_cli.topic_options import topic_name
@@ -93,6 +94,20 @@ def segments(session: Session, topic: Topic) -> None:
         show_json([plain(segment) for segment in answer.segments])
     else:
         show_table(Form.table, SEGMENT_COLUMNS, [_segment(segment) for segment in answer.segments])
+
+
+def subscriptions(session: Session, topic: str) -> list[str]:
+    """Return the names of the subscriptions of a topic or its partitions, sorted.
+
+    Ends the command with an error if there is neither the topic nor a partition, or if an owner does not
+    answer.
+    """
+    request = platform.DescribeTopicRequest(topic=topic)
+    answer = session.call(f"{SERVICE}/DescribeTopic", request, platform.DescribeTopicResponse)
+    for described in answer.topics:
+        if described.owner_problem:
+            give_up(f"the subscriptions of {described.topic} are not known: {described.owner_problem}")
+    return sorted({one.name for described in answer.topics for one in described.subscriptions})
 
 
 def _object(described: platform.TopicDescription) -> dict[str, Any]:

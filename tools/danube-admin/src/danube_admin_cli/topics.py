@@ -8,8 +8,9 @@ import typer
 
 from danube_admin_cli import topic_details
 from danube_admin_cli.commands import Commands, Session
+from danube_admin_cli.namespaces import show_topics
 from danube_admin_cli.policies import PolicyOptions
-from danube_admin_cli.printing import show_lines, show_policies, show_quoted, show_success
+from danube_admin_cli.printing import show_policies, show_quoted, show_success
 from danube_admin_cli.topic_options import Topic, TopicOptions
 from danube_proto import danube_admin_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
@@ -23,9 +24,7 @@ PARTITIONS_PER_CALL = 1000
 @commands.command("list")
 def list_topics(session: Session, namespace: Annotated[str, typer.Argument(metavar="NAMESPACE")]) -> None:
     """List the topics of a namespace."""
-    request = wire.NamespaceRequest(name=namespace)
-    answer = session.call("/danube_admin.TopicAdmin/ListTopics", request, wire.TopicListResponse)
-    show_lines(session.form, "Topic", answer.topics)
+    show_topics(session, "/danube_admin.TopicAdmin/ListTopics", namespace)
 
 
 @commands.command("create")
@@ -85,12 +84,14 @@ commands.command("segments", help_text=topic_details.SEGMENTS_HELP)(topic_detail
 
 @commands.command("subscriptions")
 def subscriptions(session: Session, topic: Topic) -> None:
-    """List the subscriptions of a topic."""
+    """List the subscriptions of a topic, or of all its partitions together."""
     request = wire.TopicRequest(name=topic)
     answer = session.call(
         "/danube_admin.TopicAdmin/ListSubscriptions", request, wire.SubscriptionListResponse
     )
-    show_quoted(session.form, "Subscriptions", answer.subscriptions)
+    # The contract of v0.2 answers an unknown topic, and the name that partitions share, with none.
+    names = list(answer.subscriptions) or topic_details.subscriptions(session, topic)
+    show_quoted(session.form, "Subscriptions", names)
 
 
 @commands.command("unsubscribe")

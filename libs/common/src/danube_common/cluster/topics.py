@@ -141,19 +141,32 @@ class Topics:
         exact = await self.get(name)
         return [exact] if exact is not None else parts_of(name, await self.in_namespace(name.namespace))
 
+    async def require(self, name: TopicName) -> Topic:
+        """Return the topic of exactly this name. Raises NotFound, which says if partitions have the name."""
+        topic = await self.get(name)
+        if topic is None:
+            raise await self._not_found(name)
+        return topic
+
+    async def _not_found(self, name: TopicName) -> NotFound:
+        text = f"topic {name} does not exist"
+        parts = parts_of(name, await self.in_namespace(name.namespace))
+        if parts:
+            text = f"{text} by itself: it has partitions, such as {parts[0].name}; name one of them"
+        return NotFound(text)
+
     async def delete(self, name: TopicName) -> Topic:
         """Delete a topic and its policies, and return it. Raises NotFound, Conflict."""
         entry = await self._store.get(keys.topic_key(name))
         if entry is None:
-            raise NotFound(f"topic {name} does not exist")
+            raise await self._not_found(name)
         await self._store.delete(entry.key, expected_revision=entry.revision)
         await self._store.delete(keys.topic_policy_key(name))
         return decode_record(Topic, entry.value)
 
     async def policies(self, name: TopicName) -> tuple[PolicyOverrides, PolicyOverrides]:
         """Return what the namespace sets and what the topic sets. Raises NotFound for an unknown topic."""
-        if await self.get(name) is None:
-            raise NotFound(f"topic {name} does not exist")
+        await self.require(name)
         namespace = await self._store.get(keys.namespace_key(name.namespace))
         own = await self._store.get(keys.topic_policy_key(name))
         return (
@@ -167,8 +180,7 @@ class Topics:
         Raises InvalidInput, NotFound, MetadataUnavailable.
         """
         check_overrides(changes)
-        if await self.get(name) is None:
-            raise NotFound(f"topic {name} does not exist")
+        await self.require(name)
 
         def merged(value: bytes | None) -> bytes:
             present = decode_record(PolicyOverrides, value) if value is not None else PolicyOverrides()

@@ -39,6 +39,10 @@ STATUS_BYTES_MAX: Final = 1300
 """A status's message is cut to so many bytes, and a longer trailer is left out: percent or base64 encoding
 enlarges them, and peers refuse a call whose headers are over 8 KiB."""
 
+RECEIVE_FACTOR: Final = 2
+"""A request up to so many times the bound is received, so that the refusal can say what is wrong; the library
+refuses a larger one in its own words."""
+
 QUIET_POLL_S: Final = 0.02
 
 _REFUSALS: Final = {
@@ -55,8 +59,9 @@ class GrpcServer:
     """Serves `Methods` over gRPC on one port, without TLS.
 
     Args:
-        methods: what to answer; names that are not in it are UNIMPLEMENTED.
+        methods: what to answer.
         message_bytes_max: a larger request ends with RESOURCE_EXHAUSTED before a handler sees it.
+        message_bytes_hint: where the bound comes from, told to a client whose request is larger.
         concurrent_calls_max: unary handlers running at one time; further calls are answered
             RESOURCE_EXHAUSTED at once.
         streams_max: the same bound for server streams, counted apart because they are long-lived.
@@ -69,6 +74,7 @@ class GrpcServer:
         methods: Methods,
         *,
         message_bytes_max: int,
+        message_bytes_hint: str = "",
         concurrent_calls_max: int,
         streams_max: int = STREAMS_MAX,
         keepalive_s: float = 10.0,
@@ -78,11 +84,13 @@ class GrpcServer:
         if twice:
             raise ValueError(f"registered as unary and as stream: {', '.join(sorted(twice))}")
         self._methods = methods
+        self._message_bytes_max = message_bytes_max
+        self._message_bytes_hint = message_bytes_hint
         self._concurrent_calls_max = concurrent_calls_max
         self._streams_max = streams_max
         self._options = {
             "grpc.so_reuseport": 0,
-            "grpc.max_receive_message_length": message_bytes_max,
+            "grpc.max_receive_message_length": RECEIVE_FACTOR * message_bytes_max,
             "grpc.max_send_message_length": -1,
             "grpc.keepalive_time_ms": int(keepalive_s * 1000),
             "grpc.keepalive_timeout_ms": int(keepalive_timeout_s * 1000),
@@ -119,7 +127,7 @@ class GrpcServer:
             options=tuple(self._options.items()),
             maximum_concurrent_rpcs=self._concurrent_calls_max + self._streams_max + CALLS_PENDING_MAX,
         )
-        self._server.add_generic_rpc_handlers((_Lookup(self._handlers()),))
+        self._server.add_generic_rpc_handlers((_Lookup(self._handlers(), self._methods.unknown),))
         try:
             port = self._server.add_insecure_port(join_address(literal, port))
         except RuntimeError as error:
@@ -177,8 +185,8 @@ class GrpcServer:
             self._called_at = asyncio.get_running_loop().time()
             if self._still_served is not None and name not in self._still_served:
                 await _abort(context, self._status_of(name, _stopping()))
-            if self._calls >= self._concurrent_calls_max:
-                await _abort(context, self._too_many("concurrent_calls_max", self._concurrent_calls_max))
+            if over := self._over(request, "concurrent_calls_max", self._calls, self._concurrent_calls_max):
+                await _abort(context, over)
             self._calls += 1
             try:
                 return await handler(_call(name, request, context))
@@ -201,8 +209,8 @@ class GrpcServer:
         async def answer(request: bytes, context: _Context) -> None:
             if self._stopping.is_set() or self._still_served is not None:
                 await _abort(context, self._status_of(name, _stopping()))
-            if len(self._streams) >= self._streams_max:
-                await _abort(context, self._too_many("streams_max", self._streams_max))
+            if over := self._over(request, "streams_max", len(self._streams), self._streams_max):
+                await _abort(context, over)
             task = cast("asyncio.Task[Any]", asyncio.current_task())
             self._streams.add(task)
             try:
@@ -252,8 +260,18 @@ class GrpcServer:
         code = _REFUSALS.get(type(raised), StatusCode.INTERNAL)
         return RpcError(code, str(raised) if type(raised) in _REFUSALS else "internal error")
 
-    def _too_many(self, bound: str, limit: int) -> RpcError:
-        return self._status_of(bound, LimitExceeded(bound, f"{bound} ({limit}) is reached, try again later"))
+    def _over(self, request: bytes, bound: str, in_use: int, limit: int) -> RpcError | None:
+        """The status of a call that is one too many or too large; None if it is neither."""
+        if in_use >= limit:
+            text = f"{bound} ({limit}) is reached, try again later"
+        elif len(request) > self._message_bytes_max:
+            bound = "message_bytes_max"
+            text = f"the request has {len(request)} bytes, and at most {self._message_bytes_max} are taken"
+            if self._message_bytes_hint:
+                text = f"{text}: {self._message_bytes_hint}"
+        else:
+            return None
+        return self._status_of(bound, LimitExceeded(bound, text))
 
 
 def _stopping() -> Unavailable:
@@ -261,13 +279,21 @@ def _stopping() -> Unavailable:
 
 
 class _Lookup(grpc.GenericRpcHandler):
-    """Finds a handler by the method's full name."""
+    """Finds a handler by the method's full name; an unknown name gets one that refuses."""
 
-    def __init__(self, handlers: Mapping[str, _Handler]) -> None:
+    def __init__(self, handlers: Mapping[str, _Handler], unknown: Callable[[str], RpcError]) -> None:
         self._handlers = handlers
+        self._unknown = unknown
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> _Handler | None:
-        return self._handlers.get(handler_call_details.method)
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> _Handler:
+        method = handler_call_details.method
+        return self._handlers.get(method) or self._refusing(method)
+
+    def _refusing(self, method: str) -> _Handler:
+        async def refuse(_request: bytes, context: _Context) -> bytes:
+            await _abort(context, self._unknown(method))
+
+        return grpc.unary_unary_rpc_method_handler(cast("Any", refuse))
 
 
 def _call(name: str, request: bytes, context: _Context) -> Call:

@@ -69,6 +69,15 @@ class Opened:
 
 OPENED: Final = Opened()
 
+METHOD_CHARACTERS_MAX: Final = 100
+"""A longer method name is cut in a message."""
+
+
+def unknown_method(name: str) -> RpcError:
+    """Return the status of a call to a method that the port does not have."""
+    return RpcError(StatusCode.UNIMPLEMENTED, f"there is no method {name[:METHOD_CHARACTERS_MAX]} here")
+
+
 UnaryHandler = Callable[[Call], Awaitable[bytes]]
 StreamHandler = Callable[[Call], AsyncIterator[bytes | Opened]]
 
@@ -80,9 +89,11 @@ class Methods:
     A stream handler is an asynchronous generator; when the client goes away or the server stops,
     it is closed (``aclose``), so its ``finally`` runs. ``on_error`` turns any exception that is not
     an RpcError into one, the server's own refusals (LimitExceeded, Unavailable) too; what it does not
-    know is INTERNAL. Faults that are no DanubeError are logged by the server.
+    know is INTERNAL. Faults that are no DanubeError are logged by the server. ``unknown`` gives the status
+    of a call whose name is not registered.
     """
 
     unary: dict[str, UnaryHandler] = field(default_factory=dict)
     stream: dict[str, StreamHandler] = field(default_factory=dict)
     on_error: Callable[[Exception], RpcError | None] = lambda _error: None
+    unknown: Callable[[str], RpcError] = unknown_method

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from prometheus_client import Counter
 
 from danube_common.rpc.port import Call, Methods, RpcError, StatusCode, UnaryHandler
@@ -14,7 +16,7 @@ def counted(methods: Methods, metrics: Metrics) -> Methods:
     """Return the methods, with each call counted in ``danube_admin_calls_total`` by method and status."""
     calls = metrics.counter("admin_calls", "Calls on the admin port.", ("method", "code"))
     unary = {name: _counting(name, handler, methods, calls) for name, handler in methods.unary.items()}
-    return Methods(unary, dict(methods.stream), methods.on_error)
+    return dataclasses.replace(methods, unary=unary)
 
 
 def _counting(name: str, handler: UnaryHandler, methods: Methods, calls: Family[Counter]) -> UnaryHandler:

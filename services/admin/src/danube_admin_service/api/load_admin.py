@@ -15,7 +15,7 @@ from danube_admin_service.cluster.rebalance import Move
 from danube_admin_service.cluster.view import Cluster
 from danube_common.cluster.load import BundleLoad
 from danube_common.cluster.topics import Topics
-from danube_common.errors import InvalidInput, NotFound
+from danube_common.errors import InvalidInput
 from danube_common.rpc.port import StatusCode, UnaryHandler
 from danube_proto import danube_platform_pb2 as platform
 from danube_proto.danube_admin_pb2 import (
@@ -120,9 +120,7 @@ class LoadAdmin:
         """Move the topic's bundle to another owner."""
         async with precise_statuses(TOPIC_NOT_FOUND):
             name = topic_name(request.name, code=StatusCode.INVALID_ARGUMENT)
-            topic = await self._topics.get(name)
-            if topic is None:
-                raise NotFound(f"topic {name} does not exist")
+            topic = await self._topics.require(name)
             await self._manager.unload(topic.home)
             return TopicResponse(success=True)
 
@@ -146,8 +144,7 @@ class LoadAdmin:
         )
 
     def _counted(self, broker_id: str, *, started: bool) -> UnloadBrokerResponse:
-        if broker_id not in self._cluster.owners:
-            raise NotFound(f"there is no broker {broker_id}")
+        self._manager.require_owner(broker_id)
         progress = self._manager.progress(broker_id)
         return UnloadBrokerResponse(
             started=started,

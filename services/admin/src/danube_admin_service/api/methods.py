@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from danube_admin_service.api.broker_admin import BrokerAdmin
 from danube_admin_service.api.effective_policies import EffectivePolicies
-from danube_admin_service.api.errors import status_of
+from danube_admin_service.api.errors import failure, status_of
 from danube_admin_service.api.load_admin import LoadAdmin
 from danube_admin_service.api.namespace_admin import NamespaceAdmin
 from danube_admin_service.api.policy_admin import PolicyAdmin
@@ -22,7 +23,26 @@ from danube_common.cluster.topics import Topics
 from danube_common.log.port import BundleLog
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
-from danube_common.rpc.port import Methods
+from danube_common.rpc.port import Methods, RpcError, StatusCode, unknown_method
+from danube_proto import danube_platform_pb2 as platform
+
+CLIENT_PACKAGE: Final = "/danube."
+PLATFORM_METHODS: Final = frozenset(
+    f"/{service.full_name}/{method.name}"
+    for service in platform.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+)
+
+
+def unknown(name: str, gateway_url: str) -> RpcError:
+    """Return the status of a call to a method that the admin port does not have.
+
+    Clients that call the admin port by mistake are told where they connect: to ``gateway_url``, if known.
+    """
+    if name.startswith(CLIENT_PACKAGE) or name in PLATFORM_METHODS:
+        place = gateway_url or "a gateway, on port 6650 by default"
+        return failure(f"this is the admin port: clients connect to {place}", code=StatusCode.UNIMPLEMENTED)
+    return failure(str(unknown_method(name)), code=StatusCode.UNIMPLEMENTED)
 
 
 def wall_clock_ms() -> int:
@@ -52,7 +72,7 @@ def admin_methods(
         TopicDetails(store, topics, owners, effective_policies),
         LoadAdmin(manager, cluster, topics),
     )
-    methods = Methods(on_error=status_of)
+    methods = Methods(on_error=status_of, unknown=lambda name: unknown(name, cluster.gateway_url))
     for service in services:
         methods.unary.update(service.methods())
     return methods

@@ -137,7 +137,7 @@ class TopicAdmin:
         return SubscriptionResponse(success=True)
 
     async def _existing(self, name: TopicName) -> Topic:
-        topic = await self._topics.get(name)
-        if topic is None:
-            raise failure(f"topic {name} does not exist", TOPIC_NOT_FOUND)
-        return topic
+        try:
+            return await self._topics.require(name)
+        except NotFound as error:
+            raise failure(str(error), TOPIC_NOT_FOUND) from None

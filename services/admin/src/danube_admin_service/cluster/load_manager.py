@@ -96,7 +96,7 @@ class LoadManager:
             NotFound: no such owner.
             Refused: no other active owner could take its bundles.
         """
-        self._require_owner(instance_id)
+        self.require_owner(instance_id)
         if instance_id in self._cluster.drains:
             return
         if not self._cluster.owners - self._cluster.drains.keys() - {instance_id}:
@@ -131,8 +131,9 @@ class LoadManager:
 
         Raises NotFound when there is neither the owner nor a drain of it.
         """
-        if not await self._store.delete(keys.drain_key(instance_id)):
-            self._require_owner(instance_id)
+        if instance_id not in self._cluster.drains:
+            self.require_owner(instance_id)
+        await self._store.delete(keys.drain_key(instance_id))
         _log.info("owner_activated", owner=instance_id)
 
     # One bundle
@@ -218,9 +219,14 @@ class LoadManager:
             except (Conflict, MetadataUnavailable, Unavailable) as error:
                 _log.info("rebalance_put_off", reason=str(error))
 
-    def _require_owner(self, instance_id: str) -> None:
-        if instance_id not in self._cluster.owners:
-            raise NotFound(f"there is no broker {instance_id}")
+    def require_owner(self, instance_id: str) -> None:
+        """Raise NotFound unless there is such a topic-owner."""
+        if instance_id in self._cluster.owners:
+            return
+        kind = self._cluster.kind(instance_id)
+        if kind is None:
+            raise NotFound(f"there is no broker {instance_id!r}")
+        raise NotFound(f"{instance_id} is a process of kind {kind}, and only topic-owners carry topics")
 
     async def _assign(self, changes: Mapping[Bundle, str]) -> None:
         seen = {bundle: self._cluster.revision(keys.assignment_key(bundle)) for bundle in changes}

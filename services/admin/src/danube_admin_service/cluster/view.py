@@ -19,7 +19,9 @@ from danube_common.metadata.port import Change, MetadataStore
 from danube_common.model.bundle import Bundle
 from danube_common.model.policies import Policies
 
+GATEWAY_KIND: Final = "gateway"
 OWNER_KIND: Final = "topic-owner"
+NOBODY: Final = Instance("", "", "")
 CATCH_UP_TIMEOUT_S: Final = 2.0
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -83,6 +85,17 @@ class Cluster:
     def owners(self) -> set[str]:
         """Instance ids of the living topic-owners."""
         return {one.instance_id for one in self._of(Instance).values() if one.kind == OWNER_KIND}
+
+    def kind(self, instance_id: str) -> str | None:
+        """Return what kind of process an id is of; None if there is no such process."""
+        instance = self._of(Instance).get(keys.instance_key(instance_id)) if instance_id else None
+        return instance.kind if instance else None
+
+    @property
+    def gateway_url(self) -> str:
+        """The URL of the gateway that has run longest; empty if none runs."""
+        gateways = (one for one in self._of(Instance).values() if one.kind == GATEWAY_KIND)
+        return min(gateways, key=age_order, default=NOBODY).address
 
     @property
     def drains(self) -> dict[str, Drain]:
@@ -189,6 +202,11 @@ class Cluster:
         # Most changes are leases renewed with the value they had. A load report alone moves no bundle.
         if known.get(change.key) != before and kind is not LoadReport:
             self.changed.set()
+
+
+def age_order(instance: Instance) -> tuple[int, str]:
+    """Sort instances by this: the one that has run longest comes first."""
+    return instance.started_ms, instance.instance_id
 
 
 def _by_bundle(prefix: str, records: Mapping[str, R]) -> dict[Bundle, R]:
