@@ -38,7 +38,7 @@ class Reliable:
 
     Attributes:
         storage: where sealed segments are stored; None lets the platform choose.
-        segment_size_mib: the size at which a segment is sealed.
+        segment_size_mib: the size at which a segment is sealed, at most 64.
         retention: when messages are deleted.
         retention_period_s: the age in seconds at which ``UNTIL_EXPIRED`` deletes messages.
         storage_path: a label that is stored with the topic.

@@ -57,7 +57,7 @@ def test_options_left_out_have_the_defaults() -> None:
         ("reliable:segment_size=-5", "from 1 on"),
         ("reliable:segment_size=\u0661", "from 1 on"),
         ("reliable:segment_size=" + "9" * 5000, "from 1 on"),
-        ("reliable:segment_size=999999999", "MB"),
+        ("reliable:segment_size=65", "at most 64, not 65"),
         ("reliable:retention_period=99999999999", "retention_period"),
         ("reliable:storage=disk,storage=s3", "twice"),
         ("reliable:storage_path=" + "x" * 2000, "storage_path"),

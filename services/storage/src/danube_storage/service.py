@@ -25,6 +25,8 @@ from danube_storage.archive.session import ArchivePorts
 from danube_storage.archive.sweep import Sweep
 from danube_storage.reading.read_service import serve_reads
 from danube_storage.repair.metrics import RepairMetrics
+from danube_storage.repair.mover import SegmentMover
+from danube_storage.repair.pace import BytePace
 from danube_storage.repair.repair import Repair
 from danube_storage.repair.repair_service import serve_repair
 from danube_storage.retention.loop import RetentionLoop
@@ -98,6 +100,12 @@ class StorageConfig(ServiceConfig):
         le=16,
         description="bundles sealed at once, each holding up to cut_bytes_max in memory",
     )
+    store_away_s: float = Field(
+        default=60.0,
+        ge=1,
+        le=24 * 3600,
+        description="seconds a store may fail until its segments are kept in the other store meanwhile",
+    )
     retention_interval_s: float = Field(
         default=10.0, gt=0, le=3600, description="seconds between two retention passes over a bundle"
     )
@@ -136,7 +144,11 @@ async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
         catalogue = await Catalogue.open(ports.metadata)
         metrics = StorageMetrics(runtime.metrics)
         rules = SealRules(
-            config.seal_age_s, config.cut_bytes_max, config.own_segment_bytes_min, config.replicas
+            config.seal_age_s,
+            config.cut_bytes_max,
+            config.own_segment_bytes_min,
+            config.replicas,
+            config.store_away_s,
         )
         archiver = Archiver(rules, seals_at_once=config.concurrent_cuts_max)
         sweep = Sweep(ports.metadata, metrics)
@@ -150,12 +162,13 @@ async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
         )
         repair_metrics = RepairMetrics(runtime.metrics)
         repair = Repair(repair_metrics, replicas=config.replicas, absent_s=config.replica_absent_s)
+        mover = SegmentMover(BytePace(config.copy_bytes_per_s))
         archive_ports = ArchivePorts(
             runtime.instance_id, ports.bus, ports.log, ports.metadata, catalogue, stores, metrics
         )
         leases = ArchiveLeases(
             archive_ports,
-            [archiver.archive, sweep.sweep_s3, retention.retain, repair.repair],
+            [archiver.archive, sweep.sweep_s3, retention.retain, repair.repair, mover.move],
         )
         runtime.add_check("archive", leases.problem, vital=False)
         replicas = REPLICA.handler(ReplicaServer(ports.log, stores.disk).answer)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -205,10 +206,17 @@ def test_an_orphan_is_what_no_manifest_entry_names_and_none_ever_will() -> None:
     record = SegmentRecord(key(1, "a"), StorageBackend.DISK, SHARED, 1, 2, 1, 0, 0, 0, 9, 0, holders=("7",))
     manifest = [ManifestEntry("f0", 1, 10, 0, "7", (record,)), ManifestEntry("f0", 11, 20, 0, "7", ())]
     held = [key(1, "a"), key(1, "b"), key(11, "c"), key(21, "d"), "f0/corrupt/0000000000000001.e", "f0/x"]
-    assert orphans(held, manifest) == [key(1, "b"), key(11, "c")]
-    assert orphans(held, manifest, "7") == [key(1, "b"), key(11, "c")]
-    assert orphans(held, manifest, "8") == [key(1, "a"), key(1, "b"), key(11, "c")]
-    assert orphans(held, []) == []
+    assert orphans(held, manifest, StorageBackend.DISK) == [key(1, "b"), key(11, "c")]
+    assert orphans(held, manifest, StorageBackend.DISK, "7") == [key(1, "b"), key(11, "c")]
+    assert orphans(held, manifest, StorageBackend.DISK, "8") == [key(1, "a"), key(1, "b"), key(11, "c")]
+    assert orphans(held, [], StorageBackend.DISK) == []
+    moved = msgspec.structs.replace(record, backend=StorageBackend.S3, holders=())
+    entries = [msgspec.structs.replace(manifest[0], segments=(moved,))]
+    assert orphans(held[:1], entries, StorageBackend.DISK, "7") == held[:1]
+    assert orphans(held[:1], entries, StorageBackend.S3) == []
+    waiting = msgspec.structs.replace(record, bound_for=StorageBackend.S3)
+    entries = [msgspec.structs.replace(manifest[0], segments=(waiting,))]
+    assert orphans(held[:1], entries, StorageBackend.S3) == [], "it may be written right now"
 
 
 async def _log(messages: list[bytes]) -> MemoryLog:

@@ -92,7 +92,7 @@ class RepairModel(RuleBasedStateMachine):
     def an_instance_sweeps(self, name: str) -> None:
         disk = self.disks.get(name)
         if disk is not None and disk.live:
-            for key in orphans(list(disk.copies), [self.entry], name):
+            for key in orphans(list(disk.copies), [self.entry], StorageBackend.DISK, name):
                 del disk.copies[key]
 
     @rule(name=st.sampled_from(NAMES), number=st.integers(0, SEGMENTS - 1))
@@ -276,7 +276,10 @@ def test_a_segment_that_is_being_deleted_is_not_copied() -> None:
 
 def test_a_copy_under_way_is_not_swept_and_that_of_a_replaced_instance_is() -> None:
     segment = msgspec.structs.replace(record(1, "1"), copying=("3",))
-    swept = {name: orphans([segment.key], [entry_of(segment)], name) for name in ("1", "2", "3")}
+    swept = {
+        name: orphans([segment.key], [entry_of(segment)], StorageBackend.DISK, name)
+        for name in ("1", "2", "3")
+    }
     assert swept == {"1": [], "2": [segment.key], "3": []}
 
 

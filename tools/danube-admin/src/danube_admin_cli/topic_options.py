@@ -68,7 +68,9 @@ class TopicOptions:
     ] = None
     segment_size: Annotated[
         int | None,
-        typer.Option("--segment-size", metavar="MB", min=0, help="Reliable: when a segment is full."),
+        typer.Option(
+            "--segment-size", metavar="MB", min=0, help="Reliable: when a segment is full; up to 64."
+        ),
     ] = None
     retention: Annotated[
         Retention | None,

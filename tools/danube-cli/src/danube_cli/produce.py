@@ -134,7 +134,7 @@ def produce(
         typer.Option("--storage", help="Where its segments are stored; if absent, the platform's default."),
     ] = None,
     segment_size: Annotated[
-        int, typer.Option("--segment-size", metavar="MB", min=0, help="When a segment is full.")
+        int, typer.Option("--segment-size", metavar="MB", min=0, help="When a segment is full, at most 64.")
     ] = 20,
     retention: Annotated[
         RetentionChoice, typer.Option("--retention", help="Kept until acknowledged, or for a time.")

@@ -49,6 +49,7 @@ class SegmentRecord(msgspec.Struct, frozen=True):
             when the wall clock passes this time.
         quarantined: why a copy is damaged from some position on, by holder or `S3_HOLDER`.
         copying: the storage instances that are making a copy on their disks; they are no holders yet.
+        bound_for: the backend that its topics ask for, if that did not answer; the segment waits elsewhere.
     """
 
     key: str
@@ -66,6 +67,7 @@ class SegmentRecord(msgspec.Struct, frozen=True):
     delete_after_ms: int = 0
     quarantined: Mapping[str, str] = {}
     copying: tuple[str, ...] = ()
+    bound_for: StorageBackend | None = None
 
     @property
     def retained(self) -> bool:
@@ -109,7 +111,8 @@ class ManifestEntry(msgspec.Struct, frozen=True):
     def segments_for(self, topic: Topic) -> list[SegmentRecord]:
         """Return the segments that may hold messages of a reliable topic, in log order, retained or not.
 
-        A topic's messages are in segments of its own, or in shared segments on its storage backend.
+        A topic's messages are in segments of its own, or in shared segments on or bound for its storage
+        backend.
         """
         reliable = topic.strategy.reliable
         found = [record for record in self.segments if record.topic_id == topic.topic_id]
@@ -118,7 +121,7 @@ class ManifestEntry(msgspec.Struct, frozen=True):
             found = [
                 record
                 for record in self.segments
-                if record.topic_id == SHARED and record.backend is reliable.storage
+                if record.topic_id == SHARED and (record.bound_for or record.backend) is reliable.storage
             ]
         return sorted(found, key=lambda record: record.first_position)
 

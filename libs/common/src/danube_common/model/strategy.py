@@ -9,7 +9,8 @@ import msgspec
 from danube_common.errors import InvalidInput
 from danube_common.model.bundle import Family
 
-SEGMENT_SIZE_MB_MAX = 1 << 20
+SEGMENT_SIZE_MB_MAX = 64
+"""What a storage instance seals at once, as far as its ``cut_bytes_max`` is not changed."""
 RETENTION_PERIOD_S_MAX = 100 * 366 * 24 * 3600
 STORAGE_PATH_LENGTH_MAX = 1024
 
@@ -83,7 +84,9 @@ class Strategy(msgspec.Struct, frozen=True):
 def check_options(options: ReliableOptions) -> None:
     """Check the ranges of options; raises InvalidInput."""
     if options.segment_size_mb > SEGMENT_SIZE_MB_MAX:
-        raise InvalidInput(f"segment_size is in MB, {options.segment_size_mb} is over {SEGMENT_SIZE_MB_MAX}")
+        raise InvalidInput(
+            f"segment_size is in MB and at most {SEGMENT_SIZE_MB_MAX}, not {options.segment_size_mb}"
+        )
     if options.retention_period_s > RETENTION_PERIOD_S_MAX:
         raise InvalidInput(
             f"retention_period {options.retention_period_s} s is over {RETENTION_PERIOD_S_MAX}"

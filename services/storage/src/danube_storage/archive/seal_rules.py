@@ -24,12 +24,14 @@ class SealRules:
         seal_bytes_max: the most bytes of a log that are sealed at once.
         own_segment_bytes_min: a topic with fewer bytes in a log range shares a segment.
         replicas: the number of instances that keep each disk segment.
+        store_away_s: how long a store may not answer until its segments are kept in another one.
     """
 
     seal_age_s: float = 600.0
     seal_bytes_max: int = 64 << 20
     own_segment_bytes_min: int = 256 << 10
     replicas: int = 1
+    store_away_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

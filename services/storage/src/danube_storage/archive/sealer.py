@@ -40,7 +40,7 @@ class Sealer:
 
     def __init__(self, session: ArchiveSession, rules: SealRules) -> None:
         self._session = session
-        self._writer = SegmentWriter(session, rules.replicas)
+        self._writer = SegmentWriter(session, rules.replicas, rules.store_away_s)
         self._ports = session.ports
         self._bundle = session.bundle
         self._rules = rules

@@ -32,11 +32,13 @@ class PlannedSegment:
         backend: where it is kept.
         topic_id: the one topic, or SHARED.
         sections: its content in log order; at least one section.
+        bound_for: the backend that its topics ask for, if it waits for that on another one.
     """
 
     backend: StorageBackend
     topic_id: int
     sections: Sequence[RangeSection]
+    bound_for: StorageBackend | None = None
 
 
 def plan_segments(

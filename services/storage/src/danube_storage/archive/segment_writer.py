@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import msgspec
 
 from danube_common.archive.records import SHARED, SegmentRecord, pack_offsets, unpack_offsets
-from danube_common.errors import DanubeError, StoreUnavailable
+from danube_common.errors import DanubeError, StoreUnavailable, Unavailable
 from danube_common.model.strategy import StorageBackend
 from danube_common.segment.format import SegmentInfo
 from danube_common.wire.replica import BuildSegments, SegmentPlan
@@ -27,16 +30,21 @@ ATTEMPT_BYTES = 4
 class SegmentWriter:
     """Writes the segments of one session's bundle.
 
+    A store that does not answer holds back the topics of its bundle's other stores only for a while: then
+    its segments are kept in another store, see `SegmentRecord.bound_for`.
+
     Args:
         session: the bundle under this instance's lease.
         replicas: the number of instances that keep each disk segment, this one included.
+        away_s: how long a store may not answer until its segments are kept in another one.
     """
 
-    def __init__(self, session: ArchiveSession, replicas: int) -> None:
+    def __init__(self, session: ArchiveSession, replicas: int, away_s: float) -> None:
         self._bundle = session.bundle
         self._session = session
         self._ports = session.ports
         self._replicas = replicas
+        self._away_s = away_s
         self._replica_client = ReplicaClient(session.ports.bus)
 
     async def write(
@@ -46,6 +54,7 @@ class SegmentWriter:
 
         Raises Unavailable; the segments are then deleted as far as possible.
         """
+        planned = [self._where_it_can_be(segment) for segment in planned]
         plans = self._keyed(log_range.first_sequence, planned)
         slots = asyncio.Semaphore(PUTS_AT_ONCE_MAX)
         try:
@@ -92,12 +101,13 @@ class SegmentWriter:
     ) -> SegmentRecord:
         backend = segment.backend
         source = SegmentSource(self._bundle, segment, unpack_offsets(plan.first_offsets))
-        async with slots:
+        async with slots, self._noted(backend):
             await self._ports.stores.of(backend).put(plan.key, source.chunks())
         metrics = self._ports.metrics
         metrics.segments.labels(backend).inc()
         metrics.segment_bytes.labels(backend).inc(source.info.size_bytes)
-        return segment_record(plan.key, backend, source.info, (self._ports.instance_id,))
+        record = segment_record(plan.key, backend, source.info, (self._ports.instance_id,))
+        return msgspec.structs.replace(record, bound_for=segment.bound_for)
 
     async def _replicate(
         self, log_range: LogRange, planned: Sequence[PlannedSegment], plans: Sequence[SegmentPlan]
@@ -111,7 +121,30 @@ class SegmentWriter:
         if self._replicas == 1 or not on_disk:
             return []
         request = BuildSegments(str(self._bundle), log_range.first_sequence, log_range.last_sequence, on_disk)
-        return await self._replica_client.build(request, self._others(), self._replicas - 1)
+        async with self._noted(StorageBackend.DISK):
+            return await self._replica_client.build(request, self._others(), self._replicas - 1)
+
+    def _where_it_can_be(self, segment: PlannedSegment) -> PlannedSegment:
+        """Return the segment for its store; for another one if its store has not answered for long."""
+        configured = self._ports.stores.configured
+        if segment.backend not in configured or not self._is_away(segment.backend):
+            return segment
+        others = [one for one in StorageBackend if one in configured and not self._is_away(one)]
+        return replace(segment, backend=others[0], bound_for=segment.backend) if others else segment
+
+    def _is_away(self, backend: StorageBackend) -> bool:
+        since = self._session.unanswered_since.get(backend)
+        return since is not None and time.monotonic() - since >= self._away_s
+
+    @asynccontextmanager
+    async def _noted(self, backend: StorageBackend) -> AsyncIterator[None]:
+        """Note whether the store answers."""
+        try:
+            yield
+        except Unavailable:
+            self._session.unanswered_since.setdefault(backend, time.monotonic())
+            raise
+        self._session.unanswered_since.pop(backend, None)
 
     def _others(self) -> list[str]:
         return [one for one in self._ports.live_instances() if one != self._ports.instance_id]

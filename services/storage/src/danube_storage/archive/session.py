@@ -17,6 +17,7 @@ from danube_common.log.port import BundleLog
 from danube_common.metadata.lease import Lease
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle
+from danube_common.model.strategy import StorageBackend
 from danube_storage.archive.offsets import Offsets
 from danube_storage.archive.state import change_archive_state
 from danube_storage.segments.stores import Stores
@@ -55,6 +56,7 @@ class ArchiveSession:
         manifest: the view of the bundle's manifest.
         offsets: of each topic's next message, behind the newest manifest entry; only the archiver counts.
         problems: by task, why it fails; shown by the readiness check.
+        unanswered_since: by backend, since when no segment could be stored there; monotonic.
     """
 
     bundle: Bundle
@@ -63,6 +65,7 @@ class ArchiveSession:
     manifest: Manifest
     offsets: Offsets = field(default_factory=Offsets)
     problems: dict[str, str] = field(default_factory=dict)
+    unanswered_since: dict[StorageBackend, float] = field(default_factory=dict)
 
     def report(self, task: str, error: Exception) -> None:
         """Record why a task fails. The same text is logged once until the task works again."""

@@ -32,7 +32,10 @@ _log = structlog.get_logger(__name__)
 
 
 def orphans(
-    segment_keys: Iterable[str], entries: Collection[ManifestEntry], instance_id: str = ""
+    segment_keys: Iterable[str],
+    entries: Collection[ManifestEntry],
+    backend: StorageBackend,
+    instance_id: str = "",
 ) -> list[str]:
     """Return the keys of a bundle's segments in one store that no manifest entry will ever name.
 
@@ -42,6 +45,8 @@ def orphans(
     Args:
         segment_keys: the bundle's segments in the store.
         entries: the bundle's manifest, read after the segments were listed.
+        backend: of the store. A segment that waits elsewhere for this store is not an orphan: it may be
+            written right now.
         instance_id: the instance whose disk the store is; it must be a holder of the segments it keeps, or
             be making a copy of them. So the copies of an instance that was replaced go when it returns.
     """
@@ -50,7 +55,11 @@ def orphans(
         segment.key
         for entry in entries
         for segment in entry.segments
-        if not instance_id or instance_id in segment.holders or instance_id in segment.copying
+        if segment.bound_for is backend
+        or (
+            segment.backend is backend
+            and (not instance_id or instance_id in segment.holders or instance_id in segment.copying)
+        )
     }
     return [
         key
@@ -98,7 +107,7 @@ class Sweep:
         # The manifest is listed after the segments, so that it has the entries added in between.
         listing = await self._metadata.list(keys.manifest_prefix(bundle))
         entries = [decode_record(ManifestEntry, entry.value) for entry in listing.entries]
-        found = orphans(held, entries, instance_id)[:DELETES_PER_SWEEP_MAX]
+        found = orphans(held, entries, backend, instance_id)[:DELETES_PER_SWEEP_MAX]
         for key in found:
             await store.delete(key)
             self._metrics.orphans.labels(backend).inc()

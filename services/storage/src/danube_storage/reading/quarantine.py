@@ -142,6 +142,8 @@ def _marked(entry: ManifestEntry, key: str, holder: str, reason: str) -> Manifes
             return record
         if reason and not record.retained:
             return record  # it is being deleted, and a mark would keep its record for ever
+        if reason and holder != S3_HOLDER and holder not in record.holders:
+            return record  # the copy was replaced
         others = {other: why for other, why in record.quarantined.items() if other != holder}
         return msgspec.structs.replace(record, quarantined={**others, holder: reason} if reason else others)
 

@@ -302,6 +302,8 @@ class ReadRequests:
         if record is None or not record.retained:
             self.quarantine.forget(locator)
             raise NotFound(f"there is no segment {locator.key} any more")
+        if record.backend is not locator.backend:
+            raise StoreUnavailable(f"segment {locator.key} was moved to {record.backend}")
         return record
 
     async def _block(self, locator: SegmentLocator, segment: OpenSegment, number: int) -> VerifiedRange:

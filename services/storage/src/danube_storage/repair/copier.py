@@ -26,13 +26,13 @@ from danube_common.wire.repair import (
 from danube_storage.reading.requests import ReadRequests
 from danube_storage.reading.verification import Pace, damage_of, verified_chunks
 from danube_storage.repair.metrics import RepairMetrics
+from danube_storage.repair.remote_disk import RemoteDisk, SourceUnavailable
 from danube_storage.segments.port import ReplaceableStore
 
 ANSWER_S = 5.0
 """A request to copy is answered after this time, whether or not the copy is made."""
 COPYING_AT_ONCE_MAX = 2
 COPIES_WAITING_MAX = 64
-FETCH_TIMEOUT_S = 10.0
 VERIFY_TIMEOUT_S = 120.0
 VERIFIED_AT_ONCE_MAX = 1
 
@@ -129,13 +129,13 @@ class SegmentCopier:
     ) -> None:
         reasons: list[str] = []
         for source in sources:
-            remote = _RemoteDisk(self._bus, source)
+            remote = RemoteDisk(self._bus, source)
             try:
                 await self._disk.replace(record.key, verified_chunks(remote, record, self._pace))
             except (CorruptData, NotFound) as error:
                 reasons.append(f"{source}: {error}")
                 await self._have_verified(source, locator)
-            except _SourceUnavailable as error:
+            except SourceUnavailable as error:
                 reasons.append(f"{source}: {error}")
             else:
                 self._metrics.copies.inc()
@@ -167,32 +167,3 @@ class SegmentCopier:
         if record is None or not record.retained:
             raise NotFound(f"there is no segment {locator.key} any more")
         return record
-
-
-class _SourceUnavailable(StoreUnavailable):
-    """The source does not answer, which says nothing about the own disk."""
-
-
-class _RemoteDisk:
-    """The segments on another instance's disk, as a `SegmentReader`."""
-
-    def __init__(self, bus: Bus, instance_id: str) -> None:
-        self._bus = bus
-        self._subject = repair_subject(instance_id)
-
-    async def size(self, key: str) -> int:
-        """See `SegmentReader`."""
-        return (await self._fetch(key, 0, 0)).size_bytes
-
-    async def read(self, key: str, offset: int, length: int) -> bytes:
-        """See `SegmentReader`; at most FETCH_BYTES_MAX at once."""
-        return (await self._fetch(key, offset, length)).data
-
-    async def _fetch(self, key: str, offset: int, length: int) -> SegmentBytes:
-        request = FetchSegment(key, offset, length)
-        try:
-            return await REPAIR.ask(
-                self._bus, self._subject, request, SegmentBytes, timeout_s=FETCH_TIMEOUT_S
-            )
-        except Unavailable as error:
-            raise _SourceUnavailable(str(error)) from None

@@ -167,7 +167,9 @@ def _retargeted(record: SegmentRecord, instances: Instances, replicas: int) -> S
     if any(one not in instances.avoided for one in others):
         targets = [one for one in targets if one not in instances.avoided]
     mended = [
-        one for one in record.quarantined if one in instances.live and one not in instances.avoided and intact
+        one
+        for one in record.holders
+        if one in record.quarantined and one in instances.live and one not in instances.avoided and intact
     ]
     wanted = replicas - len(intact) - len(_awaited(record, instances)) - len(mended)
     if intact:

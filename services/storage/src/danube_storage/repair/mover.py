@@ -1,0 +1,114 @@
+"""Moves segments that wait in another store to the store that their topics ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Collection
+from functools import partial
+
+import msgspec
+import structlog
+
+from danube_common.archive.records import ManifestEntry, SegmentRecord
+from danube_common.errors import CorruptData, DanubeError, NotFound, StoreUnavailable, Unavailable
+from danube_common.model.strategy import StorageBackend
+from danube_storage.archive.session import ArchiveSession
+from danube_storage.reading.verification import Pace, verified_chunks
+from danube_storage.repair.remote_disk import RemoteDisk
+from danube_storage.segments.port import SegmentReader
+
+TASK = "moving"
+INTERVAL_S = 5.0
+BACKOFF_S_MAX = 60.0
+
+_log = structlog.get_logger(__name__)
+
+
+class SegmentMover:
+    """Moves the waiting segments of each bundle that this instance archives, oldest first.
+
+    Args:
+        pace: bounds the bytes that are moved.
+        interval_s: about how often the manifest is looked at.
+    """
+
+    def __init__(self, pace: Pace, *, interval_s: float = INTERVAL_S) -> None:
+        self._pace = pace
+        self._interval_s = interval_s
+
+    async def move(self, session: ArchiveSession) -> None:
+        """Move segments of one bundle until cancelled. A bundle task."""
+        pause_s = self._interval_s
+        while True:
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            try:
+                await self._run_pass(session)
+            except Exception as error:  # noqa: BLE001 - no fault in one bundle may stop the others
+                session.report(TASK, error)
+                pause_s = min(2 * pause_s, BACKOFF_S_MAX)
+            else:
+                session.problems.pop(TASK, None)
+                pause_s = self._interval_s
+
+    async def _run_pass(self, session: ArchiveSession) -> None:
+        waiting = [
+            (entry, record)
+            for entry in session.manifest.all()
+            for record in entry.segments
+            if record.bound_for is not None and record.retained
+        ]
+        for number, (entry, record) in enumerate(waiting):
+            if not session.lease.held:
+                return
+            try:
+                await self._move(session, entry, record)
+            except DanubeError as error:
+                left = len(waiting) - number
+                raise Unavailable(f"{left} segments wait for {record.bound_for}: {error}") from None
+
+    async def _move(self, session: ArchiveSession, entry: ManifestEntry, record: SegmentRecord) -> None:
+        ports, backend = session.ports, record.bound_for or record.backend
+        store = ports.stores.of(backend)
+        for source in self._sources(session, record):
+            try:
+                await store.put(record.key, verified_chunks(source, record, self._pace))
+            except (CorruptData, NotFound) as error:
+                # Its readers and the scrub put it into quarantine.
+                _log.warning("segment_not_moved", key=record.key, reason=str(error))
+                continue
+            session.unanswered_since.pop(backend, None)
+            if session.lease.held:
+                holders = (ports.instance_id,) if backend is StorageBackend.DISK else ()
+                await session.manifest.change(entry, partial(with_moved, key=record.key, holders=holders))
+                _log.info("segment_moved", key=record.key, backend=backend)
+            return
+        raise StoreUnavailable(f"no intact copy of {record.key} answers")
+
+    def _sources(self, session: ArchiveSession, record: SegmentRecord) -> list[SegmentReader]:
+        ports = session.ports
+        if record.backend is not StorageBackend.DISK:
+            return [ports.stores.of(record.backend)]
+        holders = [one for one in record.holders if one not in record.quarantined]
+        own = [ports.stores.of(record.backend)] if ports.instance_id in holders else []
+        live = ports.live_instances()
+        others = [RemoteDisk(ports.bus, one) for one in holders if one != ports.instance_id and one in live]
+        return [*own, *others]
+
+
+def with_moved(entry: ManifestEntry, key: str, holders: Collection[str]) -> ManifestEntry:
+    """Return the entry with a segment in the store that it was bound for; its old copies are orphans then."""
+
+    def moved(record: SegmentRecord) -> SegmentRecord:
+        if record.key != key or record.bound_for is None or not record.retained:
+            return record
+        return msgspec.structs.replace(
+            record,
+            backend=record.bound_for,
+            bound_for=None,
+            holders=tuple(holders),
+            quarantined={},
+            copying=(),
+        )
+
+    return msgspec.structs.replace(entry, segments=tuple(moved(record) for record in entry.segments))
