@@ -68,7 +68,10 @@ def _check_unknown(descriptor: Descriptor, unknown: UnknownFieldSet) -> None:
             # A map's entry that carries anything unknown is set aside as a whole: look into it.
             parse_strict(GetMessageClass(_message_type(field)), stray.data)
             continue
-        raise CorruptData(f"{field.full_name} (field {field.number}) has wire type {stray.wire_type}")
+        raise CorruptData(
+            f"{field.full_name} (field {field.number}) has wire type {stray.wire_type}: the other side speaks "
+            "another version of the contract"
+        )
 
 
 @cache
