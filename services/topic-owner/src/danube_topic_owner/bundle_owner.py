@@ -58,6 +58,7 @@ class BundleOwner:
         self.bytes_in = 0
         self._listeners: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._journal: asyncio.Task[None] | None = None
         self._stopping = False
 
     @classmethod
@@ -71,7 +72,7 @@ class BundleOwner:
         Raises LogUnavailable, MetadataUnavailable, BusUnavailable; `stop` is safe after that.
         """
         context, bundle = self.context, self.context.bundle
-        self._spawn(context.writer.run(), "journal")
+        self._journal = self._spawn(context.writer.run(), "journal")
         seen = context.state.log_seen
         await self.reader.open(seen.sequence, seen.frame_id)
         self._note_log()
@@ -98,8 +99,8 @@ class BundleOwner:
         await self.reader.close()
         self.context.move_quiet_cursors()
         self.context.writer.stop()
-        if self._tasks:
-            await asyncio.wait(self._tasks[:1], timeout=STOP_FLUSH_S)
+        if self._journal is not None:
+            await asyncio.wait((self._journal,), timeout=STOP_FLUSH_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -110,11 +111,12 @@ class BundleOwner:
         self.requests.producers.forget_topic(topic.topic_id)
         self.context.drop_topic(topic)
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run ``work`` until `stop`; its failure gives the bundle up."""
         task = asyncio.create_task(work, name=f"{self.context.bundle} {name}")
         task.add_done_callback(self._task_ended)
         self._tasks.append(task)
+        return task
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

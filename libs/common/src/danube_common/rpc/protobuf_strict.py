@@ -69,8 +69,8 @@ def _check_unknown(descriptor: Descriptor, unknown: UnknownFieldSet) -> None:
             parse_strict(GetMessageClass(_message_type(field)), stray.data)
             continue
         raise CorruptData(
-            f"{field.full_name} (field {field.number}) has wire type {stray.wire_type}: the other side speaks "
-            "another version of the contract"
+            f"{field.full_name} (field {field.number}) has wire type {stray.wire_type}: the other "
+            "side speaks another version of the contract"
         )
 
 
