@@ -72,9 +72,7 @@ class Traffic:
     async def read(self, urls: list[str], opened: asyncio.Event) -> None:
         async with (
             connect(*urls, health_interval_s=HEALTH_INTERVAL_S) as client,
-            client.consumer(
-                self.topic, "s", name="reader", type=SubscriptionType.EXCLUSIVE, reconnect=True
-            ) as consumer,
+            client.consumer(self.topic, "s", name="reader", type=SubscriptionType.EXCLUSIVE) as consumer,
         ):
             opened.set()
             async for message in consumer:

@@ -98,9 +98,7 @@ async def test_a_replay_goes_from_segments_to_the_log_to_what_is_live_through_de
     await publish(client, topic, range(200, 210))  # shares a segment
     await archive(platform, topic)
     await publish(client, topic, range(210, 400))
-    async with client.consumer(
-        topic, "s", name="r", initial_position=Start.earliest(), reconnect=True
-    ) as consumer:
+    async with client.consumer(topic, "s", name="r", initial_position=Start.earliest()) as consumer:
         assert consumer.created
         taken: list[int] = []
         await take(consumer, 100, taken)
@@ -140,7 +138,7 @@ async def test_a_subscription_begins_where_it_is_told_to(platform: Platform, cli
 async def test_a_reset_subscription_gets_its_past_again(platform: Platform, client: Client) -> None:
     topic = "/default/reset"
     await publish(client, topic, range(20))
-    async with client.consumer(topic, "s", name="r", reconnect=True) as consumer:
+    async with client.consumer(topic, "s", name="r") as consumer:
         assert await take(consumer, 20) == list(range(20))
         await consumer.flush_acks()
         await until_described([platform.admin_addr], topic, lambda told: told.subscriptions[0].backlog == 0)

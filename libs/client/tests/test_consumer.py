@@ -6,13 +6,25 @@ import pytest
 from grpc import StatusCode
 
 import danube_client
-from danube_client import Client, Consumer, Retry, SubscriptionType
+from danube_client import (
+    Client,
+    Consumer,
+    Disconnected,
+    Event,
+    Lost,
+    Reconnected,
+    Retry,
+    SubscriptionType,
+)
 from danube_client.connection import RECEIVE_BYTES_MAX
 from danube_client.consumer import RECEIVED_MAX
 from danube_harness.services.stub_gateway import NOT_READY, UNREACHABLE, Failure, StubGateway
 from danube_proto import danube_api_pb2 as wire
 
 TOPIC = "/default/t"
+TAKEN_OVER = Failure(
+    StatusCode.PERMISSION_DENIED, wire.SUBSCRIBE_PERMISSION_DENIED, "another client took over"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +147,7 @@ async def test_a_refused_subscription_is_raised(gateway: StubGateway, client: Cl
 
 
 async def test_the_iteration_ends_with_the_stream(gateway: StubGateway, client: Client) -> None:
-    async with client.consumer(TOPIC, "s", name="c") as consumer:
+    async with client.consumer(TOPIC, "s", name="c", reconnect=False) as consumer:
         gateway.deliver(TOPIC, b"last")
         gateway.end_streams()
         assert [message.payload async for message in consumer] == [b"last"]
@@ -143,7 +155,7 @@ async def test_the_iteration_ends_with_the_stream(gateway: StubGateway, client: 
 
 
 async def test_a_failed_stream_is_raised_after_what_came_before(gateway: StubGateway, client: Client) -> None:
-    async with client.consumer(TOPIC, "s", name="c") as consumer:
+    async with client.consumer(TOPIC, "s", name="c", reconnect=False) as consumer:
         gateway.deliver(TOPIC, b"last")
         gateway.end_streams(UNREACHABLE)
         assert await take(consumer, 1) == [b"last"]
@@ -155,7 +167,7 @@ async def test_a_failed_stream_is_raised_after_what_came_before(gateway: StubGat
 async def test_a_reconnecting_consumer_subscribes_again_by_its_name(
     gateway: StubGateway, client: Client, how: Failure | None
 ) -> None:
-    async with client.consumer(TOPIC, "s", name="c", reconnect=True) as consumer:
+    async with client.consumer(TOPIC, "s", name="c") as consumer:
         gateway.deliver(TOPIC, b"0")
         gateway.end_streams(how)
         await gateway.until(lambda: len(gateway.requests["ReceiveMessages"]) == 2)
@@ -165,7 +177,7 @@ async def test_a_reconnecting_consumer_subscribes_again_by_its_name(
 
 
 async def test_a_reconnecting_consumer_survives_a_restart(gateway: StubGateway, client: Client) -> None:
-    async with client.consumer(TOPIC, "s", name="c", reconnect=True) as consumer:
+    async with client.consumer(TOPIC, "s", name="c") as consumer:
         gateway.deliver(TOPIC, b"0")
         first = await anext(consumer)
         await gateway.stop()
@@ -181,7 +193,7 @@ async def test_a_reconnecting_consumer_survives_a_restart(gateway: StubGateway, 
 async def test_a_consumer_that_is_not_known_any_more_subscribes_again(
     gateway: StubGateway, client: Client
 ) -> None:
-    async with client.consumer(TOPIC, "s", name="c", reconnect=True) as consumer:
+    async with client.consumer(TOPIC, "s", name="c") as consumer:
         await gateway.until(lambda: len(gateway.requests["ReceiveMessages"]) == 1)
         gateway.consumers.clear()
         await gateway.until(lambda: len(gateway.requests["ReceiveMessages"]) == 2)
@@ -189,25 +201,153 @@ async def test_a_consumer_that_is_not_known_any_more_subscribes_again(
         assert await take(consumer, 1) == [b"1"]
 
 
-async def test_reconnecting_ends_when_the_retries_are_used_up(gateway: StubGateway) -> None:
+async def test_a_consumer_comes_back_whatever_the_number_of_failures(gateway: StubGateway) -> None:
     retry = Retry(attempts_max=3, first_s=0.001, max_s=0.001)
-    async with danube_client.connect(gateway.address, retry=retry) as client:
-        async with client.consumer(TOPIC, "s", name="c", reconnect=True) as consumer:
-            gateway.failures["Subscribe"].extend([UNREACHABLE] * 100)
-            gateway.end_streams()
-            with pytest.raises(danube_client.Unreachable):
-                await anext(consumer)
-        assert len(gateway.requests["Subscribe"]) == 3
+    events: list[Event] = []
+    async with (
+        danube_client.connect(gateway.address, retry=retry) as client,
+        client.consumer(TOPIC, "s", name="c", on_event=events.append) as consumer,
+    ):
+        await gateway.until(lambda: len(gateway.requests["ReceiveMessages"]) == 1)
+        gateway.failures["Subscribe"].extend([UNREACHABLE] * 20)
+        gateway.failures["ReceiveMessages"].extend([Failure(StatusCode.NOT_FOUND)] * 20)
+        gateway.end_streams(NOT_READY)
+        await gateway.until(lambda: len(gateway.requests["ReceiveMessages"]) == 22)
+        gateway.deliver(TOPIC, b"back")
+        assert await take(consumer, 1) == [b"back"]
+    away, back = events
+    assert isinstance(away, Disconnected)
+    assert isinstance(away.error, danube_client.NotReady)
+    assert isinstance(back, Reconnected)
+    assert (away.topic, back.topic) == (TOPIC, TOPIC)
 
 
-async def test_a_stream_that_keeps_ending_at_once_is_given_up(gateway: StubGateway) -> None:
-    retry = Retry(attempts_max=4, first_s=0.001, max_s=0.001)
-    async with danube_client.connect(gateway.address, retry=retry) as client:
-        gateway.failures["ReceiveMessages"].extend([Failure(StatusCode.NOT_FOUND)] * 100)
-        async with client.consumer(TOPIC, "s", name="c", reconnect=True) as consumer:
-            with pytest.raises(danube_client.UnknownClient):
-                await anext(consumer)
-        assert len(gateway.requests["ReceiveMessages"]) == 4
+async def test_a_consumer_counts_as_back_though_nothing_is_delivered(
+    gateway: StubGateway, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danube_client.topic_consumer.STEADY_S", 0.05)
+    back = asyncio.Event()
+
+    def note(event: Event) -> None:
+        if isinstance(event, Reconnected):
+            back.set()
+
+    async with client.consumer(TOPIC, "s", name="c", on_event=note):
+        gateway.end_streams()
+        await back.wait()
+
+
+async def test_a_consumer_that_was_replaced_does_not_come_back(gateway: StubGateway, client: Client) -> None:
+    async with client.consumer(TOPIC, "s", name="c") as consumer:
+        gateway.deliver(TOPIC, b"mine")
+        gateway.end_streams(TAKEN_OVER)
+        assert await take(consumer, 1) == [b"mine"]
+        with pytest.raises(danube_client.SubscribeDenied, match="another client took over"):
+            await anext(consumer)
+    assert len(gateway.requests["Subscribe"]) == 1
+
+
+async def test_a_consumer_in_its_own_way_comes_back(gateway: StubGateway, client: Client) -> None:
+    async with client.consumer(TOPIC, "s", name="c") as consumer:
+        await gateway.until(lambda: len(gateway.requests["ReceiveMessages"]) == 1)
+        gateway.failures["Subscribe"].append(TAKEN_OVER)
+        gateway.failures["ReceiveMessages"].append(TAKEN_OVER)
+        gateway.end_streams(UNREACHABLE)
+        await gateway.until(lambda: len(gateway.requests["ReceiveMessages"]) == 3)
+        gateway.deliver(TOPIC, b"back")
+        assert await take(consumer, 1) == [b"back"]
+
+
+async def test_a_consumer_that_stays_refused_gives_up(gateway: StubGateway) -> None:
+    retry = Retry(attempts_max=3, first_s=0.001, max_s=0.001)
+    async with (
+        danube_client.connect(gateway.address, retry=retry) as client,
+        client.consumer(TOPIC, "s", name="c") as consumer,
+    ):
+        await gateway.until(lambda: len(gateway.requests["ReceiveMessages"]) == 1)
+        gateway.failures["Subscribe"].extend([TAKEN_OVER] * 100)
+        gateway.end_streams(UNREACHABLE)
+        with pytest.raises(danube_client.SubscribeDenied):
+            await anext(consumer)
+    assert len(gateway.requests["Subscribe"]) == 4
+
+
+@pytest.mark.parametrize("made_again", [False, True])
+async def test_a_consumer_of_a_deleted_topic_says_so(
+    gateway: StubGateway, client: Client, made_again: bool
+) -> None:
+    async with client.consumer(TOPIC, "s", name="c") as consumer:
+        await gateway.until(lambda: len(gateway.requests["ReceiveMessages"]) == 1)
+        gateway.delete_topic(TOPIC)
+        if made_again:
+            gateway.schemas[TOPIC] = wire.Schema()
+        with pytest.raises(danube_client.TopicDeleted, match="was deleted"):
+            await anext(consumer)
+    assert len(gateway.requests["Subscribe"]) == 1
+
+
+async def test_a_consumer_is_told_once_what_was_lost(gateway: StubGateway, client: Client) -> None:
+    events: list[Event] = []
+    gateway.lost[TOPIC, "s"] = 3
+    async with client.consumer(TOPIC, "s", name="c", on_event=events.append) as consumer:
+        await gateway.until(lambda: gateway.told[TOPIC, "s"] == 3)
+        gateway.lost[TOPIC, "s"] = 5
+        await consumer.check_losses()
+        await consumer.check_losses()
+    assert events == [Lost(TOPIC, "s", 3), Lost(TOPIC, "s", 2)]
+    async with client.consumer(TOPIC, "s", name="d", on_event=events.append) as consumer:
+        await consumer.check_losses()
+    assert len(events) == 2
+
+
+async def test_a_loss_is_an_exception_if_that_is_asked_for(gateway: StubGateway, client: Client) -> None:
+    async with client.consumer(TOPIC, "s", name="c", raise_on_loss=True) as consumer:
+        gateway.deliver(TOPIC, b"before")
+        assert await take(consumer, 1) == [b"before"]
+        gateway.lost[TOPIC, "s"] = 7
+        with pytest.raises(danube_client.MessagesLost, match="7 messages of /default/t expired") as caught:
+            await anext(consumer)
+    assert caught.value.count == 7
+    assert gateway.told[TOPIC, "s"] == 7
+
+
+async def test_a_broker_that_knows_no_losses_serves_all_the_same(
+    gateway: StubGateway, client: Client
+) -> None:
+    unknown = Failure(StatusCode.UNIMPLEMENTED)
+    gateway.failures["TellLosses"].extend([unknown] * 1000)
+    gateway.failures["GetTopic"].extend([unknown] * 1000)
+    async with client.consumer(TOPIC, "s") as consumer, client.producer(TOPIC) as producer:
+        await producer.send("x")
+        assert await take(consumer, 1) == [b"x"]
+        await consumer.check_losses()
+    assert await client.describe(TOPIC) == []
+
+
+async def test_what_an_event_handler_raises_the_iteration_raises(
+    gateway: StubGateway, client: Client
+) -> None:
+    def refuse(_event: Event) -> None:
+        raise KeyError
+
+    async with client.consumer(TOPIC, "s", on_event=refuse) as consumer:
+        gateway.end_streams()
+        with pytest.raises(KeyError):
+            await anext(consumer)
+
+
+async def test_a_stream_asks_for_its_prefetch(gateway: StubGateway, client: Client) -> None:
+    async with client.consumer(TOPIC, "s"), client.consumer(TOPIC, "t", prefetch=3):
+        await gateway.until(lambda: len(gateway.prefetches) == 2)
+    assert sorted(map(str, gateway.prefetches)) == ["3", "None"]
+    with pytest.raises(ValueError, match="at least 1"):
+        client.consumer(TOPIC, "s", prefetch=0)
+
+
+async def test_consumers_without_a_name_get_different_ones(gateway: StubGateway, client: Client) -> None:
+    async with client.consumer(TOPIC, "s") as one, client.consumer(TOPIC, "s") as other:
+        assert one.name != other.name
+        assert {name for _, _, name in gateway.consumers} == {one.name, other.name}
 
 
 async def test_no_more_than_the_bound_waits_to_be_taken(gateway: StubGateway, client: Client) -> None:

@@ -9,7 +9,6 @@ import danube_client
 from danube_client import (
     AccessMode,
     Client,
-    NonReliable,
     Reliable,
     Retention,
     Retry,
@@ -20,6 +19,11 @@ from danube_harness.services.stub_gateway import NOT_READY, UNREACHABLE, Failure
 from danube_proto import danube_api_pb2 as wire
 
 TOPIC = "/default/t"
+
+
+def share_topics(one: StubGateway, other: StubGateway) -> None:
+    """Let two gateways serve the same topics."""
+    other.schemas, other.topic_ids = one.schemas, one.topic_ids
 
 
 def numbers(gateway: StubGateway, topic: str = TOPIC) -> list[int]:
@@ -61,6 +65,22 @@ def test_only_a_backend_that_is_named_is_sent() -> None:
         assert (read.storage_backend if read.HasField("storage_backend") else None) == storage
 
 
+@pytest.mark.parametrize(
+    ("strategy", "policy", "period_s"),
+    [
+        (Reliable(), wire.RetainUntilAck, 3600),
+        (Reliable(retention_period_s=60), wire.RetainUntilExpire, 60),
+        (Reliable(retention=Retention.UNTIL_EXPIRED), wire.RetainUntilExpire, 3600),
+        (Reliable(retention=Retention.UNTIL_ACKNOWLEDGED, retention_period_s=60), wire.RetainUntilAck, 60),
+    ],
+)
+def test_messages_expire_only_if_that_or_a_period_is_asked_for(
+    strategy: Reliable, policy: int, period_s: int
+) -> None:
+    options = strategy.to_wire().reliable_options
+    assert (options.retention_policy, options.retention_period) == (policy, period_s)
+
+
 async def test_a_topic_that_exists_is_taken_as_it_is(gateway: StubGateway, client: Client) -> None:
     gateway.schemas[TOPIC] = Schema.int64().to_wire()
     async with client.producer(TOPIC, name="p"):
@@ -81,15 +101,17 @@ async def test_what_is_given_is_asked_for_even_if_the_topic_exists(
     assert request.dispatch_strategy == Reliable().to_wire()
 
 
-async def test_a_new_topic_has_the_defaults_of_the_first_generation(
+async def test_a_new_topic_keeps_its_messages_until_they_are_acknowledged(
     gateway: StubGateway, client: Client
 ) -> None:
     async with client.producer(TOPIC, name="p"):
         pass
     (request,) = gateway.requests["CreateProducer"]
     assert request.schema.type_schema == wire.Schema.String
-    assert request.dispatch_strategy == NonReliable().to_wire()
-    assert request.HasField("dispatch_strategy")
+    assert request.dispatch_strategy.strategy == wire.Reliable
+    options = request.dispatch_strategy.reliable_options
+    assert options.retention_policy == wire.RetainUntilAck
+    assert not options.HasField("storage_backend")
     assert request.producer_access_mode == wire.Shared
 
 
@@ -272,6 +294,105 @@ async def test_partitions_are_ordinary_topics_served_in_turn(gateway: StubGatewa
     assert [message.payload for message in gateway.accepted[f"{TOPIC}-part-0"]] == [b"0", b"3", b"6"]
 
 
+async def test_the_partitions_of_a_topic_are_found(gateway: StubGateway, client: Client) -> None:
+    gateway.schemas.update({f"{TOPIC}-part-{part}": wire.Schema() for part in range(3)})
+    async with client.producer(TOPIC, name="p") as producer:
+        assert [await producer.send(str(number)) for number in range(4)] == [0, 0, 0, 1]
+    assert sorted(gateway.producers) == [(f"{TOPIC}-part-{part}", f"p-{part}") for part in range(3)]
+    assert TOPIC not in gateway.schemas
+
+
+@pytest.mark.parametrize(("existing", "said"), [(0, "is not partitioned"), (3, "has 3 partitions")])
+async def test_another_number_of_partitions_is_refused(
+    gateway: StubGateway, client: Client, existing: int, said: str
+) -> None:
+    names = [f"{TOPIC}-part-{part}" for part in range(existing)] or [TOPIC]
+    gateway.schemas.update({name: wire.Schema() for name in names})
+    for partitions in (2, 5):
+        with pytest.raises(danube_client.InvalidRequest, match=f"{said}, not {partitions} partitions"):
+            await client.producer(TOPIC, name="p", partitions=partitions)
+    assert not gateway.requests["CreateProducer"]
+
+
+async def test_partitions_that_another_producer_is_creating_are_waited_for(
+    gateway: StubGateway, client: Client
+) -> None:
+    gateway.schemas[f"{TOPIC}-part-0"] = wire.Schema()
+    opening = asyncio.ensure_future(client.producer(TOPIC, name="p", partitions=2).open())
+    await gateway.until(lambda: len(gateway.requests["TopicPartitions"]) == 2)
+    gateway.schemas[f"{TOPIC}-part-1"] = wire.Schema()
+    producer = await opening
+    assert len(producer.topics) == 2
+    await producer.close()
+
+
+async def test_an_idle_producer_leaves_a_deleted_topic_deleted(gateway: StubGateway, client: Client) -> None:
+    async with client.producer(TOPIC, name="p", schema=Schema.string(), strategy=Reliable()) as producer:
+        await producer.send("0")
+        gateway.delete_topic(TOPIC)
+        looked_up = len(gateway.requests["TopicLookup"])
+        await gateway.until(lambda: len(gateway.requests["TopicLookup"]) > looked_up)
+        for _ in range(2):
+            with pytest.raises(danube_client.TopicDeleted, match="topic /default/t was deleted"):
+                await producer.send("1")
+    assert TOPIC not in gateway.schemas
+    assert len(gateway.requests["CreateProducer"]) == 1
+
+
+@pytest.mark.parametrize("made_again", [False, True])
+async def test_messages_under_way_to_a_deleted_topic_fail(
+    gateway: StubGateway, client: Client, made_again: bool
+) -> None:
+    async with client.producer(TOPIC, name="p") as producer:
+        gateway.delete_topic(TOPIC)
+        if made_again:
+            gateway.schemas[TOPIC] = wire.Schema()
+        outcomes = [await producer.post("x") for _ in range(3)]
+        for outcome in outcomes:
+            with pytest.raises(danube_client.TopicDeleted):
+                await outcome
+    assert not gateway.accepted[TOPIC]
+    assert len(gateway.requests["CreateProducer"]) == 1
+
+
+async def test_a_topic_deleted_after_it_was_looked_up_is_not_made_again(
+    gateway: StubGateway, client: Client
+) -> None:
+    async with client.producer(TOPIC, name="p", schema=Schema.string(), strategy=Reliable()) as producer:
+        gateway.producers.clear()
+        gateway.gates["CreateProducer"] = asyncio.Event()
+        outcome = await producer.post("x")
+        await gateway.until(lambda: len(gateway.requests["CreateProducer"]) == 2)
+        gateway.delete_topic(TOPIC)
+        gateway.gates["CreateProducer"].set()
+        with pytest.raises(danube_client.TopicDeleted):
+            await outcome
+    assert TOPIC not in gateway.schemas
+
+
+async def test_a_producer_may_create_its_topic_again_as_it_was(gateway: StubGateway, client: Client) -> None:
+    schema, strategy = Schema.int64(), Reliable(retention_period_s=60)
+    async with client.producer(TOPIC, name="p", schema=schema, strategy=strategy, recreate=True) as producer:
+        gateway.delete_topic(TOPIC)
+        assert await producer.send("1") == 0
+        gateway.delete_topic(TOPIC)
+        assert await producer.send("2") == 1
+    assert gateway.schemas[TOPIC] == schema.to_wire()
+    assert gateway.strategies[TOPIC] == strategy.to_wire()
+
+
+def test_what_creates_a_topic_again_must_be_known() -> None:
+    client = danube_client.Client(["127.0.0.1:1"], Retry(), 1, 1, 1)
+    with pytest.raises(ValueError, match="schema and the strategy"):
+        client.producer(TOPIC, schema=Schema.string(), recreate=True)
+
+
+async def test_producers_without_a_name_get_different_ones(gateway: StubGateway, client: Client) -> None:
+    async with client.producer(TOPIC) as one, client.producer(TOPIC) as other:
+        assert one.name != other.name
+        assert {name for _, name in gateway.producers} == {one.name, other.name}
+
+
 async def test_closing_settles_what_was_handed_over(gateway: StubGateway, client: Client) -> None:
     producer = await client.producer(TOPIC, name="p")
     outcomes = [await producer.post("x") for _ in range(10)]
@@ -331,6 +452,7 @@ async def test_a_redirect_is_followed(gateway: StubGateway, client: Client) -> N
 async def test_the_next_address_takes_over(gateway: StubGateway) -> None:
     retry = Retry(attempts_max=8, first_s=0.01, max_s=0.1)
     async with StubGateway() as other:
+        share_topics(gateway, other)
         async with (
             danube_client.connect(gateway.address, other.address, retry=retry) as client,
             client.producer(TOPIC, name="p") as producer,
@@ -365,6 +487,7 @@ async def test_a_gateway_that_shuts_down_is_left_for_the_next_address(gateway: S
         client.producer(TOPIC, name="p") as producer,
     ):
         await producer.send("0")
+        share_topics(leaving, gateway)
         for method in ("SendMessage", "CreateProducer", "TopicLookup"):
             leaving.failures[method].extend([NOT_READY] * 100)
         outcomes = [await producer.post(str(number)) for number in range(1, 5)]

@@ -4,15 +4,15 @@ Example::
 
     import asyncio
 
-    from danube_client import Reliable, connect
+    from danube_client import connect
 
 
     async def main() -> None:
         async with connect("http://127.0.0.1:6650") as client:
-            async with client.producer("/default/news", name="editor", strategy=Reliable()) as producer:
+            async with client.producer("/default/news") as producer:
                 await producer.send("good news")
 
-            async with client.consumer("/default/news", "readers", name="reader-1") as consumer:
+            async with client.consumer("/default/news", "readers") as consumer:
                 async for message in consumer:
                     print(message.text)
                     await message.ack()
@@ -21,8 +21,8 @@ Example::
 
     asyncio.run(main())
 
-The topic is reliable, so it keeps the message until the consumer has subscribed. A topic that a producer
-creates without a strategy is non-reliable: subscriptions made after a message never receive it.
+A topic that a producer creates keeps its messages until every subscription has acknowledged them, so the
+consumer reads what was sent before it subscribed. ``strategy=NonReliable()`` makes one that stores nothing.
 """
 
 from __future__ import annotations
@@ -38,20 +38,24 @@ from danube_client.errors import (
     InvalidRequest,
     InvalidTopicName,
     LimitReached,
+    MessagesLost,
     NotReady,
     ProducerExists,
     SubscribeDenied,
     SubscriptionNotFound,
+    TopicDeleted,
     TopicNotFound,
     UnknownClient,
     Unreachable,
 )
+from danube_client.events import Disconnected, Event, Lost, Reconnected
 from danube_client.message import Message
 from danube_client.producer import AccessMode, Producer
 from danube_client.retry import Retry
 from danube_client.schema import Schema, SchemaType
 from danube_client.start import Start, StartKind
 from danube_client.strategy import NonReliable, Reliable, Retention, Storage, Strategy
+from danube_client.topic_info import TopicInfo
 
 __all__ = [
     "AccessMode",
@@ -61,15 +65,20 @@ __all__ = [
     "Closed",
     "Consumer",
     "Denied",
+    "Disconnected",
+    "Event",
     "InvalidAddress",
     "InvalidRequest",
     "InvalidTopicName",
     "LimitReached",
+    "Lost",
     "Message",
+    "MessagesLost",
     "NonReliable",
     "NotReady",
     "Producer",
     "ProducerExists",
+    "Reconnected",
     "Reliable",
     "Retention",
     "Retry",
@@ -82,6 +91,8 @@ __all__ = [
     "SubscribeDenied",
     "SubscriptionNotFound",
     "SubscriptionType",
+    "TopicDeleted",
+    "TopicInfo",
     "TopicNotFound",
     "UnknownClient",
     "Unreachable",

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
 from danube_client.connection import Connection, Connections
 from danube_client.consumer import ACKS_IN_FLIGHT_MAX, Consumer, SubscriptionType
 from danube_client.errors import ELSEWHERE, RECOVERABLE, InvalidRequest, TopicNotFound
+from danube_client.events import OnEvent
 from danube_client.health import INTERVAL_S
+from danube_client.names import generated_name
 from danube_client.producer import IN_FLIGHT_MAX, AccessMode, Producer
 from danube_client.retry import Retry
 from danube_client.schema import Schema
 from danube_client.start import Start, StartKind
 from danube_client.strategy import Strategy
-from danube_client.topic_consumer import TopicConsumer
+from danube_client.topic_consumer import ConsumerOptions, TopicConsumer, ignore
+from danube_client.topic_info import TopicInfo, topic_info
 from danube_client.topic_producer import TopicProducer
 from danube_proto import danube_api_pb2 as wire
 
@@ -24,6 +28,9 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 30.0
+# How long a producer waits for partitions that another one may be creating.
+PARTITION_CHECKS_MAX = 10
+PARTITION_CHECK_S = 0.1
 
 
 class Client:
@@ -46,82 +53,111 @@ class Client:
         self,
         topic: str,
         *,
-        name: str,
+        name: str | None = None,
         schema: Schema | None = None,
         strategy: Strategy | None = None,
         access_mode: AccessMode = AccessMode.SHARED,
         partitions: int | None = None,
         in_flight_max: int = IN_FLIGHT_MAX,
+        recreate: bool = False,
     ) -> Producer:
         """Return a producer; ``async with`` or ``await`` opens it.
 
         Args:
-            topic: ``/namespace/topic``.
-            name: the producer's name; the same name on the same topic is the same producer.
+            topic: ``/namespace/topic``. If only its partitions exist, messages go to them in turn.
+            name: the producer's name; the same name on the same topic is the same producer. None generates
+                one that no other producer has.
             schema: the type of the payloads. None accepts the schema of an existing topic; a new topic
                 gets a string schema.
             strategy: how messages are kept. None accepts the strategy of an existing topic; a new topic
-                is non-reliable and keeps nothing.
+                is ``Reliable()``: it keeps its messages until they are acknowledged.
             access_mode: whether other producers may send to the topic.
-            partitions: the number of partitions. Messages go to ``{topic}-part-0``, ``-1``, ... in turn,
-                from producers named ``{name}-0``, ``-1``, ...
+            partitions: the number of partitions, which are created if the topic is new. Messages go to
+                ``{topic}-part-0``, ``-1``, ... in turn, from producers named ``{name}-0``, ``-1``, ... None
+                takes the topic as it is. Partitions that are added later are not noticed.
             in_flight_max: unanswered messages at which ``send`` and ``post`` wait. With 1 the order is
                 kept even when a message fails and is sent again.
+            recreate: whether the producer creates its topic again, with ``schema`` and ``strategy``, when the
+                topic was deleted. Otherwise it fails with TopicDeleted from then on.
 
         Raises:
-            ValueError: ``partitions`` or ``in_flight_max`` is below 1.
+            ValueError: ``partitions`` or ``in_flight_max`` is below 1, or ``recreate`` lacks a schema or
+                strategy.
         """
         if partitions is not None and partitions < 1:
             raise ValueError("partitions must be at least 1")
         if in_flight_max < 1:
             raise ValueError("in_flight_max must be at least 1")
-        targets = [(topic, name)]
-        if partitions is not None:
-            targets = [(f"{topic}-part-{part}", f"{name}-{part}") for part in range(partitions)]
+        if recreate and (schema is None or strategy is None):
+            raise ValueError("recreate needs the schema and the strategy to create the topic with")
+        name = name or generated_name()
         room = asyncio.Semaphore(in_flight_max)
-        topic_producers = [
-            TopicProducer(
-                self._connections,
-                wire.ProducerRequest(
-                    producer_name=part_name,
-                    topic_name=part_topic,
-                    schema=None if schema is None else schema.to_wire(),
-                    producer_access_mode=wire.ProducerAccessMode.Name(int(access_mode)),
-                    dispatch_strategy=None if strategy is None else strategy.to_wire(),
-                ),
-                self._retry,
-                room,
-                self._health_interval_s,
-            )
-            for part_topic, part_name in targets
-        ]
-        return Producer(topic_producers, room)
+
+        async def resolve() -> Sequence[TopicProducer]:
+            topics = await self._targets(topic, partitions)
+            return [
+                TopicProducer(
+                    self._connections,
+                    wire.ProducerRequest(
+                        producer_name=name if target == topic else f"{name}-{target.rpartition('-')[2]}",
+                        topic_name=target,
+                        schema=None if schema is None else schema.to_wire(),
+                        producer_access_mode=wire.ProducerAccessMode.Name(int(access_mode)),
+                        dispatch_strategy=None if strategy is None else strategy.to_wire(),
+                    ),
+                    self._retry,
+                    room,
+                    self._health_interval_s,
+                    recreate=recreate,
+                )
+                for target in topics
+            ]
+
+        return Producer(name, resolve, room)
 
     def consumer(
         self,
         topic: str,
         subscription: str,
         *,
-        name: str,
+        name: str | None = None,
         type: SubscriptionType = SubscriptionType.SHARED,  # noqa: A002 - the word of the domain
         initial_position: Start | None = None,
-        reconnect: bool = False,
+        reconnect: bool = True,
         acks_in_flight_max: int = ACKS_IN_FLIGHT_MAX,
+        prefetch: int | None = None,
+        on_event: OnEvent = ignore,
+        raise_on_loss: bool = False,
     ) -> Consumer:
         """Return a consumer; ``async with`` or ``await`` opens it, ``async for`` receives its messages.
 
         Args:
             topic: ``/namespace/topic``. If only its partitions exist, all of them are consumed.
             subscription: the subscription's name. Each subscription receives every message.
-            name: the consumer's name; the same name in the same subscription is the same consumer.
+            name: the consumer's name; the same name in the same subscription is the same consumer, and a
+                second client of that name takes over from the first. None generates a name of its own.
             type: how the subscription shares messages among its consumers. An existing subscription
                 keeps its type.
             initial_position: where a new subscription begins; ``Consumer.created`` tells whether it is
                 new. An existing subscription continues at its cursor. None begins at the oldest message.
-            reconnect: whether the consumer subscribes again when its stream ends, until the retries are
-                used up.
+            reconnect: whether the consumer subscribes again when its stream ends, with the pauses of the
+                client's retry and without end. It is refused, and ends with the error, when its topic was
+                deleted or another client took over its name.
             acks_in_flight_max: unanswered acknowledgements at which ``post_ack`` waits.
+            prefetch: how many unacknowledged messages of a topic or partition the consumer takes at once.
+                None leaves it to the platform. With few, slow consumers of a shared subscription leave more
+                to the others.
+            on_event: called with each `Disconnected`, `Reconnected` and `Lost`. What it raises, the
+                iteration raises.
+            raise_on_loss: whether the iteration raises MessagesLost when the subscription lost messages.
+
+        Raises:
+            ValueError: ``prefetch`` is below 1.
         """
+        if prefetch is not None and prefetch < 1:
+            raise ValueError("prefetch must be at least 1")
+        name = name or generated_name()
+        options = ConsumerOptions(initial_position, reconnect, prefetch, on_event, raise_on_loss)
 
         async def resolve() -> Sequence[TopicConsumer]:
             parts = await self.partitions(topic)
@@ -141,13 +177,12 @@ class Client:
                     ),
                     self._retry,
                     self._health_interval_s,
-                    initial_position=initial_position,
-                    reconnect=reconnect,
+                    options,
                 )
                 for part in parts
             ]
 
-        return Consumer(resolve, acks_in_flight_max)
+        return Consumer(name, resolve, acks_in_flight_max, prefetch)
 
     async def partitions(self, topic: str) -> list[str]:
         """Return the topic itself if it exists, else the names of its partitions.
@@ -156,11 +191,49 @@ class Client:
             TopicNotFound: neither exists.
             CallError: the platform refuses, or did not become ready within the retries.
         """
+        if not (existing := await self._existing(topic)):
+            raise TopicNotFound("NOT_FOUND", f"there is no topic {topic}")
+        return existing
+
+    async def describe(self, topic: str) -> list[TopicInfo]:
+        """Return the facts of a topic or of each of its partitions; none from a broker of v0.2.
+
+        Raises:
+            TopicNotFound: no such topic exists.
+            CallError: the platform refused, or was not ready within the retries.
+        """
+        found: list[TopicInfo] = []
+        for part in await self.partitions(topic):
+            info = await self._ask(partial(topic_info, topic=part))
+            if info is not None:
+                found.append(info)
+        return found
+
+    async def _existing(self, topic: str) -> list[str]:
         request = wire.TopicLookupRequest(topic=topic)
         response = await self._ask(lambda connection: connection.topic_partitions(request))
-        if not response.partitions:
-            raise TopicNotFound("NOT_FOUND", f"there is no topic {topic}")
         return list(response.partitions)
+
+    async def _targets(self, topic: str, partitions: int | None) -> list[str]:
+        """Return the topics that a producer sends to.
+
+        Raises:
+            InvalidRequest: ``partitions`` is given, and the topic exists with another number of them.
+        """
+        existing = await self._existing(topic)
+        if partitions is None:
+            return existing or [topic]
+        wanted = [f"{topic}-part-{part}" for part in range(partitions)]
+        for _ in range(PARTITION_CHECKS_MAX):
+            if not existing or not set(existing) < set(wanted):
+                break
+            # Perhaps another producer is creating them at this moment.
+            await asyncio.sleep(PARTITION_CHECK_S)
+            existing = await self._existing(topic)
+        if existing and set(existing) != set(wanted):
+            what = "is not partitioned" if existing == [topic] else f"has {_counted(len(existing))}"
+            raise InvalidRequest("INVALID_ARGUMENT", f"topic {topic} {what}, not {_counted(partitions)}")
+        return wanted
 
     async def schema(self, topic: str) -> Schema:
         """Return the schema of a topic or of its partitions.
@@ -211,6 +284,10 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _counted(partitions: int) -> str:
+    return f"{partitions} partition{'' if partitions == 1 else 's'}"
 
 
 def connect(

@@ -22,6 +22,8 @@ RECEIVE_BYTES_MAX = 64 * 1024 * 1024
 CONNECTIONS_MAX = 256
 HEALTH_TIMEOUT_S = 5.0
 
+PREFETCH_HEADER = "danube-prefetch"
+
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
     ("grpc.max_send_message_length", -1),
@@ -169,6 +171,14 @@ class Connection:
             platform.CreateSubscriptionRequest,
             platform.CreateSubscriptionResponse,
         )
+        self.tell_losses = unary(
+            "/danube_platform.Subscriptions/TellLosses",
+            platform.TellLossesRequest,
+            platform.TellLossesResponse,
+        )
+        self.get_topic = unary(
+            "/danube_platform.Topics/GetTopic", platform.GetTopicRequest, platform.GetTopicResponse
+        )
         self.ack = unary("/danube.ConsumerService/Ack", wire.AckRequest, wire.AckResponse)
         self.topic_lookup = unary(
             "/danube.Discovery/TopicLookup", wire.TopicLookupRequest, wire.TopicLookupResponse
@@ -190,14 +200,15 @@ class Connection:
             response_deserializer=wire.StreamMessage.FromString,
         )
 
-    def receive_messages(self, request: wire.ReceiveRequest) -> Deliveries:
-        """Open the stream of deliveries of one consumer.
+    def receive_messages(self, request: wire.ReceiveRequest, prefetch: int | None = None) -> Deliveries:
+        """Open the stream of deliveries of one consumer, with at most ``prefetch`` unacknowledged at once.
 
         Raises:
             Closed: the connection is closed.
         """
         try:
-            return Deliveries(self._receive(request), self.address)
+            metadata = ((PREFETCH_HEADER, str(prefetch)),) if prefetch is not None else None
+            return Deliveries(self._receive(request, metadata=metadata), self.address)
         except grpc.aio.UsageError as error:
             raise Closed("the client is closed") from error
 

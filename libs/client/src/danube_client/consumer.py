@@ -27,17 +27,26 @@ class SubscriptionType(IntEnum):
 class Consumer:
     """Receives messages. ``Client.consumer`` creates it, ``async with`` or ``await`` opens it.
 
-    The iteration ends when every stream has ended or the consumer is closed. It raises CallError when a
-    stream failed. At most RECEIVED_MAX received messages wait for the iteration.
+    The iteration ends when the consumer is closed and, without ``reconnect``, when every stream has ended. It
+    raises CallError when a stream failed for good, and MessagesLost if the consumer is to. At most
+    RECEIVED_MAX received messages wait for the iteration.
     """
 
     def __init__(
-        self, resolve: Callable[[], Awaitable[Sequence[TopicConsumer]]], acks_in_flight_max: int
+        self,
+        name: str,
+        resolve: Callable[[], Awaitable[Sequence[TopicConsumer]]],
+        acks_in_flight_max: int,
+        prefetch: int | None = None,
     ) -> None:
+        self.name = name
+        """The consumer's name."""
         self._resolve = resolve
         self._topic_consumers: Sequence[TopicConsumer] = ()
         # None stands for the end.
-        self._received: asyncio.Queue[Message | None] = asyncio.Queue(RECEIVED_MAX)
+        self._received: asyncio.Queue[Message | None] = asyncio.Queue(
+            min(prefetch or RECEIVED_MAX, RECEIVED_MAX)
+        )
         self._receiving: asyncio.Task[None] | None = None
         self._ack_room = asyncio.Semaphore(acks_in_flight_max)
         self._acks: set[asyncio.Task[None]] = set()
@@ -94,6 +103,10 @@ class Consumer:
         """Wait until every posted acknowledgement has succeeded or failed."""
         if self._acks:
             await asyncio.wait(self._acks)
+
+    async def check_losses(self) -> None:
+        """Ask now what the subscription lost; the consumer also asks by itself, with each health check."""
+        await asyncio.gather(*(consumer.check_losses() for consumer in self._topic_consumers))
 
     async def open(self) -> Self:
         """Subscribe to the topic, or to each of its partitions, and start receiving.

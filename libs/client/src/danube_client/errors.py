@@ -3,6 +3,7 @@
 ClientError
 ├── InvalidAddress           an address that is no ``http://host:port``
 ├── Closed                   the client, producer or consumer was closed
+├── MessagesLost             messages were deleted before the subscription acknowledged them
 └── CallError                a call ended with a status other than OK
     ├── Unreachable          no answer, or not in time; retried
     ├── NotReady             the platform asks to try again; retried
@@ -10,6 +11,7 @@ ClientError
     ├── InvalidRequest
     │   └── InvalidTopicName
     ├── TopicNotFound
+    │   └── TopicDeleted     it was deleted while the producer or consumer was open
     ├── SubscriptionNotFound
     ├── ProducerExists
     ├── Denied
@@ -20,7 +22,7 @@ ClientError
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
+from typing import Self, cast
 
 from google.protobuf.message import DecodeError
 from grpc import StatusCode
@@ -41,6 +43,22 @@ class InvalidAddress(ClientError, ValueError):
 
 class Closed(ClientError):
     """The client, producer or consumer was closed."""
+
+
+class MessagesLost(ClientError):
+    """Messages were deleted before the subscription acknowledged them.
+
+    Attributes:
+        topic: the topic or partition.
+        subscription: the subscription's name.
+        count: how many, at least, since a consumer of the subscription was told last.
+    """
+
+    def __init__(self, topic: str, subscription: str, count: int) -> None:
+        super().__init__(f"{count} messages of {topic} expired before subscription {subscription} read them")
+        self.topic = topic
+        self.subscription = subscription
+        self.count = count
 
 
 class CallError(ClientError):
@@ -79,6 +97,22 @@ class InvalidTopicName(InvalidRequest):
 
 class TopicNotFound(CallError):
     """The topic does not exist."""
+
+
+class TopicDeleted(TopicNotFound):
+    """The topic of an open producer or consumer was deleted; it may have been created again since."""
+
+    @classmethod
+    def gone(cls, topic: str) -> Self:
+        """Return the error for a topic that does not exist any more."""
+        return cls("NOT_FOUND", f"topic {topic} was deleted")
+
+    @classmethod
+    def made_again(cls, topic: str) -> Self:
+        """Return the error for a topic whose name another topic has now."""
+        return cls(
+            "NOT_FOUND", f"topic {topic} was deleted; the topic of this name is another one, made since"
+        )
 
 
 class SubscriptionNotFound(CallError):

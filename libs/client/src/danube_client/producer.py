@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from enum import IntEnum
 from itertools import count
 from types import TracebackType
@@ -25,15 +25,23 @@ class AccessMode(IntEnum):
 class Producer:
     """Sends messages. ``Client.producer`` creates it, ``async with`` or ``await`` opens it."""
 
-    def __init__(self, topic_producers: Sequence[TopicProducer], room: asyncio.Semaphore) -> None:
-        self._topic_producers = topic_producers
+    def __init__(
+        self,
+        name: str,
+        resolve: Callable[[], Awaitable[Sequence[TopicProducer]]],
+        room: asyncio.Semaphore,
+    ) -> None:
+        self.name = name
+        """The producer's name; those of partitions have the partition's number behind it."""
+        self._resolve = resolve
+        self._topic_producers: Sequence[TopicProducer] = ()
         self._room = room
         self._turn = count()
         self._closed = False
 
     @property
     def topics(self) -> list[str]:
-        """The topic itself, or its partitions in order."""
+        """The topic itself, or its partitions in order; none before the producer is open."""
         return [producer.topic for producer in self._topic_producers]
 
     async def send(self, payload: bytes | str, attributes: Mapping[str, str] | None = None) -> int:
@@ -46,6 +54,7 @@ class Producer:
             The message's sequence id; the first message to a topic or partition has 0.
 
         Raises:
+            TopicDeleted: the topic was deleted.
             CallError: the platform refused the message, or did not answer within the retries.
             Closed: the producer was closed.
         """
@@ -60,12 +69,13 @@ class Producer:
             A future with what ``send`` returns or raises. It need not be awaited.
 
         Raises:
-            Closed: the producer was closed.
+            TopicDeleted: the topic was deleted.
+            Closed: the producer was closed or is not open.
         """
         await self._room.acquire()
         try:
-            if self._closed:
-                raise Closed("the producer is closed")
+            if self._closed or not self._topic_producers:
+                raise Closed("the producer is closed" if self._closed else "the producer is not open")
             producer = self._topic_producers[next(self._turn) % len(self._topic_producers)]
             data = payload.encode() if isinstance(payload, str) else payload
             outcome = producer.post(data, attributes or {})
@@ -94,8 +104,10 @@ class Producer:
         """Create the producer on the platform, and the topic or partitions that do not exist.
 
         Raises:
+            InvalidRequest: the topic has another number of partitions than was asked for.
             CallError: the platform refused, or was not ready within the retries.
         """
+        self._topic_producers = await self._resolve()
         try:
             await asyncio.gather(*(producer.open() for producer in self._topic_producers))
         except BaseException:

@@ -10,11 +10,20 @@ from dataclasses import dataclass
 import grpc.aio
 
 from danube_client.connection import Connection, Connections
-from danube_client.errors import ELSEWHERE, RECOVERABLE, ClientError, Closed, TopicNotFound
+from danube_client.errors import (
+    ELSEWHERE,
+    RECOVERABLE,
+    ClientError,
+    Closed,
+    InvalidRequest,
+    TopicDeleted,
+    TopicNotFound,
+)
 from danube_client.health import ClientType, watch
 from danube_client.retry import Retry
 from danube_client.schema import Schema
-from danube_client.strategy import NonReliable
+from danube_client.strategy import Reliable
+from danube_client.topic_info import topic_info
 from danube_proto import danube_api_pb2 as wire
 
 SendCall = grpc.aio.UnaryUnaryCall[wire.StreamMessage, wire.MessageResponse]
@@ -38,6 +47,9 @@ class TopicProducer:
 
     A message that was stored before its call could be cancelled has overtaken the failed one. With one
     message in flight this cannot happen.
+
+    A producer whose topic was deleted has ended: every message fails with TopicDeleted. With ``recreate`` it
+    creates the topic again.
     """
 
     def __init__(
@@ -47,6 +59,8 @@ class TopicProducer:
         retry: Retry,
         room: asyncio.Semaphore,
         health_interval_s: float,
+        *,
+        recreate: bool = False,
     ) -> None:
         """Create a producer that owns ``request`` and releases one of ``room`` for every settled message."""
         self.topic = request.topic_name
@@ -57,7 +71,10 @@ class TopicProducer:
         self._retry = retry
         self._room = room
         self._health_interval_s = health_interval_s
+        self._recreate = recreate
         self._id = 0
+        self._topic_id: int | None = None
+        self._deleted: TopicDeleted | None = None
         self._request_id = 0
         self._sequence_id = 0
         self._unsettled: dict[int, Unsettled] = {}
@@ -91,8 +108,10 @@ class TopicProducer:
         """Send a message for which the caller has acquired room; the future returns its sequence id.
 
         Raises:
-            Closed: the producer is closed; the caller must release the room itself.
+            TopicDeleted, Closed: the producer has ended; the caller must release the room itself.
         """
+        if self._deleted is not None:
+            raise self._deleted
         if self._closed:
             raise Closed(f"the producer {self.name} is closed")
         self._request_id += 1
@@ -138,25 +157,51 @@ class TopicProducer:
         if anew and isinstance(self._last_error, ELSEWHERE):
             self._connection = self._connections.after(self._connection)
         try:
+            bound = bool(self._id) and not self._recreate
             exists = True
             if anew or not self._describes_topic():
                 exists = await self._look_up()
-            self._request_id += 1
-            request = wire.ProducerRequest()
-            request.CopyFrom(self._request)
-            request.request_id = self._request_id
-            if not exists:
-                # An existing topic keeps its schema and strategy; a new topic needs both.
-                if not request.HasField("schema"):
-                    request.schema.CopyFrom(Schema.string().to_wire())
-                if not request.HasField("dispatch_strategy"):
-                    request.dispatch_strategy.CopyFrom(NonReliable().to_wire())
-            response = await self._connection.create_producer(request)
+            if bound:
+                await self._check_topic(exists=exists)
+            response = await self._connection.create_producer(self._new_request(exists=exists, bound=bound))
+            self._id = response.producer_id
+            if self._topic_id is None or not bound:
+                info = await topic_info(self._connection, self.topic)
+                self._topic_id = None if info is None else info.topic_id
         except ClientError as error:
             self._last_error = error
             raise
         self._last_error = None
-        self._id = response.producer_id
+
+    def _new_request(self, *, exists: bool, bound: bool) -> wire.ProducerRequest:
+        """Return the next request: it creates a missing topic, unless the producer is ``bound`` to one.
+
+        An existing topic keeps its schema and strategy; a new topic needs both.
+        """
+        self._request_id += 1
+        request = wire.ProducerRequest()
+        request.CopyFrom(self._request)
+        request.request_id = self._request_id
+        if bound:
+            request.ClearField("schema")
+            request.ClearField("dispatch_strategy")
+        elif not exists:
+            if not request.HasField("schema"):
+                request.schema.CopyFrom(Schema.string().to_wire())
+            if not request.HasField("dispatch_strategy"):
+                request.dispatch_strategy.CopyFrom(Reliable().to_wire())
+        return request
+
+    async def _check_topic(self, *, exists: bool) -> None:
+        """Raise TopicDeleted if the topic that the producer was opened on is gone."""
+        if not exists:
+            raise TopicDeleted.gone(self.topic)
+        try:
+            info = await topic_info(self._connection, self.topic)
+        except TopicNotFound:
+            raise TopicDeleted.gone(self.topic) from None
+        if info is not None and self._topic_id not in (None, info.topic_id):
+            raise TopicDeleted.made_again(self.topic)
 
     def _describes_topic(self) -> bool:
         return self._request.HasField("schema") and self._request.HasField("dispatch_strategy")
@@ -217,7 +262,7 @@ class TopicProducer:
             call.cancel()
 
     def _recover(self) -> None:
-        if self._recovery is None and not self._closed:
+        if self._recovery is None and not self._closed and self._deleted is None:
             self._recovery = asyncio.create_task(self._set_up_anew())
 
     async def _set_up_anew(self) -> None:
@@ -233,6 +278,13 @@ class TopicProducer:
             try:
                 await self._attach(anew=True)
             except RECOVERABLE:
+                continue
+            except TopicDeleted as error:
+                self._deleted = error
+                self._give_up()
+                return
+            except InvalidRequest:
+                # Perhaps the topic was deleted after it was looked up: the next attempt knows.
                 continue
             except ClientError:
                 self._give_up()

@@ -67,6 +67,9 @@ class StubGateway:
         consumers: consumers by topic, subscription and name.
         subscriptions: starts of the subscriptions created without a consumer, by topic and name.
         failures: the outcomes of a method's next calls; for None, or an empty queue, a call succeeds.
+        lost: how many messages a subscription has lost, by topic and name.
+        told: how many of them its consumers have reported to have told.
+        prefetches: what each stream asked for.
         gates: a method's calls wait until its event is set; without one they do not wait.
     """
 
@@ -78,6 +81,10 @@ class StubGateway:
         self.producers: dict[tuple[str, str], int] = {}
         self.consumers: dict[tuple[str, str, str], Consumer] = {}
         self.subscriptions: dict[tuple[str, str], platform.SubscriptionStart] = {}
+        self.topic_ids: defaultdict[str, int] = defaultdict(self._identity)
+        self.lost: dict[tuple[str, str], int] = {}
+        self.told: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.prefetches: list[str | bytes | None] = []
         self.failures: defaultdict[str, deque[Failure | None]] = defaultdict(deque)
         self.gates: dict[str, asyncio.Event] = {}
         self.redirect_to: str | None = None
@@ -122,6 +129,17 @@ class StubGateway:
         for consumer in self.consumers.values():
             consumer.outbox.put_nowait(how)
 
+    def delete_topic(self, topic: str) -> None:
+        """Delete a topic as the platform does: its producers and consumers are gone, its streams end."""
+        self.schemas.pop(topic, None)
+        self.strategies.pop(topic, None)
+        self.topic_ids.pop(topic, None)
+        for consumer in self.consumers.values():
+            if consumer.topic == topic:
+                consumer.outbox.put_nowait(None)
+        self.consumers = {key: value for key, value in self.consumers.items() if key[0] != topic}
+        self.producers = {key: value for key, value in self.producers.items() if key[0] != topic}
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
@@ -151,6 +169,10 @@ class StubGateway:
                 "CreateSubscription": self._unary(
                     "CreateSubscription", platform.CreateSubscriptionRequest, self._create_subscription
                 ),
+                "TellLosses": self._unary("TellLosses", platform.TellLossesRequest, self._tell_losses),
+            },
+            "danube_platform.Topics": {
+                "GetTopic": self._unary("GetTopic", platform.GetTopicRequest, self._get_topic),
             },
             "danube.Discovery": {
                 "TopicLookup": self._unary("TopicLookup", wire.TopicLookupRequest, self._topic_lookup),
@@ -190,9 +212,12 @@ class StubGateway:
         if failure is not None:
             await fail(context, failure)
 
-    async def _create_producer(self, request: wire.ProducerRequest, _context: Context) -> Message:
+    async def _create_producer(self, request: wire.ProducerRequest, context: Context) -> Message:
+        if request.topic_name not in self.schemas and not request.HasField("schema"):
+            await fail(context, Failure(grpc.StatusCode.INVALID_ARGUMENT, message="no such topic, no schema"))
         self.schemas.setdefault(request.topic_name, request.schema)
-        self.strategies.setdefault(request.topic_name, request.dispatch_strategy)
+        if request.HasField("dispatch_strategy"):
+            self.strategies.setdefault(request.topic_name, request.dispatch_strategy)
         identity = self.producers.setdefault((request.topic_name, request.producer_name), self._identity())
         return wire.ProducerResponse(
             request_id=request.request_id, producer_id=identity, producer_name=request.producer_name
@@ -216,6 +241,26 @@ class StubGateway:
         self.subscriptions.setdefault(key, request.start)
         return platform.CreateSubscriptionResponse(created=created)
 
+    async def _tell_losses(self, request: platform.TellLossesRequest, _context: Context) -> Message:
+        key = (request.topic, request.subscription)
+        lost = self.lost.get(key, 0)
+        self.told[key] = max(self.told[key], min(request.told, lost))
+        return platform.TellLossesResponse(lost=lost, told=self.told[key])
+
+    async def _get_topic(self, request: platform.GetTopicRequest, context: Context) -> Message:
+        if request.topic not in self.schemas:
+            await fail(
+                context, Failure(grpc.StatusCode.INVALID_ARGUMENT, wire.TOPIC_NOT_FOUND, "no such topic")
+            )
+        strategy = self.strategies.get(request.topic)
+        of_topic = [consumer for consumer in self.consumers.values() if consumer.topic == request.topic]
+        return platform.GetTopicResponse(
+            topic_id=self.topic_ids[request.topic],
+            reliable=strategy is None or strategy.strategy == wire.Reliable,
+            subscriptions=len({consumer.subscription for consumer in of_topic}),
+            consumers=len(of_topic),
+        )
+
     async def _subscribe(self, request: wire.ConsumerRequest, context: Context) -> Message:
         if request.topic_name not in self.schemas:
             await fail(
@@ -235,6 +280,8 @@ class StubGateway:
     async def _receive_messages(
         self, request: wire.ReceiveRequest, context: Context
     ) -> AsyncIterator[wire.StreamMessage]:
+        metadata = dict(context.invocation_metadata() or ())
+        self.prefetches.append(metadata.get("danube-prefetch"))
         await self._enter("ReceiveMessages", request, context)
         consumer = next((c for c in self.consumers.values() if c.identity == request.consumer_id), None)
         if consumer is None:

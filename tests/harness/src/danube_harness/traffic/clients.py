@@ -198,7 +198,6 @@ class Reader:
                         reading.name,
                         name=self.name,
                         type=reading.type,
-                        reconnect=True,
                     ) as consumer,
                 ):
                     async for message in consumer:
