@@ -22,7 +22,10 @@ def test_a_topic_can_be_created_with_the_defaults(service: Any, cli: Any) -> Non
         (
             CREATE,
             wire.NewTopicRequest(
-                name="/default/t", schema_type="String", schema_data="{}", dispatch_strategy="non-reliable"
+                name="/default/t",
+                schema_type="String",
+                schema_data="{}",
+                dispatch_strategy="reliable:retention=ack",
             ),
         )
     ]
@@ -33,8 +36,10 @@ def test_a_topic_can_be_created_with_the_defaults(service: Any, cli: Any) -> Non
     [
         (("non-reliable",), "non-reliable"),
         (("Non_Reliable",), "non-reliable"),
-        (("reliable",), "reliable"),
-        (("reliable", "--storage", "s3"), "reliable:storage=s3"),
+        (("reliable",), "reliable:retention=ack"),
+        (("reliable", "--storage", "s3"), "reliable:storage=s3,retention=ack"),
+        (("reliable", "--retention-period", "60"), "reliable:retention_period=60,retention=expire"),
+        (("reliable:retention=expire",), "reliable:retention=expire"),
         (("reliable:segment_size=5", "--retention", "ack"), "reliable:segment_size=5,retention=ack"),
         (
             (
@@ -67,7 +72,7 @@ def test_partitions_are_created_a_thousand_at_a_time(service: Any, cli: Any) -> 
     asked = [request for _, request in service.requests]
     assert [(one.first, one.partitions) for one in asked] == [(0, 1000), (1000, 1000), (2000, 500)]
     assert {(one.topic, one.schema_type, one.dispatch_strategy) for one in asked} == {
-        ("/default/t", "String", "reliable")
+        ("/default/t", "String", "reliable:retention=ack")
     }
 
 
@@ -172,7 +177,7 @@ def test_policies_of_a_topic_are_shown_and_set(service: Any, cli: Any) -> None:
         ("create", "/default/t", "-s", "json", "-d", "{"),
         ("create", "/default/t", "--dispatch-strategy", "sometimes"),
         ("create", "/default/t", "--dispatch-strategy", "non-reliable:storage=disk"),
-        ("create", "/default/t", "--storage", "disk"),
+        ("create", "/default/t", "--dispatch-strategy", "non-reliable", "--storage", "disk"),
         ("create-partitioned", "/default/t", "0"),
         ("create-partitioned", "/default/t", "x"),
         ("unsubscribe", "/default/t"),

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from grpc import StatusCode
 
-from danube_harness.services.stub_gateway import UNREACHABLE, Failure, StubGateway
+from danube_harness.services.stub_gateway import UNREACHABLE, Consumer, Failure, StubGateway
 from danube_proto import danube_api_pb2 as wire
 
 TOPIC = "/default/test_topic"
@@ -24,9 +26,104 @@ async def test_a_message_is_sent_with_the_documented_defaults(gateway: StubGatew
     assert (ended.code, ended.out, ended.err) == (0, "Message sent successfully with ID: 0\n", "")
     assert payloads(gateway) == ["grüße".encode()]
     (request,) = gateway.requests["CreateProducer"]
-    assert request.producer_name == "test_producer"
+    assert request.producer_name
     assert request.schema.type_schema == wire.Schema.String
-    assert request.dispatch_strategy.strategy == wire.NonReliable
+    assert request.dispatch_strategy.strategy == wire.Reliable
+    assert request.dispatch_strategy.reliable_options.retention_policy == wire.RetainUntilAck
+
+
+@pytest.mark.parametrize(
+    ("arguments", "policy", "period_s"),
+    [
+        (("--reliable",), wire.RetainUntilAck, 3600),
+        (("--storage", "disk"), wire.RetainUntilAck, 3600),
+        (("--retention", "expire"), wire.RetainUntilExpire, 3600),
+        (("--reliable", "--retention-period", "60"), wire.RetainUntilExpire, 60),
+    ],
+)
+async def test_messages_expire_only_if_that_is_asked_for(
+    gateway: StubGateway, cli: Any, arguments: tuple[str, ...], policy: int, period_s: int
+) -> None:
+    assert (await cli("produce", "-m", "x", *arguments)).code == 0
+    options = gateway.requests["CreateProducer"][0].dispatch_strategy.reliable_options
+    assert (options.retention_policy, options.retention_period) == (policy, period_s)
+
+
+async def test_what_nobody_receives_is_told(gateway: StubGateway, cli: Any) -> None:
+    ended = await cli("produce", "-m", "x", "--non-reliable")
+    assert (ended.code, ended.out) == (0, "Message sent successfully with ID: 0\n")
+    assert ended.err == (
+        f"Warning: {TOPIC} is non-reliable and has no consumer now: what is sent reaches nobody, and nothing"
+        " is kept for later.\n"
+    )
+    gateway.consumers[TOPIC, "s", "c"] = Consumer(1000, TOPIC, "c", "s")
+    process = await cli.start("produce", "--file", "-", "--non-reliable")
+    process.stdin.write(b"x\n")
+    await gateway.until(lambda: len(gateway.accepted[TOPIC]) == 2)
+    gateway.consumers.clear()
+    _, err = await process.communicate(b"")
+    assert b"no consumer now" not in err
+    assert b"had no consumer at the end" in err
+
+
+async def test_a_topic_in_partitions_keeps_their_number(gateway: StubGateway, cli: Any) -> None:
+    gateway.schemas.update({f"{TOPIC}-part-{part}": wire.Schema() for part in range(3)})
+    ended = await cli("produce", "-m", "x", "-p", "5")
+    assert (ended.code, ended.err) == (1, f"Error: topic {TOPIC} has 3 partitions, not 5 partitions\n")
+    assert (await cli("produce", "-m", "x", "-c", "3")).code == 0
+    assert [len(gateway.accepted[f"{TOPIC}-part-{part}"]) for part in range(3)] == [1, 1, 1]
+    assert TOPIC not in gateway.schemas
+
+
+async def test_a_topic_deleted_under_way_ends_the_command(gateway: StubGateway, cli: Any) -> None:
+    process = await cli.start("produce", "--file", "-")
+    process.stdin.write(b"x\n")
+    await gateway.until(lambda: len(gateway.accepted[TOPIC]) == 1)
+    gateway.delete_topic(TOPIC)
+    _, err = await process.communicate(b"y\n")
+    assert process.returncode == 1
+    assert f"Failed to send message: line 2: topic {TOPIC} was deleted\n".encode() in err
+    assert TOPIC not in gateway.schemas
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_int64_lines_of_a_dos_file_are_numbers(gateway: StubGateway, cli: Any, named: bool) -> None:
+    gateway.schemas[TOPIC] = wire.Schema(type_schema=wire.Schema.Int64)
+    arguments = ("-y", "int64") if named else ()
+    ended = await cli("produce", "--file", "-", *arguments, stdin=b"1\r\n 12\r\n-3\n\r\n")
+    assert ended.code == 1
+    assert payloads(gateway) == [b"1", b"-3"]
+    second, last, _ = ended.err.splitlines()
+    assert second == "Failed to send message: line 2: not a 64-bit integer in decimal: ' 12'"
+    assert last == "Failed to send message: line 4: not a 64-bit integer in decimal: ''"
+
+
+async def test_text_lines_of_a_dos_file_are_sent_as_they_are(gateway: StubGateway, cli: Any) -> None:
+    assert (await cli("produce", "--file", "-", stdin=b"a\r\n")).code == 0
+    assert payloads(gateway) == [b"a\r"]
+
+
+async def test_a_line_that_is_too_long_is_named_and_what_went_before_is_sent(
+    gateway: StubGateway, cli: Any
+) -> None:
+    began = time.monotonic()
+    ended = await cli("produce", "--file", "-", stdin=b"a\nb\n" + b"x" * (70 << 20) + b"\nc\n")
+    assert time.monotonic() - began < 15
+    assert ended.code == 1
+    first, last = ended.err.splitlines()
+    assert first == "Failed to send message: line 3: longer than 67108864 bytes"
+    assert last.startswith("2 messages sent in ")
+    assert payloads(gateway) == [b"a", b"b"]
+
+
+async def test_a_json_schema_may_be_in_a_file(gateway: StubGateway, cli: Any, tmp_path: Path) -> None:
+    schema = json.dumps({"enum": list(range(40_000))})
+    file = tmp_path / "schema.json"
+    file.write_text(schema)
+    assert len(schema) > 128 * 1024
+    ended = await cli("produce", "-m", "1", "-y", "json", "--json-schema", f"@{file}")
+    assert (ended.code, ended.err) == (0, "")
+    assert gateway.requests["CreateProducer"][0].schema.schema_data.decode() == schema
 
 
 async def test_a_topic_that_exists_is_taken_as_it_is(gateway: StubGateway, cli: Any) -> None:
@@ -194,6 +291,8 @@ async def test_a_reader_that_leaves_is_no_failure(gateway: StubGateway, cli: Any
         ("-m", "x", "-y", "avro"),
         ("-m", "{}", "-y", "json"),
         ("-m", "{}", "-y", "json", "--json-schema", "{"),
+        ("-m", "{}", "-y", "json", "--json-schema", "@/does/not/exist"),
+        ("-m", "x", "--non-reliable", "--storage", "disk"),
         ("-m", "{", "-y", "json", "--json-schema", "{}"),
         ("-m", "1.5", "-y", "int64"),
         ("-m", str(2**63), "-y", "int64"),

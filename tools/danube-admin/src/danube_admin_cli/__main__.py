@@ -10,6 +10,7 @@ import typer
 from danube_admin_cli import brokers, namespaces, subscriptions, topics
 from danube_admin_cli.admin import Endpoint, Output
 from danube_admin_cli.outcome import EXIT_CODES
+from danube_admin_cli.streams import run
 
 HELP = f"""Administer a Danube cluster.
 
@@ -64,7 +65,7 @@ def root(endpoint: Endpoint = None, output: Output = None, version: Version = Fa
 
 def main() -> None:
     """Run the command line."""
-    app()
+    run(app)
 
 
 if __name__ == "__main__":

@@ -57,8 +57,13 @@ class TopicOptions:
         str, typer.Option("--schema-data", "-d", metavar="TEXT", help="The JSON Schema of a JSON topic.")
     ] = "{}"
     dispatch_strategy: Annotated[
-        str, typer.Option("--dispatch-strategy", metavar="STRATEGY", help="reliable or non-reliable.")
-    ] = "non_reliable"
+        str,
+        typer.Option(
+            "--dispatch-strategy",
+            metavar="STRATEGY",
+            help="reliable, which stores messages, or non-reliable, which keeps nothing.",
+        ),
+    ] = RELIABLE
     storage: Annotated[
         Storage | None,
         typer.Option(
@@ -74,10 +79,19 @@ class TopicOptions:
     ] = None
     retention: Annotated[
         Retention | None,
-        typer.Option("--retention", help="Reliable: kept until acknowledged, or for a time."),
+        typer.Option(
+            "--retention",
+            help="Reliable: kept until acknowledged (ack, the default), or for a time, read or not (expire).",
+        ),
     ] = None
     retention_period: Annotated[
-        int | None, typer.Option("--retention-period", metavar="SECS", min=0, help="Reliable: the time.")
+        int | None,
+        typer.Option(
+            "--retention-period",
+            metavar="SECS",
+            min=0,
+            help="Reliable: the time; asks for --retention expire.",
+        ),
     ] = None
 
     def to_wire(self) -> dict[str, str]:
@@ -90,7 +104,7 @@ class TopicOptions:
         }
 
     def _strategy(self) -> str:
-        """``non-reliable``, ``reliable``, or ``reliable:`` and the options that were given."""
+        """``non-reliable``, or ``reliable:`` and the options: messages expire only if that is asked for."""
         name, colon, options_text = self.dispatch_strategy.strip().partition(":")
         name = name.strip().lower().replace("_", "-")
         if name not in (RELIABLE, NON_RELIABLE) or (colon and name == NON_RELIABLE):
@@ -110,8 +124,11 @@ class TopicOptions:
                 "storage and retention are for --dispatch-strategy reliable",
                 param_hint="'--dispatch-strategy'",
             )
-        everything = ",".join([*filter(None, [options_text.strip()]), *options])
-        return f"{name}:{everything}" if everything else name
+        if name == NON_RELIABLE:
+            return name
+        if "retention" not in options_text and self.retention is None:
+            options.append(f"retention={'ack' if self.retention_period is None else 'expire'}")
+        return f"{name}:{','.join([*filter(None, [options_text.strip()]), *options])}"
 
     def _check_schema(self) -> None:
         kind = self.schema_type.lower()

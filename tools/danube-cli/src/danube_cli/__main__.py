@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from danube_cli import consume, produce
+from danube_cli.streams import run
 
 # Plain help and errors: they stay one line each in logs, and rich is slow to import.
 app = typer.Typer(
@@ -42,7 +43,7 @@ def root(version: Version = False) -> None:
 
 def main() -> None:
     """Run the command line."""
-    app()
+    run(app)
 
 
 if __name__ == "__main__":

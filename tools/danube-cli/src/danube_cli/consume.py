@@ -27,11 +27,23 @@ class OutputChoice(StrEnum):
     json = "json"
 
 
+class ErrorChoice(StrEnum):
+    """What to do with a message that does not fit the topic's schema."""
+
+    show = "show"
+    skip = "skip"
+    stop = "stop"
+
+
 HELP = f"""Receive the messages of a topic, print them and acknowledge them.
 
-A message is acknowledged after it was printed. A message that does not fit the topic's schema is reported on
-stderr and not acknowledged. When the connection is lost, the consumer subscribes again under its name. An
-interrupt ends the command with a summary on stderr.
+A message is acknowledged after it was printed. JSON is printed as it came. A message that does not fit the
+topic's schema is reported on stderr, and the exit code is 5; --on-error says what else happens.
+
+When the connection is lost, the consumer subscribes again until it succeeds, and says so on stderr when it is
+away and when it is back. It ends when the topic is deleted or another consumer takes over its name. Messages
+that expired before they were read are reported on stderr, and the exit code is 4. An interrupt ends the
+command with a summary on stderr.
 
 \b
 Examples:
@@ -64,8 +76,15 @@ def consume(
         ),
     ] = "/default/test_topic",
     consumer: Annotated[
-        str, typer.Option("--consumer", "-n", metavar="NAME", help="The consumer's name.")
-    ] = "consumer_pubsub",
+        str | None,
+        typer.Option(
+            "--consumer",
+            "-n",
+            metavar="NAME",
+            help="The consumer's name; if absent, a new one. A second consumer of a name takes over from the"
+            " first.",
+        ),
+    ] = None,
     sub_type: Annotated[
         SubscriptionChoice,
         typer.Option("--sub-type", help="How the consumers of a new subscription share its messages."),
@@ -92,6 +111,28 @@ def consume(
     output: Annotated[
         OutputChoice, typer.Option("--output", "-o", help="json prints one object per line.")
     ] = OutputChoice.text,
+    on_error: Annotated[
+        ErrorChoice,
+        typer.Option(
+            "--on-error",
+            help="A message that does not fit the schema is printed escaped and acknowledged (show), only"
+            " acknowledged (skip), or ends the command and is not acknowledged (stop).",
+        ),
+    ] = ErrorChoice.show,
+    prefetch: Annotated[
+        int | None,
+        typer.Option(
+            "--prefetch",
+            metavar="N",
+            min=1,
+            help="Take at most so many unacknowledged messages at once; if absent, as many as the platform"
+            " gives.",
+        ),
+    ] = None,
+    reconnect: Annotated[
+        bool,
+        typer.Option("--reconnect/--no-reconnect", help="Whether to come back when the connection is lost."),
+    ] = True,
     raw: Annotated[bool, typer.Option("--raw", help="Print the payload's bytes and a newline only.")] = False,
 ) -> None:
     """Check the options and run the command."""
@@ -99,7 +140,7 @@ def consume(
         raise typer.BadParameter("goes with neither -o json nor any other form", param_hint="'--raw'")
 
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from danube_cli.payload import as_json, as_line, as_raw  # noqa: PLC0415
+    from danube_cli import payload  # noqa: PLC0415
     from danube_cli.receiving import Job, receive  # noqa: PLC0415
     from danube_client import Start, SubscriptionType  # noqa: PLC0415 - slow to import, help needs nothing of it
 
@@ -107,6 +148,7 @@ def consume(
         start = Start.parse(from_) if from_ is not None else None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="'--from'") from None
+    as_json = output is OutputChoice.json
     types = {
         SubscriptionChoice.exclusive: SubscriptionType.EXCLUSIVE,
         SubscriptionChoice.shared: SubscriptionType.SHARED,
@@ -119,7 +161,11 @@ def consume(
         consumer_name=consumer,
         type=types[sub_type],
         start=start,
-        show=as_raw if raw else as_json if output is OutputChoice.json else as_line,
+        show=payload.as_raw if raw else payload.as_json if as_json else payload.as_line,
+        show_unfit=payload.as_escaped_json if as_json else payload.as_escaped_line,
+        on_error=on_error,
+        prefetch=prefetch,
+        reconnect=reconnect,
         count_max=max_messages,
         quiet_s=quiet_time if exit_at_end else None,
     )

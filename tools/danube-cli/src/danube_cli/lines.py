@@ -15,6 +15,10 @@ LINE_BYTES_MAX = 64 * 1024 * 1024
 STOP_CHECK_S = 0.2
 
 
+class UnreadableError(Exception):
+    """The input cannot be read on: reading failed, or a line is longer than LINE_BYTES_MAX."""
+
+
 class Lines:
     """Iterates over the lines without their newlines; the last line need not have one.
 
@@ -36,25 +40,34 @@ class Lines:
         """Yield line by line.
 
         Raises:
-            OSError: reading failed, or a line is longer than LINE_BYTES_MAX.
+            UnreadableError: reading failed, or a line is too long.
         """
-        rest = b""
+        begun: list[bytes] = []
+        begun_bytes = 0
         try:
             while chunk := await asyncio.to_thread(self._read):
                 self.read_bytes += len(chunk)
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    yield line
-                if len(rest) > LINE_BYTES_MAX:
-                    raise OSError(f"a line is longer than {LINE_BYTES_MAX} bytes")
-            if rest:
-                yield rest
+                first, *others = chunk.split(b"\n")
+                if begun_bytes + len(first) > LINE_BYTES_MAX:
+                    raise UnreadableError(f"longer than {LINE_BYTES_MAX} bytes")
+                begun.append(first)
+                begun_bytes += len(first)
+                if others:
+                    yield b"".join(begun)
+                    for line in others[:-1]:
+                        yield line
+                    begun, begun_bytes = [others[-1]], len(others[-1])
+            if begun_bytes:
+                yield b"".join(begun)
         finally:
             self._stopped.set()
 
     def _read(self) -> bytes:
-        while not self._stopped.is_set():
-            ready, _, _ = select.select([self._descriptor], [], [], STOP_CHECK_S)
-            if ready:
-                return os.read(self._descriptor, READ_BYTES)
+        try:
+            while not self._stopped.is_set():
+                ready, _, _ = select.select([self._descriptor], [], [], STOP_CHECK_S)
+                if ready:
+                    return os.read(self._descriptor, READ_BYTES)
+        except OSError as error:
+            raise UnreadableError(f"cannot be read: {error.strerror}") from error
         return b""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -13,14 +12,17 @@ OK = 0
 FAILED = 1
 USAGE = 2
 UNREACHABLE = 3
+LOST = 4
+UNFIT = 5
 INTERRUPTED = 130
 
 EXIT_CODES = """Exit codes: 0 done, or the reader of the output has gone; 1 something failed or was refused;
-2 wrong usage; 3 the platform cannot be reached or is not ready; 130 interrupted."""
+2 wrong usage; 3 the platform cannot be reached or is not ready; 4 messages expired before they were read;
+5 messages do not fit the schema of their topic; 130 interrupted."""
 
 
 def run(command: Coroutine[Any, Any, int]) -> int:
-    """Run a command and return its exit code; print an error in one line.
+    """Run a command and return its exit code; print an error of the client in one line.
 
     The first interrupt cancels the command, which may still finish work in progress; the second one ends it
     at once.
@@ -28,7 +30,6 @@ def run(command: Coroutine[Any, Any, int]) -> int:
     try:
         return asyncio.run(_interruptible(command))
     except BrokenPipeError:
-        _leave_pipe()
         return OK
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -50,9 +51,7 @@ async def _interruptible(command: Coroutine[Any, Any, int]) -> int:
     except (Unreachable, NotReady) as error:
         complain(f"Error: {error}")
         return UNREACHABLE
-    except (ClientError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            raise
+    except ClientError as error:
         complain(f"Error: {error}")
         return FAILED
 
@@ -61,10 +60,3 @@ def complain(line: str) -> None:
     """Print one line to stderr."""
     sys.stderr.write(" ".join(line.split("\n")) + "\n")
     sys.stderr.flush()
-
-
-def _leave_pipe() -> None:
-    """Redirect stdout to /dev/null, so that the interpreter's own flush at exit does not fail."""
-    sink = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, sys.stdout.fileno())
-    os.close(sink)

@@ -12,6 +12,7 @@ from danube_client import Message, SchemaType
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 # Sign and nineteen digits.
 INT64_TEXT_MAX = 20
+_LINE_BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
 def check(payload: bytes, schema: SchemaType) -> None:
@@ -47,17 +48,28 @@ def decode(payload: bytes, schema: SchemaType) -> object:
 
 
 def as_line(message: Message, schema: SchemaType) -> bytes:
-    """Return a message as text for people. Every type is called bytes, as in the original tool.
+    """Return a message as text for people: the payload as it came, of bytes the readable ones.
+
+    Every type is called bytes, as in the original tool.
 
     Raises:
         ValueError: the payload has another type than the schema.
     """
+    check(message.payload, schema)
+    shown = message.payload
     if schema is SchemaType.BYTES:
         shown = message.payload.decode(errors="backslashreplace").encode()
-    elif schema is SchemaType.JSON:
-        shown = orjson.dumps(decode(message.payload, schema), option=orjson.OPT_INDENT_2)
-    else:
-        shown = str(decode(message.payload, schema)).encode()
+    return _line(message, shown)
+
+
+def as_escaped_line(message: Message, _error: ValueError) -> bytes:
+    """Return a message whose payload has another type than the schema: what is unprintable is escaped."""
+    text = message.payload.decode(errors="backslashreplace")
+    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return _line(message, shown.encode())
+
+
+def _line(message: Message, shown: bytes) -> bytes:
     line = b"Received bytes message: %d, with payload: %b" % (message.sequence_id, shown)
     if message.attributes:
         pairs = ", ".join(f"{key}={value}" for key, value in sorted(message.attributes.items()))
@@ -68,26 +80,41 @@ def as_line(message: Message, schema: SchemaType) -> bytes:
 def as_json(message: Message, schema: SchemaType) -> bytes:
     """Return a message as one line of JSON. Bytes that are not UTF-8 become base64 in ``payload_base64``.
 
+    A JSON payload is passed on as it came, so that numbers keep their digits and objects all their members;
+    only line breaks, which JSON has between its parts alone, become spaces.
+
     Raises:
         ValueError: the payload has another type than the schema.
     """
-    shown: dict[str, Any] = {
+    try:
+        value = decode(message.payload, schema)
+    except ValueError:
+        if schema is not SchemaType.BYTES:
+            raise
+        return _json(message, payload_base64=_base64(message))
+    if schema is SchemaType.JSON:
+        value = orjson.Fragment(message.payload.translate(_LINE_BREAKS_TO_SPACES))
+    return _json(message, payload=value)
+
+
+def as_escaped_json(message: Message, error: ValueError) -> bytes:
+    """Return a message whose payload has another type than the schema, with the reason as ``error``."""
+    return _json(message, payload_base64=_base64(message), error=str(error))
+
+
+def _json(message: Message, **payload: Any) -> bytes:
+    shown = {
         "topic": message.topic,
         "producer": message.producer_name,
         "sequence_id": message.sequence_id,
         "publish_time_ms": message.publish_time_ms,
         "attributes": dict(message.attributes),
     }
-    try:
-        value = decode(message.payload, schema)
-        # JSON is passed on unchanged, so that numbers keep all digits, unless it contains newlines.
-        exact = schema is SchemaType.JSON and b"\n" not in message.payload
-        shown["payload"] = orjson.Fragment(message.payload) if exact else value
-    except ValueError:
-        if schema is not SchemaType.BYTES:
-            raise
-        shown["payload_base64"] = base64.b64encode(message.payload).decode()
-    return orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(shown | payload, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _base64(message: Message) -> str:
+    return base64.b64encode(message.payload).decode()
 
 
 def as_raw(message: Message, _schema: SchemaType) -> bytes:

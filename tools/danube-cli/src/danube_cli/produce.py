@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 SCHEMA_NAME = "my_app"
 INTERVAL_MS_MIN = 100
+SEGMENT_SIZE_MB = 20
 
 
 class SchemaChoice(StrEnum):
@@ -54,20 +56,26 @@ ServiceAddr = Annotated[
 
 HELP = f"""Send messages to a topic, which is created if it is new.
 
---schema and --reliable describe a new topic; if the topic exists, they must be equal to what it has.
+A new topic is reliable: its messages are kept until every subscription has acknowledged them. --retention
+expire or --retention-period keeps them for a time instead, --non-reliable keeps nothing. A topic that exists
+is taken as it is; a schema or strategy that is given must be equal to what it has. If no consumer of a
+non-reliable topic is connected when sending begins or ends, a warning on stderr says so.
 
 Messages come from --message, or one per line from --file (`-` is stdin). They are sent as fast as the
 platform accepts them, --in-flight at a time, unless --interval spaces them out. For each --message the
-sequence id is printed; for --file the progress is shown on stderr.
+sequence id is printed; for --file the progress is shown on stderr. A line ends with a newline; a carriage
+return before it belongs to the message, but not to an int64.
 
 \b
 Examples:
   danube-cli produce -s http://127.0.0.1:6650 -t /default/news -m hello
   danube-cli produce -s http://127.0.0.1:6650 -m hello --count 100 --interval 500
   danube-cli produce -s http://127.0.0.1:6650 -y json --json-schema '{{"type": "object"}}' -m '{{"a": 1}}'
-  danube-cli produce -s http://127.0.0.1:6650 -m hi --reliable --storage disk --segment-size 10
+  danube-cli produce -s http://127.0.0.1:6650 -y json --json-schema @order.schema.json --file orders.jsonl
+  danube-cli produce -s http://127.0.0.1:6650 -m hi --storage disk --retention-period 86400
+  danube-cli produce -s http://127.0.0.1:6650 -t /default/glances -m hi --non-reliable
   danube-cli produce -s http://127.0.0.1:6650 -m hi -a "key1:value1,key2:value2"
-  zcat events.gz | danube-cli produce -s http://127.0.0.1:6650 -t /default/events --reliable --file -
+  zcat events.gz | danube-cli produce -s http://127.0.0.1:6650 -t /default/events --file -
 
 \b
 {EXIT_CODES}
@@ -77,8 +85,11 @@ Examples:
 def produce(
     service_addr: ServiceAddr,
     producer_name: Annotated[
-        str, typer.Option("--producer-name", "-n", metavar="NAME", help="The producer's name.")
-    ] = "test_producer",
+        str | None,
+        typer.Option(
+            "--producer-name", "-n", metavar="NAME", help="The producer's name; if absent, a new one."
+        ),
+    ] = None,
     topic: Annotated[
         str, typer.Option("--topic", "-t", metavar="TOPIC", help="/namespace/topic")
     ] = "/default/test_topic",
@@ -94,7 +105,12 @@ def produce(
         typer.Option("--schema", "-y", help="What the payloads are; string if absent and the topic is new."),
     ] = None,
     json_schema: Annotated[
-        str | None, typer.Option("--json-schema", metavar="TEXT", help="The JSON Schema, needed with json.")
+        str | None,
+        typer.Option(
+            "--json-schema",
+            metavar="TEXT",
+            help="The JSON Schema, needed with json; @FILE reads it from a file.",
+        ),
     ] = None,
     attributes: Annotated[
         str | None,
@@ -102,7 +118,14 @@ def produce(
     ] = None,
     partitions: Annotated[
         int | None,
-        typer.Option("--partitions", "-p", metavar="N", min=1, help="Spread over so many partitions."),
+        typer.Option(
+            "--partitions",
+            "-p",
+            metavar="N",
+            min=1,
+            help="Spread over so many partitions, which are created if the topic is new; a topic that has"
+            " partitions keeps their number. If absent, over those that it has.",
+        ),
     ] = None,
     count: Annotated[
         int, typer.Option("--count", "-c", metavar="N", min=1, help="How often to send --message.")
@@ -127,21 +150,38 @@ def produce(
         ),
     ] = 64,
     reliable: Annotated[
-        bool, typer.Option("--reliable", help="Store a new topic's messages; the options below say how.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--reliable/--non-reliable",
+            help="Whether the topic stores its messages; a new one does. The options below say how.",
+        ),
+    ] = None,
     storage: Annotated[
         StorageChoice | None,
         typer.Option("--storage", help="Where its segments are stored; if absent, the platform's default."),
     ] = None,
     segment_size: Annotated[
-        int, typer.Option("--segment-size", metavar="MB", min=0, help="When a segment is full, at most 64.")
-    ] = 20,
+        int | None,
+        typer.Option(
+            "--segment-size", metavar="MB", min=0, help="When a segment is full, at most 64; 20 if absent."
+        ),
+    ] = None,
     retention: Annotated[
-        RetentionChoice, typer.Option("--retention", help="Kept until acknowledged, or for a time.")
-    ] = RetentionChoice.expire,
+        RetentionChoice | None,
+        typer.Option(
+            "--retention",
+            help="Kept until acknowledged (ack, the default), or for a time, read or not (expire).",
+        ),
+    ] = None,
     retention_period: Annotated[
-        int, typer.Option("--retention-period", metavar="SECS", min=0, help="The time.")
-    ] = 3600,
+        int | None,
+        typer.Option(
+            "--retention-period",
+            metavar="SECS",
+            min=0,
+            help="The time; asks for --retention expire. 3600 if absent.",
+        ),
+    ] = None,
 ) -> None:
     """Check the options and run the command."""
     if (message is None) == (file is None):
@@ -153,6 +193,11 @@ def produce(
     if schema is SchemaChoice.json and json_schema is None:
         raise typer.BadParameter("needed with --schema json", param_hint="'--json-schema'")
     pairs = parse_attributes(attributes or "")
+    options = (storage, segment_size, retention, retention_period)
+    if reliable is False and any(option is not None for option in options):
+        raise typer.BadParameter(
+            "storage and retention are for reliable topics", param_hint="'--non-reliable'"
+        )
 
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from danube_cli import payload as payloads  # noqa: PLC0415 - slow to import, help needs nothing of it
@@ -176,7 +221,7 @@ def produce(
         topic=topic,
         producer_name=producer_name,
         schema=the_schema,
-        strategy=strategy(reliable, storage, segment_size, retention, retention_period),
+        strategy=strategy(reliable, *options),
         partitions=partitions,
         in_flight_max=in_flight,
         attributes=pairs,
@@ -204,7 +249,7 @@ def wire_schema(choice: SchemaChoice | None, json_schema: str | None) -> Schema 
     """Return the schema of a new topic, or None to accept any.
 
     Raises:
-        typer.BadParameter: the JSON Schema is not JSON.
+        typer.BadParameter: the JSON Schema is not JSON, or its file cannot be read.
     """
     import orjson  # noqa: PLC0415
 
@@ -214,27 +259,33 @@ def wire_schema(choice: SchemaChoice | None, json_schema: str | None) -> Schema 
         return None
     if choice is SchemaChoice.json:
         try:
+            if json_schema is not None and json_schema.startswith("@"):
+                json_schema = Path(json_schema[1:]).read_text(encoding="utf-8")
             orjson.loads(json_schema or "")
-        except orjson.JSONDecodeError as error:
+        except OSError as error:
+            raise typer.BadParameter(str(error), param_hint="'--json-schema'") from error
+        except ValueError as error:
             raise typer.BadParameter(f"not JSON: {error}", param_hint="'--json-schema'") from error
     definition = json_schema if choice is SchemaChoice.json else None
     return Schema(SchemaType[choice.name.upper()], SCHEMA_NAME, definition or "")
 
 
 def strategy(
-    reliable: bool,
+    reliable: bool | None,
     storage: StorageChoice | None,
-    segment_size: int,
-    retention: RetentionChoice,
-    period_s: int,
+    segment_size: int | None,
+    retention: RetentionChoice | None,
+    period_s: int | None,
 ) -> Strategy | None:
     """Return the strategy of a new topic, or None to accept any.
 
     Only brokers of the original Danube use the storage path.
     """
-    from danube_client import Reliable, Retention, Storage  # noqa: PLC0415
+    from danube_client import NonReliable, Reliable, Retention, Storage  # noqa: PLC0415
 
-    if not reliable:
+    if reliable is False:
+        return NonReliable()
+    if reliable is None and (storage, segment_size, retention, period_s) == (None,) * 4:
         return None
     paths = {
         None: "",
@@ -242,6 +293,15 @@ def strategy(
         StorageChoice.disk: os.environ.get("DANUBE_STORAGE_PATH", "/tmp/danube"),  # noqa: S108 - the original's default
         StorageChoice.s3: os.environ.get("DANUBE_S3_BUCKET", "danube-bucket"),
     }
-    policy = Retention.UNTIL_ACKNOWLEDGED if retention is RetentionChoice.ack else Retention.UNTIL_EXPIRED
-    where = Storage[storage.name.upper()] if storage is not None else None
-    return Reliable(where, segment_size, policy, period_s, paths[storage])
+    policies = {
+        None: None,
+        RetentionChoice.ack: Retention.UNTIL_ACKNOWLEDGED,
+        RetentionChoice.expire: Retention.UNTIL_EXPIRED,
+    }
+    return Reliable(
+        storage=Storage[storage.name.upper()] if storage is not None else None,
+        segment_size_mib=SEGMENT_SIZE_MB if segment_size is None else segment_size,
+        retention=policies[retention],
+        retention_period_s=period_s,
+        storage_path=paths[storage],
+    )
