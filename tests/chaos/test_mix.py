@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from danube_harness.chaos.report import text
-from danube_harness.chaos.run import CATCH_UP_S_MAX, RETURN_S_MAX, run
+from danube_harness.chaos.run import CATCH_UP_S_MAX, RETURN_S_MAX, WHOLE_S_MAX, run
 from danube_harness.traffic.load import OPEN_S_MAX
 
 FAULTS_S = float(os.environ.get("CHAOS_SECONDS", "120"))
-TIMEOUT_S = FAULTS_S + OPEN_S_MAX + RETURN_S_MAX + CATCH_UP_S_MAX + 60
+TIMEOUT_S = FAULTS_S + OPEN_S_MAX + RETURN_S_MAX + CATCH_UP_S_MAX + WHOLE_S_MAX + 60
 
 
 @pytest.mark.timeout(TIMEOUT_S)

@@ -28,7 +28,7 @@ from danube_storage.repair.plan import (
 )
 
 TASK = "copies"
-INTERVAL_S_MAX = 30.0
+INTERVAL_S_MAX = 10.0
 PAUSE_S = 0.1
 """Between passes while there is something to do."""
 COPIES_AT_ONCE_MAX = 4

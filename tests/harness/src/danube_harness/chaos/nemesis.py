@@ -14,6 +14,7 @@ from pathlib import Path
 
 from danube_harness.chaos.backing import TROUBLES
 from danube_harness.chaos.chaos_cluster import ChaosCluster, kind_of
+from danube_harness.chaos.copies import flip_byte, lose_disk
 from danube_harness.chaos.plan import Hazard
 from danube_harness.faults.tcp_proxy import Flow, TcpProxy
 
@@ -56,6 +57,17 @@ async def tear(cluster: ChaosCluster, target: str, _lasts_s: float, chance: rand
     store = cluster.directory.nats / "store"
     cluster.before_start[target] = partial(append_torn_writes, store, chance)
     await kill(cluster, target, 0.0, chance)
+
+
+async def lose(cluster: ChaosCluster, target: str, _lasts_s: float, chance: random.Random) -> None:
+    """Kill a storage instance; it starts again with an empty disk."""
+    cluster.before_start[target] = partial(lose_disk, cluster, target)
+    await kill(cluster, target, 0.0, chance)
+
+
+async def rot(cluster: ChaosCluster, target: str, _lasts_s: float, chance: random.Random) -> None:
+    """Flip a byte of a segment on an instance's disk; reads and the scrub notice it."""
+    await asyncio.to_thread(flip_byte, cluster, target, chance)
 
 
 def append_torn_writes(store: Path, chance: random.Random) -> int:
@@ -148,6 +160,8 @@ NEMESES: Mapping[str, Nemesis] = {
     "kill": kill,
     "tear the logs of": tear,
     "pause": pause,
+    "lose the disk of": lose,
+    "rot a byte of": rot,
     **{
         f"{fault} {words}": on_line(line, hurt)
         for words, line in _LINES.items()
@@ -165,6 +179,9 @@ def hazards(cluster: ChaosCluster) -> list[Hazard]:
         by_kind.setdefault(kind_of(name), []).append(name)
     found = [Hazard("kill", names, core=kind != "admin") for kind, names in by_kind.items()]
     found.append(Hazard("tear the logs of", by_kind["nats"], core=True))
+    # Always the same instance: the others keep an intact copy of each segment.
+    unlucky = by_kind["storage"][-1:]
+    found += [Hazard(fault, unlucky, core=True) for fault in ("lose the disk of", "rot a byte of")]
     found += [
         Hazard("pause", names, SHORT_S if kind == "nats" else PAST_THE_LEASE_S, core=kind == "topic-owner")
         for kind, names in by_kind.items()

@@ -58,6 +58,7 @@ class Outcome:
         subscriptions: all of them.
         began: monotonic, as are `healed` (the writers had their last answers) and `ended`.
         archived: what was in segments in the end.
+        not_whole: segments that lack an intact copy in the end.
         left_out: what this machine did not allow to prove, in capitals.
         launcher: what the supervisor told.
     """
@@ -71,6 +72,7 @@ class Outcome:
     healed: float = 0.0
     ended: float = 0.0
     archived: Archived = field(default_factory=Archived)
+    not_whole: list[str] = field(default_factory=list)
     left_out: str = ""
     launcher: list[str] = field(default_factory=list)
 
@@ -133,6 +135,7 @@ class Outcome:
                 found.append(f"{one.name} received {len(report.unexpected)} messages that nobody sent")
             if report.reordered and one.ordered:
                 found.append(f"{one.name} received {sum(report.reordered.values())} out of order")
+        found += [f"segment {segment}" for segment in self.not_whole]
         return found + self._disagreements()
 
     def disorders(self) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from danube_harness.chaos.archived import look
 from danube_harness.chaos.chaos_cluster import DISK_BYTES_MAX, ChaosCluster, Size
+from danube_harness.chaos.copies import until_whole
 from danube_harness.chaos.nemesis import NEMESES, hazards
 from danube_harness.chaos.outcome import Outcome, Struck
 from danube_harness.chaos.plan import Hazard, Strike, plan
@@ -23,10 +24,14 @@ RETURN_S_MAX = 60.0
 CATCH_UP_S_MAX = 60.0
 QUIET_S = 1.0
 """So long without another message, repeats included, the readers go on after they have everything."""
+COPIES = 2
+WHOLE_S_MAX = 90.0
+"""How long after the traffic some segment may still lack a copy."""
 ARCHIVE_EARLY: Mapping[str, Sequence[str]] = {
     "storage": (
-        *("--seal-age-s", "3", "--own-segment-bytes-min", "20000", "--replicas", "2"),
+        *("--seal-age-s", "3", "--own-segment-bytes-min", "20000", "--replicas", f"{COPIES}"),
         *("--retention-interval-s", "3", "--delete-delay-s", "5"),
+        *("--scrub-period-s", "15"),
     )
 }
 """Messages leave the log for segments all the time, and what is not needed any more is soon deleted."""
@@ -77,6 +82,7 @@ async def run(
             outcome.healed = time.monotonic()
             await load.caught_up(CATCH_UP_S_MAX, quiet_s=QUIET_S)
             outcome.ended = time.monotonic()
+        outcome.not_whole = await until_whole(cluster, COPIES, WHOLE_S_MAX)
         outcome.archived = await look(cluster)
         outcome.launcher = list(cluster.said)
     return outcome
