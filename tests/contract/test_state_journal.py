@@ -11,8 +11,13 @@ import pytest
 
 from danube_common.bus.nats import NatsBus
 from danube_common.errors import JournalFenced, LogFull, LogUnavailable, RequestTimeout
-from danube_common.journal.jetstream import REPLAY_BATCH_BYTES, REPLAY_BATCH_RECORDS, JetStreamJournal
-from danube_common.journal.port import StateJournal
+from danube_common.journal.jetstream import (
+    DEFAULT_BYTES_MAX,
+    REPLAY_BATCH_BYTES,
+    REPLAY_BATCH_RECORDS,
+    JetStreamJournal,
+)
+from danube_common.journal.port import JournalRecord, StateJournal
 from danube_common.model.bundle import Bundle, Family
 from danube_common.nats import stream
 from danube_common.nats.stream import Stream
@@ -26,16 +31,23 @@ F1 = Bundle(Family.FILE, 1)
 M0 = Bundle(Family.MEMORY, 0)
 
 
+@pytest.fixture
+def bytes_max() -> int:
+    return DEFAULT_BYTES_MAX
+
+
 @pytest.fixture(params=["memory", "jetstream"])
-async def journal(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StateJournal]:
+async def journal(
+    request: pytest.FixtureRequest, tmp_path: Path, bytes_max: int
+) -> AsyncIterator[StateJournal]:
     if request.param == "memory":
-        in_memory = MemoryJournal()
+        in_memory = MemoryJournal(bytes_max=bytes_max)
         await in_memory.open()
         yield in_memory
         return
     async with NatsServer.run(tmp_path) as server:
         bus = await NatsBus.connect(server.url, name="test")
-        real = JetStreamJournal(bus.connection)
+        real = JetStreamJournal(bus.connection, bytes_max=bytes_max)
         await real.open()
         yield real
         await bus.close()
@@ -49,14 +61,18 @@ async def write(journal: StateJournal, bundle: Bundle, *records: bytes, after: i
     return sequences
 
 
+async def replayed(journal: StateJournal, bundle: Bundle) -> list[JournalRecord]:
+    return [record async for record in journal.replay(bundle)]
+
+
 async def contents(journal: StateJournal, bundle: Bundle) -> list[bytes]:
-    return [record.data for record in await journal.replay(bundle)]
+    return [record.data for record in await replayed(journal, bundle)]
 
 
 async def test_records_come_back_in_order_with_their_sequences(journal: StateJournal) -> None:
     data = [b"one", b"", b"three", bytes(100_000)]
     sequences = await write(journal, F0, *data)
-    records = await journal.replay(F0)
+    records = await replayed(journal, F0)
     assert [record.data for record in records] == data
     assert [record.sequence for record in records] == sequences
     assert all(before < after for before, after in pairwise(sequences))
@@ -64,7 +80,7 @@ async def test_records_come_back_in_order_with_their_sequences(journal: StateJou
 
 async def test_a_bundle_without_records_replays_nothing(journal: StateJournal) -> None:
     await write(journal, F0, b"other")
-    assert await journal.replay(F1) == []
+    assert await replayed(journal, F1) == []
 
 
 async def test_bundles_have_their_own_records_and_fences(journal: StateJournal) -> None:
@@ -105,7 +121,7 @@ async def test_of_two_writers_that_know_the_same_record_one_wins(journal: StateJ
 async def test_a_writer_that_expects_a_record_where_none_was_is_fenced(journal: StateJournal) -> None:
     with pytest.raises(JournalFenced):
         await journal.append(F0, b"x", expected_sequence=7)
-    assert await journal.replay(F0) == []
+    assert await replayed(journal, F0) == []
 
 
 async def test_equal_records_are_all_kept(journal: StateJournal) -> None:
@@ -143,7 +159,7 @@ async def test_the_fence_holds_after_everything_before_the_last_record_is_discar
 
 async def test_discarding_from_an_empty_journal_does_nothing(journal: StateJournal) -> None:
     await journal.discard(F0, 100)
-    assert await journal.replay(F0) == []
+    assert await replayed(journal, F0) == []
 
 
 async def test_opening_again_changes_nothing(journal: StateJournal) -> None:
@@ -151,6 +167,34 @@ async def test_opening_again_changes_nothing(journal: StateJournal) -> None:
     await asyncio.gather(*(journal.open() for _ in range(5)))
     assert await contents(journal, F0) == [b"kept"]
     await write(journal, F0, b"next", after=last)
+
+
+@pytest.mark.parametrize("bytes_max", [100_000])
+class TestFullJournal:
+    async def test_says_so_and_is_not_taken_for_fenced(self, journal: StateJournal) -> None:
+        [last] = await write(journal, F0, bytes(60_000))
+        with pytest.raises(LogFull):
+            await journal.append(F0, bytes(60_000), expected_sequence=last)
+        await write(journal, F0, b"small", after=last)
+
+    async def test_has_a_reserve_for_snapshots_that_make_room_again(self, journal: StateJournal) -> None:
+        [others] = await write(journal, F1, bytes(30_000))
+        [last] = await write(journal, F0, bytes(60_000))
+        for _ in range(3):
+            with pytest.raises(LogFull):
+                await journal.append(F0, bytes(20_000), expected_sequence=last)
+            snapshot = await journal.append(F0, bytes(20_000), expected_sequence=last, reserve=True)
+            await journal.discard(F0, last + 1)
+            [last] = await write(journal, F0, bytes(40_000), after=snapshot)
+        assert [record.sequence for record in await replayed(journal, F1)] == [others]
+
+    async def test_has_a_reserve_that_is_bounded_too(self, journal: StateJournal) -> None:
+        [last] = await write(journal, F0, bytes(90_000))
+        last = await journal.append(F0, bytes(20_000), expected_sequence=last, reserve=True)
+        for _ in range(2):
+            with pytest.raises(LogFull):
+                await journal.append(F0, bytes(20_000), expected_sequence=last, reserve=True)
+        assert len(await replayed(journal, F0)) == 2
 
 
 class TestRealServer:
@@ -222,7 +266,7 @@ class TestRealServer:
         monkeypatch.setattr(Stream, "publish", lose_the_first_answer)
         ours = await journal.append(F0, b"ours", expected_sequence=last)
         assert attempts > 1
-        records = await journal.replay(F0)
+        records = await replayed(journal, F0)
         assert [record.data for record in records] == [b"before", b"ours"]
         assert records[-1].sequence == ours
 
@@ -252,7 +296,7 @@ class TestRealServer:
         patient = JetStreamJournal(bus.connection)
         patient._writer_id = journal._writer_id
         ours = await patient.append(F0, b"ours", expected_sequence=last)
-        assert [record.sequence for record in await journal.replay(F0)] == [last, ours]
+        assert [record.sequence for record in await replayed(journal, F0)] == [last, ours]
 
     async def test_equal_first_records_of_two_bundles_are_both_kept(self, bus: NatsBus) -> None:
         journal = JetStreamJournal(bus.connection)
@@ -285,14 +329,6 @@ class TestRealServer:
             await journal.append(F0, b"ours", expected_sequence=last)
         assert await contents(journal, F0) == [b"before", b"theirs"]
 
-    async def test_a_full_journal_says_so_and_is_not_taken_for_fenced(self, bus: NatsBus) -> None:
-        journal = JetStreamJournal(bus.connection, bytes_max=100_000)
-        await journal.open()
-        [last] = await write(journal, F0, bytes(60_000))
-        with pytest.raises(LogFull):
-            await journal.append(F0, bytes(60_000), expected_sequence=last)
-        await write(journal, F0, b"small", after=last)
-
     async def test_without_a_server_an_append_is_unavailable_not_fenced(
         self, nats_server: NatsServer, bus: NatsBus, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -303,5 +339,5 @@ class TestRealServer:
         with pytest.raises(LogUnavailable):
             await journal.append(F0, b"x", expected_sequence=0)
         with pytest.raises(LogUnavailable):
-            await journal.replay(F0)
+            await replayed(journal, F0)
         await nats_server.start()

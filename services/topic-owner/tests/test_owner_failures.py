@@ -125,7 +125,7 @@ async def test_an_owner_that_was_replaced_can_write_nothing_and_is_told_apart(
     with pytest.raises(DanubeError):
         await harness.ask(CreateProducer(topic.name, "p", AccessMode.SHARED), ProducerFound, epoch=1)
     assert harness.lost == [1]
-    records = await harness.journal.replay(harness.bundle)
+    records = [record async for record in harness.journal.replay(harness.bundle)]
     state_epochs = {getattr(event, "epoch", 2) for record in records for event in decode_events(record.data)}
     assert 2 in state_epochs
     await harness.publish(topic, "b")
@@ -194,7 +194,7 @@ async def test_a_quiet_subscription_moves_with_the_log_in_every_snapshot(
     for number in range(5):
         await harness.publish(busy, f"{number}")
     await harness.settle()
-    monkeypatch.setattr(journal_writer, "SNAPSHOT_RECORDS", 1)
+    monkeypatch.setattr(journal_writer, "SNAPSHOT_BYTES", 1)
     await harness.ask(CreateProducer(busy.name, "p", AccessMode.SHARED), ProducerFound)
     await harness.journaled()
     tail = (await harness.log.bounds(harness.bundle)).last_sequence

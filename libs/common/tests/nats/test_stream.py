@@ -167,13 +167,13 @@ async def test_a_replay_does_not_end_before_the_leaders_last_record() -> None:
     connection = Cluster(
         1, 3, [stored(1, pending=0)], [status(404)], [stored(2, pending=1), stored(3, pending=0)]
     )
-    records = await JetStreamJournal(connection).replay(BUNDLE)
+    records = [record async for record in JetStreamJournal(connection).replay(BUNDLE)]
     assert [record.sequence for record in records] == [1, 2, 3]
     assert connection.scripts == []
 
 
 async def test_the_replay_of_a_journal_without_records_asks_no_replica() -> None:
-    assert await JetStreamJournal(Cluster(1, 0)).replay(BUNDLE) == []
+    assert [record async for record in JetStreamJournal(Cluster(1, 0)).replay(BUNDLE)] == []
 
 
 async def test_the_last_message_is_the_leaders_with_its_id() -> None:

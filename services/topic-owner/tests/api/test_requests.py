@@ -189,11 +189,11 @@ async def test_what_cannot_be_done_is_refused_and_changes_nothing(
     await harness.topic("/default/t")
     await harness.settle()
     await harness.journaled()
-    before = await harness.journal.replay(harness.bundle)
+    before = [record async for record in harness.journal.replay(harness.bundle)]
     with pytest.raises(error):
         await harness.ask(request_, Done)
     await harness.journaled()
-    assert await harness.journal.replay(harness.bundle) == before
+    assert [record async for record in harness.journal.replay(harness.bundle)] == before
 
 
 async def test_bytes_that_are_no_request_are_refused(harness: OwnerHarness, gateway: Gateway) -> None:
@@ -314,9 +314,9 @@ async def test_a_producer_is_answered_when_the_journal_has_it(
     await harness.settle()
     gate, append = asyncio.Event(), harness.journal.append
 
-    async def slow_append(bundle: Bundle, data: bytes, *, expected_sequence: int) -> int:
+    async def slow_append(bundle: Bundle, data: bytes, **how: typing.Any) -> int:
         await gate.wait()
-        return await append(bundle, data, expected_sequence=expected_sequence)
+        return await append(bundle, data, **how)
 
     harness.journal.append = slow_append  # type: ignore[method-assign]
     first = asyncio.create_task(create(harness, topic, "p"))

@@ -40,6 +40,9 @@ class Reader:
         self.room -= 1
         self.taken.append(sequence)
 
+    def read_past(self, sequence: int) -> None:
+        self.next_sequence = sequence + 1
+
     def reach_tail(self) -> None:
         self.at_tail = True
 

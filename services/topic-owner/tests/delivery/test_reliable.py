@@ -11,6 +11,7 @@ from danube_common.errors import NotFound, Refused
 from danube_common.model.rate_limit import TokenBucket
 from danube_common.model.subscription import SubscriptionType
 from danube_common.wire.owner import Attach, SessionState
+from danube_topic_owner.delivery import reliable as reliable_module
 from danube_topic_owner.delivery.consumer import Window
 from danube_topic_owner.delivery.dispatch import (
     DELIVERY_BYTES_MAX,
@@ -309,6 +310,23 @@ def test_a_consumer_holds_no_more_unacknowledged_messages_than_its_prefetch() ->
     dispatch.ack(list(dispatch.consumers[1].unacked)[:1], 10)
     dispatch.detach(2, 2)
     assert sent_to(dispatch.dispatch(0.0, ())) == Counter({1: 1})
+
+
+def test_delivery_pauses_when_too_many_messages_are_unacknowledged_and_goes_on_when_fewer_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reliable_module, "UNACKED_MAX", 10)
+    dispatch = new_dispatch(SubscriptionType.SHARED, 3)
+    offered(dispatch, 30)
+    assert sum(sent_to(dispatch.dispatch(0.0, ())).values()) == 10
+    assert dispatch.dispatch(0.0, ()) == []
+    dispatch.ack([2, 5], 30)
+    assert sum(sent_to(dispatch.dispatch(0.0, ())).values()) == 2
+    assert dispatch.paused
+    # What a consumer that left had not acknowledged goes to the others first.
+    dispatch.detach(1, 1)
+    redelivered = [position for out in dispatch.dispatch(0.0, ()) for position, _ in out.entries]
+    assert max(redelivered) <= 12
 
 
 def test_failover_hands_over_to_the_next_from_the_lowest_unacknowledged() -> None:

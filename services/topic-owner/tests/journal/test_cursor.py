@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from danube_topic_owner.journal import cursor as cursor_module
-from danube_topic_owner.journal.cursor import Cursor
+from danube_topic_owner.journal.cursor import Cursor, Range, merge_range
 
 STEPS = st.integers(1, 4)
 
@@ -22,6 +22,7 @@ class CursorMachine(RuleBasedStateMachine):
         self.read = 0
         self.acked: set[int] = set()
         self.mark = 0
+        self.journaled: list[Range] = []
 
     @rule(step=STEPS)
     def admit(self, step: int) -> None:
@@ -44,9 +45,18 @@ class CursorMachine(RuleBasedStateMachine):
             self.ack(data.draw(st.sampled_from(self.messages[-8:])))
 
     def ack(self, position: int) -> None:
+        ahead = position > self.read
         known = position <= self.cursor.mark_delete or position in self.acked
-        assert self.cursor.ack(position) is not known
-        self.acked.add(position)
+        assert self.cursor.ack(position) is (not known and (ahead or position in self.messages))
+        if ahead or position in self.messages:
+            self.acked.add(position)
+
+    @rule(data=st.data())
+    def expire(self, data: st.DataObject) -> None:
+        position = data.draw(st.integers(0, self.read + 4))
+        self.cursor.expire(position)
+        self.read = max(self.read, position)
+        self.acked.update(range(position + 1))
 
     @rule(step=st.integers(-2, 5))
     def skip(self, step: int) -> None:
@@ -57,16 +67,44 @@ class CursorMachine(RuleBasedStateMachine):
         self.read = max(self.read, position)
 
     @rule()
-    def restart(self) -> None:
-        """The owner dies; the next one reads on from what was journaled."""
+    def journal(self) -> None:
+        """What is journaled are changes; together they say what the cursor is."""
+        for each in self.cursor.take_changes():
+            merge_range(self.journaled, each)
+        self.journaled = [each for each in self.journaled if each.last > self.cursor.mark_delete]
+        assert self.journaled == self.cursor.acked_ranges()
+        assert self.cursor.take_changes() == []
+
+    @rule(jumps=st.booleans())
+    def restart(self, jumps: bool) -> None:
+        """The owner dies; the next one reads on, and may jump over what is acknowledged."""
+        self.journal()
         ranges = self.cursor.acked_ranges()
-        assert all(first <= last for first, last in ranges)
-        assert all(one[1] + 1 < other[0] for one, other in pairwise(ranges))
+        assert all(first <= last for first, last, _ in ranges)
+        assert all(one.last < other.first for one, other in pairwise(ranges))
         self.cursor = Cursor(self.cursor.mark_delete, ranges)
+        read_on_behind = self.cursor.mark_delete
         for position in self.messages:
-            if position > self.cursor.mark_delete:
+            if position > self.cursor.mark_delete and (not jumps or position > read_on_behind):
                 assert self.cursor.admit(position) is (position not in self.acked)
+                ahead = [p for p in self.acked if p > max(position, self.cursor.read_position)]
+                assert jumps or self.cursor.acked_unread(10_000) == len(ahead)
+                read_on_behind = self.cursor.skip_acked(position) if jumps else position
         self.cursor.skip_to(self.read)
+        self.read = self.cursor.read_position
+
+    @invariant()
+    def ranges_are_as_few_as_what_lies_between_them_allows(self) -> None:
+        ahead = len([p for p in self.acked if p > self.read])
+        assert len(self.cursor.acked_ranges()) <= self.cursor.outstanding + ahead
+
+    @invariant()
+    def backlog_is_counted_without_what_is_acknowledged(self) -> None:
+        end = 10_000
+        unacked = [p for p in self.messages if p not in self.acked]
+        assert self.cursor.unacked_through(end) == self.cursor.outstanding == len(unacked)
+        ahead = [p for p in self.acked if p > max(self.read, self.cursor.mark_delete)]
+        assert self.cursor.acked_unread(end) == len(ahead)
 
     @invariant()
     def nothing_unacknowledged_is_passed(self) -> None:
@@ -84,10 +122,9 @@ class CursorMachine(RuleBasedStateMachine):
             assert all(p <= mark for p in self.messages if p < open_[0])
         else:
             assert mark >= (self.messages[-1] if self.messages else 0)
-        assert self.cursor.outstanding == len([p for p in self.messages if p > mark])
 
 
-CursorMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+CursorMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestCursor = CursorMachine.TestCase
 
 

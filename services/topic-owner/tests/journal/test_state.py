@@ -10,11 +10,14 @@ from danube_common.errors import CorruptData
 from danube_common.model.position import BEFORE_ALL
 from danube_common.model.producer import AccessMode
 from danube_common.model.subscription import SubscriptionType
+from danube_topic_owner.journal import events as events_module
+from danube_topic_owner.journal.cursor import Range
 from danube_topic_owner.journal.events import (
     Claimed,
     ConsumerCreated,
     ConsumerRemoved,
     CursorMoved,
+    CursorSet,
     Event,
     LogRestarted,
     LogSeen,
@@ -22,11 +25,13 @@ from danube_topic_owner.journal.events import (
     MessagesLost,
     ProducerCreated,
     ProducerRemoved,
+    SnapshotTaken,
     SubscriptionCreated,
     SubscriptionRemoved,
     TopicRemoved,
     decode_events,
     encode_events,
+    encode_records,
 )
 from danube_topic_owner.journal.state import BundleState
 
@@ -36,7 +41,8 @@ NAMES = st.sampled_from(["a", "b"])
 IDS = st.integers(1, 3)
 MODES = st.sampled_from(AccessMode)
 KINDS = st.sampled_from(SubscriptionType)
-ACKED = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=3)
+RANGES = st.builds(lambda first, length: Range(first, first + length, length + 1), NUMBERS, st.integers(0, 9))
+ACKED = st.lists(RANGES, max_size=3)
 
 
 def topic_name(topic_id: int) -> str:
@@ -60,6 +66,7 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(CursorMoved, TOPICS, NAMES, NUMBERS, ACKED),
     st.builds(MessagesLost, TOPICS, NAMES, NUMBERS),
     st.builds(LossesTold, TOPICS, NAMES, NUMBERS),
+    st.builds(CursorSet, TOPICS, NAMES, NUMBERS, st.lists(st.tuples(NUMBERS, NUMBERS), max_size=1)),
     st.builds(TopicRemoved, TOPICS),
     st.builds(LogRestarted, NUMBERS),
     st.builds(LogSeen, NUMBERS, NAMES),
@@ -89,7 +96,7 @@ def test_a_record_is_read_as_it_was_written(history: list[Event]) -> None:
 @given(HISTORIES)
 def test_a_snapshot_rebuilds_the_state(history: list[Event]) -> None:
     state = folded(history)
-    rebuilt = folded([state.snapshot()])
+    rebuilt = folded(list(state.snapshot()))
     assert seen(rebuilt) == seen(state)
     for identifier in range(1300):
         for look_up in (BundleState.producer, BundleState.consumer):
@@ -101,8 +108,38 @@ def test_a_snapshot_rebuilds_the_state(history: list[Event]) -> None:
 def test_a_snapshot_stands_for_all_before_it(
     before: list[Event], other: list[Event], after: list[Event]
 ) -> None:
-    snapshot = folded(before).snapshot()
-    assert seen(folded(before, after)) == seen(folded(other, [snapshot], after))
+    snapshot = list(folded(before).snapshot())
+    assert seen(folded(before, after)) == seen(folded(other, snapshot, after))
+
+
+@settings(max_examples=40)
+@given(HISTORIES, HISTORIES, st.data())
+def test_a_snapshot_that_was_broken_off_says_nothing(
+    before: list[Event], other: list[Event], data: st.DataObject
+) -> None:
+    part = list(folded(other).snapshot())
+    part = part[: data.draw(st.integers(0, len(part) - 1))]
+    claimed = Claimed(9, "next")
+    assert seen(folded(before, part, [claimed])) == seen(folded(before, [claimed]))
+    whole = list(folded(other).snapshot())
+    assert seen(folded(before, part, whole)) == seen(folded(whole)), "its owner may begin again"
+
+
+def test_the_snapshot_of_version_0_1_is_read() -> None:
+    created = SubscriptionCreated(1, "/default/t", "s", SubscriptionType.SHARED, 5)
+    state = folded([created, SnapshotTaken(3, [created, CursorSet(1, "s", 7, [(9, 11)])])])
+    assert state.epoch == 3
+    assert state.topics[1].subscriptions["s"].acked == [Range(9, 11, 3)]
+
+
+def test_what_is_too_long_for_a_record_goes_in_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "RECORD_BYTES_MAX", 100)
+    history: list[Event] = [ConsumerCreated(1, "s", number, "c") for number in range(50)]
+    records = encode_records(history)
+    assert [event for record in records for event in decode_events(record)] == history
+    assert len(records) > 10
+    assert max(map(len, records)) <= 100
+    assert encode_records([]) == [encode_events([])]
 
 
 @settings(max_examples=80)
@@ -122,7 +159,7 @@ def test_replaying_a_beginning_first_is_harmless(history: list[Event], data: st.
         match event:
             case SubscriptionCreated():
                 made.add((event.topic_id, event.name))
-            case CursorMoved() | ConsumerCreated() | MessagesLost() | LossesTold() if (
+            case CursorMoved() | CursorSet() | ConsumerCreated() | MessagesLost() | LossesTold() if (
                 event.topic_id,
                 event.subscription,
             ) not in made:
@@ -158,7 +195,11 @@ def test_ids_lead_to_what_is_there_and_to_nothing_else(history: list[Event]) -> 
 
 def test_a_subscription_that_is_created_again_keeps_its_cursor_and_its_consumers() -> None:
     created = SubscriptionCreated(1, "/default/ü", "s", SubscriptionType.SHARED, 5)
-    history: list[Event] = [created, CursorMoved(1, "s", 90, [(95, 97)]), ConsumerCreated(1, "s", 8, "c")]
+    history: list[Event] = [
+        created,
+        CursorMoved(1, "s", 90, [Range(95, 97, 3)]),
+        ConsumerCreated(1, "s", 8, "c"),
+    ]
     assert seen(folded(history, [created])) == seen(folded(history))
 
 
@@ -172,7 +213,7 @@ def test_a_consumer_goes_with_its_subscription_and_its_topic(removed: Event) -> 
 
 def test_a_log_that_began_anew_takes_every_cursor_back() -> None:
     created = SubscriptionCreated(1, "/default/t1", "s", SubscriptionType.SHARED, 5)
-    state = folded([created, CursorMoved(1, "s", 90, [(95, 97)]), LogSeen(3, "f"), LogRestarted(77)])
+    state = folded([created, CursorMoved(1, "s", 90, [Range(95, 97, 3)]), LogSeen(3, "f"), LogRestarted(77)])
     subscription = state.topics[1].subscriptions["s"]
     assert (subscription.mark_delete, subscription.acked) == (BEFORE_ALL, [])
     assert (state.log_seen, state.log_restarted_ms) == (LogSeen(0, ""), 77)

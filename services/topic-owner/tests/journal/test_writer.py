@@ -7,18 +7,22 @@ from dataclasses import dataclass
 
 import pytest
 
-from danube_common.errors import JournalFenced, LogUnavailable
+from danube_common.errors import JournalFenced, LogFull, LogUnavailable
 from danube_common.model.bundle import Bundle, Family
 from danube_common.model.subscription import SubscriptionType
 from danube_harness.memory.journal import MemoryJournal
+from danube_topic_owner.journal import events as journal_events
 from danube_topic_owner.journal import writer as journal_writer
 from danube_topic_owner.journal.claim import JournalClaim
+from danube_topic_owner.journal.cursor import Range
 from danube_topic_owner.journal.events import (
     Claimed,
     ConsumerCreated,
     CursorMoved,
+    CursorSet,
     Event,
-    SnapshotTaken,
+    SnapshotBegan,
+    SnapshotEnded,
     SubscriptionCreated,
     decode_events,
     encode_events,
@@ -35,26 +39,31 @@ class TestedJournal(MemoryJournal):
 
     __test__ = False
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, bytes_max: int = 1 << 30) -> None:
+        super().__init__(bytes_max=bytes_max)
         self.failures = 0
         self.attempts = 0
         self.written: list[list[Event]] = []
         self.open_gate = asyncio.Event()
         self.open_gate.set()
 
-    async def append(self, bundle: Bundle, data: bytes, *, expected_sequence: int) -> int:
+    async def append(
+        self, bundle: Bundle, data: bytes, *, expected_sequence: int, reserve: bool = False
+    ) -> int:
         self.attempts += 1
         await self.open_gate.wait()
         if self.failures:
             self.failures -= 1
             raise LogUnavailable("not now")
-        sequence = await super().append(bundle, data, expected_sequence=expected_sequence)
+        sequence = await super().append(bundle, data, expected_sequence=expected_sequence, reserve=reserve)
         self.written.append(decode_events(data))
         return sequence
 
     async def events(self) -> list[list[Event]]:
-        return [decode_events(record.data) for record in await self.replay(BUNDLE)]
+        return [decode_events(record.data) async for record in self.replay(BUNDLE)]
+
+    def last_sequence(self) -> int:
+        return self._records[BUNDLE][-1].sequence
 
     async def state(self) -> BundleState:
         state = BundleState()
@@ -79,8 +88,8 @@ class Moved:
     def key(self) -> str:
         return self.event.subscription
 
-    def moved(self) -> CursorMoved:
-        return self.event
+    def moved(self) -> list[Event]:
+        return [self.event]
 
 
 class Writing:
@@ -175,7 +184,7 @@ async def test_moved_cursors_are_written_without_being_asked_for() -> None:
     async with writing.running() as writer:
         writer.record(CREATED)
         await writer.flushed()
-        writer.mark_dirty(Moved(CursorMoved(1, "s", 9, [(11, 12)])))
+        writer.mark_dirty(Moved(CursorMoved(1, "s", 9, [Range(11, 12, 2)])))
         await until(lambda: writing.state.topics[1].subscriptions["s"].mark_delete == 9)
         await writer.flushed()
         assert (await journal.state()).topics == writing.state.topics
@@ -199,7 +208,7 @@ async def test_another_writer_stops_this_one_and_fails_what_waits() -> None:
         writer.record(Claimed(1, "me"))
         await writer.flushed()
         await until(lambda: len(journal._records[BUNDLE]) == 1)
-        last = (await journal.replay(BUNDLE))[-1].sequence
+        last = journal.last_sequence()
         await journal.append(BUNDLE, encode_events([Claimed(2, "you")]), expected_sequence=last)
         writer.record(CREATED)
         with pytest.raises(JournalFenced):
@@ -223,7 +232,7 @@ async def test_of_two_writers_at_one_place_one_wins() -> None:
 
 
 async def test_snapshots_shorten_the_journal_and_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_writer, "SNAPSHOT_RECORDS", 5)
+    monkeypatch.setattr(journal_writer, "SNAPSHOT_BYTES", 1000)
     journal = TestedJournal()
     writing = Writing(journal)
     async with writing.running() as writer:
@@ -233,10 +242,11 @@ async def test_snapshots_shorten_the_journal_and_say_the_same(monkeypatch: pytes
             writer.mark_dirty(Moved(CursorMoved(1, "s", number, [])))
             await writer.flushed()
             records = await journal.events()
-            assert len(records) <= 7
+            assert len(records) <= 12
             rebuilt = await journal.state()
             assert set(range(number + 1)) <= rebuilt.topics[1].subscriptions["s"].consumers.keys()
-        assert isinstance(records[0][0], SnapshotTaken)
+        assert isinstance(records[0][0], SnapshotBegan)
+        assert isinstance(records[0][-1], SnapshotEnded)
         assert rebuilt.topics == writing.state.topics
         assert rebuilt.epoch == 3
 
@@ -247,7 +257,7 @@ async def test_a_new_writer_goes_on_where_the_last_one_stopped() -> None:
         writer.record(CREATED)
         await writer.flushed()
         await until(lambda: journal.attempts == 2)
-    last = (await journal.replay(BUNDLE))[-1].sequence
+    last = journal.last_sequence()
     writing = Writing(journal, last)
     writing.state.fold((await journal.events())[-1])
     async with writing.running() as writer:
@@ -288,3 +298,51 @@ async def test_nobody_waits_for_a_writer_that_has_ended(end: str) -> None:
     assert result is None or isinstance(result, JournalFenced)
     with pytest.raises(JournalFenced):
         await writer.flushed()
+
+
+async def test_a_full_journal_makes_room_by_a_snapshot_and_nobody_notices() -> None:
+    journal = TestedJournal(bytes_max=4000)
+    writing = Writing(journal)
+    async with writing.running() as writer:
+        writer.record(Claimed(3, "me"), CREATED)
+        for number in range(500):
+            writer.record(CursorSet(1, "s", number, []))
+            await writer.flushed()
+        assert (await journal.state()).topics == writing.state.topics
+
+
+async def test_a_journal_that_stays_full_refuses_and_goes_on_when_there_is_room() -> None:
+    journal = TestedJournal(bytes_max=2000)
+    other = Bundle(Family.FILE, 1)
+    await journal.append(other, encode_events([Claimed(1, "x" * 1900)]), expected_sequence=0)
+    writing = Writing(journal)
+    async with writing.running() as writer:
+        writer.record(Claimed(3, "me"), CREATED)
+        for number in range(100):
+            writer.record(ConsumerCreated(1, "s", number, f"consumer {number}"))
+        for _ in range(3):
+            with pytest.raises(LogFull):
+                await writer.flushed()
+        assert not writer._pending, "events do not pile up: the snapshot will contain them"
+        journal._records.pop(other)
+        journal._bytes_max = 10_000
+        await until(lambda: BUNDLE in journal._records)
+        await writer.flushed()
+        assert (await journal.state()).topics == writing.state.topics
+
+
+async def test_an_owner_that_dies_in_a_snapshot_leaves_everything_readable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(journal_events, "RECORD_BYTES_MAX", 300)
+    monkeypatch.setattr(journal_writer, "SNAPSHOT_BYTES", 5000)
+    journal = TestedJournal()
+    writing = Writing(journal)
+    async with writing.running() as writer:
+        writer.record(Claimed(3, "me"), CREATED)
+        for number in range(100):
+            writer.record(ConsumerCreated(1, "s", number, f"consumer {number}"))
+            await writer.flushed()
+            assert (await journal.state()).topics == writing.state.topics
+    written = [event for record in journal.written for event in record]
+    assert sum(isinstance(event, SnapshotBegan) for event in written) > 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import AsyncIterator
 from typing import Any
 
 from danube_common.errors import BusUnavailable, JournalFenced, LogUnavailable
@@ -27,6 +28,8 @@ REPLAY_PATIENCE_S = 10.0
 """A replica may be so long behind the stream's leader before a replay is given up."""
 DUPLICATE_WINDOW_S = 120
 DEFAULT_BYTES_MAX = 4 << 30
+RESERVE_PART = 4
+"""A quarter of the bound comes on top of it for the snapshots that make room in a full journal."""
 
 
 class JetStreamJournal:
@@ -45,10 +48,13 @@ class JetStreamJournal:
         Args:
             connection: shared with the bus.
             replicas: how many servers of a cluster keep the journals.
-            bytes_max: bound on all bundles' records together; beyond it appends raise LogFull.
+            bytes_max: bound on all bundles' records together; beyond it appends raise LogFull. The reserve
+                for snapshots is not part of it.
             append_timeout_s: how long one append is tried, across a reconnect if need be.
         """
         self._stream = Stream(connection, STREAM_NAME)
+        self._bytes_max = bytes_max
+        self._reserve_open = False
         self._append_timeout_s = append_timeout_s
         self._writer_id = secrets.token_hex(8)
         self._config: dict[str, Any] = {
@@ -66,7 +72,9 @@ class JetStreamJournal:
         """See the port."""
         await self._stream.ensure(self._config)
 
-    async def append(self, bundle: Bundle, data: bytes, *, expected_sequence: int) -> int:
+    async def append(
+        self, bundle: Bundle, data: bytes, *, expected_sequence: int, reserve: bool = False
+    ) -> int:
         """See the port. An append that this writer repeats is recognised."""
         subject = _subject(bundle)
         record_id = self._record_id(bundle, data, expected_sequence)
@@ -82,7 +90,12 @@ class JetStreamJournal:
             except JetStreamRefused as refusal:
                 if refusal.error_code in WRONG_LAST_SEQUENCE:
                     return await self._own_record(bundle, record_id, expected_sequence)
+                if refusal.full and reserve and not self._reserve_open:
+                    await self._bound(self._bytes_max + self._bytes_max // RESERVE_PART)
+                    self._reserve_open = True
+                    continue
                 if not refusal.passing:
+                    self._reserve_open = False  # another owner may have closed it
                     raise refusal.as_unavailable() from refusal
                 reason: Exception = refusal
             except BusUnavailable as error:
@@ -90,30 +103,26 @@ class JetStreamJournal:
             if not await patience.wait():
                 raise LogUnavailable(f"journal of bundle {bundle}: {reason}") from reason
 
-    async def replay(self, bundle: Bundle) -> list[JournalRecord]:
+    async def replay(self, bundle: Bundle) -> AsyncIterator[JournalRecord]:
         """See the port."""
-        records: list[JournalRecord] = []
         last = await self._stream.last(_subject(bundle))
         if last is None:
-            return records
+            return
         following = 1
         patience = RetryDeadline(REPLAY_PATIENCE_S)
-        while True:
+        while following <= last.sequence:
             batch = await self._stream.read(
                 _subject(bundle),
                 following,
                 messages_max=REPLAY_BATCH_RECORDS,
                 bytes_max=REPLAY_BATCH_BYTES,
             )
-            records += (JournalRecord(message.sequence, message.data) for message in batch.messages)
-            if batch.messages:
-                following = batch.messages[-1].sequence + 1
-            if batch.complete:
-                if following > last.sequence:
-                    return records
-                # The replica that answered is behind the leader.
-                if not await patience.wait():
-                    raise LogUnavailable(f"journal of bundle {bundle}: record {last.sequence} cannot be read")
+            for message in batch.messages:
+                yield JournalRecord(message.sequence, message.data)
+                following = message.sequence + 1
+            # A replica that has nothing more, but not the last record, is behind the leader.
+            if batch.complete and following <= last.sequence and not await patience.wait():
+                raise LogUnavailable(f"journal of bundle {bundle}: record {last.sequence} cannot be read")
 
     async def discard(self, bundle: Bundle, before_sequence: int) -> None:
         """See the port. The last record always stays, because it carries the fence."""
@@ -121,6 +130,12 @@ class JetStreamJournal:
         if last is None:
             return
         await self._stream.purge(below=min(before_sequence, last.sequence), subject=_subject(bundle))
+        if self._reserve_open and (await self._stream.extent()).stored_bytes < self._bytes_max:
+            await self._bound(self._bytes_max)
+            self._reserve_open = False
+
+    async def _bound(self, bytes_max: int) -> None:
+        await self._stream.ensure(self._config | {"max_bytes": bytes_max})
 
     def _record_id(self, bundle: Bundle, data: bytes, expected_sequence: int) -> str:
         # The bundle is part of it, because the duplicate window spans all subjects of the stream.

@@ -126,6 +126,11 @@ class ServiceConfig(Section):
         default=1, ge=1, le=5, description="servers of the NATS cluster that keep each log, journal and key"
     )
     bundle_log: BundleLogConfig = BundleLogConfig()
+    journal_bytes_max: int = Field(
+        default=4 << 30,
+        ge=1 << 20,
+        description="bound on the owners' journals together; a quarter of it comes on top for snapshots",
+    )
     http_addr: Address = Field(default="127.0.0.1:0", description="listen address of health and metrics")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe event"

@@ -64,7 +64,9 @@ async def open_ports(
                 memory_bytes_max=config.bundle_log.memory_bytes_max,
                 replicas=config.nats_replicas,
             ),
-            journal=JetStreamJournal(bus.connection, replicas=config.nats_replicas),
+            journal=JetStreamJournal(
+                bus.connection, replicas=config.nats_replicas, bytes_max=config.journal_bytes_max
+            ),
             metadata=metadata,
         )
 

@@ -50,9 +50,17 @@ def _read(subscription: ActiveSubscription) -> int:
     return cursor.unacked_through(END) - cursor.acked_unread(END)
 
 
+def _blocked(subscription: ActiveSubscription) -> str:
+    """Return why nothing is delivered although messages wait, in words; empty if nothing is known."""
+    if not isinstance(subscription, LogSubscription):
+        return ""
+    if subscription.dispatch.paused:
+        return f"{subscription.dispatch.unacked} messages are delivered and not acknowledged: delivery waits"
+    return subscription.read_block.reason if subscription.read_block else ""
+
+
 def _detail(subscription: ActiveSubscription, read: int, unread: int, exact: bool) -> SubscriptionDetail:
     state = subscription.state
-    block = subscription.read_block if isinstance(subscription, LogSubscription) else None
     dispatch = subscription.dispatch
     reliable = dispatch if isinstance(dispatch, ReliableDispatch) else None
     return SubscriptionDetail(
@@ -64,5 +72,5 @@ def _detail(subscription: ActiveSubscription, read: int, unread: int, exact: boo
         backlog_exact=exact,
         unacked=reliable.unacked if reliable else 0,
         lost=state.lost,
-        blocked=block.reason if block else "",
+        blocked=_blocked(subscription),
     )

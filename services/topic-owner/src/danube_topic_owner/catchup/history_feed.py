@@ -168,7 +168,7 @@ class HistoryFeed:
             section = entry.section
             for subscription in met:
                 subscription.offer_section(entry.sequence, entry.number, section)
-                subscription.next_sequence = entry.sequence + 1
+                subscription.read_past(entry.sequence)
                 self._context.dispatcher.mark_ready(subscription)
         last = entries[-1].sequence if entries else 0
         for subscription in _meeting(lagging, max(start, last + 1), go_on - 1):

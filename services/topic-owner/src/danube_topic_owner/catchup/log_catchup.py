@@ -107,7 +107,7 @@ class LogCatchUp:
             frame = Frame(0, 0, ())
         for subscription in met:
             subscription.offer_frame(entry.sequence, frame)
-            subscription.next_sequence = entry.sequence + 1
+            subscription.read_past(entry.sequence)
             self._context.dispatcher.mark_ready(subscription)
             if entry.sequence == self._context.extent.tail:
                 subscription.reach_tail()

@@ -13,6 +13,8 @@ from danube_topic_owner.journal.cursor import Cursor
 
 PENDING_MESSAGES_MAX = 2000
 PENDING_BYTES_MAX = 4 * 1024 * 1024
+UNACKED_MAX = 50_000
+"""Messages of one subscription that are delivered and not acknowledged. At the bound its delivery pauses."""
 
 
 class ReliableDispatch(Dispatch):
@@ -52,6 +54,11 @@ class ReliableDispatch(Dispatch):
     def unacked(self) -> int:
         """Messages that were delivered and are not acknowledged."""
         return len(self._holders)
+
+    @property
+    def paused(self) -> bool:
+        """Whether delivery waits for acknowledgements: UNACKED_MAX is reached."""
+        return len(self._holders) >= UNACKED_MAX
 
     def offer(self, messages: list[Message]) -> None:
         """Queue messages that were read from log or archive, except those acknowledged before."""
@@ -98,6 +105,8 @@ class ReliableDispatch(Dispatch):
             consumer.unacked_bytes = 0
 
     def _first(self) -> Message | None:
+        if self.paused:
+            return None
         while self._again:
             if not self.cursor.is_acked(self._again[0][0]):
                 return self._again[0]

@@ -14,7 +14,7 @@ from danube_topic_owner.delivery.dispatch import Dispatch, Message
 from danube_topic_owner.delivery.non_reliable import NonReliableDispatch
 from danube_topic_owner.delivery.reliable import ReliableDispatch
 from danube_topic_owner.journal.cursor import Cursor
-from danube_topic_owner.journal.events import CursorMoved
+from danube_topic_owner.journal.events import CursorMoved, CursorSet, Event, cursor_moves
 from danube_topic_owner.journal.state import SubscriptionState
 
 Key = tuple[int, str]
@@ -70,6 +70,7 @@ class LogSubscription(ActiveSubscription):
         at_tail: whether the live feed serves the subscription.
         read_block: why reading from the archive does not go on; None if nothing is known.
         mark_dirty: journals the cursor; called whenever it moves.
+        restarted: whether the cursor was replaced since it was journaled.
     """
 
     dispatch: ReliableDispatch
@@ -77,6 +78,7 @@ class LogSubscription(ActiveSubscription):
     at_tail: bool = False
     read_block: ReadBlock | None = field(default=None, kw_only=True)
     mark_dirty: Callable[[LogSubscription], None] = field(kw_only=True)
+    restarted: bool = field(default=False, kw_only=True)
 
     @property
     def wants_backlog(self) -> bool:
@@ -114,6 +116,10 @@ class LogSubscription(ActiveSubscription):
     def offer_section(self, sequence: int, number: int, section: Section) -> None:
         """Take the next messages of the topic."""
         self.dispatch.offer(section_messages(sequence, number, section))
+
+    def read_past(self, sequence: int) -> None:
+        """Read on behind the frame ``sequence``, which was offered, and behind what is acknowledged there."""
+        self.next_sequence = first_unread(self.dispatch.cursor.skip_acked(end_of_sequence(sequence)))
 
     def reach_tail(self) -> None:
         """Nothing is left to read below the tail: the live feed serves the subscription from now on."""
@@ -153,14 +159,20 @@ class LogSubscription(ActiveSubscription):
         if self.at_tail and self.dispatch.cursor.skip_to(end_of_sequence(sequence)):
             self.mark_dirty(self)
 
-    def moved(self) -> CursorMoved:
-        """Return the cursor as an event."""
-        cursor = self.dispatch.cursor
-        return CursorMoved(self.topic_id, self.state.name, cursor.mark_delete, cursor.acked_ranges())
+    def moved(self) -> list[Event]:
+        """Return how the cursor moved since the last call."""
+        cursor, key = self.dispatch.cursor, self.key
+        events: list[Event] = []
+        if self.restarted:
+            self.restarted = False
+            events.append(CursorSet(*key, cursor.mark_delete, []))
+        moves = list(cursor_moves(*key, cursor.mark_delete, cursor.take_changes()))
+        return [*events, *(moves or [CursorMoved(*key, cursor.mark_delete, [])])]
 
     def restart(self, cursor: Cursor, tail: int) -> None:
         """Go on at ``cursor`` and forget every message in flight or waiting."""
         self.dispatch.start_over(cursor)
+        self.restarted = True
         self.next_sequence = first_unread(cursor.mark_delete)
         self.at_tail = self.next_sequence > tail
         self.read_block = None

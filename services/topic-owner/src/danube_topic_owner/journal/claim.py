@@ -43,7 +43,7 @@ async def claim_journal(
     for _ in range(CLAIM_ATTEMPTS_MAX):
         state = BundleState()
         sequence = 0
-        for record in await journal.replay(bundle):
+        async for record in journal.replay(bundle):
             state.fold(decode_events(record.data))
             sequence = record.sequence
         if state.epoch > epoch:
@@ -52,7 +52,9 @@ async def claim_journal(
         claimed = Claimed(epoch, instance_id)
         sent_at = clock()
         try:
-            sequence = await journal.append(bundle, encode_events([claimed]), expected_sequence=sequence)
+            sequence = await journal.append(
+                bundle, encode_events([claimed]), expected_sequence=sequence, reserve=True
+            )
         except JournalFenced:
             continue
         state.apply(claimed)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from danube_common.errors import UNDECODABLE, CorruptData
 from danube_common.model.producer import AccessMode
 from danube_common.model.subscription import SubscriptionType
 from danube_topic_owner.journal.cursor import Range
+
+RECORD_BYTES_MAX = 512 * 1024
+"""Bytes of a journal record, unless one event alone has more."""
+RANGES_PER_EVENT_MAX = 4_000
+"""Acknowledged ranges in one event, which then takes at most about 100 KB."""
 
 
 class Claimed(msgspec.Struct, tag="claimed", frozen=True):
@@ -65,8 +72,20 @@ class ConsumerRemoved(msgspec.Struct, tag="consumer-", frozen=True):
     consumer_id: int
 
 
-class CursorMoved(msgspec.Struct, tag="cursor", frozen=True):
-    """Where a cursor is: every position up to ``mark_delete`` and the ranges ``acked`` are acknowledged."""
+class CursorSet(msgspec.Struct, tag="cursor", frozen=True):
+    """Where a cursor is, whatever was journaled of it before.
+
+    ``acked`` are first and last of consecutive acknowledged positions; only journals of version 0.1 have any.
+    """
+
+    topic_id: int
+    subscription: str
+    mark_delete: int
+    acked: list[tuple[int, int]]
+
+
+class CursorMoved(msgspec.Struct, tag="acked", frozen=True):
+    """How a cursor moved: its mark-delete, and the acknowledged ranges that are new or have grown."""
 
     topic_id: int
     subscription: str
@@ -113,6 +132,7 @@ Fact = (
     ProducerCreated
     | SubscriptionCreated
     | ConsumerCreated
+    | CursorSet
     | CursorMoved
     | MessagesLost
     | LossesTold
@@ -122,15 +142,38 @@ Fact = (
 
 
 class SnapshotTaken(msgspec.Struct, tag="snapshot", frozen=True):
-    """The facts that rebuild the whole state. Earlier records of the journal may be discarded."""
+    """The facts that rebuild the whole state, as version 0.1 wrote them in one record."""
 
     epoch: int
     facts: list[Fact]
 
 
-Event = (
-    Fact | Claimed | ProducerRemoved | SubscriptionRemoved | ConsumerRemoved | TopicRemoved | SnapshotTaken
-)
+class SnapshotBegan(msgspec.Struct, tag="snapshot-began", frozen=True):
+    """The facts up to `SnapshotEnded` rebuild the whole state; they may take several records.
+
+    Without `SnapshotEnded` they do not count: their owner died, or has begun another snapshot.
+    """
+
+    epoch: int
+
+
+class SnapshotEnded(msgspec.Struct, tag="snapshot-ended", frozen=True):
+    """The state is what the facts since `SnapshotBegan` say. Earlier records may be discarded."""
+
+
+Change = Fact | ProducerRemoved | SubscriptionRemoved | ConsumerRemoved | TopicRemoved
+
+Event = Change | Claimed | SnapshotTaken | SnapshotBegan | SnapshotEnded
+
+
+def cursor_moves(
+    topic_id: int, subscription: str, mark_delete: int, acked: list[Range]
+) -> Iterator[CursorMoved]:
+    """Yield what the ranges take to journal, in events of RANGES_PER_EVENT_MAX."""
+    for start in range(0, len(acked), RANGES_PER_EVENT_MAX):
+        some = acked[start : start + RANGES_PER_EVENT_MAX]
+        yield CursorMoved(topic_id, subscription, mark_delete, some)
+
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[list[Event]] = msgspec.msgpack.Decoder(list[Event])
@@ -139,6 +182,15 @@ _DECODER: msgspec.msgpack.Decoder[list[Event]] = msgspec.msgpack.Decoder(list[Ev
 def encode_events(events: list[Event]) -> bytes:
     """Return a journal record."""
     return _ENCODER.encode(events)
+
+
+def encode_records(events: list[Event]) -> list[bytes]:
+    """Return the events as one journal record, or as several ones of about RECORD_BYTES_MAX."""
+    data = encode_events(events)
+    if len(data) <= RECORD_BYTES_MAX or len(events) == 1:
+        return [data]
+    half = len(events) // 2
+    return [*encode_records(events[:half]), *encode_records(events[half:])]
 
 
 def decode_events(data: bytes) -> list[Event]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from danube_common.model.position import BEFORE_ALL
 from danube_common.model.producer import AccessMode
 from danube_common.model.subscription import SubscriptionType
-from danube_topic_owner.journal.cursor import Range
+from danube_topic_owner.journal.cursor import Range, merge_range
 from danube_topic_owner.journal.events import (
+    Change,
     Claimed,
     ConsumerCreated,
     ConsumerRemoved,
     CursorMoved,
+    CursorSet,
     Event,
     Fact,
     LogRestarted,
@@ -22,10 +25,13 @@ from danube_topic_owner.journal.events import (
     MessagesLost,
     ProducerCreated,
     ProducerRemoved,
+    SnapshotBegan,
+    SnapshotEnded,
     SnapshotTaken,
     SubscriptionCreated,
     SubscriptionRemoved,
     TopicRemoved,
+    cursor_moves,
 )
 
 
@@ -44,7 +50,7 @@ class SubscriptionState:
 
     Attributes:
         mark_delete: every message at or below this position is acknowledged.
-        acked: acknowledged positions beyond mark-delete.
+        acked: acknowledged ranges beyond mark-delete.
         consumers: names of the consumers by id, connected or not.
         lost: messages that expired before they were acknowledged, over the subscription's life.
         losses_told: of these, the ones that its consumers were told of.
@@ -57,6 +63,13 @@ class SubscriptionState:
     consumers: dict[int, str] = field(default_factory=dict)
     lost: int = 0
     losses_told: int = 0
+
+    def move(self, mark_delete: int, acked: Iterable[Range]) -> None:
+        """Apply how the cursor moved."""
+        self.mark_delete = mark_delete
+        for each in acked:
+            merge_range(self.acked, each)
+        del self.acked[: bisect_right(self.acked, mark_delete, key=lambda each: each.last)]
 
 
 @dataclass(slots=True)
@@ -80,13 +93,12 @@ class BundleState:
     """
 
     def __init__(self) -> None:
-        self._reset(0)
-
-    def _reset(self, epoch: int) -> None:
-        self.epoch = epoch
+        self.epoch = 0
         self.topics: dict[int, TopicState] = {}
         self.log_seen = LogSeen(0, "")
         self.log_restarted_ms = 0
+        self._snapshot: BundleState | None = None
+        """What a snapshot that has begun, and has not ended yet, says so far."""
         self._producers: dict[int, tuple[TopicState, ProducerState]] = {}
         self._consumers: dict[int, tuple[TopicState, SubscriptionState]] = {}
 
@@ -106,7 +118,25 @@ class BundleState:
     def apply(self, event: Event) -> None:
         """Apply one event. A repeated event, or one about something that is removed, changes nothing."""
         match event:
-            case CursorMoved() | MessagesLost() | LossesTold():
+            case Claimed(epoch, _):
+                self._snapshot = None
+                self.epoch = epoch
+            case SnapshotBegan(epoch):
+                self._snapshot = BundleState()
+                self._snapshot.epoch = epoch
+            case SnapshotEnded():
+                if self._snapshot is not None:
+                    vars(self).update(vars(self._snapshot))
+            case SnapshotTaken(epoch, facts):
+                self.fold([SnapshotBegan(epoch), *facts, SnapshotEnded()])
+            case _ if self._snapshot is not None:
+                self._snapshot.apply(event)
+            case _:
+                self._change(event)
+
+    def _change(self, event: Change) -> None:
+        match event:
+            case CursorSet() | CursorMoved() | MessagesLost() | LossesTold():
                 self._update_subscription(event)
             case ProducerCreated() | SubscriptionCreated() | ConsumerCreated():
                 self._create(event)
@@ -120,26 +150,21 @@ class BundleState:
                 self._remove_subscription(topic_id, name)
             case TopicRemoved(topic_id):
                 self._remove_topic(topic_id)
-            case Claimed(epoch, _):
-                self.epoch = epoch
             case LogSeen():
                 self.log_seen = event
             case LogRestarted(at_ms):
                 self._restart_log(at_ms)
-            case SnapshotTaken(epoch, facts):
-                self._reset(epoch)
-                self.fold(facts)
 
-    def snapshot(self) -> SnapshotTaken:
-        """Return the event that rebuilds this state from nothing."""
-        facts: list[Fact] = []
+    def snapshot(self) -> Iterator[Event]:
+        """Yield the events that rebuild this state, whatever is before them."""
+        yield SnapshotBegan(self.epoch)
         if self.log_restarted_ms:
-            facts.append(LogRestarted(self.log_restarted_ms))
+            yield LogRestarted(self.log_restarted_ms)
         if self.log_seen.sequence:
-            facts.append(self.log_seen)
+            yield self.log_seen
         for topic in self.topics.values():
-            facts.extend(_facts_of(topic))
-        return SnapshotTaken(self.epoch, facts)
+            yield from _facts_of(topic)
+        yield SnapshotEnded()
 
     def subscription(self, topic_id: int, name: str) -> SubscriptionState | None:
         """Return a subscription; None if it does not exist."""
@@ -163,16 +188,20 @@ class BundleState:
                     subscription.consumers[consumer_id] = name
                     self._consumers[consumer_id] = (self.topics[topic_id], subscription)
 
-    def _update_subscription(self, event: CursorMoved | MessagesLost | LossesTold) -> None:
+    def _update_subscription(self, event: CursorSet | CursorMoved | MessagesLost | LossesTold) -> None:
         subscription = self.subscription(event.topic_id, event.subscription)
         if subscription is None:
             return
-        if isinstance(event, MessagesLost):
-            subscription.lost = event.total
-        elif isinstance(event, LossesTold):
-            subscription.losses_told = event.total
-        else:
-            subscription.mark_delete, subscription.acked = event.mark_delete, event.acked
+        match event:
+            case MessagesLost():
+                subscription.lost = event.total
+            case LossesTold():
+                subscription.losses_told = event.total
+            case CursorSet():
+                subscription.acked = []
+                subscription.move(event.mark_delete, (Range(a, b, b - a + 1) for a, b in event.acked))
+            case CursorMoved():
+                subscription.move(event.mark_delete, event.acked)
 
     def _remove_subscription(self, topic_id: int, name: str) -> None:
         if (subscription := self.subscription(topic_id, name)) is not None:
@@ -202,8 +231,7 @@ def _facts_of(topic: TopicState) -> Iterator[Fact]:
         yield ProducerCreated(topic_id, topic.name, producer.producer_id, producer.name, producer.access_mode)
     for name, each in topic.subscriptions.items():
         yield SubscriptionCreated(topic_id, topic.name, name, each.subscription_type, each.mark_delete)
-        if each.acked:
-            yield CursorMoved(topic_id, name, each.mark_delete, each.acked)
+        yield from cursor_moves(topic_id, name, each.mark_delete, each.acked)
         if each.lost:
             yield MessagesLost(topic_id, name, each.lost)
         if each.losses_told:
