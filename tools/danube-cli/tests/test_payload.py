@@ -15,7 +15,9 @@ def test_every_64_bit_integer_is_read(number: int) -> None:
     assert decode(str(number).encode(), SchemaType.INT64) == number
 
 
-@pytest.mark.parametrize("text", ["", "-", "+-1", "1_000", " 1", "٣", "1e3", "0x1", "9" * 5000])
+@pytest.mark.parametrize(
+    "text", ["", "-", "+-1", "-+1", "--1", "12\r", "1\n", "1_000", " 1", "٣", "1e3", "0x1", "9" * 5000]
+)
 def test_what_is_no_decimal_integer_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a 64-bit integer"):
         decode(text.encode(), SchemaType.INT64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any, cast
 
 import orjson
@@ -12,6 +13,7 @@ from danube_client import Message, SchemaType
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 # Sign and nineteen digits.
 INT64_TEXT_MAX = 20
+_INT64 = re.compile("[+-]?[0-9]+")
 _LINE_BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
@@ -123,8 +125,7 @@ def as_raw(message: Message, _schema: SchemaType) -> bytes:
 
 
 def _int64(text: str) -> int:
-    digits = text.removeprefix("-").removeprefix("+") if len(text) <= INT64_TEXT_MAX else ""
-    if not (digits.isascii() and digits.isdigit()):
+    if len(text) > INT64_TEXT_MAX or not _INT64.fullmatch(text):
         raise ValueError(f"not a 64-bit integer in decimal: {text[:40]!r}")
     value = int(text)
     if not INT64_MIN <= value <= INT64_MAX:
