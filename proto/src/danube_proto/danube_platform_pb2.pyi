@@ -307,7 +307,7 @@ class ListSegmentsResponse(_message.Message):
     def __init__(self, segments: _Optional[_Iterable[_Union[Segment, _Mapping[str, object]]]] = ...) -> None: ...
 
 class Segment(_message.Message):
-    __slots__ = ("topic", "key", "storage", "holders", "shared", "first_position", "last_position", "messages", "first_offset", "size_bytes", "oldest_ms", "newest_ms", "delete_after_ms", "quarantined", "away", "copying", "unreadable")
+    __slots__ = ("topic", "key", "storage", "holders", "shared", "first_position", "last_position", "messages", "first_offset", "size_bytes", "oldest_ms", "newest_ms", "delete_after_ms", "quarantined", "away", "copying", "unreadable", "bound_for")
     TOPIC_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     STORAGE_FIELD_NUMBER: _ClassVar[int]
@@ -325,6 +325,7 @@ class Segment(_message.Message):
     AWAY_FIELD_NUMBER: _ClassVar[int]
     COPYING_FIELD_NUMBER: _ClassVar[int]
     UNREADABLE_FIELD_NUMBER: _ClassVar[int]
+    BOUND_FOR_FIELD_NUMBER: _ClassVar[int]
     topic: str
     key: str
     storage: str
@@ -342,7 +343,8 @@ class Segment(_message.Message):
     away: _containers.RepeatedScalarFieldContainer[str]
     copying: _containers.RepeatedScalarFieldContainer[str]
     unreadable: bool
-    def __init__(self, topic: _Optional[str] = ..., key: _Optional[str] = ..., storage: _Optional[str] = ..., holders: _Optional[_Iterable[str]] = ..., shared: _Optional[bool] = ..., first_position: _Optional[int] = ..., last_position: _Optional[int] = ..., messages: _Optional[int] = ..., first_offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., oldest_ms: _Optional[int] = ..., newest_ms: _Optional[int] = ..., delete_after_ms: _Optional[int] = ..., quarantined: _Optional[_Iterable[_Union[QuarantinedSegment, _Mapping[str, object]]]] = ..., away: _Optional[_Iterable[str]] = ..., copying: _Optional[_Iterable[str]] = ..., unreadable: _Optional[bool] = ...) -> None: ...
+    bound_for: str
+    def __init__(self, topic: _Optional[str] = ..., key: _Optional[str] = ..., storage: _Optional[str] = ..., holders: _Optional[_Iterable[str]] = ..., shared: _Optional[bool] = ..., first_position: _Optional[int] = ..., last_position: _Optional[int] = ..., messages: _Optional[int] = ..., first_offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., oldest_ms: _Optional[int] = ..., newest_ms: _Optional[int] = ..., delete_after_ms: _Optional[int] = ..., quarantined: _Optional[_Iterable[_Union[QuarantinedSegment, _Mapping[str, object]]]] = ..., away: _Optional[_Iterable[str]] = ..., copying: _Optional[_Iterable[str]] = ..., unreadable: _Optional[bool] = ..., bound_for: _Optional[str] = ...) -> None: ...
 
 class SubscriptionStart(_message.Message):
     __slots__ = ("kind", "value")

@@ -139,6 +139,7 @@ def test_segments_are_a_table_or_objects(service: Any, cli: Any) -> None:
         platform.Segment(
             topic="/default/a", key="k4", storage="disk", holders=["7", "8"], away=["8"], copying=["9"]
         ),
+        platform.Segment(topic="/default/a", key="k6", storage="disk", holders=["7"], bound_for="s3"),
         platform.Segment(
             topic="/default/a", key="k5", storage="disk", holders=["8"], away=["8"], unreadable=True
         ),
@@ -152,10 +153,11 @@ def test_segments_are_a_table_or_objects(service: Any, cli: Any) -> None:
         ["ALL", "s3", "-", "deleting after 1970-01-01T00:00:01Z", "0", "0 B"],
         ["TOPIC", "s3", "-", "quarantined at s3", "0", "0 B"],
         ["TOPIC", "disk", "7,8", "being copied to 9", "0", "0 B"],
+        ["TOPIC", "disk", "7", "waits for s3", "0", "0 B"],
         ["TOPIC", "disk", "8", "NO COPY now, 8 away", "0", "0 B"],
     ]
     told = json.loads(cli("topics", "segments", "/default/a", "-o", "json").out)
-    assert [one["key"] for one in told] == ["k1", "k2", "k3", "k4", "k5"]
+    assert [one["key"] for one in told] == ["k1", "k2", "k3", "k4", "k6", "k5"]
     assert told[2]["quarantined"][0]["reason"] == "bad"
 
 

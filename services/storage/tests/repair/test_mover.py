@@ -11,6 +11,7 @@ from danube_common.cluster import keys
 from danube_common.errors import StoreFull, StoreUnavailable
 from danube_common.metadata.lease import Lease
 from danube_common.model.strategy import StorageBackend
+from danube_common.runtime.metrics import Metrics
 from danube_harness.memory.bus import MemoryBus, MemoryHub
 from danube_harness.memory.log import MemoryLog
 from danube_harness.memory.metadata import MemoryMetadata
@@ -20,6 +21,7 @@ from danube_storage.archive.archiver import Archiver
 from danube_storage.archive.seal_rules import SealRules
 from danube_storage.archive.session import ArchiveSession
 from danube_storage.archive.sweep import Sweep
+from danube_storage.repair.metrics import RepairMetrics
 from danube_storage.repair.mover import SegmentMover
 from danube_storage.repair.pace import BytePace
 from danube_storage.segments.stores import Stores
@@ -70,9 +72,10 @@ async def archived_bundle(disk: MemoryStore, s3: MemoryStore) -> AsyncIterator[S
     lease = await Lease.acquire(harness.metadata, keys.archiver_key(BUNDLE), b"7", 60)
     stores = Stores({StorageBackend.DISK: disk, StorageBackend.S3: s3})
     session = ArchiveSession(BUNDLE, harness.ports("7", stores), lease, harness.manifest)
+    metrics = RepairMetrics(Metrics("storage", "7"))
     tasks = (
         asyncio.create_task(Archiver(RULES, seals_at_once=1, poll_s=0.01).archive(session)),
-        asyncio.create_task(SegmentMover(BytePace(0), interval_s=0.02).move(session)),
+        asyncio.create_task(SegmentMover(metrics, BytePace(0), interval_s=0.02).move(session)),
     )
     try:
         yield Scene(harness, session, stores)

@@ -30,6 +30,7 @@ from danube_harness.services.fake_storage import archive
 from danube_storage.archive.session import ArchivePorts, ArchiveSession
 from danube_storage.archive.sweep import Sweep
 from danube_storage.reading.metrics import ReadingMetrics
+from danube_storage.reading.recheck import Recheck
 from danube_storage.reading.requests import ReadRequests
 from danube_storage.reading.verification import MISSING
 from danube_storage.repair.copier import SegmentCopier
@@ -235,6 +236,22 @@ async def test_an_instance_that_returns_with_an_empty_disk_gets_its_copies_again
     await site.until(lambda record: not record.quarantined)
     await check_whole(site, "1", "2")
     assert await site.instances["2"].scrub.find_missing() == 0
+
+
+async def test_an_instance_forgets_the_damage_of_copies_that_were_replaced(site: Site) -> None:
+    await site.start("1", "2", "3")
+    await site.seal("1", "2")
+    returning = site.instances["2"]
+    entry = site.harness.manifest.all()[0]
+    await returning.reading.quarantine.put(entry.locator(entry.segments[0]), "bad")
+    await site.repair("1")
+    await site.harness.metadata.delete(keys.instance_key("2"))
+    await site.until(lambda record: set(record.holders) == {"1", "3"})
+    await returning.disk.delete(entry.segments[0].key)
+    assert len(returning.reading.quarantine) == 1
+    await Recheck(returning.reading, returning.stores).run_pass()
+    assert len(returning.reading.quarantine) == 0
+    await check_whole(site, "1", "3")
 
 
 async def test_a_rotten_byte_in_a_segment_that_nobody_reads_is_found_and_mended(site: Site) -> None:

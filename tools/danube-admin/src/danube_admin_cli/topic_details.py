@@ -217,6 +217,8 @@ def _subscription(one: platform.SubscriptionDescription) -> dict[str, str]:
 
 def _segment(segment: platform.Segment) -> dict[str, str]:
     state = f"deleting after {moment(segment.delete_after_ms)}" if segment.delete_after_ms else "retained"
+    if segment.bound_for:
+        state = f"waits for {segment.bound_for}"
     if segment.away:
         state = f"{_few(segment.away)} away"
     if segment.copying:

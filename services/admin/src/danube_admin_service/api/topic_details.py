@@ -239,6 +239,7 @@ def _segment(topic: Topic, segment: SegmentRecord, live: Collection[str]) -> wir
         quarantined=quarantined(segment),
         away=[holder for holder in segment.holders if holder not in live],
         copying=segment.copying,
+        bound_for=segment.bound_for or "",
         unreadable=segment.retained and is_unreadable(segment, live),
     )
 

@@ -107,6 +107,12 @@ class Quarantine:
         """Drop a segment that does not exist any more."""
         self._findings.pop(locator.key, None)
 
+    def concerns(self, locator: SegmentLocator, record: SegmentRecord) -> bool:
+        """Return whether this instance still has a copy of a segment by its record."""
+        if record.backend is not locator.backend:
+            return False
+        return record.backend is StorageBackend.S3 or self._instance_id in record.holders
+
     def _note(self, locator: SegmentLocator, reason: str) -> _Finding:
         finding = self._findings.get(locator.key)
         if finding is None:

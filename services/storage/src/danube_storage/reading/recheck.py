@@ -47,7 +47,7 @@ class Recheck:
         self._next = start + RECHECKS_PER_PASS_MAX
         for locator in (locators[start:] + locators[:start])[:RECHECKS_PER_PASS_MAX]:
             record = await quarantine.record(locator)
-            if record is None:
+            if record is None or not quarantine.concerns(locator, record):
                 quarantine.forget(locator)
             elif not await damage_of(self._stores.of(locator.backend), record):
                 await quarantine.clear(locator)

@@ -19,6 +19,11 @@ class RepairMetrics:
             "Disk segments without a usable copy: damaged, or on instances that are away for long.",
             ("bundle",),
         )
+        self.waiting = metrics.gauge(
+            "storage_waiting_segments",
+            "Segments that are kept in another store until the one of their topics answers.",
+            ("bundle",),
+        )
         self.copies = metrics.plain_counter(
             "storage_copies", "Copies of segments that this instance made from other instances."
         )

@@ -15,6 +15,7 @@ from danube_common.errors import CorruptData, DanubeError, NotFound, StoreUnavai
 from danube_common.model.strategy import StorageBackend
 from danube_storage.archive.session import ArchiveSession
 from danube_storage.reading.verification import Pace, verified_chunks
+from danube_storage.repair.metrics import RepairMetrics
 from danube_storage.repair.remote_disk import RemoteDisk
 from danube_storage.segments.port import SegmentReader
 
@@ -29,11 +30,13 @@ class SegmentMover:
     """Moves the waiting segments of each bundle that this instance archives, oldest first.
 
     Args:
+        metrics: of this package.
         pace: bounds the bytes that are moved.
         interval_s: about how often the manifest is looked at.
     """
 
-    def __init__(self, pace: Pace, *, interval_s: float = INTERVAL_S) -> None:
+    def __init__(self, metrics: RepairMetrics, pace: Pace, *, interval_s: float = INTERVAL_S) -> None:
+        self._metrics = metrics
         self._pace = pace
         self._interval_s = interval_s
 
@@ -58,14 +61,17 @@ class SegmentMover:
             for record in entry.segments
             if record.bound_for is not None and record.retained
         ]
-        for number, (entry, record) in enumerate(waiting):
+        gauge = self._metrics.waiting.labels(str(session.bundle))
+        gauge.set(len(waiting))
+        for number, (entry, record) in enumerate(waiting, 1):
             if not session.lease.held:
                 return
             try:
                 await self._move(session, entry, record)
             except DanubeError as error:
-                left = len(waiting) - number
+                left = len(waiting) - number + 1
                 raise Unavailable(f"{left} segments wait for {record.bound_for}: {error}") from None
+            gauge.set(len(waiting) - number)
 
     async def _move(self, session: ArchiveSession, entry: ManifestEntry, record: SegmentRecord) -> None:
         ports, backend = session.ports, record.bound_for or record.backend
