@@ -278,6 +278,18 @@ def test_a_shared_subscription_gives_each_consumer_its_turn() -> None:
     assert sent_to(dispatch.dispatch(0.0, ())) == Counter({1: 10, 2: 10, 3: 10})
 
 
+@pytest.mark.parametrize("slow_first", [True, False])
+def test_a_slow_consumer_does_not_hoard_what_a_fast_one_could_do(slow_first: bool) -> None:
+    dispatch = new_dispatch(SubscriptionType.SHARED, 2)
+    slow, fast = (1, 2) if slow_first else (2, 1)
+    for first in range(1, 201, 2):
+        offered(dispatch, 2, first=first)
+        dispatch.dispatch(0.0, ())
+        dispatch.ack(list(dispatch.consumers[fast].unacked), 1000)
+    assert len(dispatch.consumers[slow].unacked) <= 2
+    assert not dispatch.consumers[fast].unacked
+
+
 def test_a_stream_resumed_again_and_again_keeps_what_it_received() -> None:
     dispatch = new_dispatch(SubscriptionType.EXCLUSIVE, 1)
     for position in range(1, 5):

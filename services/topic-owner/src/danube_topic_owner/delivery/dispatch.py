@@ -5,8 +5,10 @@ Pure: events and the time come in, deliveries go out. `reliable` and `non_reliab
 
 from __future__ import annotations
 
+import heapq
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from danube_common.errors import NotFound, Refused
 from danube_common.model.rate_limit import TokenBucket
@@ -30,6 +32,14 @@ class Outgoing:
     session: int
     number: int
     entries: list[Message]
+
+
+class Turn(NamedTuple):
+    """When a consumer gets the next message; ``place`` is its index in ``Dispatch.attached``."""
+
+    unacked: int
+    number: int
+    place: int
 
 
 class Dispatch(ABC):
@@ -135,29 +145,35 @@ class Dispatch(ABC):
         budget = min((bucket.available(now) for bucket in buckets), default=float("inf"))
         batches = Batches()
         sent = 0
-        while sent + 1 <= budget and (message := self._first()) is not None:
-            consumer = self._choose()
-            if consumer is None:
-                break
+        turns = self._turns()
+        while turns and sent + 1 <= budget and (message := self._first()) is not None:
+            place = turns[0].place
+            consumer = self.attached[place]
             self._sent(consumer, message, batches.add(consumer, message))
             sent += 1
+            self._next = place + 1
+            if consumer.has_room(self.window):
+                heapq.heapreplace(turns, Turn(len(consumer.unacked), len(self.attached) + sent, place))
+            else:
+                heapq.heappop(turns)
         for bucket in buckets:
             bucket.take(sent)
         return batches.outgoing
 
-    def _choose(self) -> Consumer | None:
-        """Return the consumer for the next message: the active one, or the next in turn that has room."""
-        attached = self.attached
-        if not attached:
-            return None
-        if self.subscription_type is not SubscriptionType.SHARED:
-            return attached[0] if attached[0].has_room(self.window) else None
-        for step in range(len(attached)):
-            turn = (self._next + step) % len(attached)
-            if attached[turn].has_room(self.window):
-                self._next = turn + 1
-                return attached[turn]
-        return None
+    def _turns(self) -> list[Turn]:
+        """Return a heap of the consumers that may get the next message.
+
+        A shared subscription prefers who has the fewest unacknowledged messages, and among equals whose turn
+        is next: a slow consumer does not hoard what a fast one could do. The others have one active consumer.
+        """
+        attached = self.attached if self.subscription_type is SubscriptionType.SHARED else self.attached[:1]
+        turns = [
+            Turn(len(consumer.unacked), (place - self._next) % len(attached), place)
+            for place, consumer in enumerate(attached)
+            if consumer.has_room(self.window)
+        ]
+        heapq.heapify(turns)
+        return turns
 
     @abstractmethod
     def offer(self, messages: list[Message]) -> None:
