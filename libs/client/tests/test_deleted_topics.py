@@ -12,7 +12,7 @@ from danube_client import Reliable, Retry, Schema, TopicDeleted, connect
 from danube_harness.services.stub_gateway import NOT_READY, UNREACHABLE, StubGateway
 
 TOPIC = "/default/t"
-QUICK = Retry(attempts_max=20, first_s=0.002, max_s=0.01)
+QUICK = Retry(attempts_max=1000, first_s=0.002, max_s=0.01)
 HEALTH_INTERVAL_S = 0.005
 STEPS = st.lists(
     st.sampled_from(["send", "delete", "make again", "forget clients", "fail", "end streams", "idle"]),

@@ -368,6 +368,7 @@ async def test_a_topic_deleted_after_it_was_looked_up_is_not_made_again(
         with pytest.raises(danube_client.TopicDeleted):
             await outcome
     assert TOPIC not in gateway.schemas
+    assert gateway.recreates == [True, False]
 
 
 async def test_a_producer_may_create_its_topic_again_as_it_was(gateway: StubGateway, client: Client) -> None:
@@ -377,6 +378,7 @@ async def test_a_producer_may_create_its_topic_again_as_it_was(gateway: StubGate
         assert await producer.send("1") == 0
         gateway.delete_topic(TOPIC)
         assert await producer.send("2") == 1
+    assert gateway.recreates == [True, True, True]
     assert gateway.schemas[TOPIC] == schema.to_wire()
     assert gateway.strategies[TOPIC] == strategy.to_wire()
 

@@ -23,6 +23,9 @@ CONNECTIONS_MAX = 256
 HEALTH_TIMEOUT_S = 5.0
 
 PREFETCH_HEADER = "danube-prefetch"
+RECREATE = (("danube-recreate", "true"),)
+"""Metadata of CreateProducer: create the topic even if this connection had a producer on a deleted one."""
+Metadata = tuple[tuple[str, str], ...]
 
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
@@ -67,18 +70,18 @@ class Unary(Generic[Request, Response]):
         self._address = address
         self._timeout_s = timeout_s
 
-    async def __call__(self, request: Request) -> Response:
+    async def __call__(self, request: Request, metadata: Metadata = ()) -> Response:
         """Make the call and return its answer. Raises CallError, Closed."""
-        return await self.finish(self.start(request))
+        return await self.finish(self.start(request, metadata))
 
-    def start(self, request: Request) -> grpc.aio.UnaryUnaryCall[Request, Response]:
+    def start(self, request: Request, metadata: Metadata = ()) -> grpc.aio.UnaryUnaryCall[Request, Response]:
         """Start the call. Calls are sent in the order in which they are started.
 
         Raises:
             Closed: the connection is closed.
         """
         try:
-            return self._call(request, timeout=self._timeout_s)
+            return self._call(request, timeout=self._timeout_s, metadata=metadata or None)
         except grpc.aio.UsageError as error:
             raise Closed("the client is closed") from error
 
@@ -207,7 +210,7 @@ class Connection:
             Closed: the connection is closed.
         """
         try:
-            metadata = ((PREFETCH_HEADER, str(prefetch)),) if prefetch is not None else None
+            metadata: Metadata | None = ((PREFETCH_HEADER, str(prefetch)),) if prefetch is not None else None
             return Deliveries(self._receive(request, metadata=metadata), self.address)
         except grpc.aio.UsageError as error:
             raise Closed("the client is closed") from error

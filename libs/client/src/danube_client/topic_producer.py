@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import grpc.aio
 
-from danube_client.connection import Connection, Connections
+from danube_client.connection import RECREATE, Connection, Connections
 from danube_client.errors import (
     ELSEWHERE,
     RECOVERABLE,
@@ -163,7 +163,8 @@ class TopicProducer:
                 exists = await self._look_up()
             if bound:
                 await self._check_topic(exists=exists)
-            response = await self._connection.create_producer(self._new_request(exists=exists, bound=bound))
+            request = self._new_request(exists=exists, bound=bound)
+            response = await self._connection.create_producer(request, () if bound else RECREATE)
             self._id = response.producer_id
             if self._topic_id is None or not bound:
                 info = await topic_info(self._connection, self.topic)

@@ -70,6 +70,7 @@ class StubGateway:
         lost: how many messages a subscription has lost, by topic and name.
         told: how many of them its consumers have reported to have told.
         prefetches: what each stream asked for.
+        recreates: whether each CreateProducer may create a topic that was deleted.
         gates: a method's calls wait until its event is set; without one they do not wait.
     """
 
@@ -85,6 +86,7 @@ class StubGateway:
         self.lost: dict[tuple[str, str], int] = {}
         self.told: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.prefetches: list[str | bytes | None] = []
+        self.recreates: list[bool] = []
         self.failures: defaultdict[str, deque[Failure | None]] = defaultdict(deque)
         self.gates: dict[str, asyncio.Event] = {}
         self.redirect_to: str | None = None
@@ -213,6 +215,7 @@ class StubGateway:
             await fail(context, failure)
 
     async def _create_producer(self, request: wire.ProducerRequest, context: Context) -> Message:
+        self.recreates.append(dict(context.invocation_metadata() or ()).get("danube-recreate") == "true")
         if request.topic_name not in self.schemas and not request.HasField("schema"):
             await fail(context, Failure(grpc.StatusCode.INVALID_ARGUMENT, message="no such topic, no schema"))
         self.schemas.setdefault(request.topic_name, request.schema)
