@@ -19,7 +19,9 @@ import pytest
 
 from danube_harness.process_death import die_with_parent
 from danube_standalone.__main__ import arguments, layout_of
+from danube_standalone.data_dir import DataDir
 from danube_standalone.programs import SERVICE_MODULES, http_addresses
+from danube_standalone.standalone import watch_disk
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 SERVICES = ("gateway", "topic-owner", "storage", "admin")
@@ -381,6 +383,20 @@ def test_a_wrong_variable_is_told(launcher: Launcher, name: str, said: str) -> N
     assert said in launcher.err
 
 
+async def test_a_disk_that_fills_up_is_told_once_and_so_is_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    free = iter([300, 200, 100, 300, 300])
+    monkeypatch.setattr(DataDir, "free_bytes", property(lambda _self: next(free) << 20))
+    monkeypatch.setattr("danube_standalone.standalone.DISK_INTERVAL_S", 0)
+    with pytest.raises(RuntimeError):  # the figures end
+        await watch_disk(DataDir(tmp_path, -1))
+    assert capsys.readouterr().err == (
+        f"danube-standalone: 200 MiB are free on the disk of {tmp_path}: when it is full, publishing stops\n"
+        f"danube-standalone: 300 MiB are free on the disk of {tmp_path} again\n"
+    )
+
+
 def test_only_the_first_gateway_advertises_the_given_url(launcher: Launcher) -> None:
     launcher.start("--gateways", "2", "--advertised-url", "http://danube.example:6650")
     given = [one["flags"].get("--advertised-url") for one in launcher.trace if one["service"] == "gateway"]
@@ -396,6 +412,10 @@ def test_only_the_first_gateway_advertises_the_given_url(launcher: Launcher) -> 
         (("--ready-seconds-max", "soon"), "must be a number above 0, not 'soon'"),
         (("--nats-port", "70000"), "not an address"),
         (("--unknown",), "--unknown"),
+        (("--gateway-addr", "http://127.0.0.1:6650"), "without a scheme"),
+        (("--advertised-url", "danube.example:6650"), "not a URL of the form http://host:port"),
+        (("--ready-file", "/nowhere/ready.json"), "/nowhere is not a directory that can be written"),
+        (("--ready-file", "/"), "/ is a directory"),
     ],
 )
 def test_wrong_usage_is_told(launcher: Launcher, flags: tuple[str, ...], said: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from danube_common.runtime.address import WILDCARDS, reachable_host, reachable_url
+from danube_common.runtime.address import WILDCARDS, check_url, reachable_host, reachable_url, split_address
 
 
 @pytest.fixture
@@ -54,3 +54,19 @@ def test_a_name_that_leads_nowhere_or_back_is_not_given_to_others(
 ) -> None:
     leads_to(address)
     assert reachable_host(wildcard) == "127.0.0.1"
+
+
+@pytest.mark.parametrize("text", ["http://h:1", "https://h:1/", "http://[::1]:6650"])
+def test_a_url_has_a_scheme_a_host_and_a_port(text: str) -> None:
+    assert check_url(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "h", "h:1", "http://h", "http://h:x", "ftp://h:1", "http://h:1/path"])
+def test_what_is_no_url_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a URL of the form http://host:port"):
+        check_url(text)
+
+
+def test_a_url_in_the_place_of_an_address_is_told() -> None:
+    with pytest.raises(ValueError, match="without a scheme"):
+        split_address("http://127.0.0.1:6650")

@@ -17,7 +17,7 @@ from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.rpc.grpc_server import GrpcServer
 from danube_common.rpc.port import Methods
 from danube_common.runtime.address import reachable_url
-from danube_common.runtime.config import Address, ServiceConfig
+from danube_common.runtime.config import Address, ServiceConfig, Url
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import presence
 from danube_common.runtime.service import Runtime
@@ -50,7 +50,7 @@ class GatewayConfig(ServiceConfig):
     """The gateway's configuration."""
 
     grpc_addr: Address = Field(default="127.0.0.1:6650", description="listen address for clients")
-    advertised_url: str = Field(
+    advertised_url: Url = Field(
         default="",
         description="URL that clients are told to connect to, with http://; the listen address if empty",
     )

@@ -12,9 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from danube_common.runtime.address import bind, check_address, split_address
+from danube_common.runtime.address import bind, check_address, check_url, split_address
 from danube_common.runtime.environment import SERVICES, unknown_variables, variable
-from danube_standalone.data_dir import DataDir, InUse
+from danube_standalone.data_dir import DataDir, Unusable
 from danube_standalone.programs import FREE, HOST, SETTINGS, Layout, http_addresses
 from danube_standalone.standalone import EXIT_FAILED, Standalone, tell
 
@@ -61,10 +61,10 @@ def arguments(argv: Sequence[str] | None, environment: Mapping[str, str]) -> arg
         f"more those of each second instance and so on; port 0: free ones [{DEFAULT_HTTP_ADDR}]",
     )
     add("nats-port", _port, "PORT", f"on the loopback [{DEFAULT_NATS_PORT} or a free one]")
-    add("advertised-url", str, "URL", "what clients are told to connect to", "")
+    add("advertised-url", _url, "URL", "what clients are told to connect to", "")
     for flag in KINDS:
         add(flag, _count, "N", "how many run [1]", 1)
-    add("ready-file", Path, "FILE", "receives a JSON object of what runs, when all is ready")
+    add("ready-file", _new_file, "FILE", "receives a JSON object of what runs, when all is ready")
     add("ready-seconds-max", _seconds, "S", "how long starting may take [60]", 60.0)
 
     given = parser.parse_args(argv)
@@ -101,6 +101,22 @@ def _address(text: str) -> str:
         return check_address(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _url(text: str) -> str:
+    try:
+        return check_url(text) if text else text
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _new_file(text: str) -> Path:
+    file = Path(text)
+    if file.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a directory")
+    if not os.access(file.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{file.parent} is not a directory that can be written")
+    return file
 
 
 def _port(text: str) -> int:
@@ -189,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = arguments(argv, os.environ)
     try:
         directory = DataDir.open(given.data_dir)
-    except (InUse, OSError) as error:
+    except Unusable as error:
         tell(str(error))
         return EXIT_FAILED
     try:

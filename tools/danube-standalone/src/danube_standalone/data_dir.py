@@ -11,10 +11,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import secrets
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Final, Self
@@ -26,7 +28,18 @@ LOCK_POLL_S: Final = 0.05
 _INSTANCE_ID_MAX: Final = (1 << 63) - 1
 
 
-class InUse(Exception):
+DISK_FREE_MIN: Final = 16 << 20
+"""With fewer free bytes nothing starts: the NATS server would wait for room without a word."""
+
+DISK_FREE_LOW: Final = 256 << 20
+"""With fewer free bytes people are told that publishing will stop."""
+
+
+class Unusable(Exception):
+    """The directory cannot be used; the text says why, and what of it is wrong."""
+
+
+class InUse(Unusable):
     """Another launcher, or a program that it started, uses the directory."""
 
 
@@ -41,12 +54,22 @@ class DataDir:
         self.nats = path / "nats"
         self.segments = path / "segments"
         self.state_file = path / "state.json"
+        self._instances = path / "instances.json"
 
     @classmethod
     def open(cls, path: Path, *, wait_s: float = LOCK_WAIT_S) -> Self:
-        """Create and lock the directory. Raises InUse, OSError."""
+        """Create and lock the directory. Raises Unusable."""
         path = path.absolute()
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            return cls._locked(path, wait_s)
+        except OSError as error:
+            wrong = Path(error.filename or path)
+            reason = "it is no directory" if isinstance(error, FileExistsError) else error.strerror
+            raise Unusable(f"{path} cannot be the data directory: {wrong}: {reason}") from None
+
+    @classmethod
+    def _locked(cls, path: Path, wait_s: float) -> Self:
         lock_fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         deadline = time.monotonic() + wait_s
         while True:
@@ -62,22 +85,65 @@ class DataDir:
         os.ftruncate(lock_fd, 0)
         os.write(lock_fd, f"{os.getpid()}\n".encode())
         directory = cls(path, lock_fd)
-        for part in (directory.logs, directory.run, directory.nats):
-            part.mkdir(exist_ok=True)
+        try:
+            directory._prepare()
+        except BaseException:
+            directory.close()
+            raise
         return directory
+
+    def _prepare(self) -> None:
+        """Create what is missing, and check that what is there can be written. Raises OSError, Unusable."""
+        for part in (self.logs, self.run, self.nats):
+            part.mkdir(exist_ok=True)
+        for part in (
+            self.path,
+            self._instances,
+            *self.path.glob("*/"),
+            *self.logs.iterdir(),
+            self.nats / "store",
+        ):
+            if part.exists() and not os.access(part, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(part))
+        if self.free_bytes < DISK_FREE_MIN:
+            raise Unusable(
+                f"the disk of {self.path} is full: {self.free_bytes >> 20} MiB are free, and "
+                f"{DISK_FREE_MIN >> 20} MiB are needed to start"
+            )
+
+    @property
+    def free_bytes(self) -> int:
+        """The free bytes of the file system."""
+        return shutil.disk_usage(self.path).free
 
     def close(self) -> None:
         """Release the lock, unless a program that inherited it still runs."""
         os.close(self.lock_fd)
 
     def instance_id(self, name: str) -> str:
-        """Return the instance id of the service called ``name``: chosen at random once, then stored."""
-        file = self.path / "instances.json"
-        ids: dict[str, str] = json.loads(file.read_bytes()) if file.exists() else {}
+        """Return the instance id of the service called ``name``: chosen at random once, then stored.
+
+        Raises Unusable when the file of the ids is damaged.
+        """
+        ids: dict[str, str] = {}
+        if self._instances.exists():
+            try:
+                ids = json.loads(self._instances.read_bytes())
+            except ValueError:
+                ids = {"": ""}
+            if not isinstance(ids, dict) or not all(_is_instance_id(one) for one in ids.values()):
+                raise Unusable(
+                    f"{self._instances} is damaged: put it back from a backup, because segments on disk "
+                    "belong to the instance that wrote them"
+                )
         if name not in ids:
             ids[name] = str(secrets.randbelow(_INSTANCE_ID_MAX) + 1)
-            write_json(file, ids)
+            write_json(self._instances, ids)
         return ids[name]
+
+
+def _is_instance_id(text: object) -> bool:
+    return isinstance(text, str) and text.isascii() and text.isdigit() and 0 < int(text) <= _INSTANCE_ID_MAX
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from danube_standalone.data_dir import DataDir, write_json
+from danube_standalone.data_dir import DISK_FREE_LOW, DataDir, Unusable, write_json
 from danube_standalone.program import Program, tail
 from danube_standalone.programs import SERVICE_DEADLINE_S, Layout, nats, services
 from danube_standalone.supervisor import StartFailed, Supervisor
@@ -21,6 +21,7 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_SIGNAL_BASE: Final = 128
 TAIL_LINES: Final = 8
+DISK_INTERVAL_S: Final = 10.0
 STOP_S_MAX: Final = SERVICE_DEADLINE_S + 0.5
 
 
@@ -61,6 +62,9 @@ class Standalone:
                 for line in tail(outcome.program.log_file, TAIL_LINES):
                     tell(f"  {line}")
                 return EXIT_FAILED
+            if isinstance(outcome, Unusable):
+                tell(str(outcome))
+                return EXIT_FAILED
             if isinstance(outcome, Exception):
                 raise outcome
             return EXIT_OK
@@ -79,7 +83,7 @@ class Standalone:
         if self._ready_file is not None:
             write_json(self._ready_file, self._state())
         _say(sys.stdout, self._ready_block(time.monotonic() - began))
-        await asyncio.gather(self._nats.failed(), self._services.failed())
+        await asyncio.gather(self._nats.failed(), self._services.failed(), watch_disk(self._directory))
 
     async def _stop(self) -> None:
         if self._services is not None:
@@ -119,7 +123,8 @@ class Standalone:
     def _ready_block(self, took_s: float) -> str:
         state = self._state()
         addresses: dict[str, dict[str, str]] = state["addresses"]
-        serving = {name: told for name, told in addresses.items() if "http_url" in told}
+        by_port = sorted(addresses.items(), key=lambda one: one[1].get("http_url", ""))
+        serving = {name: told for name, told in by_port if "http_url" in told}
         lines = [f"Danube is ready ({took_s:.1f} s). Ctrl-C stops it.", ""]
         lines += [f"  {name:<15}{told['grpc_addr']}" for name, told in serving.items() if "grpc_addr" in told]
         lines += [f"  {'nats':<15}{state['nats_url']}", f"  {'data, logs':<15}{self._directory.path}", ""]
@@ -138,6 +143,18 @@ class Standalone:
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+
+
+async def watch_disk(directory: DataDir) -> None:
+    """Tell when the disk is nearly full, and when there is room again; for ever."""
+    low = False
+    while True:
+        free = directory.free_bytes
+        if low is not (free < DISK_FREE_LOW):
+            low = not low
+            room = f"{free >> 20} MiB are free on the disk of {directory.path}"
+            tell(f"{room}: when it is full, publishing stops" if low else f"{room} again")
+        await asyncio.sleep(DISK_INTERVAL_S)
 
 
 def tell(line: str) -> None:

@@ -14,6 +14,8 @@ BACKLOG: Final = 1024
 
 def split_address(text: str) -> tuple[str, int]:
     """Return host and port of ``text``, without the brackets of an IPv6 host. Raises ValueError."""
+    if "://" in text:
+        raise ValueError(f"an address is host:port without a scheme, unlike {text!r}")
     host, colon, port = text.rpartition(":")
     if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > PORT_MAX:
         raise ValueError(f"not an address of the form host:port: {text!r}")
@@ -32,6 +34,18 @@ def join_address(host: str, port: int) -> str:
 def check_address(text: str) -> str:
     """Return ``text`` if it is an address; raises ValueError."""
     split_address(text)
+    return text
+
+
+def check_url(text: str) -> str:
+    """Return ``text`` if it is ``http://host:port`` or ``https://host:port``; raises ValueError."""
+    scheme, found, address = text.rstrip("/").partition("://")
+    try:
+        if not found or scheme not in ("http", "https"):
+            raise ValueError
+        split_address(address)
+    except ValueError:
+        raise ValueError(f"not a URL of the form http://host:port: {text!r}") from None
     return text
 
 

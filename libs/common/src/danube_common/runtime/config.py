@@ -31,7 +31,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from danube_common.runtime.address import check_address
+from danube_common.runtime.address import check_address, check_url
 from danube_common.runtime.config_faults import explain, given
 from danube_common.runtime.environment import unknown_variables, variable
 
@@ -62,6 +62,13 @@ def _check_address(text: str) -> str:
         raise ValueError("must be host:port or [IPv6 host]:port") from None
 
 
+def _check_url(text: str) -> str:
+    try:
+        return check_url(text) if text else text
+    except ValueError:
+        raise ValueError("must be http://host:port") from None
+
+
 def _check_metadata(text: str) -> str:
     if text != "nats":
         scheme, found, endpoints = text.partition("://")
@@ -79,6 +86,9 @@ def new_instance_id() -> str:
 
 Address = Annotated[str, AfterValidator(_check_address)]
 """``host:port``; port 0 takes a free one where it is listened on."""
+
+Url = Annotated[str, AfterValidator(_check_url)]
+"""``http://host:port``, or empty."""
 
 InstanceId = Annotated[str, AfterValidator(_check_instance_id)]
 
