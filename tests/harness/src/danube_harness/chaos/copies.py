@@ -60,7 +60,7 @@ async def until_whole(cluster: ChaosCluster, copies: int, s_max: float) -> list[
                 record
                 for entry in listing.entries
                 for record in decode_record(ManifestEntry, entry.value).segments
-                if record.retained and record.backend is StorageBackend.DISK
+                if record.retained and StorageBackend.DISK in (record.backend, record.bound_for)
             ]
             problems = await asyncio.to_thread(_problems, cluster, records, copies)
             if not problems or time.monotonic() > until:
@@ -82,8 +82,9 @@ def _problems(cluster: ChaosCluster, records: list[SegmentRecord], copies: int) 
         }
         if len(record.holders) < copies or len(held) != 1:
             found.append(f"{record.key} has {len(record.holders)} copies of {len(held)} contents")
-        elif record.quarantined or record.copying:
-            found.append(f"{record.key} is not mended: {dict(record.quarantined) or record.copying}")
+        elif record.quarantined or record.copying or record.bound_for:
+            state = dict(record.quarantined) or record.copying or f"waits for {record.bound_for}"
+            found.append(f"{record.key} is not settled: {state}")
     return found
 
 

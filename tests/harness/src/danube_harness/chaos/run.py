@@ -31,7 +31,7 @@ ARCHIVE_EARLY: Mapping[str, Sequence[str]] = {
     "storage": (
         *("--seal-age-s", "3", "--own-segment-bytes-min", "20000", "--replicas", f"{COPIES}"),
         *("--retention-interval-s", "3", "--delete-delay-s", "5"),
-        *("--scrub-period-s", "15"),
+        *("--scrub-period-s", "15", "--store-away-s", "2"),
     )
 }
 """Messages leave the log for segments all the time, and what is not needed any more is soon deleted."""
