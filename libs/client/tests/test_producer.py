@@ -355,9 +355,11 @@ async def test_messages_under_way_to_a_deleted_topic_fail(
     assert len(gateway.requests["CreateProducer"]) == 1
 
 
+@pytest.mark.parametrize("told", [None, wire.TOPIC_NOT_FOUND])
 async def test_a_topic_deleted_after_it_was_looked_up_is_not_made_again(
-    gateway: StubGateway, client: Client
+    gateway: StubGateway, client: Client, told: wire.ErrorType | None
 ) -> None:
+    gateway.missing_topic = told
     async with client.producer(TOPIC, name="p", schema=Schema.string(), strategy=Reliable()) as producer:
         gateway.producers.clear()
         gateway.gates["CreateProducer"] = asyncio.Event()

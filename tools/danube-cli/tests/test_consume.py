@@ -293,6 +293,14 @@ async def test_what_expired_unread_is_told_and_has_its_own_code(gateway: StubGat
     assert (again.code, again.err) == (0, "0 messages received\n")
 
 
+async def test_what_a_non_reliable_topic_dropped_is_told(gateway: StubGateway, cli: Any) -> None:
+    gateway.strategies[TOPIC] = wire.TopicDispatchStrategy(strategy=wire.NonReliable)
+    gateway.lost[TOPIC, "s"] = 1
+    ended = await cli("consume", "-m", "s", "--exit-at-end", "--quiet-time", "0.1")
+    assert ended.code == 4
+    assert f"1 message of {TOPIC} found no room at subscription s.\n" in ended.err
+
+
 async def test_a_name_is_generated_and_the_prefetch_is_asked_for(gateway: StubGateway, cli: Any) -> None:
     for _ in range(2):
         await cli("consume", "-m", "s", "--prefetch", "1", "--exit-at-end", "--quiet-time", "0.1")

@@ -3,7 +3,7 @@
 ClientError
 ├── InvalidAddress           an address that is no ``http://host:port``
 ├── Closed                   the client, producer or consumer was closed
-├── MessagesLost             messages were deleted before the subscription acknowledged them
+├── MessagesLost             messages were deleted before they were acknowledged, or dropped
 └── CallError                a call ended with a status other than OK
     ├── Unreachable          no answer, or not in time; retried
     ├── NotReady             the platform asks to try again; retried
@@ -46,18 +46,14 @@ class Closed(ClientError):
 
 
 class MessagesLost(ClientError):
-    """Messages were deleted before the subscription acknowledged them.
+    """Messages were deleted before the subscription acknowledged them, or dropped by a non-reliable topic.
 
     Attributes:
-        topic: the topic or partition.
-        subscription: the subscription's name.
         count: how many, at least, since a consumer of the subscription was told last.
     """
 
-    def __init__(self, topic: str, subscription: str, count: int) -> None:
-        super().__init__(f"{count} messages of {topic} expired before subscription {subscription} read them")
-        self.topic = topic
-        self.subscription = subscription
+    def __init__(self, message: str, count: int) -> None:
+        super().__init__(message)
         self.count = count
 
 

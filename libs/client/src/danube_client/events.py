@@ -36,17 +36,25 @@ class Reconnected:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Messages were deleted before the subscription acknowledged them.
+    """Messages were deleted before the subscription acknowledged them, or dropped by a non-reliable topic.
 
     Attributes:
         topic: the topic or partition.
         subscription: the subscription's name.
         count: how many, at least, since a consumer of the subscription was told last.
+        dropped: whether the topic is non-reliable: no consumer was connected or had room.
     """
 
     topic: str
     subscription: str
     count: int
+    dropped: bool = False
+
+    def __str__(self) -> str:
+        messages = "1 message" if self.count == 1 else f"{self.count} messages"
+        if self.dropped:
+            return f"{messages} of {self.topic} found no room at subscription {self.subscription}"
+        return f"{messages} of {self.topic} expired before subscription {self.subscription} read them"
 
 
 Event = Disconnected | Reconnected | Lost

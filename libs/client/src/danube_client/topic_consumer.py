@@ -71,6 +71,7 @@ class TopicConsumer:
         self._options = options
         self._id = 0
         self._topic_id: int | None = None
+        self._reliable: bool | None = None
         self._request_id = 0
         self._last_error: ClientError | None = None
         self._deliveries: Deliveries | None = None
@@ -139,11 +140,12 @@ class TopicConsumer:
         if count <= 0:
             return
         self._losses_told = request.told = totals.lost
-        self._options.on_event(Lost(self.topic, self._request.subscription, count))
+        lost = Lost(self.topic, self._request.subscription, count, dropped=self._reliable is False)
+        self._options.on_event(lost)
         with suppress(ClientError):  # otherwise the next consumer is told, too
             await self._connection.tell_losses(request)
         if self._options.raise_on_loss:
-            self._fail(MessagesLost(self.topic, self._request.subscription, count))
+            self._fail(MessagesLost(str(lost), count))
 
     async def _watch_losses(self) -> None:
         while True:
@@ -265,7 +267,7 @@ class TopicConsumer:
         if info is not None:
             if self._topic_id not in (None, info.topic_id):
                 raise TopicDeleted.made_again(self.topic)
-            self._topic_id = info.topic_id
+            self._topic_id, self._reliable = info.topic_id, info.reliable
 
     async def _create(self, start: Start) -> bool:
         request = platform.CreateSubscriptionRequest(

@@ -164,7 +164,12 @@ class TopicProducer:
             if bound:
                 await self._check_topic(exists=exists)
             request = self._new_request(exists=exists, bound=bound)
-            response = await self._connection.create_producer(request, () if bound else RECREATE)
+            try:
+                response = await self._connection.create_producer(request, () if bound else RECREATE)
+            except TopicNotFound:
+                if not bound:
+                    raise
+                raise TopicDeleted.gone(self.topic) from None
             self._id = response.producer_id
             if self._topic_id is None or not bound:
                 info = await topic_info(self._connection, self.topic)

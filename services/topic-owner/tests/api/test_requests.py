@@ -19,6 +19,7 @@ from danube_common.model.bundle import Bundle
 from danube_common.model.policies import PolicyOverrides
 from danube_common.model.position import end_of_sequence
 from danube_common.model.producer import AccessMode
+from danube_common.model.strategy import Strategy
 from danube_common.wire.envelope import Done, ErrorReply
 from danube_common.wire.owner import (
     OWNER,
@@ -248,6 +249,20 @@ async def test_what_was_told_of_losses_is_remembered_by_the_next_owner(
     assert await told(0) == (7, 7)
     with pytest.raises(NotFound):
         await harness.ask(TellLosses(topic.name, "none"), LossTotals)
+
+
+async def test_what_a_non_reliable_topic_dropped_is_told(harness: OwnerHarness, gateway: Gateway) -> None:
+    topic = await harness.topic("/default/t", Strategy())
+    consumer = await gateway.subscribe(topic.name, "s")
+    session = await gateway.attach(consumer)
+    await harness.ask(Detach(consumer, session), Done)
+    await harness.publish_non_reliable(topic, "a", "b")
+    await harness.settle()
+    assert await harness.ask(TellLosses(topic.name, "s"), LossTotals) == LossTotals(2, 0)
+    assert await harness.ask(TellLosses(topic.name, "s", 2), LossTotals) == LossTotals(2, 2)
+    await harness.kill()
+    await harness.own()
+    assert await harness.ask(TellLosses(topic.name, "s"), LossTotals) == LossTotals(0, 0)
 
 
 def test_every_request_type_has_a_handler(owner: BundleOwner) -> None:

@@ -42,7 +42,8 @@ topic's schema is reported on stderr, and the exit code is 5; --on-error says wh
 
 When the connection is lost, the consumer subscribes again until it succeeds, and says so on stderr when it is
 away and when it is back. It ends when the topic is deleted or another consumer takes over its name. Messages
-that expired before they were read are reported on stderr, and the exit code is 4. An interrupt ends the
+that expired before they were read, or that a non-reliable topic dropped because no consumer was connected or
+had room, are reported on stderr, and the exit code is 4. An interrupt ends the
 command with a summary on stderr.
 
 \b

@@ -17,8 +17,8 @@ UNFIT = 5
 INTERRUPTED = 130
 
 EXIT_CODES = """Exit codes: 0 done, or the reader of the output has gone; 1 something failed or was refused;
-2 wrong usage; 3 the platform cannot be reached or is not ready; 4 messages expired before they were read;
-5 messages do not fit the schema of their topic; 130 interrupted."""
+2 wrong usage; 3 the platform cannot be reached or is not ready; 4 messages expired before they were read,
+or were dropped; 5 messages do not fit the schema of their topic; 130 interrupted."""
 
 
 def run(command: Coroutine[Any, Any, int]) -> int:

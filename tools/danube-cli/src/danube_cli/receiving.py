@@ -66,7 +66,7 @@ class Connectivity:
 
     Attributes:
         away: topics and partitions whose stream is lost.
-        lost: messages that expired before they were read.
+        lost: messages that expired before they were read, or were dropped.
     """
 
     away: set[str] = field(default_factory=set)
@@ -86,10 +86,7 @@ class Connectivity:
                     complain(f"Back at {event.topic} after {event.away_s:.1f} s.")
             case Lost():
                 self.lost += event.count
-                complain(
-                    f"{_counted(event.count)} of {event.topic} expired before subscription"
-                    f" {event.subscription} read them."
-                )
+                complain(f"{event}.")
 
 
 @dataclass(slots=True)

@@ -315,7 +315,10 @@ class SubscriptionFound(msgspec.Struct, tag="subscription", frozen=True):
 
 
 class LossTotals(msgspec.Struct, tag="loss-totals", frozen=True):
-    """Over the life of a subscription: messages that it lost (a lower bound), and how many were told of."""
+    """Messages that a subscription lost, and how many were told of.
+
+    They count over its life (a lower bound) or, for a non-reliable topic, since its present owner serves it.
+    """
 
     lost: int
     told: int

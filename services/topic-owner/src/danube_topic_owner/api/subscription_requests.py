@@ -125,12 +125,15 @@ class SubscriptionRequests:
     async def _tell_losses(self, request: TellLosses) -> LossTotals:
         context, name = self._context, request.subscription
         topic = await context.find_topic(request.topic)
-        state = self._subscription(topic, name).state
-        told = min(request.told, state.lost)
-        if told > state.losses_told:
-            context.writer.record(LossesTold(topic.topic_id, name, told))
-            await context.writer.flushed()
-        return LossTotals(state.lost, state.losses_told)
+        subscription = self._subscription(topic, name)
+        lost, told = subscription.losses
+        if (reported := min(request.told, lost)) > told:
+            if isinstance(subscription, LogSubscription):
+                context.writer.record(LossesTold(topic.topic_id, name, reported))
+                await context.writer.flushed()
+            else:
+                subscription.drops_told = reported
+        return LossTotals(*subscription.losses)
 
     async def _mark_delete(self, topic: Topic, start: StartPosition) -> int:
         oldest = starting_mark(topic, self._context.state)

@@ -29,6 +29,7 @@ class ActiveSubscription:
         topic: the topic's name.
         rate: the subscription's dispatch rate.
         losses_counted: dropped or redelivered messages that are in the metrics already.
+        drops_told: dropped messages of a non-reliable topic that its consumers were told of.
     """
 
     topic_id: int
@@ -37,11 +38,22 @@ class ActiveSubscription:
     dispatch: Dispatch
     rate: TokenBucket
     losses_counted: int = field(default=0, kw_only=True)
+    drops_told: int = field(default=0, kw_only=True)
 
     @property
     def key(self) -> Key:
         """Identifies the subscription within its bundle."""
         return self.topic_id, self.state.name
+
+    @property
+    def losses(self) -> tuple[int, int]:
+        """How many messages it lost, and of how many its consumers were told.
+
+        Both count over its life or, for a non-reliable topic, since this owner serves it.
+        """
+        if isinstance(self.dispatch, NonReliableDispatch):
+            return self.dispatch.dropped, self.drops_told
+        return self.state.lost, self.state.losses_told
 
 
 @dataclass(slots=True)

@@ -71,6 +71,7 @@ class StubGateway:
         told: how many of them its consumers have reported to have told.
         prefetches: what each stream asked for.
         recreates: whether each CreateProducer may create a topic that was deleted.
+        missing_topic: the type of the error of a CreateProducer that cannot create its topic.
         gates: a method's calls wait until its event is set; without one they do not wait.
     """
 
@@ -87,6 +88,7 @@ class StubGateway:
         self.told: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.prefetches: list[str | bytes | None] = []
         self.recreates: list[bool] = []
+        self.missing_topic: wire.ErrorType | None = None
         self.failures: defaultdict[str, deque[Failure | None]] = defaultdict(deque)
         self.gates: dict[str, asyncio.Event] = {}
         self.redirect_to: str | None = None
@@ -217,7 +219,9 @@ class StubGateway:
     async def _create_producer(self, request: wire.ProducerRequest, context: Context) -> Message:
         self.recreates.append(dict(context.invocation_metadata() or ()).get("danube-recreate") == "true")
         if request.topic_name not in self.schemas and not request.HasField("schema"):
-            await fail(context, Failure(grpc.StatusCode.INVALID_ARGUMENT, message="no such topic, no schema"))
+            await fail(
+                context, Failure(grpc.StatusCode.INVALID_ARGUMENT, self.missing_topic, "no such topic")
+            )
         self.schemas.setdefault(request.topic_name, request.schema)
         if request.HasField("dispatch_strategy"):
             self.strategies.setdefault(request.topic_name, request.dispatch_strategy)
