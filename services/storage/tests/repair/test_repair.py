@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -40,6 +41,7 @@ from danube_storage.repair.repair import Repair
 from danube_storage.repair.scrub import Scrub
 from danube_storage.retention.plan import marked
 from danube_storage.segments.disk import DiskStore
+from danube_storage.segments.file_system import LocalFileSystem
 from danube_storage.segments.stores import Stores
 from danube_topic_owner.catchup.history import History
 
@@ -269,6 +271,33 @@ async def test_a_rotten_byte_in_a_segment_that_nobody_reads_is_found_and_mended(
     await site.repair("1")
     await site.until(lambda record: not record.quarantined)
     await check_whole(site, "1", "2")
+
+
+async def test_the_scrub_reads_from_the_device_and_not_from_the_cache(site: Site) -> None:
+    steps: list[tuple[str, str]] = []
+
+    class Recording(LocalFileSystem):
+        def evict(self, path: Path) -> None:
+            steps.append(("evict", path.name))
+            super().evict(path)
+
+        def read(self, path: Path, offset: int, length: int) -> bytes:
+            steps.append(("read", path.name))
+            return super().read(path, offset, length)
+
+    await site.start("1")
+    await site.seal("1")
+    instance = site.instances["1"]
+    disk = DiskStore(instance.root, file_system=Recording())
+    ports = dataclasses.replace(instance.ports, stores=Stores({StorageBackend.DISK: disk}))
+    await Scrub(
+        ports, instance.reading, instance.repair_metrics, period_s=PERIOD_S, pace=BytePace(0)
+    ).run_pass()
+    await disk.close()
+    first_steps: dict[str, str] = {}
+    for step, name in steps:
+        first_steps.setdefault(name, step)
+    assert first_steps == {Path(record.key).name: "evict" for record in site.segments}
 
 
 async def test_a_source_that_turns_out_damaged_is_marked_and_another_is_copied(site: Site) -> None:

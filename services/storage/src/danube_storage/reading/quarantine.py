@@ -82,10 +82,13 @@ class Quarantine:
                     locator = stored.locator(record)
                     self._note(locator, reason).marked = True
 
-    async def put(self, locator: SegmentLocator, reason: str) -> None:
-        """Mark a segment as damaged. If the metadata store does not answer, the next call tries again."""
+    async def put(self, locator: SegmentLocator, reason: str, *, one_of_many: bool = False) -> None:
+        """Mark a segment as damaged. If the metadata store does not answer, the next call tries again.
+
+        Each segment is logged, unless it is ``one_of_many`` that the caller logs together.
+        """
         reason = reason[:REASON_LENGTH_MAX]
-        if locator.key not in self._findings:
+        if locator.key not in self._findings and not one_of_many:
             _log.error("segment_damaged", key=locator.key, backend=locator.backend, reason=reason)
         finding = self._note(locator, reason)
         if finding.marked:

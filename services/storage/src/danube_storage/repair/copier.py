@@ -27,7 +27,7 @@ from danube_storage.reading.requests import ReadRequests
 from danube_storage.reading.verification import Pace, damage_of, verified_chunks
 from danube_storage.repair.metrics import RepairMetrics
 from danube_storage.repair.remote_disk import RemoteDisk, SourceUnavailable
-from danube_storage.segments.port import ReplaceableStore
+from danube_storage.segments.port import LocalStore
 
 ANSWER_S = 5.0
 """A request to copy is answered after this time, whether or not the copy is made."""
@@ -54,7 +54,7 @@ class SegmentCopier:
     def __init__(
         self,
         bus: Bus,
-        disk: ReplaceableStore,
+        disk: LocalStore,
         reading: ReadRequests,
         instance_id: str,
         metrics: RepairMetrics,

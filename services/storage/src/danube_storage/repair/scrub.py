@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -128,9 +129,11 @@ class Scrub:
                 bundle = locator.bundle
                 held = set(await disk.list(f"{bundle}/"))
             if record.key not in held and await self._is_missing(locator):
-                await self._reading.quarantine.put(locator, MISSING)
+                await self._reading.quarantine.put(locator, MISSING, one_of_many=True)
                 self._metrics.scrub_damaged.labels(locator.backend).inc()
                 found += 1
+        if found:
+            _log.error("segments_missing", count=found)
         return found
 
     async def watch_missing(self) -> None:
@@ -146,6 +149,10 @@ class Scrub:
 
     async def _verify(self, locator: SegmentLocator, record: SegmentRecord) -> None:
         store = self._stores.of(locator.backend)
+        if locator.backend is StorageBackend.DISK:
+            # What is cached says nothing about the disk.
+            with suppress(NotFound):
+                await self._stores.disk.evict(record.key)
         reason = await damage_of(store, record, self._pace)
         if reason and await self._is_retained(locator):
             # Once more, as the damage may be of the transfer only.

@@ -55,7 +55,7 @@ class DiskStore:
         await self._put(key, chunks, self._name)
 
     async def replace(self, key: str, chunks: AsyncIterator[bytes]) -> None:
-        """See `ReplaceableStore`."""
+        """See `LocalStore`."""
         await self._put(key, chunks, self._rename)
 
     async def read(self, key: str, offset: int, length: int) -> bytes:
@@ -66,6 +66,10 @@ class DiskStore:
     async def size(self, key: str) -> int:
         """See the port."""
         return await self._run(self._files.size, self._path(key))
+
+    async def evict(self, key: str) -> None:
+        """See `LocalStore`."""
+        await self._run(self._files.evict, self._path(key))
 
     async def list(self, prefix: str) -> list[str]:
         """See the port."""

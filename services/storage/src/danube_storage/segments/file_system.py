@@ -49,6 +49,9 @@ class FileSystem(Protocol):
     def read(self, path: Path, offset: int, length: int) -> bytes:
         """Read a range; it is shorter only at the file's end."""
 
+    def evict(self, path: Path) -> None:
+        """Drop what is cached of a file and durable, so that it is read from the device, where possible."""
+
     def size(self, path: Path) -> int:
         """Return the bytes of a regular file. Raises IsADirectoryError for anything else."""
 
@@ -127,6 +130,15 @@ class LocalFileSystem:
                 offset += len(chunk)
                 length -= len(chunk)
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        finally:
+            os.close(descriptor)
+
+    def evict(self, path: Path) -> None:
+        """See `FileSystem`."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if hasattr(os, "posix_fadvise"):  # not on macOS
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(descriptor)
 

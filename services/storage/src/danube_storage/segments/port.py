@@ -58,8 +58,11 @@ class SegmentStore(SegmentReader, Protocol):
 
 
 @runtime_checkable
-class ReplaceableStore(SegmentStore, Protocol):
-    """A store whose damaged segments can be replaced by copies from other instances."""
+class LocalStore(SegmentStore, Protocol):
+    """A store on the own disk: damaged segments can be replaced, and read past the system's cache."""
+
+    async def evict(self, key: str) -> None:
+        """Have the next reads of a segment come from the device, as far as possible. Raises NotFound."""
 
     async def replace(self, key: str, chunks: AsyncIterator[bytes]) -> None:
         """Write a segment like `put`, in the place of what the key holds.

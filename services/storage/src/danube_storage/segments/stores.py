@@ -11,7 +11,7 @@ from danube_common.errors import Conflict, StoreUnavailable
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.strategy import StorageBackend
 from danube_storage.segments.disk import DiskStore
-from danube_storage.segments.port import ReplaceableStore, SegmentStore
+from danube_storage.segments.port import LocalStore, SegmentStore
 from danube_storage.segments.s3 import S3Store
 
 ARCHIVE_ID_BYTES = 8
@@ -29,10 +29,10 @@ class Stores:
         return frozenset(self._stores)
 
     @property
-    def disk(self) -> ReplaceableStore:
+    def disk(self) -> LocalStore:
         """The store on disk, which every instance has."""
         store = self.of(StorageBackend.DISK)
-        if not isinstance(store, ReplaceableStore):
+        if not isinstance(store, LocalStore):
             raise TypeError(f"{type(store).__name__} cannot replace a damaged segment")
         return store
 

@@ -133,6 +133,12 @@ class CrashDisk:
             self._operate()
             return bytes(self._file(path).content[offset : offset + length])
 
+    def evict(self, path: Path) -> None:
+        """Do nothing: there is no cache."""
+        with self._lock:
+            self._operate()
+            self._file(path)
+
     def size(self, path: Path) -> int:
         """Size of a file in bytes."""
         with self._lock:

@@ -48,6 +48,9 @@ class MemoryStore:
 
         await self.put(key, whole())
 
+    async def evict(self, key: str) -> None:
+        self._segment(key)
+
     async def read(self, key: str, offset: int, length: int) -> bytes:
         check_range(offset, length)
         return self._segment(key)[offset : offset + length]
