@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from danube_common.archive.records import SegmentRecord
 from danube_common.cluster import keys
+from danube_common.cluster.records import Instance, encode_record
 from danube_common.errors import StoreFull, StoreUnavailable
 from danube_common.metadata.lease import Lease
 from danube_common.model.strategy import StorageBackend
@@ -67,15 +68,20 @@ class Scene:
 
 
 @asynccontextmanager
-async def archived_bundle(disk: MemoryStore, s3: MemoryStore) -> AsyncIterator[Scene]:
+async def archived_bundle(disk: MemoryStore, s3: MemoryStore, replicas: int = 1) -> AsyncIterator[Scene]:
     harness = await ArchiveHarness.open(MemoryBus(MemoryHub()), MemoryLog(), MemoryMetadata())
+    await harness.metadata.put(
+        keys.instance_key("7"), encode_record(Instance("7", "storage", "", backends=("disk", "s3")))
+    )
     lease = await Lease.acquire(harness.metadata, keys.archiver_key(BUNDLE), b"7", 60)
     stores = Stores({StorageBackend.DISK: disk, StorageBackend.S3: s3})
     session = ArchiveSession(BUNDLE, harness.ports("7", stores), lease, harness.manifest)
     metrics = RepairMetrics(Metrics("storage", "7"))
     tasks = (
         asyncio.create_task(Archiver(RULES, seals_at_once=1, poll_s=0.01).archive(session)),
-        asyncio.create_task(SegmentMover(metrics, BytePace(0), interval_s=0.02).move(session)),
+        asyncio.create_task(
+            SegmentMover(metrics, BytePace(0), replicas=replicas, interval_s=0.02).move(session)
+        ),
     )
     try:
         yield Scene(harness, session, stores)
@@ -135,3 +141,18 @@ async def test_while_the_disk_is_full_topics_in_s3_go_on_and_those_on_disk_wait_
     disk = FullStore()
     async with archived_bundle(disk, MemoryStore()) as scene:
         await check_that_topics_go_on(disk, StorageBackend.DISK, scene)
+
+
+async def test_segments_do_not_leave_s3_for_fewer_copies_on_disk_than_are_wanted() -> None:
+    disk = FullStore()
+    async with archived_bundle(disk, MemoryStore(), replicas=2) as scene:
+        harness = scene.harness
+        topic = await harness.topic("t", DISK)
+        disk.away = True
+        await harness.archived(await harness.publish((topic, [b"m"])))
+        disk.away = False
+        await scene.until(lambda: "2 copies are wanted" in scene.session.problems.get("moving", ""))
+        assert scene.segments[0].backend is StorageBackend.S3
+        await harness.metadata.put(keys.instance_key("8"), encode_record(Instance("8", "storage", "")))
+        await scene.until(lambda: scene.segments[0].backend is StorageBackend.DISK)
+        await harness.check(scene.stores)

@@ -13,6 +13,7 @@ from danube_common.archive.records import ManifestEntry, SegmentRecord
 from danube_common.model.strategy import StorageBackend
 from danube_storage.archive.sweep import orphans
 from danube_storage.repair.plan import (
+    TARGETS_AT_ONCE_MAX,
     Absences,
     Copy,
     Instances,
@@ -266,6 +267,19 @@ def test_a_target_that_failed_is_replaced_where_there_is_another() -> None:
     (target,) = first.copying
     (second,) = retargeted(entry_of(first), Instances(live, absent, {target}), 2).segments
     assert second.copying == tuple({"3", "4"} - {target})
+
+
+def test_a_target_that_is_gone_is_replaced_however_many_copies_are_under_way() -> None:
+    records = [
+        msgspec.structs.replace(record(number, "1", "2"), copying=("3",))
+        for number in range(TARGETS_AT_ONCE_MAX + 1)
+    ]
+    instances = Instances({"1", "4"}, absent={"2", "3"})
+    first, second = entry_of(*records), entry_of(record(9999, "1", "2"))
+    plan = plan_repairs([first, second], instances, 2)
+    assert plan.changes == (first,)
+    assert all(one.copying == ("4",) for one in retargeted(first, instances, 2).segments)
+    assert plan_repairs([second], instances, 2).changes == (second,)
 
 
 def test_a_segment_that_is_being_deleted_is_not_copied() -> None:

@@ -39,7 +39,8 @@ Examples:
 SEGMENTS_HELP = """List the segments that hold a topic's messages, oldest first.
 
 A segment whose OF is ALL is shared by topics of the bundle that have few messages. It may hold messages of
-this topic, and its count is that of all topics. Consumers read retained segments only.
+this topic, and its count is that of all topics. Consumers read retained segments only. NO COPY: nothing can
+be read of the segment now, because every copy is damaged or its holder is away.
 
 \b
 Examples:

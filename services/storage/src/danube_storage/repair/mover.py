@@ -32,12 +32,16 @@ class SegmentMover:
     Args:
         metrics: of this package.
         pace: bounds the bytes that are moved.
+        replicas: the number of instances that keep each disk segment.
         interval_s: about how often the manifest is looked at.
     """
 
-    def __init__(self, metrics: RepairMetrics, pace: Pace, *, interval_s: float = INTERVAL_S) -> None:
+    def __init__(
+        self, metrics: RepairMetrics, pace: Pace, *, replicas: int, interval_s: float = INTERVAL_S
+    ) -> None:
         self._metrics = metrics
         self._pace = pace
+        self._replicas = replicas
         self._interval_s = interval_s
 
     async def move(self, session: ArchiveSession) -> None:
@@ -70,12 +74,16 @@ class SegmentMover:
                 await self._move(session, entry, record)
             except DanubeError as error:
                 left = len(waiting) - number + 1
-                raise Unavailable(f"{left} segments wait for {record.bound_for}: {error}") from None
+                what = "1 segment waits" if left == 1 else f"{left} segments wait"
+                raise Unavailable(f"{what} for {record.bound_for}: {error}") from None
             gauge.set(len(waiting) - number)
 
     async def _move(self, session: ArchiveSession, entry: ManifestEntry, record: SegmentRecord) -> None:
         ports, backend = session.ports, record.bound_for or record.backend
         store = ports.stores.of(backend)
+        live = len(ports.live_instances())
+        if backend is StorageBackend.DISK and live < self._replicas:
+            raise Unavailable(f"{self._replicas} copies are wanted, {live} storage instances live")
         for source in self._sources(session, record):
             try:
                 await store.put(record.key, verified_chunks(source, record, self._pace))

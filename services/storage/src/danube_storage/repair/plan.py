@@ -88,14 +88,16 @@ def plan_repairs(entries: Iterable[ManifestEntry], instances: Instances, replica
         for record in unsettled:
             counted = len(_intact(record, instances)) + len(_awaited(record, instances))
             short += record.retained and counted < replicas
-            under_way += len(record.copying)
             if record.retained and not counted:
                 lost.append(record)
-        if unsettled and under_way < TARGETS_AT_ONCE_MAX:
+        copying = sum(len(record.copying) for record in unsettled)
+        # Copies that are under way are always looked at: their targets may be gone.
+        if unsettled and (copying or under_way < TARGETS_AT_ONCE_MAX):
             changed = retargeted(entry, instances, replicas)
             if changed != entry:
                 changes.append(entry)
-                under_way += sum(len(record.copying) for record in changed.segments)
+                copying = sum(len(record.copying) for record in changed.segments)
+        under_way += copying
     return RepairPlan(tuple(changes), short, tuple(lost))
 
 

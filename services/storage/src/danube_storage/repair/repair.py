@@ -32,6 +32,7 @@ INTERVAL_S_MAX = 10.0
 PAUSE_S = 0.1
 """Between passes while there is something to do."""
 COPIES_AT_ONCE_MAX = 4
+COPIES_PER_PASS_MAX = 512
 COPY_S_MAX = 3600.0
 REPLY_S = 10.0
 """How much later than ANSWER_S an answer may come."""
@@ -106,7 +107,7 @@ class Repair:
         self, session: ArchiveSession, entries: Sequence[ManifestEntry], instances: Instances
     ) -> bool:
         due = [each for each in copies(entries, instances) if each.target not in instances.avoided]
-        made = await asyncio.gather(*(self._copy(session, each) for each in due))
+        made = await asyncio.gather(*(self._copy(session, each) for each in due[:COPIES_PER_PASS_MAX]))
         return any(made)
 
     async def _copy(self, session: ArchiveSession, copy: Copy) -> bool:
@@ -155,7 +156,7 @@ class Repair:
         more = f" and {len(lost) - REPORTED_MAX} more" if len(lost) > REPORTED_MAX else ""
         session.report(
             TASK,
-            Unavailable(f"{len(lost)} segments have no usable copy: {', '.join(lost[:REPORTED_MAX])}{more}"),
+            Unavailable(f"segments without a usable copy: {', '.join(lost[:REPORTED_MAX])}{more}"),
         )
 
 
