@@ -85,6 +85,6 @@ async def test_a_consumer_that_does_not_acknowledge_does_not_hold_up_the_others(
     for message in acking:
         await client.ack(message, "sub")
     await producer.send_all([b"y", b"y"])
-    assert (await consumers[1].next()).payload == b"y"
-    assert (await consumers[0].next()).payload == b"y"
+    # The next messages go to the consumer that has fewer unacknowledged ones.
+    assert [(await consumers[1].next()).payload for _ in range(2)] == [b"y", b"y"]
     assert len(holding) == 50
