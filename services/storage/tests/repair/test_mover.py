@@ -13,6 +13,14 @@ from danube_common.errors import StoreFull, StoreUnavailable
 from danube_common.metadata.lease import Lease
 from danube_common.model.strategy import StorageBackend
 from danube_common.runtime.metrics import Metrics
+from danube_common.wire.repair import (
+    REPAIR,
+    CopyProgress,
+    CopySegment,
+    RepairReply,
+    RepairRequest,
+    repair_subject,
+)
 from danube_harness.memory.bus import MemoryBus, MemoryHub
 from danube_harness.memory.log import MemoryLog
 from danube_harness.memory.metadata import MemoryMetadata
@@ -153,6 +161,19 @@ async def test_segments_do_not_leave_s3_for_fewer_copies_on_disk_than_are_wanted
         disk.away = False
         await scene.until(lambda: "2 copies are wanted" in scene.session.problems.get("moving", ""))
         assert scene.segments[0].backend is StorageBackend.S3
+        asked: list[SegmentRecord] = []
+
+        async def copy(request: RepairRequest) -> RepairReply:
+            assert isinstance(request, CopySegment)
+            assert request.sources == ("7",)
+            await harness.manifest.refresh()
+            asked.extend(scene.segments)
+            return CopyProgress(done=len(asked) > 1)
+
+        serving = await harness.bus.serve(repair_subject("8"), REPAIR.handler(copy))
         await harness.metadata.put(keys.instance_key("8"), encode_record(Instance("8", "storage", "")))
         await scene.until(lambda: scene.segments[0].backend is StorageBackend.DISK)
+        assert [(one.backend, one.copying) for one in asked] == [(StorageBackend.S3, ("8",))] * 2
+        assert scene.segments[0].holders == ("7", "8")
         await harness.check(scene.stores)
+        await serving.close()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 
 import msgspec
 import structlog
 
+from danube_common.archive.ranking import ranked
 from danube_common.archive.records import ManifestEntry, SegmentRecord
 from danube_common.errors import CorruptData, DanubeError, NotFound, StoreUnavailable, Unavailable
 from danube_common.model.strategy import StorageBackend
 from danube_storage.archive.session import ArchiveSession
 from danube_storage.reading.verification import Pace, verified_chunks
+from danube_storage.repair.copy_client import until_copied
 from danube_storage.repair.metrics import RepairMetrics
 from danube_storage.repair.remote_disk import RemoteDisk
 from danube_storage.segments.port import SegmentReader
@@ -81,9 +83,7 @@ class SegmentMover:
     async def _move(self, session: ArchiveSession, entry: ManifestEntry, record: SegmentRecord) -> None:
         ports, backend = session.ports, record.bound_for or record.backend
         store = ports.stores.of(backend)
-        live = len(ports.live_instances())
-        if backend is StorageBackend.DISK and live < self._replicas:
-            raise Unavailable(f"{self._replicas} copies are wanted, {live} storage instances live")
+        holders = self._holders(session, record.key) if backend is StorageBackend.DISK else []
         for source in self._sources(session, record):
             try:
                 await store.put(record.key, verified_chunks(source, record, self._pace))
@@ -92,12 +92,33 @@ class SegmentMover:
                 _log.warning("segment_not_moved", key=record.key, reason=str(error))
                 continue
             session.unanswered_since.pop(backend, None)
-            if session.lease.held:
-                holders = (ports.instance_id,) if backend is StorageBackend.DISK else ()
-                await session.manifest.change(entry, partial(with_moved, key=record.key, holders=holders))
-                _log.info("segment_moved", key=record.key, backend=backend)
+            if not await self._have_copied(session, entry, record, holders[1:]) or not session.lease.held:
+                return
+            await session.manifest.change(entry, partial(with_moved, key=record.key, holders=holders))
+            _log.info("segment_moved", key=record.key, backend=backend)
             return
         raise StoreUnavailable(f"no intact copy of {record.key} answers")
+
+    def _holders(self, session: ArchiveSession, key: str) -> list[str]:
+        """Return this instance and those that keep the other copies. Raises Unavailable if too few live."""
+        own, live = session.ports.instance_id, session.ports.live_instances()
+        others = ranked(key, [one for one in live if one != own])[: self._replicas - 1]
+        if len(others) < self._replicas - 1:
+            raise Unavailable(f"{self._replicas} copies are wanted, {len(live)} storage instances live")
+        return [own, *others]
+
+    async def _have_copied(
+        self, session: ArchiveSession, entry: ManifestEntry, record: SegmentRecord, targets: Sequence[str]
+    ) -> bool:
+        """Have the other copies made before the manifest names the disk. Raises DanubeError, TimeoutError."""
+        if not targets:
+            return True
+        await session.manifest.change(entry, partial(with_targets, key=record.key, targets=targets))
+        locator, own = entry.locator(record), session.ports.instance_id
+        for target in targets:
+            if not await until_copied(session, locator, target, [own]):
+                return False
+        return True
 
     def _sources(self, session: ArchiveSession, record: SegmentRecord) -> list[SegmentReader]:
         ports = session.ports
@@ -108,6 +129,17 @@ class SegmentMover:
         live = ports.live_instances()
         others = [RemoteDisk(ports.bus, one) for one in holders if one != ports.instance_id and one in live]
         return [*own, *others]
+
+
+def with_targets(entry: ManifestEntry, key: str, targets: Sequence[str]) -> ManifestEntry:
+    """Return the entry with the instances that are to copy a segment which waits in another store."""
+
+    def asked(record: SegmentRecord) -> SegmentRecord:
+        if record.key != key or record.bound_for is None or not record.retained:
+            return record
+        return msgspec.structs.replace(record, copying=tuple(targets))
+
+    return msgspec.structs.replace(entry, segments=tuple(asked(record) for record in entry.segments))
 
 
 def with_moved(entry: ManifestEntry, key: str, holders: Collection[str]) -> ManifestEntry:

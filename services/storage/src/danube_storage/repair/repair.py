@@ -13,9 +13,8 @@ import structlog
 from danube_common.archive.records import ManifestEntry
 from danube_common.errors import DanubeError, NotFound, Refused, Unavailable
 from danube_common.model.bundle import Family
-from danube_common.wire.repair import REPAIR, CopyProgress, CopySegment, repair_subject
 from danube_storage.archive.session import ArchiveSession
-from danube_storage.repair.copier import ANSWER_S
+from danube_storage.repair.copy_client import until_copied
 from danube_storage.repair.metrics import RepairMetrics
 from danube_storage.repair.plan import (
     Absences,
@@ -33,10 +32,7 @@ PAUSE_S = 0.1
 """Between passes while there is something to do."""
 COPIES_AT_ONCE_MAX = 4
 COPIES_PER_PASS_MAX = 512
-COPY_S_MAX = 3600.0
-REPLY_S = 10.0
-"""How much later than ANSWER_S an answer may come."""
-AVOIDED_S = 60.0
+AVOIDED_S = 20.0
 """How long an instance that failed to make a copy is asked last."""
 REPORTED_MAX = 3
 
@@ -115,9 +111,9 @@ class Repair:
             if copy.target in self._avoided(time.monotonic()):
                 return False
             try:
-                async with asyncio.timeout(COPY_S_MAX):
-                    if not await self._until_copied(session, copy):
-                        return False
+                locator = copy.entry.locator(copy.segment)
+                if not await until_copied(session, locator, copy.target, copy.sources):
+                    return False
             except (NotFound, Refused):
                 return False  # the segment is being deleted, or the target knows a newer manifest
             except (DanubeError, TimeoutError) as error:
@@ -129,21 +125,6 @@ class Repair:
                 return False
         await _change(session, copy.entry, partial(with_copy, key=copy.segment.key, target=copy.target))
         return True
-
-    async def _until_copied(self, session: ArchiveSession, copy: Copy) -> bool:
-        """Return False if the lease was lost meanwhile."""
-        request = CopySegment(copy.entry.locator(copy.segment), copy.sources)
-        while session.lease.held:
-            reply = await REPAIR.ask(
-                session.ports.bus,
-                repair_subject(copy.target),
-                request,
-                CopyProgress,
-                timeout_s=ANSWER_S + REPLY_S,
-            )
-            if reply.done:
-                return session.lease.held
-        return False
 
     def _avoided(self, now: float) -> set[str]:
         self._avoided_until = {one: until for one, until in self._avoided_until.items() if until > now}
