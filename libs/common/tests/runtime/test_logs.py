@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -72,3 +73,38 @@ def test_console_lines_are_for_people() -> None:
     assert "opened" in out.getvalue()
     assert "topic=t" in out.getvalue()
     assert not out.getvalue().startswith("{")
+
+
+class FullDisk(io.StringIO):
+    """Refuses writes while it is full."""
+
+    full = False
+
+    def write(self, text: str) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
+def test_a_full_disk_fails_no_caller_and_the_lost_lines_are_counted() -> None:
+    out = FullDisk()
+    configure_logs("gateway", "7", log_format="json", stream=out)
+    log = structlog.get_logger()
+    log.info("before")
+    out.full = True
+    log.info("lost")
+    logging.getLogger("nats").warning("lost too")
+    out.full = False
+    log.info("after")
+    log.info("later")
+    before, after, later = written(out)
+    assert (before["event"], after["event"], after["lines_lost"]) == ("before", "after", 2)
+    assert later["event"] == "later"
+    assert "lines_lost" not in later
+
+
+def test_a_closed_stream_fails_no_caller() -> None:
+    out = io.StringIO()
+    configure_logs("gateway", "7", log_format="json", stream=out)
+    out.close()
+    structlog.get_logger().info("nobody reads it")

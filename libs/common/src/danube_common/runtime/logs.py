@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO, cast
 
 import orjson
 import structlog
@@ -16,6 +16,34 @@ from structlog.typing import Processor
 
 FIRST_KEYS: Final = ("timestamp", "level", "event", "service", "instance")
 """What every line begins with; the rest follows as it was given."""
+
+
+class LossyStream:
+    """A text stream that never raises: what cannot be written, e.g. to a full disk, is counted and dropped.
+
+    A line of log must not end the task that tells it.
+
+    Attributes:
+        lost: how many writes failed since the last one that did not.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.lost = 0
+
+    def write(self, text: str) -> int:
+        """Write and flush ``text``."""
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):  # ValueError: it is closed
+            self.lost += 1
+        else:
+            self.lost = 0
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: each write is flushed."""
 
 
 def configure_logs(
@@ -37,12 +65,16 @@ def configure_logs(
         stream: standard error unless given.
     """
     stream = stream or sys.stderr
-    console = log_format == "console" or (log_format == "auto" and stream.isatty())
+    terminal = stream.isatty()
+    console = log_format == "console" or (log_format == "auto" and terminal)
+    output = LossyStream(stream)
     threshold = getattr(logging, level.upper())
 
     def identify(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event.setdefault("service", service)
         event.setdefault("instance", instance_id)
+        if output.lost:
+            event["lines_lost"] = output.lost
         return event
 
     shared: list[Processor] = [
@@ -52,7 +84,7 @@ def configure_logs(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     rendering: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        [structlog.dev.ConsoleRenderer(colors=terminal)]
         if console
         else [
             structlog.processors.format_exc_info,
@@ -62,10 +94,10 @@ def configure_logs(
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", output)),
         cache_logger_on_first_use=False,  # a logger of a module may be used before this runs
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
