@@ -9,6 +9,7 @@ import structlog
 
 from danube_common.archive.manifest import Manifest
 from danube_common.errors import JournalFenced, Unavailable
+from danube_common.model.position import end_of_sequence, sequence_of
 from danube_topic_owner.catchup.expiry import RetentionGap, gone_after
 from danube_topic_owner.context import OwnerContext
 from danube_topic_owner.delivery.subscription import LogSubscription
@@ -19,6 +20,12 @@ MISSING_DOUBT_S = 10.0
 """How long sequences may be in neither the log nor the manifest before they are given up as lost."""
 
 _log = structlog.get_logger(__name__)
+
+
+def whole_sequences(position: int) -> int:
+    """Return the last log sequence that lies at or below ``position`` as a whole."""
+    sequence = sequence_of(position)
+    return sequence if position == end_of_sequence(sequence) else sequence - 1
 
 
 class Loss(NamedTuple):
@@ -114,7 +121,9 @@ class Expirer:
         cursor, through, unread_after = subscription.dispatch.cursor, gap.through, subscription.unread_after
         messages = 0
         if unread_after is not None:
-            messages = max(gap.messages_after(unread_after) - cursor.acked_unread(through), 0)
+            passed = subscription.missed.between(subscription.next_sequence, whole_sequences(through))
+            messages = max(gap.messages_after(unread_after), passed) - cursor.acked_unread(through)
+            messages = max(messages, 0)
         if unread_only:
             subscription.skip(through)
         else:

@@ -11,6 +11,7 @@ from danube_common.model.rate_limit import TokenBucket
 from danube_common.wire.frame import Frame, Section
 from danube_topic_owner.delivery.consumer import Window
 from danube_topic_owner.delivery.dispatch import Dispatch, Message
+from danube_topic_owner.delivery.missed import Missed
 from danube_topic_owner.delivery.non_reliable import NonReliableDispatch
 from danube_topic_owner.delivery.reliable import ReliableDispatch
 from danube_topic_owner.journal.cursor import Cursor
@@ -83,6 +84,7 @@ class LogSubscription(ActiveSubscription):
         read_block: why reading from the archive does not go on; None if nothing is known.
         mark_dirty: journals the cursor; called whenever it moves.
         restarted: whether the cursor was replaced since it was journaled.
+        missed: what the live feed passed while the subscription was behind.
     """
 
     dispatch: ReliableDispatch
@@ -91,6 +93,7 @@ class LogSubscription(ActiveSubscription):
     read_block: ReadBlock | None = field(default=None, kw_only=True)
     mark_dirty: Callable[[LogSubscription], None] = field(kw_only=True)
     restarted: bool = field(default=False, kw_only=True)
+    missed: Missed = field(default_factory=Missed, kw_only=True)
 
     @property
     def wants_backlog(self) -> bool:
@@ -112,12 +115,11 @@ class LogSubscription(ActiveSubscription):
 
     def offer_live(self, sequence: int, section_number: int, section: Section) -> None:
         """Take the live feed's next messages, or fall behind if there is no room for them."""
-        if not self.at_tail:
-            return
-        if self.dispatch.has_room:
+        if self.at_tail and self.dispatch.has_room:
             self.offer_section(sequence, section_number, section)
-        else:
-            self.fall_behind(sequence)
+            return
+        self.fall_behind(sequence)
+        self.missed.add(sequence, len(section), self.next_sequence)
 
     def offer_frame(self, sequence: int, frame: Frame) -> None:
         """Take the topic's messages in a frame that was read below the tail."""
@@ -136,6 +138,7 @@ class LogSubscription(ActiveSubscription):
     def reach_tail(self) -> None:
         """Nothing is left to read below the tail: the live feed serves the subscription from now on."""
         self.at_tail = True
+        self.missed.clear()
 
     def fall_behind(self, sequence: int) -> None:
         """Read on from ``sequence`` below the tail: the live feed passed these messages."""
@@ -187,6 +190,7 @@ class LogSubscription(ActiveSubscription):
         self.restarted = True
         self.next_sequence = first_unread(cursor.mark_delete)
         self.at_tail = self.next_sequence > tail
+        self.missed.clear()
         self.read_block = None
         self.mark_dirty(self)
 
