@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import pytest
@@ -56,6 +57,21 @@ async def test_a_silent_address_is_unreachable_after_its_time() -> None:
         port = silent.getsockname()[1]
         with pytest.raises(danube_client.Unreachable, match="does not answer"):
             await danube_client.connect(f"127.0.0.1:{port}", connect_timeout_s=0.1)
+
+
+async def test_a_call_that_cannot_be_made_is_explained_in_plain_words(gateway: StubGateway) -> None:
+    once = danube_client.Retry(attempts_max=1)
+    async with danube_client.connect(gateway.address, retry=once, call_timeout_s=0.1) as client:
+        gateway.gates["GetSchema"] = asyncio.Event()
+        with pytest.raises(danube_client.Unreachable, match=f"^{gateway.address} does not answer in time$"):
+            await client.schema("/default/t")
+        await gateway.stop()
+        with pytest.raises(
+            danube_client.Unreachable, match=f"^{gateway.address} (cannot be reached|does not)"
+        ):
+            await client.schema("/default/t")
+        with pytest.raises(danube_client.Unreachable, match=f"^{gateway.address} cannot be reached$"):
+            await client.schema("/default/t")
 
 
 async def test_the_first_address_that_answers_is_home(gateway: StubGateway) -> None:

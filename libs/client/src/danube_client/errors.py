@@ -31,6 +31,8 @@ from grpc.aio import AioRpcError
 from danube_proto.danube_api_pb2 import ErrorMessage, ErrorType
 
 ERROR_TRAILER = "error-message-bin"
+NO_CONNECTION = ("failed to connect", "DNS resolution failed")
+"""How gRPC's own explanations begin, which go on with addresses and system calls."""
 
 
 class ClientError(Exception):
@@ -163,7 +165,11 @@ def from_status(error: AioRpcError, address: str) -> CallError:
     # A server that closes its connection ends unread calls as CANCELLED. The client never awaits a call
     # that it has cancelled itself.
     if attached is None and code in (StatusCode.UNAVAILABLE, StatusCode.CANCELLED):
+        if details.startswith(NO_CONNECTION):
+            return Unreachable(code.name, f"{address} cannot be reached")
         return Unreachable(code.name, f"{address} does not answer: {details}")
+    if attached is None and code is StatusCode.DEADLINE_EXCEEDED:
+        return Unreachable(code.name, f"{address} does not answer in time")
     kind = _BY_TYPE.get(attached.error_type) if attached is not None else None
     if attached is not None and attached.error_message:
         details = attached.error_message
