@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from danube_standalone import data_dir
-from danube_standalone.data_dir import DataDir, InUse, Unusable
+from danube_standalone.data_dir import DISK_FREE_LOW, DISK_FREE_MIN, DataDir, DiskWatch, InUse, Unusable
 
 
 def test_an_instance_keeps_its_id_and_no_two_share_one(tmp_path: Path) -> None:
@@ -83,3 +83,33 @@ def test_on_a_full_disk_nothing_starts(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(data_dir, "DISK_FREE_MIN", 1 << 60)
     with pytest.raises(Unusable, match=r"the disk of .* is full: \d+ MiB are free"):
         DataDir.open(tmp_path)
+
+
+MIB = 1 << 20
+FULL = "[1] {} [ERR] JetStream failed to store a msg: no space left on device"
+
+
+def test_a_disk_that_fills_up_is_told_once_and_so_is_room_again() -> None:
+    watch = DiskWatch()
+    assert watch.judge(DISK_FREE_LOW, "ready") == ("", False)
+    assert watch.judge(200 * MIB, "ready") == (
+        "200 MiB are free on the disk: when it is full, publishing stops",
+        False,
+    )
+    assert watch.judge(100 * MIB, "ready") == ("", False)
+    assert watch.judge(300 * MIB, "ready") == ("300 MiB are free on the disk again", False)
+
+
+def test_nats_is_started_again_only_when_it_goes_on_complaining_while_there_is_room() -> None:
+    watch = DiskWatch(_low=True)
+    assert not watch.judge(0, FULL.format(1))[1]
+    assert not watch.judge(0, FULL.format(2))[1]
+    assert not watch.judge(DISK_FREE_MIN, FULL.format(2))[1]
+    assert not watch.judge(DISK_FREE_MIN, FULL.format(2))[1]  # an old complaint
+    assert watch.judge(DISK_FREE_MIN, FULL.format(3)) == (
+        "nats takes the disk for full, and 16 MiB are free on the disk: starting nats again",
+        True,
+    )
+    assert not watch.judge(DISK_FREE_MIN, FULL.format(4))[1]
+    assert not watch.judge(DISK_FREE_MIN, "Server is ready")[1]
+    assert not watch.judge(DISK_FREE_MIN, FULL.format(5))[1]

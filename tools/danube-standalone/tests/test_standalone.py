@@ -19,9 +19,7 @@ import pytest
 
 from danube_harness.process_death import die_with_parent
 from danube_standalone.__main__ import arguments, layout_of
-from danube_standalone.data_dir import DataDir
 from danube_standalone.programs import SERVICE_MODULES, http_addresses
-from danube_standalone.standalone import watch_disk
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 SERVICES = ("gateway", "topic-owner", "storage", "admin")
@@ -63,6 +61,12 @@ class Launcher:
             package.mkdir(parents=True)
             (package / "__init__.py").touch()
             shutil.copy(STAND_IN, package / "__main__.py")
+
+    def quick_disk_watch(self) -> None:
+        """Let the launcher look at its disk more often."""
+        (self._modules / "sitecustomize.py").write_text(
+            "import danube_standalone.standalone as s; vars(s)['DISK_INTERVAL_S'] = 0.1"
+        )
 
     def begin(self, *flags: str, **faults: str) -> subprocess.Popen[bytes]:
         with self.err_file.open("wb") as err, self.out_file.open("wb") as out:
@@ -383,18 +387,19 @@ def test_a_wrong_variable_is_told(launcher: Launcher, name: str, said: str) -> N
     assert said in launcher.err
 
 
-async def test_a_disk_that_fills_up_is_told_once_and_so_is_room_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    free = iter([300, 200, 100, 300, 300])
-    monkeypatch.setattr(DataDir, "free_bytes", property(lambda _self: next(free) << 20))
-    monkeypatch.setattr("danube_standalone.standalone.DISK_INTERVAL_S", 0)
-    with pytest.raises(RuntimeError):  # the figures end
-        await watch_disk(DataDir(tmp_path, -1))
-    assert capsys.readouterr().err == (
-        f"danube-standalone: 200 MiB are free on the disk of {tmp_path}: when it is full, publishing stops\n"
-        f"danube-standalone: 300 MiB are free on the disk of {tmp_path} again\n"
-    )
+def test_a_nats_that_takes_the_disk_for_full_is_started_again_when_there_is_room(launcher: Launcher) -> None:
+    launcher.quick_disk_watch()
+    ready = launcher.start()
+    log = launcher.data / "logs" / "nats.log"
+    deadline = time.monotonic() + WAIT_S
+    while is_alive(ready["pids"]["nats"]):
+        with log.open("a") as file:
+            file.write(f"[1] {time.monotonic()} [ERR] JetStream failed to store: no space left on device\n")
+        assert time.monotonic() < deadline
+        time.sleep(POLL_S)
+    until(lambda: "nats is ready again" in launcher.err, "the restart")
+    assert "nats takes the disk for full, and " in launcher.err
+    assert launcher.stop() == 0
 
 
 def test_only_the_first_gateway_advertises_the_given_url(launcher: Launcher) -> None:

@@ -18,6 +18,7 @@ import os
 import secrets
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -33,6 +34,10 @@ DISK_FREE_MIN: Final = 16 << 20
 
 DISK_FREE_LOW: Final = 256 << 20
 """With fewer free bytes people are told that publishing will stop."""
+
+
+NATS_FULL: Final = "no space left on device"
+"""How the NATS server's log line ends when a write fails for want of room."""
 
 
 class Unusable(Exception):
@@ -144,6 +149,37 @@ class DataDir:
 
 def _is_instance_id(text: object) -> bool:
     return isinstance(text, str) and text.isascii() and text.isdigit() and 0 < int(text) <= _INSTANCE_ID_MAX
+
+
+@dataclass(slots=True)
+class DiskWatch:
+    """Judges the free bytes of a disk, and whether the NATS server knows that there is room again.
+
+    A NATS server whose write failed for want of room refuses all further writes to that stream until it is
+    started again, whatever becomes free.
+    """
+
+    _low: bool = False
+    _complaint: str = ""
+
+    def judge(self, free_bytes: int, nats_said: str) -> tuple[str, bool]:
+        """Return what to tell people, empty if nothing is new, and whether NATS has to be started again.
+
+        Args:
+            free_bytes: of the disk.
+            nats_said: the last line of the server's log. Two different complaints in a row while there is
+                room show that the server is stuck; one may be from before.
+        """
+        complains = free_bytes >= DISK_FREE_MIN and NATS_FULL in nats_said
+        stuck = complains and self._complaint not in ("", nats_said)
+        self._complaint = nats_said if complains and not stuck else ""
+        room = f"{free_bytes >> 20} MiB are free on the disk"
+        if stuck:
+            return f"nats takes the disk for full, and {room}: starting nats again", True
+        if self._low is (free_bytes < DISK_FREE_LOW):
+            return "", False
+        self._low = not self._low
+        return (f"{room}: when it is full, publishing stops" if self._low else f"{room} again"), False
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from danube_standalone.data_dir import DISK_FREE_LOW, DataDir, Unusable, write_json
+from danube_standalone.data_dir import DataDir, DiskWatch, Unusable, write_json
 from danube_standalone.program import Program, tail
 from danube_standalone.programs import SERVICE_DEADLINE_S, Layout, nats, services
 from danube_standalone.supervisor import StartFailed, Supervisor
@@ -83,7 +83,18 @@ class Standalone:
         if self._ready_file is not None:
             write_json(self._ready_file, self._state())
         _say(sys.stdout, self._ready_block(time.monotonic() - began))
-        await asyncio.gather(self._nats.failed(), self._services.failed(), watch_disk(self._directory))
+        await asyncio.gather(self._nats.failed(), self._services.failed(), self._watch_disk())
+
+    async def _watch_disk(self) -> None:
+        watch = DiskWatch()
+        nats_log = self._directory.logs / "nats.log"
+        while True:
+            line, restart_nats = watch.judge(self._directory.free_bytes, "".join(tail(nats_log, 1)))
+            if line:
+                tell(line)
+            if restart_nats:
+                self._nats.restart("nats")
+            await asyncio.sleep(DISK_INTERVAL_S)
 
     async def _stop(self) -> None:
         if self._services is not None:
@@ -143,18 +154,6 @@ class Standalone:
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
-
-
-async def watch_disk(directory: DataDir) -> None:
-    """Tell when the disk is nearly full, and when there is room again; for ever."""
-    low = False
-    while True:
-        free = directory.free_bytes
-        if low is not (free < DISK_FREE_LOW):
-            low = not low
-            room = f"{free >> 20} MiB are free on the disk of {directory.path}"
-            tell(f"{room}: when it is full, publishing stops" if low else f"{room} again")
-        await asyncio.sleep(DISK_INTERVAL_S)
 
 
 def tell(line: str) -> None:

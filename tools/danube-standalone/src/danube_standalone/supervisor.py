@@ -112,6 +112,13 @@ class Supervisor:
                 if not in_time:
                     self._tell(f"{program.name} did not stop within {self._stop_s_max:g} s and was killed")
 
+    def restart(self, name: str) -> None:
+        """Ask a running program to end; it is started again like any that ends."""
+        process = self._processes[name]
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+
     def kill(self) -> None:
         """Send SIGKILL to all running processes."""
         for process in self._processes.values():
