@@ -25,7 +25,7 @@ from danube_common.errors import InvalidName
 from danube_common.model.names import check_namespace
 from danube_common.model.policies import MESSAGE_BYTES_CEILING, POLICY_MAX, Policies
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
-from danube_common.rpc.grpc_server import GrpcServer
+from danube_common.rpc.server import RpcServer
 from danube_common.runtime.address import reachable_url
 from danube_common.runtime.config import Address, Section, ServiceConfig
 from danube_common.runtime.ports import open_ports
@@ -146,7 +146,7 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
             manager,
             default_storage=StorageBackend(config.default_storage),
         )
-        server = GrpcServer(
+        server = RpcServer(
             counted(methods, runtime.metrics),
             message_bytes_max=REQUEST_BYTES_MAX,
             message_bytes_hint="this is the admin port, and messages go to a gateway",

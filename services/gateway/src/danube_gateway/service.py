@@ -14,8 +14,8 @@ from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.topics import Topics
 from danube_common.model.policies import MESSAGE_BYTES_CEILING
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
-from danube_common.rpc.grpc_server import GrpcServer
 from danube_common.rpc.port import Methods
+from danube_common.rpc.server import RpcServer
 from danube_common.runtime.address import reachable_url
 from danube_common.runtime.config import Address, ServiceConfig, Url
 from danube_common.runtime.ports import open_ports
@@ -80,7 +80,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
                 name, next((one.address for one in catalogue.instances("admin")), "")
             ),
         )
-        server = GrpcServer(
+        server = RpcServer(
             methods,
             message_bytes_max=MESSAGE_BYTES_CEILING + 2 * ENVELOPE_BYTES_MAX,
             message_bytes_hint=f"a payload may have max_message_size bytes, a policy of at most "

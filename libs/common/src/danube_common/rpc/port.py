@@ -79,7 +79,8 @@ def unknown_method(name: str) -> RpcError:
 
 
 UnaryHandler = Callable[[Call], Awaitable[bytes]]
-StreamHandler = Callable[[Call], AsyncIterator[bytes | Opened]]
+StreamHandler = Callable[[Call], AsyncIterator[bytes | list[bytes] | Opened]]
+"""Yields messages; a list of them is written in one piece."""
 
 
 @dataclass(slots=True)

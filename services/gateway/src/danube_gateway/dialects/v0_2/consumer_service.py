@@ -72,7 +72,7 @@ class ConsumerService:
         )
         return response.SerializeToString()
 
-    async def receive_messages(self, call: Call) -> AsyncIterator[bytes | Opened]:
+    async def receive_messages(self, call: Call) -> AsyncIterator[list[bytes] | Opened]:
         """Stream the consumer's messages until the stream ends."""
         request = parse_strict(api.ReceiveRequest, call.request)
         prefetch = prefetch_of(call.metadata)
@@ -81,9 +81,8 @@ class ConsumerService:
             yield OPENED
             suffix = subscription_field(session.subscription)
             while (batch := await session.next_batch()) is not None:
-                for position, message in batch:
-                    yield with_delivery(message, position, suffix)
-                    self._sessions.drained(session, 1, len(message))
+                yield [with_delivery(message, position, suffix) for position, message in batch]
+                self._sessions.drained(session, len(batch), sum(len(message) for _, message in batch))
             if session.end is not None:
                 raise session.end
         finally:
