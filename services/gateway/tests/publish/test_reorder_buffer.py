@@ -48,6 +48,23 @@ async def test_a_producers_first_messages_keep_their_order_however_they_arrive()
     assert passed == [sorted(order) for order in arrivals]
 
 
+@pytest.mark.parametrize(
+    "numbers",
+    [range(4), range(1, 5), range(7, 11), range(10, 14)],
+    ids=["from the beginning", "from 1", "the last ones again", "where it stopped"],
+)
+async def test_a_producer_that_was_created_again_keeps_its_order_wherever_it_begins(numbers: range) -> None:
+    async def arrive(order: tuple[int, ...]) -> list[int]:
+        passing = Passing(10)
+        passing.reorder.begin_again()
+        await asyncio.gather(*(passing.come(number) for number in order))
+        return passing.order
+
+    arrivals = list(permutations(numbers))
+    passed = await asyncio.gather(*(arrive(order) for order in arrivals))
+    assert passed == [sorted(order) for order in arrivals]
+
+
 async def test_a_process_that_stood_still_keeps_the_order_of_what_came_meanwhile() -> None:
     passing = Passing(10)
     early = passing.come(30)

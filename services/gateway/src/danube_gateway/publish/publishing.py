@@ -53,6 +53,11 @@ class Publishing:
         """Refuse new messages, except those that precede an accepted message of the same producer."""
         self._draining = True
 
+    def producer_created(self, producer_id: int) -> None:
+        """Note that a producer was created, or created again: its numbers may begin anew."""
+        if (reorder := self._reorder_buffers.get(producer_id)) is not None:
+            reorder.begin_again()
+
     async def publish(self, producer_id: int, number: int, payload: bytes, message: bytes) -> None:
         """Publish ``message``, a whole serialized StreamMessage whose payload is ``payload``.
 

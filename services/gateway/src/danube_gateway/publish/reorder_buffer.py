@@ -42,12 +42,20 @@ class ReorderBuffer:
         self.highest = -1
         """The greatest number that has arrived."""
         self._expected: int | None = None
+        self._resumes_by = FIRST_NUMBERS
+        """The greatest first number that a producer may have that begins here, or that was created again."""
         self._run = TRUST_AFTER
         self._waiting: list[tuple[int, int, int, asyncio.Future[None]]] = []
         self._arrivals = 0
         self._parts = 0
         self._moved = 0
         self._timer: asyncio.TimerHandle | None = None
+
+    def begin_again(self) -> None:
+        """The producer was created again: it goes on, resends some messages, or counts from the beginning."""
+        if self._expected is not None:
+            self._resumes_by, self._expected = max(self._expected, FIRST_NUMBERS), None
+            self._run = TRUST_AFTER
 
     async def turn(self, number: int) -> None:
         """Wait until all earlier messages of this producer were forwarded, or the timeout has expired."""
@@ -89,10 +97,10 @@ class ReorderBuffer:
         oldest = min(since for _, _, since, _ in self._waiting)
         quiet = self._parts - max(oldest, self._moved)
         lowest = self._waiting[0][0]
-        settles_soon = lowest <= FIRST_NUMBERS or lowest > FIRST_BURST
+        settles_soon = lowest <= self._resumes_by or lowest > FIRST_BURST
         if self._expected is None and quiet >= (SETTLE_PARTS if settles_soon else HOLD_PARTS):
-            # A Go client's first message, or a producer that started at another gateway: it resends from the
-            # lowest number, and more may arrive.
+            # A Go client's first message, or a producer that was created again or started at another gateway:
+            # it resends from the lowest number, and more may arrive.
             self._expected, self._moved = lowest, self._parts
             self._release(everything=False)
         elif quiet >= HOLD_PARTS or self._parts - oldest >= HOLD_PARTS_MAX:

@@ -55,6 +55,7 @@ class ProducerService:
             # The namespace: v0.2 answers UNAVAILABLE, and the type keeps clients from trying again.
             raise rpc_error(StatusCode.UNAVAILABLE, api.ErrorType.UNKNOWN_ERROR, str(error)) from None
         producer = await self._producers.create(topic, request.producer_name, mode)
+        self._publishing.producer_created(producer.producer_id)
         response = api.ProducerResponse(
             request_id=request.request_id,
             producer_id=producer.producer_id,
