@@ -265,6 +265,25 @@ async def test_what_a_non_reliable_topic_dropped_is_told(harness: OwnerHarness, 
     assert await harness.ask(TellLosses(topic.name, "s"), LossTotals) == LossTotals(0, 0)
 
 
+async def test_names_of_clients_that_are_gone_make_room_for_new_ones(
+    harness: OwnerHarness, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danube_topic_owner.api.consumer_admission.CONSUMERS_ABSENT_MAX", 3)
+    monkeypatch.setattr("danube_topic_owner.api.producers.PRODUCERS_IDLE_MAX", 3)
+    topic = await harness.topic("/default/t")
+    here = await gateway.subscribe(topic.name, "s", SHARED, name="here")
+    await gateway.attach(here)
+    alive = await harness.ask(CreateProducer(topic.name, "alive", AccessMode.SHARED), ProducerFound)
+    for number in range(10):
+        await gateway.subscribe(topic.name, "s", SHARED, name=f"tool-{number}")
+        await harness.ask(CreateProducer(topic.name, f"tool-{number}", AccessMode.SHARED), ProducerFound)
+        harness.now += PRODUCER_IDLE_S
+        await harness.ask(FindProducer(alive.producer_id), ProducerFound)
+    state = harness.owners[harness.epoch].context.state.topics[topic.topic_id]
+    assert set(state.subscriptions["s"].consumers.values()) == {"here", "tool-7", "tool-8", "tool-9"}
+    assert {producer.name for producer in state.producers.values()} == {"alive", "tool-7", "tool-8", "tool-9"}
+
+
 def test_every_request_type_has_a_handler(owner: BundleOwner) -> None:
     assert owner.requests._handlers.keys() == set(typing.get_args(OwnerRequest))
 

@@ -14,8 +14,10 @@ from danube_common.wire.owner import CreateConsumer
 from danube_topic_owner.api.admission import Admission, check_limit, unused_id
 from danube_topic_owner.delivery.subscription import ActiveSubscription
 from danube_topic_owner.journal.events import ConsumerCreated, ConsumerRemoved, Event, SubscriptionCreated
-from danube_topic_owner.journal.state import BundleState
+from danube_topic_owner.journal.state import BundleState, SubscriptionState
 
+CONSUMERS_ABSENT_MAX = 1_000
+"""Consumer names remembered per subscription that are not connected: tools make a new name each time."""
 CONSUMERS_PER_SUBSCRIPTION_MAX = 10_000
 """Consumer names remembered per subscription, connected or not."""
 SUBSCRIPTIONS_PER_TOPIC_MAX = 10_000
@@ -63,7 +65,7 @@ def admit_consumer(
             dispatch.consumers[own].check_client(request.client)
     if own is not None:
         return Admission(own, events)
-    if subscription is not None and len(subscription.consumers) >= CONSUMERS_PER_SUBSCRIPTION_MAX:
+    if subscription is not None and _is_full(subscription, active.get(request.subscription), now):
         events.append(ConsumerRemoved(_oldest_absent(active[request.subscription], now)))
     parts = ("consumer", request.topic, request.subscription, request.consumer_name)
     consumer_id = unused_id(bundle, state.consumer, *parts)
@@ -115,6 +117,14 @@ def _check_consumer_limits(
     check_limit("max_consumers_per_topic", topic_limit, total, shown)
     shown = f"subscription {request.subscription!r} has {count} consumers"
     check_limit("max_consumers_per_subscription", limit, count, shown)
+
+
+def _is_full(state: SubscriptionState, active: ActiveSubscription | None, now: float) -> bool:
+    count = len(state.consumers)
+    if count < CONSUMERS_ABSENT_MAX or active is None:
+        return False
+    absent = count - len(active.dispatch.present(now))
+    return absent >= CONSUMERS_ABSENT_MAX or count >= CONSUMERS_PER_SUBSCRIPTION_MAX
 
 
 def _oldest_absent(subscription: ActiveSubscription, now: float) -> int:

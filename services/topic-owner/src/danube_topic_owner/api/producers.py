@@ -20,6 +20,8 @@ PRODUCER_IDLE_S = 60.0
 Clients have no request that closes a producer; the official ones ask for its health every 5 s.
 """
 PRODUCERS_PER_TOPIC_MAX = 10_000
+PRODUCERS_IDLE_MAX = 1_000
+"""Producers of a topic that are remembered although they are gone: tools make a new name each time."""
 
 
 class Producers:
@@ -60,7 +62,7 @@ class Producers:
         events: list[Event] = []
         if mode is AccessMode.EXCLUSIVE or any(p.access_mode is AccessMode.EXCLUSIVE for p in idle):
             events.extend(ProducerRemoved(p.producer_id) for p in idle)
-        elif len(others) >= PRODUCERS_PER_TOPIC_MAX:
+        elif len(others) >= PRODUCERS_PER_TOPIC_MAX or len(idle) >= PRODUCERS_IDLE_MAX:
             if not idle:
                 raise LimitExceeded("producers_per_topic", f"topic {topic.name} has {len(others)} producers")
             oldest = min(idle, key=lambda p: self._seen.get(p.producer_id, self._start))
