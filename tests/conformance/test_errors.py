@@ -109,6 +109,22 @@ async def test_an_admin_tool_at_the_client_port_is_told_where_the_admin_port_is(
     await admin.close()
 
 
+async def test_a_request_that_is_too_large_is_told_the_bound_and_the_setting(
+    platform: Platform,
+) -> None:
+    large = danube.StreamMessage(payload=bytes(18 * 1024 * 1024))
+    client, admin = Client(platform.gateway_addr), Admin(platform.admin_addr)
+    refusal = await client.refused("SendMessage", large)
+    assert refusal.code == "RESOURCE_EXHAUSTED"
+    assert refusal.message.startswith(f"the request has {large.ByteSize()} bytes, and at most ")
+    assert "max_message_size" in refusal.message
+    refusal = await admin.refused("ListTopics", danube_admin.NamespaceRequest(name="x" * 5_000_000))
+    assert refusal.code == "RESOURCE_EXHAUSTED"
+    assert "at most 4194304 are taken: this is the admin port" in refusal.message
+    await client.close()
+    await admin.close()
+
+
 async def test_a_refused_call_leaves_the_connection_usable(client: Client, topic: str) -> None:
     for _ in range(20):
         await client.refused("TopicLookup", danube.TopicLookupRequest(topic="bad"))

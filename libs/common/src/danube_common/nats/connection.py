@@ -89,12 +89,14 @@ class Connection(Client):
         """
         if not url:
             raise InvalidInput("no NATS address was given")
+        servers = [url] if isinstance(url, str) else list(url)
+        shown = ", ".join(servers)
         connection = cls()
         connection._reconnect_wait_s = reconnect_wait_s
         try:
             async with asyncio.timeout(connect_timeout_s):
                 await connection.connect(
-                    servers=url if isinstance(url, str) else list(url),
+                    servers=servers,
                     name=name,
                     error_cb=connection._report,
                     disconnected_cb=connection._lost,
@@ -114,9 +116,9 @@ class Connection(Client):
         except TimeoutError as error:
             reason = connection.last_error
             await connection.shut()
-            raise BusUnavailable(f"no NATS server answers at {url} ({reason})") from error
+            raise BusUnavailable(f"no NATS server answers at {shown} ({reason})") from error
         except nats.errors.Error as error:  # raised before anything was opened
-            raise InvalidInput(f"{url} is not a NATS address: {error}") from error
+            raise InvalidInput(f"{shown} is not a NATS address: {error}") from error
         except BaseException:
             await connection.shut()
             raise

@@ -69,6 +69,12 @@ def _check_url(text: str) -> str:
         raise ValueError("must be http://host:port") from None
 
 
+def _check_nats_urls(text: str) -> str:
+    if not all(url.strip() for url in text.split(",")):
+        raise ValueError("must be nats://host:port[,nats://host:port]")
+    return text
+
+
 def _check_metadata(text: str) -> str:
     if text != "nats":
         scheme, found, endpoints = text.partition("://")
@@ -114,7 +120,9 @@ class ServiceConfig(Section):
         description="identity of this instance, a positive 63-bit decimal; keep it across restarts",
         json_schema_extra={"default_text": "random"},
     )
-    nats_url: str = Field(default="nats://127.0.0.1:4222", description="NATS servers, separated by commas")
+    nats_url: Annotated[str, AfterValidator(_check_nats_urls)] = Field(
+        default="nats://127.0.0.1:4222", description="NATS servers, separated by commas"
+    )
     metadata: Annotated[str, AfterValidator(_check_metadata)] = Field(
         default="nats", description="where metadata lives: nats, or etcd://host:port[,host:port]"
     )
