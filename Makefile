@@ -28,7 +28,7 @@ PYTEST := $(BIN)/pytest -q
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Variables: PYTHON=python3.13 (for a new .venv), WORKERS=2, DATA_DIR=data, MINUTES=10, SEED=, ARGS="
+	@echo "Variables: PYTHON=python3.13 (for a new .venv), WORKERS=2, DATA_DIR=data, MINUTES=10, SEED=, RATE=, ARGS="
 
 run: setup ## the platform on this machine, its data in DATA_DIR
 	@exec $(BIN)/danube-standalone --data-dir $(DATA_DIR) $(ARGS)
@@ -55,8 +55,8 @@ bench-storage: setup-test ## archive and replay beside cp, a bare upload and a b
 bench-scale: setup-test ## how cost grows with topics, subscriptions and processes: 8 minutes, figures in reports/
 	$(PYTEST) -m scale -s -p no:randomly tests/benchmarks/test_scale.py
 
-chaos: setup-test ## random faults under load for MINUTES; SEED repeats a plan
-	$(BIN)/python -m danube_harness.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+chaos: setup-test ## random faults under load for MINUTES; SEED repeats a plan, RATE is the load
+	$(BIN)/python -m danube_harness.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE))
 
 check: setup-test ## format, lint, spelling, dead code, types, import rules
 	$(BIN)/ruff format --check .

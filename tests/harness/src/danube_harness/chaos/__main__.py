@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from danube_harness.chaos.report import page, text
-from danube_harness.chaos.run import run
+from danube_harness.chaos.run import RATE, run
+from danube_harness.traffic.clients import TOPICS, mass
 
 SEED_MAX = 2**32
 
@@ -23,12 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m danube_harness.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=2.0, help="of faults [2]")
     parser.add_argument("--seed", type=int, default=None, help="repeats a run's faults [a new one]")
+    parser.add_argument("--rate", type=float, default=RATE, help=f"messages a second [{RATE:g}]")
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="where reports go [reports]")
     given = parser.parse_args(argv)
     seed = secrets.randbelow(SEED_MAX) if given.seed is None else given.seed
     directory = Path(tempfile.mkdtemp(prefix="danube-chaos-"))
     tell(f"seed {seed}; data and logs in {directory}")
-    outcome = asyncio.run(run(directory, seed=seed, duration_s=60 * given.minutes, tell=tell))
+    topics = (*TOPICS, mass(given.rate))
+    outcome = asyncio.run(run(directory, seed=seed, duration_s=60 * given.minutes, topics=topics, tell=tell))
     given.reports.mkdir(parents=True, exist_ok=True)
     stem = given.reports / f"chaos-{datetime.now(UTC):%Y%m%d-%H%M%S}-{seed}"
     for suffix, content in ((".txt", text(outcome)), (".html", page(outcome))):

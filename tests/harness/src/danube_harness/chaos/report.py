@@ -13,12 +13,15 @@ def text(outcome: Outcome) -> str:
     """The whole report in lines."""
     sent = sum(writer.sent for writer in outcome.writers)
     acknowledged = sum(len(writer.acknowledged) for writer in outcome.writers)
+    delivered = sum(len(reader.received) for one in outcome.subscriptions for reader in one.readers)
+    took_s = max(0.001, outcome.healed - outcome.began)
     problems = outcome.problems()
     lines = [
         f"seed {outcome.seed}, {outcome.duration_s:g} s of faults, {len(outcome.struck)} of them",
         (
             f"sent {sent}, acknowledged {acknowledged}, "
-            f"{acknowledged / max(0.001, outcome.healed - outcome.began):.0f}/s; "
+            f"{acknowledged / took_s:.0f}/s; delivered {delivered}, "
+            f"both together {(acknowledged + delivered) / took_s:.0f}/s; "
             f"caught up in {outcome.ended - outcome.healed:.1f} s"
         ),
         f"tier 2: {outcome.archived}",

@@ -17,11 +17,13 @@ from danube_harness.chaos.plan import Hazard, Strike, plan
 from danube_harness.traffic.clients import TOPICS, Topic
 from danube_harness.traffic.load import Load
 
+RATE = 800.0
+"""Messages a second to one topic, over and above some ten to each of the others. Each is delivered twice."""
 DISK_BYTES_PER_S = 1 << 20
 """More than the traffic leaves on disk, so that it is full only when a fault says so."""
 RETURN_S_MAX = 60.0
 """How long after its own time a fault may take until what it hurt serves again."""
-CATCH_UP_S_MAX = 60.0
+CATCH_UP_S_MAX = 120.0
 QUIET_S = 1.0
 """So long without another message, repeats included, the readers go on after they have everything."""
 COPIES = 2

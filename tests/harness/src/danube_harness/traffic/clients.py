@@ -29,12 +29,14 @@ RETRY = Retry(attempts_max=200, first_s=0.1, max_s=1.0)
 """Longer than any fault lasts: an error in spite of these retries is a finding."""
 CALL_TIMEOUT_S = 10.0
 HEALTH_INTERVAL_S = 1.0
-SEND_INTERVAL_S = 0.1
+TICK_S = 0.1
+"""How often a writer sends what its rate asks for."""
 PAUSE_AFTER_ERROR_S = 0.5
 FLUSH_S_MAX = 60.0
 BIG_PART = 0.03
 """So many payloads have up to BIG_BYTES_MAX, the others up to SMALL_BYTES_MAX."""
 SMALL_BYTES_MAX = 1500
+TICK_BYTES_MAX = 200
 BIG_BYTES_MAX = 200_000
 
 
@@ -47,12 +49,14 @@ class Reading:
         type: how its readers share the messages.
         readers: how many.
         starts_at: it is created when this part of the run is over, and gets all from the earliest.
+        stuck: its first message is never acknowledged.
     """
 
     name: str
     type: SubscriptionType
     readers: int = 1
     starts_at: float = 0.0
+    stuck: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class Topic:
             it is only asked that all who read alone see the same.
         readings: its subscriptions.
         survives_nats: what was acknowledged is kept when the NATS server ends.
+        per_s: messages that each writer sends in a second, as long as there are answers.
+        bytes_max: of nearly all payloads; BIG_PART of them have up to BIG_BYTES_MAX if these do.
     """
 
     name: str
@@ -75,11 +81,14 @@ class Topic:
     writers: int = 1
     in_flight_max: int = 1
     survives_nats: bool = True
+    per_s: float = 10.0
+    bytes_max: int = SMALL_BYTES_MAX
 
 
 EXCLUSIVE = Reading("exclusive", SubscriptionType.EXCLUSIVE)
 SHARED = Reading("shared", SubscriptionType.SHARED, readers=3)
 FAILOVER = Reading("failover", SubscriptionType.FAILOVER, readers=2)
+STUCK = Reading("stuck", SubscriptionType.SHARED, stuck=True)
 LATE = Reading("late", SubscriptionType.EXCLUSIVE, starts_at=0.7)
 
 KEPT_S = 7 * 24 * 3600
@@ -99,19 +108,33 @@ TOPICS = (
 )
 
 
-def payload(writer: str, number: int) -> bytes:
-    """A message that shows whose and which it is and whether it is whole; its size follows from both."""
+def mass(per_s: float) -> Topic:
+    """A topic with two writers that send ``per_s`` small messages a second, each delivered twice."""
+    return Topic(
+        "/default/ticks",
+        UNTIL_ACKNOWLEDGED,
+        (EXCLUSIVE, STUCK),
+        writers=2,
+        in_flight_max=IN_FLIGHT_MAX,
+        per_s=per_s / 2,
+        bytes_max=TICK_BYTES_MAX,
+    )
+
+
+def payload(writer: str, number: int, bytes_max: int = SMALL_BYTES_MAX) -> bytes:
+    """A message that shows whose and which it is and whether it is whole; its size follows from that."""
     chance = random.Random(f"{writer} {number}")
-    size = chance.randint(0, BIG_BYTES_MAX if chance.random() < BIG_PART else SMALL_BYTES_MAX)
+    big = bytes_max == SMALL_BYTES_MAX and chance.random() < BIG_PART
+    size = chance.randint(0, BIG_BYTES_MAX if big else bytes_max)
     head = f"{writer} {number} ".encode()
     return (head * (size // len(head) + 1))[: max(size, len(head))]
 
 
-def receipt(content: bytes) -> Receipt:
+def receipt(content: bytes, bytes_max: int = SMALL_BYTES_MAX) -> Receipt:
     """Who wrote it and as which; a writer that nobody is called by if it is not what was sent."""
     writer, _, rest = content.partition(b" ")
     digits = rest.partition(b" ")[0]
-    if digits.isdigit() and content == payload(writer.decode(errors="replace"), int(digits)):
+    if digits.isdigit() and content == payload(writer.decode(errors="replace"), int(digits), bytes_max):
         return writer.decode(), int(digits)
     return f"changed: {content[:60]!r}", len(content)
 
@@ -148,10 +171,11 @@ class Writer:
             opened.set()
             try:
                 while not stop.is_set():
-                    self.sent += 1
-                    outcome = await producer.post(payload(self.name, self.sent))
-                    outcome.add_done_callback(partial(self._settled, self.sent))
-                    await asyncio.sleep(SEND_INTERVAL_S)
+                    for _ in range(max(round(self.topic.per_s * TICK_S), 1)):
+                        self.sent += 1
+                        outcome = await producer.post(payload(self.name, self.sent, self.topic.bytes_max))
+                        outcome.add_done_callback(partial(self._settled, self.sent))
+                    await asyncio.sleep(TICK_S)
                 async with asyncio.timeout(FLUSH_S_MAX):
                     await producer.flush()
             except TimeoutError:
@@ -201,10 +225,11 @@ class Reader:
                     ) as consumer,
                 ):
                     async for message in consumer:
-                        self.received.append(receipt(message.payload))
+                        self.received.append(receipt(message.payload, self.subscription.topic.bytes_max))
                         self.received_at.append(time.monotonic())
                         self.subscription.take(self.received[-1])
-                        await consumer.post_ack(message)
+                        if not (reading.stuck and self.received[-1] == self.received[0]):
+                            await consumer.post_ack(message)
             except ClientError as error:
                 self.errors[f"{type(error).__name__}: {error}"] += 1
             await asyncio.sleep(PAUSE_AFTER_ERROR_S)
