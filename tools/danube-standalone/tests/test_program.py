@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import errno
+import shutil
 from pathlib import Path
+
+import pytest
 
 from danube_standalone.program import rotate, tail
 
@@ -22,6 +26,19 @@ def test_a_log_over_its_bound_moves_aside_and_its_writer_goes_on(tmp_path: Path)
             assert log.read_bytes() == b"after"
     assert (tmp_path / "a.log.1").read_bytes() == b"after" + b"2" * 11
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_log_that_a_full_disk_cannot_copy_is_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_files: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    log = tmp_path / "a.log"
+    log.write_text("x" * 11)
+    rotate(log, bytes_max=10)
+    assert log.read_bytes() == b""
 
 
 def test_a_missing_log_is_no_trouble(tmp_path: Path) -> None:

@@ -387,6 +387,18 @@ def test_a_wrong_variable_is_told(launcher: Launcher, name: str, said: str) -> N
     assert said in launcher.err
 
 
+def test_the_platform_goes_on_when_its_state_cannot_be_written(launcher: Launcher) -> None:
+    ready = launcher.start()
+    state_file = launcher.data / "state.json"
+    state_file.unlink()
+    state_file.mkdir()
+    os.kill(ready["pids"]["gateway"], signal.SIGKILL)
+    until(lambda: "state.json cannot be written: Is a directory" in launcher.err, "the line")
+    state_file.rmdir()
+    until(lambda: "gateway is ready again" in launcher.err, "the restart")
+    assert launcher.stop() == 0
+
+
 def test_a_nats_that_takes_the_disk_for_full_is_started_again_when_there_is_room(launcher: Launcher) -> None:
     launcher.quick_disk_watch()
     ready = launcher.start()

@@ -95,14 +95,16 @@ async def stop(process: Process, deadline_s: float) -> bool:
 def rotate(log_file: Path, bytes_max: int = LOG_BYTES_MAX) -> None:
     """Copy a log file larger than ``bytes_max`` to ``<name>.1`` and truncate it; its writer keeps it open.
 
-    The writer appends, so it goes on at the start. Lines written between copy and truncation are lost.
+    The writer appends, so it goes on at the start. Lines written between copy and truncation are lost, and
+    those that a full disk has no room to copy.
     """
     try:
         if log_file.stat().st_size <= bytes_max:
             return
     except FileNotFoundError:
         return
-    shutil.copyfile(log_file, log_file.with_name(f"{log_file.name}.1"))
+    with contextlib.suppress(OSError):
+        shutil.copyfile(log_file, log_file.with_name(f"{log_file.name}.1"))
     os.truncate(log_file, 0)
 
 

@@ -89,11 +89,13 @@ class Standalone:
         watch = DiskWatch()
         nats_log = self._directory.logs / "nats.log"
         while True:
-            line, restart_nats = watch.judge(self._directory.free_bytes, "".join(tail(nats_log, 1)))
-            if line:
-                tell(line)
-            if restart_nats:
-                self._nats.restart("nats")
+            # A directory that went away is told by what needs it.
+            with contextlib.suppress(OSError):
+                line, restart_nats = watch.judge(self._directory.free_bytes, "".join(tail(nats_log, 1)))
+                if line:
+                    tell(line)
+                if restart_nats:
+                    self._nats.restart("nats")
             await asyncio.sleep(DISK_INTERVAL_S)
 
     async def _stop(self) -> None:
@@ -129,7 +131,11 @@ class Standalone:
         }
 
     def _save(self) -> None:
-        write_json(self._directory.state_file, self._state())
+        # The file is for people: the platform goes on without it, also on a full disk.
+        try:
+            write_json(self._directory.state_file, self._state())
+        except OSError as error:
+            tell(f"{self._directory.state_file} cannot be written: {error.strerror}")
 
     def _ready_block(self, took_s: float) -> str:
         state = self._state()
