@@ -286,6 +286,26 @@ async def test_a_slow_consumer_takes_no_more_than_its_prefetch(client: Client, t
         assert slow.ready == 0
 
 
+async def test_a_subscriptions_prefetch_holds_for_consumers_that_ask_for_none(
+    client: Client, tool: Tool, topic: str
+) -> None:
+    async with client.producer(topic) as producer:
+        for number in range(20):
+            await producer.post(str(number))
+        await producer.flush()
+        command = ("danube-cli", "subscribe", "-t", topic, "-m", "jobs", "--prefetch", "3")
+        assert (await tool(*command))[:2] == (0, "Subscription jobs created\n")
+        assert (await tool(*command))[:2] == (0, "Subscription jobs exists already\n")
+        async with client.consumer(topic, "jobs") as one, client.consumer(topic, "jobs", prefetch=5) as five:
+            held = [await anext(one) for _ in range(3)] + [await anext(five) for _ in range(5)]
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(SILENCE_S):
+                    held.append(await anext(one))
+            assert (one.ready, five.ready) == (0, 0)
+            await held[0].ack()
+            assert (await anext(one)).text == "8"
+
+
 async def test_int64_lines_of_a_dos_file_are_shown_again(tool: Tool, topic: str, tmp_path: Path) -> None:
     file = tmp_path / "numbers"
     file.write_bytes(b"".join(b"%d\r\n" % number for number in range(1200)))

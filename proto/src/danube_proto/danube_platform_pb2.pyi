@@ -273,7 +273,7 @@ class DeletedTotals(_message.Message):
     def __init__(self, segments: _Optional[int] = ..., messages: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class SubscriptionDescription(_message.Message):
-    __slots__ = ("name", "type", "consumers", "mark_delete", "backlog", "backlog_exact", "unacked", "lost", "blocked")
+    __slots__ = ("name", "type", "consumers", "mark_delete", "backlog", "backlog_exact", "unacked", "lost", "blocked", "prefetch")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     CONSUMERS_FIELD_NUMBER: _ClassVar[int]
@@ -283,6 +283,7 @@ class SubscriptionDescription(_message.Message):
     UNACKED_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     BLOCKED_FIELD_NUMBER: _ClassVar[int]
+    PREFETCH_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: str
     consumers: _containers.RepeatedScalarFieldContainer[str]
@@ -292,7 +293,8 @@ class SubscriptionDescription(_message.Message):
     unacked: int
     lost: int
     blocked: str
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., consumers: _Optional[_Iterable[str]] = ..., mark_delete: _Optional[int] = ..., backlog: _Optional[int] = ..., backlog_exact: _Optional[bool] = ..., unacked: _Optional[int] = ..., lost: _Optional[int] = ..., blocked: _Optional[str] = ...) -> None: ...
+    prefetch: int
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., consumers: _Optional[_Iterable[str]] = ..., mark_delete: _Optional[int] = ..., backlog: _Optional[int] = ..., backlog_exact: _Optional[bool] = ..., unacked: _Optional[int] = ..., lost: _Optional[int] = ..., blocked: _Optional[str] = ..., prefetch: _Optional[int] = ...) -> None: ...
 
 class ListSegmentsRequest(_message.Message):
     __slots__ = ("topic",)
@@ -413,7 +415,7 @@ class CreatePartitionsResponse(_message.Message):
     def __init__(self, success: _Optional[bool] = ...) -> None: ...
 
 class CreateSubscriptionRequest(_message.Message):
-    __slots__ = ("topic", "subscription", "type", "start")
+    __slots__ = ("topic", "subscription", "type", "start", "prefetch")
     class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         EXCLUSIVE: _ClassVar[CreateSubscriptionRequest.Type]
@@ -426,11 +428,13 @@ class CreateSubscriptionRequest(_message.Message):
     SUBSCRIPTION_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
+    PREFETCH_FIELD_NUMBER: _ClassVar[int]
     topic: str
     subscription: str
     type: CreateSubscriptionRequest.Type
     start: SubscriptionStart
-    def __init__(self, topic: _Optional[str] = ..., subscription: _Optional[str] = ..., type: _Optional[_Union[CreateSubscriptionRequest.Type, str]] = ..., start: _Optional[_Union[SubscriptionStart, _Mapping[str, object]]] = ...) -> None: ...
+    prefetch: int
+    def __init__(self, topic: _Optional[str] = ..., subscription: _Optional[str] = ..., type: _Optional[_Union[CreateSubscriptionRequest.Type, str]] = ..., start: _Optional[_Union[SubscriptionStart, _Mapping[str, object]]] = ..., prefetch: _Optional[int] = ...) -> None: ...
 
 class CreateSubscriptionResponse(_message.Message):
     __slots__ = ("created", "mark_delete")

@@ -23,6 +23,7 @@ from danube_client.topic_consumer import ConsumerOptions, TopicConsumer, ignore
 from danube_client.topic_info import TopicInfo, topic_info
 from danube_client.topic_producer import TopicProducer
 from danube_proto import danube_api_pb2 as wire
+from danube_proto import danube_platform_pb2 as platform
 
 T = TypeVar("T")
 
@@ -184,6 +185,44 @@ class Client:
 
         return Consumer(name, resolve, acks_in_flight_max, prefetch)
 
+    async def create_subscription(
+        self,
+        topic: str,
+        subscription: str,
+        *,
+        type: SubscriptionType = SubscriptionType.SHARED,  # noqa: A002 - the word of the domain
+        initial_position: Start | None = None,
+        prefetch: int = 0,
+    ) -> bool:
+        """Create a subscription without a consumer, of the topic or of each of its partitions.
+
+        Args:
+            topic: ``/namespace/topic``.
+            subscription: the subscription's name.
+            type: how it will share messages among its consumers.
+            initial_position: where it begins; None is at the oldest message.
+            prefetch: how many unacknowledged messages each of its consumers takes at once that asks for no
+                prefetch of its own, as the official clients do. 0 is as many as the platform allows.
+
+        Returns:
+            Whether it is new. An existing subscription stays as it is.
+
+        Raises:
+            CallError: the platform refused, or was not ready within the retries.
+        """
+        created = True
+        for part in await self.partitions(topic):
+            request = platform.CreateSubscriptionRequest(
+                topic=part,
+                subscription=subscription,
+                type=platform.CreateSubscriptionRequest.Type.Name(int(type)),
+                start=None if initial_position is None else initial_position.to_wire(),
+                prefetch=prefetch,
+            )
+            answer = await self._ask(partial(_create_subscription, request=request))
+            created = created and answer.created
+        return created
+
     async def partitions(self, topic: str) -> list[str]:
         """Return the topic itself if it exists, else the names of its partitions.
 
@@ -311,3 +350,9 @@ def connect(
         InvalidAddress: an address is not ``http://host:port``.
     """
     return Client(addresses, retry or Retry(), connect_timeout_s, call_timeout_s, health_interval_s)
+
+
+async def _create_subscription(
+    connection: Connection, request: platform.CreateSubscriptionRequest
+) -> platform.CreateSubscriptionResponse:
+    return await connection.create_subscription(request)

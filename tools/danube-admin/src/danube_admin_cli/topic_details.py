@@ -69,6 +69,7 @@ SUBSCRIPTION_COLUMNS = {
     "unacked": "UNACKED",
     "lost": "LOST",
     "mark_delete": "ACKNOWLEDGED THROUGH",
+    "prefetch": "PREFETCH",
     "blocked": "BLOCKED",
 }
 
@@ -212,6 +213,7 @@ def _subscription(one: platform.SubscriptionDescription) -> dict[str, str]:
         "unacked": str(one.unacked),
         "lost": f"{one.lost}+" if one.lost else "0",  # a lower bound
         "mark_delete": str(one.mark_delete),
+        "prefetch": str(one.prefetch or ""),
         "blocked": one.blocked,
     }
 

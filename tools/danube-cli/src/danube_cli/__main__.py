@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from danube_cli import consume, produce
+from danube_cli import consume, produce, subscribe
 from danube_cli.streams import run
 
 # Plain help and errors: they stay one line each in logs, and rich is slow to import.
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command(help=produce.HELP)(produce.produce)
 app.command(help=consume.HELP)(consume.consume)
+app.command(help=subscribe.HELP)(subscribe.subscribe)
 
 
 def show_version(asked: bool) -> None:

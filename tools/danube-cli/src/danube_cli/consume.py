@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from danube_cli.outcome import EXIT_CODES, run
 from danube_cli.produce import ServiceAddr
+
+if TYPE_CHECKING:
+    from danube_client import Start, SubscriptionType
 
 
 class SubscriptionChoice(StrEnum):
@@ -34,6 +37,11 @@ class ErrorChoice(StrEnum):
     skip = "skip"
     stop = "stop"
 
+
+SubscriptionName = Annotated[
+    str,
+    typer.Option("--subscription", "-m", metavar="NAME", help="The subscription: each gets every message."),
+]
 
 HELP = f"""Receive the messages of a topic, print them and acknowledge them.
 
@@ -64,12 +72,7 @@ Examples:
 
 def consume(
     service_addr: ServiceAddr,
-    subscription: Annotated[
-        str,
-        typer.Option(
-            "--subscription", "-m", metavar="NAME", help="The subscription: each gets every message."
-        ),
-    ],
+    subscription: SubscriptionName,
     topic: Annotated[
         str,
         typer.Option(
@@ -143,24 +146,15 @@ def consume(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from danube_cli import payload  # noqa: PLC0415
     from danube_cli.receiving import Job, receive  # noqa: PLC0415
-    from danube_client import Start, SubscriptionType  # noqa: PLC0415 - slow to import, help needs nothing of it
 
-    try:
-        start = Start.parse(from_) if from_ is not None else None
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="'--from'") from None
+    start = parse_start(from_)
     as_json = output is OutputChoice.json
-    types = {
-        SubscriptionChoice.exclusive: SubscriptionType.EXCLUSIVE,
-        SubscriptionChoice.shared: SubscriptionType.SHARED,
-        SubscriptionChoice.fail_over: SubscriptionType.FAILOVER,
-    }
     job = Job(
         addresses=service_addr.split(","),
         topic=topic,
         subscription=subscription,
         consumer_name=consumer,
-        type=types[sub_type],
+        type=type_of(sub_type),
         start=start,
         show=payload.as_raw if raw else payload.as_json if as_json else payload.as_line,
         show_unfit=payload.as_escaped_json if as_json else payload.as_escaped_line,
@@ -171,3 +165,24 @@ def consume(
         quiet_s=quiet_time if exit_at_end else None,
     )
     raise typer.Exit(run(receive(job)))
+
+
+def parse_start(text: str | None) -> Start | None:
+    """Return the start position that ``--from`` names."""
+    from danube_client import Start  # noqa: PLC0415 - slow to import, help needs nothing of it
+
+    try:
+        return Start.parse(text) if text is not None else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="'--from'") from None
+
+
+def type_of(choice: SubscriptionChoice) -> SubscriptionType:
+    """Return the subscription type of a word of the command line."""
+    from danube_client import SubscriptionType  # noqa: PLC0415 - as above
+
+    return {
+        SubscriptionChoice.exclusive: SubscriptionType.EXCLUSIVE,
+        SubscriptionChoice.shared: SubscriptionType.SHARED,
+        SubscriptionChoice.fail_over: SubscriptionType.FAILOVER,
+    }[choice]

@@ -186,12 +186,16 @@ class CreateSubscription(msgspec.Struct, tag="create-subscription", frozen=True)
 
     Errors: AlreadyExists (of another type), InvalidInput (the start is invalid, or a non-reliable topic is
     given another start than earliest or latest), LimitExceeded, NotFound (topic), Unavailable.
+
+    Each consumer that asks for no prefetch of its own takes ``prefetch`` unacknowledged messages; 0 leaves it
+    to the owner.
     """
 
     topic: str
     subscription: str
     subscription_type: SubscriptionType
     start: StartPosition = StartPosition()
+    prefetch: int = 0
 
 
 class ResetSubscription(msgspec.Struct, tag="reset-subscription", frozen=True):
@@ -346,6 +350,7 @@ class SubscriptionDetail(msgspec.Struct, frozen=True):
     unacked: int
     lost: int = 0
     blocked: str = ""
+    prefetch: int = 0
 
 
 class TopicDescription(msgspec.Struct, tag="topic-description", frozen=True):

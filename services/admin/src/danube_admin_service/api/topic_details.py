@@ -216,6 +216,7 @@ def _add_owners_part(described: wire.TopicDescription, part: owner_protocol.Topi
             unacked=one.unacked,
             lost=one.lost,
             blocked=one.blocked,
+            prefetch=one.prefetch,
         )
         for one in sorted(part.subscriptions, key=lambda one: one.name)
     )

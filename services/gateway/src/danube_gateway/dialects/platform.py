@@ -64,7 +64,7 @@ class SubscriptionService:
         try:
             found = await self._owners.ask(
                 topic.home,
-                CreateSubscription(topic.name, request.subscription, kind, start),
+                CreateSubscription(topic.name, request.subscription, kind, start, request.prefetch),
                 SubscriptionFound,
             )
         except AlreadyExists as error:

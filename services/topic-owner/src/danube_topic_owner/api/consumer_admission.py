@@ -80,6 +80,7 @@ def admit_subscription(
     subscription_type: SubscriptionType,
     policies: Policies,
     mark_delete: int,
+    prefetch: int = 0,
 ) -> SubscriptionCreated:
     """Return the event that creates a subscription. Raises LimitExceeded."""
     known = state.topics.get(topic.topic_id)
@@ -87,7 +88,7 @@ def admit_subscription(
     shown = f"topic {topic.name} has {count} subscriptions"
     check_limit("max_subscriptions_per_topic", policies.max_subscriptions_per_topic, count, shown)
     check_limit("subscriptions_per_topic", SUBSCRIPTIONS_PER_TOPIC_MAX, count, shown)
-    return SubscriptionCreated(topic.topic_id, topic.name, name, subscription_type, mark_delete)
+    return SubscriptionCreated(topic.topic_id, topic.name, name, subscription_type, mark_delete, prefetch)
 
 
 def starting_mark(topic: Topic, state: BundleState) -> int:

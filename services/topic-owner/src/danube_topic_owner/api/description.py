@@ -73,4 +73,5 @@ def _detail(subscription: ActiveSubscription, read: int, unread: int, exact: boo
         unacked=reliable.unacked if reliable else 0,
         lost=state.lost,
         blocked=_blocked(subscription),
+        prefetch=state.prefetch,
     )

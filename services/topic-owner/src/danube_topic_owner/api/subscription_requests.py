@@ -99,7 +99,9 @@ class SubscriptionRequests:
         if state is None:
             policies = context.catalogue.policies(topic.topic_name)
             kind = request.subscription_type
-            event = admit_subscription(context.state, topic, name, kind, policies, mark_delete)
+            event = admit_subscription(
+                context.state, topic, name, kind, policies, mark_delete, request.prefetch
+            )
             context.writer.record(event)
             state = context.state.topics[topic.topic_id].subscriptions[name]
         elif state.subscription_type is not request.subscription_type:

@@ -13,9 +13,13 @@ DISPLACED_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Bounds of the unacknowledged messages of one consumer."""
+    """Bounds of the unacknowledged messages of one consumer.
+
+    ``prefetch`` is the bound of a consumer that asks for none of its own; 0 is ``messages``.
+    """
 
     messages: int = 1000
+    prefetch: int = 0
     bytes: int = 64 * 1024 * 1024
 
 
@@ -110,11 +114,12 @@ class Consumer:
         A message may exceed the bounds in bytes once, so that a message larger than the bound still passes.
         """
         session = self.session
+        prefetch = (session.prefetch if session else 0) or window.prefetch or window.messages
         return (
             session is not None
             and session.messages_sent < session.messages_total
             and session.bytes_sent < session.bytes_total
-            and len(self.unacked) < min(session.prefetch or window.messages, window.messages)
+            and len(self.unacked) < min(prefetch, window.messages)
             and self.unacked_bytes < window.bytes
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from danube_common.cluster.records import Topic
 from danube_common.model.position import end_of_sequence, position_of, sequence_of
@@ -206,6 +206,7 @@ def activate(
 ) -> ActiveSubscription:
     """Return an active subscription for a journaled one; ``tail`` is the last sequence of the live feed."""
     rate = TokenBucket(0, now)
+    window = replace(window, prefetch=state.prefetch)
     subscription: ActiveSubscription
     if topic.strategy.is_reliable:
         dispatch = ReliableDispatch(state.subscription_type, Cursor(state.mark_delete, state.acked), window)

@@ -41,13 +41,18 @@ class ProducerRemoved(msgspec.Struct, tag="producer-", frozen=True):
 
 
 class SubscriptionCreated(msgspec.Struct, tag="subscription+", frozen=True):
-    """A subscription was created with its cursor at ``mark_delete``."""
+    """A subscription was created with its cursor at ``mark_delete``.
+
+    Its consumers have at most ``prefetch`` unacknowledged messages at once, unless they ask for another
+    number; 0 is as many as the owner allows.
+    """
 
     topic_id: int
     topic: str
     name: str
     subscription_type: SubscriptionType
     mark_delete: int
+    prefetch: int = 0
 
 
 class SubscriptionRemoved(msgspec.Struct, tag="subscription-", frozen=True):

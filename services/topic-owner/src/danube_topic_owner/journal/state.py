@@ -53,6 +53,7 @@ class SubscriptionState:
         acked: acknowledged ranges beyond mark-delete.
         consumers: names of the consumers by id, connected or not.
         lost: messages that expired before they were acknowledged, over the subscription's life.
+        prefetch: unacknowledged messages of a consumer that asks for no other number; 0 is the owner's bound.
         losses_told: of these, the ones that its consumers were told of.
     """
 
@@ -63,6 +64,7 @@ class SubscriptionState:
     consumers: dict[int, str] = field(default_factory=dict)
     lost: int = 0
     losses_told: int = 0
+    prefetch: int = 0
 
     def move(self, mark_delete: int, acked: Iterable[Range]) -> None:
         """Apply how the cursor moved."""
@@ -180,9 +182,9 @@ class BundleState:
                 topic = self._topic(topic_id, topic_name)
                 producer = topic.producers[producer_id] = ProducerState(producer_id, name, access_mode)
                 self._producers[producer_id] = (topic, producer)
-            case SubscriptionCreated(topic_id, topic_name, name, subscription_type, mark_delete):
-                topic = self._topic(topic_id, topic_name)
-                topic.subscriptions.setdefault(name, SubscriptionState(name, subscription_type, mark_delete))
+            case SubscriptionCreated(topic_id, topic_name, name, subscription_type, mark_delete, prefetch):
+                created = SubscriptionState(name, subscription_type, mark_delete, prefetch=prefetch)
+                self._topic(topic_id, topic_name).subscriptions.setdefault(name, created)
             case ConsumerCreated(topic_id, subscription_name, consumer_id, name):
                 if (subscription := self.subscription(topic_id, subscription_name)) is not None:
                     subscription.consumers[consumer_id] = name
@@ -230,7 +232,9 @@ def _facts_of(topic: TopicState) -> Iterator[Fact]:
     for producer in topic.producers.values():
         yield ProducerCreated(topic_id, topic.name, producer.producer_id, producer.name, producer.access_mode)
     for name, each in topic.subscriptions.items():
-        yield SubscriptionCreated(topic_id, topic.name, name, each.subscription_type, each.mark_delete)
+        yield SubscriptionCreated(
+            topic_id, topic.name, name, each.subscription_type, each.mark_delete, each.prefetch
+        )
         yield from cursor_moves(topic_id, name, each.mark_delete, each.acked)
         if each.lost:
             yield MessagesLost(topic_id, name, each.lost)

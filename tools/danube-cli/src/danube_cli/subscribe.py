@@ -1,0 +1,82 @@
+"""``danube-cli subscribe``: creates a subscription without a consumer."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from danube_cli.consume import SubscriptionChoice, SubscriptionName, parse_start, type_of
+from danube_cli.outcome import EXIT_CODES, OK, run
+from danube_cli.produce import ServiceAddr
+
+if TYPE_CHECKING:
+    from danube_client import Start, SubscriptionType
+
+HELP = f"""Create a subscription without a consumer: from then on it keeps what it did not acknowledge.
+
+An existing subscription of the same type is left as it is.
+
+\b
+Examples:
+  danube-cli subscribe -s http://127.0.0.1:6650 -t /default/jobs -m workers
+  danube-cli subscribe -s http://127.0.0.1:6650 -t /default/jobs -m workers --from latest --prefetch 10
+
+\b
+{EXIT_CODES}
+"""
+
+
+def subscribe(
+    service_addr: ServiceAddr,
+    subscription: SubscriptionName,
+    topic: Annotated[
+        str,
+        typer.Option(
+            "--topic", "-t", metavar="TOPIC", help="/namespace/topic, or all partitions if it has some."
+        ),
+    ] = "/default/test_topic",
+    sub_type: Annotated[
+        SubscriptionChoice, typer.Option("--sub-type", help="How its consumers will share its messages.")
+    ] = SubscriptionChoice.shared,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="START", help="Where it begins, in the words of consume --from."),
+    ] = None,
+    prefetch: Annotated[
+        int,
+        typer.Option(
+            "--prefetch",
+            metavar="N",
+            min=1,
+            show_default=False,
+            help="How many unacknowledged messages each consumer takes at once that asks for no prefetch of"
+            " its own; if absent, as many as the platform gives.",
+        ),
+    ] = 0,
+) -> None:
+    """Check the options and run the command."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    start = parse_start(from_)
+    raise typer.Exit(
+        run(_create(service_addr.split(","), topic, subscription, type_of(sub_type), start, prefetch))
+    )
+
+
+async def _create(
+    addresses: list[str],
+    topic: str,
+    subscription: str,
+    kind: SubscriptionType,
+    start: Start | None,
+    prefetch: int,
+) -> int:
+    from danube_client import connect  # noqa: PLC0415 - slow to import
+
+    async with connect(*addresses) as client:
+        created = await client.create_subscription(
+            topic, subscription, type=kind, initial_position=start, prefetch=prefetch
+        )
+    typer.echo(f"Subscription {subscription} {'created' if created else 'exists already'}")
+    return OK
