@@ -85,7 +85,12 @@ def describe(session: Session, topic: Topic) -> None:
         show_section(f"Topic: {described.topic}", _lines(described))
         rows = [_subscription(one) for one in described.subscriptions]
         if rows:
-            show_table(Form.table, SUBSCRIPTION_COLUMNS, rows)
+            shown = {
+                key: title
+                for key, title in SUBSCRIPTION_COLUMNS.items()
+                if key != "prefetch" or any(row["prefetch"] for row in rows)
+            }
+            show_table(Form.table, shown, rows)
 
 
 def segments(session: Session, topic: Topic) -> None:
