@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -13,10 +15,13 @@ from tests.conformance.client import (
     STRING,
     Client,
     Producer,
+    producer_request,
     strategy,
 )
 from tests.conformance.stubs import danube
 from tests.conformance.tables import MAX_MESSAGE_BYTES
+
+from danube_harness.int64_payloads import INT64_PAYLOADS, NOT_INT64_PAYLOADS
 
 PERSON = b'{"type":"object","required":["name"],"properties":{"age":{"type":"integer"}}}'
 
@@ -61,8 +66,8 @@ async def test_a_message_without_msg_id_is_refused(client: Client) -> None:
         (
             INT64,
             b"",
-            [bytes(8), b"\xff" * 8, "0", "-1", "9223372036854775807", "-9223372036854775808"],
-            [b"", b"1.5", b"twelve", b"\x00\x01", bytes(9), b"9223372036854775808", b"1_000", b"0x10"],
+            [*INT64_PAYLOADS],
+            [*NOT_INT64_PAYLOADS],
         ),
         (JSON, b"", ['{"any": [1, null]}', "7", '"text"'], [b"", b"{", b"{'a': 1}", b"nothing", b"\xff"]),
         (
@@ -90,6 +95,71 @@ async def test_a_payload_that_breaks_the_schema_is_refused_with_a_reason_and_not
     consumer = await client.consume(topic, "from the start")
     assert [message.payload for message in await consumer.take(len(expected))] == expected
     assert await consumer.silent_for(0.2)
+
+
+async def test_a_string_schema_that_nobody_chose_takes_any_bytes(client: Client, topic: str) -> None:
+    """Official clients send it under this name when their user chose no schema."""
+    chosen_by_nobody = danube.Schema(name="string_schema", type_schema=STRING)
+    producer = await client.producer(
+        topic, schema=chosen_by_nobody, dispatch_strategy=strategy(reliable=True)
+    )
+    sent = await producer.send(b"\xff\x00\xfe")
+    assert (await (await client.consume(topic, "subscription")).next()).payload == sent.payload
+
+
+@pytest.mark.parametrize(
+    ("payload", "fits"),
+    [
+        (b"[" * 128 + b"]" * 128, True),
+        (b"[" * 129 + b"]" * 129, False),
+        (b'{"a":' * 255 + b"1" + b"}" * 255, False),
+        (b"18446744073709551616", True),
+        (b"18446744073709551617", False),
+    ],
+)
+async def test_json_is_bounded_in_depth_and_exact_in_integers(
+    client: Client, topic: str, payload: bytes, *, fits: bool
+) -> None:
+    producer = await typed_producer(client, topic, JSON, b'{"maximum": 18446744073709551616}')
+    if fits:
+        await producer.send(payload)
+    else:
+        assert (await producer.refused(payload)).code == "INVALID_ARGUMENT"
+
+
+async def test_one_message_that_is_hard_to_check_delays_no_other_topic(client: Client, topic: str) -> None:
+    alternatives: list[Any] = [{"type": "number"}]
+    for name in ("add", "sub", "mul", "div", "pow", "mod"):
+        arguments = {"op": {"const": name}, "args": {"items": {"$ref": "#"}}}
+        alternatives.append({"type": "object", "properties": arguments, "required": ["op"]})
+    producer = await typed_producer(client, topic, JSON, json.dumps({"anyOf": alternatives}).encode())
+    other = await typed_producer(client, f"{topic}-other", JSON, PERSON)
+    hard = '{"op":"mod","args":[1,' * 30 + '"x"' + "]}" * 30
+    began = asyncio.get_running_loop().time()
+    refusing = asyncio.create_task(producer.refused(hard.encode()))
+    while not refusing.done():
+        await other.send('{"name": "Ada"}')
+    refusal = await refusing
+    assert refusal.code in {"INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"}
+    assert asyncio.get_running_loop().time() - began < 30
+
+
+@pytest.mark.parametrize(
+    ("definition", "same"),
+    [(b' { "const" : 1.0 } ', True), (b'{"const": true}', False), (b'{"const":', False)],
+)
+async def test_definitions_are_compared_as_json(
+    client: Client, topic: str, definition: bytes, *, same: bool
+) -> None:
+    await typed_producer(client, topic, JSON, b'{"const": 1}')
+    request = producer_request(
+        topic, "another", schema=danube.Schema(name="typed", type_schema=JSON, schema_data=definition)
+    )
+    request.ClearField("dispatch_strategy")
+    if same:
+        await client.call("CreateProducer", request)
+    else:
+        assert (await client.refused("CreateProducer", request)).code == "INVALID_ARGUMENT"
 
 
 async def test_the_reason_for_a_broken_json_schema_names_the_place(client: Client, topic: str) -> None:

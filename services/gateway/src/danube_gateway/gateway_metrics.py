@@ -28,6 +28,11 @@ class GatewayMetrics:
         self.gaps = metrics.counter(
             "gateway_delivery_gaps", "Times deliveries were lost on the bus and asked for again.", ("topic",)
         )
+        self.slow_schema_checks = metrics.counter(
+            "gateway_slow_schema_checks",
+            "Payloads whose schema was checked in a process of its own.",
+            ("topic",),
+        )
 
     def published(self, topic: str, producer_id: int, payload_bytes: int, seconds: float) -> None:
         """Count a published message."""

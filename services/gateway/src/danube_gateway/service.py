@@ -34,6 +34,8 @@ from danube_gateway.gateway_metrics import GatewayMetrics
 from danube_gateway.isolation import Isolation
 from danube_gateway.publish.producers import Producers
 from danube_gateway.publish.publishing import ENVELOPE_BYTES_MAX, Publishing
+from danube_gateway.publish.schema_checks import SchemaChecks
+from danube_gateway.publish.schema_worker import SchemaWorker
 from danube_gateway.publish.topic_resolver import TopicResolver
 
 SERVICE: Final = "gateway"
@@ -72,7 +74,8 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         resolver = TopicResolver(Topics(ports.metadata, ports.log, now_ms=_now_ms), catalogue)
         producers = Producers(owners, catalogue)
         sessions = Sessions(runtime.instance_id, ports.bus, owners, catalogue, runtime.spawn, metrics)
-        publishing = Publishing(producers, catalogue, ports.log, ports.bus, runtime.spawn, metrics)
+        checks = SchemaChecks(metrics, SchemaWorker(), SchemaWorker())
+        publishing = Publishing(producers, catalogue, ports.log, ports.bus, runtime.spawn, metrics, checks)
 
         methods = Methods(
             on_error=to_rpc_error,
@@ -114,6 +117,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             await sessions.stop()
             await server.drain(SERVED_TO_THE_END, quiet_s=QUIET_S, timeout_s=DRAIN_S_MAX)
             await server.stop(STREAM_GRACE_S)
+            await checks.close()
             await catalogue.close()
 
 

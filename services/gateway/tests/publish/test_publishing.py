@@ -46,6 +46,8 @@ from danube_common.wire.owner import (
 from danube_gateway.gateway_metrics import GatewayMetrics
 from danube_gateway.publish.producers import Producers
 from danube_gateway.publish.publishing import ENVELOPE_BYTES_MAX, Publishing
+from danube_gateway.publish.schema_checks import SchemaChecks
+from danube_gateway.publish.schema_worker import SchemaWorker
 from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_harness.memory.bus import MemoryBus, MemoryHub
 from danube_harness.memory.log import MemoryLog
@@ -121,17 +123,21 @@ async def open_scene() -> AsyncIterator[Scene]:
     owners = OwnerClient(scene.bus, scene.catalogue)
     scene.resolver = TopicResolver(scene.topics, scene.catalogue)
     scene.producers = Producers(owners, scene.catalogue)
+    metrics = GatewayMetrics(Metrics("gateway", "1"))
+    checks = SchemaChecks(metrics, SchemaWorker(), SchemaWorker())
     scene.publishing = Publishing(
         scene.producers,
         scene.catalogue,
         scene.log,
         scene.bus,
         scene.spawn,
-        GatewayMetrics(Metrics("gateway", "1")),
+        metrics,
+        checks,
     )
     try:
         yield scene
     finally:
+        await checks.close()
         for task in scene.tasks:
             task.cancel()
         await asyncio.gather(*scene.tasks, return_exceptions=True)
@@ -193,10 +199,17 @@ async def test_sizes_are_limited_by_the_policy_in_force(scene: Scene) -> None:
     await scene.topics.set_policies(NAME, PolicyOverrides(max_message_size=10))
     await scene.seen()
     await scene.publishing.publish(producer, 0, b"x" * 10, b"x" * (10 + ENVELOPE_BYTES_MAX))
-    for payload, message in ((11, 12), (10, 11 + ENVELOPE_BYTES_MAX)):
+    for payload, message, sentence in (
+        (11, 12, "max_message_size is 10 bytes: the payload has 11"),
+        (
+            10,
+            11 + ENVELOPE_BYTES_MAX,
+            f"the names and attributes of the message have {ENVELOPE_BYTES_MAX + 1} bytes",
+        ),
+    ):
         with pytest.raises(LimitExceeded) as refused:
             await scene.publishing.publish(producer, 1, b"x" * payload, b"x" * message)
-        assert refused.value.limit == "max_message_size"
+        assert str(refused.value).startswith(sentence)
     assert len(await scene.stored()) == 1
 
 
@@ -364,3 +377,15 @@ async def test_a_gateway_that_drains_takes_only_what_belongs_before_what_it_took
     await late
     with pytest.raises(Unavailable, match="shutting down"):
         await scene.publishing.publish(await scene.producer(name="new"), 0, b"x", b"x")
+
+
+async def test_a_message_whose_check_takes_longer_is_not_overtaken_by_the_next(scene: Scene) -> None:
+    producer = await scene.producer(Schema("s", SchemaKind.JSON))
+    large = b"[" + b"[]," * 200_000 + b"[]]"
+    await asyncio.gather(
+        *(
+            scene.publishing.publish(producer, number, payload, payload[:10])
+            for number, payload in enumerate((b"0", large, b"2", b"3"))
+        )
+    )
+    assert await scene.stored() == [b"0", large[:10], b"2", b"3"]

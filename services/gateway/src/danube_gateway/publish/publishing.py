@@ -17,6 +17,7 @@ from danube_gateway.gateway_metrics import GatewayMetrics
 from danube_gateway.publish.producers import PRODUCERS_MAX, Producer, Producers
 from danube_gateway.publish.publisher import FrameNumbers, LogPublisher, NonReliablePublisher, Publisher
 from danube_gateway.publish.reorder_buffer import ReorderBuffer
+from danube_gateway.publish.schema_checks import SchemaChecks
 
 ENVELOPE_BYTES_MAX = 64 * 1024
 """Bytes allowed for a message's names and attributes in addition to its payload."""
@@ -35,6 +36,7 @@ class Publishing:
         bus: Bus,
         spawn: Spawn,
         metrics: GatewayMetrics,
+        checks: SchemaChecks,
     ) -> None:
         self._producers = producers
         self._catalogue = catalogue
@@ -42,6 +44,7 @@ class Publishing:
         self._bus = bus
         self._spawn = spawn
         self._metrics = metrics
+        self._checks = checks
         self._numbers = FrameNumbers()
         self._publishers: dict[tuple[Bundle, bool], Publisher] = {}
         self._rates: dict[int, TokenBucket] = {}
@@ -65,7 +68,8 @@ class Publishing:
 
         Raises:
             NotFound: no such producer.
-            LimitExceeded: ``max_message_size``, ``max_publish_rate``, or too much waits.
+            LimitExceeded: ``max_message_size``, ``max_publish_rate``, the envelope's size, a schema check
+                that takes too long, or too much waits.
             SchemaViolation: the payload does not fit the topic's schema.
             Unavailable: not acknowledged in time; the message may or may not be stored. Or the gateway is
                 shutting down, and it is not stored.
@@ -79,20 +83,31 @@ class Publishing:
             reorder = self._new_reorder_buffer(producer_id)
         await reorder.turn(number)
         try:
-            stored = await self._enqueue(producer, payload, message)
+            async with reorder.forwarding:
+                await self._check(producer, payload, message)
+            stored = await self._enqueue(producer, message)
         finally:
             reorder.passed(number)
         await stored
         self._metrics.published(producer.topic.name, producer_id, len(payload), time.perf_counter() - began)
 
-    async def _enqueue(self, producer: Producer, payload: bytes, message: bytes) -> asyncio.Future[None]:
-        policies = self._catalogue.policies(producer.topic_name)
-        limit = policies.message_bytes_max
-        if len(payload) > limit or len(message) > limit + ENVELOPE_BYTES_MAX:
+    async def _check(self, producer: Producer, payload: bytes, message: bytes) -> None:
+        limit = self._catalogue.policies(producer.topic_name).message_bytes_max
+        if len(payload) > limit:
             raise LimitExceeded(
-                "max_message_size", f"max_message_size is {limit} bytes: the message has {len(payload)}"
+                "max_message_size", f"max_message_size is {limit} bytes: the payload has {len(payload)}"
             )
-        producer.check(payload)
+        envelope = len(message) - len(payload)
+        if envelope > ENVELOPE_BYTES_MAX:
+            raise LimitExceeded(
+                "message_envelope_bytes",
+                f"the names and attributes of the message have {envelope} bytes: at most {ENVELOPE_BYTES_MAX}"
+                " are allowed beside the payload",
+            )
+        await self._checks.check(producer.topic, producer.check, payload)
+
+    async def _enqueue(self, producer: Producer, message: bytes) -> asyncio.Future[None]:
+        policies = self._catalogue.policies(producer.topic_name)
         if policies.max_publish_rate:
             await self._wait_for_rate(producer, policies.max_publish_rate)
         publisher = self._publisher(producer.bundle, reliable=producer.topic.strategy.is_reliable)
@@ -140,3 +155,4 @@ class Publishing:
 
     def _topic_gone(self, topic: Topic) -> None:
         self._rates.pop(topic.topic_id, None)
+        self._checks.forget(topic)

@@ -41,6 +41,8 @@ class ReorderBuffer:
     def __init__(self) -> None:
         self.highest = -1
         """The greatest number that has arrived."""
+        self.forwarding = asyncio.Lock()
+        """Held for each message in its turn while its schema is checked: the next one may not overtake it."""
         self._expected: int | None = None
         self._resumes_by = FIRST_NUMBERS
         """The greatest first number that a producer may have that begins here, or that was created again."""
