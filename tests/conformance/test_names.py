@@ -64,6 +64,24 @@ async def test_letters_digits_underscore_and_hyphen_make_a_topic_name(client: Cl
     assert (await client.schema(topic)).name == "string_schema"
 
 
+@pytest.mark.parametrize("letter", ["x", "主", "é"])
+async def test_the_longest_names_work_and_longer_ones_are_told_so(
+    client: Client, admin: Admin, letter: str
+) -> None:
+    longest = letter * min(255, 384 // len(letter.encode()))
+    unique = uuid4().hex[:8]
+    namespace, local = unique + longest[: len(longest) - 8], longest
+    await admin.create_namespace(namespace)
+    topic = f"/{namespace}/{local}"
+    producer = await client.reliable_producer(topic)
+    sent = await producer.send("text")
+    assert (await (await client.consume(topic, "subscription")).next()).payload == sent.payload
+    refusal = await client.refused("CreateProducer", producer_request(f"/{namespace}/{local}{letter}"))
+    assert refusal.error_type == INVALID_TOPIC_NAME
+    assert "longer than" in refusal.message
+    assert "255 characters" in refusal.message or "384 bytes" in refusal.message
+
+
 async def test_names_differ_by_case(client: Client, topic: str) -> None:
     await client.producer(topic)
     other = topic.upper().replace("/DEFAULT", "/default")

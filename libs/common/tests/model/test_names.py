@@ -11,6 +11,7 @@ from danube_common.model.bundle import BUNDLES_PER_FAMILY_MAX, Bundle, Family
 from danube_common.model.ids import ID_MAX, bundle_of, make_id, new_topic_id
 from danube_common.model.names import (
     LABEL_LENGTH_MAX,
+    PART_BYTES_MAX,
     PART_LENGTH_MAX,
     TopicName,
     check_label,
@@ -30,6 +31,9 @@ from danube_common.model.position import (
 
 LETTERS = st.characters(categories=["L", "Nd"], include_characters="_-")
 PARTS = st.text(LETTERS, min_size=1, max_size=30)
+LONG_PARTS = st.text(LETTERS, min_size=1, max_size=PART_LENGTH_MAX).map(
+    lambda text: text.encode()[:PART_BYTES_MAX].decode(errors="ignore")
+)
 NAMES = st.builds(TopicName, PARTS, PARTS)
 BUNDLES = st.builds(Bundle, st.sampled_from(Family), st.integers(0, BUNDLES_PER_FAMILY_MAX - 1))
 PLACES = st.tuples(
@@ -76,6 +80,8 @@ def test_what_is_accepted_is_of_the_documented_form(text: str) -> None:
         "/default/a*",
         "/de fault/t",
         "/default/" + "t" * (PART_LENGTH_MAX + 1),
+        "/default/" + "主" * (PART_BYTES_MAX // 3 + 1),
+        "/" + "主" * (PART_BYTES_MAX // 3 + 1) + "/t",
     ],
 )
 def test_a_name_of_another_form_is_refused(text: str) -> None:
@@ -83,8 +89,28 @@ def test_a_name_of_another_form_is_refused(text: str) -> None:
         TopicName.parse(text)
 
 
-def test_the_longest_parts_are_accepted() -> None:
-    part = "t" * PART_LENGTH_MAX
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("/default/" + "t" * 256, "the topic part of .* is longer than 255 characters"),
+        ("/default/" + "主" * 129, "the topic part of .* is longer than 384 bytes in UTF-8"),
+        ("/" + "主" * 129 + "/t", "the namespace part of .* is longer than 384 bytes in UTF-8"),
+    ],
+)
+def test_a_name_that_is_too_long_is_told_so_in_characters_or_bytes(text: str, sentence: str) -> None:
+    with pytest.raises(InvalidName, match=sentence):
+        TopicName.parse(text)
+
+
+@given(LONG_PARTS, LONG_PARTS)
+def test_every_name_has_metadata_keys(namespace: str, local: str) -> None:
+    name = TopicName.parse(f"/{namespace}/{local}")
+    for key in (topic_key(name), topic_policy_key(name), namespace_key(name.namespace)):
+        assert require_key(key) == key
+
+
+@pytest.mark.parametrize("part", ["t" * PART_LENGTH_MAX, "主" * (PART_BYTES_MAX // 3)])
+def test_the_longest_parts_are_accepted(part: str) -> None:
     assert TopicName.parse(f"/{part}/{part}").local == part
     assert check_namespace(part) == part
 

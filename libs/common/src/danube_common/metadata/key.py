@@ -8,7 +8,8 @@ from typing import Final
 
 from danube_common.errors import InvalidInput
 
-KEY_CHARS_MAX: Final = 1024
+KEY_CHARS_MAX: Final = 2400
+"""Room for the longest topic name; NATS takes subjects of up to 4096 bytes with their reply."""
 VALUE_BYTES_MAX: Final = 1 << 20
 TTL_S_MAX: Final = 365 * 24 * 3600
 

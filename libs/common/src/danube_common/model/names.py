@@ -11,6 +11,8 @@ from danube_common.errors import InvalidInput, InvalidName
 
 PART_LENGTH_MAX = 255
 """Characters in one part of a topic name."""
+PART_BYTES_MAX = 384
+"""Bytes in UTF-8 of one part of a topic name. A metadata key takes three characters for each beyond ASCII."""
 LABEL_LENGTH_MAX = 255
 """Characters in a subscription, producer or consumer name."""
 
@@ -64,6 +66,8 @@ def _check_part(part: str, what: str, text: str) -> None:
         raise InvalidName(f"the {what} part of {_shown(text)} is empty")
     if len(part) > PART_LENGTH_MAX:
         raise InvalidName(f"the {what} part of {_shown(text)} is longer than {PART_LENGTH_MAX} characters")
+    if len(part.encode(errors="replace")) > PART_BYTES_MAX:
+        raise InvalidName(f"the {what} part of {_shown(text)} is longer than {PART_BYTES_MAX} bytes in UTF-8")
     if not all(char.isalnum() or char in "_-" for char in part):
         raise InvalidName(f"the {what} part of {_shown(text)} may hold only letters, digits, '_' and '-'")
 
