@@ -21,7 +21,7 @@ from tests.conformance.client import (
 from tests.conformance.stubs import danube
 from tests.conformance.tables import MAX_MESSAGE_BYTES
 
-from danube_harness.int64_payloads import INT64_PAYLOADS, NOT_INT64_PAYLOADS
+from danube_harness.traffic.int64_payloads import INT64_PAYLOADS, NOT_INT64_PAYLOADS
 
 PERSON = b'{"type":"object","required":["name"],"properties":{"age":{"type":"integer"}}}'
 

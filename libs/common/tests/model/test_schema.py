@@ -19,7 +19,7 @@ from danube_common.model.schema import (
     check_schema,
     payload_check,
 )
-from danube_harness.int64_payloads import INT64_PAYLOADS, NOT_INT64_PAYLOADS
+from danube_harness.traffic.int64_payloads import INT64_PAYLOADS, NOT_INT64_PAYLOADS
 
 PERSON = json.dumps(
     {"type": "object", "properties": {"age": {"type": "integer", "minimum": 0}}, "required": ["age"]}

@@ -53,6 +53,8 @@ class SchemaWorker:
         self._check_s_max = check_s_max
         self._reason_s_max = reason_s_max
         self._process: Process | None = None
+        self.check_s = 0.0
+        """How long the latest check took, without the start of the process."""
 
     @property
     def pid(self) -> int | None:
@@ -85,13 +87,19 @@ class SchemaWorker:
         await asyncio.shield(process.communicate())
 
     async def _ask(self, topic: str, definition: bytes, payload: bytes) -> tuple[int, str]:
+        loop = asyncio.get_running_loop()
+        self.check_s = 0.0
         try:
             process = self._process or await self._start()
+            began = loop.time()
             async with asyncio.timeout(self._check_s_max):
-                stdin = _pipe(process.stdin)
-                stdin.writelines((_REQUEST.pack(len(definition), len(payload)), definition, payload))
-                await stdin.drain()
-                verdict, reason = await _answer(process)
+                try:
+                    stdin = _pipe(process.stdin)
+                    stdin.writelines((_REQUEST.pack(len(definition), len(payload)), definition, payload))
+                    await stdin.drain()
+                    verdict, reason = await _answer(process)
+                finally:
+                    self.check_s = loop.time() - began
         except TimeoutError:
             limit = f"{self._check_s_max:g} s"
             raise LimitExceeded(
