@@ -80,9 +80,10 @@ def encoded(request: Any) -> bytes:
 class Caller:
     """One connection."""
 
-    def __init__(self, addr: str) -> None:
+    def __init__(self, addr: str, receive_bytes_max: int = -1) -> None:
         self.addr = addr
-        self._channel = grpc.aio.insecure_channel(addr, options=OPTIONS)
+        options = [*OPTIONS[1:], ("grpc.max_receive_message_length", receive_bytes_max)]
+        self._channel = grpc.aio.insecure_channel(addr, options=options)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -285,8 +286,8 @@ class Producer:
 class Client(Caller):
     """The client port."""
 
-    def __init__(self, addr: str) -> None:
-        super().__init__(addr)
+    def __init__(self, addr: str, receive_bytes_max: int = -1) -> None:
+        super().__init__(addr, receive_bytes_max)
         self._streams: list[Stream] = []
 
     async def close(self) -> None:

@@ -251,4 +251,4 @@ POLICY_NAMES = (
     "max_subscription_dispatch_rate",
     "max_message_size",
 )
-MAX_MESSAGE_BYTES = 10 * 1024 * 1024
+MAX_MESSAGE_BYTES = 4_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.conformance.client import (
     STRING,
     Client,
     Producer,
+    Refusal,
     producer_request,
     strategy,
 )
@@ -176,7 +178,7 @@ async def test_the_largest_message_passes_end_to_end(client: Client, topic: str,
     producer = await client.producer(topic, schema=schema, dispatch_strategy=strategy(reliable=reliable))
     consumer = await client.consume(topic, "subscription")
     payload = bytes(range(256)) * (MAX_MESSAGE_BYTES // 256)
-    sent = await producer.send(payload, attributes={"size": "10 MiB"})
+    sent = await producer.send(payload, attributes={"size": "4 MB"})
     received = await consumer.next()
     assert received.payload == sent.payload
     assert received.attributes == sent.attributes
@@ -196,6 +198,46 @@ async def test_one_byte_more_is_refused_and_the_limit_named(
     assert str(MAX_MESSAGE_BYTES) in refusal.message
     await producer.send(b"small")
     assert (await consumer.next()).payload == b"small"
+
+
+@pytest.mark.parametrize("reliable", [False, True])
+async def test_whatever_is_accepted_by_default_reaches_a_client_that_decodes_4_mib(
+    client: Client, topic: str, reliable: bool
+) -> None:
+    schema = danube.Schema(name="bytes", type_schema=BYTES)
+    producer = await client.producer(topic, schema=schema, dispatch_strategy=strategy(reliable=reliable))
+    official = Client(client.addr, receive_bytes_max=4 * 1024 * 1024)
+    try:
+        subscription = "\N{GRINNING FACE}" * 255
+        consumer = await official.consume(topic, subscription, "\N{GRINNING FACE}" * 255)
+        random = Random(9)
+        sizes = [(0, 0), (MAX_MESSAGE_BYTES, 0), (MAX_MESSAGE_BYTES + 1, 0), (MAX_MESSAGE_BYTES, 65_000)]
+        sizes += [(MAX_MESSAGE_BYTES, 70_000), (4 * 1024 * 1024, 0), (4_300_000, 0), (0, 65_000), (0, 70_000)]
+        for _ in range(12):
+            sizes.append((MAX_MESSAGE_BYTES - random.randint(-3, 3), random.randint(64_900, 65_600)))
+        accepted, refused = 0, []
+        for payload_bytes, attribute_bytes in sizes:
+            attributes = {f"{number}": "x" * 1000 for number in range(attribute_bytes // 1010)}
+            attributes["rest"] = "x" * (attribute_bytes % 1010)
+            message = producer.message(bytes(payload_bytes), attributes=attributes)
+            message.request_id = 1  # a delivery's is longer
+            try:
+                await client.call("SendMessage", message)
+            except Refusal as refusal:
+                refused.append((payload_bytes, attribute_bytes, refusal))
+                continue
+            accepted += 1
+            received = await consumer.next()
+            assert (len(received.payload), received.attributes) == (payload_bytes, attributes)
+            await official.ack(received, subscription)
+        assert accepted > 4
+        assert refused
+        for payload_bytes, attribute_bytes, refusal in refused:
+            assert refusal.code == "RESOURCE_EXHAUSTED"
+            assert payload_bytes > MAX_MESSAGE_BYTES or attribute_bytes > 64_000
+            assert "max_message_size" in refusal.message or "names and attributes" in refusal.message
+    finally:
+        await official.close()
 
 
 async def test_success_without_any_subscription(client: Client, topic: str) -> None:

@@ -102,5 +102,5 @@ async def test_policies_are_the_eight_in_force_in_the_order_of_their_declaration
         ("max_publish_rate", 7),
         ("max_dispatch_rate", 3),
         ("max_subscription_dispatch_rate", 0),
-        ("max_message_size", 10_485_760),
+        ("max_message_size", 4_000_000),
     ]

@@ -11,6 +11,9 @@ from danube_common.errors import InvalidInput
 
 MESSAGE_BYTES_CEILING = 16 * 1024 * 1024
 """No policy lets a larger payload pass: the bus and the log are sized for it."""
+MESSAGE_BYTES_DEFAULT = 4_000_000
+"""The default bound of a payload. Clients of v0.2 decode at most 4 MiB for a whole delivery: payload, names
+and attributes (64 KiB at most), and what a gateway adds. A larger one blocks their subscription."""
 POLICY_MAX = (1 << 32) - 1
 V0_2_POLICIES = (
     "max_producers_per_topic",
@@ -57,7 +60,7 @@ class Policies(msgspec.Struct, frozen=True):
     max_publish_rate: int = 0
     max_dispatch_rate: int = 0
     max_subscription_dispatch_rate: int = 0
-    max_message_size: int = 10 * 1024 * 1024
+    max_message_size: int = MESSAGE_BYTES_DEFAULT
     max_retained_mb: int = 0
 
     @property
