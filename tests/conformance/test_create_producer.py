@@ -189,3 +189,25 @@ async def test_a_refused_producer_has_no_id(client: Client, topic: str) -> None:
     consumer = await client.consume(topic, "subscription")
     await holder.send("one")
     assert (await consumer.next()).producer_name == "holder"
+
+
+async def test_a_topic_is_not_created_beside_its_partitions_nor_partitions_beside_it(
+    client: Client, topic: str
+) -> None:
+    parted, plain = f"{topic}-parted", f"{topic}-plain"
+    await asyncio.gather(*(client.producer(f"{parted}-part-{number}", f"p{number}") for number in range(3)))
+    refusal = await client.refused("CreateProducer", producer_request(parted, "beside"))
+    assert refusal.message == f"topic {parted} exists already, in partitions such as {parted}-part-0"
+    assert await client.partitions(parted) == [f"{parted}-part-{number}" for number in range(3)]
+    await client.producer(plain, "first")
+    refusal = await client.refused("CreateProducer", producer_request(f"{plain}-part-0", "beside"))
+    assert refusal.message == f"topic {plain} exists already, and not in partitions"
+    assert await client.partitions(plain) == [plain]
+
+
+async def test_another_partition_is_like_the_first_one(client: Client, topic: str) -> None:
+    await client.producer(f"{topic}-part-0", "p")
+    request = producer_request(f"{topic}-part-1", "q", dispatch_strategy=strategy(reliable=True))
+    refusal = await client.refused("CreateProducer", request)
+    assert refusal.message.startswith(f"{topic}-part-0 differs from what was asked for another one")
+    await client.producer(f"{topic}-part-1", "q")

@@ -34,12 +34,6 @@ async def test_partitions_are_found_by_their_exact_form_never_by_prefix(client: 
     assert await client.partitions(topic) == [topic + "-part-1"]
 
 
-async def test_the_exact_topic_wins_over_partitions(client: Client, topic: str) -> None:
-    await client.producer(topic + "-part-0")
-    await client.producer(topic)
-    assert await client.partitions(topic) == [topic]
-
-
 async def test_a_partition_is_a_topic_of_its_own(client: Client, topic: str) -> None:
     await client.producer(topic + "-part-0")
     assert await client.partitions(topic + "-part-0") == [topic + "-part-0"]

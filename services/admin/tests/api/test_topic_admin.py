@@ -116,14 +116,14 @@ async def test_without_an_owner_no_topic_is_created(admin: Admin, monkeypatch: p
 
 
 async def test_a_deleted_topic_is_gone_and_others_with_its_beginning_stay(admin: Admin) -> None:
-    for name in ("/default/a", "/default/ab", "/default/a-part-0"):
+    for name in ("/default/a", "/default/ab", "/default/a-part"):
         await admin.create_topic(name)
     request = pb.TopicRequest(name="/default/a")
     assert (await admin.call(f"{TOPIC}/DeleteTopic", request, pb.TopicResponse)).success
     answer = await admin.call(
         f"{TOPIC}/ListTopics", pb.NamespaceRequest(name="default"), pb.TopicListResponse
     )
-    assert list(answer.topics) == ["/default/a-part-0", "/default/ab"]
+    assert list(answer.topics) == ["/default/a-part", "/default/ab"]
 
 
 async def test_a_topic_can_be_created_again_after_it_was_deleted(admin: Admin) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from danube_common.cluster import keys
@@ -7,7 +9,7 @@ from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.records import Layout, encode_record
 from danube_common.cluster.topics import Topics
-from danube_common.errors import MetadataUnavailable
+from danube_common.errors import AlreadyExists, MetadataUnavailable
 from danube_common.model.names import TopicName
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import Strategy
@@ -36,3 +38,26 @@ async def test_topics_that_were_seen_are_found_while_the_store_is_away() -> None
     store.reachable = True
     assert await resolver.partitions(TopicName.parse("/default/unknown")) == []
     await catalogue.close()
+
+
+async def test_of_a_topic_and_its_partitions_that_are_created_at_once_one_kind_stays_at_most() -> None:
+    for turns in range(8):
+        store = MemoryMetadata()
+        await store.put(keys.LAYOUT, encode_record(Layout(1, 1)))
+        await Namespaces(store).create("default")
+        topics = Topics(store, MemoryLog(), now_ms=lambda: 0)
+
+        async def later(name: TopicName, waits: int, topics: Topics = topics) -> bool:
+            for _ in range(waits):
+                await asyncio.sleep(0)
+            try:
+                await topics.create(name, BYTES, Strategy())
+            except AlreadyExists:
+                return False
+            return True
+
+        names = [NAME, NAME.partition(0)]
+        created = await asyncio.gather(*(later(name, n * turns) for n, name in enumerate(names)))
+        found = [await topics.get(name) is not None for name in names]
+        assert found == created
+        assert sum(found) <= 1

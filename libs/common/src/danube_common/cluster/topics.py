@@ -10,7 +10,15 @@ from typing import Any, TypeVar
 
 from danube_common.cluster import keys
 from danube_common.cluster.records import Instance, Layout, Namespace, Topic, decode_record, encode_record
-from danube_common.errors import AlreadyExists, Conflict, NotConfigured, NotFound, Unavailable
+from danube_common.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidInput,
+    InvalidName,
+    NotConfigured,
+    NotFound,
+    Unavailable,
+)
 from danube_common.log.port import BundleLog
 from danube_common.metadata.port import MetadataStore
 from danube_common.metadata.rewrite import rewrite
@@ -53,7 +61,8 @@ class Topics:
         """Check what topics of one namespace need, and choose their bundles; nothing is written.
 
         Raises:
-            InvalidInput: the schema or the options cannot be enforced.
+            AlreadyExists: a topic was asked for that has partitions, or partitions of an existing one.
+            InvalidInput: the schema or the options cannot be enforced, or differ from those of partition 0.
             NotConfigured: no storage instance has the topics' backend.
             NotFound: the namespace does not exist.
             Unavailable: the cluster has no layout yet, or the store does not answer.
@@ -62,6 +71,8 @@ class Topics:
         if strategy.reliable is not None:
             check_options(strategy.reliable)
         await self._check_namespace(names[0].namespace)
+        await self._check_kind(names)
+        await self._check_siblings(names, schema, strategy)
         layout = await self._layout()
         await self._check_backend(strategy)
         return TopicPlan({name: place(name, strategy, layout) for name in names}, schema, strategy)
@@ -71,8 +82,6 @@ class Topics:
     ) -> TopicPlan:
         """Plan partitions of a topic. Raises as `plan` does, and AlreadyExists if one or the topic exists."""
         names = [TopicName.parse(str(name.partition(number))) for number in numbers]
-        if await self.get(name) is not None:
-            raise AlreadyExists(f"topic {name} exists already, and not in partitions")
         present = {topic.name for topic in await self.in_namespace(name.namespace)}
         if existing := [each for each in names if str(each) in present]:
             raise AlreadyExists(f"topic {existing[0]} exists already")
@@ -84,7 +93,8 @@ class Topics:
         If another process creates some of them at the same moment, the others stay.
 
         Raises:
-            AlreadyExists: a topic exists; it was not changed.
+            AlreadyExists: a topic exists, and was not changed; or another process created its partitions, or
+                the topic of which it is a partition, at the same moment: then it is gone again.
             NotFound: the namespace was deleted meanwhile.
             Unavailable: a store does not answer.
         """
@@ -110,12 +120,38 @@ class Topics:
 
         topics = await _all(write(name, bundle) for name, bundle in plan.bundles.items())
         # `Namespaces.delete` looks for topics once more after it has deleted: one of the two sees the other.
+        # So do the creators of a topic and of its partitions.
         try:
             await self._check_namespace(next(iter(plan.bundles)).namespace)
-        except NotFound:
+            await self._check_kind(plan.bundles)
+        except (AlreadyExists, NotFound):
             await _all(self._store.delete(keys.topic_key(name)) for name in plan.bundles)
             raise
         return topics
+
+    async def _check_kind(self, names: Iterable[TopicName]) -> None:
+        """A name is one topic's or that of partitions. Raises AlreadyExists."""
+        for base in {name.partition_of for name in names} - {None}:
+            if base is not None and await self.get(base) is not None:
+                raise AlreadyExists(f"topic {base} exists already, and not in partitions")
+        for name in names:
+            if name.partition_of is None and (part := await self._first_partition(name)) is not None:
+                raise AlreadyExists(f"topic {name} exists already, in partitions such as {part.name}")
+
+    async def _check_siblings(self, names: Iterable[TopicName], schema: Schema, strategy: Strategy) -> None:
+        """Partitions of a topic have the schema and strategy of partition 0. Raises InvalidInput."""
+        for base in {name.partition_of for name in names} - {None}:
+            first = await self._first_partition(base) if base is not None else None
+            if first is None:
+                continue
+            if difference := first.schema.differs_from(schema) or first.strategy.differs_from(strategy):
+                raise InvalidInput(f"{first.name} differs from what was asked for another one: {difference}")
+
+    async def _first_partition(self, base: TopicName) -> Topic | None:
+        try:
+            return await self.get(TopicName.parse(str(base.partition(0))))
+        except InvalidName:
+            return None  # the name would be too long
 
     async def _check_namespace(self, namespace: str) -> None:
         if await self._store.get(keys.namespace_key(namespace)) is None:

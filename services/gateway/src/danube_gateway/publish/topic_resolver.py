@@ -48,7 +48,8 @@ class TopicResolver:
 
         Raises:
             InvalidInput: the topic exists with another schema or strategy, or is missing and one of
-                the two was not given.
+                the two was not given; or partitions of it exist, or the topic of which it would be a
+                partition.
             NotFound: the topic and its namespace are missing.
         """
         topic = await self.find(name)
@@ -59,10 +60,10 @@ class TopicResolver:
                 raise InvalidInput(f"topic {name} does not exist, and no dispatch strategy was given")
             try:
                 return await self._topics.create(name, schema, strategy)
-            except AlreadyExists:
+            except AlreadyExists as error:
                 topic = await self._topics.get(name)
                 if topic is None:
-                    raise
+                    raise InvalidInput(str(error)) from None
         _check_fits(topic, schema, strategy)
         return topic
 
