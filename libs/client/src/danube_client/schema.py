@@ -8,6 +8,7 @@ from enum import IntEnum
 from danube_proto import danube_api_pb2 as wire
 
 DEFAULT_NAME = "string_schema"
+"""The name of the String schema of clients that chose none: the platform does not enforce it."""
 
 
 class SchemaType(IntEnum):
@@ -39,7 +40,7 @@ class Schema:
         return cls(SchemaType.BYTES, name)
 
     @classmethod
-    def string(cls, name: str = DEFAULT_NAME) -> Schema:
+    def string(cls, name: str = "text_schema") -> Schema:
         """UTF-8 text."""
         return cls(SchemaType.STRING, name)
 

@@ -193,7 +193,7 @@ class TopicProducer:
             request.ClearField("dispatch_strategy")
         elif not exists:
             if not request.HasField("schema"):
-                request.schema.CopyFrom(Schema.string().to_wire())
+                request.schema.CopyFrom(Schema().to_wire())
             if not request.HasField("dispatch_strategy"):
                 request.dispatch_strategy.CopyFrom(Reliable().to_wire())
         return request
