@@ -15,6 +15,7 @@ from tests.conformance.stubs import danube, danube_admin, danube_platform
 from tests.conformance.tables import METHODS, STREAM
 
 DEADLINE_S = 20.0
+RETRY_INTERVAL_S = 0.05
 """No call of these tests takes this long; it turns a hang into a failure."""
 
 OPTIONS = (
@@ -400,6 +401,20 @@ class Admin(Caller):
         """Names of the subscriptions of a topic."""
         answer = await self.call("ListSubscriptions", danube_admin.TopicRequest(name=topic))
         return list(answer.subscriptions)
+
+    async def unsubscribe(self, topic: str, subscription: str) -> None:
+        """Unsubscribe as soon as the platform has noticed that the consumer is gone."""
+        request = danube_admin.SubscriptionRequest(topic=topic, subscription=subscription)
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                try:
+                    assert (await self.call("Unsubscribe", request)).success
+                except Refusal as refusal:
+                    if refusal.code != "NOT_FOUND":
+                        raise
+                    await asyncio.sleep(RETRY_INTERVAL_S)
+                else:
+                    return
 
     async def set_topic_policies(self, topic: str, **policies: int) -> None:
         """Set policies of a topic, by their fields."""

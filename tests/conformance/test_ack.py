@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance.client import SERVICE_NOT_READY, SHARED, Client
+from tests.conformance.client import SERVICE_NOT_READY, SHARED, Admin, Client
 from tests.conformance.stubs import danube
 
 
@@ -133,3 +133,27 @@ async def test_a_message_of_a_partition_is_acknowledged_by_the_topic_in_its_msg_
     for name in names:
         stream = client.receive(ids[name])
         assert (await stream.next()).payload == f"{name} 1".encode()
+
+
+async def test_a_late_acknowledgement_does_not_count_for_a_subscription_that_was_created_again(
+    client: Client, other_client: Client, admin: Admin, topic: str
+) -> None:
+    producer = await client.reliable_producer(topic)
+    await producer.send("one")
+    first = await client.consume(topic, "sub")
+    late = await first.next()
+    await first.cancel()
+    await admin.unsubscribe(topic, "sub")
+    consumer_id = await other_client.subscribe(topic, "sub")
+    second = other_client.receive(consumer_id)
+    again = await second.next()
+    assert again.payload == b"one"
+    await client.ack(late, "sub")
+    await second.cancel()
+    third = other_client.receive(consumer_id)
+    again = await third.next()
+    assert again.payload == b"one", "the late acknowledgement did not count"
+    await other_client.ack(again, "sub")
+    await third.cancel()
+    await producer.send("two")
+    assert (await other_client.receive(consumer_id).next()).payload == b"two"

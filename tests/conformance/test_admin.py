@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import Counter
 
 import pytest
 from tests.conformance.client import (
     BYTES,
-    DEADLINE_S,
     INT64,
     JSON,
     SHARED,
@@ -17,7 +15,6 @@ from tests.conformance.client import (
     TOPIC_NOT_FOUND,
     Admin,
     Client,
-    Refusal,
     new_topic,
     producer_request,
     strategy,
@@ -26,7 +23,6 @@ from tests.conformance.stubs import danube, danube_admin
 
 from danube_harness.platforms.standalone import Platform
 
-RETRY_INTERVAL_S = 0.05
 ROLES = {"Cluster_Leader", "Cluster_Follower"}
 
 
@@ -289,25 +285,10 @@ async def test_a_subscription_is_kept_while_a_consumer_is_connected_and_can_go_a
     await producer.send("the consumer is unharmed")
     await client.ack(await stream.next(), "sub")
     await stream.cancel()
-    await unsubscribed(admin, topic, "sub")
+    await admin.unsubscribe(topic, "sub")
     assert await admin.subscriptions(topic) == []
     again = await client.consume(topic, "sub")
     assert (await again.next()).payload == b"kept"
-
-
-async def unsubscribed(admin: Admin, topic: str, subscription: str) -> None:
-    """Unsubscribe as soon as the platform has noticed that the consumer is gone."""
-    request = danube_admin.SubscriptionRequest(topic=topic, subscription=subscription)
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            try:
-                assert (await admin.call("Unsubscribe", request)).success
-            except Refusal as refusal:
-                if refusal.code != "NOT_FOUND":
-                    raise
-                await asyncio.sleep(RETRY_INTERVAL_S)
-            else:
-                return
 
 
 @pytest.mark.parametrize("missing", ["topic", "subscription"])

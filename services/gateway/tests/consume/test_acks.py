@@ -11,7 +11,7 @@ from danube_common.errors import LimitExceeded, NotFound, Unavailable
 from danube_common.model.bundle import Bundle
 from danube_common.wire.owner import ACKS_PER_BATCH_MAX, Acked, Acks
 from danube_gateway.consume import acks as acks_module
-from danube_gateway.consume.acks import AckBatcher
+from danube_gateway.consume.acks import AckBatcher, Delivered
 
 BUNDLE = Bundle.parse("f0")
 
@@ -61,10 +61,10 @@ async def test_acknowledgements_that_gather_go_in_one_batch() -> None:
     owners = ScriptedOwners()
     owners.gate.clear()
     async with running(owners) as batcher:
-        first = asyncio.create_task(batcher.acknowledge("/default/t", "s", 1))
+        first = asyncio.create_task(batcher.acknowledge(Delivered("/default/t", "s", 0), 1))
         await owners.asked.wait()
         rest = [
-            asyncio.create_task(batcher.acknowledge(f"/default/{topic}", "s", position))
+            asyncio.create_task(batcher.acknowledge(Delivered(f"/default/{topic}", "s", 0), position))
             for position in range(2, 40)
             for topic in ("t", "u")
         ]
@@ -82,7 +82,7 @@ async def test_only_those_of_an_unknown_subscription_fail() -> None:
     owners.unknown = [("/default/t", "gone")]
     async with running(owners) as batcher:
         results = await asyncio.gather(
-            *(batcher.acknowledge("/default/t", name, 1) for name in ("gone", "s", "gone")),
+            *(batcher.acknowledge(Delivered("/default/t", name, 0), 1) for name in ("gone", "s", "gone")),
             return_exceptions=True,
         )
     assert [type(result) for result in results] == [NotFound, type(None), NotFound]
@@ -93,11 +93,12 @@ async def test_without_an_owner_every_acknowledgement_is_answered_with_the_error
     owners.error = Unavailable("nobody owns it")
     async with running(owners) as batcher:
         results = await asyncio.gather(
-            *(batcher.acknowledge("/default/t", "s", n) for n in range(5)), return_exceptions=True
+            *(batcher.acknowledge(Delivered("/default/t", "s", 0), n) for n in range(5)),
+            return_exceptions=True,
         )
         assert [type(result) for result in results] == [Unavailable] * 5
         owners.error = None
-        await batcher.acknowledge("/default/t", "s", 9)
+        await batcher.acknowledge(Delivered("/default/t", "s", 0), 9)
 
 
 async def test_batches_and_what_waits_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,15 +106,15 @@ async def test_batches_and_what_waits_are_bounded(monkeypatch: pytest.MonkeyPatc
     owners = ScriptedOwners()
     owners.gate.clear()
     async with running(owners) as batcher:
-        waiting = [asyncio.create_task(batcher.acknowledge("/default/t", "s", 0))]
+        waiting = [asyncio.create_task(batcher.acknowledge(Delivered("/default/t", "s", 0), 0))]
         await owners.asked.wait()
         waiting += [
-            asyncio.create_task(batcher.acknowledge("/default/t", "s", n))
+            asyncio.create_task(batcher.acknowledge(Delivered("/default/t", "s", 0), n))
             for n in range(1, ACKS_PER_BATCH_MAX + 11)
         ]
         await asyncio.sleep(0)
         with pytest.raises(LimitExceeded):
-            await batcher.acknowledge("/default/t", "s", 99)
+            await batcher.acknowledge(Delivered("/default/t", "s", 0), 99)
         owners.gate.set()
         await asyncio.gather(*waiting)
     assert [len(one.batches[0].positions) for one in owners.batches] == [1, ACKS_PER_BATCH_MAX, 10]
@@ -123,8 +124,8 @@ async def test_a_caller_that_went_away_holds_up_nobody() -> None:
     owners = ScriptedOwners()
     owners.gate.clear()
     async with running(owners) as batcher:
-        gone = asyncio.create_task(batcher.acknowledge("/default/t", "s", 1))
-        stays = asyncio.create_task(batcher.acknowledge("/default/t", "s", 2))
+        gone = asyncio.create_task(batcher.acknowledge(Delivered("/default/t", "s", 0), 1))
+        stays = asyncio.create_task(batcher.acknowledge(Delivered("/default/t", "s", 0), 2))
         await owners.asked.wait()
         gone.cancel()
         await asyncio.sleep(0)

@@ -169,6 +169,8 @@ class OwnerContext:
         The subscription's streams end, because messages on their way to consumers belong to the old cursor.
         """
         self._end_sessions(subscription, "the subscription was reset")
+        topic = self.state.topics[subscription.topic_id]
+        subscription.state.generation = topic.next_generation(subscription.state)
         subscription.restart(Cursor(mark_delete), self.extent.tail)
         self.dispatcher.mark_ready(subscription)
 

@@ -47,7 +47,7 @@ async def start(runtime: Runtime, config: TopicOwnerConfig) -> AsyncIterator[Non
             ports,
             catalogue,
             registration=registration,
-            window=Window(config.window_messages, config.window_bytes),
+            window=Window(messages=config.window_messages, bytes=config.window_bytes),
             metrics=metrics,
         )
         metrics.topics.labels(runtime.instance_id).set_function(

@@ -10,10 +10,13 @@ from danube_common.model.policies import PolicyOverrides
 from danube_common.model.position import position_of
 from danube_common.model.subscription import StartKind, StartPosition
 from danube_common.wire.owner import (
+    Acked,
+    Acks,
     CreateSubscription,
     DescribeTopic,
     ResetSubscription,
     SubscriptionFound,
+    TopicAcks,
     TopicDescription,
 )
 from danube_harness.services.fake_archive import FakeArchive, open_fake_archive
@@ -172,6 +175,25 @@ async def test_a_reset_goes_back_and_forward_and_ends_the_streams(
     assert await read(gateway, topic, 4) == ["a2", "a3", "a4", "a5"]
     await harness.ask(ResetSubscription(topic.name, "s", LATEST), SubscriptionFound)
     assert await read(gateway, topic, 0) == []
+
+
+@pytest.mark.parametrize("owner_dies", [False, True])
+async def test_an_acknowledgement_from_before_a_reset_does_not_count_after_it(
+    harness: OwnerHarness, gateway: Gateway, topic: Topic, owner_dies: bool
+) -> None:
+    await read(gateway, topic, 6)
+    late = gateway.positions()
+    await harness.ask(ResetSubscription(topic.name, "s", EARLIEST), SubscriptionFound)
+    if owner_dies:
+        await harness.kill()
+        await harness.own()
+    assert await read(gateway, topic, 6) == ["a0", "a1", "a2", "a3", "a4", "a5"]
+    await harness.ask(Acks([TopicAcks(topic.name, "s", late, generation=0)]), Acked)
+    (detail,) = (await harness.ask(DescribeTopic(topic.name), TopicDescription)).subscriptions
+    assert (detail.backlog, detail.unacked) == (6, 6)
+    await harness.ask(Acks([TopicAcks(topic.name, "s", late, generation=1)]), Acked)
+    (detail,) = (await harness.ask(DescribeTopic(topic.name), TopicDescription)).subscriptions
+    assert (detail.backlog, detail.unacked) == (0, 0)
 
 
 async def test_a_topic_is_described(harness: OwnerHarness, gateway: Gateway, topic: Topic) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from danube_topic_owner.journal.events import (
     CursorMoved,
     CursorSet,
     Event,
+    GenerationReached,
     LogRestarted,
     LogSeen,
     LossesTold,
@@ -41,6 +43,7 @@ NAMES = st.sampled_from(["a", "b"])
 IDS = st.integers(1, 3)
 MODES = st.sampled_from(AccessMode)
 KINDS = st.sampled_from(SubscriptionType)
+GENERATIONS = st.integers(0, 9)
 RANGES = st.builds(lambda first, length: Range(first, first + length, length + 1), NUMBERS, st.integers(0, 9))
 ACKED = st.lists(RANGES, max_size=3)
 
@@ -58,7 +61,11 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     ),
     st.builds(ProducerRemoved, st.integers(11, 36)),
     TOPICS.flatmap(
-        lambda t: st.builds(SubscriptionCreated, *map(st.just, (t, topic_name(t))), NAMES, KINDS, NUMBERS)
+        lambda t: st.builds(
+            SubscriptionCreated,
+            *map(st.just, (t, topic_name(t))),
+            *(NAMES, KINDS, NUMBERS, st.integers(0, 5), GENERATIONS),
+        )
     ),
     st.builds(SubscriptionRemoved, TOPICS, NAMES),
     st.builds(lambda t, s, i: ConsumerCreated(t, s, 100 * t + 10 * ord(s) + i, f"c{i}"), TOPICS, NAMES, IDS),
@@ -66,7 +73,12 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(CursorMoved, TOPICS, NAMES, NUMBERS, ACKED),
     st.builds(MessagesLost, TOPICS, NAMES, NUMBERS),
     st.builds(LossesTold, TOPICS, NAMES, NUMBERS),
-    st.builds(CursorSet, TOPICS, NAMES, NUMBERS, st.lists(st.tuples(NUMBERS, NUMBERS), max_size=1)),
+    st.builds(
+        CursorSet,
+        *(TOPICS, NAMES, NUMBERS, st.lists(st.tuples(NUMBERS, NUMBERS), max_size=1)),
+        st.none() | GENERATIONS,
+    ),
+    TOPICS.flatmap(lambda t: st.builds(GenerationReached, *map(st.just, (t, topic_name(t))), GENERATIONS)),
     st.builds(TopicRemoved, TOPICS),
     st.builds(LogRestarted, NUMBERS),
     st.builds(LogSeen, NUMBERS, NAMES),
@@ -83,7 +95,8 @@ def folded(*histories: list[Event]) -> BundleState:
 
 def seen(state: BundleState) -> Any:
     """All that a state says, topics of which nothing is known left out."""
-    topics = {i: topic for i, topic in state.topics.items() if topic.producers or topic.subscriptions}
+    known = state.topics.items()
+    topics = {i: topic for i, topic in known if topic.producers or topic.subscriptions or topic.generation}
     return state.epoch, state.log_seen, state.log_restarted_ms, topics
 
 
@@ -164,6 +177,8 @@ def test_replaying_a_beginning_first_is_harmless(history: list[Event], data: st.
                 event.subscription,
             ) not in made:
                 continue
+            case SubscriptionRemoved() if (event.topic_id, event.name) not in made:
+                continue
             case SubscriptionRemoved():
                 made.discard((event.topic_id, event.name))
             case TopicRemoved():
@@ -235,3 +250,30 @@ def test_damage_is_corrupt_data_and_nothing_worse(history: list[Event], data: st
 def test_what_is_no_record_is_corrupt_data(record: bytes) -> None:
     with pytest.raises(CorruptData):
         decode_events(record)
+
+
+@given(st.lists(st.sampled_from(["create", "remove", "reset", "restart the log", "take over"]), max_size=20))
+def test_a_subscription_that_starts_over_has_a_generation_that_none_of_its_name_had(steps: list[str]) -> None:
+    state, had, restarts = BundleState(), [-1], 0
+    state.apply(ProducerCreated(1, "/default/t", 1, "p", AccessMode.SHARED))
+    for step in steps:
+        topic = state.topics[1]
+        subscription = topic.subscriptions.get("s")
+        if step == "take over":
+            state = folded(list(state.snapshot()))
+        elif step == "create" and subscription is None:
+            created = SubscriptionCreated(1, "/default/t", "s", SubscriptionType.SHARED, 0)
+            state.apply(msgspec.structs.replace(created, generation=topic.generation))
+        elif step == "remove":
+            state.apply(SubscriptionRemoved(1, "s"))
+        elif step == "reset" and subscription is not None:
+            state.apply(CursorSet(1, "s", 0, [], topic.next_generation(subscription)))
+        elif step == "restart the log" and subscription is not None:
+            restarts += 1
+            state.apply(LogRestarted(restarts))
+        else:
+            continue
+        if step not in ("take over", "remove"):
+            generation = state.topics[1].subscriptions["s"].generation
+            assert generation > max(had)
+            had.append(generation)

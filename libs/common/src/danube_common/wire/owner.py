@@ -146,11 +146,12 @@ class Credit(msgspec.Struct, tag="credit", frozen=True):
 
 
 class TopicAcks(msgspec.Struct, frozen=True, array_like=True):
-    """Acknowledged positions of one subscription."""
+    """Acknowledged positions of one subscription, of messages that were delivered in its ``generation``."""
 
     topic: str
     subscription: str
     positions: list[int]
+    generation: int = 0
 
 
 class Acks(msgspec.Struct, tag="acks", frozen=True):
@@ -267,7 +268,10 @@ class ProducerFound(msgspec.Struct, tag="producer", frozen=True):
 
 
 class ConsumerFound(msgspec.Struct, tag="consumer", frozen=True):
-    """The consumer that was created or found; ``attached``: whether it has a stream."""
+    """The consumer that was created or found; ``attached``: whether it has a stream.
+
+    ``generation`` is the subscription's; acknowledgements of what the stream delivers carry it.
+    """
 
     consumer_id: int
     consumer_name: str
@@ -275,6 +279,7 @@ class ConsumerFound(msgspec.Struct, tag="consumer", frozen=True):
     subscription: str
     reliable: bool
     attached: bool
+    generation: int = 0
 
 
 class UnknownIds(msgspec.Struct, tag="unknown-ids", frozen=True):

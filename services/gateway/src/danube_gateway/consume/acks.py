@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import NamedTuple
 
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.errors import DanubeError, LimitExceeded, NotFound
@@ -14,7 +15,15 @@ from danube_common.wire.owner import ACKS_PER_BATCH_MAX, Acked, Acks, TopicAcks
 PENDING_ACKS_MAX = 100_000
 """Acknowledgements that may wait for the owner, per bundle; more are refused."""
 
-_Waiting = tuple[str, str, int, "asyncio.Future[None]"]
+_Waiting = tuple["Delivered", int, "asyncio.Future[None]"]
+
+
+class Delivered(NamedTuple):
+    """What a message was delivered for: a subscription of a topic, in one of its generations."""
+
+    topic: str
+    subscription: str
+    generation: int
 
 
 class AckBatcher:
@@ -26,12 +35,12 @@ class AckBatcher:
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
 
-    async def acknowledge(self, topic: str, subscription: str, position: int) -> None:
+    async def acknowledge(self, delivered: Delivered, position: int) -> None:
         """Acknowledge a position. Raises NotFound (no such subscription), LimitExceeded, Unavailable."""
         if len(self._queue) >= PENDING_ACKS_MAX:
             raise LimitExceeded("pending_acks", f"{PENDING_ACKS_MAX} acknowledgements wait already")
         done = asyncio.get_running_loop().create_future()
-        self._queue.append((topic, subscription, position, done))
+        self._queue.append((delivered, position, done))
         self._wake.set()
         await done
 
@@ -45,10 +54,15 @@ class AckBatcher:
                 await self._send([self._queue.popleft() for _ in range(count)])
 
     async def _send(self, batch: list[_Waiting]) -> None:
-        positions: dict[tuple[str, str], list[int]] = {}
-        for topic, subscription, position, _ in batch:
-            positions.setdefault((topic, subscription), []).append(position)
-        request = Acks([TopicAcks(topic, name, acked) for (topic, name), acked in positions.items()])
+        positions: dict[Delivered, list[int]] = {}
+        for delivered, position, _ in batch:
+            positions.setdefault(delivered, []).append(position)
+        request = Acks(
+            [
+                TopicAcks(each.topic, each.subscription, acked, each.generation)
+                for each, acked in positions.items()
+            ]
+        )
         error: DanubeError | None = None
         unknown: set[tuple[str, str]] = set()
         try:
@@ -56,7 +70,7 @@ class AckBatcher:
             unknown = set(answer.unknown)
         except DanubeError as failure:
             error = failure
-        for topic, subscription, _, done in batch:
+        for (topic, subscription, _), _, done in batch:
             if done.done():
                 continue
             if error is not None:
@@ -75,10 +89,10 @@ class Acknowledgements:
         self._spawn = spawn
         self._batchers: dict[Bundle, AckBatcher] = {}
 
-    async def acknowledge(self, bundle: Bundle, topic: str, subscription: str, position: int) -> None:
+    async def acknowledge(self, bundle: Bundle, delivered: Delivered, position: int) -> None:
         """Acknowledge a position. Raises as `AckBatcher.acknowledge` does."""
         batcher = self._batchers.get(bundle)
         if batcher is None:
             batcher = self._batchers[bundle] = AckBatcher(bundle, self._owners)
             self._spawn(batcher.run(), f"acks {bundle}")
-        await batcher.acknowledge(topic, subscription, position)
+        await batcher.acknowledge(delivered, position)

@@ -45,6 +45,8 @@ class Session:
         self.topic = ""
         self.subscription = ""
         self.reliable = True
+        self.generation = 0
+        """Of the subscription: acknowledgements carry it."""
         self.epoch = 0
         self.received = 0
         self.attaching = True

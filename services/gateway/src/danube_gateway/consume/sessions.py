@@ -180,7 +180,7 @@ class Sessions:
         request = session.attach(self.name, self._next_number(), epoch, resumes=resumes)
         found = await self._owners.ask(session.bundle, request, ConsumerFound)
         session.topic, session.subscription = found.topic, found.subscription
-        session.reliable = found.reliable
+        session.reliable, session.generation = found.reliable, found.generation
         session.attaching = False
         return found
 

@@ -16,11 +16,12 @@ from danube_common.rpc.protobuf_strict import parse_strict
 from danube_gateway.dialects.errors import to_rpc_error
 from danube_gateway.dialects.v0_2.model import (
     access_mode_of,
+    delivery_fields,
+    generation_of,
     prefetch_of,
     schema_message,
     schema_of,
     strategy_of,
-    subscription_field,
     subscription_type_of,
     varint,
     with_delivery,
@@ -41,18 +42,30 @@ MESSAGES = st.builds(
 )
 
 
-@given(MESSAGES, st.integers(0, (1 << 63) - 1), TEXTS)
-def test_what_is_appended_for_a_consumer_is_what_it_reads(
-    message: api.StreamMessage, position: int, subscription: str
+@given(MESSAGES, st.integers(0, (1 << 63) - 1), TEXTS, st.integers(0, 10**14))
+def test_what_is_appended_for_a_consumer_is_what_it_reads_and_echoes(
+    message: api.StreamMessage, position: int, subscription: str, generation: int
 ) -> None:
     """All other fields stay as they were produced."""
-    delivered = with_delivery(message.SerializeToString(), position, subscription_field(subscription))
+    delivered = with_delivery(
+        message.SerializeToString(), position, delivery_fields(subscription, generation)
+    )
     expected = api.StreamMessage()
     expected.CopyFrom(message)
     expected.request_id = position or message.request_id
     expected.subscription_name = subscription
+    if generation:
+        expected.msg_id.broker_addr = f"#{generation}"
     assert parsed(delivered) == expected
     assert parse_strict(api.StreamMessage, delivered) == expected
+    assert generation_of(parsed(delivered).msg_id) == generation
+
+
+@pytest.mark.parametrize(
+    "broker_addr", ["", "http://127.0.0.1:6650/", "#", "#x", "#-1", "#1 ", "http://h/#7", "#" + "9" * 16]
+)
+def test_what_is_no_generation_is_the_first_one(broker_addr: str) -> None:
+    assert generation_of(api.MsgID(broker_addr=broker_addr)) == 0
 
 
 def parsed(data: bytes) -> Message:

@@ -84,11 +84,13 @@ def admit_subscription(
 ) -> SubscriptionCreated:
     """Return the event that creates a subscription. Raises LimitExceeded."""
     known = state.topics.get(topic.topic_id)
-    count = len(known.subscriptions) if known else 0
+    count, generation = (len(known.subscriptions), known.generation) if known else (0, 0)
     shown = f"topic {topic.name} has {count} subscriptions"
     check_limit("max_subscriptions_per_topic", policies.max_subscriptions_per_topic, count, shown)
     check_limit("subscriptions_per_topic", SUBSCRIPTIONS_PER_TOPIC_MAX, count, shown)
-    return SubscriptionCreated(topic.topic_id, topic.name, name, subscription_type, mark_delete, prefetch)
+    return SubscriptionCreated(
+        topic.topic_id, topic.name, name, subscription_type, mark_delete, prefetch, generation
+    )
 
 
 def starting_mark(topic: Topic, state: BundleState) -> int:

@@ -117,6 +117,8 @@ class Requests:
             subscription = context.subscriptions.get(topic.topic_id, {}).get(batch.subscription)
             if subscription is None:
                 unknown.append((batch.topic, batch.subscription))
+            elif batch.generation != subscription.state.generation:
+                continue  # of a subscription that was reset or created again since
             elif isinstance(subscription, LogSubscription):
                 subscription.acknowledge(batch.positions, context.extent.tail)
                 context.dispatcher.mark_ready(subscription)

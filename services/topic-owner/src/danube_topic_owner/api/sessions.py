@@ -155,4 +155,5 @@ def consumer_found(subscription: ActiveSubscription, consumer_id: int) -> Consum
         subscription=subscription.state.name,
         reliable=isinstance(subscription.dispatch, ReliableDispatch),
         attached=consumer.session is not None,
+        generation=subscription.state.generation,
     )

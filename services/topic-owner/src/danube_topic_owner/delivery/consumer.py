@@ -19,8 +19,8 @@ class Window:
     """
 
     messages: int = 1000
-    prefetch: int = 0
     bytes: int = 64 * 1024 * 1024
+    prefetch: int = 0
 
 
 @dataclass(slots=True)

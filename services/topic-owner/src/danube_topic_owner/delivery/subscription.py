@@ -180,7 +180,7 @@ class LogSubscription(ActiveSubscription):
         events: list[Event] = []
         if self.restarted:
             self.restarted = False
-            events.append(CursorSet(*key, cursor.mark_delete, []))
+            events.append(CursorSet(*key, cursor.mark_delete, [], self.state.generation))
         moves = list(cursor_moves(*key, cursor.mark_delete, cursor.take_changes()))
         return [*events, *(moves or [CursorMoved(*key, cursor.mark_delete, [])])]
 

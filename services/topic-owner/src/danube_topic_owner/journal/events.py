@@ -44,7 +44,8 @@ class SubscriptionCreated(msgspec.Struct, tag="subscription+", frozen=True):
     """A subscription was created with its cursor at ``mark_delete``.
 
     Its consumers have at most ``prefetch`` unacknowledged messages at once, unless they ask for another
-    number; 0 is as many as the owner allows.
+    number; 0 is as many as the owner allows. ``generation`` differs from that of every earlier
+    subscription of the name.
     """
 
     topic_id: int
@@ -53,6 +54,7 @@ class SubscriptionCreated(msgspec.Struct, tag="subscription+", frozen=True):
     subscription_type: SubscriptionType
     mark_delete: int
     prefetch: int = 0
+    generation: int = 0
 
 
 class SubscriptionRemoved(msgspec.Struct, tag="subscription-", frozen=True):
@@ -81,12 +83,14 @@ class CursorSet(msgspec.Struct, tag="cursor", frozen=True):
     """Where a cursor is, whatever was journaled of it before.
 
     ``acked`` are first and last of consecutive acknowledged positions; only journals of version 0.1 have any.
+    ``generation`` is the subscription's from now on; None leaves it as it is.
     """
 
     topic_id: int
     subscription: str
     mark_delete: int
     acked: list[tuple[int, int]]
+    generation: int | None = None
 
 
 class CursorMoved(msgspec.Struct, tag="acked", frozen=True):
@@ -114,6 +118,14 @@ class LossesTold(msgspec.Struct, tag="losses-told", frozen=True):
     total: int
 
 
+class GenerationReached(msgspec.Struct, tag="generation", frozen=True):
+    """The next subscription of a topic has at least this generation."""
+
+    topic_id: int
+    topic: str
+    generation: int
+
+
 class TopicRemoved(msgspec.Struct, tag="topic-", frozen=True):
     """A topic was deleted, with everything that belongs to it."""
 
@@ -135,6 +147,7 @@ class LogSeen(msgspec.Struct, tag="log-seen", frozen=True):
 
 Fact = (
     ProducerCreated
+    | GenerationReached
     | SubscriptionCreated
     | ConsumerCreated
     | CursorSet

@@ -19,6 +19,7 @@ from danube_topic_owner.journal.events import (
     CursorSet,
     Event,
     Fact,
+    GenerationReached,
     LogRestarted,
     LogSeen,
     LossesTold,
@@ -54,6 +55,8 @@ class SubscriptionState:
         consumers: names of the consumers by id, connected or not.
         lost: messages that expired before they were acknowledged, over the subscription's life.
         prefetch: unacknowledged messages of a consumer that asks for no other number; 0 is the owner's bound.
+        generation: changes when the cursor is reset or a subscription of the name is created again. An
+            acknowledgement counts only for the generation in which its message was delivered.
         losses_told: of these, the ones that its consumers were told of.
     """
 
@@ -65,6 +68,7 @@ class SubscriptionState:
     lost: int = 0
     losses_told: int = 0
     prefetch: int = 0
+    generation: int = 0
 
     def move(self, mark_delete: int, acked: Iterable[Range]) -> None:
         """Apply how the cursor moved."""
@@ -76,12 +80,20 @@ class SubscriptionState:
 
 @dataclass(slots=True)
 class TopicState:
-    """A topic that has or had a producer or a subscription."""
+    """A topic that has or had a producer or a subscription.
+
+    ``generation`` is the next subscription's: greater than that of any that was removed.
+    """
 
     topic_id: int
     name: str
+    generation: int = 0
     producers: dict[int, ProducerState] = field(default_factory=dict)
     subscriptions: dict[str, SubscriptionState] = field(default_factory=dict)
+
+    def next_generation(self, subscription: SubscriptionState) -> int:
+        """Return a generation for a subscription that starts over."""
+        return max(self.generation, subscription.generation + 1)
 
 
 class BundleState:
@@ -152,6 +164,9 @@ class BundleState:
                 self._remove_subscription(topic_id, name)
             case TopicRemoved(topic_id):
                 self._remove_topic(topic_id)
+            case GenerationReached(topic_id, topic_name, generation):
+                topic = self._topic(topic_id, topic_name)
+                topic.generation = max(topic.generation, generation)
             case LogSeen():
                 self.log_seen = event
             case LogRestarted(at_ms):
@@ -182,8 +197,8 @@ class BundleState:
                 topic = self._topic(topic_id, topic_name)
                 producer = topic.producers[producer_id] = ProducerState(producer_id, name, access_mode)
                 self._producers[producer_id] = (topic, producer)
-            case SubscriptionCreated(topic_id, topic_name, name, subscription_type, mark_delete, prefetch):
-                created = SubscriptionState(name, subscription_type, mark_delete, prefetch=prefetch)
+            case SubscriptionCreated(topic_id, topic_name, name, kind, mark_delete, prefetch, generation):
+                created = SubscriptionState(name, kind, mark_delete, prefetch=prefetch, generation=generation)
                 self._topic(topic_id, topic_name).subscriptions.setdefault(name, created)
             case ConsumerCreated(topic_id, subscription_name, consumer_id, name):
                 if (subscription := self.subscription(topic_id, subscription_name)) is not None:
@@ -201,13 +216,17 @@ class BundleState:
                 subscription.losses_told = event.total
             case CursorSet():
                 subscription.acked = []
+                if event.generation is not None:
+                    subscription.generation = event.generation
                 subscription.move(event.mark_delete, (Range(a, b, b - a + 1) for a, b in event.acked))
             case CursorMoved():
                 subscription.move(event.mark_delete, event.acked)
 
     def _remove_subscription(self, topic_id: int, name: str) -> None:
         if (subscription := self.subscription(topic_id, name)) is not None:
-            del self.topics[topic_id].subscriptions[name]
+            topic = self.topics[topic_id]
+            topic.generation = topic.next_generation(subscription)
+            del topic.subscriptions[name]
             for consumer_id in subscription.consumers:
                 self._consumers.pop(consumer_id, None)
 
@@ -220,20 +239,30 @@ class BundleState:
             del self.topics[topic_id]
 
     def _restart_log(self, at_ms: int) -> None:
-        self.log_restarted_ms = at_ms
+        repeated, self.log_restarted_ms = at_ms == self.log_restarted_ms, at_ms
         self.log_seen = LogSeen(0, "")
         for topic in self.topics.values():
             for subscription in topic.subscriptions.values():
                 subscription.mark_delete, subscription.acked = BEFORE_ALL, []
+                if not repeated:
+                    subscription.generation = topic.next_generation(subscription)
 
 
 def _facts_of(topic: TopicState) -> Iterator[Fact]:
     topic_id = topic.topic_id
+    if topic.generation:
+        yield GenerationReached(topic_id, topic.name, topic.generation)
     for producer in topic.producers.values():
         yield ProducerCreated(topic_id, topic.name, producer.producer_id, producer.name, producer.access_mode)
     for name, each in topic.subscriptions.items():
         yield SubscriptionCreated(
-            topic_id, topic.name, name, each.subscription_type, each.mark_delete, each.prefetch
+            topic_id,
+            topic.name,
+            name,
+            each.subscription_type,
+            each.mark_delete,
+            each.prefetch,
+            each.generation,
         )
         yield from cursor_moves(topic_id, name, each.mark_delete, each.acked)
         if each.lost:

@@ -10,12 +10,13 @@ from danube_common.model.names import TopicName, check_label
 from danube_common.rpc.port import OPENED, Call, Methods, Opened, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.wire.owner import ConsumerFound, CreateConsumer
-from danube_gateway.consume.acks import Acknowledgements
+from danube_gateway.consume.acks import Acknowledgements, Delivered
 from danube_gateway.consume.sessions import Sessions
 from danube_gateway.dialects.errors import rpc_error, topic_not_found
 from danube_gateway.dialects.v0_2.model import (
+    delivery_fields,
+    generation_of,
     prefetch_of,
-    subscription_field,
     subscription_type_of,
     with_delivery,
 )
@@ -79,9 +80,9 @@ class ConsumerService:
         session = await self._sessions.open(request.consumer_id, call.peer, prefetch)
         try:
             yield OPENED
-            suffix = subscription_field(session.subscription)
             while (batch := await session.next_batch()) is not None:
-                yield [with_delivery(message, position, suffix) for position, message in batch]
+                fields = delivery_fields(session.subscription, session.generation)
+                yield [with_delivery(message, position, fields) for position, message in batch]
                 self._sessions.drained(session, len(batch), sum(len(message) for _, message in batch))
             if session.end is not None:
                 raise session.end
@@ -102,7 +103,9 @@ class ConsumerService:
             return response.SerializeToString()
         try:
             await self._acknowledgements.acknowledge(
-                topic.home, topic.name, request.subscription_name, request.request_id
+                topic.home,
+                Delivered(topic.name, request.subscription_name, generation_of(request.msg_id)),
+                request.request_id,
             )
         except NotFound as error:
             raise rpc_error(StatusCode.INTERNAL, api.ErrorType.SUBSCRIPTION_NOT_FOUND, str(error)) from None

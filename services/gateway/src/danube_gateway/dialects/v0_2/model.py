@@ -23,6 +23,10 @@ PREFETCH_HEADER = "danube-prefetch"
 PREFETCH_DIGITS_MAX = 9
 REQUEST_ID_TAG = b"\x08"
 SUBSCRIPTION_NAME_TAG = b"\x32"
+MSG_ID_TAG = b"\x12"
+BROKER_ADDR_TAG = b"\x22"
+GENERATION_MARK = "#"
+GENERATION_DIGITS_MAX = 15
 
 
 def schema_of(message: api.Schema) -> Schema:
@@ -91,21 +95,39 @@ def prefetch_of(metadata: Mapping[str, str | bytes]) -> int:
     return int(text)
 
 
-def with_delivery(message: bytes, position: int, subscription_field: bytes) -> bytes:
+def with_delivery(message: bytes, position: int, fields: bytes) -> bytes:
     """Return the message for one consumer. Appended protobuf fields replace equal fields before them.
 
     The position goes into request_id, which clients echo in Ack; everything else stays as produced.
     Non-reliable messages (position 0) keep their request_id.
     """
     if not position:
-        return message + subscription_field
-    return b"".join((message, REQUEST_ID_TAG, varint(position), subscription_field))
+        return message + fields
+    return b"".join((message, REQUEST_ID_TAG, varint(position), fields))
 
 
-def subscription_field(name: str) -> bytes:
-    """Return the ``subscription_name`` field as bytes to append."""
-    text = name.encode()
-    return SUBSCRIPTION_NAME_TAG + varint(len(text)) + text
+def delivery_fields(subscription: str, generation: int) -> bytes:
+    """Return the fields that every message of a stream gets, as bytes to append.
+
+    They are the subscription's name and, if its cursor was reset or the name used before, its generation:
+    clients echo the whole ``msg_id`` in Ack, and its ``broker_addr`` is nothing to them.
+    """
+    fields = SUBSCRIPTION_NAME_TAG + _text(subscription)
+    if generation:
+        fields += MSG_ID_TAG + _text(BROKER_ADDR_TAG + _text(f"{GENERATION_MARK}{generation}"))
+    return fields
+
+
+def generation_of(msg_id: api.MsgID) -> int:
+    """Return the generation of the subscription for which an acknowledged message was delivered."""
+    mark, _, digits = msg_id.broker_addr.partition(GENERATION_MARK)
+    known = not mark and digits.isascii() and digits.isdigit() and len(digits) <= GENERATION_DIGITS_MAX
+    return int(digits) if known else 0
+
+
+def _text(value: str | bytes) -> bytes:
+    data = value.encode() if isinstance(value, str) else value
+    return varint(len(data)) + data
 
 
 def varint(number: int) -> bytes:
