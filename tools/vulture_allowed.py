@@ -30,3 +30,6 @@ content_length
 # typer reads them from a command.
 __signature__
 __annotations__
+
+# schema_graph fills the lists of a node by the name of the keyword's role.
+unused

@@ -64,6 +64,7 @@ class _Node:
     members: list[int] = field(default_factory=list)
     every_member: list[int] = field(default_factory=list)
     unused: list[int] = field(default_factory=list)
+    """Definitions, which count only where they are referred to."""
 
     @property
     def is_leaf(self) -> bool:
