@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,7 +67,7 @@ def test_what_is_no_generation_is_the_first_one(broker_addr: str) -> None:
     assert generation_of(api.MsgID(broker_addr=broker_addr)) == 0
 
 
-def parsed(data: bytes) -> Message:
+def parsed(data: bytes) -> api.StreamMessage:
     message = api.StreamMessage()
     message.ParseFromString(data)
     return message
