@@ -113,7 +113,7 @@ async def test_only_an_empty_namespace_can_be_deleted(client: Client, admin: Adm
     await admin.delete_topic(f"/{namespace}/topic")
     assert (await admin.call("DeleteNamespace", danube_admin.NamespaceRequest(name=namespace))).success
     assert namespace not in await admin.namespaces()
-    refusal = await client.refused("CreateProducer", producer_request(f"/{namespace}/topic"))
+    refusal = await client.refused("CreateProducer", producer_request(f"/{namespace}/another"))
     assert refusal.code == "UNAVAILABLE"
 
 

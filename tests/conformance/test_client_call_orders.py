@@ -14,6 +14,7 @@ from tests.conformance.client import (
     PRODUCER,
     SHARED,
     STRING,
+    TOPIC_NOT_FOUND,
     Admin,
     Client,
     consumer_request,
@@ -21,6 +22,8 @@ from tests.conformance.client import (
     strategy,
 )
 from tests.conformance.stubs import danube
+
+from danube_harness.platforms.standalone import Platform
 
 CONNECT = 1
 HEALTH_LOOPS = 20
@@ -218,12 +221,46 @@ async def test_the_go_client_on_partitions(client: Client, other_client: Client,
         await other_client.ack(received, "go_subscription")
 
 
+async def test_the_go_client_that_creates_its_producer_again_leaves_a_deleted_topic_deleted(
+    client: Client, admin: Admin, topic: str
+) -> None:
+    go = producer_request(topic, "go", dispatch_strategy=strategy(reliable=True))
+    producer = await client.call("CreateProducer", go)
+    await admin.delete_topic(topic)
+    assert await client.health(PRODUCER, producer.producer_id) == CLOSE
+    for _ in range(10):  # before each Send, which swallows the error
+        refusal = await client.refused("CreateProducer", go)
+        assert (refusal.code, refusal.error_type) == ("INVALID_ARGUMENT", TOPIC_NOT_FOUND)
+        assert f"topic {topic} was deleted" in refusal.message
+    assert topic not in await admin.topics("default")
+
+
+async def test_a_deleted_topic_is_made_again_by_an_operator_or_whoever_comes_anew(
+    client: Client, platform: Platform, admin: Admin, topic: str
+) -> None:
+    await client.producer(topic)
+    for way in ("operator", "connection", "name"):
+        await admin.delete_topic(topic)
+        assert (await client.refused("CreateProducer", producer_request(topic))).error_type == TOPIC_NOT_FOUND
+        if way == "operator":
+            await admin.create_topic(topic)
+        elif way == "name":
+            await client.producer(topic, "another name")
+        else:
+            newcomer = Client(platform.gateway_addr)
+            await newcomer.producer(topic)
+            await newcomer.close()
+        # The producer that was there before finds the topic like every other one.
+        await (await client.producer(topic)).send(way)
+
+
 async def test_the_go_clients_storm_of_producers_after_a_close_is_weathered(
     client: Client, admin: Admin, topic: str
 ) -> None:
     producer = await client.reliable_producer(topic)
     await admin.delete_topic(topic)
     assert await client.health(PRODUCER, producer.producer_id) == CLOSE
+    await client.reliable_producer(topic, "somebody else")
     # From now on it creates its producer before every send and starts one more health loop each time.
     ids = set()
     consumer = None

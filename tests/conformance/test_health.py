@@ -88,7 +88,7 @@ async def test_a_topic_made_again_is_another_one(client: Client, admin: Admin, t
     await producer.send("of the first")
     await consumer.next()
     await admin.delete_topic(topic)
-    again = await client.reliable_producer(topic)
+    again = await client.reliable_producer(topic, "another")
     stream = await client.consume(topic, "sub")
     await again.send("of the second")
     assert (await stream.next()).payload == b"of the second"

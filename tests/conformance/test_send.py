@@ -232,10 +232,10 @@ async def test_whatever_is_accepted_by_default_reaches_a_client_that_decodes_4_m
             await official.ack(received, subscription)
         assert accepted > 4
         assert refused
-        for payload_bytes, attribute_bytes, refusal in refused:
-            assert refusal.code == "RESOURCE_EXHAUSTED"
+        for payload_bytes, attribute_bytes, told in refused:
+            assert told.code == "RESOURCE_EXHAUSTED"
             assert payload_bytes > MAX_MESSAGE_BYTES or attribute_bytes > 64_000
-            assert "max_message_size" in refusal.message or "names and attributes" in refusal.message
+            assert "max_message_size" in told.message or "names and attributes" in told.message
     finally:
         await official.close()
 

@@ -45,6 +45,28 @@ class Producer:
     check: PayloadCheck
 
 
+class ProducersOfConnections:
+    """The producers that each client connection has had.
+
+    An official Go client creates its producer again when its topic was deleted, and the topic with it. It
+    does so on the connection that it had, which tells it from a client that means to create the topic.
+    At most PRODUCERS_MAX producers are remembered, and the oldest are forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, str], None] = {}
+
+    def add(self, connection: str, topic: str, producer_name: str) -> None:
+        """Note that a connection has a producer."""
+        if len(self._known) >= PRODUCERS_MAX:
+            del self._known[next(iter(self._known))]
+        self._known[connection, topic, producer_name] = None
+
+    def had(self, connection: str, topic: str, producer_name: str) -> bool:
+        """Return whether a connection has or had a producer of this name on the topic."""
+        return (connection, topic, producer_name) in self._known
+
+
 class Producers:
     """Finds producers by id. A producer that publishes counts as alive."""
 

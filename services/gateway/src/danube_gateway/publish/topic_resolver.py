@@ -8,13 +8,17 @@ from typing import Final
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.records import Topic
 from danube_common.cluster.topics import Topics
-from danube_common.errors import AlreadyExists, InvalidInput, MetadataUnavailable
+from danube_common.errors import AlreadyExists, InvalidInput, MetadataUnavailable, NotFound
 from danube_common.model.names import TopicName
 from danube_common.model.schema import Schema
 from danube_common.model.strategy import Strategy
 
 STORE_TIMEOUT_S: Final = 1.0
 """After this wait the gateway answers from its own view of the cluster."""
+
+
+class TopicDeleted(NotFound):
+    """The topic that a producer had was deleted, and the producer may not create it again."""
 
 
 class TopicResolver:
@@ -42,18 +46,23 @@ class TopicResolver:
             raise MetadataUnavailable(f"whether {name} exists is not known now: {error}") from error
 
     async def find_or_create(
-        self, name: TopicName, schema: Schema | None, strategy: Strategy | None
+        self, name: TopicName, schema: Schema | None, strategy: Strategy | None, *, may_create: bool = True
     ) -> Topic:
-        """Return the topic that a producer asks for, and create it if it is missing.
+        """Return the topic that a producer asks for, and create it if it is missing and ``may_create``.
 
         Raises:
             InvalidInput: the topic exists with another schema or strategy, or is missing and one of
                 the two was not given; or partitions of it exist, or the topic of which it would be a
                 partition.
             NotFound: the topic and its namespace are missing.
+            TopicDeleted: the topic is missing and must not be created.
         """
         topic = await self.find(name)
         if topic is None:
+            if not may_create:
+                raise TopicDeleted(
+                    f"topic {name} was deleted; an operator can create it again, or a new connection"
+                )
             if schema is None:
                 raise InvalidInput(f"topic {name} does not exist, and no schema was given")
             if strategy is None:

@@ -8,10 +8,10 @@ from danube_common.model.strategy import StorageBackend
 from danube_common.rpc.port import Call, Methods, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_gateway.dialects.errors import rpc_error
-from danube_gateway.dialects.v0_2.model import access_mode_of, schema_of, strategy_of
-from danube_gateway.publish.producers import Producers
+from danube_gateway.dialects.v0_2.model import RECREATE_HEADER, access_mode_of, schema_of, strategy_of
+from danube_gateway.publish.producers import Producers, ProducersOfConnections
 from danube_gateway.publish.publishing import Publishing
-from danube_gateway.publish.topic_resolver import TopicResolver
+from danube_gateway.publish.topic_resolver import TopicDeleted, TopicResolver
 from danube_proto import danube_api_pb2 as api
 
 
@@ -33,6 +33,7 @@ class ProducerService:
         self._producers = producers
         self._publishing = publishing
         self._default_storage = default_storage
+        self._of_connections = ProducersOfConnections()
 
     def register(self, methods: Methods) -> None:
         """Add the service's methods."""
@@ -40,7 +41,7 @@ class ProducerService:
         methods.unary["/danube.ProducerService/SendMessage"] = self.send_message
 
     async def create_producer(self, call: Call) -> bytes:
-        """Create a producer, and its topic if it is missing."""
+        """Create a producer, and its topic if it is missing and was not deleted under this producer."""
         request = parse_strict(api.ProducerRequest, call.request)
         name = TopicName.parse(request.topic_name)
         check_label(request.producer_name, "producer")
@@ -49,13 +50,18 @@ class ProducerService:
         strategy = None
         if request.HasField("dispatch_strategy"):
             strategy = strategy_of(request.dispatch_strategy, self._default_storage)
+        had = self._of_connections.had(call.peer, request.topic_name, request.producer_name)
+        may_create = not had or call.metadata.get(RECREATE_HEADER) == "true"
         try:
-            topic = await self._resolver.find_or_create(name, schema, strategy)
+            topic = await self._resolver.find_or_create(name, schema, strategy, may_create=may_create)
+        except TopicDeleted as error:
+            raise rpc_error(StatusCode.INVALID_ARGUMENT, api.ErrorType.TOPIC_NOT_FOUND, str(error)) from None
         except NotFound as error:
             # The namespace: v0.2 answers UNAVAILABLE, and the type keeps clients from trying again.
             raise rpc_error(StatusCode.UNAVAILABLE, api.ErrorType.UNKNOWN_ERROR, str(error)) from None
         producer = await self._producers.create(topic, request.producer_name, mode)
         self._publishing.producer_created(producer.producer_id)
+        self._of_connections.add(call.peer, request.topic_name, request.producer_name)
         response = api.ProducerResponse(
             request_id=request.request_id,
             producer_id=producer.producer_id,
