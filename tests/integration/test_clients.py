@@ -286,6 +286,22 @@ async def test_a_slow_consumer_takes_no_more_than_its_prefetch(client: Client, t
         assert slow.ready == 0
 
 
+async def test_a_non_reliable_topic_drops_nothing_of_a_burst_that_its_consumer_acknowledges_one_by_one(
+    client: Client, topic: str
+) -> None:
+    async def produce(number: int) -> None:
+        async with client.producer(topic, name=f"p{number}", strategy=NonReliable()) as producer:
+            for _ in range(250):
+                await producer.send(bytes(1000))
+
+    async with client.producer(topic, strategy=NonReliable()), client.consumer(topic, "s") as consumer:
+        producing = asyncio.gather(*(produce(number) for number in range(8)))
+        for _ in range(2000):
+            async with asyncio.timeout(20):
+                await (await anext(consumer)).ack()
+        await producing
+
+
 async def test_a_subscriptions_prefetch_holds_for_consumers_that_ask_for_none(
     client: Client, tool: Tool, topic: str
 ) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from danube_common.cluster import keys
@@ -29,6 +31,7 @@ def reporter(harness: OwnerHarness, owner: BundleOwner, clock: Clock) -> LoadRep
         harness.store,
         harness.catalogue,
         lambda: {owner.context.bundle: owner for owner in harness.owners.values()},
+        owner.context.metrics,
         clock=lambda: clock.now,
         cpu_s=lambda: clock.cpu,
     )
@@ -121,3 +124,30 @@ def test_the_total_is_the_sum_of_the_bundles() -> None:
     report = LoadReport("1", 0, 1.0, 0.0, 0, 0.0, {"f0": load, "m0": load})
     assert report.total == BundleLoad(2, 4, 6, 8.0, 10.0, 12.0, 14.0, 16, 18)
     assert LoadReport("1", 0, 1.0, 0.0, 0, 0.0, {}).total == BundleLoad()
+
+
+async def test_a_subscriptions_lag_and_the_age_of_its_oldest_message_are_told_and_end(
+    harness: OwnerHarness, owner: BundleOwner, gateway: Gateway, reporter: LoadReporter
+) -> None:
+    topic = await harness.topic("/default/t")
+    consumer = await gateway.subscribe(topic.name, "s")
+    await gateway.attach(consumer)
+    await harness.publish(topic, *["x"] * 5)
+    await gateway.until(lambda: len(gateway.texts()) == 5)
+    await gateway.ack(topic.name, "s", gateway.positions()[1:3])
+    metrics = owner.context.metrics
+
+    def told() -> tuple[float, float]:
+        reporter.measure_lags()
+        found = [
+            family.labels(topic.name, "s")._value.get()
+            for family in (metrics.lag, metrics.oldest_unacked_age_s)
+        ]
+        return found[0], found[1]
+
+    await asyncio.sleep(0.05)
+    lag, age_s = told()
+    assert lag == 3
+    assert age_s > 0
+    await gateway.ack(topic.name, "s", gateway.positions())
+    assert told() == (0, 0)

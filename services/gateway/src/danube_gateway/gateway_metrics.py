@@ -16,7 +16,12 @@ class GatewayMetrics:
             "topic_bytes_in_counter", "Payload bytes accepted.", ("topic", "producer"), suffix=False
         )
         self._publish_s = metrics.histogram(
-            "producer_msg_out_rate", "Seconds from a message's arrival to its answer.", ("producer",)
+            "publish_seconds", "Seconds from a message's arrival to its answer.", ("producer",)
+        )
+        self.publish_failures = metrics.counter(
+            "publish_failures",
+            "Messages refused or not stored in time; reason: a limit, schema, unavailable, other.",
+            ("topic", "reason"),
         )
         self._msg_out = metrics.counter(
             "consumer_msg_out_counter", "Messages handed to clients.", ("topic", "consumer"), suffix=False

@@ -194,6 +194,17 @@ async def test_a_payload_that_breaks_the_schema_is_refused_and_stored_nowhere(sc
     await scene.publishing.publish(producer, 1, b"fits", b"whole")
 
 
+async def test_messages_that_are_not_published_are_counted_by_the_reason(scene: Scene) -> None:
+    producer_id = await scene.producer()
+    failures = (b"\xff", b"x" * 5_000_000, b"\xfe")
+    for number, payload in enumerate(failures):
+        with pytest.raises((SchemaViolation, LimitExceeded)):
+            await scene.publishing.publish(producer_id, number, payload, payload)
+    counted = scene.publishing._metrics.publish_failures
+    assert counted.labels(str(NAME), "schema")._value.get() == 2
+    assert counted.labels(str(NAME), "max_message_size")._value.get() == 1
+
+
 async def test_sizes_are_limited_by_the_policy_in_force(scene: Scene) -> None:
     producer = await scene.producer()
     await scene.topics.set_policies(NAME, PolicyOverrides(max_message_size=10))

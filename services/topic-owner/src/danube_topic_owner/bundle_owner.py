@@ -154,6 +154,7 @@ class BundleOwner:
             _log.error("corrupt_frame_skipped", sequence=entry.sequence, error=str(error))
             return
         self._count(frame)
+        context.stored_times.add(entry.sequence, entry.stored_ms)
         for number, section in enumerate(frame.sections):
             for subscription in context.log_subscriptions(section.topic_id):
                 subscription.offer_live(entry.sequence, number, section)
@@ -187,6 +188,7 @@ class BundleOwner:
             self.context.writer.record(LogSeen(extent.tail, extent.tail_frame_id))
 
     def _on_log_restarted(self) -> None:
+        self.context.stored_times.clear()
         self.context.writer.record(LogRestarted(time.time_ns() // 1_000_000))
         for subscription in self.context.log_subscriptions():
             subscription.restart(Cursor(BEFORE_ALL), self.context.extent.tail)

@@ -19,6 +19,7 @@ from danube_common.wire.owner import OwnerReply, OwnerRequest, SessionEnded
 from danube_topic_owner.delivery.consumer import Session, Window
 from danube_topic_owner.delivery.dispatcher import Dispatcher
 from danube_topic_owner.delivery.outbox import Outbox
+from danube_topic_owner.delivery.stored_times import StoredTimes
 from danube_topic_owner.delivery.subscription import ActiveSubscription, LogSubscription, activate
 from danube_topic_owner.journal.claim import JournalClaim
 from danube_topic_owner.journal.cursor import Cursor
@@ -52,6 +53,7 @@ class OwnerContext:
 
     Attributes:
         state: what the journal holds, with the events that are recorded and not written yet.
+        stored_times: when frames of the log were stored.
         extent: the first and last sequence of the log, as far as known.
         subscriptions: active subscriptions by topic id and name.
         catch_up_wanted: set when a subscription may want messages that are in the log below the tail.
@@ -80,6 +82,7 @@ class OwnerContext:
         self.clock = clock
         self.state = claim.state
         self.extent = LogExtent()
+        self.stored_times = StoredTimes()
         self.subscriptions: dict[int, dict[str, ActiveSubscription]] = defaultdict(dict)
         self.catch_up_wanted = asyncio.Event()
         self.outbox = Outbox(ports.bus, self.epoch)

@@ -16,8 +16,10 @@ from danube_common.cluster.records import encode_record
 from danube_common.errors import MetadataUnavailable
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle
+from danube_common.model.position import sequence_of
 from danube_topic_owner import process_usage
 from danube_topic_owner.bundle_owner import BundleOwner
+from danube_topic_owner.owner_metrics import OwnerMetrics
 
 _log = structlog.get_logger(__name__)
 
@@ -43,6 +45,7 @@ class LoadReporter:
         store: MetadataStore,
         catalogue: Catalogue,
         owners: Callable[[], Mapping[Bundle, BundleOwner]],
+        metrics: OwnerMetrics,
         *,
         clock: Callable[[], float] = time.monotonic,
         cpu_s: Callable[[], float] = process_usage.cpu_s,
@@ -51,6 +54,9 @@ class LoadReporter:
         self._store = store
         self._catalogue = catalogue
         self._owners = owners
+        self._metrics = metrics
+        self._lagged: set[tuple[str, str]] = set()
+        """Topic and subscription of the series that are not 0."""
         self._clock = clock
         self._cpu_s = cpu_s
         self._memory_bytes_max = process_usage.memory_bytes_max()
@@ -63,7 +69,23 @@ class LoadReporter:
         """Report until cancelled."""
         while True:
             await asyncio.sleep(REPORT_INTERVAL_S)
+            self.measure_lags()
             await self.publish()
+
+    def measure_lags(self) -> None:
+        """Set what each subscription has not acknowledged, and the age of the oldest of it."""
+        now_ms = time.time_ns() // 1_000_000
+        lags: dict[tuple[str, str], tuple[int, float]] = {}
+        for owner in self._owners().values():
+            for each in owner.context.log_subscriptions():
+                if (after := each.open_after) is not None:
+                    age_s = owner.context.stored_times.age_s(sequence_of(after + 1), now_ms)
+                    lags[each.topic, each.state.name] = (each.lag, age_s)
+        for key in self._lagged | lags.keys():
+            lag, age_s = lags.get(key, (0, 0.0))
+            self._metrics.lag.labels(*key).set(lag)
+            self._metrics.oldest_unacked_age_s.labels(*key).set(age_s)
+        self._lagged = set(lags)
 
     async def publish(self) -> None:
         """Write one report. A report that the metadata store does not take is left out."""

@@ -33,6 +33,16 @@ class OwnerMetrics:
             "Messages delivered and not acknowledged.",
             ("topic", "subscription"),
         )
+        self.lag = metrics.gauge(
+            "subscription_lag_messages",
+            "Messages not acknowledged; a lower bound while a subscription is behind the end of the log.",
+            ("topic", "subscription"),
+        )
+        self.oldest_unacked_age_s = metrics.gauge(
+            "subscription_oldest_unacked_age_seconds",
+            "Age of the oldest message that is not acknowledged; a lower bound after a change of the owner.",
+            ("topic", "subscription"),
+        )
         self.expired = metrics.counter(
             "subscription_expired_messages",
             "Lower bound of the messages that expired before they were acknowledged.",

@@ -56,7 +56,9 @@ async def start(runtime: Runtime, config: TopicOwnerConfig) -> AsyncIterator[Non
         await ownership.open()
         runtime.add_check("bundles", lambda: _unserved(ownership))
         running = runtime.spawn(ownership.run(), "ownership")
-        reporter = LoadReporter(runtime.instance_id, ports.metadata, catalogue, lambda: ownership.owners)
+        reporter = LoadReporter(
+            runtime.instance_id, ports.metadata, catalogue, lambda: ownership.owners, metrics
+        )
         reporting = runtime.spawn(reporter.run(), "load reports")
         try:
             async with presence(runtime, ports.metadata, registration=registration, vital=False):

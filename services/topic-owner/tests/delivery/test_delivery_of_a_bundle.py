@@ -14,6 +14,7 @@ from danube_harness.services.owner_harness import (
     Gateway,
     OwnerHarness,
 )
+from danube_topic_owner.delivery import non_reliable
 from danube_topic_owner.delivery.consumer import Window
 
 
@@ -148,11 +149,14 @@ async def test_non_reliable_messages_go_to_who_is_there_and_are_counted_when_nob
     assert await harness.log.read(topic.home, 1, frames_max=1, bytes_max=1) == []
 
 
-async def test_drops_of_a_full_queue_are_counted(harness: OwnerHarness, gateway: Gateway) -> None:
+async def test_drops_of_a_full_queue_are_counted(
+    harness: OwnerHarness, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(non_reliable, "WAITING_BYTES_MAX", 1000 * (non_reliable.MESSAGE_OVERHEAD_BYTES + 3))
     topic = await harness.topic("/default/t", NON_RELIABLE)
     await gateway.attach(await gateway.subscribe(topic.name, "s"), messages=0)
     for _ in range(3):
-        await harness.publish_non_reliable(topic, *(str(n) for n in range(700)))
+        await harness.publish_non_reliable(topic, *(f"{n:03}" for n in range(700)))
     await harness.settle()
     assert harness.metrics.dropped.labels(topic.name, "s")._value.get() == 3 * 700 - 1000
 

@@ -8,8 +8,14 @@ from danube_common.model.position import BEFORE_ALL
 from danube_common.model.rate_limit import TokenBucket
 from danube_common.model.subscription import SubscriptionType
 from danube_common.wire.owner import Attach, SessionState
-from danube_topic_owner.delivery.non_reliable import WAITING_MESSAGES_MAX, NonReliableDispatch
+from danube_topic_owner.delivery.non_reliable import (
+    MESSAGE_OVERHEAD_BYTES,
+    WAITING_BYTES_MAX,
+    NonReliableDispatch,
+)
 
+WAITING_MAX = -(-WAITING_BYTES_MAX // (4 + MESSAGE_OVERHEAD_BYTES))
+"""Messages of four bytes that fill the queue."""
 NAMES = {1: "anna", 2: "bert", 3: "carl"}
 CONSUMERS = st.sampled_from(list(NAMES))
 
@@ -31,7 +37,7 @@ class NonReliableMachine(RuleBasedStateMachine):
         for consumer_id, name in NAMES.items():
             self.dispatch.add(consumer_id, name)
 
-    @rule(count=st.integers(0, 5) | st.just(WAITING_MESSAGES_MAX // 2))
+    @rule(count=st.integers(0, 5) | st.just(WAITING_MAX // 2))
     def offer(self, count: int) -> None:
         numbers = range(self.offered, self.offered + count)
         self.offered += count
@@ -94,7 +100,7 @@ class NonReliableMachine(RuleBasedStateMachine):
             dispatch = self.dispatch
             assert len(set(self.sent)) == len(self.sent)
             assert len(self.sent) + dispatch.waiting + dispatch.dropped == self.offered
-            assert dispatch.waiting <= WAITING_MESSAGES_MAX
+            assert dispatch.waiting <= WAITING_MAX
 
 
 NonReliableMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

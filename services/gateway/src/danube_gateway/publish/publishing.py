@@ -8,7 +8,7 @@ import time
 from danube_common.bus.port import Bus
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.records import Topic
-from danube_common.errors import LimitExceeded, Unavailable
+from danube_common.errors import DanubeError, LimitExceeded, SchemaViolation, Unavailable
 from danube_common.log.port import BundleLog
 from danube_common.model.bundle import Bundle
 from danube_common.model.rate_limit import TokenBucket
@@ -83,12 +83,16 @@ class Publishing:
             reorder = self._new_reorder_buffer(producer_id)
         await reorder.turn(number)
         try:
-            async with reorder.forwarding:
-                await self._check(producer, payload, message)
-            stored = await self._enqueue(producer, message)
-        finally:
-            reorder.passed(number)
-        await stored
+            try:
+                async with reorder.forwarding:
+                    await self._check(producer, payload, message)
+                stored = await self._enqueue(producer, message)
+            finally:
+                reorder.passed(number)
+            await stored
+        except DanubeError as error:
+            self._metrics.publish_failures.labels(producer.topic.name, _reason(error)).inc()
+            raise
         self._metrics.published(producer.topic.name, producer_id, len(payload), time.perf_counter() - began)
 
     async def _check(self, producer: Producer, payload: bytes, message: bytes) -> None:
@@ -156,3 +160,16 @@ class Publishing:
     def _topic_gone(self, topic: Topic) -> None:
         self._rates.pop(topic.topic_id, None)
         self._checks.forget(topic)
+
+
+def _reason(error: DanubeError) -> str:
+    """Return why a message was not published, in a word."""
+    match error:
+        case LimitExceeded():
+            return error.limit
+        case SchemaViolation():
+            return "schema"
+        case Unavailable():
+            return "unavailable"
+        case _:
+            return "other"

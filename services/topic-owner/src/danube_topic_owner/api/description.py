@@ -71,7 +71,7 @@ def _detail(subscription: ActiveSubscription, read: int, unread: int, exact: boo
         backlog=max(read + unread, 0),
         backlog_exact=exact,
         unacked=reliable.unacked if reliable else 0,
-        lost=state.lost,
+        lost=subscription.losses[0],
         blocked=_blocked(subscription),
         prefetch=state.prefetch,
     )

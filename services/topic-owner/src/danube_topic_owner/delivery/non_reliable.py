@@ -9,13 +9,15 @@ from danube_common.model.subscription import SubscriptionType
 from danube_topic_owner.delivery.consumer import Consumer, Window
 from danube_topic_owner.delivery.dispatch import Dispatch, Message, Outgoing
 
-WAITING_MESSAGES_MAX = 1000
 WAITING_BYTES_MAX = 16 * 1024 * 1024
+"""Bytes that wait for a consumer that is connected and has no room at the moment; more are dropped."""
+MESSAGE_OVERHEAD_BYTES = 200
+"""What a message counts in addition to its bytes."""
 UNLIMITED = Window(1 << 62, 1 << 62)
 
 
 class NonReliableDispatch(Dispatch):
-    """Keeps a short queue for bursts and for the time between a client's Subscribe and its stream.
+    """Keeps a queue for bursts and for the time between a client's Subscribe and its stream.
 
     Attributes:
         dropped: messages that were dropped so far.
@@ -35,11 +37,11 @@ class NonReliableDispatch(Dispatch):
     def offer(self, messages: list[Message]) -> None:
         """Queue messages, and drop those that exceed the bounds of the queue."""
         for message in messages:
-            if len(self._queue) >= WAITING_MESSAGES_MAX or self._queue_bytes >= WAITING_BYTES_MAX:
+            if self._queue_bytes >= WAITING_BYTES_MAX:
                 self.dropped += 1
             else:
                 self._queue.append(message)
-                self._queue_bytes += len(message[1])
+                self._queue_bytes += len(message[1]) + MESSAGE_OVERHEAD_BYTES
 
     def dispatch(self, now: float, buckets: tuple[TokenBucket, ...]) -> list[Outgoing]:
         """Return everything that may be sent now; drop the queue if no consumer is present."""
@@ -55,7 +57,7 @@ class NonReliableDispatch(Dispatch):
 
     def _sent(self, _consumer: Consumer, message: Message, _number: int) -> None:
         self._queue.popleft()
-        self._queue_bytes -= len(message[1])
+        self._queue_bytes -= len(message[1]) + MESSAGE_OVERHEAD_BYTES
 
     def _session_over(self, consumer: Consumer, *, received: int | None) -> None:
         """Messages are delivered at most once: nothing is taken back."""

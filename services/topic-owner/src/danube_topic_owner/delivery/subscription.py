@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from danube_common.cluster.records import Topic
-from danube_common.model.position import end_of_sequence, position_of, sequence_of
+from danube_common.model.position import SEQUENCE_MAX, end_of_sequence, position_of, sequence_of
 from danube_common.model.rate_limit import TokenBucket
 from danube_common.wire.frame import Frame, Section
 from danube_topic_owner.delivery.consumer import Window
@@ -112,6 +112,16 @@ class LogSubscription(ActiveSubscription):
         """The position up to which no message awaits an acknowledgement; None if no message does at all."""
         cursor = self.dispatch.cursor
         return cursor.mark_delete if cursor.outstanding else self.unread_after
+
+    @property
+    def lag(self) -> int:
+        """A lower bound of the messages that are not acknowledged.
+
+        Exact at the tail. Behind it, what passed before this owner served the bundle is not counted.
+        """
+        cursor = self.dispatch.cursor
+        unread = 0 if self.at_tail else self.missed.between(self.next_sequence, SEQUENCE_MAX)
+        return cursor.outstanding + max(unread - cursor.acked_unread(end_of_sequence(SEQUENCE_MAX)), 0)
 
     def offer_live(self, sequence: int, section_number: int, section: Section) -> None:
         """Take the live feed's next messages, or fall behind if there is no room for them."""
