@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.conformance.client import BYTES, EXCLUSIVE, FAILOVER, SHARED, Client, Producer
 from tests.conformance.stubs import danube
 
 BLOCK = bytes(16 * 1024)
+EACH = 625
 
 
 async def bytes_producer(client: Client, topic: str) -> Producer:
@@ -99,6 +102,18 @@ async def test_a_consumer_that_falls_behind_loses_messages_but_no_order(
         received.append((await slow.next()).msg_id.sequence_id)
     received = [number for number in received if number < last.msg_id.sequence_id]
     assert received == sorted(set(received))
+
+
+async def test_a_consumer_that_acknowledges_each_message_loses_nothing_of_eight_producers(
+    client: Client, topic: str
+) -> None:
+    schema = danube.Schema(name="bytes", type_schema=BYTES)
+    producers = [await client.producer(topic, f"p{number}", schema=schema) for number in range(8)]
+    consumer = await client.consume(topic, "sub")
+    # The slowest case of such a consumer: it takes nothing until everything is sent.
+    await asyncio.gather(*(producer.send_all([bytes(1024)] * EACH) for producer in producers))
+    for _ in range(8 * EACH):
+        await client.ack(await consumer.next(), "sub")
 
 
 async def test_a_shared_subscription_hands_messages_round(client: Client, topic: str) -> None:

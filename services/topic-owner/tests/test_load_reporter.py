@@ -151,3 +151,22 @@ async def test_a_subscriptions_lag_and_the_age_of_its_oldest_message_are_told_an
     assert age_s > 0
     await gateway.ack(topic.name, "s", gateway.positions())
     assert told() == (0, 0)
+
+
+async def test_the_age_of_a_subscription_does_not_begin_with_messages_of_other_topics(
+    harness: OwnerHarness, owner: BundleOwner, gateway: Gateway
+) -> None:
+    topic, other = await harness.topic("/default/t"), await harness.topic("/default/other")
+    consumer = await gateway.subscribe(topic.name, "s")
+    await gateway.attach(consumer)
+    await harness.publish(topic, "old")
+    await gateway.until(lambda: len(gateway.texts()) == 1)
+    await gateway.ack(topic.name, "s", gateway.positions())
+    for _ in range(5):
+        await harness.publish(other, "x")
+    await harness.publish(topic, "new")
+    await gateway.until(lambda: len(gateway.texts()) == 2)
+    (subscription,) = owner.context.log_subscriptions()
+    assert subscription.oldest_open == gateway.positions()[-1]
+    await gateway.ack(topic.name, "s", gateway.positions())
+    assert subscription.oldest_open is None

@@ -78,8 +78,8 @@ class LoadReporter:
         lags: dict[tuple[str, str], tuple[int, float]] = {}
         for owner in self._owners().values():
             for each in owner.context.log_subscriptions():
-                if (after := each.open_after) is not None:
-                    age_s = owner.context.stored_times.age_s(sequence_of(after + 1), now_ms)
+                if (oldest := each.oldest_open) is not None:
+                    age_s = owner.context.stored_times.age_s(sequence_of(oldest), now_ms)
                     lags[each.topic, each.state.name] = (each.lag, age_s)
         for key in self._lagged | lags.keys():
             lag, age_s = lags.get(key, (0, 0.0))

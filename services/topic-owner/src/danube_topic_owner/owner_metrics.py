@@ -22,7 +22,7 @@ class OwnerMetrics:
         self.consumers = metrics.gauge("topic_consumers", "Consumers with an open stream.", ("topic",))
         self.dropped = metrics.counter(
             "subscription_dropped",
-            "Non-reliable messages dropped because no consumer had room.",
+            "Non-reliable messages dropped: no consumer was connected, or too many bytes waited already.",
             ("topic", "subscription"),
         )
         self.redelivered = metrics.counter(
@@ -40,7 +40,8 @@ class OwnerMetrics:
         )
         self.oldest_unacked_age_s = metrics.gauge(
             "subscription_oldest_unacked_age_seconds",
-            "Age of the oldest message that is not acknowledged; a lower bound after a change of the owner.",
+            "Age of the oldest message that is not acknowledged, as far as this owner saw; with a lag of 0:"
+            " the log has grown since the subscription was read, maybe by other topics.",
             ("topic", "subscription"),
         )
         self.expired = metrics.counter(

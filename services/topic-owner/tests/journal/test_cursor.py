@@ -103,6 +103,7 @@ class CursorMachine(RuleBasedStateMachine):
         end = 10_000
         unacked = [p for p in self.messages if p not in self.acked]
         assert self.cursor.unacked_through(end) == self.cursor.outstanding == len(unacked)
+        assert self.cursor.first_unacked == min(unacked, default=None)
         ahead = [p for p in self.acked if p > max(self.read, self.cursor.mark_delete)]
         assert self.cursor.acked_unread(end) == len(ahead)
 

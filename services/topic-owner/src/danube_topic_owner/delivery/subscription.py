@@ -114,6 +114,17 @@ class LogSubscription(ActiveSubscription):
         return cursor.mark_delete if cursor.outstanding else self.unread_after
 
     @property
+    def oldest_open(self) -> int | None:
+        """The oldest position that awaits an acknowledgement or, if none was read, the first to read.
+
+        None if nothing awaits one. Positions of other topics that lie before the oldest message do not count.
+        """
+        if (first := self.dispatch.cursor.first_unacked) is not None:
+            return first
+        after = self.unread_after
+        return None if after is None else after + 1
+
+    @property
     def lag(self) -> int:
         """A lower bound of the messages that are not acknowledged.
 

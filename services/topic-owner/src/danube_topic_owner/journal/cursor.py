@@ -151,6 +151,11 @@ class Cursor:
         """Messages read and not acknowledged."""
         return len(self._unacked)
 
+    @property
+    def first_unacked(self) -> int | None:
+        """The lowest position that was read and is not acknowledged; None if there is none."""
+        return self._unacked[0] if self._unacked else None
+
     def acked_ranges(self) -> list[Range]:
         """Return the acknowledged ranges beyond mark-delete, in ascending order."""
         return list(self._ranges)
