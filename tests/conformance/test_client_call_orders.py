@@ -231,7 +231,7 @@ async def test_the_go_client_that_creates_its_producer_again_leaves_a_deleted_to
     for _ in range(10):  # before each Send, which swallows the error
         refusal = await client.refused("CreateProducer", go)
         assert (refusal.code, refusal.error_type) == ("INVALID_ARGUMENT", TOPIC_NOT_FOUND)
-        assert f"topic {topic} was deleted" in refusal.message
+        assert topic in refusal.message
     assert topic not in await admin.topics("default")
 
 

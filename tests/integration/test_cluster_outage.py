@@ -25,6 +25,7 @@ DOOR = "/default/door"
 OUTAGE_S = 3 * INSTANCE_TTL_S
 LONG_OUTAGE_S = 300.0
 CALL_TIMEOUT_S = 20.0
+SERVED_S_MAX = 30.0
 ACKS_JOURNALED_S = 1.0
 """Acknowledgements are journaled 100 ms after they were answered; only then no crash repeats them."""
 POLICY_ADMIN = "/danube_platform.PolicyAdmin"
@@ -61,10 +62,19 @@ async def newcomers_are_served(platform: ClusterPlatform) -> None:
         assert (await anext(consumer)).text == "from a newcomer"
 
 
+async def every_bundle_is_served(platform: ClusterPlatform) -> None:
+    """An owner that has just claimed a bundle takes over its journal before it serves."""
+    async with asyncio.timeout(SERVED_S_MAX):
+        for owner in platform.of_kind("topic-owner"):
+            while await readiness(owner.http_url) is not None:
+                await asyncio.sleep(0.1)
+
+
 async def outage(platform: ClusterPlatform, load: Load, begin: Act, end: Act, lasts_s: float) -> None:
     """Everything flows to the end of it, and nothing has moved after it."""
     await load.until_flowing()
     epochs = await platform.until_settled()
+    await every_bundle_is_served(platform)
     began = time.monotonic()
     await begin(platform)
     await asyncio.sleep(lasts_s)

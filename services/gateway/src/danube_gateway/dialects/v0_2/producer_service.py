@@ -5,7 +5,7 @@ from __future__ import annotations
 from danube_common.errors import InvalidInput, NotFound
 from danube_common.model.names import TopicName, check_label
 from danube_common.model.strategy import StorageBackend
-from danube_common.rpc.port import Call, Methods, StatusCode
+from danube_common.rpc.port import Call, Methods, RpcError, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_gateway.dialects.errors import rpc_error
 from danube_gateway.dialects.v0_2.model import RECREATE_HEADER, access_mode_of, schema_of, strategy_of
@@ -55,11 +55,16 @@ class ProducerService:
         try:
             topic = await self._resolver.find_or_create(name, schema, strategy, may_create=may_create)
         except TopicDeleted as error:
-            raise rpc_error(StatusCode.INVALID_ARGUMENT, api.ErrorType.TOPIC_NOT_FOUND, str(error)) from None
+            raise _deleted(str(error)) from None
         except NotFound as error:
             # The namespace: v0.2 answers UNAVAILABLE, and the type keeps clients from trying again.
             raise rpc_error(StatusCode.UNAVAILABLE, api.ErrorType.UNKNOWN_ERROR, str(error)) from None
-        producer = await self._producers.create(topic, request.producer_name, mode)
+        try:
+            producer = await self._producers.create(topic, request.producer_name, mode)
+        except NotFound as error:  # it was deleted at this moment
+            if may_create:
+                raise
+            raise _deleted(str(error)) from None
         self._publishing.producer_created(producer.producer_id)
         self._of_connections.add(call.peer, request.topic_name, request.producer_name)
         response = api.ProducerResponse(
@@ -78,3 +83,7 @@ class ProducerService:
         await self._publishing.publish(msg_id.producer_id, msg_id.sequence_id, message.payload, call.request)
         response = api.MessageResponse(request_id=message.request_id, sequence_id=msg_id.sequence_id)
         return response.SerializeToString()
+
+
+def _deleted(text: str) -> RpcError:
+    return rpc_error(StatusCode.INVALID_ARGUMENT, api.ErrorType.TOPIC_NOT_FOUND, text)
