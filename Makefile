@@ -24,7 +24,7 @@ SLOW := acceptance or benchmark or docker
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help run unit test acceptance compose-test bench bench-storage bench-scale chaos check format setup setup-test clean
+.PHONY: help run unit test again acceptance compose-test bench bench-storage bench-scale chaos check format setup setup-test clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +37,10 @@ unit: setup-test ## fast tests without servers, under a minute
 	$(PYTEST) -n $(WORKERS) -m "not server and not ($(SLOW))" $(UNIT)
 
 test: check ## the whole gate: checks, then all tests but the long ones
-	$(PYTEST) -n $(WORKERS) -m "not ($(SLOW))"
+	@set -x; $(PYTEST) -n $(WORKERS) -m "not ($(SLOW))" || { test $$? -eq 1 && $(MAKE) --no-print-directory again; }
+
+again: ## what failed in the last run, once more and one at a time: what passes now is flaky, a defect to be mended
+	$(PYTEST) --last-failed --last-failed-no-failures none -m "not ($(SLOW))"
 
 acceptance: setup-test ## the long tests: real data and a cluster, while processes are killed
 	$(PYTEST) -m acceptance tests/acceptance tests/integration
