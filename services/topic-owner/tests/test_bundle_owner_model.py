@@ -151,7 +151,7 @@ def _check_order(gateway: Gateway, kind: SubscriptionType) -> None:
     """Within a session positions only rise, and where they are of one text, it is always the same."""
     by_session: dict[int, list[int]] = {}
     for delivery in gateway.deliveries:
-        by_session.setdefault(delivery.session, []).extend(position for position, _ in delivery.entries)
+        by_session.setdefault(delivery.session, []).extend(position for position, _ in delivery.entries())
     for positions in by_session.values():
         assert len(set(positions)) == len(positions)
         if kind is not SHARED:

@@ -105,7 +105,7 @@ async def test_what_was_acknowledged_before_a_handover_is_not_delivered_after_it
 
     def again() -> list[str]:
         epoch = harness.epoch
-        return [m.decode() for d in gateway.deliveries if d.epoch == epoch for _, m in d.entries]
+        return [m.decode() for d in gateway.deliveries if d.epoch == epoch for _, m in d.entries()]
 
     await gateway.until(lambda: len(again()) == 4)
     assert again() == ["c", "e", "f", "meanwhile"]

@@ -5,24 +5,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danube_common.errors import CorruptData
-from danube_common.wire.delivery import ENTRIES_MAX, MAGIC, Delivery, decode_delivery, encode_delivery
+from danube_common.model.run import Run
+from danube_common.wire.delivery import MAGIC, MESSAGES_MAX, Delivery, decode_delivery, encode_delivery
 from danube_common.wire.owner import SessionEnded, encode_notice
 
 U64 = st.integers(0, (1 << 64) - 1)
-DELIVERIES = st.builds(
-    Delivery, U64, U64, U64, U64, st.lists(st.tuples(U64, st.binary(max_size=40)), max_size=6).map(tuple)
+SECTIONS = st.builds(
+    Run.of, st.integers(0, 1 << 62), st.lists(st.binary(max_size=40), min_size=1, max_size=6)
 )
+
+
+@st.composite
+def slices(draw: st.DrawFn) -> Run:
+    section = draw(SECTIONS)
+    low = draw(st.integers(0, len(section) - 1))
+    return section.tail(low).head(draw(st.integers(1, 6)))
+
+
+DELIVERIES = st.builds(Delivery, U64, U64, U64, U64, st.lists(slices(), max_size=4).map(tuple))
 
 
 def encoded(delivery: Delivery) -> bytes:
     return encode_delivery(
-        delivery.epoch, delivery.consumer_id, delivery.session, delivery.number, delivery.entries
+        delivery.epoch, delivery.consumer_id, delivery.session, delivery.number, delivery.runs
     )
+
+
+def said(delivery: Delivery) -> tuple[object, ...]:
+    runs = [list(run.entries()) for run in delivery.runs]
+    return (delivery.epoch, delivery.consumer_id, delivery.session, delivery.number, runs)
 
 
 @given(DELIVERIES)
 def test_a_delivery_is_read_as_it_was_written(delivery: Delivery) -> None:
-    assert decode_delivery(encoded(delivery)) == delivery
+    assert said(decode_delivery(encoded(delivery))) == said(delivery)
 
 
 @given(DELIVERIES, st.data())
@@ -36,19 +52,29 @@ def test_a_cut_or_lengthened_delivery_is_noticed(delivery: Delivery, data: st.Da
 
 @settings(max_examples=300)
 @given(DELIVERIES, st.data())
-def test_damage_is_corrupt_data_and_nothing_worse(delivery: Delivery, data: st.DataObject) -> None:
-    whole = bytearray(encoded(delivery))
+def test_a_damaged_delivery_never_decodes(delivery: Delivery, data: st.DataObject) -> None:
+    whole = encoded(delivery)
+    damaged = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 4))):
-        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        decode_delivery(bytes(whole))
-    except CorruptData:
-        return
+        damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    if damaged != whole:
+        with pytest.raises(CorruptData):
+            decode_delivery(bytes(damaged))
 
 
-def test_more_entries_than_any_owner_sends_are_refused() -> None:
+@given(st.binary(max_size=200) | st.binary(max_size=200).map(lambda tail: bytes((MAGIC,)) + tail))
+def test_bytes_that_are_no_delivery_are_corrupt_data(data: bytes) -> None:
     with pytest.raises(CorruptData):
-        decode_delivery(encode_delivery(1, 1, 1, 1, [(1, b"")] * (ENTRIES_MAX + 1)))
+        decode_delivery(data)
+
+
+def test_more_messages_than_any_owner_sends_are_refused() -> None:
+    def delivery(messages: int) -> bytes:
+        return encode_delivery(1, 1, 1, 1, [Run.of(1, [b""] * messages)])
+
+    assert len(decode_delivery(delivery(MESSAGES_MAX)).entries()) == MESSAGES_MAX
+    with pytest.raises(CorruptData):
+        decode_delivery(delivery(MESSAGES_MAX + 1))
 
 
 def test_a_notice_is_never_taken_for_a_delivery() -> None:

@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from danube_common.errors import Refused
 from danube_common.model.bundle import Bundle
+from danube_common.model.run import Run
 from danube_common.wire.delivery import Delivery
 from danube_gateway.consume.session import REGRANT_PART, WINDOW_BYTES, WINDOW_MESSAGES, Arrival, Session
 
@@ -22,12 +23,12 @@ def opened(*, reliable: bool = True) -> Session:
 
 
 def delivery(session: Session, number: int, *texts: bytes, epoch: int | None = None) -> Delivery:
-    entries = tuple((position, text) for position, text in enumerate(texts, 1))
-    return Delivery(session.epoch if epoch is None else epoch, 7, session.number, number, entries)
+    run = Run.of(1, texts)
+    return Delivery(session.epoch if epoch is None else epoch, 7, session.number, number, (run,))
 
 
 async def waiting(session: Session) -> list[bytes]:
-    return [message for _, message in await session.next_batch() or []]
+    return [message for run in await session.next_batch() or [] for message in run.messages()]
 
 
 async def test_deliveries_in_order_are_taken_and_others_are_not() -> None:
@@ -117,7 +118,7 @@ async def test_a_waiting_reader_is_woken_by_a_delivery_and_by_the_end() -> None:
     reading = asyncio.create_task(session.next_batch())
     await asyncio.sleep(0)
     session.arrive(delivery(session, 1, b"a"))
-    assert await reading == [(1, b"a")]
+    assert [list(run.entries()) for run in await reading or []] == [[(1, b"a")]]
     reading = asyncio.create_task(session.next_batch())
     await asyncio.sleep(0)
     session.close()
@@ -141,7 +142,7 @@ class CreditMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.session = Session(7, BUNDLE, 0)
-        self.in_hand: list[tuple[int, bytes]] = []
+        self.in_hand: list[Run] = []
         self.totals = (0, 0)
         self.sent = (0, 0)
         self.number = 0
@@ -164,7 +165,7 @@ class CreditMachine(RuleBasedStateMachine):
                 return
             self.number += 1
             arrived = self.session.arrive(
-                Delivery(1, 7, self.session.number, self.number, ((1, bytes(size)),))
+                Delivery(1, 7, self.session.number, self.number, (Run.of(1, [bytes(size)]),))
             )
             assert arrived is Arrival.TAKEN
             self.sent = (self.sent[0] + 1, self.sent[1] + size)
@@ -182,8 +183,8 @@ class CreditMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 1000))
     def client_drains(self, count: int) -> None:
-        for _, message in self.in_hand[:count]:
-            self.session.drained(1, len(message))
+        for run in self.in_hand[:count]:
+            self.session.drained(1, run.size)
         del self.in_hand[:count]
 
     @rule()
@@ -200,7 +201,7 @@ class CreditMachine(RuleBasedStateMachine):
         held = [*self.in_hand, *self.session._queue]
         outstanding = len(held) + max(self.totals[0] - self.sent[0], 0)
         assert outstanding <= WINDOW_MESSAGES
-        assert sum(len(message) for _, message in held) <= 2 * WINDOW_BYTES + 1
+        assert sum(run.size for run in held) <= 2 * WINDOW_BYTES + 1
 
     @invariant()
     def a_client_that_drains_gets_its_whole_window_again(self) -> None:

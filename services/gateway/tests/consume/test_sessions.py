@@ -14,6 +14,7 @@ from danube_common.cluster.records import Claim, Layout, encode_record
 from danube_common.errors import NotFound, Refused, Unavailable
 from danube_common.model.bundle import Bundle
 from danube_common.model.ids import make_id
+from danube_common.model.run import Run
 from danube_common.runtime.metrics import Metrics
 from danube_common.wire.delivery import encode_delivery
 from danube_common.wire.envelope import Done, ErrorReply, Reason
@@ -97,8 +98,8 @@ class ScriptedOwner:
     ) -> None:
         request = attach or self.attached[-1]
         self.sent[request.consumer_id] = number
-        entries = [(number * 100 + index, text) for index, text in enumerate(texts)]
-        data = encode_delivery(self.epoch, request.consumer_id, request.session, number, entries)
+        runs = [Run.of(number * 100, texts)]
+        data = encode_delivery(self.epoch, request.consumer_id, request.session, number, runs)
         if not lost:
             await self.bus.publish(gateway_subject(request.gateway), data)
 
@@ -176,7 +177,7 @@ async def texts(session: Session, count: int) -> list[bytes]:
         while len(got) < count:
             batch = await session.next_batch()
             assert batch is not None
-            got.extend(message for _, message in batch)
+            got.extend(message for run in batch for message in run.messages())
     return got
 
 
@@ -381,7 +382,7 @@ async def test_a_gateway_that_stops_ends_its_streams_as_unavailable(
 
 async def test_garbage_on_the_gateways_subject_harms_nobody(scene: Scene, owner: ScriptedOwner) -> None:
     session = await scene.sessions.open(CONSUMER, PEER)
-    for data in (b"", b"\xd1", b"\xd1" + bytes(40), b"\xc1", b"x" * 100):
+    for data in (b"", b"\xd2", b"\xd2" + bytes(40), b"\xc1", b"x" * 100):
         await scene.bus.publish(gateway_subject(scene.sessions.name), data)
     await owner.deliver(1, b"a")
     assert await texts(session, 1) == [b"a"]

@@ -135,7 +135,7 @@ def test_every_message_comes_in_order_and_none_twice_without_cause(actions: list
             await play.end()
             by_session: dict[int, list[int]] = {}
             for delivery in play.gateway.deliveries:
-                by_session.setdefault(delivery.session, []).extend(p for p, _ in delivery.entries)
+                by_session.setdefault(delivery.session, []).extend(p for p, _ in delivery.entries())
             for positions in by_session.values():
                 assert positions == sorted(set(positions))
             seen = play.gateway.positions()

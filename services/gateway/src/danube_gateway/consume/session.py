@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from enum import Enum
 
 from danube_common.errors import DanubeError
 from danube_common.model.bundle import Bundle
+from danube_common.model.run import Run
 from danube_common.wire.delivery import Delivery
 from danube_common.wire.owner import Attach, SessionState
 
@@ -16,9 +18,6 @@ WINDOW_MESSAGES = 1000
 WINDOW_BYTES = 4 * 1024 * 1024
 REGRANT_PART = 4
 """Credit is renewed each time the client has taken 1/REGRANT_PART of the window."""
-
-Entry = tuple[int, bytes]
-"""(position, serialized StreamMessage)."""
 
 
 class Arrival(Enum):
@@ -52,7 +51,7 @@ class Session:
         self.attaching = True
         self.closed = False
         self.end: DanubeError | None = None
-        self._queue: deque[Entry] = deque()
+        self._queue: deque[Run] = deque()
         self._held = (0, 0)
         """Messages and bytes that arrived and that the client has not taken, including the current batch."""
         self._arrived = asyncio.Event()
@@ -64,7 +63,7 @@ class Session:
 
     # Towards the client
 
-    async def next_batch(self) -> list[Entry] | None:
+    async def next_batch(self) -> list[Run] | None:
         """Wait for deliveries and return at least one; None when the stream is over."""
         while not self._queue:
             if self.closed:
@@ -104,9 +103,8 @@ class Session:
         if delivery.number != self.received + 1:
             return Arrival.STALE if delivery.number <= self.received else Arrival.GAP
         self.received = delivery.number
-        self._queue.extend(delivery.entries)
-        size = sum(len(message) for _, message in delivery.entries)
-        self._held = (self._held[0] + len(delivery.entries), self._held[1] + size)
+        self._queue.extend(delivery.runs)
+        self._hold(delivery.runs, 1)
         self._arrived.set()
         return Arrival.TAKEN
 
@@ -134,13 +132,19 @@ class Session:
     def _begin(self, epoch: int, *, keep: bool) -> None:
         """Restart the counts of deliveries and credit, and drop queued messages unless ``keep``."""
         if not keep:
-            dropped = sum(len(message) for _, message in self._queue)
-            self._held = (self._held[0] - len(self._queue), self._held[1] - dropped)
+            self._hold(self._queue, -1)
             self._queue.clear()
         self.epoch, self.received, self.sent_before = epoch, 0, 0
         self._initial = (WINDOW_MESSAGES - self._held[0], WINDOW_BYTES - self._held[1])
         self._drained = (0, 0)
         self._granted_at = self._granted_bytes_at = 0
+
+    def _hold(self, runs: Iterable[Run], sign: int) -> None:
+        messages, size = self._held
+        for run in runs:
+            messages += sign * len(run)
+            size += sign * run.size
+        self._held = (messages, size)
 
     def state(self) -> SessionState:
         """Return the current credit as totals since the session's start."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from danube_common.errors import NotFound, Refused
 from danube_common.model.rate_limit import TokenBucket
+from danube_common.model.run import Run
 from danube_common.model.subscription import SubscriptionType
 from danube_common.wire.owner import Attach, SessionState
 from danube_topic_owner.delivery.consumer import Consumer, Session, Window
@@ -32,6 +33,17 @@ class Outgoing:
     session: int
     number: int
     entries: list[Message]
+
+    @property
+    def runs(self) -> list[Run]:
+        """The entries, those with adjacent positions together."""
+        runs: list[list[Message]] = []
+        for entry in self.entries:
+            if runs and entry[0] == runs[-1][-1][0] + (1 if entry[0] else 0):
+                runs[-1].append(entry)
+            else:
+                runs.append([entry])
+        return [Run.of(run[0][0], [message for _, message in run]) for run in runs]
 
 
 class Turn(NamedTuple):

@@ -29,9 +29,9 @@ class Outbox:
     def deliver(self, outgoing: Outgoing) -> None:
         """Queue a delivery."""
         data = encode_delivery(
-            self._epoch, outgoing.consumer_id, outgoing.session, outgoing.number, outgoing.entries
+            self._epoch, outgoing.consumer_id, outgoing.session, outgoing.number, outgoing.runs
         )
-        self.messages_sent += len(outgoing.entries)
+        self.messages_sent += sum(map(len, outgoing.runs))
         self.bytes_sent += len(data)
         self._put(outgoing.gateway, data)
 

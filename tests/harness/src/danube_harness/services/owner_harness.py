@@ -128,7 +128,7 @@ class Gateway:
             entry
             for delivery in self.deliveries
             if consumer_id in (None, delivery.consumer_id)
-            for entry in delivery.entries
+            for entry in delivery.entries()
         ]
 
     async def until(self, condition: Callable[[], bool]) -> None:

@@ -82,8 +82,12 @@ class ConsumerService:
             yield OPENED
             while (batch := await session.next_batch()) is not None:
                 fields = delivery_fields(session.subscription, session.generation)
-                yield [with_delivery(message, position, fields) for position, message in batch]
-                self._sessions.drained(session, len(batch), sum(len(message) for _, message in batch))
+                yield [
+                    with_delivery(message, position, fields)
+                    for run in batch
+                    for position, message in run.entries()
+                ]
+                self._sessions.drained(session, sum(map(len, batch)), sum(run.size for run in batch))
             if session.end is not None:
                 raise session.end
         finally:
