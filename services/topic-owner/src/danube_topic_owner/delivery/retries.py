@@ -1,0 +1,252 @@
+"""Messages of one subscription whose delivery has failed: attempts, waits, and what becomes of poison. Pure.
+
+A message costs something here only from its first failure until it is acknowledged or expires.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from danube_common.model.failure_policy import REASON_CHARACTERS_MAX, FailurePolicy, PoisonPolicy
+
+
+class Stage(Enum):
+    """Where a message that failed is."""
+
+    UNREAD = "unread"
+    """It failed under an earlier owner, and this one has not read it yet."""
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    BLOCKED = "blocked"
+    DEAD = "dead"
+    """It is poison, and has to be dead-lettered or dropped."""
+
+
+STALE_ENTRIES_MIN = 64
+"""The heap of waits is cleared of messages that went elsewhere when so many and half of it are of these."""
+HELD = frozenset({Stage.WAITING, Stage.BLOCKED, Stage.DEAD})
+"""The stages in which a message is kept here."""
+
+
+@dataclass(slots=True)
+class FailedMessage:
+    """A message of which at least one delivery failed.
+
+    Attributes:
+        failures: deliveries that failed.
+        data: the message while it is kept here; otherwise empty.
+        due: when it may be delivered again (monotonic seconds).
+        reason: why the last delivery failed, as the client told.
+    """
+
+    position: int
+    failures: int
+    stage: Stage
+    data: bytes = b""
+    due: float = 0.0
+    reason: str = ""
+
+
+class Retries:
+    """Decides when messages come again. What is `HELD` is kept here with its bytes.
+
+    Args:
+        policy: the subscription's.
+        ordered: whether a message that is kept holds back those that follow it (exclusive and failover).
+        failures: failed deliveries by position, as they were journaled.
+
+    Attributes:
+        held: messages that are kept here.
+        held_bytes: their bytes.
+        blocked: messages that are not delivered again until the policy changes.
+        exhausted: messages that became poison, by the policy of that moment.
+    """
+
+    def __init__(
+        self, policy: FailurePolicy, *, ordered: bool, failures: Mapping[int, int] | None = None
+    ) -> None:
+        self.policy = policy
+        self.held = 0
+        self.held_bytes = 0
+        self.blocked = 0
+        self.exhausted = dict.fromkeys(PoisonPolicy, 0)
+        self._ordered = ordered
+        self._failed = {
+            position: FailedMessage(position, count, Stage.UNREAD)
+            for position, count in (failures or {}).items()
+        }
+        self._heap: list[tuple[float, int]] = []
+        """(due, position) of what waits or, if the order counts, (0, position) of that and what is blocked.
+
+        Entries of messages that went elsewhere stay until they come up."""
+        self._dead: dict[int, FailedMessage] = {}
+        self._changed: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._failed)
+
+    def failures(self, position: int) -> int:
+        """Return how many deliveries of a message failed."""
+        found = self._failed.get(position)
+        return found.failures if found else 0
+
+    # What happens to a message
+
+    def fail(
+        self, position: int, data: bytes, now: float, *, requested_ms: int = 0, reason: str = ""
+    ) -> None:
+        """Take in a message whose delivery failed.
+
+        ``requested_ms``: the wait that a negative acknowledgement asks for.
+        """
+        message = self._failed.get(position)
+        if message is None:
+            message = self._failed[position] = FailedMessage(position, 0, Stage.DELIVERED)
+        message.failures += 1
+        message.reason = reason[:REASON_CHARACTERS_MAX]
+        message.due = now + self.policy.delay_ms(message.failures, requested_ms) / 1000
+        self._changed.add(position)
+        if self.policy.is_poison(message.failures):
+            self.exhausted[self.policy.poison_policy] += 1
+        self._keep(message, data)
+
+    def read(self, position: int, data: bytes) -> bool:
+        """Take in a message that was read, if it failed under an earlier owner; return whether it did."""
+        message = self._failed.get(position)
+        if message is None or message.stage is not Stage.UNREAD:
+            return False
+        self._keep(message, data)
+        return True
+
+    def forget(self, position: int) -> None:
+        """Forget a message that was acknowledged."""
+        if (message := self._failed.pop(position, None)) is not None:
+            self._release(message)
+            self._changed.discard(position)
+
+    def expire(self, position: int) -> None:
+        """Forget the messages up to ``position``: none is retained."""
+        for each in [each for each in self._failed if each <= position]:
+            self.forget(each)
+
+    # Redelivery
+
+    def next(self, now: float) -> tuple[int, bytes] | None:
+        """Return the message to deliver again now; None if none is due, or one before it is not."""
+        message = self._head()
+        if message is None or message.stage is Stage.BLOCKED or message.due > now:
+            return None
+        return message.position, message.data
+
+    def take(self) -> None:
+        """Note that the message which `next` returned is being delivered."""
+        if (message := self._head()) is not None:
+            heapq.heappop(self._heap)
+            self._release(message)
+            message.stage = Stage.DELIVERED
+
+    def returned(self, position: int, data: bytes) -> bool:
+        """Keep a message that went back undelivered, if it failed before; return whether it did.
+
+        It waits no longer: this delivery did not fail.
+        """
+        message = self._failed.get(position)
+        if message is None:
+            return False
+        self._keep(message, data)
+        return True
+
+    @property
+    def first_held(self) -> int | None:
+        """The lowest position that holds back those behind it; None if none does."""
+        message = self._head() if self._ordered else None
+        return message.position if message else None
+
+    @property
+    def due(self) -> float | None:
+        """When `next` returns a message (monotonic seconds); None if there is nothing to wait for."""
+        message = self._head()
+        return None if message is None or message.stage is Stage.BLOCKED else message.due
+
+    # Poison
+
+    @property
+    def dead(self) -> list[FailedMessage]:
+        """The messages to drop or to dead-letter, which `forget` removes when that is done."""
+        return list(self._dead.values())
+
+    @property
+    def first_blocked(self) -> FailedMessage | None:
+        """The blocked message with the lowest position."""
+        if not self.blocked:
+            return None
+        return min(
+            (each for each in self._failed.values() if each.stage is Stage.BLOCKED),
+            key=lambda each: each.position,
+        )
+
+    def change_policy(self, policy: FailurePolicy, now: float) -> None:
+        """Apply another policy from now on, also to what is poison; waits become no longer than it allows."""
+        self.policy = policy
+        self._heap.clear()
+        for message in self._failed.values():
+            if message.stage in HELD:
+                data = message.data
+                message.due = min(message.due, now + policy.max_redelivery_delay_ms / 1000)
+                self._release(message)
+                self._keep(message, data)
+
+    # Journal
+
+    def take_changes(self) -> list[tuple[int, int]]:
+        """Return (position, failures) of what has failed since the last call, in ascending order."""
+        changed, self._changed = self._changed, set()
+        return [(position, self._failed[position].failures) for position in sorted(changed)]
+
+    def _head(self) -> FailedMessage | None:
+        """Return the first message of the heap that is still where the entry says."""
+        while self._heap and not self._is_current(self._heap[0]):
+            heapq.heappop(self._heap)
+        return self._failed[self._heap[0][1]] if self._heap else None
+
+    def _is_current(self, entry: tuple[float, int]) -> bool:
+        due, position = entry
+        message = self._failed.get(position)
+        if message is None:
+            return False
+        if self._ordered:
+            return message.stage in (Stage.WAITING, Stage.BLOCKED)
+        return message.stage is Stage.WAITING and message.due == due
+
+    def _keep(self, message: FailedMessage, data: bytes) -> None:
+        message.data = data
+        self.held += 1
+        self.held_bytes += len(data)
+        policy = self.policy
+        if not policy.is_poison(message.failures):
+            message.stage = Stage.WAITING
+        elif policy.poison_policy is PoisonPolicy.BLOCK:
+            message.stage = Stage.BLOCKED
+            self.blocked += 1
+        else:
+            message.stage = Stage.DEAD
+            self._dead[message.position] = message
+        if message.stage is Stage.WAITING or (message.stage is Stage.BLOCKED and self._ordered):
+            if len(self._heap) > 2 * self.held + STALE_ENTRIES_MIN:
+                self._heap = [entry for entry in self._heap if self._is_current(entry)]
+                heapq.heapify(self._heap)
+            heapq.heappush(self._heap, (0.0 if self._ordered else message.due, message.position))
+
+    def _release(self, message: FailedMessage) -> None:
+        if message.stage not in HELD:
+            return
+        self.held -= 1
+        self.held_bytes -= len(message.data)
+        message.data = b""
+        if message.stage is Stage.BLOCKED:
+            self.blocked -= 1
+        elif message.stage is Stage.DEAD:
+            del self._dead[message.position]
