@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danube_common.errors import CorruptData
+from danube_common.model.failure_policy import FailurePolicy, PoisonPolicy
 from danube_common.model.position import BEFORE_ALL
 from danube_common.model.producer import AccessMode
 from danube_common.model.subscription import SubscriptionType
@@ -20,10 +21,12 @@ from danube_topic_owner.journal.events import (
     CursorMoved,
     CursorSet,
     Event,
+    FailurePolicySet,
     GenerationReached,
     LogRestarted,
     LogSeen,
     LossesTold,
+    MessagesFailed,
     MessagesLost,
     ProducerCreated,
     ProducerRemoved,
@@ -73,6 +76,11 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(CursorMoved, TOPICS, NAMES, NUMBERS, ACKED),
     st.builds(MessagesLost, TOPICS, NAMES, NUMBERS),
     st.builds(LossesTold, TOPICS, NAMES, NUMBERS),
+    st.builds(
+        FailurePolicySet,
+        *(TOPICS, NAMES, st.builds(FailurePolicy, poison_policy=st.sampled_from(PoisonPolicy))),
+    ),
+    st.builds(MessagesFailed, TOPICS, NAMES, st.lists(st.tuples(NUMBERS, st.integers(1, 9)), max_size=3)),
     st.builds(
         CursorSet,
         *(TOPICS, NAMES, NUMBERS, st.lists(st.tuples(NUMBERS, NUMBERS), max_size=1)),
@@ -277,3 +285,24 @@ def test_a_subscription_that_starts_over_has_a_generation_that_none_of_its_name_
             generation = state.topics[1].subscriptions["s"].generation
             assert generation > max(had)
             had.append(generation)
+
+
+def test_failures_are_kept_until_their_message_is_acknowledged() -> None:
+    created = SubscriptionCreated(1, "/default/t", "s", SubscriptionType.SHARED, 5)
+    history: list[Event] = [
+        created,
+        CursorMoved(1, "s", 5, [Range(20, 29, 10)]),
+        MessagesFailed(1, "s", [(7, 1), (15, 1), (25, 1), (40, 2)]),
+        MessagesFailed(1, "s", [(15, 3), (3, 1)]),
+    ]
+
+    def failures(*more: Event) -> list[tuple[int, int]]:
+        state = folded(history, list(more))
+        assert seen(folded(list(state.snapshot()))) == seen(state)
+        return state.topics[1].subscriptions["s"].failures.items()
+
+    assert failures() == [(7, 1), (15, 3), (40, 2)]
+    assert failures(CursorMoved(1, "s", 9, [])) == [(15, 3), (40, 2)]
+    assert failures(CursorMoved(1, "s", 9, [Range(12, 17, 6)])) == [(40, 2)]
+    assert failures(CursorSet(1, "s", 2, [])) == [], "it was reset: every message has all its attempts"
+    assert failures(SubscriptionRemoved(1, "s"), created) == []

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from danube_common.errors import UNDECODABLE, CorruptData
+from danube_common.model.failure_policy import FailurePolicy
 from danube_common.model.producer import AccessMode
 from danube_common.model.subscription import SubscriptionType
 from danube_topic_owner.journal.cursor import Range
@@ -15,6 +16,8 @@ RECORD_BYTES_MAX = 512 * 1024
 """Bytes of a journal record, unless one event alone has more."""
 RANGES_PER_EVENT_MAX = 4_000
 """Acknowledged ranges in one event, which then takes at most about 100 KB."""
+FAILURES_PER_EVENT_MAX = 4_000
+"""Messages that failed in one event, which then takes at most about 60 KB."""
 
 
 class Claimed(msgspec.Struct, tag="claimed", frozen=True):
@@ -118,6 +121,22 @@ class LossesTold(msgspec.Struct, tag="losses-told", frozen=True):
     total: int
 
 
+class FailurePolicySet(msgspec.Struct, tag="failure-policy", frozen=True):
+    """A subscription has this failure policy from now on."""
+
+    topic_id: int
+    subscription: str
+    policy: FailurePolicy
+
+
+class MessagesFailed(msgspec.Struct, tag="failed", frozen=True):
+    """How many deliveries of messages failed so far: pairs of a position and that number."""
+
+    topic_id: int
+    subscription: str
+    failures: list[tuple[int, int]]
+
+
 class GenerationReached(msgspec.Struct, tag="generation", frozen=True):
     """The next subscription of a topic has at least this generation."""
 
@@ -154,6 +173,8 @@ Fact = (
     | CursorMoved
     | MessagesLost
     | LossesTold
+    | FailurePolicySet
+    | MessagesFailed
     | LogRestarted
     | LogSeen
 )
@@ -191,6 +212,14 @@ def cursor_moves(
     for start in range(0, len(acked), RANGES_PER_EVENT_MAX):
         some = acked[start : start + RANGES_PER_EVENT_MAX]
         yield CursorMoved(topic_id, subscription, mark_delete, some)
+
+
+def failed_messages(
+    topic_id: int, subscription: str, failures: list[tuple[int, int]]
+) -> Iterator[MessagesFailed]:
+    """Yield what the failures take to journal, in events of FAILURES_PER_EVENT_MAX."""
+    for start in range(0, len(failures), FAILURES_PER_EVENT_MAX):
+        yield MessagesFailed(topic_id, subscription, failures[start : start + FAILURES_PER_EVENT_MAX])
 
 
 _ENCODER = msgspec.msgpack.Encoder()

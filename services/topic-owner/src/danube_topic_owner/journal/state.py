@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from danube_common.model.failure_policy import FailurePolicy
 from danube_common.model.position import BEFORE_ALL
 from danube_common.model.producer import AccessMode
 from danube_common.model.subscription import SubscriptionType
@@ -19,10 +20,12 @@ from danube_topic_owner.journal.events import (
     CursorSet,
     Event,
     Fact,
+    FailurePolicySet,
     GenerationReached,
     LogRestarted,
     LogSeen,
     LossesTold,
+    MessagesFailed,
     MessagesLost,
     ProducerCreated,
     ProducerRemoved,
@@ -33,7 +36,9 @@ from danube_topic_owner.journal.events import (
     SubscriptionRemoved,
     TopicRemoved,
     cursor_moves,
+    failed_messages,
 )
+from danube_topic_owner.journal.failure_counts import FailureCounts
 
 
 @dataclass(slots=True)
@@ -58,6 +63,8 @@ class SubscriptionState:
         generation: changes when the cursor is reset or a subscription of the name is created again. An
             acknowledgement counts only for the generation in which its message was delivered.
         losses_told: of these, the ones that its consumers were told of.
+        failure_policy: None is the default one.
+        failures: failed deliveries of messages that are not acknowledged.
     """
 
     name: str
@@ -69,13 +76,27 @@ class SubscriptionState:
     losses_told: int = 0
     prefetch: int = 0
     generation: int = 0
+    failure_policy: FailurePolicy | None = None
+    failures: FailureCounts = field(default_factory=FailureCounts)
 
     def move(self, mark_delete: int, acked: Iterable[Range]) -> None:
         """Apply how the cursor moved."""
         self.mark_delete = mark_delete
         for each in acked:
             merge_range(self.acked, each)
+            if self.failures:
+                self.failures.drop(each.first, each.last)
+        if self.failures:
+            self.failures.drop(BEFORE_ALL, mark_delete)
         del self.acked[: bisect_right(self.acked, mark_delete, key=lambda each: each.last)]
+
+    def failed(self, failures: Iterable[tuple[int, int]]) -> None:
+        """Note (position, failures) of messages, except of those that are acknowledged."""
+        self.failures.set((position, count) for position, count in failures if not self._is_acked(position))
+
+    def _is_acked(self, position: int) -> bool:
+        at = bisect_left(self.acked, position, key=lambda each: each.last)
+        return position <= self.mark_delete or (at < len(self.acked) and self.acked[at].first <= position)
 
 
 @dataclass(slots=True)
@@ -150,7 +171,9 @@ class BundleState:
 
     def _change(self, event: Change) -> None:
         match event:
-            case CursorSet() | CursorMoved() | MessagesLost() | LossesTold():
+            case CursorSet() | CursorMoved() | MessagesFailed():
+                self._move_subscription(event)
+            case MessagesLost() | LossesTold() | FailurePolicySet():
                 self._update_subscription(event)
             case ProducerCreated() | SubscriptionCreated() | ConsumerCreated():
                 self._create(event)
@@ -205,7 +228,7 @@ class BundleState:
                     subscription.consumers[consumer_id] = name
                     self._consumers[consumer_id] = (self.topics[topic_id], subscription)
 
-    def _update_subscription(self, event: CursorSet | CursorMoved | MessagesLost | LossesTold) -> None:
+    def _update_subscription(self, event: MessagesLost | LossesTold | FailurePolicySet) -> None:
         subscription = self.subscription(event.topic_id, event.subscription)
         if subscription is None:
             return
@@ -214,13 +237,24 @@ class BundleState:
                 subscription.lost = event.total
             case LossesTold():
                 subscription.losses_told = event.total
+            case FailurePolicySet():
+                subscription.failure_policy = event.policy
+
+    def _move_subscription(self, event: CursorSet | CursorMoved | MessagesFailed) -> None:
+        subscription = self.subscription(event.topic_id, event.subscription)
+        if subscription is None:
+            return
+        match event:
             case CursorSet():
                 subscription.acked = []
+                subscription.failures.clear()
                 if event.generation is not None:
                     subscription.generation = event.generation
                 subscription.move(event.mark_delete, (Range(a, b, b - a + 1) for a, b in event.acked))
             case CursorMoved():
                 subscription.move(event.mark_delete, event.acked)
+            case MessagesFailed():
+                subscription.failed(event.failures)
 
     def _remove_subscription(self, topic_id: int, name: str) -> None:
         if (subscription := self.subscription(topic_id, name)) is not None:
@@ -244,6 +278,7 @@ class BundleState:
         for topic in self.topics.values():
             for subscription in topic.subscriptions.values():
                 subscription.mark_delete, subscription.acked = BEFORE_ALL, []
+                subscription.failures.clear()
                 if not repeated:
                     subscription.generation = topic.next_generation(subscription)
 
@@ -265,6 +300,9 @@ def _facts_of(topic: TopicState) -> Iterator[Fact]:
             each.generation,
         )
         yield from cursor_moves(topic_id, name, each.mark_delete, each.acked)
+        if each.failure_policy is not None:
+            yield FailurePolicySet(topic_id, name, each.failure_policy)
+        yield from failed_messages(topic_id, name, each.failures.items())
         if each.lost:
             yield MessagesLost(topic_id, name, each.lost)
         if each.losses_told:
