@@ -33,3 +33,11 @@ __annotations__
 
 # schema_graph fills the lists of a node by the name of the keyword's role.
 unused
+
+# Words of the registry's contract, which are found by their value; and fields of protobuf messages.
+FORWARD
+FORWARD_TRANSITIVE
+FULL_TRANSITIVE
+oneof_index
+allow_alias
+default_value

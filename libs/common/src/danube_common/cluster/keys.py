@@ -17,6 +17,12 @@
 /storage/bundles/{bundle}             what was deleted of the bundle, and offsets to count on from
 /storage/cuts/{bundle}/{sequence}     a manifest entry: a range of the log that is in segments
 /storage/scrubs/{instance}            how far the instance has verified its segments (ttl)
+/schemas/last_id                      the highest schema id that was given out
+/schemas/ids/{id}                     the name of the subject that has a schema id
+/schemas/subjects/{subject}           a subject: its id and its compatibility mode
+/schemas/versions/{id}/{version}      the summary of a version of the subject with this id
+/schemas/definitions/{id}/{version}   the version with its definition
+/schemas/topics/{ns}/{topic}          the subject of a topic, and how its messages are validated
 ====================================  =====================================================
 """
 
@@ -43,6 +49,10 @@ ARCHIVERS = "/storage/archivers/"
 ARCHIVES = "/storage/bundles/"
 MANIFESTS = "/storage/cuts/"
 SCRUBS = "/storage/scrubs/"
+LAST_SCHEMA_ID = "/schemas/last_id"
+SUBJECTS = "/schemas/subjects/"
+SCHEMA_VERSIONS = "/schemas/versions/"
+TOPIC_SCHEMAS = "/schemas/topics/"
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 
@@ -124,3 +134,38 @@ def manifest_key(bundle: Bundle, first_sequence: int) -> str:
 def scrub_key(instance_id: str) -> str:
     """How far a storage instance has verified its segments."""
     return SCRUBS + key_part(instance_id)
+
+
+def schema_id_key(schema_id: int) -> str:
+    """The name of the subject that has this id."""
+    return f"/schemas/ids/{schema_id:016x}"
+
+
+def subject_key(subject: str) -> str:
+    """A subject of the schema registry."""
+    return SUBJECTS + key_part(subject)
+
+
+def schema_versions_prefix(schema_id: int) -> str:
+    """The summaries of a subject's versions."""
+    return f"{SCHEMA_VERSIONS}{schema_id:016x}/"
+
+
+def schema_version_key(schema_id: int, version: int) -> str:
+    """The summary of a version; keys sort as the versions do."""
+    return f"{schema_versions_prefix(schema_id)}{version:08x}"
+
+
+def schema_definitions_prefix(schema_id: int) -> str:
+    """A subject's versions with their definitions."""
+    return f"/schemas/definitions/{schema_id:016x}/"
+
+
+def schema_definition_key(schema_id: int, version: int) -> str:
+    """A version with its definition."""
+    return f"{schema_definitions_prefix(schema_id)}{version:08x}"
+
+
+def topic_schema_key(topic: TopicName) -> str:
+    """The subject of a topic."""
+    return f"{TOPIC_SCHEMAS}{key_part(topic.namespace)}/{key_part(topic.local)}"

@@ -192,12 +192,13 @@ class Topics:
         return NotFound(text)
 
     async def delete(self, name: TopicName) -> Topic:
-        """Delete a topic and its policies, and return it. Raises NotFound, Conflict."""
+        """Delete a topic with its policies and schema subject; return it. Raises NotFound, Conflict."""
         entry = await self._store.get(keys.topic_key(name))
         if entry is None:
             raise await self._not_found(name)
         await self._store.delete(entry.key, expected_revision=entry.revision)
         await self._store.delete(keys.topic_policy_key(name))
+        await self._store.delete(keys.topic_schema_key(name))
         return decode_record(Topic, entry.value)
 
     async def policies(self, name: TopicName) -> tuple[PolicyOverrides, PolicyOverrides]:
