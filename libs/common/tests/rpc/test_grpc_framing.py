@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import tracemalloc
 import zlib
 from base64 import b64encode
 from itertools import pairwise
@@ -41,6 +42,20 @@ def received(data: bytes, at: list[int], encoding: bytes = b"identity", bound: i
 @given(message=st.binary(max_size=BOUND), at=st.lists(st.integers(0, 120), max_size=5))
 def test_a_message_arrives_however_its_bytes_are_cut(message: bytes, at: list[int]) -> None:
     assert received(framed([message]), at) == message
+
+
+def test_a_message_cut_into_single_bytes_needs_little_more_room_than_its_bytes() -> None:
+    message = bytes(range(256)) * 400
+    tracemalloc.start()
+    try:
+        body = RequestBody(1 << 20)
+        for byte in framed([message]):
+            body.add(bytes((byte,)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert body.message() == message
+    assert peak < 4 * len(message)
 
 
 @given(message=st.binary(max_size=BOUND), at=st.lists(st.integers(0, 120), max_size=5))

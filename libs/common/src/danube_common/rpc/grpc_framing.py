@@ -22,6 +22,8 @@ ENCODINGS: Final = b"identity,gzip"
 STATUS_BYTES_MAX: Final = 1300
 """A status's message is cut to so many bytes, and a longer trailer is left out: percent or base64 encoding
 enlarges them, and peers refuse a call whose headers are over 8 KiB."""
+CHUNK_BYTES_MIN: Final = 4096
+"""Smaller pieces of a body are put together as they come: each alone would take more room than its bytes."""
 TIMEOUT_S_MAX: Final = 10 * 365 * 86400.0
 """A longer deadline of a client is none."""
 
@@ -29,7 +31,12 @@ _PRINTABLE: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code)
 _TIMEOUT: Final = re.compile(rb"(\d{1,8})([HMSmun])")
 _UNITS_S: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _RESERVED: Final = (b"grpc-", b":")
-_TRANSPORT: Final = frozenset({b"content-type", b"te", b"host", b"content-length"})
+_TRANSPORT: Final = frozenset(
+    {
+        *(b"content-type", b"te", b"host", b"content-length"),
+        *(b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding"),
+    }
+)
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
@@ -53,37 +60,54 @@ class RequestBody:
         encoding: the value of ``grpc-encoding``.
     """
 
+    __slots__ = ("_bytes_max", "_chunks", "_compressed", "_gzip", "_have", "_length")
+
     def __init__(self, bytes_max: int, encoding: bytes = b"identity") -> None:
         if encoding not in (b"identity", b"gzip"):
             text = f"grpc-encoding {encoding.decode(errors='replace')[:20]!r} is not supported"
             raise RpcError(StatusCode.UNIMPLEMENTED, f"{text}, only gzip and identity are")
         self._bytes_max = bytes_max
         self._gzip = encoding == b"gzip"
-        self._body = bytearray()
+        self._chunks: list[bytes | bytearray] = []
+        self._have = 0
+        self._length: int | None = None
+        self._compressed = 0
 
     def add(self, chunk: bytes) -> None:
         """Take the next bytes of the body. Raises TooLarge, RpcError."""
-        self._body += chunk
-        if len(self._body) < PREFIX.size:
-            return
-        _, length = PREFIX.unpack_from(self._body)
-        if length > self._bytes_max:
-            raise TooLarge(length)
-        if len(self._body) > PREFIX.size + length:
+        if self._chunks and (len(chunk) < CHUNK_BYTES_MIN or self._length is None):
+            self._append(chunk)
+        else:
+            self._chunks.append(chunk)
+        self._have += len(chunk)
+        if self._length is None:
+            if self._have < PREFIX.size:
+                return
+            self._compressed, self._length = PREFIX.unpack_from(self._chunks[0])
+            if self._length > self._bytes_max:
+                raise TooLarge(self._length)
+        if self._have > PREFIX.size + self._length:
             raise RpcError(StatusCode.INTERNAL, "the call takes one message, and more bytes came")
+
+    def _append(self, chunk: bytes) -> None:
+        """Add a small chunk to the one before it: a chunk of its own would cost more than its bytes."""
+        last = self._chunks[-1]
+        if not isinstance(last, bytearray):
+            last = self._chunks[-1] = bytearray(last)
+        last += chunk
 
     def message(self) -> bytes:
         """Return the message after the last chunk. Raises TooLarge, RpcError."""
-        if len(self._body) < PREFIX.size:
+        if self._length is None:
             raise RpcError(StatusCode.INTERNAL, "the call ended before its message began")
-        compressed, length = PREFIX.unpack_from(self._body)
-        if len(self._body) != PREFIX.size + length:
-            have = len(self._body) - PREFIX.size
-            raise RpcError(StatusCode.INTERNAL, f"the call ended after {have} of {length} bytes")
-        message = bytes(memoryview(self._body)[PREFIX.size :])
-        if not compressed:
+        if self._have != PREFIX.size + self._length:
+            have = self._have - PREFIX.size
+            raise RpcError(StatusCode.INTERNAL, f"the call ended after {have} of {self._length} bytes")
+        first, *rest = self._chunks
+        message = b"".join((memoryview(first)[PREFIX.size :], *rest)) if rest else bytes(first[PREFIX.size :])
+        if not self._compressed:
             return message
-        if compressed != 1 or not self._gzip:
+        if self._compressed != 1 or not self._gzip:
             raise RpcError(StatusCode.INTERNAL, "the message is compressed and grpc-encoding is not gzip")
         return self._decompressed(message)
 
@@ -109,7 +133,7 @@ def metadata_of(headers: Headers) -> dict[str, str | bytes]:
     """Return a call's metadata by lower-case name; those ending with ``-bin`` are bytes. Raises RpcError."""
     found: dict[str, str | bytes] = {}
     for name, value in headers:
-        if name.startswith(_RESERVED) or name in _TRANSPORT:
+        if name in _TRANSPORT or name.startswith(_RESERVED):
             continue
         if name.endswith(b"-bin"):
             try:

@@ -50,7 +50,7 @@ class RpcError(Exception):
         self.trailers = dict(trailers or {})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen would cost 0.5 us a call
 class Call:
     """One RPC as a handler sees it."""
 

@@ -8,11 +8,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncGenerator, Collection
+from functools import lru_cache
 from typing import Any, Final, cast
 
 import structlog
-from h2corn import Config, HTTPScope, Receive, RequestPolicy, Scope, Send, SendMessage
+from h2corn import (
+    Config,
+    HTTPResponseStart,
+    HTTPResponseTrailers,
+    HTTPScope,
+    Receive,
+    RequestPolicy,
+    Scope,
+    Send,
+    SendMessage,
+)
 from h2corn import Server as HttpServer
 
 from danube_common.errors import DanubeError, LimitExceeded, Unavailable
@@ -53,6 +65,13 @@ QUIET_POLL_S: Final = 0.02
 _CONTENT_TYPE: Final = (b"content-type", b"application/grpc")
 _OPENING: Final[Headers] = [_CONTENT_TYPE, (b"grpc-accept-encoding", ENCODINGS)]
 _OK: Final[Headers] = [(b"grpc-status", b"0")]
+_OPENING_EVENT: Final[HTTPResponseStart] = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": _OPENING,
+    "trailers": True,
+}
+_OK_EVENT: Final[HTTPResponseTrailers] = {"type": "http.response.trailers", "headers": _OK}
 _REFUSALS: Final = {
     LimitExceeded: StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: StatusCode.UNAVAILABLE,
@@ -102,6 +121,7 @@ class RpcServer:
         self._stopping = False
         self._still_served: frozenset[str] | None = None
         self._called_at = 0.0
+        self._clock = time.monotonic
         self._server: HttpServer | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -165,10 +185,11 @@ class RpcServer:
             timeout_s: or after so long.
         """
         self._still_served = frozenset(still_served)
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + timeout_s
+        deadline = self._clock() + timeout_s
         # That nothing comes has no event.
-        while clock() < deadline and (self._calls or clock() < self._called_at + quiet_s):  # noqa: ASYNC110
+        while self._clock() < deadline and (  # noqa: ASYNC110
+            self._calls or self._clock() < self._called_at + quiet_s
+        ):
             await asyncio.sleep(QUIET_POLL_S)
 
     async def stop(self, grace_s: float) -> None:
@@ -196,14 +217,14 @@ class RpcServer:
         if scope["type"] != "http":
             return
         headers = dict(scope["headers"])
-        if refusal := _refusal_of_http(scope, headers):
+        if refusal := not _is_usual(scope, headers) and _refusal_of_http(scope, headers):
             await _send_text(send, *refusal)
             return
         answer = _Answer(send)
         name = scope["path"]
         try:
             if (unary := self._methods.unary.get(name)) is not None:
-                await self._answer_unary(name, unary, scope, headers, receive, answer)
+                await self._answer_unary(name, unary, scope, headers, receive, send)
             elif (stream := self._methods.stream.get(name)) is not None:
                 await self._answer_stream(name, stream, scope, headers, receive, answer)
             else:
@@ -222,9 +243,10 @@ class RpcServer:
         scope: HTTPScope,
         headers: dict[bytes, bytes],
         receive: Receive,
-        answer: _Answer,
+        send: Send,
     ) -> None:
-        self._called_at = asyncio.get_running_loop().time()
+        """Run a unary call. This is the path of every message: it makes no object that it can do without."""
+        self._called_at = self._clock()
         if self._stopping or (self._still_served is not None and name not in self._still_served):
             raise _stopping()
         _check_room("concurrent_calls_max", len(self._calls), self._concurrent_calls_max)
@@ -234,12 +256,18 @@ class RpcServer:
                 call = await self._call(name, scope, headers, receive)
                 if call is None:
                     return
-                async with run.deadline(headers):
+                if b"grpc-timeout" in headers:
+                    async with run.deadline(headers):
+                        response = await handler(call)
+                else:
                     response = await handler(call)
         except asyncio.CancelledError:
             self._check_cancelled(run)
             return
-        await answer.unary(response)
+        with contextlib.suppress(OSError):  # the client left
+            await send(_OPENING_EVENT)
+            await send({"type": "http.response.body", "body": PREFIX.pack(0, len(response)) + response})
+            await send(_OK_EVENT)
 
     async def _answer_stream(
         self,
@@ -295,15 +323,14 @@ class RpcServer:
                 event = await receive()
                 if event["type"] != "http.request":
                     return None
-                body.add(event.get("body", b""))
+                if chunk := event.get("body"):
+                    body.add(chunk)
                 if not event.get("more_body"):
                     break
             request = body.message()
         except TooLarge as error:
             raise self._too_large(error.size) from None
-        host, port = scope.get("client") or ("", 0)
-        peer = f"{'ipv6' if ':' in host else 'ipv4'}:{join_address(host, port)}"
-        return Call(name, request, metadata_of(scope["headers"]), peer)
+        return Call(name, request, metadata_of(scope["headers"]), _peer(scope.get("client")))
 
     def _too_large(self, size: int) -> LimitExceeded:
         have = f"{size} bytes" if size else f"more than {self._message_bytes_max} bytes once decompressed"
@@ -384,20 +411,12 @@ class _Answer:
     async def _open(self) -> None:
         if not self._opened:
             self._opened = True
-            await self._put(
-                {"type": "http.response.start", "status": 200, "headers": _OPENING, "trailers": True}
-            )
+            await self._put(_OPENING_EVENT)
 
     async def write(self, messages: list[bytes]) -> None:
         """Send messages, in one piece."""
         await self._open()
         await self._put({"type": "http.response.body", "body": framed(messages), "more_body": True})
-
-    async def unary(self, message: bytes) -> None:
-        """Send the one message and the status OK."""
-        await self._open()
-        await self._put({"type": "http.response.body", "body": PREFIX.pack(0, len(message)) + message})
-        await self._put({"type": "http.response.trailers", "headers": _OK})
 
     async def end(self, error: RpcError | None) -> None:
         """Send the status: in the headers, if these were not sent yet, else in the trailers."""
@@ -429,6 +448,22 @@ def _check_room(bound: str, in_use: int, limit: int) -> None:
 
 def _stopping() -> Unavailable:
     return Unavailable("the server is stopping")
+
+
+@lru_cache(maxsize=CONNECTIONS_MAX)
+def _peer(client: tuple[str, int] | None) -> str:
+    host, port = client or ("", 0)
+    return f"{'ipv6' if ':' in host else 'ipv4'}:{join_address(host, port)}"
+
+
+def _is_usual(scope: HTTPScope, headers: dict[bytes, bytes]) -> bool:
+    """Return whether a request is what all usual clients send; if not, `_refusal_of_http` looks closer."""
+    return (
+        headers.get(b"content-type") == b"application/grpc"
+        and headers.get(b"te") == b"trailers"
+        and scope["http_version"] == "2"
+        and scope["method"] == "POST"
+    )
 
 
 def _refusal_of_http(scope: HTTPScope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
