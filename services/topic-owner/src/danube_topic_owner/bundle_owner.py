@@ -15,7 +15,7 @@ from danube_common.errors import CorruptData, Unavailable
 from danube_common.log.port import LogEntry
 from danube_common.model.bundle import Family
 from danube_common.model.names import TopicName
-from danube_common.model.position import BEFORE_ALL
+from danube_common.model.position import BEFORE_ALL, position_of
 from danube_common.wire.frame import Frame, decode_frame
 from danube_common.wire.owner import OWNER, OwnerReply, OwnerRequest, non_reliable_subject, owner_subject
 from danube_topic_owner.api.requests import Requests
@@ -156,8 +156,9 @@ class BundleOwner:
         self._count(frame)
         context.stored_times.add(entry.sequence, entry.stored_ms)
         for number, section in enumerate(frame.sections):
+            run = section.run(position_of(entry.sequence, number, 0))
             for subscription in context.log_subscriptions(section.topic_id):
-                subscription.offer_live(entry.sequence, number, section)
+                subscription.offer_live(run)
                 context.dispatcher.mark_ready(subscription)
 
     def _on_non_reliable_frame(self, data: bytes) -> None:
@@ -168,10 +169,10 @@ class BundleOwner:
             return
         self._count(frame)
         for section in frame.sections:
-            messages = [(BEFORE_ALL, section.message(index)) for index in range(len(section))]
+            run = section.run(BEFORE_ALL)
             for subscription in self.context.subscriptions.get(section.topic_id, {}).values():
                 if isinstance(subscription.dispatch, NonReliableDispatch):
-                    subscription.dispatch.offer(messages)
+                    subscription.dispatch.offer(run)
                     self.context.dispatcher.mark_ready(subscription)
 
     def _count(self, frame: Frame) -> None:

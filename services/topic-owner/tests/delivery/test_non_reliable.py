@@ -6,6 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from danube_common.model.position import BEFORE_ALL
 from danube_common.model.rate_limit import TokenBucket
+from danube_common.model.run import Run
 from danube_common.model.subscription import SubscriptionType
 from danube_common.wire.owner import Attach, SessionState
 from danube_topic_owner.delivery.non_reliable import (
@@ -41,7 +42,8 @@ class NonReliableMachine(RuleBasedStateMachine):
     def offer(self, count: int) -> None:
         numbers = range(self.offered, self.offered + count)
         self.offered += count
-        self.dispatch.offer([(BEFORE_ALL, number.to_bytes(4)) for number in numbers])
+        if count:
+            self.dispatch.offer(Run.of(BEFORE_ALL, [number.to_bytes(4) for number in numbers]))
 
     @rule(consumer_id=CONSUMERS, credit=st.integers(0, 6))
     def attach(self, consumer_id: int, credit: int) -> None:
@@ -82,7 +84,7 @@ class NonReliableMachine(RuleBasedStateMachine):
             assert (self.dispatch.waiting, self.dispatch.dropped) == (0, dropped + waited)
         sent: list[int] = []
         for outgoing in outgoings:
-            numbers = [int.from_bytes(message) for _, message in outgoing.entries]
+            numbers = [int.from_bytes(message) for run in outgoing.runs for message in run.messages()]
             assert numbers == sorted(numbers)
             self.credit[outgoing.consumer_id] -= len(numbers)
             assert self.credit[outgoing.consumer_id] >= 0
@@ -110,10 +112,10 @@ TestNonReliableDispatch = NonReliableMachine.TestCase
 def test_large_messages_are_bounded_in_bytes_too() -> None:
     dispatch = NonReliableDispatch(SubscriptionType.SHARED)
     dispatch.expect(1, "anna", until=1.0)
-    dispatch.offer([(BEFORE_ALL, bytes(1024 * 1024))] * 40)
+    dispatch.offer(Run.of(BEFORE_ALL, [bytes(1024 * 1024)] * 40))
     assert dispatch.waiting == 16
     assert dispatch.dropped == 24
     dispatch.attach(Attach(1, "g", 1, 100, 1 << 40), 0.0)
-    assert sum(len(outgoing.entries) for outgoing in dispatch.dispatch(0.0, ())) == 16
-    dispatch.offer([(BEFORE_ALL, bytes(1024 * 1024))] * 16)
+    assert sum(len(run) for outgoing in dispatch.dispatch(0.0, ()) for run in outgoing.runs) == 16
+    dispatch.offer(Run.of(BEFORE_ALL, [bytes(1024 * 1024)] * 16))
     assert dispatch.waiting == 16

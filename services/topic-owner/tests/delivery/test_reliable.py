@@ -3,12 +3,13 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from danube_common.errors import NotFound, Refused
 from danube_common.model.rate_limit import TokenBucket
+from danube_common.model.run import COPY_BELOW, Run
 from danube_common.model.subscription import SubscriptionType
 from danube_common.wire.owner import Attach, SessionState
 from danube_topic_owner.delivery import reliable as reliable_module
@@ -66,31 +67,37 @@ class DispatchMachine(RuleBasedStateMachine):
 
     @rule(sizes=st.lists(SIZES, max_size=8), gap=st.integers(0, 3))
     def offer(self, sizes: list[int], gap: int) -> None:
-        messages = []
-        self.last += gap
+        first = self.last = self.last + gap + 1
         for size in sizes:
+            self.data[self.last] = bytes([self.last % 256]) * size
             self.last += 1
-            self.data[self.last] = bytes(size)
-            messages.append((self.last, self.data[self.last]))
-        self.dispatch.offer(messages)
+        self.last -= 1
+        if sizes:
+            self.dispatch.offer(self.run(first, self.last))
+
+    def run(self, first: int, last: int) -> Run:
+        return Run.of(first, [self.data[position] for position in range(first, last + 1)])
 
     @rule()
     def offer_again(self) -> None:
         """LogCatchUp and live feed overlap."""
-        self.dispatch.offer([(position, self.data[position]) for position in list(self.data)[-4:]])
+        for position in list(self.data)[-4:]:
+            self.dispatch.offer(self.run(position, position))
 
     @rule(data=st.data())
     def ack_held(self, data: st.DataObject) -> None:
         if self.holders:
             self.ack(data.draw(st.lists(st.sampled_from(sorted(self.holders)), min_size=1, max_size=4)))
 
-    @rule(positions=st.lists(st.integers(-1, 60), max_size=3))
-    def ack_anything(self, positions: list[int]) -> None:
-        self.ack(positions)
+    @rule(positions=st.lists(st.integers(-1, 60), max_size=3), count=st.sampled_from([1, 1, 2, 5]))
+    def ack_anything(self, positions: list[int], count: int) -> None:
+        self.ack(positions, count)
 
-    def ack(self, positions: list[int]) -> None:
-        new = {p for p in positions if p <= self.last and not self.dispatch.cursor.is_acked(p)}
-        assert self.dispatch.ack(positions, self.last) is bool(new)
+    def ack(self, positions: list[int], count: int = 1) -> None:
+        named = {p + more for p in positions for more in range(count)}
+        new = {p for p in named if p <= self.last and not self.dispatch.cursor.is_acked(p)}
+        spans = [(p, p + count - 1) for p in positions]
+        assert self.dispatch.ack(spans, self.last) is bool(new)
         self.acked |= new
         for position in new:
             self.holders.pop(position, None)
@@ -177,7 +184,7 @@ class DispatchMachine(RuleBasedStateMachine):
         sent: list[int] = []
         for outgoing in self.dispatch.dispatch(self.now, (bucket, TokenBucket(0, self.now))):
             self.receive(outgoing)
-            sent.extend(position for position, _ in outgoing.entries)
+            sent.extend(positions_in(outgoing))
         assert sorted(sent) == waiting[: len(sent)], "the lowest goes first"
         assert len(sent) <= budget
         if len(sent) + 1 <= budget and len(sent) < len(waiting):
@@ -188,13 +195,13 @@ class DispatchMachine(RuleBasedStateMachine):
         stream = self.streams[outgoing.consumer_id]
         assert (outgoing.session, outgoing.gateway) == (stream.session, f"gateway-{stream.session}")
         assert outgoing.number == max(stream.numbers, default=0) + 1
-        positions = [position for position, _ in outgoing.entries]
+        positions = positions_in(outgoing)
         assert 0 < len(positions) <= DELIVERY_MESSAGES_MAX
         stream.numbers[outgoing.number] = positions
         if self.kind is not SubscriptionType.SHARED:
             assert outgoing.consumer_id == self.joined[0], "the one that joined first is the active one"
         assert positions == sorted(set(positions))
-        for position, message in outgoing.entries:
+        for position, message in entries_in(outgoing):
             assert position not in self.acked
             assert position not in self.holders, "two holders of one message"
             assert self.has_room(outgoing.consumer_id)
@@ -220,22 +227,25 @@ class DispatchMachine(RuleBasedStateMachine):
         if not hasattr(self, "dispatch"):
             return
         dispatch = self.dispatch
-        in_flight = [p for consumer in dispatch.consumers.values() for p in consumer.unacked]
-        waiting = [p for p, _ in [*dispatch._pending, *dispatch._again] if not dispatch.cursor.is_acked(p)]
-        assert sorted(in_flight + waiting) == sorted(self.data.keys() - self.acked)
-        assert {p: c.consumer_id for c in dispatch.consumers.values() for p in c.unacked} == self.holders
-        assert dispatch.unacked == len(in_flight)
-        assert dispatch.waiting >= len(waiting)
+        held = [(p, d.consumer.consumer_id) for d in dispatch._in_flight for p, _ in d.run.entries()]
+        queued = [*dispatch._pending, *(run for _, run in dispatch._again)]
+        waiting = [p for run in queued for p, _ in run.entries() if not dispatch.cursor.is_acked(p)]
+        assert sorted([*(p for p, _ in held), *waiting]) == sorted(self.data.keys() - self.acked)
+        assert dict(held) == self.holders
+        assert held == sorted(held)
+        assert dispatch.unacked == len(held)
+        assert dispatch.waiting == sum(map(len, queued))
 
     @invariant()
     def what_is_counted_is_there(self) -> None:
         if not hasattr(self, "dispatch"):
             return
         dispatch = self.dispatch
-        assert dispatch._pending_bytes == sum(len(data) for _, data in dispatch._pending)
-        for consumer in dispatch.consumers.values():
-            assert consumer.unacked_bytes == sum(len(one.data) for one in consumer.unacked.values())
-            assert len(consumer.unacked) <= WINDOW_MESSAGES
+        assert dispatch._pending_bytes == sum(run.size for run in dispatch._pending)
+        for consumer_id, consumer in dispatch.consumers.items():
+            sizes = [len(self.data[p]) for p, holder in self.holders.items() if holder == consumer_id]
+            assert (consumer.unacked, consumer.unacked_bytes) == (len(sizes), sum(sizes))
+            assert consumer.unacked <= WINDOW_MESSAGES
         assert [consumer.consumer_id for consumer in dispatch.attached] == self.joined
         for consumer_id, stream in self.streams.items():
             session = dispatch.consumers[consumer_id].session
@@ -257,13 +267,27 @@ def new_dispatch(kind: SubscriptionType, consumers: int, credit: int = PLENTY) -
 
 
 def offered(dispatch: ReliableDispatch, count: int, size: int = 1, first: int = 1) -> None:
-    dispatch.offer([(position, bytes(size)) for position in range(first, first + count)])
+    dispatch.offer(Run.of(first, [bytes(size)] * count))
+
+
+def entries_in(outgoing: Outgoing) -> list[tuple[int, bytes]]:
+    return [entry for run in outgoing.runs for entry in run.entries()]
+
+
+def positions_in(outgoing: Outgoing) -> list[int]:
+    return [position for position, _ in entries_in(outgoing)]
+
+
+def held_by(dispatch: ReliableDispatch, consumer_id: int) -> list[tuple[int, int]]:
+    """The spans of positions that a consumer has not acknowledged."""
+    held = [each for each in dispatch._in_flight if each.consumer.consumer_id == consumer_id]
+    return [(each.first, each.last) for each in held]
 
 
 def sent_to(outgoings: list[Outgoing]) -> Counter[int]:
     counts: Counter[int] = Counter()
     for outgoing in outgoings:
-        counts[outgoing.consumer_id] += len(outgoing.entries)
+        counts[outgoing.consumer_id] += len(positions_in(outgoing))
     return counts
 
 
@@ -285,8 +309,8 @@ def test_a_slow_consumer_does_not_hoard_what_a_fast_one_could_do(slow_first: boo
     for first in range(1, 201, 2):
         offered(dispatch, 2, first=first)
         dispatch.dispatch(0.0, ())
-        dispatch.ack(list(dispatch.consumers[fast].unacked), 1000)
-    assert len(dispatch.consumers[slow].unacked) <= 2
+        dispatch.ack(held_by(dispatch, fast), 1000)
+    assert dispatch.consumers[slow].unacked <= 2
     assert not dispatch.consumers[fast].unacked
 
 
@@ -297,13 +321,13 @@ def test_a_stream_resumed_again_and_again_keeps_what_it_received() -> None:
         dispatch.dispatch(0.0, ())
     dispatch.attach(Attach(1, "g", 2, PLENTY, PLENTY, resumes=1, received=3), 0.0)
     (outgoing,) = dispatch.dispatch(0.0, ())
-    assert (outgoing.number, [position for position, _ in outgoing.entries]) == (1, [4])
+    assert (outgoing.number, positions_in(outgoing)) == (1, [4])
     dispatch.attach(Attach(1, "g", 3, PLENTY, PLENTY, resumes=2, received=0), 0.0)
     (outgoing,) = dispatch.dispatch(0.0, ())
-    assert [position for position, _ in outgoing.entries] == [4]
+    assert positions_in(outgoing) == [4]
     dispatch.attach(Attach(1, "g", 4, PLENTY, PLENTY, resumes=2, received=1), 0.0)
     (outgoing,) = dispatch.dispatch(0.0, ())
-    assert [position for position, _ in outgoing.entries] == [1, 2, 3, 4], "it resumed a stream that is over"
+    assert positions_in(outgoing) == [1, 2, 3, 4], "it resumed a stream that is over"
 
 
 def test_a_consumer_without_room_does_not_hold_up_the_others() -> None:
@@ -319,7 +343,7 @@ def test_a_consumer_holds_no_more_unacknowledged_messages_than_its_prefetch() ->
     dispatch.attach(Attach(1, "g", 10, PLENTY, PLENTY, prefetch=2), 0.0)
     offered(dispatch, 10)
     assert sent_to(dispatch.dispatch(0.0, ())) == Counter({1: 2, 2: 8})
-    dispatch.ack(list(dispatch.consumers[1].unacked)[:1], 10)
+    dispatch.ack([(held_by(dispatch, 1)[0][0],) * 2], 10)
     dispatch.detach(2, 2)
     assert sent_to(dispatch.dispatch(0.0, ())) == Counter({1: 1})
 
@@ -332,12 +356,12 @@ def test_delivery_pauses_when_too_many_messages_are_unacknowledged_and_goes_on_w
     offered(dispatch, 30)
     assert sum(sent_to(dispatch.dispatch(0.0, ())).values()) == 10
     assert dispatch.dispatch(0.0, ()) == []
-    dispatch.ack([2, 5], 30)
+    dispatch.ack([(2, 2), (5, 5)], 30)
     assert sum(sent_to(dispatch.dispatch(0.0, ())).values()) == 2
     assert dispatch.paused
     # What a consumer that left had not acknowledged goes to the others first.
     dispatch.detach(1, 1)
-    redelivered = [position for out in dispatch.dispatch(0.0, ()) for position, _ in out.entries]
+    redelivered = [position for out in dispatch.dispatch(0.0, ()) for position in positions_in(out)]
     assert max(redelivered) <= 12
 
 
@@ -345,12 +369,12 @@ def test_failover_hands_over_to_the_next_from_the_lowest_unacknowledged() -> Non
     dispatch = new_dispatch(SubscriptionType.FAILOVER, 2)
     offered(dispatch, 6)
     dispatch.dispatch(0.0, ())
-    dispatch.ack([1, 2, 4], 6)
+    dispatch.ack([(1, 2), (4, 4)], 6)
     dispatch.detach(1, 1)
     offered(dispatch, 1, first=7)
     (outgoing,) = dispatch.dispatch(0.0, ())
     assert outgoing.consumer_id == 2
-    assert [position for position, _ in outgoing.entries] == [3, 5, 6, 7]
+    assert positions_in(outgoing) == [3, 5, 6, 7]
     assert dispatch.redelivered == 3
 
 
@@ -371,13 +395,13 @@ def test_an_unknown_consumer_cannot_attach() -> None:
 def test_deliveries_are_bounded_in_messages_and_bytes() -> None:
     dispatch = new_dispatch(SubscriptionType.EXCLUSIVE, 1)
     offered(dispatch, 2 * DELIVERY_MESSAGES_MAX + 1)
-    sizes = [len(outgoing.entries) for outgoing in dispatch.dispatch(0.0, ())]
+    sizes = [len(positions_in(outgoing)) for outgoing in dispatch.dispatch(0.0, ())]
     assert sizes == [DELIVERY_MESSAGES_MAX, DELIVERY_MESSAGES_MAX, 1]
     dispatch = new_dispatch(SubscriptionType.EXCLUSIVE, 1)
     offered(dispatch, 3, size=DELIVERY_BYTES_MAX // 2 + 1)
     offered(dispatch, 1, size=2 * DELIVERY_BYTES_MAX, first=4)
     outgoings = dispatch.dispatch(0.0, ())
-    assert [len(outgoing.entries) for outgoing in outgoings] == [1, 1, 1, 1]
+    assert [len(positions_in(outgoing)) for outgoing in outgoings] == [1, 1, 1, 1]
     assert [outgoing.number for outgoing in outgoings] == [1, 2, 3, 4]
 
 
@@ -407,3 +431,60 @@ def test_starting_over_forgets_messages_and_keeps_streams() -> None:
     outgoings = dispatch.dispatch(0.0, ())
     assert sent_to(outgoings) == Counter({1: 1, 2: 1})
     assert {outgoing.number for outgoing in outgoings} == {2}
+
+
+def dealt_one_by_one(levels: list[int], rooms: list[int], messages: int) -> list[int]:
+    """How many of the messages each consumer gets if each one goes to who has the fewest."""
+    got = [0] * len(levels)
+    for _ in range(messages):
+        able = [n for n in range(len(levels)) if got[n] < rooms[n]]
+        if not able:
+            break
+        got[min(able, key=lambda n: levels[n] + got[n])] += 1
+    return got
+
+
+@given(
+    before=st.lists(st.integers(0, 60), min_size=2, max_size=5),
+    data=st.data(),
+    sections=st.lists(st.integers(1, 200), max_size=4),
+)
+def test_slices_give_each_consumer_what_dealing_one_by_one_would(
+    before: list[int], data: st.DataObject, sections: list[int]
+) -> None:
+    rooms = data.draw(st.lists(st.integers(0, 120), min_size=len(before), max_size=len(before)))
+    dispatch = ReliableDispatch(SubscriptionType.SHARED, Cursor(0), Window(10_000, PLENTY))
+    position = 1
+    for number, level in enumerate(before, 1):
+        dispatch.add(number, str(number))
+        dispatch.attach(Attach(number, "g", number, level, PLENTY), 0.0)
+        if level:
+            offered(dispatch, level, first=position)
+        assert sum(sent_to(dispatch.dispatch(0.0, ())).values()) == level
+        position += level
+        dispatch.grant(SessionState(number, number, level, PLENTY))
+    for number, (level, room) in enumerate(zip(before, rooms, strict=True), 1):
+        dispatch.grant(SessionState(number, number, level + room, PLENTY))
+    for count in sections:
+        position += 1
+        offered(dispatch, count, first=position)
+        position += count
+    got = sent_to(dispatch.dispatch(0.0, ()))
+    expected = dealt_one_by_one(before, rooms, sum(sections))
+    levels = [level + got[number] for number, level in enumerate(before, 1)]
+    assert sum(got.values()) == sum(expected)
+    for number, (level, one_by_one) in enumerate(zip(levels, expected, strict=True)):
+        assert abs(level - before[number] - one_by_one) <= 1, "only who is last among equals may differ"
+    assert sorted(levels) == sorted(b + e for b, e in zip(before, expected, strict=True))
+
+
+def test_what_a_slow_consumer_keeps_does_not_keep_whole_sections_in_memory() -> None:
+    """What stays unacknowledged keeps no more memory than a few times its own bytes."""
+    dispatch = new_dispatch(SubscriptionType.SHARED, 8)
+    for first in range(1, 2000, 200):
+        offered(dispatch, 100, size=1000, first=first)
+        dispatch.dispatch(0.0, ())
+        dispatch.ack([(first, first + 49), (first + 51, first + 99)], 10_000)
+    held = list(dispatch._in_flight)
+    assert sum(len(each.run) for each in held) == 10
+    assert sum(len(each.run.data) for each in held) <= COPY_BELOW * 10 * 1000

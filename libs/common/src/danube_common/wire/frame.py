@@ -20,6 +20,7 @@ import google_crc32c
 
 from danube_common.errors import CorruptData
 from danube_common.model.position import MESSAGES_PER_SECTION_MAX, SECTIONS_PER_FRAME_MAX
+from danube_common.model.run import Run
 
 MAGIC = b"DNBF"
 VERSION = 1
@@ -39,6 +40,10 @@ class Section:
 
     def __len__(self) -> int:
         return len(self.ends)
+
+    def run(self, first: int) -> Run:
+        """Return the messages as a run; ``first`` is the position of the first one."""
+        return Run(first, self.ends, 0, len(self.ends), self.messages)
 
     def message(self, index: int) -> bytes:
         """Return message ``index``."""

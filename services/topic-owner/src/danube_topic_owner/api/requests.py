@@ -120,6 +120,7 @@ class Requests:
             elif batch.generation != subscription.state.generation:
                 continue  # of a subscription that was reset or created again since
             elif isinstance(subscription, LogSubscription):
-                subscription.acknowledge(batch.positions, context.extent.tail)
+                spans = ((position, position) for position in batch.positions)
+                subscription.acknowledge(spans, context.extent.tail)
                 context.dispatcher.mark_ready(subscription)
         return Acked(unknown)

@@ -165,9 +165,9 @@ class HistoryFeed:
             met = _meeting(lagging, start, entry.sequence)
             if not met:
                 continue
-            section = entry.section
+            run = entry.section.run(entry.first_position)
             for subscription in met:
-                subscription.offer_section(entry.sequence, entry.number, section)
+                subscription.dispatch.offer(run)
                 subscription.read_past(entry.sequence)
                 self._context.dispatcher.mark_ready(subscription)
         last = entries[-1].sequence if entries else 0

@@ -51,17 +51,6 @@ class Session:
 
 
 @dataclass(slots=True)
-class InFlight:
-    """A message that was delivered and is not acknowledged.
-
-    ``number`` is the number of its delivery in the present session, or 0 if an earlier session delivered it.
-    """
-
-    data: bytes
-    number: int
-
-
-@dataclass(slots=True)
 class Consumer:
     """A consumer with or without a stream.
 
@@ -72,6 +61,8 @@ class Consumer:
     Attributes:
         expected_until: the time (monotonic seconds) until which a consumer without a stream counts as
             present, because its client has just subscribed.
+        unacked: messages that were delivered to it and are not acknowledged.
+        unacked_bytes: likewise in bytes.
         displaced: connections whose stream was taken over, while the stream that took over is open.
     """
 
@@ -80,7 +71,7 @@ class Consumer:
     expected_until: float = 0.0
     session: Session | None = None
     displaced: dict[str, None] = field(default_factory=dict)
-    unacked: dict[int, InFlight] = field(default_factory=dict)
+    unacked: int = 0
     unacked_bytes: int = 0
 
     def check_client(self, client: str) -> None:
@@ -108,28 +99,16 @@ class Consumer:
         """Return whether the consumer has a stream, or subscribed lately and its stream may still come."""
         return self.session is not None or now < self.expected_until
 
-    def has_room(self, window: Window) -> bool:
-        """Return whether credit and window allow one more message.
+    def room(self, window: Window) -> tuple[int, int]:
+        """Return for how many messages and bytes credit and window leave room; none if either is 0 or less.
 
-        A message may exceed the bounds in bytes once, so that a message larger than the bound still passes.
+        The last message may exceed the bounds in bytes, so that a message larger than the bound still passes.
         """
         session = self.session
-        prefetch = (session.prefetch if session else 0) or window.prefetch or window.messages
+        if session is None:
+            return 0, 0
+        held_max = min(session.prefetch or window.prefetch or window.messages, window.messages)
         return (
-            session is not None
-            and session.messages_sent < session.messages_total
-            and session.bytes_sent < session.bytes_total
-            and len(self.unacked) < min(prefetch, window.messages)
-            and self.unacked_bytes < window.bytes
+            min(session.messages_total - session.messages_sent, held_max - self.unacked),
+            min(session.bytes_total - session.bytes_sent, window.bytes - self.unacked_bytes),
         )
-
-    def hold(self, position: int, data: bytes, number: int) -> None:
-        """Note that a message was sent to this consumer in delivery ``number``."""
-        self.unacked[position] = InFlight(data, number)
-        self.unacked_bytes += len(data)
-
-    def release(self, position: int) -> InFlight:
-        """Remove a message from the unacknowledged ones and return it."""
-        message = self.unacked.pop(position)
-        self.unacked_bytes -= len(message.data)
-        return message

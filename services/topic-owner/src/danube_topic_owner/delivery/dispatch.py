@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import heapq
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 from danube_common.errors import NotFound, Refused
@@ -17,11 +19,10 @@ from danube_common.model.subscription import SubscriptionType
 from danube_common.wire.owner import Attach, SessionState
 from danube_topic_owner.delivery.consumer import Consumer, Session, Window
 
-Message = tuple[int, bytes]
-"""(position, serialized StreamMessage)."""
-
 DELIVERY_MESSAGES_MAX = 1000
 DELIVERY_BYTES_MAX = 1024 * 1024
+SLICE_MESSAGES_MAX = 32
+"""Messages that a consumer of a shared subscription gets in one turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +33,16 @@ class Outgoing:
     consumer_id: int
     session: int
     number: int
-    entries: list[Message]
-
-    @property
-    def runs(self) -> list[Run]:
-        """The entries, those with adjacent positions together."""
-        runs: list[list[Message]] = []
-        for entry in self.entries:
-            if runs and entry[0] == runs[-1][-1][0] + (1 if entry[0] else 0):
-                runs[-1].append(entry)
-            else:
-                runs.append([entry])
-        return [Run.of(run[0][0], [message for _, message in run]) for run in runs]
+    runs: list[Run]
 
 
 class Turn(NamedTuple):
-    """When a consumer gets the next message; ``place`` is its index in ``Dispatch.attached``."""
+    """When a consumer gets the next messages; ``place`` is its index in ``Dispatch.attached``.
 
-    unacked: int
+    ``level`` is the number of its unacknowledged messages and of those that it has got since.
+    """
+
+    level: int
     number: int
     place: int
 
@@ -154,42 +147,60 @@ class Dispatch(ABC):
 
     def dispatch(self, now: float, buckets: tuple[TokenBucket, ...]) -> list[Outgoing]:
         """Return everything that may be sent now, within the rates of ``buckets``."""
-        budget = min((bucket.available(now) for bucket in buckets), default=float("inf"))
-        batches = Batches()
-        sent = 0
+        budget = min((bucket.available(now) for bucket in buckets), default=inf)
+        left = self.waiting if budget == inf else min(int(budget), self.waiting)
+        deliveries = Deliveries()
         turns = self._turns()
-        while turns and sent + 1 <= budget and (message := self._first()) is not None:
-            place = turns[0].place
+        sent = 0
+        while turns and left > 0 and (run := self._first()) is not None:
+            level, _, place = turns[0]
             consumer = self.attached[place]
-            self._sent(consumer, message, batches.add(consumer, message))
-            sent += 1
+            messages, size = consumer.room(self.window)
+            count = min(len(run), messages, left, self._slice(turns, left))
+            run = run.head(run.head(count).count_until(size))
+            for number, part in deliveries.add(consumer, run):
+                self._sent(consumer, part, number)
+            count = len(run)
+            sent += count
+            left -= count
             self._next = place + 1
-            if consumer.has_room(self.window):
-                heapq.heapreplace(turns, Turn(len(consumer.unacked), len(self.attached) + sent, place))
+            if min(consumer.room(self.window)) > 0:
+                heapq.heapreplace(turns, Turn(level + count, len(self.attached) + sent, place))
             else:
                 heapq.heappop(turns)
         for bucket in buckets:
             bucket.take(sent)
-        return batches.outgoing
+        return deliveries.outgoing
 
     def _turns(self) -> list[Turn]:
-        """Return a heap of the consumers that may get the next message.
+        """Return a heap of the consumers that may get the next messages.
 
         A shared subscription prefers who has the fewest unacknowledged messages, and among equals whose turn
         is next: a slow consumer does not hoard what a fast one could do. The others have one active consumer.
         """
         attached = self.attached if self.subscription_type is SubscriptionType.SHARED else self.attached[:1]
         turns = [
-            Turn(len(consumer.unacked), (place - self._next) % len(attached), place)
+            Turn(consumer.unacked, (place - self._next) % len(attached), place)
             for place, consumer in enumerate(attached)
-            if consumer.has_room(self.window)
+            if min(consumer.room(self.window)) > 0
         ]
         heapq.heapify(turns)
         return turns
 
+    def _slice(self, turns: list[Turn], left: int) -> int:
+        """Return how many of the ``left`` messages go to the first in ``turns`` at once.
+
+        Dealt one by one, these messages would raise all consumers to one level. No slice goes beyond it, so
+        that consumers have as many messages in the end as if each message had been dealt by itself.
+        """
+        if len(turns) == 1:
+            return left
+        behind = min(turns[1:3]).level - turns[0].level
+        return min(max(left // len(turns), behind, 1), SLICE_MESSAGES_MAX)
+
     @abstractmethod
-    def offer(self, messages: list[Message]) -> None:
-        """Take messages of the subscription's topic, in order."""
+    def offer(self, run: Run) -> None:
+        """Take the next messages of the subscription's topic."""
 
     @property
     @abstractmethod
@@ -197,44 +208,48 @@ class Dispatch(ABC):
         """Messages that wait for a consumer."""
 
     @abstractmethod
-    def _first(self) -> Message | None:
-        """Return the next message to send, which stays in the queue."""
+    def _first(self) -> Run | None:
+        """Return the next messages to send, which stay in the queue."""
 
     @abstractmethod
-    def _sent(self, consumer: Consumer, message: Message, number: int) -> None:
-        """Remove the message that `_first` returned: it goes to ``consumer`` in delivery ``number``."""
+    def _sent(self, consumer: Consumer, run: Run, number: int) -> None:
+        """Remove ``run``, the head of what `_first` returns: it is sent in delivery ``number``."""
 
     @abstractmethod
     def _session_over(self, consumer: Consumer, *, received: int | None) -> None:
         """Take back what was sent in a session: all of it, or what came after delivery ``received``."""
 
 
-class Batches:
-    """Collects messages into deliveries, each for one consumer and within the bounds of one delivery."""
+class Deliveries:
+    """Collects runs into deliveries, each for one consumer and within the bounds of one delivery."""
 
     def __init__(self) -> None:
         self.outgoing: list[Outgoing] = []
-        self._open: dict[int, tuple[Outgoing, int]] = {}
-        """The delivery that is being filled and its bytes, by consumer id."""
+        self._open: dict[int, tuple[Outgoing, int, int]] = {}
+        """The delivery that is being filled, its messages and its bytes, by consumer id."""
 
-    def add(self, consumer: Consumer, message: Message) -> int:
-        """Add a message for a consumer that has a session; return the number of its delivery."""
+    def add(self, consumer: Consumer, run: Run) -> Iterator[tuple[int, Run]]:
+        """Add a run for a consumer with a session; yield its parts with the numbers of their deliveries."""
         session = consumer.session
         if session is None:
             raise ValueError("a consumer without a session was chosen")
-        size = len(message[1])
-        outgoing, filled = self._open.get(consumer.consumer_id, (None, 0))
-        if (
-            outgoing is None
-            or len(outgoing.entries) >= DELIVERY_MESSAGES_MAX
-            or filled + size > DELIVERY_BYTES_MAX
-        ):
-            session.number += 1
-            outgoing = Outgoing(session.gateway, consumer.consumer_id, session.session, session.number, [])
-            filled = 0
-            self.outgoing.append(outgoing)
-        outgoing.entries.append(message)
-        self._open[consumer.consumer_id] = (outgoing, filled + size)
-        session.messages_sent += 1
-        session.bytes_sent += size
-        return outgoing.number
+        outgoing, messages, size = self._open.get(consumer.consumer_id, (None, 0, 0))
+        while len(run):
+            fits = min(DELIVERY_MESSAGES_MAX - messages, run.count_within(DELIVERY_BYTES_MAX - size))
+            if outgoing is None or fits <= 0:
+                session.number += 1
+                outgoing = Outgoing(
+                    session.gateway, consumer.consumer_id, session.session, session.number, []
+                )
+                self.outgoing.append(outgoing)
+                messages = size = 0
+                fits = max(min(DELIVERY_MESSAGES_MAX, run.count_within(DELIVERY_BYTES_MAX)), 1)
+            part = run.head(fits)
+            outgoing.runs.append(part)
+            messages += len(part)
+            size += part.size
+            self._open[consumer.consumer_id] = (outgoing, messages, size)
+            session.messages_sent += len(part)
+            session.bytes_sent += part.size
+            run = run.tail(len(part))
+            yield outgoing.number, part

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 
 from danube_common.model.rate_limit import TokenBucket
+from danube_common.model.run import Run
 from danube_common.model.subscription import SubscriptionType
 from danube_topic_owner.delivery.consumer import Consumer, Window
-from danube_topic_owner.delivery.dispatch import Dispatch, Message, Outgoing
+from danube_topic_owner.delivery.dispatch import Dispatch, Outgoing
 
 WAITING_BYTES_MAX = 16 * 1024 * 1024
 """Bytes that wait for a consumer that is connected and has no room at the moment; more are dropped."""
@@ -26,38 +28,58 @@ class NonReliableDispatch(Dispatch):
     def __init__(self, subscription_type: SubscriptionType) -> None:
         super().__init__(subscription_type, UNLIMITED)
         self.dropped = 0
-        self._queue: deque[Message] = deque()
+        self._queue: deque[Run] = deque()
+        self._waiting = 0
         self._queue_bytes = 0
 
     @property
     def waiting(self) -> int:
         """Messages that wait for a consumer."""
-        return len(self._queue)
+        return self._waiting
 
-    def offer(self, messages: list[Message]) -> None:
-        """Queue messages, and drop those that exceed the bounds of the queue."""
-        for message in messages:
-            if self._queue_bytes >= WAITING_BYTES_MAX:
-                self.dropped += 1
-            else:
-                self._queue.append(message)
-                self._queue_bytes += len(message[1]) + MESSAGE_OVERHEAD_BYTES
+    def offer(self, run: Run) -> None:
+        """Queue a run, and drop what exceeds the bounds of the queue."""
+        room = WAITING_BYTES_MAX - self._queue_bytes
+        if room <= 0:
+            taken = 0
+        elif _cost(run) < room:
+            taken = len(run)
+        else:
+            taken = min(
+                bisect_left(range(1, len(run) + 1), room, key=lambda n: _cost(run.head(n))) + 1, len(run)
+            )
+        self.dropped += len(run) - taken
+        if taken:
+            # Beside the run nothing of its section waits here.
+            self._queue.append(run.head(taken).owned())
+            self._count(run.head(taken), 1)
 
     def dispatch(self, now: float, buckets: tuple[TokenBucket, ...]) -> list[Outgoing]:
         """Return everything that may be sent now; drop the queue if no consumer is present."""
         if self.present(now):
             return super().dispatch(now, buckets)
-        self.dropped += len(self._queue)
+        self.dropped += self._waiting
         self._queue.clear()
-        self._queue_bytes = 0
+        self._waiting = self._queue_bytes = 0
         return []
 
-    def _first(self) -> Message | None:
+    def _first(self) -> Run | None:
         return self._queue[0] if self._queue else None
 
-    def _sent(self, _consumer: Consumer, message: Message, _number: int) -> None:
-        self._queue.popleft()
-        self._queue_bytes -= len(message[1]) + MESSAGE_OVERHEAD_BYTES
+    def _sent(self, _consumer: Consumer, run: Run, _number: int) -> None:
+        self._count(run, -1)
+        if len(run) < len(self._queue[0]):
+            self._queue[0] = self._queue[0].tail(len(run))
+        else:
+            self._queue.popleft()
+
+    def _count(self, run: Run, sign: int) -> None:
+        self._waiting += sign * len(run)
+        self._queue_bytes += sign * _cost(run)
 
     def _session_over(self, consumer: Consumer, *, received: int | None) -> None:
         """Messages are delivered at most once: nothing is taken back."""
+
+
+def _cost(run: Run) -> int:
+    return run.size + len(run) * MESSAGE_OVERHEAD_BYTES

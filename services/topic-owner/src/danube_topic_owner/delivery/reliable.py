@@ -6,9 +6,12 @@ import heapq
 from collections import deque
 from collections.abc import Iterable
 
+from danube_common.model.position import BEFORE_ALL
+from danube_common.model.run import Run
 from danube_common.model.subscription import SubscriptionType
 from danube_topic_owner.delivery.consumer import Consumer, Window
-from danube_topic_owner.delivery.dispatch import Dispatch, Message
+from danube_topic_owner.delivery.dispatch import Dispatch
+from danube_topic_owner.delivery.in_flight import InFlight
 from danube_topic_owner.journal.cursor import Cursor
 
 PENDING_MESSAGES_MAX = 2000
@@ -29,111 +32,116 @@ class ReliableDispatch(Dispatch):
         super().__init__(subscription_type, window)
         self.cursor = cursor
         self.redelivered = 0
-        self._pending: deque[Message] = deque()
+        self._in_flight = InFlight()
+        self._pending: deque[Run] = deque()
+        self._pending_messages = 0
         self._pending_bytes = 0
-        self._again: list[Message] = []
-        """A heap of the messages to redeliver."""
-        self._holders: dict[int, Consumer] = {}
-        """The consumer of each unacknowledged delivered message, by position."""
+        self._again: list[tuple[int, Run]] = []
+        """A heap of the runs to redeliver, by first position."""
+        self._again_messages = 0
 
     @property
     def has_room(self) -> bool:
         """Whether more may be read for this subscription: it has a consumer, and few messages wait."""
         return (
             bool(self.attached)
-            and len(self._pending) < PENDING_MESSAGES_MAX
+            and self._pending_messages < PENDING_MESSAGES_MAX
             and self._pending_bytes < PENDING_BYTES_MAX
         )
 
     @property
     def waiting(self) -> int:
         """Messages that wait for a consumer, those to be sent again included."""
-        return len(self._pending) + len(self._again)
+        return self._pending_messages + self._again_messages
 
     @property
     def unacked(self) -> int:
         """Messages that were delivered and are not acknowledged."""
-        return len(self._holders)
+        return self._in_flight.messages
 
     @property
     def paused(self) -> bool:
         """Whether delivery waits for acknowledgements: UNACKED_MAX is reached."""
-        return len(self._holders) >= UNACKED_MAX
+        return self._in_flight.messages >= UNACKED_MAX
 
-    def offer(self, messages: list[Message]) -> None:
-        """Queue messages that were read from log or archive, except those acknowledged before."""
-        admit, pending = self.cursor.admit, self._pending
-        for message in messages:
-            if admit(message[0]):
-                pending.append(message)
-                self._pending_bytes += len(message[1])
+    def offer(self, run: Run) -> None:
+        """Queue a run that was read from log or archive, except what of it was acknowledged before."""
+        for first, last in self.cursor.admit(run.first, run.last):
+            part = run.part(first, last).owned()
+            self._pending.append(part)
+            self._count_pending(part, 1)
 
-    def ack(self, positions: Iterable[int], log_end: int) -> bool:
-        """Acknowledge positions and return whether the cursor changed.
+    def ack(self, spans: Iterable[tuple[int, int]], log_end: int) -> bool:
+        """Acknowledge spans of adjacent positions (first and last) and return whether the cursor changed.
 
         Positions beyond ``log_end`` cannot be messages and are ignored.
         """
         changed = False
-        for position in positions:
-            if position > log_end or not self.cursor.ack(position):
-                continue
-            changed = True
-            holder = self._holders.pop(position, None)
-            if holder is not None:
-                holder.release(position)
+        for first, last in spans:
+            for acked in self.cursor.ack(first, min(last, log_end)):
+                changed = True
+                self._in_flight.remove(*acked)
         return changed
 
     def expire(self, position: int) -> None:
         """Drop every message up to ``position``: these are no longer retained."""
         self.cursor.expire(position)
-        while self._pending and self._pending[0][0] <= position:
-            self._pop_pending()
-        self._again = [message for message in self._again if message[0] > position]
-        heapq.heapify(self._again)
-        for each in [each for each in self._holders if each <= position]:
-            self._holders.pop(each).release(each)
+        self._in_flight.remove(BEFORE_ALL, position)
 
     def start_over(self, cursor: Cursor) -> None:
         """Go on at another cursor: forget every message, keep the sessions."""
         self.cursor = cursor
+        self._in_flight.clear()
         self._pending.clear()
-        self._pending_bytes = 0
         self._again.clear()
-        self._holders.clear()
-        for consumer in self.consumers.values():
-            consumer.unacked.clear()
-            consumer.unacked_bytes = 0
+        self._pending_messages = self._pending_bytes = self._again_messages = 0
 
-    def _first(self) -> Message | None:
+    def _first(self) -> Run | None:
         if self.paused:
             return None
         while self._again:
-            if not self.cursor.is_acked(self._again[0][0]):
-                return self._again[0]
+            run = self._again[0][1]
+            if (open_ := self._open_part(run)) is not None:
+                return open_
             heapq.heappop(self._again)
+            self._again_messages -= len(run)
         while self._pending:
-            if not self.cursor.is_acked(self._pending[0][0]):
-                return self._pending[0]
-            self._pop_pending()
+            run = self._pending[0]
+            if (open_ := self._open_part(run)) is not None:
+                return open_
+            self._pending.popleft()
+            self._count_pending(run, -1)
         return None
 
-    def _sent(self, consumer: Consumer, message: Message, number: int) -> None:
-        if self._again:
-            heapq.heappop(self._again)
-            self.redelivered += 1
-        else:
-            self._pop_pending()
-        consumer.hold(*message, number)
-        self._holders[message[0]] = consumer
+    def _open_part(self, run: Run) -> Run | None:
+        """Return the first open messages of a run, no more than UNACKED_MAX allows."""
+        span = self.cursor.next_unacked(run.first, run.last)
+        return run.part(*span).head(UNACKED_MAX - self._in_flight.messages) if span is not None else None
 
-    def _pop_pending(self) -> None:
-        self._pending_bytes -= len(self._pending.popleft()[1])
+    def _sent(self, consumer: Consumer, run: Run, number: int) -> None:
+        if self._again:
+            waiting = heapq.heappop(self._again)[1]
+            self._again_messages -= len(waiting)
+            self.redelivered += len(run)
+            if run.last < waiting.last:
+                self._queue_again(waiting.part(run.last + 1, waiting.last))
+        else:
+            waiting = self._pending.popleft()
+            self._count_pending(waiting, -1)
+            if run.last < waiting.last:
+                rest = waiting.part(run.last + 1, waiting.last)
+                self._pending.appendleft(rest)
+                self._count_pending(rest, 1)
+        self._in_flight.add(run, consumer, number)
+
+    def _count_pending(self, run: Run, sign: int) -> None:
+        self._pending_messages += sign * len(run)
+        self._pending_bytes += sign * run.size
+
+    def _queue_again(self, run: Run) -> None:
+        heapq.heappush(self._again, (run.first, run))
+        self._again_messages += len(run)
 
     def _session_over(self, consumer: Consumer, *, received: int | None) -> None:
-        for position, message in list(consumer.unacked.items()):
-            if received is not None and message.number <= received:
-                message.number = 0
-                continue
-            consumer.release(position)
-            del self._holders[position]
-            heapq.heappush(self._again, (position, message.data))
+        for run in self._in_flight.take_back(consumer, received=received):
+            self._queue_again(run)

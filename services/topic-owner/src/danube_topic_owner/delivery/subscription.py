@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from danube_common.cluster.records import Topic
 from danube_common.model.position import SEQUENCE_MAX, end_of_sequence, position_of, sequence_of
 from danube_common.model.rate_limit import TokenBucket
-from danube_common.wire.frame import Frame, Section
+from danube_common.model.run import Run
+from danube_common.wire.frame import Frame
 from danube_topic_owner.delivery.consumer import Window
-from danube_topic_owner.delivery.dispatch import Dispatch, Message
+from danube_topic_owner.delivery.dispatch import Dispatch
 from danube_topic_owner.delivery.missed import Missed
 from danube_topic_owner.delivery.non_reliable import NonReliableDispatch
 from danube_topic_owner.delivery.reliable import ReliableDispatch
@@ -134,23 +135,20 @@ class LogSubscription(ActiveSubscription):
         unread = 0 if self.at_tail else self.missed.between(self.next_sequence, SEQUENCE_MAX)
         return cursor.outstanding + max(unread - cursor.acked_unread(end_of_sequence(SEQUENCE_MAX)), 0)
 
-    def offer_live(self, sequence: int, section_number: int, section: Section) -> None:
+    def offer_live(self, run: Run) -> None:
         """Take the live feed's next messages, or fall behind if there is no room for them."""
         if self.at_tail and self.dispatch.has_room:
-            self.offer_section(sequence, section_number, section)
+            self.dispatch.offer(run)
             return
+        sequence = sequence_of(run.first)
         self.fall_behind(sequence)
-        self.missed.add(sequence, len(section), self.next_sequence)
+        self.missed.add(sequence, len(run), self.next_sequence)
 
     def offer_frame(self, sequence: int, frame: Frame) -> None:
         """Take the topic's messages in a frame that was read below the tail."""
         for number, section in enumerate(frame.sections):
             if section.topic_id == self.topic_id:
-                self.offer_section(sequence, number, section)
-
-    def offer_section(self, sequence: int, number: int, section: Section) -> None:
-        """Take the next messages of the topic."""
-        self.dispatch.offer(section_messages(sequence, number, section))
+                self.dispatch.offer(section.run(position_of(sequence, number, 0)))
 
     def read_past(self, sequence: int) -> None:
         """Read on behind the frame ``sequence``, which was offered, and behind what is acknowledged there."""
@@ -182,9 +180,9 @@ class LogSubscription(ActiveSubscription):
         self.read_block = None
         self.mark_dirty(self)
 
-    def acknowledge(self, positions: list[int], log_end: int) -> None:
-        """Acknowledge positions; those beyond the log sequence ``log_end`` are ignored."""
-        if self.dispatch.ack(positions, end_of_sequence(log_end)):
+    def acknowledge(self, spans: Iterable[tuple[int, int]], log_end: int) -> None:
+        """Acknowledge spans of adjacent positions; those beyond the log sequence ``log_end`` are ignored."""
+        if self.dispatch.ack(spans, end_of_sequence(log_end)):
             self.mark_dirty(self)
 
     def move_with_log(self, sequence: int) -> None:
@@ -247,9 +245,3 @@ def first_unread(mark_delete: int) -> int:
     """Return the log sequence to read from for a cursor at ``mark_delete``."""
     sequence = sequence_of(mark_delete)
     return sequence + 1 if mark_delete == end_of_sequence(sequence) else max(sequence, 1)
-
-
-def section_messages(sequence: int, number: int, section: Section) -> list[Message]:
-    """Return the section's messages with their positions."""
-    first = position_of(sequence, number, 0)
-    return [(first + index, section.message(index)) for index in range(len(section))]

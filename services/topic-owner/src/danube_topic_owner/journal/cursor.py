@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import NamedTuple
 
 ACKED_AHEAD_MAX = 100_000
@@ -21,6 +22,10 @@ class Range(NamedTuple):
     messages: int
 
 
+_first = itemgetter(0)
+_last = itemgetter(1)
+
+
 def merge_range(ranges: list[Range], new: Range) -> None:
     """Merge ``new`` into ranges that are sorted and apart; it replaces those that it covers."""
     low = bisect_left(ranges, new.first, key=_last)
@@ -33,8 +38,17 @@ def merge_range(ranges: list[Range], new: Range) -> None:
     ranges[low:high] = [Range(first, last, messages)]
 
 
+class Span(NamedTuple):
+    """The positions ``first`` to ``last``, each of which is a message."""
+
+    first: int
+    last: int
+
+
 class Cursor:
-    """Positions are admitted in ascending order as the log is read, and acknowledged in any order.
+    """Runs of positions are admitted in ascending order as the log is read, and acknowledged in any order.
+
+    The positions of a run, and those that are acknowledged at once, are adjacent and of one section.
 
     Every message of the topic at or below ``mark_delete`` is acknowledged or expired. ``mark_delete`` never
     goes back. Acknowledged messages beyond it are kept as ranges between the unacknowledged ones: a range
@@ -45,8 +59,10 @@ class Cursor:
         self.mark_delete = mark_delete
         self.read_position = mark_delete
         """The last position admitted or skipped."""
-        self._unacked: list[int] = []
-        """Positions that were read and are not acknowledged, ascending."""
+        self.outstanding = 0
+        """Messages read and not acknowledged."""
+        self._unacked: list[Span] = []
+        """Positions that were read and are not acknowledged, ascending and apart."""
         self._ranges = list(acked)
         """Acknowledged ranges beyond mark-delete, ascending and apart. Each one whose messages were read
         begins right behind an unacknowledged position."""
@@ -55,41 +71,79 @@ class Cursor:
         self._rest = 0
         """Messages beyond the read position of the range that contains it."""
 
-    def admit(self, position: int) -> bool:
-        """Note that a position was read; return False if its message must not be delivered (again)."""
-        if position <= self.read_position:
-            return False
-        if not self._ranges:
-            self.read_position = position
-            self._unacked.append(position)
-            return True
-        acked = self._read_through(position, messages=1)
-        self._join(len(self._unacked))
-        if not acked:
-            self._unacked.append(position)
-        self._settle()
-        return not acked
+    def admit(self, first: int, last: int) -> list[Span]:
+        """Note that a run was read; return the parts of it that must be delivered.
 
-    def ack(self, position: int) -> bool:
-        """Acknowledge a position; return False if nothing changed.
-
-        It changes nothing if the position is old, repeated, not a message, or too far ahead.
+        What was read before or is acknowledged must not be delivered (again).
         """
-        if position <= self.mark_delete:
-            return False
-        if position > self.read_position:
-            return self._ack_ahead(position)
-        at = bisect_left(self._unacked, position)
-        if at == len(self._unacked) or self._unacked[at] != position:
-            return False
-        del self._unacked[at]
+        first = max(first, self.read_position + 1)
+        if first > last:
+            return []
+        if not self._ranges:
+            self.read_position = last
+            return [self._append(first, last)]
+        open_: list[Span] = []
+        while first <= last:
+            at = bisect_right(self._ranges, first, key=_first)
+            acked = at > 0 and self._ranges[at - 1].last >= first
+            if acked:
+                end = min(self._ranges[at - 1].last, last)
+            else:
+                end = min(self._ranges[at].first - 1, last) if at < len(self._ranges) else last
+            self._read_through(end, messages=end - first + 1)
+            self._join(len(self._unacked))
+            if not acked:
+                open_.append(self._append(first, end))
+            self._settle()
+            first = max(end, self.read_position) + 1
+        return open_
+
+    def _append(self, first: int, last: int) -> Span:
+        self.outstanding += last - first + 1
+        span = Span(first, last)
+        if self._unacked and self._unacked[-1].last == first - 1:
+            self._unacked[-1] = Span(self._unacked[-1].first, last)
+        else:
+            self._unacked.append(span)
+        return span
+
+    def ack(self, first: int, last: int) -> list[Span]:
+        """Acknowledge a run; return the parts of it for which that is new.
+
+        Positions that were read and are not messages, or are too far ahead, are passed over.
+        """
+        first = max(first, self.mark_delete + 1)
+        if first > last:
+            return []
+        if first > self.read_position:
+            return self._ack_ahead(first, last)
+        if last > self.read_position:
+            return [*self.ack(first, self.read_position), *self._ack_ahead(self.read_position + 1, last)]
+        unacked = self._unacked
+        low = bisect_left(unacked, first, key=_last)
+        high = bisect_right(unacked, last, key=_first)
+        if low == high:
+            return []
+        touched = unacked[low:high]
+        left, right = touched[0].first, touched[-1].last
+        rest: list[Span] = []
+        if left < first:
+            rest.append(Span(left, first - 1))
+            touched[0] = Span(first, touched[0].last)
+        at = low + len(rest)
+        if right > last:
+            rest.append(Span(last + 1, right))
+            touched[-1] = Span(touched[-1].first, last)
+        unacked[low:high] = rest
+        count = sum([end - begin for begin, end in touched]) + len(touched)
+        self.outstanding -= count
         if at or self._ranges:
-            merge_range(self._ranges, Range(position, position, 1))
+            self._mark_acked(Range(touched[0].first, touched[-1].last, count))
             self._join(at)
-        elif self._unacked:
-            self.mark_delete = position
+        elif unacked:
+            self.mark_delete = touched[-1].last
         self._settle()
-        return True
+        return touched
 
     def skip_to(self, position: int) -> bool:
         """Pass the positions up to ``position`` that were not admitted: none is a retained message.
@@ -115,7 +169,11 @@ class Cursor:
 
     def expire(self, position: int) -> None:
         """Count every position up to ``position`` as acknowledged, read or not: none is retained."""
-        del self._unacked[: bisect_right(self._unacked, position)]
+        passed = bisect_right(self._unacked, position, key=_last)
+        self.outstanding -= self.unacked_through(position)
+        del self._unacked[:passed]
+        if self._unacked and self._unacked[0].first <= position:
+            self._unacked[0] = Span(position + 1, self._unacked[0].last)
         if position > self.read_position:
             self._read_through(position)
         self._drop(bisect_right(self._ranges, position, key=_last))
@@ -124,7 +182,8 @@ class Cursor:
 
     def unacked_through(self, position: int) -> int:
         """Return the number of positions up to ``position`` that were read and are not acknowledged."""
-        return bisect_right(self._unacked, position)
+        passed = bisect_right(self._unacked, position, key=_first)
+        return sum([min(last, position) - first + 1 for first, last in self._unacked[:passed]])
 
     def acked_unread(self, position: int) -> int:
         """Return the number of messages up to ``position`` that are acknowledged and were not read yet.
@@ -143,18 +202,19 @@ class Cursor:
         if position > self.read_position:
             at = bisect_right(self._ranges, position, key=_first)
             return at > 0 and self._ranges[at - 1].last >= position
-        at = bisect_left(self._unacked, position)
-        return at == len(self._unacked) or self._unacked[at] != position
+        return self.next_unacked(position, position) is None
 
-    @property
-    def outstanding(self) -> int:
-        """Messages read and not acknowledged."""
-        return len(self._unacked)
+    def next_unacked(self, first: int, last: int) -> Span | None:
+        """Return the first unacknowledged part of a run that was read; None if nothing is left of it."""
+        at = bisect_left(self._unacked, first, key=_last)
+        if at == len(self._unacked) or self._unacked[at].first > last:
+            return None
+        return Span(max(self._unacked[at].first, first), min(self._unacked[at].last, last))
 
     @property
     def first_unacked(self) -> int | None:
         """The lowest position that was read and is not acknowledged; None if there is none."""
-        return self._unacked[0] if self._unacked else None
+        return self._unacked[0].first if self._unacked else None
 
     def acked_ranges(self) -> list[Range]:
         """Return the acknowledged ranges beyond mark-delete, in ascending order."""
@@ -184,23 +244,37 @@ class Cursor:
         self._rest = max(rest - messages, 0) if position < found.last else 0
         return True
 
-    def _ack_ahead(self, position: int) -> bool:
-        at = bisect_right(self._ranges, position, key=_first)
-        if at and self._ranges[at - 1].last >= position:
-            return False
-        if len(self._ranges) >= len(self._unacked) + ACKED_AHEAD_MAX:
-            return False
-        self._ranges.insert(at, Range(position, position, 1))
-        self._changed.add(position)
-        return True
+    def _ack_ahead(self, first: int, last: int) -> list[Span]:
+        new: list[Span] = []
+        while first <= last and len(self._ranges) < len(self._unacked) + ACKED_AHEAD_MAX:
+            at = bisect_right(self._ranges, first, key=_first)
+            if at and self._ranges[at - 1].last >= first:
+                first = self._ranges[at - 1].last + 1
+                continue
+            end = min(self._ranges[at].first - 1, last) if at < len(self._ranges) else last
+            self._ranges.insert(at, Range(first, end, end - first + 1))
+            self._changed.add(first)
+            new.append(Span(first, end))
+            first = end + 1
+        return new
+
+    def _mark_acked(self, new: Range) -> None:
+        """Make one range of ``new``, whose messages were not acknowledged, and the ranges within it."""
+        low = bisect_left(self._ranges, new.first, key=_last)
+        high = bisect_right(self._ranges, new.last, key=_first)
+        contained = self._ranges[low:high]
+        for each in contained:
+            self._changed.discard(each.first)
+        messages = new.messages + sum([each.messages for each in contained])
+        self._ranges[low:high] = [Range(new.first, new.last, messages)]
 
     def _join(self, at: int) -> None:
         """Make one range of all that were read between two neighbours among the unacknowledged positions.
 
         ``at`` is the index of the second one, or their number for what is behind all of them.
         """
-        after = self._unacked[at - 1] if at else self.mark_delete
-        before = self._unacked[at] if at < len(self._unacked) else self.read_position + 1
+        after = self._unacked[at - 1].last if at else self.mark_delete
+        before = self._unacked[at].first if at < len(self._unacked) else self.read_position + 1
         low = bisect_right(self._ranges, after, key=_last)
         high = bisect_left(self._ranges, before, key=_first)
         joined = self._ranges[low:high]
@@ -215,7 +289,7 @@ class Cursor:
     def _settle(self) -> None:
         """Move mark-delete to the last position before which nothing is unacknowledged."""
         if self._unacked:
-            passed = bisect_left(self._ranges, self._unacked[0], key=_first)
+            passed = bisect_left(self._ranges, self._unacked[0].first, key=_first)
             if passed:
                 self.mark_delete = max(self.mark_delete, self._ranges[passed - 1].last)
                 self._drop(passed)
@@ -230,11 +304,3 @@ class Cursor:
         for each in self._ranges[:count]:
             self._changed.discard(each.first)
         del self._ranges[:count]
-
-
-def _first(each: Range) -> int:
-    return each.first
-
-
-def _last(each: Range) -> int:
-    return each.last

@@ -1,0 +1,109 @@
+"""The runs of a subscription that were delivered and are not acknowledged. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import attrgetter
+
+from danube_common.model.run import Run
+from danube_topic_owner.delivery.consumer import Consumer
+
+
+@dataclass(slots=True, eq=False)
+class Delivered:
+    """A run that a consumer has and of which no message is acknowledged.
+
+    ``number`` is the number of its delivery in the present session, or 0 if an earlier session delivered it.
+    """
+
+    first: int
+    last: int
+    run: Run
+    consumer: Consumer
+    number: int
+
+
+_TAKEN_BACK = -1
+_first = attrgetter("first")
+_last = attrgetter("last")
+
+
+class InFlight:
+    """Delivered runs by position, each message in one of them, and what each consumer has of them.
+
+    Attributes:
+        messages: their number.
+    """
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self._delivered: list[Delivered] = []
+
+    def __iter__(self) -> Iterator[Delivered]:
+        return iter(self._delivered)
+
+    def add(self, run: Run, consumer: Consumer, number: int) -> None:
+        """Note that a run was sent to a consumer in delivery ``number``."""
+        run = run.owned()
+        delivered = Delivered(run.first, run.last, run, consumer, number)
+        if not self._delivered or self._delivered[-1].last < run.first:
+            self._delivered.append(delivered)
+        else:
+            insort(self._delivered, delivered, key=_first)
+        self.messages += len(run)
+        consumer.unacked += len(run)
+        consumer.unacked_bytes += run.size
+
+    def remove(self, first: int, last: int) -> None:
+        """Remove the messages at the positions ``first`` to ``last``, as far as they are in flight."""
+        low = bisect_left(self._delivered, first, key=_last)
+        high = bisect_right(self._delivered, last, key=_first)
+        if low == high:
+            return
+        rest: list[Delivered] = []
+        for each in self._delivered[low:high]:
+            self._uncount(each)
+            run = each.run
+            if each.first < first:
+                rest.append(self._recount(each, run.part(each.first, first - 1)))
+            if each.last > last:
+                rest.append(self._recount(each, run.part(last + 1, each.last)))
+        self._delivered[low:high] = rest
+
+    def take_back(self, consumer: Consumer, *, received: int | None) -> list[Run]:
+        """Remove and return what was sent in a consumer's session, or only what came after ``received``."""
+        if not consumer.unacked:
+            return []
+        back: list[Run] = []
+        for each in [each for each in self._delivered if each.consumer is consumer]:
+            if received is not None and each.number <= received:
+                each.number = 0
+            else:
+                each.number = _TAKEN_BACK
+                self._uncount(each)
+                back.append(each.run)
+        self._delivered = [each for each in self._delivered if each.number != _TAKEN_BACK]
+        return back
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for each in self._delivered:
+            self._uncount(each)
+        self._delivered.clear()
+
+    def _recount(self, before: Delivered, rest: Run) -> Delivered:
+        """Count what is left of a run from which messages were removed, and return it."""
+        rest = rest.owned()
+        count = len(rest)
+        self.messages += count
+        before.consumer.unacked += count
+        before.consumer.unacked_bytes += rest.size
+        return Delivered(rest.first, rest.last, rest, before.consumer, before.number)
+
+    def _uncount(self, each: Delivered) -> None:
+        count = len(each.run)
+        self.messages -= count
+        each.consumer.unacked -= count
+        each.consumer.unacked_bytes -= each.run.size
