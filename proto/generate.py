@@ -15,7 +15,7 @@ from pathlib import Path
 
 from grpc_tools import protoc  # type: ignore[import-untyped]
 
-CONTRACTS = ("danube_api.proto", "danube_admin.proto", "danube_platform.proto")
+CONTRACTS = ("danube_api.proto", "danube_admin.proto", "danube_platform.proto", "danube_schema.proto")
 HERE = Path(__file__).resolve().parent
 PACKAGE = "danube_proto"
 

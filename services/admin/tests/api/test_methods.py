@@ -20,11 +20,13 @@ from danube_common.errors import ERROR_CHARACTERS_MAX
 from danube_common.rpc.port import RpcError, StatusCode
 from danube_proto import danube_admin_pb2 as pb
 from danube_proto import danube_platform_pb2 as platform_pb
+from danube_proto import danube_schema_pb2 as schema_pb
 from danube_proto.danube_api_pb2 import (
     SERVICE_NOT_READY,
     UNKNOWN_ERROR,
 )
 
+REGISTRY = "/danube_schema.SchemaRegistry"
 SOUND: dict[str, Message] = {
     f"{BROKER}/ListBrokers": pb.Empty(),
     f"{BROKER}/GetLeaderBroker": pb.Empty(),
@@ -55,6 +57,22 @@ SOUND: dict[str, Message] = {
     f"{POLICY}/SetTopicPolicies": platform_pb.SetTopicPoliciesRequest(
         topic="/default/a", policies=platform_pb.Policies(max_publish_rate=1)
     ),
+    f"{REGISTRY}/RegisterSchema": schema_pb.RegisterSchemaRequest(subject="s", schema_type="string"),
+    f"{REGISTRY}/GetLatestSchema": schema_pb.GetLatestSchemaRequest(subject="s"),
+    f"{REGISTRY}/ListVersions": schema_pb.ListVersionsRequest(subject="s"),
+    f"{REGISTRY}/CheckCompatibility": schema_pb.CheckCompatibilityRequest(subject="s", schema_type="string"),
+    f"{REGISTRY}/DeleteSchemaVersion": schema_pb.DeleteSchemaVersionRequest(subject="s", version=1),
+    f"{REGISTRY}/SetCompatibilityMode": schema_pb.SetCompatibilityModeRequest(
+        subject="s", compatibility_mode="full"
+    ),
+    f"{REGISTRY}/ConfigureTopicSchema": schema_pb.ConfigureTopicSchemaRequest(
+        topic_name="/default/a", schema_subject="s", validation_policy="warn"
+    ),
+    f"{REGISTRY}/UpdateTopicValidationPolicy": schema_pb.UpdateTopicValidationPolicyRequest(
+        topic_name="/default/a", validation_policy="warn"
+    ),
+    f"{REGISTRY}/GetTopicSchemaConfig": schema_pb.GetTopicSchemaConfigRequest(topic_name="/default/a"),
+    f"{REGISTRY}/ListSubjects": schema_pb.ListSubjectsRequest(),
 }
 """One request that every method understands, of those that ask the store."""
 FROM_THE_VIEW = {
@@ -66,10 +84,12 @@ FROM_THE_VIEW = {
     "/danube_platform.LoadAdmin/ListBrokerLoads",
 }
 """What moves load: see test_load_admin."""
+BY_NUMBER = {f"{REGISTRY}/GetSchema"}
+"""What is asked by a number, so that other bytes are sound requests too: see the conformance tests."""
 
 
 async def test_every_method_of_the_contract_is_served(admin: Admin) -> None:
-    files = (pb.DESCRIPTOR, platform_pb.DESCRIPTOR)
+    files = (pb.DESCRIPTOR, platform_pb.DESCRIPTOR, schema_pb.DESCRIPTOR)
     services = [service for file in files for service in file.services_by_name.values()]
     declared = {
         f"/{service.full_name}/{method.name}"
@@ -77,7 +97,7 @@ async def test_every_method_of_the_contract_is_served(admin: Admin) -> None:
         if service.name not in ("Subscriptions", "Topics")  # the gateways serve them
         for method in service.methods
     }
-    assert set(admin.methods.unary) == declared == set(SOUND) | FROM_THE_VIEW
+    assert set(admin.methods.unary) == declared == set(SOUND) | FROM_THE_VIEW | BY_NUMBER
 
 
 @pytest.mark.parametrize("method", SOUND)

@@ -21,8 +21,10 @@ from danube_common.runtime.config import Address, ServiceConfig, Url
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import presence
 from danube_common.runtime.service import Runtime
+from danube_common.schemas.calls import RegistryCalls
 from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.sessions import Sessions
+from danube_gateway.dialects import schema_registry
 from danube_gateway.dialects.errors import to_rpc_error
 from danube_gateway.dialects.platform import SubscriptionService, TopicService
 from danube_gateway.dialects.unknown_methods import unknown
@@ -71,7 +73,8 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         catalogue = await Catalogue.open(ports.metadata)
         owners = OwnerClient(ports.bus, catalogue)
         metrics = GatewayMetrics(runtime.metrics)
-        resolver = TopicResolver(Topics(ports.metadata, ports.log, now_ms=_now_ms), catalogue)
+        topics = Topics(ports.metadata, ports.log, now_ms=_now_ms)
+        resolver = TopicResolver(topics, catalogue)
         producers = Producers(owners, catalogue)
         sessions = Sessions(runtime.instance_id, ports.bus, owners, catalogue, runtime.spawn, metrics)
         checks = SchemaChecks(metrics, SchemaWorker(), SchemaWorker())
@@ -96,6 +99,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         SubscriptionService(resolver, owners).register(methods)
         TopicService(resolver, owners).register(methods)
         HealthCheck(producers, sessions).register(methods)
+        schema_registry.register(RegistryCalls(ports.metadata, topics, now_ms=_now_ms), methods)
         discovery = Discovery(resolver, config.advertised_url)
         discovery.register(methods)
 

@@ -82,6 +82,8 @@ async def precise_statuses(unknown: ErrorType = UNKNOWN_ERROR) -> AsyncIterator[
         raise failure(str(error), code=StatusCode.INVALID_ARGUMENT) from None
     except Refused as error:
         raise failure(str(error), code=StatusCode.FAILED_PRECONDITION) from None
+    except LimitExceeded as error:
+        raise failure(str(error), code=StatusCode.RESOURCE_EXHAUSTED) from None
     except Conflict as error:
         raise failure(str(error), code=StatusCode.ABORTED) from None
 

@@ -12,6 +12,7 @@ from danube_admin_service.api.errors import failure, status_of
 from danube_admin_service.api.load_admin import LoadAdmin
 from danube_admin_service.api.namespace_admin import NamespaceAdmin
 from danube_admin_service.api.policy_admin import PolicyAdmin
+from danube_admin_service.api.schema_registry import SchemaRegistryAdmin
 from danube_admin_service.api.topic_admin import TopicAdmin
 from danube_admin_service.api.topic_details import TopicDetails
 from danube_admin_service.api.topic_readiness import TopicReadiness
@@ -24,6 +25,7 @@ from danube_common.log.port import BundleLog
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.rpc.port import Methods, RpcError, StatusCode, unknown_method
+from danube_common.schemas.calls import RegistryCalls
 from danube_proto import danube_platform_pb2 as platform
 
 CLIENT_PACKAGE: Final = "/danube."
@@ -60,7 +62,7 @@ def admin_methods(
     default_storage: StorageBackend = DEFAULT_STORAGE,
     now_ms: Callable[[], int] = wall_clock_ms,
 ) -> Methods:
-    """Return the v0.2 services, the policy service and the load services over one metadata store."""
+    """Return the v0.2 services, policies, loads and the schema registry over one metadata store."""
     namespaces = Namespaces(store)
     topics = Topics(store, log, now_ms=now_ms)
     effective_policies = EffectivePolicies(store, namespaces, topics)
@@ -71,6 +73,7 @@ def admin_methods(
         PolicyAdmin(namespaces, topics, effective_policies),
         TopicDetails(store, topics, owners, effective_policies),
         LoadAdmin(manager, cluster, topics),
+        SchemaRegistryAdmin(RegistryCalls(store, topics, now_ms=now_ms)),
     )
     methods = Methods(on_error=status_of, unknown=lambda name: unknown(name, cluster.gateway_url))
     for service in services:
