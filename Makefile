@@ -20,6 +20,8 @@ PACKAGES := $(notdir $(wildcard $(MEMBERS:%=%/src/*)))
 TESTS := $(foreach m,$(MEMBERS),$(if $(wildcard $(m)/tests/*.py $(m)/tests/*/*.py),$(m)/tests)) tests conftest.py
 # The folders of `make unit`: what runs without a server, apart from tests with the marker `server`.
 UNIT := proto libs services tools/danube-admin
+# Not written as $(MAKE) in a recipe: `make -n test` would run that line, the whole gate.
+AGAIN = $(MAKE) --no-print-directory again
 SLOW := acceptance or benchmark or docker
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
@@ -37,7 +39,7 @@ unit: setup-test ## fast tests without servers, under a minute
 	$(PYTEST) -n $(WORKERS) -m "not server and not ($(SLOW))" $(UNIT)
 
 test: check ## the whole gate: checks, then all tests but the long ones
-	@set -x; $(PYTEST) -n $(WORKERS) -m "not ($(SLOW))" || { test $$? -eq 1 && $(MAKE) --no-print-directory again; }
+	@set -x; $(PYTEST) -n $(WORKERS) -m "not ($(SLOW))" || { test $$? -eq 1 && $(AGAIN); }
 
 again: ## what failed in the last run, once more and one at a time: what passes now is flaky, a defect to be mended
 	$(PYTEST) --last-failed --last-failed-no-failures none -m "not ($(SLOW))"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance.client import SERVICE_NOT_READY, SHARED, Admin, Client
+from tests.conformance.client import FAILOVER, SERVICE_NOT_READY, SHARED, Admin, Client
 from tests.conformance.stubs import danube
 
 
@@ -22,6 +22,21 @@ async def test_an_acknowledged_message_does_not_come_again(client: Client, topic
         await client.ack(message, "sub")
     await first.cancel()
     assert (await client.receive(consumer_id).next()).payload == b"2"
+
+
+async def test_what_was_acknowledged_before_a_stream_closed_does_not_come_to_the_next_one(
+    client: Client, topic: str
+) -> None:
+    """Acknowledge, close and consume again at once, time and again."""
+    producer = await client.reliable_producer(topic)
+    await producer.send_all([str(number) for number in range(60)])
+    for first in range(0, 60, 3):
+        consumer_id = await client.subscribe(topic, "sub", f"consumer_{first % 2}", FAILOVER)
+        stream = client.receive(consumer_id)
+        for message in await stream.take(3):
+            assert int(message.payload) in range(first, first + 3)
+            await client.ack(message, "sub")
+        await stream.cancel()
 
 
 async def test_an_acknowledgement_counts_for_its_subscription_only(client: Client, topic: str) -> None:

@@ -20,6 +20,7 @@ from danube_common.wire.owner import (
     Sync,
     Synced,
     TopicAcks,
+    ack_ranges,
 )
 from danube_harness.services.owner_harness import (
     PLENTY,
@@ -120,7 +121,7 @@ async def test_an_owner_that_was_replaced_can_write_nothing_and_is_told_apart(
     await harness.publish(topic, "a")
     await gateway.until(lambda: gateway.texts() == ["a"])
     await harness.own(2)
-    await harness.ask(Acks([TopicAcks(topic.name, "s", gateway.positions())]), Acked, epoch=1)
+    await harness.ask(Acks([TopicAcks(topic.name, "s", ack_ranges(gateway.positions()))]), Acked, epoch=1)
     await harness.settle()
     with pytest.raises(DanubeError):
         await harness.ask(CreateProducer(topic.name, "p", AccessMode.SHARED), ProducerFound, epoch=1)

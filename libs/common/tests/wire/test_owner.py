@@ -3,6 +3,7 @@ from __future__ import annotations
 import types
 import typing
 from enum import Enum
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -26,10 +27,13 @@ from danube_common.errors import (
 )
 from danube_common.wire.envelope import error_of, error_reply
 from danube_common.wire.owner import (
+    ACKS_PER_BATCH_MAX,
     OWNER,
     OwnerReply,
     OwnerRequest,
     SessionEnded,
+    TopicAcks,
+    ack_ranges,
     decode_notice,
     encode_notice,
 )
@@ -133,3 +137,22 @@ def test_a_limit_keeps_its_name() -> None:
     arrived = error_of(error_reply(LimitExceeded("max_producers_per_topic", "2 are enough")))
     assert isinstance(arrived, LimitExceeded)
     assert (arrived.limit, str(arrived)) == ("max_producers_per_topic", "2 are enough")
+
+
+@given(st.lists(st.integers(0, 40) | st.integers(0, (1 << 64) - 1), max_size=60))
+def test_acknowledged_ranges_hold_the_positions_and_are_apart(positions: list[int]) -> None:
+    ranges = ack_ranges(positions)
+    spans = TopicAcks("/default/t", "s", ranges).spans()
+    held = [position for first, last in spans for position in range(first, last + 1)]
+    assert held == sorted(set(positions))
+    assert all(last + 1 < first for (_, last), (first, _) in pairwise(spans))
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [[1], [1, 0], [1, -1], [1, 1 << 40], [1, ACKS_PER_BATCH_MAX, 1 << 20, 1]],
+    ids=["half a range", "empty", "negative", "without end", "too many"],
+)
+def test_what_is_no_acknowledged_range_is_corrupt_data(ranges: list[int]) -> None:
+    with pytest.raises(CorruptData):
+        TopicAcks("/default/t", "s", ranges).spans()

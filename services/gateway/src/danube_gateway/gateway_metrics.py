@@ -33,6 +33,16 @@ class GatewayMetrics:
         self.gaps = metrics.counter(
             "gateway_delivery_gaps", "Times deliveries were lost on the bus and asked for again.", ("topic",)
         )
+        self.unconfirmed_acks = metrics.gauge(
+            "gateway_unconfirmed_acks",
+            "Acknowledgements that were answered and that the bundle's owner has not confirmed yet.",
+            ("bundle",),
+        )
+        self.void_acks = metrics.counter(
+            "gateway_void_acks",
+            "Acknowledgements that were answered and did not count: no such subscription, or refused.",
+            ("topic",),
+        )
         self.slow_schema_checks = metrics.counter(
             "gateway_slow_schema_checks",
             "Payloads whose schema was checked in a process of its own.",

@@ -47,6 +47,8 @@ SERVED_TO_THE_END: Final = ("/danube.ProducerService/SendMessage", "/danube.Cons
 """Calls that a stopping gateway still answers; `Publishing.drain` decides which messages it accepts."""
 QUIET_S: Final = 0.1
 DRAIN_S_MAX: Final = 1.0
+ACKS_DRAIN_S: Final = 2.0
+"""A stopping gateway waits this long for the confirmation of acknowledgements that it has answered."""
 """Connections are closed when no call came for QUIET_S, at the latest after DRAIN_S_MAX."""
 
 
@@ -76,7 +78,8 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         topics = Topics(ports.metadata, ports.log, now_ms=_now_ms)
         resolver = TopicResolver(topics, catalogue)
         producers = Producers(owners, catalogue)
-        sessions = Sessions(runtime.instance_id, ports.bus, owners, catalogue, runtime.spawn, metrics)
+        acks = Acknowledgements(owners, runtime.spawn, metrics)
+        sessions = Sessions(runtime.instance_id, ports.bus, owners, acks, catalogue, runtime.spawn, metrics)
         checks = SchemaChecks(metrics, SchemaWorker(), SchemaWorker())
         publishing = Publishing(producers, catalogue, ports.log, ports.bus, runtime.spawn, metrics, checks)
 
@@ -95,7 +98,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         )
         default_storage = StorageBackend(config.default_storage)
         ProducerService(resolver, producers, publishing, default_storage=default_storage).register(methods)
-        ConsumerService(resolver, owners, sessions, Acknowledgements(owners, runtime.spawn)).register(methods)
+        ConsumerService(resolver, owners, sessions, acks).register(methods)
         SubscriptionService(resolver, owners).register(methods)
         TopicService(resolver, owners).register(methods)
         HealthCheck(producers, sessions).register(methods)
@@ -121,6 +124,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             await sessions.stop()
             await server.drain(SERVED_TO_THE_END, quiet_s=QUIET_S, timeout_s=DRAIN_S_MAX)
             await server.stop(STREAM_GRACE_S)
+            await acks.drain(ACKS_DRAIN_S)
             await checks.close()
             await catalogue.close()
 

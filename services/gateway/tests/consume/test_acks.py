@@ -1,133 +1,139 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, cast
 
 import pytest
 
-from danube_common.errors import LimitExceeded, NotFound, Unavailable
 from danube_common.model.bundle import Bundle
-from danube_common.wire.owner import ACKS_PER_BATCH_MAX, Acked, Acks
-from danube_gateway.consume import acks as acks_module
-from danube_gateway.consume.acks import AckBatcher, Delivered
+from danube_common.model.run import Run
+from danube_common.runtime.metrics import Metrics
+from danube_common.wire.owner import Acked, Acks
+from danube_gateway.consume import ack_forwarder as forwarder_module
+from danube_gateway.consume.ack_forwarder import Delivered
+from danube_gateway.consume.acks import Acknowledgements
+from danube_gateway.gateway_metrics import GatewayMetrics
 
 BUNDLE = Bundle.parse("f0")
+HERE = Delivered("/default/t", "s", 2)
 
 
-class ScriptedOwners:
-    """Replaces the owner client: records the batches, and answers when its gate is open."""
+class Owners:
+    """Answers when its gate is open."""
 
     def __init__(self) -> None:
-        self.batches: list[Acks] = []
-        self.unknown: list[tuple[str, str]] = []
-        self.error: Exception | None = None
         self.gate = asyncio.Event()
-        self.gate.set()
-        self.asked = asyncio.Event()
-        self.asking = 0
+        self.acked: list[int] = []
 
-    async def ask(self, bundle: Bundle, request: Acks, reply: type[Acked]) -> Acked:
-        assert (bundle, reply) == (BUNDLE, Acked)
-        self.asking += 1
-        assert self.asking == 1, "one batch in flight"
-        self.batches.append(request)
-        self.asked.set()
-        try:
-            await self.gate.wait()
-            if self.error is not None:
-                raise self.error
-            return Acked(self.unknown)
-        finally:
-            self.asking -= 1
-
-    def positions(self, number: int) -> dict[tuple[str, str], list[int]]:
-        return {(one.topic, one.subscription): one.positions for one in self.batches[number].batches}
+    async def ask(self, _bundle: Bundle, request: Acks, _reply: type[Acked]) -> Acked:
+        await self.gate.wait()
+        self.acked += [
+            position
+            for one in request.batches
+            for first, last in one.spans()
+            for position in range(first, last + 1)
+        ]
+        return Acked([])
 
 
-@asynccontextmanager
-async def running(owners: Any) -> AsyncIterator[AckBatcher]:
-    batcher = AckBatcher(BUNDLE, owners)
-    task = asyncio.create_task(batcher.run())
-    try:
-        yield batcher
-    finally:
+class Scene:
+    def __init__(self) -> None:
+        self.owners = Owners()
+        self.tasks: list[asyncio.Task[Any]] = []
+        metrics = GatewayMetrics(Metrics("gateway", "g"))
+        self.acks = Acknowledgements(cast("Any", self.owners), self.spawn, metrics)
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work, name=name)
+        self.tasks.append(task)
+        return task
+
+    def deliver(self, stream: object, first: int, count: int) -> list[int]:
+        """Hand messages to a stream's client; return the positions that it got."""
+        source = self.acks.join(stream, BUNDLE, HERE, reliable=True)
+        batch = source.hand_out(stream, [Run.of(first, [b"x"] * count)])
+        return [position for run in batch for position, _ in run.entries()]
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    scene = Scene()
+    yield scene
+    for task in scene.tasks:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    await asyncio.gather(*scene.tasks, return_exceptions=True)
 
 
-async def test_acknowledgements_that_gather_go_in_one_batch() -> None:
-    owners = ScriptedOwners()
-    owners.gate.clear()
-    async with running(owners) as batcher:
-        first = asyncio.create_task(batcher.acknowledge(Delivered("/default/t", "s", 0), 1))
-        await owners.asked.wait()
-        rest = [
-            asyncio.create_task(batcher.acknowledge(Delivered(f"/default/{topic}", "s", 0), position))
-            for position in range(2, 40)
-            for topic in ("t", "u")
-        ]
-        await asyncio.sleep(0)
-        assert not first.done()
-        owners.gate.set()
-        await asyncio.gather(first, *rest)
-    assert owners.positions(0) == {("/default/t", "s"): [1]}
-    assert owners.positions(1) == {(f"/default/{topic}", "s"): list(range(2, 40)) for topic in ("t", "u")}
-    assert len(owners.batches) == 2
+async def test_what_a_stream_here_delivered_is_accepted_once(scene: Scene) -> None:
+    scene.deliver("stream", 10, 3)
+    assert [scene.acks.accept(HERE, position) for position in (11, 11, 9, 13)] == [True, False, False, False]
 
 
-async def test_only_those_of_an_unknown_subscription_fail() -> None:
-    owners = ScriptedOwners()
-    owners.unknown = [("/default/t", "gone")]
-    async with running(owners) as batcher:
-        results = await asyncio.gather(
-            *(batcher.acknowledge(Delivered("/default/t", name, 0), 1) for name in ("gone", "s", "gone")),
-            return_exceptions=True,
-        )
-    assert [type(result) for result in results] == [NotFound, type(None), NotFound]
+async def test_another_subscription_or_generation_asks_the_owner(scene: Scene) -> None:
+    scene.deliver("stream", 10, 3)
+    for other in (HERE._replace(generation=1), HERE._replace(subscription="t"), HERE._replace(topic="/d/t")):
+        assert not scene.acks.accept(other, 10)
 
 
-async def test_without_an_owner_every_acknowledgement_is_answered_with_the_error() -> None:
-    owners = ScriptedOwners()
-    owners.error = Unavailable("nobody owns it")
-    async with running(owners) as batcher:
-        results = await asyncio.gather(
-            *(batcher.acknowledge(Delivered("/default/t", "s", 0), n) for n in range(5)),
-            return_exceptions=True,
-        )
-        assert [type(result) for result in results] == [Unavailable] * 5
-        owners.error = None
-        await batcher.acknowledge(Delivered("/default/t", "s", 0), 9)
+async def test_what_an_ended_stream_delivered_asks_the_owner(scene: Scene) -> None:
+    scene.deliver("ended", 10, 3)
+    scene.deliver("open", 20, 3)
+    scene.acks.leave("ended")
+    scene.acks.leave("ended")
+    assert (scene.acks.accept(HERE, 10), scene.acks.accept(HERE, 20)) == (False, True)
+    scene.acks.leave("open")
+    assert not scene.acks.accept(HERE, 21)
+    assert not scene.acks._sources
 
 
-async def test_batches_and_what_waits_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acks_module, "PENDING_ACKS_MAX", ACKS_PER_BATCH_MAX + 10)
-    owners = ScriptedOwners()
-    owners.gate.clear()
-    async with running(owners) as batcher:
-        waiting = [asyncio.create_task(batcher.acknowledge(Delivered("/default/t", "s", 0), 0))]
-        await owners.asked.wait()
-        waiting += [
-            asyncio.create_task(batcher.acknowledge(Delivered("/default/t", "s", 0), n))
-            for n in range(1, ACKS_PER_BATCH_MAX + 11)
-        ]
-        await asyncio.sleep(0)
-        with pytest.raises(LimitExceeded):
-            await batcher.acknowledge(Delivered("/default/t", "s", 0), 99)
-        owners.gate.set()
-        await asyncio.gather(*waiting)
-    assert [len(one.batches[0].positions) for one in owners.batches] == [1, ACKS_PER_BATCH_MAX, 10]
+async def test_a_stream_that_is_attached_to_another_generation_leaves_the_one_before(scene: Scene) -> None:
+    scene.deliver("stream", 10, 3)
+    scene.acks.join("stream", BUNDLE, HERE._replace(generation=3), reliable=True)
+    assert not scene.acks.accept(HERE, 10)
+    scene.acks.leave("stream")
+    assert not scene.acks._sources
 
 
-async def test_a_caller_that_went_away_holds_up_nobody() -> None:
-    owners = ScriptedOwners()
-    owners.gate.clear()
-    async with running(owners) as batcher:
-        gone = asyncio.create_task(batcher.acknowledge(Delivered("/default/t", "s", 0), 1))
-        stays = asyncio.create_task(batcher.acknowledge(Delivered("/default/t", "s", 0), 2))
-        await owners.asked.wait()
-        gone.cancel()
-        await asyncio.sleep(0)
-        owners.gate.set()
-        await stays
+async def test_at_the_bound_an_acknowledgement_waits_for_the_owner(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarder_module, "UNCONFIRMED_ACKS_MAX", 2)
+    scene.deliver("stream", 10, 3)
+    assert scene.acks.accept(HERE, 10)
+    assert scene.acks.accept(HERE, 11)
+    waits = asyncio.create_task(scene.acks.acknowledge(BUNDLE, HERE, 12))
+    await asyncio.sleep(0.01)
+    assert not waits.done()
+    scene.owners.gate.set()
+    await waits
+    await scene.acks.drain(20.0)
+    assert sorted(scene.owners.acked) == [10, 11, 12]
+
+
+async def test_what_is_acknowledged_and_not_confirmed_is_not_handed_out_again(scene: Scene) -> None:
+    """An owner that was not told yet, or another one, may send it once more."""
+    scene.deliver("stream", 10, 5)
+    assert all(scene.acks.accept(HERE, position) for position in (10, 12, 13))
+    await asyncio.sleep(0.01)  # now they are in flight, and the next ones are not
+    assert scene.acks.accept(HERE, 14)
+    assert scene.deliver("another", 8, 9) == [8, 9, 11, 15, 16]
+    assert scene.deliver("another", 12, 3) == []
+    scene.owners.gate.set()
+    await scene.acks.drain(20.0)
+    assert scene.deliver("another", 12, 3) == [12, 13, 14]
+
+
+async def test_an_acknowledgement_means_nothing_to_a_non_reliable_topic(scene: Scene) -> None:
+    source = scene.acks.join("stream", BUNDLE, HERE, reliable=False)
+    batch = [Run.of(0, [b"x"])]
+    assert source.hand_out("stream", batch) is batch
+    assert scene.acks.accept(HERE, 7)
+    await scene.acks.drain(20.0)
+    assert scene.owners.acked == []
+
+
+async def test_a_drain_ends_although_no_owner_confirms(scene: Scene) -> None:
+    scene.deliver("stream", 10, 1)
+    assert scene.acks.accept(HERE, 10)
+    await scene.acks.drain(0.01)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -134,6 +135,25 @@ def test_credit_is_renewed_when_a_part_of_the_window_is_drained() -> None:
     assert not session.drained(1, 1)
     session.arrive(delivery(session, 2, bytes(WINDOW_BYTES)))
     assert session.drained(1, WINDOW_BYTES // REGRANT_PART)
+
+
+async def test_messages_that_are_left_out_give_their_credit_back() -> None:
+    """They were acknowledged, and an owner that was not told yet sent them again."""
+    session = opened()
+
+    class AllAcknowledged:
+        def hand_out(self, _stream: object, batch: list[Run]) -> list[Run]:
+            return [run for run in batch if run.first > 1]
+
+    session.source = cast("Any", AllAcknowledged())
+    session.arrive(delivery(session, 1, b"a", b"bb"))
+    reading = asyncio.create_task(session.next_batch())
+    await asyncio.sleep(0)
+    assert not reading.done()
+    state = session.state()
+    assert (state.messages_total, state.bytes_total) == (WINDOW_MESSAGES + 2, WINDOW_BYTES + 3)
+    session.close()
+    assert await reading is None
 
 
 class CreditMachine(RuleBasedStateMachine):

@@ -20,6 +20,8 @@ from danube_common.wire.delivery import encode_delivery
 from danube_common.wire.envelope import Done, ErrorReply, Reason
 from danube_common.wire.owner import (
     OWNER,
+    Acked,
+    Acks,
     Attach,
     ConsumerFound,
     Credit,
@@ -35,6 +37,8 @@ from danube_common.wire.owner import (
     owner_subject,
 )
 from danube_gateway.consume import sessions as sessions_module
+from danube_gateway.consume.ack_forwarder import Delivered
+from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.session import WINDOW_MESSAGES, Session
 from danube_gateway.consume.sessions import Sessions
 from danube_gateway.gateway_metrics import GatewayMetrics
@@ -55,6 +59,11 @@ class ScriptedOwner:
         self.epoch = epoch
         self.attached: list[Attach] = []
         self.detached: list[Detach] = []
+        self.acked: list[int] = []
+        self.order: list[str] = []
+        """The kinds of the requests, in the order in which they came."""
+        self.takes_acks = asyncio.Event()
+        self.takes_acks.set()
         self.credits: list[SessionState] = []
         self.synced: list[Sync] = []
         self.sent: dict[int, int] = {}
@@ -65,6 +74,16 @@ class ScriptedOwner:
     async def answer(self, data: bytes) -> bytes:
         request = OWNER.decode_request(data)
         reply: OwnerReply = Done()
+        if isinstance(request, Acks):
+            await self.takes_acks.wait()
+            self.acked += [
+                position
+                for one in request.batches
+                for first, last in one.spans()
+                for position in range(first, last + 1)
+            ]
+            reply = Acked([])
+        self.order.append(type(request).__name__)
         match request:
             case Attach():
                 self.attached.append(request)
@@ -74,6 +93,8 @@ class ScriptedOwner:
                 )
             case FindConsumer(consumer_id):
                 reply = ConsumerFound(consumer_id, "c", "/default/t", "s", reliable=True, attached=True)
+            case Acks():
+                pass
             case Detach():
                 self.detached.append(request)
             case Credit(states):
@@ -118,6 +139,7 @@ class Scene:
         self.bus = MemoryBus(MemoryHub())
         self.tasks: set[asyncio.Task[None]] = set()
         self.catalogue: Catalogue
+        self.acks: Acknowledgements
         self.sessions: Sessions
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -142,7 +164,8 @@ async def open_scene() -> AsyncIterator[Scene]:
     scene.catalogue = await Catalogue.open(scene.store)
     owners = OwnerClient(scene.bus, scene.catalogue)
     metrics = GatewayMetrics(Metrics("gateway", "1"))
-    scene.sessions = Sessions("g", scene.bus, owners, scene.catalogue, scene.spawn, metrics)
+    scene.acks = Acknowledgements(owners, scene.spawn, metrics)
+    scene.sessions = Sessions("g", scene.bus, owners, scene.acks, scene.catalogue, scene.spawn, metrics)
     await scene.sessions.start()
     running = scene.spawn(scene.sessions.run(), "sessions")
     try:
@@ -391,7 +414,7 @@ async def test_garbage_on_the_gateways_subject_harms_nobody(scene: Scene, owner:
 async def test_a_second_gateway_process_of_one_instance_gets_its_own_deliveries(scene: Scene) -> None:
     metrics = GatewayMetrics(Metrics("gateway", "2"))
     owners = OwnerClient(scene.bus, scene.catalogue)
-    second = Sessions("g", scene.bus, owners, scene.catalogue, scene.spawn, metrics)
+    second = Sessions("g", scene.bus, owners, scene.acks, scene.catalogue, scene.spawn, metrics)
     assert second.name != scene.sessions.name
 
 
@@ -433,3 +456,103 @@ async def test_a_gateway_that_stops_does_not_wait_for_an_owner_that_is_gone(
     await asyncio.wait_for(scene.sessions.stop(), TIMEOUT_S)
     assert session.closed
     assert owner.detached == []
+
+
+# Acknowledgements that were answered at once
+
+HERE = Delivered("/default/t", "s", 0)
+
+
+async def taken(session: Session, count: int) -> list[int]:
+    """Take messages off a stream; return their positions."""
+    got: list[int] = []
+    async with asyncio.timeout(TIMEOUT_S):
+        while len(got) < count:
+            batch = await session.next_batch()
+            assert batch is not None
+            got += [position for run in batch for position, _ in run.entries()]
+    return got
+
+
+async def test_an_owner_gets_acknowledgements_before_the_stream_is_detached(
+    scene: Scene, owner: ScriptedOwner
+) -> None:
+    session = await scene.sessions.open(CONSUMER, PEER)
+    await owner.deliver(1, b"a", b"b")
+    assert await taken(session, 2) == [100, 101]
+    owner.takes_acks.clear()
+    assert scene.acks.accept(HERE, 100)
+    scene.sessions.close(session)
+    assert not scene.acks.accept(HERE, 101), "the stream is closed"
+    before = len(owner.synced)
+    await owner.until(lambda: len(owner.synced) > before + 2)
+    assert owner.detached == []
+    assert [state.consumer_id for state in owner.synced[-1].sessions] == [CONSUMER], "or the owner ends it"
+    owner.takes_acks.set()
+    await owner.until(lambda: bool(owner.detached))
+    assert owner.acked == [100]
+    assert owner.order.index("Acks") < owner.order.index("Detach")
+    before = len(owner.synced)
+    await owner.until(lambda: any(not sync.sessions for sync in owner.synced[before:]))
+
+
+async def test_a_consumer_that_comes_back_attaches_after_its_acknowledgements(
+    scene: Scene, owner: ScriptedOwner
+) -> None:
+    session = await scene.sessions.open(CONSUMER, PEER)
+    await owner.deliver(1, b"a", b"b")
+    await taken(session, 2)
+    owner.takes_acks.clear()
+    assert scene.acks.accept(HERE, 100)
+    scene.sessions.close(session)
+    opening = asyncio.create_task(scene.sessions.open(CONSUMER, PEER))
+    before = len(owner.synced)
+    await owner.until(lambda: len(owner.synced) > before + 2)
+    assert len(owner.attached) == 1
+    owner.takes_acks.set()
+    again = await opening
+    owner.sent.clear()
+    assert owner.order.index("Acks") < len(owner.order) - owner.order[::-1].index("Attach") - 1
+    before = len(owner.synced)
+    await owner.until(lambda: len(owner.synced) > before + 2)
+    assert not again.closed
+    assert len(owner.attached) == 2, "the end of the first stream did not touch the second"
+
+
+async def test_the_next_owner_gets_what_the_one_before_did_not_confirm_and_then_the_stream(
+    scene: Scene, owner: ScriptedOwner
+) -> None:
+    session = await scene.sessions.open(CONSUMER, PEER)
+    await owner.deliver(1, b"a", b"b", b"c")
+    assert await taken(session, 3) == [100, 101, 102]
+    owner.takes_acks.clear()
+    assert scene.acks.accept(HERE, 100)
+    newer = await scene.owner()
+    assert scene.acks.accept(HERE, 101), "delivered by the owner before, on a stream that is still open"
+    await newer.until(lambda: bool(newer.attached))
+    assert newer.order.index("Acks") < newer.order.index("Attach")
+    assert set(newer.acked) >= {100}
+    newer.takes_acks.clear()
+    assert scene.acks.accept(HERE, 102)
+    await newer.deliver(1, b"a", b"b", b"c", b"d", attach=newer.attached[0])
+    got = await taken(session, 1)
+    assert 102 not in got, "it is acknowledged, and its new owner has not confirmed that"
+    assert 103 in got
+    newer.takes_acks.set()
+
+
+async def test_a_gateway_that_stops_leaves_after_its_acknowledgements(
+    scene: Scene, owner: ScriptedOwner
+) -> None:
+    session = await scene.sessions.open(CONSUMER, PEER)
+    await owner.deliver(1, b"a")
+    await taken(session, 1)
+    owner.takes_acks.clear()
+    assert scene.acks.accept(HERE, 100)
+    stopping = asyncio.create_task(scene.sessions.stop())
+    await asyncio.sleep(0.01)
+    owner.takes_acks.set()
+    await stopping
+    assert owner.acked == [100]
+    assert owner.order[-1] == "Sync"
+    assert owner.synced[-1].sessions == []

@@ -45,6 +45,7 @@ from danube_common.wire.owner import (
     TouchProducers,
     UnknownIds,
     Unsubscribe,
+    ack_ranges,
     owner_subject,
 )
 from danube_harness.services.owner_harness import (
@@ -423,7 +424,7 @@ async def test_what_is_not_journaled_is_no_floor(
     await harness.publish(topic, "a")
     await gateway.until(lambda: gateway.texts() == ["a"])
     await harness.own()
-    acks = Acks([TopicAcks(topic.name, "s", gateway.positions())])
+    acks = Acks([TopicAcks(topic.name, "s", ack_ranges(gateway.positions()))])
     await harness.ask(acks, Acked, epoch=1)
     with pytest.raises(Unavailable):
         await harness.ask(RetentionFloors(), Floors, epoch=1)

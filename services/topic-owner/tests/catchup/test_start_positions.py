@@ -18,6 +18,7 @@ from danube_common.wire.owner import (
     SubscriptionFound,
     TopicAcks,
     TopicDescription,
+    ack_ranges,
 )
 from danube_harness.services.fake_archive import FakeArchive, open_fake_archive
 from danube_harness.services.owner_harness import DISK, EXCLUSIVE, NON_RELIABLE, SHARED, Gateway, OwnerHarness
@@ -188,10 +189,10 @@ async def test_an_acknowledgement_from_before_a_reset_does_not_count_after_it(
         await harness.kill()
         await harness.own()
     assert await read(gateway, topic, 6) == ["a0", "a1", "a2", "a3", "a4", "a5"]
-    await harness.ask(Acks([TopicAcks(topic.name, "s", late, generation=0)]), Acked)
+    await harness.ask(Acks([TopicAcks(topic.name, "s", ack_ranges(late), generation=0)]), Acked)
     (detail,) = (await harness.ask(DescribeTopic(topic.name), TopicDescription)).subscriptions
     assert (detail.backlog, detail.unacked) == (6, 6)
-    await harness.ask(Acks([TopicAcks(topic.name, "s", late, generation=1)]), Acked)
+    await harness.ask(Acks([TopicAcks(topic.name, "s", ack_ranges(late), generation=1)]), Acked)
     (detail,) = (await harness.ask(DescribeTopic(topic.name), TopicDescription)).subscriptions
     assert (detail.backlog, detail.unacked) == (0, 0)
 

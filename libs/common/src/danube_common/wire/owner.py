@@ -7,6 +7,8 @@ repeated.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from danube_common.errors import UNDECODABLE, CorruptData
@@ -146,12 +148,38 @@ class Credit(msgspec.Struct, tag="credit", frozen=True):
 
 
 class TopicAcks(msgspec.Struct, frozen=True, array_like=True):
-    """Acknowledged positions of one subscription, of messages that were delivered in its ``generation``."""
+    """Acknowledged positions of one subscription, of messages that were delivered in its ``generation``.
+
+    ``ranges`` holds the first position and the number of positions of each range in turn (`ack_ranges`).
+    """
 
     topic: str
     subscription: str
-    positions: list[int]
+    ranges: list[int]
     generation: int = 0
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Return the first and last position of each range. Raises CorruptData."""
+        firsts, counts = self.ranges[::2], self.ranges[1::2]
+        if len(firsts) != len(counts) or min(counts, default=1) < 1 or sum(counts) > ACKS_PER_BATCH_MAX:
+            raise CorruptData(f"not at most {ACKS_PER_BATCH_MAX} acknowledgements: {self.ranges[:4]}")
+        return [(first, first + count - 1) for first, count in zip(firsts, counts, strict=True)]
+
+
+def ack_ranges(positions: Iterable[int]) -> list[int]:
+    """Return the ranges of positions in any order: first and count of one range after the other.
+
+    Positions of one section of a frame are consecutive: what is acknowledged in order is few ranges.
+    """
+    ranges: list[int] = []
+    after = -1
+    for position in sorted(set(positions)):
+        if position == after:
+            ranges[-1] += 1
+        else:
+            ranges += (position, 1)
+        after = position + 1
+    return ranges
 
 
 class Acks(msgspec.Struct, tag="acks", frozen=True):

@@ -1,98 +1,93 @@
-"""Forwards acknowledgements to topic-owners in batches."""
+"""Acknowledgements of consumers: answered here if this gateway delivered the message, else by the owner."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import NamedTuple
+
+import structlog
 
 from danube_common.cluster.owner_client import OwnerClient
-from danube_common.errors import DanubeError, LimitExceeded, NotFound
 from danube_common.model.bundle import Bundle
 from danube_common.runtime.service import Spawn
-from danube_common.wire.owner import ACKS_PER_BATCH_MAX, Acked, Acks, TopicAcks
+from danube_gateway.consume.ack_forwarder import AckForwarder, Delivered
+from danube_gateway.consume.source import Source
+from danube_gateway.consume.unacked import Unacked
+from danube_gateway.gateway_metrics import GatewayMetrics
 
-PENDING_ACKS_MAX = 100_000
-"""Acknowledgements that may wait for the owner, per bundle; more are refused."""
-
-_Waiting = tuple["Delivered", int, "asyncio.Future[None]"]
-
-
-class Delivered(NamedTuple):
-    """What a message was delivered for: a subscription of a topic, in one of its generations."""
-
-    topic: str
-    subscription: str
-    generation: int
-
-
-class AckBatcher:
-    """Keeps one batch in flight per bundle. An acknowledgement is answered when its owner has taken it."""
-
-    def __init__(self, bundle: Bundle, owners: OwnerClient) -> None:
-        self._bundle = bundle
-        self._owners = owners
-        self._queue: deque[_Waiting] = deque()
-        self._wake = asyncio.Event()
-
-    async def acknowledge(self, delivered: Delivered, position: int) -> None:
-        """Acknowledge a position. Raises NotFound (no such subscription), LimitExceeded, Unavailable."""
-        if len(self._queue) >= PENDING_ACKS_MAX:
-            raise LimitExceeded("pending_acks", f"{PENDING_ACKS_MAX} acknowledgements wait already")
-        done = asyncio.get_running_loop().create_future()
-        self._queue.append((delivered, position, done))
-        self._wake.set()
-        await done
-
-    async def run(self) -> None:
-        """Send batches until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._queue:
-                count = min(len(self._queue), ACKS_PER_BATCH_MAX)
-                await self._send([self._queue.popleft() for _ in range(count)])
-
-    async def _send(self, batch: list[_Waiting]) -> None:
-        positions: dict[Delivered, list[int]] = {}
-        for delivered, position, _ in batch:
-            positions.setdefault(delivered, []).append(position)
-        request = Acks(
-            [
-                TopicAcks(each.topic, each.subscription, acked, each.generation)
-                for each, acked in positions.items()
-            ]
-        )
-        error: DanubeError | None = None
-        unknown: set[tuple[str, str]] = set()
-        try:
-            answer = await self._owners.ask(self._bundle, request, Acked)
-            unknown = set(answer.unknown)
-        except DanubeError as failure:
-            error = failure
-        for (topic, subscription, _), _, done in batch:
-            if done.done():
-                continue
-            if error is not None:
-                done.set_exception(error)
-            elif (topic, subscription) in unknown:
-                done.set_exception(NotFound(f"topic {topic} has no subscription {subscription!r}"))
-            else:
-                done.set_result(None)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class Acknowledgements:
-    """The acknowledgements of all bundles; each bundle has an `AckBatcher`, made when it is first needed."""
+    """The acknowledgements of all bundles; each has an `AckForwarder`, made when it is first needed."""
 
-    def __init__(self, owners: OwnerClient, spawn: Spawn) -> None:
+    def __init__(self, owners: OwnerClient, spawn: Spawn, metrics: GatewayMetrics) -> None:
         self._owners = owners
         self._spawn = spawn
-        self._batchers: dict[Bundle, AckBatcher] = {}
+        self._metrics = metrics
+        self._forwarders: dict[Bundle, AckForwarder] = {}
+        self._sources: dict[Delivered, Source] = {}
+        self._joined: dict[object, Delivered] = {}
+
+    def accept(self, delivered: Delivered, position: int) -> bool:
+        """Take an acknowledgement of what a stream of this gateway delivered: it may be answered now.
+
+        It is forwarded until an owner has confirmed it. Returns False if the owner must be asked: the message
+        is acknowledged already, was not delivered here, its stream has ended, or too many are unconfirmed.
+        """
+        source = self._sources.get(delivered)
+        return source is not None and source.accept(position)
 
     async def acknowledge(self, bundle: Bundle, delivered: Delivered, position: int) -> None:
-        """Acknowledge a position. Raises as `AckBatcher.acknowledge` does."""
-        batcher = self._batchers.get(bundle)
-        if batcher is None:
-            batcher = self._batchers[bundle] = AckBatcher(bundle, self._owners)
-            self._spawn(batcher.run(), f"acks {bundle}")
-        await batcher.acknowledge(delivered, position)
+        """Acknowledge a position: `accept` it, else ask the owner.
+
+        Raises NotFound (no such subscription), LimitExceeded, Unavailable.
+        """
+        if not self.accept(delivered, position):
+            await self._forwarder(bundle).acknowledge(delivered, position)
+
+    async def confirmed(self, bundle: Bundle) -> None:
+        """Wait until an owner of the bundle has confirmed what was accepted before."""
+        if (forwarder := self._forwarders.get(bundle)) is not None:
+            await forwarder.confirmed()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until everything that was accepted is confirmed, for ``timeout_s`` at most."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*(forwarder.confirmed() for forwarder in self._forwarders.values()))
+        except TimeoutError:
+            left = sum(forwarder.unconfirmed for forwarder in self._forwarders.values())
+            _log.warning("acks_not_confirmed", acks=left)
+
+    # Streams
+
+    def join(self, stream: object, bundle: Bundle, delivered: Delivered, *, reliable: bool) -> Source:
+        """Add a stream to its subscription, also if it belongs to another one or a generation before."""
+        if self._joined.get(stream) not in (None, delivered):
+            self.leave(stream)
+        source = self._sources.get(delivered)
+        if source is None:
+            source = Source(delivered, self._forwarder(bundle), Unacked() if reliable else None)
+            self._sources[delivered] = source
+        source.streams.add(stream)
+        self._joined[stream] = delivered
+        return source
+
+    def leave(self, stream: object) -> None:
+        """Forget a stream that ended. Idempotent."""
+        delivered = self._joined.pop(stream, None)
+        if delivered is None:
+            return
+        source = self._sources[delivered]
+        source.streams.discard(stream)
+        if not source.streams:
+            del self._sources[delivered]
+        elif source.unacked is not None:
+            source.unacked.forget(stream)
+
+    def _forwarder(self, bundle: Bundle) -> AckForwarder:
+        forwarder = self._forwarders.get(bundle)
+        if forwarder is None:
+            forwarder = self._forwarders[bundle] = AckForwarder(bundle, self._owners, self._metrics)
+            self._spawn(forwarder.run(), f"acks {bundle}")
+        return forwarder

@@ -12,6 +12,7 @@ from danube_common.model.bundle import Bundle
 from danube_common.model.run import Run
 from danube_common.wire.delivery import Delivery
 from danube_common.wire.owner import Attach, SessionState
+from danube_gateway.consume.source import Source
 
 WINDOW_MESSAGES = 1000
 """Credit of one stream: messages that the owner sent and the client has not taken."""
@@ -51,6 +52,8 @@ class Session:
         self.attaching = True
         self.closed = False
         self.end: DanubeError | None = None
+        self.source: Source | None = None
+        """Where what the client takes is noted; None while the session was never attached."""
         self._queue: deque[Run] = deque()
         self._held = (0, 0)
         """Messages and bytes that arrived and that the client has not taken, including the current batch."""
@@ -64,15 +67,23 @@ class Session:
     # Towards the client
 
     async def next_batch(self) -> list[Run] | None:
-        """Wait for deliveries and return at least one; None when the stream is over."""
-        while not self._queue:
-            if self.closed:
-                return None
-            self._arrived.clear()
-            await self._arrived.wait()
-        batch = list(self._queue)
-        self._queue.clear()
-        return batch
+        """Wait for deliveries and return at least one message; None when the stream is over.
+
+        The client may acknowledge them from now on.
+        """
+        while True:
+            while not self._queue:
+                if self.closed:
+                    return None
+                self._arrived.clear()
+                await self._arrived.wait()
+            batch = list(self._queue)
+            self._queue.clear()
+            if self.source is None or (taken := self.source.hand_out(self, batch)) is batch:
+                return batch
+            self.drained(*(all_ - left for all_, left in zip(extent(batch), extent(taken), strict=True)))
+            if taken:
+                return taken
 
     def drained(self, messages: int, size: int) -> bool:
         """Note that the client took messages; return True when the owner should be told of the credit."""
@@ -140,11 +151,8 @@ class Session:
         self._granted_at = self._granted_bytes_at = 0
 
     def _hold(self, runs: Iterable[Run], sign: int) -> None:
-        messages, size = self._held
-        for run in runs:
-            messages += sign * len(run)
-            size += sign * run.size
-        self._held = (messages, size)
+        messages, size = extent(runs)
+        self._held = (self._held[0] + sign * messages, self._held[1] + sign * size)
 
     def state(self) -> SessionState:
         """Return the current credit as totals since the session's start."""
@@ -161,3 +169,12 @@ class Session:
         lost = sent > self.received and sent == self.sent_before
         self.sent_before = sent
         return lost
+
+
+def extent(runs: Iterable[Run]) -> tuple[int, int]:
+    """Return the number of messages and of their bytes."""
+    messages = size = 0
+    for run in runs:
+        messages += len(run)
+        size += run.size
+    return messages, size

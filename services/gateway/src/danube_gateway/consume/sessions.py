@@ -11,7 +11,7 @@ import structlog
 
 from danube_common.bus.port import Bus, Subscription
 from danube_common.cluster.catalogue import Catalogue
-from danube_common.cluster.owner_client import OwnerClient
+from danube_common.cluster.owner_client import OWNER_TIMEOUT_S, OwnerClient
 from danube_common.errors import CorruptData, DanubeError, NotFound, Refused, Unavailable
 from danube_common.model.bundle import Bundle
 from danube_common.runtime.service import Spawn
@@ -30,6 +30,8 @@ from danube_common.wire.owner import (
     gateway_subject,
     taken_over,
 )
+from danube_gateway.consume.ack_forwarder import Delivered
+from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.session import Arrival, Session
 from danube_gateway.gateway_metrics import GatewayMetrics
 
@@ -51,6 +53,7 @@ class Sessions:
         instance_id: str,
         bus: Bus,
         owners: OwnerClient,
+        acks: Acknowledgements,
         catalogue: Catalogue,
         spawn: Spawn,
         metrics: GatewayMetrics,
@@ -59,11 +62,14 @@ class Sessions:
         """Name of this process on the bus; unique, so that a restarted gateway gets no earlier deliveries."""
         self._bus = bus
         self._owners = owners
+        self._acks = acks
         self._catalogue = catalogue
         self._spawn = spawn
         self._metrics = metrics
         self._sessions: dict[int, Session] = {}
         self._by_bundle: dict[Bundle, dict[int, Session]] = defaultdict(dict)
+        self._leaving: dict[Bundle, set[Session]] = defaultdict(set)
+        """Sessions that ended here and that their owners do not know to have ended."""
         self._syncing: set[Bundle] = set()
         self._credit_due: dict[Bundle, dict[int, Session]] = defaultdict(dict)
         self._last_number = 0
@@ -84,6 +90,7 @@ class Sessions:
         sessions = list(self._sessions.values())
         for session in sessions:
             session.close(_shutting_down(), drop=True)
+            self._acks.leave(session)
         if self._listener is not None:
             await self._listener.close()
         await asyncio.gather(*(self._leave(bundle) for bundle in {session.bundle for session in sessions}))
@@ -135,10 +142,12 @@ class Sessions:
     def close(self, session: Session) -> None:
         """Detach a stream that its client left or that was ended."""
         session.close()
-        self._forget(session)
+        self._acks.leave(session)
         if session.topic:
             self._metrics.sessions.labels(session.topic).dec()
+        self._forget(session)
         if not self._stopping:
+            self._leaving[session.bundle].add(session)
             self._spawn(self._detach(session), f"detach {session.consumer_id}")
 
     def drained(self, session: Session, messages: int, size: int) -> None:
@@ -176,24 +185,46 @@ class Sessions:
     # Owners
 
     async def _attach(self, session: Session, *, resumes: bool) -> ConsumerFound:
+        await self._confirm_acks(session.bundle, OWNER_TIMEOUT_S)
+        if session.closed:
+            raise Unavailable("the stream was closed while it was opened")
         epoch = self._catalogue.epoch(session.bundle) or 0
         request = session.attach(self.name, self._next_number(), epoch, resumes=resumes)
         found = await self._owners.ask(session.bundle, request, ConsumerFound)
         session.topic, session.subscription = found.topic, found.subscription
         session.reliable, session.generation = found.reliable, found.generation
         session.attaching = False
+        if not session.closed:
+            delivered = Delivered(found.topic, found.subscription, found.generation)
+            session.source = self._acks.join(session, session.bundle, delivered, reliable=found.reliable)
         return found
 
-    async def _detach(self, session: Session) -> None:
-        request = Detach(session.consumer_id, session.number)
+    async def _confirm_acks(self, bundle: Bundle, timeout_s: float) -> None:
+        """Wait for the acknowledgements that were answered: what follows makes the owner deliver again.
+
+        Raises Unavailable.
+        """
         try:
+            async with asyncio.timeout(timeout_s):
+                await self._acks.confirmed(bundle)
+        except TimeoutError:
+            raise Unavailable(f"no owner of bundle {bundle} confirmed acknowledgements") from None
+
+    async def _detach(self, session: Session) -> None:
+        """Detach a closed session; until then Sync names it, or its messages would be delivered again."""
+        try:
+            await self._confirm_acks(session.bundle, DETACH_TIMEOUT_S)
+            request = Detach(session.consumer_id, session.number)
             await self._owners.ask(session.bundle, request, Done, timeout_s=DETACH_TIMEOUT_S)
         except DanubeError as error:
             _log.warning("detach_failed", consumer=session.consumer_id, error=str(error))
+        finally:
+            self._leaving[session.bundle].discard(session)
 
     async def _leave(self, bundle: Bundle) -> None:
         """End all streams of a bundle with one empty Sync."""
         try:
+            await self._confirm_acks(bundle, STOP_DETACH_S)
             await self._owners.ask(bundle, Sync(self.name, []), Synced, timeout_s=STOP_DETACH_S)
         except DanubeError as error:
             _log.warning("detach_all_failed", bundle=str(bundle), error=str(error))
@@ -261,10 +292,12 @@ class Sessions:
             for bundle, sessions in list(self._by_bundle.items()):
                 if bundle in self._syncing:
                     continue
-                if not sessions:
-                    del self._by_bundle[bundle]
+                leaving = self._leaving[bundle]
+                named = [*sessions.values(), *(one for one in leaving if one.consumer_id not in sessions)]
+                if not sessions and not leaving:
+                    del self._by_bundle[bundle], self._leaving[bundle]
                 self._syncing.add(bundle)
-                self._spawn(self._sync(bundle, list(sessions.values())), f"sync {bundle}")
+                self._spawn(self._sync(bundle, named), f"sync {bundle}")
 
     async def _sync(self, bundle: Bundle, sessions: list[Session]) -> None:
         try:

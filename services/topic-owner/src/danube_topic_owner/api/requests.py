@@ -120,7 +120,6 @@ class Requests:
             elif batch.generation != subscription.state.generation:
                 continue  # of a subscription that was reset or created again since
             elif isinstance(subscription, LogSubscription):
-                spans = ((position, position) for position in batch.positions)
-                subscription.acknowledge(spans, context.extent.tail)
+                subscription.acknowledge(batch.spans(), context.extent.tail)
                 context.dispatcher.mark_ready(subscription)
         return Acked(unknown)

@@ -35,6 +35,7 @@ from danube_common.wire.owner import (
     OwnerRequest,
     SessionEnded,
     TopicAcks,
+    ack_ranges,
     decode_notice,
     gateway_subject,
     non_reliable_subject,
@@ -156,7 +157,7 @@ class Gateway:
 
     async def ack(self, topic: str, subscription: str, positions: list[int]) -> Acked:
         """Acknowledge positions."""
-        return await self.harness.ask(Acks([TopicAcks(topic, subscription, positions)]), Acked)
+        return await self.harness.ask(Acks([TopicAcks(topic, subscription, ack_ranges(positions))]), Acked)
 
 
 class OwnerHarness:

@@ -10,7 +10,8 @@ from danube_common.model.names import TopicName, check_label
 from danube_common.rpc.port import OPENED, Call, Methods, Opened, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.wire.owner import ConsumerFound, CreateConsumer
-from danube_gateway.consume.acks import Acknowledgements, Delivered
+from danube_gateway.consume.ack_forwarder import Delivered
+from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.sessions import Sessions
 from danube_gateway.dialects.errors import rpc_error, topic_not_found
 from danube_gateway.dialects.v0_2.model import (
@@ -94,11 +95,16 @@ class ConsumerService:
             self._sessions.close(session)
 
     async def ack(self, call: Call) -> bytes:
-        """Acknowledge one message; answers when its owner has applied it."""
+        """Acknowledge one message; answers at once if a stream here delivered it, else with its owner."""
         request = parse_strict(api.AckRequest, call.request)
         if not request.HasField("msg_id"):
             raise InvalidInput("the acknowledgement has no msg_id")
         response = api.AckResponse(request_id=request.request_id)
+        delivered = Delivered(
+            request.msg_id.topic_name, request.subscription_name, generation_of(request.msg_id)
+        )
+        if self._acknowledgements.accept(delivered, request.request_id):
+            return response.SerializeToString()
         try:
             topic = await self._resolver.find(TopicName.parse(request.msg_id.topic_name))
         except InvalidName:
@@ -106,11 +112,7 @@ class ConsumerService:
         if topic is None:  # a success: clients end their receive loop on an error
             return response.SerializeToString()
         try:
-            await self._acknowledgements.acknowledge(
-                topic.home,
-                Delivered(topic.name, request.subscription_name, generation_of(request.msg_id)),
-                request.request_id,
-            )
+            await self._acknowledgements.acknowledge(topic.home, delivered, request.request_id)
         except NotFound as error:
             raise rpc_error(StatusCode.INTERNAL, api.ErrorType.SUBSCRIPTION_NOT_FOUND, str(error)) from None
         return response.SerializeToString()

@@ -1,0 +1,66 @@
+"""A subscription as this gateway sees it: its streams here, what they delivered, and where acks go."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+from danube_common.model.run import Run
+from danube_gateway.consume.ack_forwarder import AckForwarder, Delivered
+from danube_gateway.consume.unacked import Unacked
+
+
+@dataclass(slots=True)
+class Source:
+    """One generation of a subscription that has streams at this gateway.
+
+    Attributes:
+        forwarder: of the topic's bundle.
+        unacked: what its streams delivered; None if its topic is non-reliable and knows no acknowledgements.
+        streams: its streams.
+    """
+
+    delivered: Delivered
+    forwarder: AckForwarder
+    unacked: Unacked | None
+    streams: set[object] = field(default_factory=set)
+
+    def hand_out(self, stream: object, batch: list[Run]) -> list[Run]:
+        """Note what a stream's client gets, and return it: the batch without what was acknowledged meanwhile.
+
+        An owner that was not told yet may have sent that once more.
+        """
+        if self.unacked is None:
+            return batch
+        told = self.forwarder.unconfirmed_of(self.delivered)
+        if told and batch[0].first <= max(told):
+            told.sort()
+            kept = [part for run in batch for part in without(run, told)]
+            batch = batch if kept == batch else kept
+        for run in batch:
+            self.unacked.add(stream, run.first, len(run))
+        return batch
+
+    def accept(self, position: int) -> bool:
+        """Take an acknowledgement that may be answered now; False if the owner must be asked."""
+        if self.unacked is None:
+            return True
+        if not self.forwarder.has_room or not self.unacked.take(position):
+            return False
+        self.forwarder.accept(self.delivered, position)
+        return True
+
+
+def without(run: Run, positions: list[int]) -> list[Run]:
+    """Return what is left of a run without ``positions``, which are ascending."""
+    left: list[Run] = []
+    first = run.first
+    for position in positions[bisect_left(positions, first) :]:
+        if position > run.last:
+            break
+        if first < position:
+            left.append(run.part(first, position - 1))
+        first = position + 1
+    if first <= run.last:
+        left.append(run.part(first, run.last))
+    return left

@@ -1,0 +1,81 @@
+"""What the streams of one subscription delivered and their clients have not acknowledged. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+
+UNACKED_RANGES_MAX = 50_000
+"""Ranges kept for one subscription. Beyond it the oldest are forgotten: their acks ask the owner."""
+FORGOTTEN_PART = 10
+"""At the bound 1/FORGOTTEN_PART of the ranges is forgotten at once."""
+
+
+class Unacked:
+    """Positions as ranges, ascending and apart, each of one stream. Ends of ranges are inclusive."""
+
+    def __init__(self) -> None:
+        self._firsts: list[int] = []
+        self._lasts: list[int] = []
+        self._streams: list[object] = []
+
+    def __len__(self) -> int:
+        """Return the number of ranges."""
+        return len(self._firsts)
+
+    def add(self, stream: object, first: int, count: int) -> None:
+        """Note that ``stream`` delivers ``count`` messages from ``first`` on, for the first time or again."""
+        firsts, lasts, streams = self._firsts, self._lasts, self._streams
+        last = first + count - 1
+        if lasts and first <= lasts[-1]:
+            self._remove(first, last)
+        at = bisect_left(firsts, first)
+        if at and lasts[at - 1] == first - 1 and streams[at - 1] is stream:
+            lasts[at - 1] = last
+            return
+        firsts.insert(at, first)
+        lasts.insert(at, last)
+        streams.insert(at, stream)
+        if len(firsts) > UNACKED_RANGES_MAX:
+            self._replace(0, len(firsts) // FORGOTTEN_PART or 1, [])
+
+    def take(self, position: int) -> bool:
+        """Remove a position that is acknowledged; return False if it is not here."""
+        firsts, lasts = self._firsts, self._lasts
+        at = bisect_right(firsts, position) - 1
+        if at < 0 or lasts[at] < position:
+            return False
+        if firsts[at] < position < lasts[at]:
+            self._remove(position, position)
+        elif firsts[at] < position:
+            lasts[at] = position - 1
+        elif position < lasts[at]:
+            firsts[at] = position + 1
+        else:
+            del firsts[at], lasts[at], self._streams[at]
+        return True
+
+    def forget(self, stream: object) -> None:
+        """Remove what ``stream`` delivered: it ended."""
+        kept = [
+            part
+            for part in zip(self._firsts, self._lasts, self._streams, strict=True)
+            if part[2] is not stream
+        ]
+        self._replace(0, len(self._firsts), kept)
+
+    def _remove(self, first: int, last: int) -> None:
+        """Remove positions ``first`` to ``last``, and keep what ranges have on either side."""
+        low, high = bisect_left(self._lasts, first), bisect_right(self._firsts, last)
+        if low == high:
+            return
+        kept: list[tuple[int, int, object]] = []
+        if self._firsts[low] < first:
+            kept.append((self._firsts[low], first - 1, self._streams[low]))
+        if self._lasts[high - 1] > last:
+            kept.append((last + 1, self._lasts[high - 1], self._streams[high - 1]))
+        self._replace(low, high, kept)
+
+    def _replace(self, low: int, high: int, ranges: list[tuple[int, int, object]]) -> None:
+        self._firsts[low:high] = [first for first, _, _ in ranges]
+        self._lasts[low:high] = [last for _, last, _ in ranges]
+        self._streams[low:high] = [stream for _, _, stream in ranges]

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from danube_gateway.consume import unacked as unacked_module
+from danube_gateway.consume.unacked import Unacked
+
+STREAMS = ("one", "two", "three")
+POSITIONS = st.integers(1, 60)
+
+
+class UnackedMachine(RuleBasedStateMachine):
+    """The ranges hold what a dictionary from position to stream would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unacked = Unacked()
+        self.model: dict[int, str] = {}
+
+    @rule(stream=st.sampled_from(STREAMS), first=POSITIONS, count=st.integers(1, 12))
+    def deliver(self, stream: str, first: int, count: int) -> None:
+        self.unacked.add(stream, first, count)
+        self.model.update(dict.fromkeys(range(first, first + count), stream))
+
+    @rule(stream=st.sampled_from(STREAMS), count=st.integers(1, 12), gap=st.integers(0, 2))
+    def deliver_next(self, stream: str, count: int, gap: int) -> None:
+        self.deliver(stream, max(self.model, default=0) + 1 + gap, count)
+
+    @rule(position=POSITIONS)
+    def acknowledge(self, position: int) -> None:
+        assert self.unacked.take(position) is (self.model.pop(position, None) is not None)
+
+    @rule()
+    def acknowledge_the_first(self) -> None:
+        if self.model:
+            self.acknowledge(min(self.model))
+
+    @rule(stream=st.sampled_from(STREAMS))
+    def end(self, stream: str) -> None:
+        self.unacked.forget(stream)
+        self.model = {position: each for position, each in self.model.items() if each != stream}
+
+    @invariant()
+    def it_holds_what_the_model_holds(self) -> None:
+        held = {
+            position: stream
+            for first, last, stream in zip(
+                self.unacked._firsts, self.unacked._lasts, self.unacked._streams, strict=True
+            )
+            for position in range(first, last + 1)
+        }
+        assert held == self.model
+        assert list(held) == sorted(held), "ascending and apart"
+
+
+UnackedMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestUnacked = UnackedMachine.TestCase
+
+
+def test_what_one_stream_delivers_in_order_is_one_range() -> None:
+    unacked = Unacked()
+    unacked.add("s", 1, 100)
+    unacked.add("s", 101, 100)
+    assert len(unacked) == 1
+    assert all(unacked.take(position) for position in range(1, 200))
+    assert len(unacked) == 1
+    assert unacked.take(200)
+    assert len(unacked) == 0
+
+
+def test_beyond_its_bound_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unacked_module, "UNACKED_RANGES_MAX", 100)
+    unacked = Unacked()
+    for position in range(0, 1000, 2):
+        unacked.add("s", position, 1)
+        assert len(unacked) <= 100
+    assert not unacked.take(0)
+    assert unacked.take(998)
