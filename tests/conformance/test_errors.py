@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.conformance import raw_http2
 from tests.conformance.client import (
     ERROR_TRAILER,
     FULL_NAMES,
@@ -25,6 +24,7 @@ from tests.conformance.stubs import danube, danube_admin
 from tests.conformance.tables import METHODS, STREAM
 
 from danube_harness.platforms.standalone import Platform
+from danube_harness.rpc import raw_http2
 
 LONGEST = "/default/" + "ä" * 200
 

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from danube_common.rpc.grpc_framing import (
     PREFIX,
-    RequestBody,
+    MessageReader,
     TooLarge,
     framed,
     metadata_of,
     status_headers,
     timeout_s_of,
+    whole_message,
 )
 from danube_common.rpc.port import RpcError, StatusCode
 
-MESSAGES = st.binary(max_size=200)
 BOUND = 100
 
 
@@ -32,79 +32,101 @@ def cut(data: bytes, at: list[int]) -> list[bytes]:
     return [data[one:other] for one, other in pairwise(edges)]
 
 
-def received(data: bytes, at: list[int], encoding: bytes = b"identity", bound: int = BOUND) -> bytes:
-    body = RequestBody(bound, encoding)
+def received(data: bytes, at: list[int], encoding: bytes = b"identity", bound: int = BOUND) -> list[bytes]:
+    reader, messages = MessageReader(bound, encoding), []
     for chunk in cut(data, at):
-        body.add(chunk)
-    return body.message()
+        reader.add(chunk)
+        while (message := reader.next()) is not None:
+            messages.append(message)
+    reader.end()
+    return messages
 
 
-@given(message=st.binary(max_size=BOUND), at=st.lists(st.integers(0, 120), max_size=5))
-def test_a_message_arrives_however_its_bytes_are_cut(message: bytes, at: list[int]) -> None:
-    assert received(framed([message]), at) == message
+def gzipped(message: bytes) -> bytes:
+    compressed = gzip.compress(message)
+    return PREFIX.pack(1, len(compressed)) + compressed
+
+
+@given(messages=st.lists(st.binary(max_size=BOUND), max_size=5), at=st.lists(st.integers(0, 500), max_size=5))
+def test_messages_arrive_however_their_bytes_are_cut(messages: list[bytes], at: list[int]) -> None:
+    assert received(framed(messages), at) == messages
+
+
+@given(
+    messages=st.lists(st.tuples(st.binary(max_size=BOUND), st.booleans()), max_size=5),
+    at=st.lists(st.integers(0, 500), max_size=5),
+)
+def test_gzip_messages_arrive_among_others_however_their_bytes_are_cut(
+    messages: list[tuple[bytes, bool]], at: list[int]
+) -> None:
+    body = b"".join(gzipped(message) if zipped else framed([message]) for message, zipped in messages)
+    assert received(body, at, b"gzip", bound=200) == [message for message, _ in messages]
 
 
 def test_a_message_cut_into_single_bytes_needs_little_more_room_than_its_bytes() -> None:
     message = bytes(range(256)) * 400
     tracemalloc.start()
     try:
-        body = RequestBody(1 << 20)
+        reader = MessageReader(1 << 20)
         for byte in framed([message]):
-            body.add(bytes((byte,)))
+            reader.add(bytes((byte,)))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert body.message() == message
+    assert reader.next() == message
     assert peak < 4 * len(message)
 
 
-@given(message=st.binary(max_size=BOUND), at=st.lists(st.integers(0, 120), max_size=5))
-def test_a_gzip_message_arrives_however_its_bytes_are_cut(message: bytes, at: list[int]) -> None:
-    compressed = gzip.compress(message)
-    body = PREFIX.pack(1, len(compressed)) + compressed
-    assert received(body, at, b"gzip", bound=200) == message
+@given(data=st.binary(max_size=120))
+def test_a_whole_message_is_what_the_reader_would_return(data: bytes) -> None:
+    for body in (data, framed([data]), framed([data])[:-1], framed([data, b""]), gzipped(data)):
+        message = whole_message(body, BOUND)
+        assert message is None or [message] == received(body, [])
+    assert (whole_message(framed([data]), BOUND) == data) is (len(data) <= BOUND)
 
 
 @given(data=st.binary(max_size=120), at=st.lists(st.integers(0, 120), max_size=3))
-def test_any_bytes_are_a_message_or_a_status_and_nothing_worse(data: bytes, at: list[int]) -> None:
+def test_any_bytes_are_messages_or_a_status_and_nothing_worse(data: bytes, at: list[int]) -> None:
     for encoding in (b"identity", b"gzip"):
         with contextlib.suppress(TooLarge, RpcError):
-            assert len(received(data, at, encoding)) <= BOUND
+            assert all(len(message) <= BOUND for message in received(data, at, encoding))
 
 
-@given(length=st.integers(BOUND + 1, 1 << 31))
-def test_a_message_that_is_too_large_is_refused_by_its_first_bytes(length: int) -> None:
+@given(length=st.integers(BOUND + 1, 1 << 31), before=st.lists(st.binary(max_size=BOUND), max_size=2))
+def test_a_message_that_is_too_large_is_refused_by_its_first_bytes(length: int, before: list[bytes]) -> None:
+    reader = MessageReader(BOUND)
+    reader.add(framed(before) + PREFIX.pack(0, length))
+    assert [reader.next() for _ in before] == before
     with pytest.raises(TooLarge) as caught:
-        RequestBody(BOUND).add(PREFIX.pack(0, length))
+        reader.next()
     assert caught.value.size == length
 
 
 def test_a_message_that_is_too_large_once_decompressed_is_refused_before_it_is() -> None:
     bomb = zlib.compress(bytes(1 << 26), wbits=31)
-    body = RequestBody(1 << 20, b"gzip")
-    body.add(PREFIX.pack(1, len(bomb)) + bomb)
+    reader = MessageReader(1 << 20, b"gzip")
+    reader.add(PREFIX.pack(1, len(bomb)) + bomb)
     with pytest.raises(TooLarge):
-        body.message()
+        reader.next()
 
 
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (b"", "before its message began"),
-        (b"\0\0\0", "before its message began"),
+        (b"\0\0\0", "inside the prefix"),
         (PREFIX.pack(0, 5) + b"abc", "after 3 of 5 bytes"),
         (PREFIX.pack(1, 3) + b"abc", "grpc-encoding is not gzip"),
-        (framed([b"one", b"two"]), "takes one message"),
     ],
 )
-def test_malformed_framing_is_told(data: bytes, text: str) -> None:
+@pytest.mark.parametrize("before", [[], [b"one", b""]])
+def test_malformed_framing_is_told(data: bytes, text: str, before: list[bytes]) -> None:
     with pytest.raises(RpcError, match=text):
-        received(data, [])
+        received(framed(before) + data, [])
 
 
 def test_an_encoding_that_is_not_supported_is_named() -> None:
     with pytest.raises(RpcError, match=r"'zstd' is not supported, only gzip") as caught:
-        RequestBody(BOUND, b"zstd")
+        MessageReader(BOUND, b"zstd")
     assert caught.value.code is StatusCode.UNIMPLEMENTED
 
 

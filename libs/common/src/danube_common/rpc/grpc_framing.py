@@ -22,8 +22,6 @@ ENCODINGS: Final = b"identity,gzip"
 STATUS_BYTES_MAX: Final = 1300
 """A status's message is cut to so many bytes, and a longer trailer is left out: percent or base64 encoding
 enlarges them, and peers refuse a call whose headers are over 8 KiB."""
-CHUNK_BYTES_MIN: Final = 4096
-"""Smaller pieces of a body are put together as they come: each alone would take more room than its bytes."""
 TIMEOUT_S_MAX: Final = 10 * 365 * 86400.0
 """A longer deadline of a client is none."""
 
@@ -52,15 +50,15 @@ class TooLarge(Exception):
         self.size = size
 
 
-class RequestBody:
-    """Collects the one message of a unary or server-streaming call, and no more bytes than it may have.
+class MessageReader:
+    """Cuts the body of a request into its messages, and holds no more bytes than one chunk and one message.
 
     Args:
-        bytes_max: of the message, compressed and not.
+        bytes_max: of a message, compressed and not.
         encoding: the value of ``grpc-encoding``.
     """
 
-    __slots__ = ("_bytes_max", "_chunks", "_compressed", "_gzip", "_have", "_length")
+    __slots__ = ("_at", "_bytes_max", "_gzip", "_held")
 
     def __init__(self, bytes_max: int, encoding: bytes = b"identity") -> None:
         if encoding not in (b"identity", b"gzip"):
@@ -68,50 +66,57 @@ class RequestBody:
             raise RpcError(StatusCode.UNIMPLEMENTED, f"{text}, only gzip and identity are")
         self._bytes_max = bytes_max
         self._gzip = encoding == b"gzip"
-        self._chunks: list[bytes | bytearray] = []
-        self._have = 0
-        self._length: int | None = None
-        self._compressed = 0
+        self._held: bytes | bytearray = b""
+        self._at = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes that came and are not part of a message that was returned."""
+        return len(self._held) - self._at
 
     def add(self, chunk: bytes) -> None:
-        """Take the next bytes of the body. Raises TooLarge, RpcError."""
-        if self._chunks and (len(chunk) < CHUNK_BYTES_MIN or self._length is None):
-            self._append(chunk)
-        else:
-            self._chunks.append(chunk)
-        self._have += len(chunk)
-        if self._length is None:
-            if self._have < PREFIX.size:
-                return
-            self._compressed, self._length = PREFIX.unpack_from(self._chunks[0])
-            if self._length > self._bytes_max:
-                raise TooLarge(self._length)
-        if self._have > PREFIX.size + self._length:
-            raise RpcError(StatusCode.INTERNAL, "the call takes one message, and more bytes came")
+        """Take the next bytes of the body."""
+        if not self.held:
+            self._held, self._at = chunk, 0
+            return
+        if not isinstance(self._held, bytearray):
+            self._held = bytearray(self._held)
+        del self._held[: self._at]
+        self._at = 0
+        self._held += chunk
 
-    def _append(self, chunk: bytes) -> None:
-        """Add a small chunk to the one before it: a chunk of its own would cost more than its bytes."""
-        last = self._chunks[-1]
-        if not isinstance(last, bytearray):
-            last = self._chunks[-1] = bytearray(last)
-        last += chunk
+    def next(self) -> bytes | None:
+        """Return the next message; None if it has not arrived in full.
 
-    def message(self) -> bytes:
-        """Return the message after the last chunk. Raises TooLarge, RpcError."""
-        if self._length is None:
-            raise RpcError(StatusCode.INTERNAL, "the call ended before its message began")
-        if self._have != PREFIX.size + self._length:
-            have = self._have - PREFIX.size
-            raise RpcError(StatusCode.INTERNAL, f"the call ended after {have} of {self._length} bytes")
-        first, *rest = self._chunks
-        message = b"".join((memoryview(first)[PREFIX.size :], *rest)) if rest else bytes(first[PREFIX.size :])
-        if not self._compressed:
-            return message
-        if self._compressed != 1 or not self._gzip:
+        Raises:
+            TooLarge: as soon as the message's prefix says so, or its decompression.
+            RpcError: the message is malformed.
+        """
+        start = self._at + PREFIX.size
+        if len(self._held) < start:
+            return None
+        compressed, length = PREFIX.unpack_from(self._held, self._at)
+        if length > self._bytes_max:
+            raise TooLarge(length)
+        if len(self._held) < start + length:
+            return None
+        self._at = start + length
+        with memoryview(self._held) as held:
+            message = bytes(held[start : self._at])
+        return self._decompressed(compressed, message) if compressed else message
+
+    def end(self) -> None:
+        """Tell that no more bytes come. Raises RpcError if a message is incomplete."""
+        if 0 < self.held < PREFIX.size:
+            raise RpcError(StatusCode.INTERNAL, "the call ended inside the prefix of a message")
+        if self.held:
+            _, length = PREFIX.unpack_from(self._held, self._at)
+            have = self.held - PREFIX.size
+            raise RpcError(StatusCode.INTERNAL, f"the call ended after {have} of {length} bytes of a message")
+
+    def _decompressed(self, flag: int, message: bytes) -> bytes:
+        if flag != 1 or not self._gzip:
             raise RpcError(StatusCode.INTERNAL, "the message is compressed and grpc-encoding is not gzip")
-        return self._decompressed(message)
-
-    def _decompressed(self, message: bytes) -> bytes:
         inflater = zlib.decompressobj(_GZIP)
         try:
             data = inflater.decompress(message, self._bytes_max + 1)
@@ -122,6 +127,16 @@ class RequestBody:
         if not inflater.eof or inflater.unused_data:
             raise RpcError(StatusCode.INTERNAL, "the message is no whole gzip")
         return data
+
+
+def whole_message(body: bytes, bytes_max: int) -> bytes | None:
+    """Return the message if ``body`` is exactly one, neither compressed nor too large: the usual request."""
+    if len(body) < PREFIX.size:
+        return None
+    compressed, length = PREFIX.unpack_from(body)
+    if compressed or length > bytes_max or len(body) != PREFIX.size + length:
+        return None
+    return body[PREFIX.size :]
 
 
 def framed(messages: Iterable[bytes]) -> bytes:

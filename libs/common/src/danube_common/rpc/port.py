@@ -55,7 +55,7 @@ class Call:
     """One RPC as a handler sees it."""
 
     method: str
-    request: bytes
+    request: bytes  # empty for a bidirectional stream
     metadata: Mapping[str, str | bytes] = field(default_factory=dict)
     peer: str = ""
 
@@ -81,20 +81,28 @@ def unknown_method(name: str) -> RpcError:
 UnaryHandler = Callable[[Call], Awaitable[bytes]]
 StreamHandler = Callable[[Call], AsyncIterator[bytes | list[bytes] | Opened]]
 """Yields messages; a list of them is written in one piece."""
+BidiHandler = Callable[[Call, AsyncIterator[bytes]], AsyncIterator[bytes | list[bytes] | Opened]]
+"""Takes the client's messages one by one and yields its own, in any order.
+
+The second argument ends when the client has half-closed. It raises RpcError or LimitExceeded for a message
+that is malformed or too large; a handler that lets it through ends the call with that status. Only as much is
+received as the handler takes and HTTP/2's window of the stream allows. One reader at a time.
+"""
 
 
 @dataclass(slots=True)
 class Methods:
-    """The methods that a server answers, by full name. A name is unary or streaming, not both.
+    """The methods that a server answers, by full name. A name is of one kind: unary, stream or bidi.
 
-    A stream handler is an asynchronous generator; when the client goes away or the server stops,
-    it is closed (``aclose``), so its ``finally`` runs. ``on_error`` turns any exception that is not
-    an RpcError into one, the server's own refusals (LimitExceeded, Unavailable) too; what it does not
-    know is INTERNAL. Faults that are no DanubeError are logged by the server. ``unknown`` gives the status
-    of a call whose name is not registered.
+    A handler of a stream, of the server or bidirectional, is an asynchronous generator; when the client goes
+    away or the server stops, it is closed (``aclose``), so its ``finally`` runs. ``on_error`` turns any
+    exception that is not an RpcError into one, the server's own refusals (LimitExceeded, Unavailable) too;
+    what it does not know is INTERNAL. Faults that are no DanubeError are logged by the server. ``unknown``
+    gives the status of a call whose name is not registered.
     """
 
     unary: dict[str, UnaryHandler] = field(default_factory=dict)
     stream: dict[str, StreamHandler] = field(default_factory=dict)
+    bidi: dict[str, BidiHandler] = field(default_factory=dict)
     on_error: Callable[[Exception], RpcError | None] = lambda _error: None
     unknown: Callable[[str], RpcError] = unknown_method

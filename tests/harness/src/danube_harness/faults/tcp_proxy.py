@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,7 @@ from enum import StrEnum
 HOST = "127.0.0.1"
 CHUNK_BYTES_MAX = 64 * 1024
 CONNECT_TIMEOUT_S = 5.0
+_SO_ATTACH_FILTER = 26
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -71,6 +73,18 @@ class _Link:
                 with contextlib.suppress(OSError):
                     link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             end.transport.abort()
+
+    def vanish(self) -> None:
+        for end in self._ends:
+            if (link := end.get_extra_info("socket")) is not None:
+                _drop_packets(link)
+
+
+def _drop_packets(link: socket.socket) -> None:
+    """Have the kernel drop everything that arrives, as if the network were cut: nothing is confirmed."""
+    drop_all = struct.pack("HBBI", 0x06, 0, 0, 0)  # one instruction of a packet filter: keep 0 bytes
+    code = ctypes.create_string_buffer(drop_all)
+    link.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(code)))
 
 
 class TcpProxy:
@@ -130,6 +144,11 @@ class TcpProxy:
         """End every connection, by RST or else by FIN. What was on its way is lost."""
         for link in list(self._links):
             link.cut(reset=reset)
+
+    def vanish(self) -> None:
+        """Drop the packets of every connection that is open: neither side hears of the other again."""
+        for link in self._links:
+            link.vanish()
 
     def heal(self) -> None:
         """Everything passes again; connections that lost bytes or led nowhere are cut."""

@@ -1,0 +1,172 @@
+"""Takes calls from the HTTP/2 server to their handlers, and makes a status of everything that goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable, Collection
+from typing import Final, cast
+
+import structlog
+from h2corn import HTTPScope, Receive, Scope, Send
+
+from danube_common.errors import DanubeError, LimitExceeded, Unavailable
+from danube_common.rpc.answer import Answer, ClientLeft, refusal_of_http, send_text, send_unary
+from danube_common.rpc.port import Methods, Opened, RpcError, StatusCode, UnaryHandler
+from danube_common.rpc.request import MessageLimit, Request, call_of, single_message
+from danube_common.rpc.running import Running, RunningCall, client_deadline
+
+_REFUSALS: Final = {
+    LimitExceeded: StatusCode.RESOURCE_EXHAUSTED,
+    Unavailable: StatusCode.UNAVAILABLE,
+}
+"""What the server itself refuses with, where ``on_error`` says nothing of it."""
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.rpc")
+
+Messages = AsyncGenerator[bytes | list[bytes] | Opened, None]
+
+
+class Dispatcher:
+    """The application behind the HTTP/2 server.
+
+    Args:
+        methods: what to answer.
+        limit: of a message of a request.
+        calls: the unary calls that run, and their bound.
+        streams: the server and bidirectional streams that run, and their bound.
+
+    Attributes:
+        called_at: when the last unary call came, by `time.monotonic`.
+        stopping: refuse all calls.
+        still_served: if set, the unary methods that are not refused.
+    """
+
+    def __init__(self, methods: Methods, limit: MessageLimit, calls: Running, streams: Running) -> None:
+        self._methods = methods
+        self._limit = limit
+        self._calls = calls
+        self._streams = streams
+        self.called_at = 0.0
+        self.stopping = False
+        self.still_served: Collection[str] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one call. This is the path of every message: it makes no object that it can do without."""
+        if scope["type"] != "http":
+            return
+        headers = dict(scope["headers"])
+        if refusal := refusal_of_http(scope, headers):
+            await send_text(send, *refusal)
+            return
+        answer = Answer(send)
+        name = scope["path"]
+        try:
+            if (unary := self._methods.unary.get(name)) is not None:
+                await self._answer_unary(unary, scope, headers, receive, send)
+            elif (stream := self._methods.stream.get(name)) is not None:
+                await self._answer_stream(stream, scope, headers, receive, answer)
+            elif (bidi := self._methods.bidi.get(name)) is not None:
+                await self._answer_stream(bidi, scope, headers, receive, answer, bidi=True)
+            else:
+                raise self._methods.unknown(name)
+        except ClientLeft:
+            return
+        except Exception as raised:  # noqa: BLE001 - the boundary: everything becomes a status
+            error = raised if isinstance(raised, RpcError) else self._status_of(name, raised)
+            with contextlib.suppress(ClientLeft):
+                await answer.end(error)
+
+    async def _answer_unary(
+        self,
+        handler: UnaryHandler,
+        scope: HTTPScope,
+        headers: dict[bytes, bytes],
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        name = scope["path"]
+        self.called_at = time.monotonic()
+        if self.stopping or (self.still_served is not None and name not in self.still_served):
+            raise _stopping()
+        running = self._calls.enter()
+        try:
+            with running:
+                request = await single_message(headers, receive, self._limit)
+                if request is None:
+                    return
+                call = call_of(scope, request)
+                if b"grpc-timeout" in headers:
+                    async with client_deadline(name, headers):
+                        response = await handler(call)
+                else:
+                    response = await handler(call)
+        except asyncio.CancelledError:
+            self._check_cancelled(name, running)
+            return
+        await send_unary(send, response)
+
+    async def _answer_stream(
+        self,
+        handler: Callable[..., object],
+        scope: HTTPScope,
+        headers: dict[bytes, bytes],
+        receive: Receive,
+        answer: Answer,
+        *,
+        bidi: bool = False,
+    ) -> None:
+        name = scope["path"]
+        if self.stopping or self.still_served is not None:
+            raise _stopping()
+        running = self._streams.enter()
+        try:
+            with running:
+                if bidi:
+                    opened = handler(call_of(scope, b""), Request(headers, receive, self._limit))
+                else:
+                    request = await single_message(headers, receive, self._limit)
+                    if request is None:
+                        return
+                    opened = handler(call_of(scope, request))
+                messages = cast("Messages", opened)
+                # A cancelled write leaves the generator suspended at its yield: close it here, not when
+                # the collector finds it.
+                async with client_deadline(name, headers), contextlib.aclosing(messages):
+                    async for message in messages:
+                        if isinstance(message, Opened):
+                            await answer.open_now()
+                        else:
+                            await answer.write([message] if isinstance(message, bytes) else message)
+        except asyncio.CancelledError:
+            self._check_cancelled(name, running)
+            return
+        await answer.end(None)
+
+    def _check_cancelled(self, name: str, running: RunningCall) -> None:
+        """Return if a call was cancelled because its client went away; else raise what the client is told."""
+        from_outside = running.uncancel()
+        if self.stopping:
+            raise _stopping() from None
+        if not from_outside:
+            # A cancellation from inside would leave the client without any status.
+            _log.exception("rpc_failed", method=name)
+            raise RpcError(StatusCode.INTERNAL, "internal error") from None
+
+    def _status_of(self, name: str, raised: Exception) -> RpcError:
+        mapped: RpcError | None = None
+        try:
+            mapped = self._methods.on_error(raised)
+        except Exception:  # noqa: BLE001 - a mapping with a fault must not hide the first one
+            _log.exception("rpc_error_mapping_failed", method=name)
+        if not isinstance(raised, DanubeError) or (mapped is None and type(raised) not in _REFUSALS):
+            _log.error("rpc_failed", method=name, exc_info=raised)
+        if mapped is not None:
+            return mapped
+        code = _REFUSALS.get(type(raised), StatusCode.INTERNAL)
+        return RpcError(code, str(raised) if type(raised) in _REFUSALS else "internal error")
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("the server is stopping")

@@ -1,0 +1,120 @@
+"""The request of one call: what its headers say, and the messages of its body."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final, Self
+
+from h2corn import HTTPScope, Receive, ReceiveMessage
+
+from danube_common.errors import LimitExceeded
+from danube_common.rpc.grpc_framing import MessageReader, TooLarge, metadata_of, whole_message
+from danube_common.rpc.port import Call, RpcError, StatusCode
+from danube_common.runtime.address import join_address
+
+PEERS_MAX: Final = 20_000
+"""Names of peers that are remembered: one a connection."""
+
+
+class MessageLimit:
+    """The bound on a message of a request.
+
+    Args:
+        bytes_max: compressed and not.
+        hint: where the bound comes from, told to a client whose message is larger.
+    """
+
+    def __init__(self, bytes_max: int, hint: str) -> None:
+        self.bytes_max = bytes_max
+        self._hint = hint
+
+    def refusal(self, size: int) -> LimitExceeded:
+        """Return the error for a message of ``size`` bytes, 0 if only its decompression was too large."""
+        have = f"{size} bytes" if size else f"more than {self.bytes_max} bytes once decompressed"
+        text = f"the request has {have}, and at most {self.bytes_max} are taken"
+        return LimitExceeded("message_bytes_max", f"{text}: {self._hint}" if self._hint else text)
+
+
+class Request:
+    """An asynchronous iterator over the messages of a call; see `BidiHandler` for what it promises."""
+
+    def __init__(self, headers: dict[bytes, bytes], receive: Receive, limit: MessageLimit) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._reader = MessageReader(limit.bytes_max, headers.get(b"grpc-encoding", b"identity"))
+        self._more = True
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            if (message := self._next()) is not None:
+                return message
+            if not self._more:
+                self._reader.end()
+                raise StopAsyncIteration
+            if not self._take(await self._receive()):
+                raise RpcError(StatusCode.CANCELLED, "the client has left")
+
+    async def single(self, first: ReceiveMessage) -> bytes | None:
+        """Return the one message of a call that takes no more; see `single_message`."""
+        event, message = first, None
+        while True:
+            if not self._take(event):
+                return None
+            if message is None:
+                message = self._next()
+            if message is not None and self._reader.held:
+                raise RpcError(StatusCode.INTERNAL, "the call takes one message, and more bytes came")
+            if not self._more:
+                break
+            event = await self._receive()
+        if message is None:
+            self._reader.end()
+            raise RpcError(StatusCode.INTERNAL, "the call ended before its message began")
+        return message
+
+    def _next(self) -> bytes | None:
+        try:
+            return self._reader.next()
+        except TooLarge as error:
+            raise self._limit.refusal(error.size) from None
+
+    def _take(self, event: ReceiveMessage) -> bool:
+        """Keep a piece of the body; return whether it is one."""
+        if event["type"] != "http.request":
+            self._more = False
+            return False
+        self._reader.add(event.get("body", b""))
+        self._more = event.get("more_body", False)
+        return True
+
+
+async def single_message(headers: dict[bytes, bytes], receive: Receive, limit: MessageLimit) -> bytes | None:
+    """Receive the one message of a unary or server-streaming call.
+
+    Returns:
+        None if the client left before the end of its request.
+
+    Raises:
+        RpcError: it is malformed.
+        LimitExceeded: it is too large.
+    """
+    event = await receive()
+    if event["type"] == "http.request" and not event.get("more_body") and b"grpc-encoding" not in headers:
+        message = whole_message(event.get("body", b""), limit.bytes_max)
+        if message is not None:
+            return message
+    return await Request(headers, receive, limit).single(event)
+
+
+def call_of(scope: HTTPScope, request: bytes) -> Call:
+    """Return the call as its handler sees it. Raises RpcError for malformed metadata."""
+    return Call(scope["path"], request, metadata_of(scope["headers"]), _peer(scope.get("client")))
+
+
+@lru_cache(maxsize=PEERS_MAX)
+def _peer(client: tuple[str, int] | None) -> str:
+    host, port = client or ("", 0)
+    return f"{'ipv6' if ':' in host else 'ipv4'}:{join_address(host, port)}"

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import grpc.aio
+import pytest
+from structlog.testing import capture_logs
+
+from danube_common.rpc.port import OPENED, Call, Methods, Opened, RpcError, StatusCode
+from danube_harness.rpc.calls import Serve, connect, status_of
+
+
+async def test_a_unary_handler_sees_method_bytes_metadata_and_peer(serve: Serve) -> None:
+    seen: list[Call] = []
+
+    async def answer(call: Call) -> bytes:
+        seen.append(call)
+        return call.request[::-1]
+
+    _, addr = await serve(Methods(unary={"/a.B/C": answer}))
+    async with connect(addr) as channel:
+        metadata = (("topic", "t"), ("raw-bin", b"\x00\xff"))
+        assert await channel.unary_unary("/a.B/C")(b"abc", metadata=metadata) == b"cba"
+    assert (seen[0].method, seen[0].request) == ("/a.B/C", b"abc")
+    assert seen[0].metadata["topic"] == "t"
+    assert seen[0].metadata["raw-bin"] == b"\x00\xff"
+    assert seen[0].peer.startswith("ipv4:127.0.0.1:")
+
+
+async def test_a_stream_arrives_whole_and_in_order(serve: Serve) -> None:
+    async def count(call: Call) -> AsyncIterator[bytes]:
+        for number in range(int(call.request)):
+            yield b"%d" % number
+
+    _, addr = await serve(Methods(stream={"/a.B/S": count}))
+    async with connect(addr) as channel:
+        received = [message async for message in channel.unary_stream("/a.B/S")(b"500")]
+    assert received == [b"%d" % number for number in range(500)]
+
+
+async def test_many_messages_in_one_piece_arrive_one_by_one(serve: Serve) -> None:
+    async def pieces(_call: Call) -> AsyncIterator[list[bytes]]:
+        yield [b"1", b"", b"3"]
+        yield [bytes(100_000)] * 10
+
+    _, addr = await serve(Methods(stream={"/a.B/S": pieces}))
+    async with connect(addr) as channel:
+        received = [message async for message in channel.unary_stream("/a.B/S")(b"")]
+    assert received == [b"1", b"", b"3", *[bytes(100_000)] * 10]
+
+
+async def test_a_stream_that_says_it_is_open_sends_its_headers_before_any_message(serve: Serve) -> None:
+    release = asyncio.Event()
+
+    async def silent(_call: Call) -> AsyncIterator[bytes | Opened]:
+        yield OPENED
+        await release.wait()
+        yield b"late"
+
+    _, addr = await serve(Methods(stream={"/t/silent": silent}))
+    async with connect(addr) as channel:
+        call = channel.unary_stream("/t/silent")(b"")
+        await asyncio.wait_for(call.initial_metadata(), 5)
+        release.set()
+        assert [message async for message in call] == [b"late"]
+
+
+async def test_an_answer_may_be_larger_than_a_request(serve: Serve) -> None:
+    async def large(_call: Call) -> bytes:
+        return bytes(8 << 20)
+
+    _, addr = await serve(Methods({"/a.B/C": large}), message_bytes_max=1000)
+    unbounded = (("grpc.max_receive_message_length", -1),)
+    async with connect(addr, options=unbounded) as channel:
+        assert len(await channel.unary_unary("/a.B/C")(b"")) == 8 << 20
+
+
+async def test_an_unknown_method_is_unimplemented(serve: Serve) -> None:
+    _, addr = await serve(Methods())
+    async with connect(addr) as channel:
+        code, _, _ = await status_of(channel.unary_unary("/a.B/Nope")(b""))
+    assert code is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_an_unknown_method_is_refused_in_the_ports_own_words(serve: Serve) -> None:
+    def unknown(name: str) -> RpcError:
+        return RpcError(StatusCode.UNIMPLEMENTED, f"ask elsewhere for {name}", {"error-message-bin": b"x"})
+
+    _, addr = await serve(Methods(unknown=unknown))
+    async with connect(addr) as channel:
+        for call in (channel.unary_unary("/a.B/Nope")(b""), channel.unary_stream("/a.B/Nope")(b"").read()):
+            code, text, trailers = await status_of(call)
+            assert (code, text) == (grpc.StatusCode.UNIMPLEMENTED, "ask elsewhere for /a.B/Nope")
+            assert trailers["error-message-bin"] == b"x"
+
+
+@pytest.mark.parametrize("code", [code for code in StatusCode if code is not StatusCode.OK])
+async def test_an_rpc_error_arrives_with_code_message_and_trailers(serve: Serve, code: StatusCode) -> None:
+    async def fail(_call: Call) -> bytes:
+        raise RpcError(code, "naïve: 100 % wrong", {"error-message-bin": b"\x00\x01\xfe", "reason": "why"})
+
+    async def fail_streaming(_call: Call) -> AsyncIterator[bytes]:
+        yield b"one"
+        raise RpcError(code, "later", {"error-message-bin": b"\xff"})
+
+    _, addr = await serve(Methods({"/a.B/C": fail}, {"/a.B/S": fail_streaming}))
+    async with connect(addr) as channel:
+        got, text, trailers = await status_of(channel.unary_unary("/a.B/C")(b""))
+        assert (got.value[0], text) == (code, "naïve: 100 % wrong")
+        assert trailers["error-message-bin"] == b"\x00\x01\xfe"
+        assert trailers["reason"] == "why"
+        stream = channel.unary_stream("/a.B/S")(b"")
+        assert await stream.read() == b"one"
+        got, text, trailers = await status_of(stream.read())
+        assert (got.value[0], text, trailers["error-message-bin"]) == (code, "later", b"\xff")
+
+
+@pytest.mark.parametrize("letter", ["x", "ä", "\N{GRINNING FACE}", "%"])
+async def test_a_status_as_long_as_a_clients_own_words_still_arrives(serve: Serve, letter: str) -> None:
+    async def fail(_call: Call) -> bytes:
+        trailers = {"large-bin": bytes(50_000), "small-bin": b"\x01"}
+        raise RpcError(StatusCode.NOT_FOUND, f"there is no {letter * 50_000}", trailers)
+
+    _, addr = await serve(Methods({"/a.B/C": fail}))
+    with capture_logs() as logs:
+        async with connect(addr) as channel:
+            code, text, trailers = await status_of(channel.unary_unary("/a.B/C")(b""))
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert text.startswith(f"there is no {letter}")
+    assert trailers == {"small-bin": b"\x01"}
+    assert logs[0]["trailers"] == ["large-bin"]
+
+
+async def test_a_malformed_status_is_internal_and_logged(serve: Serve) -> None:
+    async def fail(_call: Call) -> bytes:
+        raise RpcError(StatusCode.NOT_FOUND, "secret", {"no-suffix": b"\x00"})
+
+    _, addr = await serve(Methods({"/a.B/C": fail}))
+    with capture_logs() as logs:
+        async with connect(addr) as channel:
+            code, text, _ = await status_of(channel.unary_unary("/a.B/C")(b""))
+    assert (code, text) == (grpc.StatusCode.INTERNAL, "internal error")
+    assert logs[0]["event"] == "rpc_status_malformed"
+
+
+async def test_a_known_exception_gets_the_status_that_on_error_gives(serve: Serve) -> None:
+    async def fail(_call: Call) -> bytes:
+        raise KeyError("x")
+
+    def on_error(error: Exception) -> RpcError | None:
+        return RpcError(StatusCode.NOT_FOUND, "no x") if isinstance(error, KeyError) else None
+
+    _, addr = await serve(Methods({"/a.B/C": fail}, on_error=on_error))
+    async with connect(addr) as channel:
+        code, text, _ = await status_of(channel.unary_unary("/a.B/C")(b""))
+    assert (code, text) == (grpc.StatusCode.NOT_FOUND, "no x")
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("secret"), asyncio.CancelledError("secret")])
+@pytest.mark.parametrize("mapping_fails", [False, True])
+async def test_an_unknown_exception_is_internal_is_logged_and_does_not_leak(
+    serve: Serve, failure: BaseException, mapping_fails: bool
+) -> None:
+    async def fail(_call: Call) -> bytes:
+        raise failure
+
+    async def fail_streaming(_call: Call) -> AsyncIterator[bytes]:
+        yield b"one"
+        raise failure
+
+    def on_error(_error: Exception) -> RpcError | None:
+        if mapping_fails:
+            raise ValueError("secret")
+        return None
+
+    _, addr = await serve(Methods({"/a.B/C": fail}, {"/a.B/S": fail_streaming}, on_error=on_error))
+    with capture_logs() as logs:
+        async with connect(addr) as channel:
+            unary = await status_of(channel.unary_unary("/a.B/C")(b""))
+            stream = channel.unary_stream("/a.B/S")(b"")
+            assert await stream.read() == b"one"
+            streamed = await status_of(stream.read())
+    for code, text, trailers in (unary, streamed):
+        assert (code, text, trailers) == (grpc.StatusCode.INTERNAL, "internal error", {})
+    failed = [log for log in logs if log["event"] == "rpc_failed"]
+    assert [log["method"] for log in failed] == ["/a.B/C", "/a.B/S"]
+    assert all(log["exc_info"] for log in failed)
