@@ -78,6 +78,11 @@ def show_section(title: str, lines: Mapping[str, str]) -> None:
         _line(f"  {label.ljust(width)}  {' '.join(text.split())}")
 
 
+def show_text(text: str) -> None:
+    """Print a text as it is."""
+    _line(text)
+
+
 def show_json(value: object) -> None:
     """Print one line of JSON."""
     _line(json.dumps(value, ensure_ascii=False))

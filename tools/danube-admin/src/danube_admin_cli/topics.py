@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from danube_admin_cli import topic_details
+from danube_admin_cli import topic_details, topic_schemas
 from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.namespaces import show_topics
 from danube_admin_cli.policies import PolicyOptions
@@ -80,6 +80,9 @@ def unload(session: Session, topic: Topic) -> None:
 
 commands.command("describe", help_text=topic_details.DESCRIBE_HELP)(topic_details.describe)
 commands.command("segments", help_text=topic_details.SEGMENTS_HELP)(topic_details.segments)
+commands.command("configure-schema", help_text=topic_schemas.CONFIGURE_HELP)(topic_schemas.configure)
+commands.command("set-validation-policy")(topic_schemas.set_policy)
+commands.command("get-schema-config")(topic_schemas.show)
 
 
 @commands.command("subscriptions")
