@@ -96,10 +96,17 @@ async def test_policies_in_force_follow_every_level(scene: Scene) -> None:
     await scene.seen()
     assert scene.catalogue.policies(NAME) == Policies()
     broker = Policies(max_publish_rate=1, max_dispatch_rate=1, max_message_size=1)
+    revisions = [scene.catalogue.limits_revision]
     await scene.store.put(keys.BROKER_POLICIES, encode_record(broker))
+    await scene.seen()
+    revisions.append(scene.catalogue.limits_revision)
     await scene.namespaces.set_policies("default", PolicyOverrides(max_publish_rate=2, max_dispatch_rate=2))
+    await scene.seen()
+    revisions.append(scene.catalogue.limits_revision)
     await scene.topics.set_policies(NAME, PolicyOverrides(max_publish_rate=3))
     await scene.seen()
+    revisions.append(scene.catalogue.limits_revision)
+    assert len(set(revisions)) == 4, "each change is to be seen"
     in_force = scene.catalogue.policies(NAME)
     assert (in_force.max_publish_rate, in_force.max_dispatch_rate, in_force.max_message_size) == (3, 2, 1)
     await scene.topics.delete(NAME)
@@ -121,6 +128,7 @@ async def test_owners_and_instances_are_followed(scene: Scene) -> None:
     assert second > first
     assert (scene.catalogue.epoch(BUNDLE), scene.catalogue.owner(BUNDLE)) == (second, "b")
     assert scene.catalogue.instances("gateway") == [instance]
+    assert (scene.catalogue.instance_count("gateway"), scene.catalogue.instance_count("admin")) == (1, 0)
     assert scene.catalogue.instances("admin") == []
     await scene.store.delete(keys.instance_key("7"))
     await scene.store.delete(keys.owner_key(BUNDLE))

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from danube_common.runtime.metrics import Metrics
+from hypothesis import given
+from hypothesis import strategies as st
+
+from danube_common.runtime.metrics import LATENCY_BUCKETS_S, Latencies, Metrics
 
 
 def lines(metrics: Metrics, name: str) -> list[str]:
@@ -50,6 +53,26 @@ def test_histograms_are_bounded_too() -> None:
         'danube_took_seconds_count{topic="other"} 1.0',
         'danube_took_seconds_count{topic="t1"} 1.0',
     ]
+
+
+@given(st.lists(st.floats(0, 20) | st.sampled_from(LATENCY_BUCKETS_S), max_size=20))
+def test_latencies_counted_together_are_what_one_by_one_they_are(seconds: list[float]) -> None:
+    metrics, latencies = Metrics("a", "1"), Latencies()
+    together = metrics.histogram("together_seconds", "", ["p"])
+    alone = metrics.histogram("alone_seconds", "", ["p"])
+    metrics.on_render(lambda: latencies.flush(together.labels("p")))
+    for one in seconds:
+        latencies.count(one)
+        alone.labels("p").observe(one)
+    alone.labels("p")
+    for _ in range(2):
+        buckets = {
+            name: [line.partition("{")[2] for line in lines(metrics, f"danube_{name}_seconds_bucket")]
+            for name in ("together", "alone")
+        }
+        assert buckets["together"] == buckets["alone"]
+    totals = [float(lines(metrics, f"danube_{name}_seconds_sum")[0].split()[1]) for name in buckets]
+    assert abs(totals[0] - totals[1]) < 1e-9
 
 
 def test_a_counter_can_keep_the_name_the_original_gave_it() -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from danube_common.errors import CorruptData
 from danube_common.model.position import MESSAGES_PER_SECTION_MAX, SECTIONS_PER_FRAME_MAX
+from danube_common.wire import frame as frame_module
 from danube_common.wire.frame import decode_frame, encode_frame, frame_id_of, make_frame_id
 
 U64 = st.integers(0, (1 << 64) - 1)
@@ -41,6 +42,16 @@ def test_a_frame_is_read_as_it_was_written(
     assert (frame.gateway, frame.number) == (gateway, number)
     assert [(s.topic_id, [s.message(i) for i in range(len(s))]) for s in frame.sections] == sections
     assert frame_id_of(data) == frame.frame_id == make_frame_id(gateway, number)
+
+
+@given(FRAMES)
+def test_a_frame_of_large_messages_is_written_as_one_of_small_ones(
+    given_frame: tuple[int, int, list[tuple[int, list[bytes]]]],
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frame_module, "JOINED_BYTES_MAX", 0)
+        large = encode_frame(*given_frame)
+    assert large == encode_frame(*given_frame)
 
 
 @given(FRAMES, st.data())

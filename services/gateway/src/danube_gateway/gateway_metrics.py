@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
-from danube_common.runtime.metrics import Metrics
+from collections.abc import Callable
+
+from prometheus_client import Counter, Histogram
+
+from danube_common.runtime.metrics import Latencies, Metrics
+
+
+class Tally:
+    """Counts published messages of one producer. The metrics get the counts when they are read.
+
+    Counting in the metrics themselves takes 3 us a message, this 0.4.
+    """
+
+    __slots__ = ("_bytes", "_bytes_in", "_latencies", "_messages", "_msg_in", "_publish_s")
+
+    def __init__(self, msg_in: Counter, bytes_in: Counter, publish_s: Histogram) -> None:
+        self._msg_in = msg_in
+        self._bytes_in = bytes_in
+        self._publish_s = publish_s
+        self._latencies = Latencies()
+        self._messages = 0
+        self._bytes = 0
+
+    def count(self, payload_bytes: int, seconds: float) -> None:
+        """Count a published message."""
+        self._messages += 1
+        self._bytes += payload_bytes
+        self._latencies.count(seconds)
+
+    def flush(self) -> None:
+        """Add the counts to the metrics."""
+        if not self._messages:
+            return
+        self._msg_in.inc(self._messages)
+        self._bytes_in.inc(self._bytes)
+        self._latencies.flush(self._publish_s)
+        self._messages = self._bytes = 0
 
 
 class GatewayMetrics:
     """Counters and gauges of one gateway."""
 
     def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._msg_in = metrics.counter(
             "topic_msg_in_counter", "Messages accepted.", ("topic", "producer"), suffix=False
         )
@@ -49,12 +86,18 @@ class GatewayMetrics:
             ("topic",),
         )
 
-    def published(self, topic: str, producer_id: int, payload_bytes: int, seconds: float) -> None:
-        """Count a published message."""
+    def on_render(self, callback: Callable[[], None]) -> None:
+        """Call back before the metrics are read."""
+        self._metrics.on_render(callback)
+
+    def tally(self, topic: str, producer_id: int) -> Tally:
+        """Return a tally of a producer's messages."""
         producer = str(producer_id)
-        self._msg_in.labels(topic, producer).inc()
-        self._bytes_in.labels(topic, producer).inc(payload_bytes)
-        self._publish_s.labels(producer).observe(seconds)
+        return Tally(
+            self._msg_in.labels(topic, producer),
+            self._bytes_in.labels(topic, producer),
+            self._publish_s.labels(producer),
+        )
 
     def delivered(self, topic: str, consumer_id: int, messages: int, total_bytes: int) -> None:
         """Count delivered messages."""

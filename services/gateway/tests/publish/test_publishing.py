@@ -73,6 +73,7 @@ class Scene:
         self.catalogue: Catalogue
         self.producers: Producers
         self.publishing: Publishing
+        self.metrics = Metrics("gateway", "1")
         self.resolver: TopicResolver
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -123,7 +124,7 @@ async def open_scene() -> AsyncIterator[Scene]:
     owners = OwnerClient(scene.bus, scene.catalogue)
     scene.resolver = TopicResolver(scene.topics, scene.catalogue)
     scene.producers = Producers(owners, scene.catalogue)
-    metrics = GatewayMetrics(Metrics("gateway", "1"))
+    metrics = GatewayMetrics(scene.metrics)
     checks = SchemaChecks(metrics, SchemaWorker(), SchemaWorker())
     scene.publishing = Publishing(
         scene.producers,
@@ -224,6 +225,65 @@ async def test_sizes_are_limited_by_the_policy_in_force(scene: Scene) -> None:
     assert len(await scene.stored()) == 1
 
 
+async def test_a_changed_policy_holds_for_the_next_message_of_a_producer(scene: Scene) -> None:
+    producer = await scene.producer()
+    await scene.publishing.publish(producer, 0, b"x" * 11, b"x" * 11)
+    await scene.topics.set_policies(NAME, PolicyOverrides(max_message_size=10))
+    await scene.seen()
+    with pytest.raises(LimitExceeded):
+        await scene.publishing.publish(producer, 1, b"x" * 11, b"x" * 11)
+    await scene.topics.set_policies(NAME, PolicyOverrides(max_message_size=12))
+    await scene.seen()
+    await scene.publishing.publish(producer, 2, b"x" * 11, b"x" * 11)
+
+
+async def test_what_one_producer_has_waiting_is_bounded_and_more_is_refused(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danube_gateway.publish.publishing.PRODUCER_BYTES_MAX", 100)
+    producer, other = await scene.producer(), await scene.producer(name="other")
+    early = [
+        asyncio.create_task(scene.publishing.publish(producer, number, b"x", b"x" * 50)) for number in (1, 2)
+    ]
+    await scene.seen()
+    with pytest.raises(LimitExceeded) as refused:
+        await scene.publishing.publish(producer, 3, b"x", b"x")
+    assert refused.value.limit == "producer_pending_bytes"
+    await scene.publishing.publish(other, 0, b"x", b"x" * 50)
+    early[0].cancel()
+    await asyncio.wait(early[:1])
+    await scene.publishing.publish(producer, 0, b"x", b"x")
+    await early[1]
+    await scene.publishing.publish(producer, 3, b"x", b"x" * 100)
+
+
+async def test_messages_are_counted_with_their_bytes_when_metrics_are_read(scene: Scene) -> None:
+    producer = await scene.producer()
+    for round_number in (1, 2):
+        for number in range(5):
+            await scene.publishing.publish(producer, number, b"xy", b"xyz")
+        rendered = scene.metrics.render().decode()
+        labels = f'{{producer="{producer}",topic="{NAME}"}}'
+        assert f"danube_topic_msg_in_counter{labels} {5.0 * round_number}" in rendered
+        assert f"danube_topic_bytes_in_counter{labels} {10.0 * round_number}" in rendered
+        assert f'danube_publish_seconds_count{{producer="{producer}"}} {5.0 * round_number}' in rendered
+
+
+async def test_a_new_producers_first_message_waits_for_none_if_its_first_number_is_known(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danube_gateway.publish.reorder_buffer.HOLD_S", 3600)
+    producer = await scene.producer()
+    for first in (1, 0, 1):
+        scene.publishing.producer_created(producer, first)
+        early = asyncio.create_task(scene.publishing.publish(producer, first + 1, b"x", b"2"))
+        await scene.seen()
+        assert not early.done()
+        await scene.publishing.publish(producer, first, b"x", b"1")
+        await early
+    assert await scene.stored() == [b"1", b"2"] * 3
+
+
 async def test_a_rate_slows_down_and_then_refuses(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
 
@@ -295,7 +355,7 @@ async def test_calls_that_overtake_each_other_are_put_in_order(scene: Scene) -> 
 async def test_a_message_that_never_comes_holds_the_others_up_for_a_moment_only(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("danube_gateway.publish.reorder_buffer.HOLD_S_MAX", 0.001)
+    monkeypatch.setattr("danube_gateway.publish.reorder_buffer.HOLD_S", 0.001)
     producer = await scene.producer()
     for number in [*range(20), 25, 26]:
         await scene.publishing.publish(producer, number, b"x", str(number).encode())
@@ -392,11 +452,27 @@ async def test_a_gateway_that_drains_takes_only_what_belongs_before_what_it_took
 
 async def test_a_message_whose_check_takes_longer_is_not_overtaken_by_the_next(scene: Scene) -> None:
     producer = await scene.producer(Schema("s", SchemaKind.JSON))
+    await check_a_large_payload_between_others(scene, producer, first=0, step=1)
+
+
+async def test_that_holds_for_a_producer_that_does_not_count_by_one(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer = await scene.producer(Schema("s", SchemaKind.JSON))
+    with monkeypatch.context() as patch:
+        patch.setattr("danube_gateway.publish.reorder_buffer.HOLD_S", 0.001)
+        for number in (5000, 10_000):
+            await scene.publishing.publish(producer, number, b"0", b"0")
+    await check_a_large_payload_between_others(scene, producer, first=15_000, step=5000)
+
+
+async def check_a_large_payload_between_others(scene: Scene, producer: int, first: int, step: int) -> None:
+    before = await scene.stored()
     large = b"[" + b"[]," * 200_000 + b"[]]"
     await asyncio.gather(
         *(
-            scene.publishing.publish(producer, number, payload, payload[:10])
+            scene.publishing.publish(producer, first + step * number, payload, payload[:10])
             for number, payload in enumerate((b"0", large, b"2", b"3"))
         )
     )
-    assert await scene.stored() == [b"0", large[:10], b"2", b"3"]
+    assert (await scene.stored())[len(before) :] == [b"0", large[:10], b"2", b"3"]

@@ -31,9 +31,14 @@ VacancyListener = Callable[[Bundle], None]
 
 
 class Catalogue:
-    """Typed look-ups over the mirrors of ``/cluster/``, ``/namespaces/`` and ``/topics/``."""
+    """Typed look-ups over the mirrors of ``/cluster/``, ``/namespaces/`` and ``/topics/``.
+
+    Attributes:
+        limits_revision: changes whenever the policies of a topic may have changed.
+    """
 
     def __init__(self, store: MetadataStore) -> None:
+        self.limits_revision = 0
         self._store = store
         self._topics: dict[str, Topic] = {}
         self._by_id: dict[int, Topic] = {}
@@ -162,6 +167,10 @@ class Catalogue:
             (i for i in self._instances.values() if i.kind == kind), key=lambda instance: instance.instance_id
         )
 
+    def instance_count(self, kind: str) -> int:
+        """Return how many instances of one kind of service are live."""
+        return sum(instance.kind == kind for instance in self._instances.values())
+
     # Changes
 
     def _cluster_changed(self, change: Change) -> None:
@@ -177,7 +186,11 @@ class Catalogue:
             self._layout = decode_record(Layout, value) if value is not None else None
         elif key == keys.BROKER_POLICIES:
             self._broker_policies = decode_record(Policies, value) if value is not None else Policies()
-            self._policies.clear()
+            self._forget_policies()
+
+    def _forget_policies(self) -> None:
+        self._policies.clear()
+        self.limits_revision += 1
 
     def _owner_changed(self, bundle: str, value: bytes | None, revision: int) -> None:
         if value is None:
@@ -190,7 +203,7 @@ class Catalogue:
             listener(Bundle.parse(bundle), revision)
 
     def _namespace_changed(self, change: Change) -> None:
-        self._policies.clear()
+        self._forget_policies()
         if change.value is None:
             self._namespaces.pop(change.key, None)
         else:
@@ -198,7 +211,7 @@ class Catalogue:
 
     def _topic_changed(self, change: Change) -> None:
         if change.key.endswith("/policy"):
-            self._policies.clear()
+            self._forget_policies()
             if change.value is None:
                 self._overrides.pop(change.key, None)
             else:

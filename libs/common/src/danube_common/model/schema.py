@@ -72,7 +72,13 @@ def check_schema(schema: Schema) -> None:
 
 
 class PayloadCheck:
-    """Checks the payloads of one topic. This one accepts all bytes."""
+    """Checks the payloads of one topic. This one accepts all bytes.
+
+    Attributes:
+        takes_all: whether every payload fits.
+    """
+
+    takes_all = True
 
     def __call__(self, payload: bytes) -> None:
         """Raise SchemaViolation with the reason if the payload does not fit."""
@@ -97,6 +103,8 @@ class PayloadCheck:
 
 
 class _StringCheck(PayloadCheck):
+    takes_all = False
+
     def fits(self, payload: bytes) -> bool:
         try:
             payload.decode()
@@ -110,6 +118,8 @@ class _StringCheck(PayloadCheck):
 class _Int64Check(PayloadCheck):
     """Decimal text, as the original's tools send it: a sign or none, then digits, and nothing else."""
 
+    takes_all = False
+
     def fits(self, payload: bytes) -> bool:
         if len(payload) > INT64_CHARACTERS_MAX or not _INT64.fullmatch(payload):
             raise SchemaViolation("the payload is not an int64 as decimal text, such as -42")
@@ -120,6 +130,8 @@ class _Int64Check(PayloadCheck):
 
 class _JsonCheck(PayloadCheck):
     """A stored definition may be over the bounds of a new one: it is compiled when a payload is checked."""
+
+    takes_all = False
 
     def __init__(self, definition: str) -> None:
         self._definition = definition

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
 from prometheus_client import (
@@ -55,6 +56,31 @@ class Family(Generic[M]):
             self._metric.remove(*values)
 
 
+class Latencies:
+    """Observations of one series with the default buckets, at a tenth of what `Histogram.observe` costs."""
+
+    __slots__ = ("_buckets", "_sum")
+
+    def __init__(self) -> None:
+        self._buckets = [0] * (len(LATENCY_BUCKETS_S) + 1)
+        self._sum = 0.0
+
+    def count(self, seconds: float) -> None:
+        """Count one observation."""
+        self._buckets[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
+        self._sum += seconds
+
+    def flush(self, histogram: Histogram) -> None:
+        """Add what was counted to the histogram."""
+        series: Any = histogram  # it has no public way to add several
+        for bucket, count in zip(series._buckets, self._buckets, strict=True):  # noqa: SLF001 - see above
+            if count:
+                bucket.inc(count)
+        series._sum.inc(self._sum)  # noqa: SLF001
+        self._buckets = [0] * len(self._buckets)
+        self._sum = 0.0
+
+
 class Metrics:
     """The metrics of one process. Names are given without the prefix ``danube_``."""
 
@@ -63,6 +89,7 @@ class Metrics:
     def __init__(self, service: str, instance_id: str) -> None:
         self.registry = CollectorRegistry()
         self._bare: list[bytes] = []
+        self._on_render: list[Callable[[], None]] = []
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -120,8 +147,14 @@ class Metrics:
         """A value without labels."""
         return Gauge(PREFIX + name, text, registry=self.registry)
 
+    def on_render(self, callback: Callable[[], None]) -> None:
+        """Call back before each `render`."""
+        self._on_render.append(callback)
+
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
+        for callback in self._on_render:
+            callback()
         rendered = generate_latest(self.registry)
         for name in self._bare:
             rendered = rendered.replace(name + b"_total", name)

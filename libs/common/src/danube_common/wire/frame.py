@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import google_crc32c
 
@@ -24,6 +25,9 @@ from danube_common.model.run import Run
 
 MAGIC = b"DNBF"
 VERSION = 1
+JOINED_BYTES_MAX: Final = 4096
+"""Messages up to this size on average are joined before their checksum: one more copy, at 0.1 us for 1 KiB,
+costs less than one more call a message. Of larger ones the only copy is the one into the frame."""
 
 _HEADER = struct.Struct("<4sBBHQQ")
 _ENTRY = struct.Struct("<QIII")
@@ -103,9 +107,17 @@ def encode_frame(gateway: int, number: int, sections: Sequence[tuple[int, Sequen
             raise ValueError(f"{len(messages)} messages in one section")
         end = 0
         ends = [end := end + len(message) for message in messages]
-        body = b"".join((struct.pack(f"<{len(ends)}I", *ends), *messages))
-        table.append(_ENTRY.pack(topic_id, len(messages), len(body), google_crc32c.value(body)))
-        bodies.append(body)
+        index = struct.pack(f"<{len(ends)}I", *ends)
+        if end > JOINED_BYTES_MAX * len(messages):
+            crc = google_crc32c.value(index)
+            for message in messages:
+                crc = google_crc32c.extend(crc, message)
+            bodies += (index, *messages)
+        else:
+            body = b"".join((index, *messages))
+            crc = google_crc32c.value(body)
+            bodies.append(body)
+        table.append(_ENTRY.pack(topic_id, len(messages), len(index) + end, crc))
     head = b"".join(table)
     return b"".join((head, _CRC.pack(google_crc32c.value(head)), *bodies))
 

@@ -1,4 +1,4 @@
-"""Collects messages for the next frame of a bundle. Pure."""
+"""Collects messages for the next frames of a bundle. Pure."""
 
 from __future__ import annotations
 
@@ -14,39 +14,55 @@ FRAME_MESSAGES_MAX = MESSAGES_PER_SECTION_MAX
 Token = TypeVar("Token")
 
 
+class _Frame(Generic[Token]):
+    """A frame that is being filled."""
+
+    __slots__ = ("bytes", "sections", "tokens")
+
+    def __init__(self) -> None:
+        self.sections: dict[int, list[bytes]] = {}
+        self.tokens: list[Token] = []
+        self.bytes = 0
+
+    def has_room(self, topic_id: int, size: int) -> bool:
+        return (
+            self.bytes + size <= FRAME_BYTES_TARGET
+            and len(self.tokens) < FRAME_MESSAGES_MAX
+            and (topic_id in self.sections or len(self.sections) < SECTIONS_PER_FRAME_MAX - 1)
+        ) or not self.tokens
+
+
 class Batch(Generic[Token]):
-    """A queue of (topic, message, token). Frames take from it in order of arrival per topic.
+    """The frames to come, filled in order of arrival.
 
     A token stands for the waiting caller; it is returned with the frame that holds the message.
     """
 
     def __init__(self) -> None:
-        self._queue: deque[tuple[int, bytes, Token]] = deque()
+        self._frames: deque[_Frame[Token]] = deque()
         self.bytes = 0
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._frames)
 
     def add(self, topic_id: int, message: bytes, token: Token) -> None:
         """Append a message; ``token`` comes back with the frame that takes it."""
-        self._queue.append((topic_id, message, token))
-        self.bytes += len(message)
+        size = len(message)
+        if not self._frames or not self._frames[-1].has_room(topic_id, size):
+            self._frames.append(_Frame())
+        frame = self._frames[-1]
+        section = frame.sections.get(topic_id)
+        if section is None:
+            section = frame.sections[topic_id] = []
+        section.append(message)
+        frame.tokens.append(token)
+        frame.bytes += size
+        self.bytes += size
 
     def take(self) -> tuple[list[tuple[int, list[bytes]]], list[Token]]:
         """Return the sections of the next frame, by topic in order of first arrival, and their tokens."""
-        sections: dict[int, list[bytes]] = {}
-        tokens: list[Token] = []
-        size = 0
-        queue = self._queue
-        while queue and len(tokens) < FRAME_MESSAGES_MAX:
-            topic_id, message, token = queue[0]
-            if tokens and size + len(message) > FRAME_BYTES_TARGET:
-                break
-            if topic_id not in sections and len(sections) >= SECTIONS_PER_FRAME_MAX - 1:
-                break
-            queue.popleft()
-            sections.setdefault(topic_id, []).append(message)
-            tokens.append(token)
-            size += len(message)
-        self.bytes -= size
-        return list(sections.items()), tokens
+        if not self._frames:
+            return [], []
+        frame = self._frames.popleft()
+        self.bytes -= frame.bytes
+        return list(frame.sections.items()), frame.tokens

@@ -85,13 +85,16 @@ class Producers:
         found = await self._owners.ask(topic.home, request, ProducerFound)
         return self._remember(found, topic)
 
+    def known(self, producer_id: int) -> Producer | None:
+        """Return a producer from the cache; None if it is to be looked up with `find`."""
+        known = self._known.get(producer_id)
+        if known is not None:
+            self._active.add(producer_id)
+        return known
+
     async def find(self, producer_id: int) -> Producer:
         """Return a producer, from the cache or from its owner. Raises NotFound, Unavailable."""
-        known = self._known.get(producer_id)
-        if known is None:
-            known = await self._ask(producer_id)
-        self._active.add(producer_id)
-        return known
+        return self.known(producer_id) or await self._ask(producer_id)
 
     async def exists(self, producer_id: int, timeout_s: float) -> bool:
         """Ask the owner whether a producer exists, which also counts as a sign of life.

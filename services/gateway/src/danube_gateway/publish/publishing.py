@@ -13,7 +13,7 @@ from danube_common.log.port import BundleLog
 from danube_common.model.bundle import Bundle
 from danube_common.model.rate_limit import TokenBucket
 from danube_common.runtime.service import Spawn
-from danube_gateway.gateway_metrics import GatewayMetrics
+from danube_gateway.gateway_metrics import GatewayMetrics, Tally
 from danube_gateway.publish.producers import PRODUCERS_MAX, Producer, Producers
 from danube_gateway.publish.publisher import FrameNumbers, LogPublisher, NonReliablePublisher, Publisher
 from danube_gateway.publish.reorder_buffer import ReorderBuffer
@@ -21,8 +21,38 @@ from danube_gateway.publish.schema_checks import SchemaChecks
 
 ENVELOPE_BYTES_MAX = 64 * 1024
 """Bytes allowed for a message's names and attributes in addition to its payload."""
+PRODUCER_BYTES_MAX = 64 * 1024 * 1024
+"""Bytes of one producer's messages that may wait for their order, a check, the rate or an answer; more are
+refused."""
 RATE_WAIT_S_MAX = 2.0
 """A publish over ``max_publish_rate`` is delayed up to this long; a longer delay is refused."""
+
+
+class Lane:
+    """What publishing keeps of one producer: the order of its messages, and where they go."""
+
+    __slots__ = (
+        *("check_turn", "checking", "limits_revision", "max_publish_rate", "message_bytes_max"),
+        *("pending_bytes", "producer", "publisher", "reorder", "tally"),
+    )
+
+    def __init__(
+        self, producer: Producer, reorder: ReorderBuffer, publisher: Publisher, tally: Tally
+    ) -> None:
+        self.producer = producer
+        self.reorder = reorder
+        self.publisher = publisher
+        self.tally = tally
+        self.check_turn = asyncio.Lock()
+        """Held while a message's schema is checked in a process: the next one may not overtake it."""
+        self.checking = 0
+        """Messages that hold the turn or wait for it."""
+        self.pending_bytes = 0
+        """Of the producer's messages that were not answered yet."""
+        self.limits_revision = -1
+        """The catalogue's, from which the two limits are."""
+        self.message_bytes_max = 0
+        self.max_publish_rate = 0
 
 
 class Publishing:
@@ -48,20 +78,29 @@ class Publishing:
         self._numbers = FrameNumbers()
         self._publishers: dict[tuple[Bundle, bool], Publisher] = {}
         self._rates: dict[int, TokenBucket] = {}
-        self._reorder_buffers: dict[int, ReorderBuffer] = {}
+        self._lanes: dict[int, Lane] = {}
         self._draining = False
         catalogue.on_topic_gone(self._topic_gone)
+        metrics.on_render(self._flush)
 
     def drain(self) -> None:
         """Refuse new messages, except those that precede an accepted message of the same producer."""
         self._draining = True
 
-    def producer_created(self, producer_id: int) -> None:
-        """Note that a producer was created, or created again: its numbers may begin anew."""
-        if (reorder := self._reorder_buffers.get(producer_id)) is not None:
-            reorder.begin_again()
+    def producer_created(self, producer_id: int, first: int = 0) -> None:
+        """Note that a producer was created, or created again: its numbers may begin anew.
 
-    async def publish(self, producer_id: int, number: int, payload: bytes, message: bytes) -> None:
+        ``first`` is the first number of clients of its kind.
+        """
+        lane = self._lanes.get(producer_id)
+        if lane is not None:
+            lane.reorder.begin_again(first)
+        elif (producer := self._producers.known(producer_id)) is not None:
+            self._open_lane(producer, ReorderBuffer(first))
+
+    async def publish(
+        self, producer_id: int, number: int, payload: bytes | memoryview, message: bytes
+    ) -> None:
         """Publish ``message``, a whole serialized StreamMessage whose payload is ``payload``.
 
         ``number`` is its number among its producer's messages; the order of publication follows it.
@@ -74,64 +113,93 @@ class Publishing:
             Unavailable: not acknowledged in time; the message may or may not be stored. Or the gateway is
                 shutting down, and it is not stored.
         """
-        if self._draining:
-            self._refuse_unless_awaited(producer_id, number)
         began = time.perf_counter()
-        producer = await self._producers.find(producer_id)
-        reorder = self._reorder_buffers.get(producer_id)
-        if reorder is None:
-            reorder = self._new_reorder_buffer(producer_id)
-        await reorder.turn(number)
+        lane = self._lanes.get(producer_id)
+        if self._draining and (lane is None or number > lane.reorder.highest):
+            raise Unavailable("the gateway is shutting down")
+        producer = self._producers.known(producer_id) or await self._producers.find(producer_id)
+        if lane is None or lane.producer is not producer:
+            lane = self._lane(producer)
+        size = len(message)
         try:
+            if lane.pending_bytes + size > PRODUCER_BYTES_MAX:
+                raise LimitExceeded(
+                    "producer_pending_bytes", f"{lane.pending_bytes} bytes of this producer wait already"
+                )
+            lane.pending_bytes += size
             try:
-                async with reorder.forwarding:
-                    await self._check(producer, payload, message)
-                stored = await self._enqueue(producer, message)
+                reorder = lane.reorder
+                if not reorder.is_next(number):
+                    await reorder.turn(number)
+                try:
+                    # What is cheap to check makes no task wait, so that no message can overtake another.
+                    if not self._check(lane, payload, size) or lane.checking:
+                        await self._check_in_turn(lane, producer, bytes(payload))
+                    if lane.max_publish_rate:
+                        await self._wait_for_rate(producer, lane.max_publish_rate)
+                    stored = lane.publisher.enqueue(producer.topic.topic_id, message)
+                finally:
+                    reorder.passed(number)
+                await stored
             finally:
-                reorder.passed(number)
-            await stored
+                lane.pending_bytes -= size
         except DanubeError as error:
             self._metrics.publish_failures.labels(producer.topic.name, _reason(error)).inc()
             raise
-        self._metrics.published(producer.topic.name, producer_id, len(payload), time.perf_counter() - began)
+        lane.tally.count(len(payload), time.perf_counter() - began)
 
-    async def _check(self, producer: Producer, payload: bytes, message: bytes) -> None:
-        limit = self._catalogue.policies(producer.topic_name).message_bytes_max
+    def _check(self, lane: Lane, payload: bytes | memoryview, message_bytes: int) -> bool:
+        """Return whether the payload fits; False if that takes a process to tell. Raises if it does not."""
+        if lane.limits_revision != self._catalogue.limits_revision:
+            policies = self._catalogue.policies(lane.producer.topic_name)
+            lane.message_bytes_max = policies.message_bytes_max
+            lane.max_publish_rate = policies.max_publish_rate
+            lane.limits_revision = self._catalogue.limits_revision
+        limit = lane.message_bytes_max
         if len(payload) > limit:
             raise LimitExceeded(
                 "max_message_size", f"max_message_size is {limit} bytes: the payload has {len(payload)}"
             )
-        envelope = len(message) - len(payload)
+        envelope = message_bytes - len(payload)
         if envelope > ENVELOPE_BYTES_MAX:
             raise LimitExceeded(
                 "message_envelope_bytes",
                 f"the names and attributes of the message have {envelope} bytes: at most {ENVELOPE_BYTES_MAX}"
                 " are allowed beside the payload",
             )
-        await self._checks.check(producer.topic, producer.check, payload)
+        check = lane.producer.check
+        return check.takes_all or self._checks.check_now(check, bytes(payload))
 
-    async def _enqueue(self, producer: Producer, message: bytes) -> asyncio.Future[None]:
-        policies = self._catalogue.policies(producer.topic_name)
-        if policies.max_publish_rate:
-            await self._wait_for_rate(producer, policies.max_publish_rate)
+    async def _check_in_turn(self, lane: Lane, producer: Producer, payload: bytes) -> None:
+        lane.checking += 1
+        try:
+            async with lane.check_turn:
+                await self._checks.check(producer.topic, producer.check, payload)
+        finally:
+            lane.checking -= 1
+
+    def _lane(self, producer: Producer) -> Lane:
+        """Return the lane of a producer that is new here, or whose topic was made anew."""
+        lane = self._lanes.get(producer.producer_id)
+        if lane is not None and lane.producer is producer:
+            return lane
+        return self._open_lane(producer, lane.reorder if lane else ReorderBuffer())
+
+    def _open_lane(self, producer: Producer, reorder: ReorderBuffer) -> Lane:
+        before = self._lanes.pop(producer.producer_id, None)
+        if before is None and len(self._lanes) >= PRODUCERS_MAX:
+            before = self._lanes.pop(next(iter(self._lanes)))
+        if before is not None:
+            before.tally.flush()
         publisher = self._publisher(producer.bundle, reliable=producer.topic.strategy.is_reliable)
-        return publisher.enqueue(producer.topic.topic_id, message)
-
-    def _refuse_unless_awaited(self, producer_id: int, number: int) -> None:
-        reorder = self._reorder_buffers.get(producer_id)
-        if reorder is None or number > reorder.highest:
-            raise Unavailable("the gateway is shutting down")
-
-    def _new_reorder_buffer(self, producer_id: int) -> ReorderBuffer:
-        if len(self._reorder_buffers) >= PRODUCERS_MAX:
-            self._reorder_buffers.pop(next(iter(self._reorder_buffers)))
-        reorder = self._reorder_buffers[producer_id] = ReorderBuffer()
-        return reorder
+        tally = self._metrics.tally(producer.topic.name, producer.producer_id)
+        lane = self._lanes[producer.producer_id] = Lane(producer, reorder, publisher, tally)
+        return lane
 
     async def _wait_for_rate(self, producer: Producer, limit: int) -> None:
         """Spread the topic's rate over the live gateways; later callers wait longer, so order holds."""
         now = time.monotonic()
-        share = limit / max(len(self._catalogue.instances("gateway")), 1)
+        share = limit / max(self._catalogue.instance_count("gateway"), 1)
         bucket = self._rates.get(producer.topic.topic_id)
         if bucket is None:
             bucket = self._rates[producer.topic.topic_id] = TokenBucket(share, now)
@@ -156,6 +224,10 @@ class Publishing:
             self._publishers[bundle, reliable] = publisher
             self._spawn(publisher.run(), f"publisher {bundle}")
         return publisher
+
+    def _flush(self) -> None:
+        for lane in self._lanes.values():
+            lane.tally.flush()
 
     def _topic_gone(self, topic: Topic) -> None:
         self._rates.pop(topic.topic_id, None)

@@ -1,76 +1,68 @@
 """Restores the order of a producer's messages, because its concurrent calls may overtake each other.
 
-A client with several unary calls in flight sends them in order, but neither HTTP/2 nor the server
-library promises an order between calls: now and then one is handed over late. Official clients number
-their messages consecutively, so a gap in the numbers says that an earlier message is still on its way.
+A client with several unary calls in flight sends them in order. Of the calls that it reads at once the server
+library hands over the last one first, so every burst needs this. Official clients number their messages
+consecutively: a gap in the numbers says that an earlier message is still on its way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+from typing import Final
 
-HOLD_S_MAX = 0.25
-"""A message waits for earlier ones until none has arrived for this long; then all waiting messages are
-released in order.
-
-Each arrival of an expected message extends the wait: under load the server library may hand over a call
-before others that arrived some hundred milliseconds earlier.
-"""
-HOLD_PARTS = 5
-"""The wait is split into this many timers. After a pause of the process its timer has expired while calls
-that arrived meanwhile are unread: the pause then costs one part, and the calls are read in the next."""
-HOLD_PARTS_MAX = 8 * HOLD_PARTS
-"""The longest wait of a message, in parts, even if earlier messages keep arriving."""
-TRUST_AFTER = 8
+HOLD_S = 0.125
+"""A message waits for earlier ones until none has come in two intervals of this length; then all waiting
+messages go in order. Two, because the first may have passed while the process stood still: calls that came
+meanwhile are handed over in the second."""
+HOLDS_MAX: Final = 16
+"""The longest wait of a message in these intervals, even if earlier messages keep coming."""
+TRUST_AFTER: Final = 8
 """After this many consecutive numbers a gap means that a message is late."""
-RESTART_DISTANCE = 4096
-"""A number this far behind, or a first number, means that the producer restarted its numbering."""
-FIRST_NUMBERS = 1
-"""Rust clients begin with 0, Go clients with 1."""
-FIRST_BURST = 1000
-"""A new producer whose first number is greater started at another gateway, which is gone."""
-SETTLE_PARTS = 2
-"""Messages of such a producer are collected for this many parts; the lowest number is then the next one.
-So is a producer's first message if its number is 1: message 0 of a Rust client may still be on its way."""
+RESTART_DISTANCE: Final = 4096
+"""A number this far behind means that the producer numbers anew; a nearer one that it sends again."""
 
 
 class ReorderBuffer:
-    """Keeps the order of one producer. A producer whose numbers are not consecutive is delayed only once."""
+    """Keeps the order of one producer. A producer whose numbers are not consecutive is delayed only once.
 
-    def __init__(self) -> None:
-        self.highest = -1
-        """The greatest number that has arrived."""
-        self.forwarding = asyncio.Lock()
-        """Held for each message in its turn while its schema is checked: the next one may not overtake it."""
-        self._expected: int | None = None
-        self._resumes_by = FIRST_NUMBERS
-        """The greatest first number that a producer may have that begins here, or that was created again."""
+    Args:
+        first: the producer's first number, as far as is known. A producer that begins with a greater one goes
+            on from another gateway, or sends again: its first messages are collected, and the lowest is next.
+    """
+
+    def __init__(self, first: int = 0) -> None:
+        self._expected = first
+        self._begun = False
         self._run = TRUST_AFTER
         self._waiting: list[tuple[int, int, int, asyncio.Future[None]]] = []
         self._arrivals = 0
-        self._parts = 0
+        self._holds = 0
         self._moved = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin_again(self) -> None:
+    @property
+    def highest(self) -> int:
+        """The greatest number that was forwarded or waits; -1 if there is none."""
+        return max((number for number, *_ in self._waiting), default=self._expected - 1)
+
+    def begin_again(self, first: int = 0) -> None:
         """The producer was created again: it goes on, resends some messages, or counts from the beginning."""
-        if self._expected is not None:
-            self._resumes_by, self._expected = max(self._expected, FIRST_NUMBERS), None
-            self._run = TRUST_AFTER
+        self._expected, self._begun, self._run = first, False, TRUST_AFTER
+
+    def is_next(self, number: int) -> bool:
+        """Return whether a message need not wait for others."""
+        return number <= self._expected or self._run < TRUST_AFTER
 
     async def turn(self, number: int) -> None:
-        """Wait until all earlier messages of this producer were forwarded, or the timeout has expired."""
-        self.highest = max(self.highest, number)
-        # Until a message was forwarded, even the first messages may arrive out of order.
-        in_place = self._expected or 0
-        if number <= in_place or self._run < TRUST_AFTER:
+        """Wait until all earlier messages of this producer were forwarded, or the wait is over."""
+        if self.is_next(number):
             return
         self._arrivals += 1
         turn = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (number, self._arrivals, self._parts, turn))
+        heapq.heappush(self._waiting, (number, self._arrivals, self._holds, turn))
         if self._timer is None:
-            self._time()
+            self._hold()
         await turn
 
     def passed(self, number: int) -> None:
@@ -78,43 +70,51 @@ class ReorderBuffer:
         expected = self._expected
         if number == expected:
             self._run += 1
-            self._moved = self._parts
-        elif number <= FIRST_NUMBERS:
-            self._run = TRUST_AFTER
-        elif expected is not None and 0 < expected - number < RESTART_DISTANCE:
-            return
-        else:
+            self._moved = self._holds
+        elif self._begun:
+            if 0 < expected - number < RESTART_DISTANCE:
+                return
             self._run = 0
-        self._expected = number + 1
-        self._release(everything=False)
+        self._expected, self._begun = number + 1, True
+        if self._waiting:
+            self._release()
 
-    def _time(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(HOLD_S_MAX / HOLD_PARTS, self._part_over)
+    def _hold(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(HOLD_S, self._held)
 
-    def _part_over(self) -> None:
+    def _held(self) -> None:
         self._timer = None
         if not self._waiting:
             return
-        self._parts += 1
+        self._holds += 1
         oldest = min(since for _, _, since, _ in self._waiting)
-        quiet = self._parts - max(oldest, self._moved)
-        lowest = self._waiting[0][0]
-        settles_soon = lowest <= self._resumes_by or lowest > FIRST_BURST
-        if self._expected is None and quiet >= (SETTLE_PARTS if settles_soon else HOLD_PARTS):
-            # A Go client's first message, or a producer that was created again or started at another gateway:
-            # it resends from the lowest number, and more may arrive.
-            self._expected, self._moved = lowest, self._parts
-            self._release(everything=False)
-        elif quiet >= HOLD_PARTS or self._parts - oldest >= HOLD_PARTS_MAX:
-            self._run = 0
-            self._release(everything=True)
+        if self._holds - max(oldest, self._moved) >= 2:
+            if self._begun:
+                self._release_all()
+                return
+            lowest = self._waiting[0][0]
+            near = sum(number - lowest < RESTART_DISTANCE for number, *_ in self._waiting)
+            # One message alone says nothing of how its producer counts.
+            self._run = TRUST_AFTER if near > 1 else 0
+            self._expected, self._moved = lowest, self._holds
+            self._release()
+        elif self._holds - oldest >= HOLDS_MAX:
+            self._release_all()
             return
-        self._time()
+        self._hold()
 
-    def _release(self, *, everything: bool) -> None:
-        while self._waiting and (everything or self._waiting[0][0] <= (self._expected or 0)):
+    def _release(self) -> None:
+        """Release the next message; those that were given up are passed over."""
+        while self._waiting and self._waiting[0][0] <= self._expected:
+            number, _, _, turn = heapq.heappop(self._waiting)
+            if not turn.done():
+                turn.set_result(None)
+                return
+            self._expected = max(self._expected, number + 1)
+
+    def _release_all(self) -> None:
+        self._run = 0
+        while self._waiting:
             turn = heapq.heappop(self._waiting)[3]
             if not turn.done():
                 turn.set_result(None)
-                if not everything:
-                    return

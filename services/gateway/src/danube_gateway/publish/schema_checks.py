@@ -36,6 +36,16 @@ class SchemaChecks:
         self._slow: dict[int, None] = {}
         self._pending_bytes = 0
 
+    def check_now(self, check: PayloadCheck, payload: bytes) -> bool:
+        """Return whether the payload fits; False if only `check` can tell. Raises SchemaViolation."""
+        if check.cost(payload) > CHEAP_COST_MAX:
+            return False
+        if check.fits(payload):
+            return True
+        if check.explanation_cost(payload) <= CHEAP_COST_MAX:
+            raise check.explain(payload)
+        return False
+
     async def check(self, topic: Topic, check: PayloadCheck, payload: bytes) -> None:
         """Return when the payload was found to fit.
 
@@ -44,13 +54,9 @@ class SchemaChecks:
             LimitExceeded: the check took too long, or too much waits for a check.
             Unavailable: the process died during the check.
         """
-        broken = False
-        if check.cost(payload) <= CHEAP_COST_MAX:
-            if check.fits(payload):
-                return
-            if check.explanation_cost(payload) <= CHEAP_COST_MAX:
-                raise check.explain(payload)
-            broken = True
+        if self.check_now(check, payload):
+            return
+        broken = check.cost(payload) <= CHEAP_COST_MAX
         try:
             await self._check_in_process(topic, payload)
         except (LimitExceeded, Unavailable):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from danube_common.errors import InvalidInput, NotFound
+from typing import Final
+
+from danube_common.errors import NotFound
 from danube_common.model.names import TopicName, check_label
 from danube_common.model.strategy import StorageBackend
 from danube_common.rpc.port import Call, Methods, RpcError, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_gateway.dialects.errors import rpc_error
 from danube_gateway.dialects.v0_2.model import RECREATE_HEADER, access_mode_of, schema_of, strategy_of
+from danube_gateway.dialects.v0_2.sent_message import read_sent_message
 from danube_gateway.publish.producers import Producers, ProducersOfConnections
 from danube_gateway.publish.publishing import Publishing
 from danube_gateway.publish.topic_resolver import TopicDeleted, TopicResolver
 from danube_proto import danube_api_pb2 as api
+
+GO_AGENT: Final = "grpc-go/"
 
 
 class ProducerService:
@@ -65,7 +70,7 @@ class ProducerService:
             if may_create:
                 raise
             raise _deleted(str(error)) from None
-        self._publishing.producer_created(producer.producer_id)
+        self._publishing.producer_created(producer.producer_id, _first_number(call, request.request_id))
         self._of_connections.add(call.peer, request.topic_name, request.producer_name)
         response = api.ProducerResponse(
             request_id=request.request_id,
@@ -76,13 +81,30 @@ class ProducerService:
 
     async def send_message(self, call: Call) -> bytes:
         """Publish one message; answers when it is stored, or sent to the owner if it is non-reliable."""
-        message = parse_strict(api.StreamMessage, call.request)
-        if not message.HasField("msg_id"):
-            raise InvalidInput("the message has no msg_id")
-        msg_id = message.msg_id
-        await self._publishing.publish(msg_id.producer_id, msg_id.sequence_id, message.payload, call.request)
-        response = api.MessageResponse(request_id=message.request_id, sequence_id=msg_id.sequence_id)
-        return response.SerializeToString()
+        message = read_sent_message(call.request)
+        request_id, producer_id, sequence_id, payload = message
+        await self._publishing.publish(producer_id, sequence_id, payload, call.request)
+        return message_response(request_id, sequence_id)
+
+
+_RESPONSE: Final = api.MessageResponse()
+
+
+def message_response(request_id: int, sequence_id: int) -> bytes:
+    """Return a serialized MessageResponse; one object serves for all, which saves two thirds of the time."""
+    _RESPONSE.request_id = request_id
+    _RESPONSE.sequence_id = sequence_id
+    return _RESPONSE.SerializeToString()
+
+
+def _first_number(call: Call, request_id: int) -> int:
+    """Return the number of a new producer's first message.
+
+    Rust clients count requests and messages from 0, Go clients both from 1. Without knowing so, a Go client's
+    first message would wait for one with the number 0.
+    """
+    agent = str(call.metadata.get("user-agent", ""))
+    return 1 if agent.startswith(GO_AGENT) and request_id == 1 else 0
 
 
 def _deleted(text: str) -> RpcError:
