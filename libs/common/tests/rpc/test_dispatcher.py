@@ -8,7 +8,8 @@ import grpc.aio
 import pytest
 from structlog.testing import capture_logs
 
-from danube_common.rpc.port import OPENED, Call, Methods, Opened, RpcError, StatusCode
+from danube_common.rpc.grpc_framing import framed
+from danube_common.rpc.port import OPENED, Call, Framed, Methods, Opened, RpcError, StatusCode
 from danube_harness.rpc.calls import Serve, connect, status_of
 
 
@@ -41,14 +42,15 @@ async def test_a_stream_arrives_whole_and_in_order(serve: Serve) -> None:
 
 
 async def test_many_messages_in_one_piece_arrive_one_by_one(serve: Serve) -> None:
-    async def pieces(_call: Call) -> AsyncIterator[list[bytes]]:
+    async def pieces(_call: Call) -> AsyncIterator[list[bytes] | Framed]:
         yield [b"1", b"", b"3"]
         yield [bytes(100_000)] * 10
+        yield Framed(framed([b"a", b"", b"c"]))
 
     _, addr = await serve(Methods(stream={"/a.B/S": pieces}))
     async with connect(addr) as channel:
         received = [message async for message in channel.unary_stream("/a.B/S")(b"")]
-    assert received == [b"1", b"", b"3", *[bytes(100_000)] * 10]
+    assert received == [b"1", b"", b"3", *[bytes(100_000)] * 10, b"a", b"", b"c"]
 
 
 async def test_a_stream_that_says_it_is_open_sends_its_headers_before_any_message(serve: Serve) -> None:

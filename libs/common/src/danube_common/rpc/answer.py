@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 from h2corn import HTTPResponseStart, HTTPResponseTrailers, HTTPScope, Send, SendMessage
 
-from danube_common.rpc.grpc_framing import ENCODINGS, PREFIX, Headers, framed, status_headers
+from danube_common.rpc.grpc_framing import ENCODINGS, PREFIX, Headers, status_headers
 from danube_common.rpc.port import RpcError, StatusCode
 
 _CONTENT_TYPE: Final = (b"content-type", b"application/grpc")
@@ -52,10 +52,10 @@ class Answer:
             self._opened = True
             await self._put(_OPENING_EVENT)
 
-    async def write(self, messages: list[bytes]) -> None:
-        """Send messages, in one piece."""
+    async def write(self, messages: bytes) -> None:
+        """Send messages with their prefixes, in one piece."""
         await self._open()
-        await self._put({"type": "http.response.body", "body": framed(messages), "more_body": True})
+        await self._put({"type": "http.response.body", "body": messages, "more_body": True})
 
     async def end(self, error: RpcError | None) -> None:
         """Send the status: in the headers, if these were not sent yet, else in the trailers."""

@@ -13,7 +13,8 @@ from h2corn import HTTPScope, Receive, Scope, Send
 
 from danube_common.errors import DanubeError, LimitExceeded, Unavailable
 from danube_common.rpc.answer import Answer, ClientLeft, refusal_of_http, send_text, send_unary
-from danube_common.rpc.port import Methods, Opened, RpcError, StatusCode, UnaryHandler
+from danube_common.rpc.grpc_framing import framed
+from danube_common.rpc.port import Framed, Methods, Opened, RpcError, StatusCode, UnaryHandler
 from danube_common.rpc.request import MessageLimit, Request, call_of, single_message
 from danube_common.rpc.running import Running, RunningCall, client_deadline
 
@@ -25,7 +26,7 @@ _REFUSALS: Final = {
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.rpc")
 
-Messages = AsyncGenerator[bytes | list[bytes] | Opened, None]
+Messages = AsyncGenerator[bytes | list[bytes] | Framed | Opened, None]
 
 
 class Dispatcher:
@@ -137,8 +138,10 @@ class Dispatcher:
                     async for message in messages:
                         if isinstance(message, Opened):
                             await answer.open_now()
+                        elif isinstance(message, Framed):
+                            await answer.write(message.data)
                         else:
-                            await answer.write([message] if isinstance(message, bytes) else message)
+                            await answer.write(framed([message] if isinstance(message, bytes) else message))
         except asyncio.CancelledError:
             self._check_cancelled(name, running)
             return

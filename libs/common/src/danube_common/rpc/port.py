@@ -69,6 +69,14 @@ class Opened:
 
 OPENED: Final = Opened()
 
+
+@dataclass(frozen=True, slots=True)
+class Framed:
+    """Yielded by a stream: messages back to back, each with its gRPC prefix, to be written as they are."""
+
+    data: bytes
+
+
 METHOD_CHARACTERS_MAX: Final = 100
 """A longer method name is cut in a message."""
 
@@ -79,9 +87,9 @@ def unknown_method(name: str) -> RpcError:
 
 
 UnaryHandler = Callable[[Call], Awaitable[bytes]]
-StreamHandler = Callable[[Call], AsyncIterator[bytes | list[bytes] | Opened]]
-"""Yields messages; a list of them is written in one piece."""
-BidiHandler = Callable[[Call, AsyncIterator[bytes]], AsyncIterator[bytes | list[bytes] | Opened]]
+StreamHandler = Callable[[Call], AsyncIterator[bytes | list[bytes] | Framed | Opened]]
+"""Yields messages; a list of them, or `Framed` ones, are written in one piece."""
+BidiHandler = Callable[[Call, AsyncIterator[bytes]], AsyncIterator[bytes | list[bytes] | Framed | Opened]]
 """Takes the client's messages one by one and yields its own, in any order.
 
 The second argument ends when the client has half-closed. It raises RpcError or LimitExceeded for a message

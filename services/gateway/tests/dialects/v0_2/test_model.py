@@ -11,11 +11,9 @@ from danube_common.model.producer import AccessMode
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import DEFAULT_STORAGE, Retention, StorageBackend, Strategy
 from danube_common.model.subscription import SubscriptionType
-from danube_common.rpc.protobuf_strict import parse_strict
 from danube_gateway.dialects.errors import to_rpc_error
 from danube_gateway.dialects.v0_2.model import (
     access_mode_of,
-    delivery_fields,
     generation_of,
     prefetch_of,
     schema_message,
@@ -23,41 +21,11 @@ from danube_gateway.dialects.v0_2.model import (
     strategy_of,
     subscription_type_of,
     varint,
-    with_delivery,
 )
 from danube_proto import danube_api_pb2 as api
 
 U64 = st.integers(0, (1 << 64) - 1)
 TEXTS = st.text(max_size=12)
-MESSAGES = st.builds(
-    api.StreamMessage,
-    request_id=U64,
-    msg_id=st.none() | st.builds(api.MsgID, producer_id=U64, topic_name=TEXTS, sequence_id=U64),
-    payload=st.binary(max_size=30),
-    publish_time=U64,
-    producer_name=TEXTS,
-    subscription_name=TEXTS,
-    attributes=st.dictionaries(TEXTS, TEXTS, max_size=3),
-)
-
-
-@given(MESSAGES, st.integers(0, (1 << 63) - 1), TEXTS, st.integers(0, 10**14))
-def test_what_is_appended_for_a_consumer_is_what_it_reads_and_echoes(
-    message: api.StreamMessage, position: int, subscription: str, generation: int
-) -> None:
-    """All other fields stay as they were produced."""
-    delivered = with_delivery(
-        message.SerializeToString(), position, delivery_fields(subscription, generation)
-    )
-    expected = api.StreamMessage()
-    expected.CopyFrom(message)
-    expected.request_id = position or message.request_id
-    expected.subscription_name = subscription
-    if generation:
-        expected.msg_id.broker_addr = f"#{generation}"
-    assert parsed(delivered) == expected
-    assert parse_strict(api.StreamMessage, delivered) == expected
-    assert generation_of(parsed(delivered).msg_id) == generation
 
 
 @pytest.mark.parametrize(
@@ -65,12 +33,6 @@ def test_what_is_appended_for_a_consumer_is_what_it_reads_and_echoes(
 )
 def test_what_is_no_generation_is_the_first_one(broker_addr: str) -> None:
     assert generation_of(api.MsgID(broker_addr=broker_addr)) == 0
-
-
-def parsed(data: bytes) -> api.StreamMessage:
-    message = api.StreamMessage()
-    message.ParseFromString(data)
-    return message
 
 
 @given(U64)

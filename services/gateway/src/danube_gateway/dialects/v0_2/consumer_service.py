@@ -7,20 +7,20 @@ from collections.abc import AsyncIterator
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.errors import InvalidInput, InvalidName, NotFound
 from danube_common.model.names import TopicName, check_label
-from danube_common.rpc.port import OPENED, Call, Methods, Opened, StatusCode
+from danube_common.rpc.port import OPENED, Call, Framed, Methods, Opened, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.wire.owner import ConsumerFound, CreateConsumer
-from danube_gateway.consume.ack_forwarder import Delivered
 from danube_gateway.consume.acks import Acknowledgements
+from danube_gateway.consume.session import extent
 from danube_gateway.consume.sessions import Sessions
 from danube_gateway.dialects.errors import rpc_error, topic_not_found
+from danube_gateway.dialects.v0_2.ack_requests import AckRequests
 from danube_gateway.dialects.v0_2.model import (
     delivery_fields,
-    generation_of,
     prefetch_of,
     subscription_type_of,
-    with_delivery,
 )
+from danube_gateway.dialects.v0_2.stream_messages import stream_messages
 from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_proto import danube_api_pb2 as api
 
@@ -39,6 +39,7 @@ class ConsumerService:
         self._owners = owners
         self._sessions = sessions
         self._acknowledgements = acknowledgements
+        self._ack_requests = AckRequests()
 
     def register(self, methods: Methods) -> None:
         """Add the service's methods."""
@@ -74,7 +75,7 @@ class ConsumerService:
         )
         return response.SerializeToString()
 
-    async def receive_messages(self, call: Call) -> AsyncIterator[list[bytes] | Opened]:
+    async def receive_messages(self, call: Call) -> AsyncIterator[Framed | Opened]:
         """Stream the consumer's messages until the stream ends."""
         request = parse_strict(api.ReceiveRequest, call.request)
         prefetch = prefetch_of(call.metadata)
@@ -83,12 +84,8 @@ class ConsumerService:
             yield OPENED
             while (batch := await session.next_batch()) is not None:
                 fields = delivery_fields(session.subscription, session.generation)
-                yield [
-                    with_delivery(message, position, fields)
-                    for run in batch
-                    for position, message in run.entries()
-                ]
-                self._sessions.drained(session, sum(map(len, batch)), sum(run.size for run in batch))
+                yield Framed(stream_messages(batch, fields))
+                self._sessions.drained(session, *extent(batch))
             if session.end is not None:
                 raise session.end
         finally:
@@ -96,23 +93,17 @@ class ConsumerService:
 
     async def ack(self, call: Call) -> bytes:
         """Acknowledge one message; answers at once if a stream here delivered it, else with its owner."""
-        request = parse_strict(api.AckRequest, call.request)
-        if not request.HasField("msg_id"):
-            raise InvalidInput("the acknowledgement has no msg_id")
-        response = api.AckResponse(request_id=request.request_id)
-        delivered = Delivered(
-            request.msg_id.topic_name, request.subscription_name, generation_of(request.msg_id)
-        )
-        if self._acknowledgements.accept(delivered, request.request_id):
-            return response.SerializeToString()
+        position, delivered, response = self._ack_requests.read(call.request)
+        if self._acknowledgements.accept(delivered, position):
+            return response
         try:
-            topic = await self._resolver.find(TopicName.parse(request.msg_id.topic_name))
+            topic = await self._resolver.find(TopicName.parse(delivered.topic))
         except InvalidName:
             topic = None
         if topic is None:  # a success: clients end their receive loop on an error
-            return response.SerializeToString()
+            return response
         try:
-            await self._acknowledgements.acknowledge(topic.home, delivered, request.request_id)
+            await self._acknowledgements.acknowledge(topic.home, delivered, position)
         except NotFound as error:
             raise rpc_error(StatusCode.INTERNAL, api.ErrorType.SUBSCRIPTION_NOT_FOUND, str(error)) from None
-        return response.SerializeToString()
+        return response

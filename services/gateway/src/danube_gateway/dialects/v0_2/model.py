@@ -97,17 +97,6 @@ def prefetch_of(metadata: Mapping[str, str | bytes]) -> int:
     return int(text)
 
 
-def with_delivery(message: bytes, position: int, fields: bytes) -> bytes:
-    """Return the message for one consumer. Appended protobuf fields replace equal fields before them.
-
-    The position goes into request_id, which clients echo in Ack; everything else stays as produced.
-    Non-reliable messages (position 0) keep their request_id.
-    """
-    if not position:
-        return message + fields
-    return b"".join((message, REQUEST_ID_TAG, varint(position), fields))
-
-
 def delivery_fields(subscription: str, generation: int) -> bytes:
     """Return the fields that every message of a stream gets, as bytes to append.
 
