@@ -41,3 +41,11 @@ FULL_TRANSITIVE
 oneof_index
 allow_alias
 default_value
+
+# asyncio calls these of a protocol.
+connection_made
+data_received
+connection_lost
+
+# hpack reads it.
+max_allowed_table_size

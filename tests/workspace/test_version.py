@@ -15,6 +15,7 @@ PROGRAMS: Final = (
     "danube-admin-service",
     "danube-cli",
     "danube-gateway",
+    "danube-perf",
     "danube-standalone",
     "danube-storage",
     "danube-topic-owner",

@@ -18,7 +18,7 @@ PROGRAMS: Final = (*SERVICES, "standalone")
 
 VARIABLES_OF_TOOLS: Final = {
     "DANUBE_ADMIN_ENDPOINT": "danube-admin: where the admin service is",
-    "DANUBE_SERVICE_ADDR": "danube-cli: where it connects",
+    "DANUBE_SERVICE_ADDR": "danube-cli, danube-perf: where they connect",
     "DANUBE_STORAGE_PATH": "danube-cli: the storage_path that it sends with --storage disk",
     "DANUBE_SLOTS_DIR": "containers: the volume whose numbered directories storage instances take",
 }

@@ -1,0 +1,1 @@
+"""Measure a platform: rates, latencies, lost and repeated messages."""
