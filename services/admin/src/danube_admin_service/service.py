@@ -25,14 +25,19 @@ from danube_common.errors import InvalidName
 from danube_common.model.names import check_namespace
 from danube_common.model.policies import MESSAGE_BYTES_CEILING, POLICY_MAX, Policies
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
+from danube_common.rpc.health import HealthService
+from danube_common.rpc.reflection import ReflectionService
 from danube_common.rpc.server import RpcServer
 from danube_common.runtime.address import reachable_url
 from danube_common.runtime.config import Address, Section, ServiceConfig
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import Registration, presence
 from danube_common.runtime.service import Runtime
+from danube_proto import danube_admin_pb2, danube_platform_pb2, danube_schema_pb2
 
 KIND: Final = "admin"
+CONTRACTS: Final = (danube_admin_pb2.DESCRIPTOR, danube_platform_pb2.DESCRIPTOR, danube_schema_pb2.DESCRIPTOR)
+"""What reflection tells of."""
 REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024
 """The largest request; the bound on a schema is far lower."""
 CALLS_MAX: Final = 256
@@ -138,7 +143,7 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
         )
         rules = RebalanceRules(**config.rebalance.model_dump())
         manager = LoadManager(store, cluster, config.load_strategy, rules, leading=lambda: election.leading)
-        methods = admin_methods(
+        admin = admin_methods(
             store,
             ports.log,
             OwnerClient(ports.bus, cluster),
@@ -146,8 +151,12 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
             manager,
             default_storage=StorageBackend(config.default_storage),
         )
+        methods = counted(admin, runtime.metrics)
+        health = HealthService(runtime.health.is_ready)
+        health.register(methods)
+        ReflectionService(CONTRACTS).register(methods)
         server = RpcServer(
-            counted(methods, runtime.metrics),
+            methods,
             message_bytes_max=REQUEST_BYTES_MAX,
             message_bytes_hint="this is the admin port, and messages go to a gateway",
             concurrent_calls_max=CALLS_MAX,
@@ -168,6 +177,7 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
             returns_awaited=lambda: registration.held_s < RETURN_GRACE_S,
             strategy=config.load_strategy,
         )
+        runtime.spawn(health.run(), "health")
         tasks = [
             runtime.spawn(assigner.run(), "assigner"),
             runtime.spawn(election.run(), "election"),
@@ -177,6 +187,7 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
             await cluster.until_settled(SETTLE_TIMEOUT_S)
             yield
         finally:
+            health.refresh()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -14,7 +14,9 @@ from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.topics import Topics
 from danube_common.model.policies import MESSAGE_BYTES_CEILING
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
+from danube_common.rpc.health import CHECK_METHOD, HealthService
 from danube_common.rpc.port import Methods
+from danube_common.rpc.reflection import ReflectionService
 from danube_common.rpc.server import RpcServer
 from danube_common.runtime.address import reachable_url
 from danube_common.runtime.config import Address, ServiceConfig, Url
@@ -39,11 +41,18 @@ from danube_gateway.publish.publishing import ENVELOPE_BYTES_MAX, Publishing
 from danube_gateway.publish.schema_checks import SchemaChecks
 from danube_gateway.publish.schema_worker import SchemaWorker
 from danube_gateway.publish.topic_resolver import TopicResolver
+from danube_proto import danube_api_pb2, danube_platform_pb2, danube_schema_pb2
 
 SERVICE: Final = "gateway"
+CONTRACTS: Final = (danube_api_pb2.DESCRIPTOR, danube_platform_pb2.DESCRIPTOR, danube_schema_pb2.DESCRIPTOR)
+"""What reflection tells of."""
 STREAM_GRACE_S: Final = 2.0
 """Calls in progress may take this long when the gateway stops."""
-SERVED_TO_THE_END: Final = ("/danube.ProducerService/SendMessage", "/danube.ConsumerService/Ack")
+SERVED_TO_THE_END: Final = (
+    "/danube.ProducerService/SendMessage",
+    "/danube.ConsumerService/Ack",
+    CHECK_METHOD,
+)
 """Calls that a stopping gateway still answers; `Publishing.drain` decides which messages it accepts."""
 QUIET_S: Final = 0.1
 DRAIN_S_MAX: Final = 1.0
@@ -105,12 +114,16 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         schema_registry.register(RegistryCalls(ports.metadata, topics, now_ms=_now_ms), methods)
         discovery = Discovery(resolver, config.advertised_url)
         discovery.register(methods)
+        health = HealthService(runtime.health.is_ready)
+        health.register(methods)
+        ReflectionService(CONTRACTS).register(methods)
 
         await sessions.start()
         runtime.add_check("layout", lambda: None if catalogue.layout else "no bundle layout yet")
         bound = await server.start(config.grpc_addr)
         discovery.url = config.advertised_url or reachable_url(bound)
         runtime.announce(grpc_addr=bound)
+        runtime.spawn(health.run(), "health")
         runtime.spawn(producers.run(), "producers")
         runtime.spawn(sessions.run(), "sessions")
         if config.etcd_endpoints:  # metadata in NATS gives no second connection to compare with
@@ -120,6 +133,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             async with presence(runtime, ports.metadata, address=discovery.url, vital=False):
                 yield
         finally:
+            health.refresh()
             publishing.drain()
             await sessions.stop()
             await server.drain(SERVED_TO_THE_END, quiet_s=QUIET_S, timeout_s=DRAIN_S_MAX)

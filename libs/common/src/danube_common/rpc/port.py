@@ -114,3 +114,8 @@ class Methods:
     bidi: dict[str, BidiHandler] = field(default_factory=dict)
     on_error: Callable[[Exception], RpcError | None] = lambda _error: None
     unknown: Callable[[str], RpcError] = unknown_method
+
+    def services(self) -> list[str]:
+        """Return the full names of the services that have a method here, in order."""
+        names = (*self.unary, *self.stream, *self.bidi)
+        return sorted({name.rpartition("/")[0].removeprefix("/") for name in names})

@@ -46,6 +46,10 @@ class Health:
                 answers[name] = f"the check itself failed: {error!r}"
         return answers
 
+    def is_ready(self) -> bool:
+        """Return whether no vital check reports a problem."""
+        return not any(problem for name, problem in self.problems().items() if self._vital[name])
+
 
 class HttpServer:
     """Serves one process's health and metrics.
