@@ -11,7 +11,7 @@ from uuid import uuid4
 import grpc.aio
 import pytest
 import pytest_asyncio
-from tests.conformance.client import DEADLINE_S, Admin, Client, new_topic, producer_request
+from tests.conformance.client import DEADLINE_S, Admin, Client, Producer, Refusal, new_topic, producer_request
 
 from danube_harness.platforms.standalone import Platform
 from danube_proto import danube_schema_pb2 as wire
@@ -270,3 +270,37 @@ async def test_a_topic_that_is_created_again_has_no_subject(
     await admin.delete_topic(topic)
     await admin.call("CreateTopic", new_topic(topic))
     assert (await registry("GetTopicSchemaConfig", topic_name=topic)).schema_subject == ""
+
+
+async def test_a_topic_s_policy_decides_on_messages_at_every_gateway(
+    platform: Platform, client: Client, other_client: Client, subject: str, topic: str
+) -> None:
+    registry = Registry(platform.admin_addr)
+    await registry.register(subject, '{"type": "integer"}', "json_schema")
+    producers = [await client.producer(topic, "a"), await other_client.producer(topic, "b")]
+
+    async def outcome(producer: Producer, payload: str) -> str:
+        try:
+            await producer.send(payload)
+        except Refusal as refusal:
+            return f"{refusal.code}: {refusal.message}"
+        return "taken"
+
+    async def takes(payload: str, *, wanted: bool) -> None:
+        """Wait until both gateways take the payload, or both refuse it."""
+        expected = "taken" if wanted else "INVALID_ARGUMENT: the payload"
+        for producer in producers:
+            async with asyncio.timeout(DEADLINE_S):
+                while True:
+                    if (await outcome(producer, payload)).startswith(expected):
+                        break
+                    await asyncio.sleep(0.02)
+
+    await takes('"text"', wanted=True)
+    policy = {"topic_name": topic, "enable_payload_validation": True}
+    await registry("ConfigureTopicSchema", schema_subject=subject, validation_policy="enforce", **policy)
+    await takes('"text"', wanted=False)
+    await takes("7", wanted=True)
+    await registry("UpdateTopicValidationPolicy", validation_policy="warn", **policy)
+    await takes('"text"', wanted=True)
+    await registry.close()

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danube_common.errors import InvalidInput, LimitExceeded, SchemaViolation
+from danube_common.schemas.avro import takes_no_bytes
 from danube_common.schemas.avro_definition import AvroDefinition
 from danube_common.schemas.differences import DIFFERENCES_MAX, Differences
 
@@ -130,6 +131,8 @@ def test_a_reader_is_refused_what_resolution_does_not_allow(reader: Schema, writ
         (fixed(-1), "size"),
         ({"type": "array"}, "items"),
         (3, "no type"),
+        ({"type": "array", "items": "null"}, "no bytes"),
+        (record(field("x", {"type": "array", "items": record(field("y", fixed(0)), name="I")})), "no bytes"),
         (record(field("x", record())), "taken"),
         (["int"] + [record(name=f"R{n}") for n in range(10_001)], "more than"),
     ],
@@ -211,7 +214,8 @@ def schemas(draw: st.DrawFn, depth: int = 2, taken: list[str] | None = None, *, 
     if kind in ("record", "enum", "fixed"):
         taken.append(kind)
     if kind == "array":
-        return {"type": "array", "items": draw(schemas(depth - 1, taken))}
+        items = draw(schemas(depth - 1, taken))
+        return {"type": "array", "items": "int" if takes_no_bytes(definition(items).root, {}) else items}
     if kind == "map":
         return {"type": "map", "values": draw(schemas(depth - 1, taken))}
     if kind == "enum":
@@ -260,7 +264,7 @@ def written(schema: Schema, value: Any) -> bytes:
     return stream.getvalue()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_accepted_readers_read_what_was_written(data: st.DataObject) -> None:
     writer = data.draw(schemas())
@@ -285,7 +289,8 @@ def evolved(draw: st.DrawFn, schema: Schema) -> Schema:
         return [*schema, "boolean"] if "boolean" not in schema and draw(st.booleans()) else schema
     match schema["type"]:
         case "array":
-            return {**schema, "items": draw(evolved(schema["items"]))}
+            items = draw(evolved(schema["items"]))
+            return schema if takes_no_bytes(definition(items).root, {}) else {**schema, "items": items}
         case "map":
             return {**schema, "values": draw(evolved(schema["values"]))}
         case "record":
@@ -300,7 +305,7 @@ def evolved(draw: st.DrawFn, schema: Schema) -> Schema:
             return schema
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_schema_reads_its_own_data_and_its_payloads_are_accepted(data: st.DataObject) -> None:
     schema = data.draw(schemas())
@@ -328,8 +333,5 @@ def test_a_payload_that_is_cut_off_or_too_long_is_refused() -> None:
             check(wrong)
 
 
-@pytest.mark.parametrize(
-    "schema", [tree(), {"type": "array", "items": "null"}, {"type": "array", "items": fixed(0)}]
-)
-def test_a_payload_whose_check_has_no_bound_is_not_cheap(schema: Schema) -> None:
-    assert definition(schema).payload_check().cost(b"\x00") > 200_000
+def test_a_payload_of_a_recursive_schema_is_not_cheap_to_check() -> None:
+    assert definition(tree()).payload_check().cost(b"\x00") > 200_000

@@ -151,7 +151,7 @@ def test_a_file_that_is_not_valid_is_refused_with_the_reason(text: str, reason: 
         ProtobufDefinition(text.encode("latin-1"))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(
         st.sampled_from(
@@ -287,7 +287,7 @@ def described(fields: dict[int, tuple[str, bool]]) -> ProtobufDefinition:
     )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_what_an_accepted_reader_knows_it_reads_with_the_value_that_was_written(data: st.DataObject) -> None:
     writer_fields = data.draw(FIELDS)

@@ -80,6 +80,14 @@ class GatewayMetrics:
             "Acknowledgements that were answered and did not count: no such subscription, or refused.",
             ("topic",),
         )
+        self.schema_validations = metrics.counter(
+            "schema_validation", "Messages validated against the schema subject of their topic.", ("topic",)
+        )
+        self.schema_validation_failures = metrics.counter(
+            "schema_validation_failures",
+            "Messages that did not fit: refused by the policy enforce, published by the policy warn.",
+            ("topic",),
+        )
         self.slow_schema_checks = metrics.counter(
             "gateway_slow_schema_checks",
             "Payloads whose schema was checked in a process of its own.",

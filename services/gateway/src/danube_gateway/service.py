@@ -40,6 +40,7 @@ from danube_gateway.publish.producers import Producers
 from danube_gateway.publish.publishing import ENVELOPE_BYTES_MAX, Publishing
 from danube_gateway.publish.schema_checks import SchemaChecks
 from danube_gateway.publish.schema_worker import SchemaWorker
+from danube_gateway.publish.subject_checks import SubjectChecks
 from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_proto import danube_api_pb2, danube_platform_pb2, danube_schema_pb2
 
@@ -85,12 +86,16 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         owners = OwnerClient(ports.bus, catalogue)
         metrics = GatewayMetrics(runtime.metrics)
         topics = Topics(ports.metadata, ports.log, now_ms=_now_ms)
+        registry = RegistryCalls(ports.metadata, topics, now_ms=_now_ms)
         resolver = TopicResolver(topics, catalogue)
         producers = Producers(owners, catalogue)
         acks = Acknowledgements(owners, runtime.spawn, metrics)
         sessions = Sessions(runtime.instance_id, ports.bus, owners, acks, catalogue, runtime.spawn, metrics)
         checks = SchemaChecks(metrics, SchemaWorker(), SchemaWorker())
-        publishing = Publishing(producers, catalogue, ports.log, ports.bus, runtime.spawn, metrics, checks)
+        subjects = await SubjectChecks.open(ports.metadata, registry.registry, checks, metrics)
+        publishing = Publishing(
+            producers, catalogue, ports.log, ports.bus, runtime.spawn, metrics, checks, subjects
+        )
 
         methods = Methods(
             on_error=to_rpc_error,
@@ -105,13 +110,14 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             f"{MESSAGE_BYTES_CEILING}",
             concurrent_calls_max=config.concurrent_calls_max,
         )
-        default_storage = StorageBackend(config.default_storage)
-        ProducerService(resolver, producers, publishing, default_storage=default_storage).register(methods)
+        ProducerService(
+            resolver, producers, publishing, default_storage=StorageBackend(config.default_storage)
+        ).register(methods)
         ConsumerService(resolver, owners, sessions, acks).register(methods)
         SubscriptionService(resolver, owners).register(methods)
         TopicService(resolver, owners).register(methods)
         HealthCheck(producers, sessions).register(methods)
-        schema_registry.register(RegistryCalls(ports.metadata, topics, now_ms=_now_ms), methods)
+        schema_registry.register(registry, methods)
         discovery = Discovery(resolver, config.advertised_url)
         discovery.register(methods)
         health = HealthService(runtime.health.is_ready)
@@ -123,9 +129,8 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         bound = await server.start(config.grpc_addr)
         discovery.url = config.advertised_url or reachable_url(bound)
         runtime.announce(grpc_addr=bound)
-        runtime.spawn(health.run(), "health")
-        runtime.spawn(producers.run(), "producers")
-        runtime.spawn(sessions.run(), "sessions")
+        for name, part in (("health", health), ("producers", producers), ("sessions", sessions)):
+            runtime.spawn(part.run(), name)
         if config.etcd_endpoints:  # metadata in NATS gives no second connection to compare with
             isolation = Isolation(lambda: ports.bus.connected or ports.metadata.connected, sessions.end_all)
             runtime.spawn(isolation.run(), "isolation")
@@ -140,6 +145,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             await server.stop(STREAM_GRACE_S)
             await acks.drain(ACKS_DRAIN_S)
             await checks.close()
+            await subjects.close()
             await catalogue.close()
 
 

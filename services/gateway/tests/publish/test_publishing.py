@@ -30,6 +30,8 @@ from danube_common.model.producer import AccessMode
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
 from danube_common.runtime.metrics import Metrics
+from danube_common.schemas.registry import SchemaRegistry
+from danube_common.schemas.topics import TopicSchemaView
 from danube_common.wire.envelope import ErrorReply, Reason
 from danube_common.wire.frame import decode_frame
 from danube_common.wire.owner import (
@@ -48,6 +50,7 @@ from danube_gateway.publish.producers import Producers
 from danube_gateway.publish.publishing import ENVELOPE_BYTES_MAX, Publishing
 from danube_gateway.publish.schema_checks import SchemaChecks
 from danube_gateway.publish.schema_worker import SchemaWorker
+from danube_gateway.publish.subject_checks import SubjectChecks
 from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_harness.memory.bus import MemoryBus, MemoryHub
 from danube_harness.memory.log import MemoryLog
@@ -134,6 +137,7 @@ async def open_scene() -> AsyncIterator[Scene]:
         scene.spawn,
         metrics,
         checks,
+        SubjectChecks(TopicSchemaView(), SchemaRegistry(scene.store, now_ms=lambda: 1), checks, metrics),
     )
     try:
         yield scene

@@ -85,7 +85,22 @@ def read_avro(definition: bytes) -> Node:
     for kind, default, where in parser.defaults:
         if not _is_value(kind, default):
             raise _invalid(f"the default of {where} is no {kind}")
+    known: dict[int, bool] = {}
+    if any(takes_no_bytes(array.inner[0], known) for array in parser.arrays):
+        raise _invalid("an array has items that take no bytes: a few bytes would stand for endless items")
     return root
+
+
+def takes_no_bytes(node: Node, known: dict[int, bool]) -> bool:
+    """Return whether all values of a type are encoded in no bytes; ``known`` keeps what was found by id."""
+    if id(node) not in known:
+        known[id(node)] = False  # of a record directly within itself, which has no value
+        known[id(node)] = (
+            node.kind == "null"
+            or (node.kind == "fixed" and node.size == 0)
+            or (node.kind == "record" and all(takes_no_bytes(each.type, known) for each in node.fields))
+        )
+    return known[id(node)]
 
 
 class _Parser:
@@ -93,6 +108,7 @@ class _Parser:
         self._named: dict[str, Node] = {}
         self._nodes = 0
         self.defaults: list[tuple[Node, Any, str]] = []
+        self.arrays: list[Node] = []
 
     def type(self, given: Any, namespace: str) -> Node:
         self._count()
@@ -111,7 +127,10 @@ class _Parser:
             of = "items" if kind == "array" else "values"
             if of not in given:
                 raise _invalid(f"{_shown(given)} has no '{of}'")
-            return Node(kind, inner=[self.type(given[of], namespace)])
+            node = Node(kind, inner=[self.type(given[of], namespace)])
+            if kind == "array":
+                self.arrays.append(node)
+            return node
         node = self._reference(kind, namespace)
         return Node("bytes", decimal=_decimal(given)) if kind == "bytes" else node
 

@@ -144,7 +144,7 @@ class _AvroCheck(PayloadCheck):
         self._visits = _visits(root)
 
     def cost(self, payload: bytes) -> int:
-        # Between two bytes the decoder visits each type at most once, unless types can take no bytes at all.
+        # Between two bytes the decoder visits each type at most once: items of arrays take bytes.
         return UNBOUNDED if self._visits is None else (len(payload) + 1) * self._visits * _NODE_COST
 
     def explanation_cost(self, payload: bytes) -> int:
@@ -154,6 +154,8 @@ class _AvroCheck(PayloadCheck):
         stream = io.BytesIO(payload)
         try:
             fastavro.schemaless_reader(stream, self._schema, None)
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 - the decoder raises whatever its reads of the bytes lead to
             reason = first_line(error) if str(error) else "it ends too early"
             raise SchemaViolation(f"the payload is no datum of the Avro schema: {reason}") from None
@@ -187,33 +189,28 @@ def _decoded(node: Node, defined: set[str]) -> Any:
 
 
 def _visits(root: Node) -> int | None:
-    """Return how many types a datum visits at most per byte; None if there is no bound.
+    """Return how many types a datum visits at most per byte; None for a recursive schema.
 
-    There is none for a recursive schema, whose decoder recurses as the payload says, and for arrays of items
-    that take no bytes.
+    The decoder of a recursive schema recurses as the payload says.
     """
-    sizes: dict[int, tuple[int, bool]] = {}
+    sizes: dict[int, int] = {}
     open_nodes: set[int] = set()
 
-    def measure(node: Node) -> tuple[int, bool] | None:
-        """Return the types within, and whether a value may take no bytes."""
+    def measure(node: Node) -> int | None:
+        """Return the number of types within a type, itself included."""
         if id(node) in sizes:
             return sizes[id(node)]
         if id(node) in open_nodes:
             return None
         open_nodes.add(id(node))
-        inner = [measure(part) for part in node.parts()]
+        total = 1
+        for part in node.parts():
+            inner = measure(part)
+            if inner is None:
+                return None
+            total += inner
         open_nodes.discard(id(node))
-        if any(part is None for part in inner):
-            return None
-        known = [part for part in inner if part is not None]
-        if node.kind == "array" and known[0][1]:
-            return None
-        empty = node.kind == "null" or (node.kind == "fixed" and node.size == 0)
-        if node.kind == "record":
-            empty = all(part[1] for part in known)
-        found = sizes[id(node)] = (1 + sum(part[0] for part in known), empty)
-        return found
+        sizes[id(node)] = total
+        return total
 
-    measured = measure(root)
-    return measured[0] if measured else None
+    return measure(root)

@@ -25,10 +25,14 @@ Fields = dict[str, Any]
 
 
 class RegistryCalls:
-    """The calls by name. They raise InvalidInput, NotFound, Refused, LimitExceeded and Unavailable."""
+    """The calls by name. They raise InvalidInput, NotFound, Refused, LimitExceeded and Unavailable.
+
+    Attributes:
+        registry: what the calls are made to.
+    """
 
     def __init__(self, store: MetadataStore, topics: Topics, *, now_ms: Callable[[], int]) -> None:
-        self._registry = SchemaRegistry(store, now_ms=now_ms)
+        self.registry = SchemaRegistry(store, now_ms=now_ms)
         self._topics = topics
         self._topic_schemas = TopicSchemas(store)
 
@@ -57,7 +61,7 @@ class RegistryCalls:
             request.created_by,
             tuple(request.tags),
         )
-        done = await self._registry.register(request.subject, schema)
+        done = await self.registry.register(request.subject, schema)
         return {
             "schema_id": done.subject.schema_id,
             "version": done.version.version,
@@ -68,16 +72,16 @@ class RegistryCalls:
     async def get(self, request: Any) -> Fields:
         """Return a version by the subject's id."""
         version = request.version if request.HasField("version") else None
-        return _schema(await self._registry.get(request.schema_id, version))
+        return _schema(await self.registry.get(request.schema_id, version))
 
     async def latest(self, request: Any) -> Fields:
         """Return the latest version of a subject."""
-        return _schema(await self._registry.resolve(request.subject))
+        return _schema(await self.registry.resolve(request.subject))
 
     async def versions(self, request: Any) -> Fields:
         """List the versions of a subject in ascending order."""
-        subject = await self._registry.subject(request.subject)
-        versions = await self._registry.versions(request.subject)
+        subject = await self.registry.subject(request.subject)
+        versions = await self.registry.versions(request.subject)
         return {"versions": [_version(subject, each) for each in versions]}
 
     async def check(self, request: Any) -> Fields:
@@ -86,25 +90,25 @@ class RegistryCalls:
         mode = (
             compatibility_mode(request.compatibility_mode) if request.HasField("compatibility_mode") else None
         )
-        problems = await self._registry.check(request.subject, schema, mode)
+        problems = await self.registry.check(request.subject, schema, mode)
         return {"is_compatible": not problems, "errors": problems}
 
     async def delete_version(self, request: Any) -> Fields:
         """Delete a version."""
-        await self._registry.delete_version(request.subject, request.version)
+        await self.registry.delete_version(request.subject, request.version)
         return _success(f"version {request.version} of subject {request.subject} is deleted")
 
     async def set_compatibility(self, request: Any) -> Fields:
         """Set the compatibility mode of a subject."""
         mode = compatibility_mode(request.compatibility_mode)
-        await self._registry.set_compatibility(request.subject, mode)
+        await self.registry.set_compatibility(request.subject, mode)
         return _success(f"new versions of subject {request.subject} are checked by the mode {mode}")
 
     async def configure_topic(self, request: Any) -> Fields:
         """Set the subject of a topic, or of all its partitions, and how messages are validated."""
         policy = _policy(request)
         topics = await self._named(request.topic_name)
-        subject = await self._registry.subject(request.schema_subject)
+        subject = await self.registry.subject(request.schema_subject)
         for topic in topics:
             await self._topic_schemas.configure(
                 topic, subject, policy, payload_validation=request.enable_payload_validation
@@ -144,7 +148,7 @@ class RegistryCalls:
                     "latest_version": latest.version if latest else 0,
                     "tags": latest.tags if latest else (),
                 }
-                for subject, latest in await self._registry.subjects()
+                for subject, latest in await self.registry.subjects()
             ]
         }
 

@@ -18,6 +18,7 @@ from danube_gateway.publish.producers import PRODUCERS_MAX, Producer, Producers
 from danube_gateway.publish.publisher import FrameNumbers, LogPublisher, NonReliablePublisher, Publisher
 from danube_gateway.publish.reorder_buffer import ReorderBuffer
 from danube_gateway.publish.schema_checks import SchemaChecks
+from danube_gateway.publish.subject_checks import SchemaStamp, SubjectChecks
 
 ENVELOPE_BYTES_MAX = 64 * 1024
 """Bytes allowed for a message's names and attributes in addition to its payload."""
@@ -67,6 +68,7 @@ class Publishing:
         spawn: Spawn,
         metrics: GatewayMetrics,
         checks: SchemaChecks,
+        subjects: SubjectChecks,
     ) -> None:
         self._producers = producers
         self._catalogue = catalogue
@@ -75,6 +77,7 @@ class Publishing:
         self._spawn = spawn
         self._metrics = metrics
         self._checks = checks
+        self._subjects = subjects
         self._numbers = FrameNumbers()
         self._publishers: dict[tuple[Bundle, bool], Publisher] = {}
         self._rates: dict[int, TokenBucket] = {}
@@ -99,17 +102,23 @@ class Publishing:
             self._open_lane(producer, ReorderBuffer(first))
 
     async def publish(
-        self, producer_id: int, number: int, payload: bytes | memoryview, message: bytes
+        self,
+        producer_id: int,
+        number: int,
+        payload: bytes | memoryview,
+        message: bytes,
+        stamp: SchemaStamp | None = None,
     ) -> None:
         """Publish ``message``, a whole serialized StreamMessage whose payload is ``payload``.
 
-        ``number`` is its number among its producer's messages; the order of publication follows it.
+        ``number`` is its number among its producer's messages; the order of publication follows it. ``stamp``
+        is what the message says of its schema.
 
         Raises:
             NotFound: no such producer.
             LimitExceeded: ``max_message_size``, ``max_publish_rate``, the envelope's size, a schema check
                 that takes too long, or too much waits.
-            SchemaViolation: the payload does not fit the topic's schema.
+            SchemaViolation: the payload does not fit the topic's schema, or the message its schema subject.
             Unavailable: not acknowledged in time; the message may or may not be stored. Or the gateway is
                 shutting down, and it is not stored.
         """
@@ -134,7 +143,7 @@ class Publishing:
                 try:
                     # What is cheap to check makes no task wait, so that no message can overtake another.
                     if not self._check(lane, payload, size) or lane.checking:
-                        await self._check_in_turn(lane, producer, bytes(payload))
+                        await self._check_in_turn(lane, producer, bytes(payload), stamp)
                     if lane.max_publish_rate:
                         await self._wait_for_rate(producer, lane.max_publish_rate)
                     stored = lane.publisher.enqueue(producer.topic.topic_id, message)
@@ -149,7 +158,7 @@ class Publishing:
         lane.tally.count(len(payload), time.perf_counter() - began)
 
     def _check(self, lane: Lane, payload: bytes | memoryview, message_bytes: int) -> bool:
-        """Return whether the payload fits; False if that takes a process to tell. Raises if it does not."""
+        """Return whether the message fits; False if that has to be waited for. Raises if it does not."""
         if lane.limits_revision != self._catalogue.limits_revision:
             policies = self._catalogue.policies(lane.producer.topic_name)
             lane.message_bytes_max = policies.message_bytes_max
@@ -167,14 +176,19 @@ class Publishing:
                 f"the names and attributes of the message have {envelope} bytes: at most {ENVELOPE_BYTES_MAX}"
                 " are allowed beside the payload",
             )
+        if self._subjects.concern(lane.producer.topic):
+            return False
         check = lane.producer.check
         return check.takes_all or self._checks.check_now(check, bytes(payload))
 
-    async def _check_in_turn(self, lane: Lane, producer: Producer, payload: bytes) -> None:
+    async def _check_in_turn(
+        self, lane: Lane, producer: Producer, payload: bytes, stamp: SchemaStamp | None
+    ) -> None:
         lane.checking += 1
         try:
             async with lane.check_turn:
                 await self._checks.check(producer.topic, producer.check, payload)
+                await self._subjects.check(producer.topic, payload, stamp)
         finally:
             lane.checking -= 1
 

@@ -12,6 +12,7 @@ from danube_common.cluster.records import Topic
 from danube_common.errors import LimitExceeded, SchemaViolation, Unavailable
 from danube_common.model.json_schema import CHEAP_COST_MAX
 from danube_common.model.schema import PayloadCheck
+from danube_common.schemas.registry import RegisteredSchema
 from danube_gateway.gateway_metrics import GatewayMetrics
 from danube_gateway.publish.schema_worker import SchemaWorker
 
@@ -46,8 +47,16 @@ class SchemaChecks:
             raise check.explain(payload)
         return False
 
-    async def check(self, topic: Topic, check: PayloadCheck, payload: bytes) -> None:
+    async def check(
+        self, topic: Topic, check: PayloadCheck, payload: bytes, registered: RegisteredSchema | None = None
+    ) -> None:
         """Return when the payload was found to fit.
+
+        Args:
+            topic: topics take turns at the processes.
+            check: of the topic's own schema, or of the registered one.
+            payload: what to check.
+            registered: the schema of the registry that the check is of.
 
         Raises:
             SchemaViolation: it does not fit.
@@ -58,7 +67,7 @@ class SchemaChecks:
             return
         broken = check.cost(payload) <= CHEAP_COST_MAX
         try:
-            await self._check_in_process(topic, payload)
+            await self._check_in_process(topic, payload, registered)
         except (LimitExceeded, Unavailable):
             if broken:
                 raise SchemaViolation("the payload breaks the JSON schema") from None
@@ -73,7 +82,9 @@ class SchemaChecks:
         """Forget a deleted topic."""
         self._slow.pop(topic.topic_id, None)
 
-    async def _check_in_process(self, topic: Topic, payload: bytes) -> None:
+    async def _check_in_process(
+        self, topic: Topic, payload: bytes, registered: RegisteredSchema | None
+    ) -> None:
         if self._pending_bytes + len(payload) > PENDING_BYTES_MAX:
             raise LimitExceeded(
                 "schema_check_pending_bytes", f"{self._pending_bytes} bytes wait for a schema check already"
@@ -84,7 +95,11 @@ class SchemaChecks:
             async with self._turn(topic) as slow:
                 worker = self._workers[slow]
                 try:
-                    await worker.check(topic.name, topic.schema.definition, payload)
+                    if registered is None:
+                        await worker.check(topic.name, topic.schema.definition.encode(), payload)
+                    else:
+                        kind, definition = registered.version.kind, registered.definition
+                        await worker.check(topic.name, definition, payload, kind)
                 finally:
                     if worker.check_s > SLOW_S:
                         self._note_slow(topic)

@@ -3,7 +3,7 @@
 The module run as a program reads requests from its standard input and answers them one by one on its
 standard output. The first answer, FITS, says that it has started.
 
-    request   definition length u32, payload length u32, definition, payload
+    request   kind u8, definition length u32, payload length u32, definition, payload
     answer    verdict u8, text length u32, text
 
 Verdict BREAKS is followed by a second answer, REASON, whose search may take much longer.
@@ -24,6 +24,8 @@ from typing import BinaryIO, Final, TypeVar
 
 from danube_common.errors import LimitExceeded, SchemaViolation, Unavailable
 from danube_common.model.schema import PayloadCheck, Schema, SchemaKind, payload_check
+from danube_common.schemas.compatibility import parse_definition
+from danube_common.schemas.kinds import SchemaType
 
 CHECK_S_MAX: Final = 5.0
 """A check that takes longer is given up, and its message is refused."""
@@ -42,7 +44,9 @@ REASON: Final = 2
 
 P = TypeVar("P")
 
-_REQUEST: Final = struct.Struct("<II")
+_KINDS: Final = (None, *SchemaType)
+"""The kind of a request is an index. None: the JSON schema of a topic, which may be older than its bounds."""
+_REQUEST: Final = struct.Struct("<BII")
 _ANSWER: Final = struct.Struct("<BI")
 
 
@@ -61,8 +65,16 @@ class SchemaWorker:
         """The process, if there is one."""
         return self._process.pid if self._process else None
 
-    async def check(self, topic: str, definition: str, payload: bytes) -> None:
-        """Check a payload against a JSON schema.
+    async def check(
+        self, topic: str, definition: bytes, payload: bytes, kind: SchemaType | None = None
+    ) -> None:
+        """Check a payload against the JSON schema of a topic, or against one of the registry.
+
+        Args:
+            topic: the topic's name, for messages.
+            definition: the schema's definition.
+            payload: what to check.
+            kind: the type of a schema of the registry.
 
         Raises:
             SchemaViolation: it does not fit.
@@ -70,7 +82,7 @@ class SchemaWorker:
             Unavailable: the process died.
         """
         try:
-            verdict, reason = await self._ask(topic, definition.encode(), payload)
+            verdict, reason = await self._ask(topic, definition, payload, kind)
         except BaseException:
             await self.close()
             raise
@@ -86,7 +98,9 @@ class SchemaWorker:
             process.kill()
         await asyncio.shield(process.communicate())
 
-    async def _ask(self, topic: str, definition: bytes, payload: bytes) -> tuple[int, str]:
+    async def _ask(
+        self, topic: str, definition: bytes, payload: bytes, kind: SchemaType | None
+    ) -> tuple[int, str]:
         loop = asyncio.get_running_loop()
         self.check_s = 0.0
         try:
@@ -95,7 +109,8 @@ class SchemaWorker:
             async with asyncio.timeout(self._check_s_max):
                 try:
                     stdin = _pipe(process.stdin)
-                    stdin.writelines((_REQUEST.pack(len(definition), len(payload)), definition, payload))
+                    header = _REQUEST.pack(_KINDS.index(kind), len(definition), len(payload))
+                    stdin.writelines((header, definition, payload))
                     await stdin.drain()
                     verdict, reason = await _answer(process)
                 finally:
@@ -144,11 +159,11 @@ def serve(requests: BinaryIO, answers: BinaryIO, check_s_max: float) -> None:
     checks = lru_cache(maxsize=DEFINITIONS_MAX)(_check_of)
     _send(answers, FITS, "")
     while header := requests.read(_REQUEST.size):
-        definition_length, payload_length = _REQUEST.unpack(header)
+        kind, definition_length, payload_length = _REQUEST.unpack(header)
         definition, payload = requests.read(definition_length), requests.read(payload_length)
         signal.setitimer(signal.ITIMER_REAL, check_s_max)
         try:
-            check = checks(definition)
+            check = checks(_KINDS[kind], definition)
             if check.fits(payload):
                 _send(answers, FITS, "")
             else:
@@ -159,7 +174,9 @@ def serve(requests: BinaryIO, answers: BinaryIO, check_s_max: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _check_of(definition: bytes) -> PayloadCheck:
+def _check_of(kind: SchemaType | None, definition: bytes) -> PayloadCheck:
+    if kind is not None:
+        return parse_definition(kind, definition).payload_check()
     return payload_check(Schema("", SchemaKind.JSON, definition.decode()))
 
 
