@@ -342,7 +342,7 @@ async def read_by(platform: Platform, client: Client, topic: str, count: int) ->
 async def test_processes(tmp_path: Path) -> None:
     rows = []
     for gateways, owners in PROCESSES:
-        arguments = ("--gateways", str(gateways), "--topic-owners", str(owners))
+        arguments = ("--gateways", str(gateways), "--gateway-ports", "each", "--topic-owners", str(owners))
         with Platform.run(tmp_path / f"{gateways}-{owners}", arguments=arguments) as platform:
             rows.append(await loaded(platform, gateways, owners))
     report(

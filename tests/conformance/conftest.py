@@ -13,7 +13,9 @@ from danube_harness.platforms.standalone import Platform
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """One platform for all tests of a worker, with two gateways; a test's topics are its own."""
-    with Platform.run(tmp_path_factory.mktemp("platform"), arguments=("--gateways", "2")) as running:
+    with Platform.run(
+        tmp_path_factory.mktemp("platform"), arguments=("--gateways", "2", "--gateway-ports", "each")
+    ) as running:
         yield running
 
 

@@ -17,7 +17,9 @@ MESSAGES = [str(number).encode() for number in range(20)]
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[Platform]:
-    with Platform.run(tmp_path / "platform", arguments=("--gateways", "2")) as running:
+    with Platform.run(
+        tmp_path / "platform", arguments=("--gateways", "2", "--gateway-ports", "each")
+    ) as running:
         yield running
 
 

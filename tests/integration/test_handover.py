@@ -257,7 +257,9 @@ def new_topic(name: str) -> pb.NewTopicRequest:
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[Platform]:
-    with Platform.run(tmp_path / "platform", arguments=("--topic-owners", "2", "--gateways", "2")) as running:
+    with Platform.run(
+        tmp_path / "platform", arguments=("--topic-owners", "2", "--gateways", "2", "--gateway-ports", "each")
+    ) as running:
         yield running
 
 

@@ -23,9 +23,9 @@ def trace(fact: str) -> None:
         file.write(json.dumps({"service": SERVICE, "fact": fact, "flags": FLAGS, "pid": os.getpid()}) + "\n")
 
 
-def listen(address: str) -> socket.socket:
+def listen(address: str, *, shared: bool = False) -> socket.socket:
     host, _, port = address.rpartition(":")
-    return socket.create_server((host, int(port)))
+    return socket.create_server((host, int(port)), reuse_port=shared)
 
 
 def nats_answers() -> bool:
@@ -51,7 +51,7 @@ told = {"service": SERVICE, "instance_id": FLAGS["--instance-id"], "pid": os.get
 health = listen(FLAGS["--http-addr"])
 told["http_url"] = f"http://127.0.0.1:{health.getsockname()[1]}"
 if "--grpc-addr" in FLAGS:
-    grpc = listen(FLAGS["--grpc-addr"])
+    grpc = listen(FLAGS["--grpc-addr"], shared=FLAGS.get("--grpc-reuse-port") == "true")
     told["grpc_addr"] = f"127.0.0.1:{grpc.getsockname()[1]}"
 if FAULT != "never-ready":
     ready_file = Path(FLAGS["--ready-file"])

@@ -18,7 +18,7 @@ from typing import Any, cast
 import pytest
 
 from danube_harness.process_death import die_with_parent
-from danube_standalone.__main__ import arguments, layout_of
+from danube_standalone.__main__ import arguments, layout_of, main
 from danube_standalone.programs import SERVICE_MODULES, http_addresses
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
@@ -291,13 +291,39 @@ def test_a_second_signal_ends_everything_at_once(launcher: Launcher) -> None:
 
 
 def test_several_instances_of_a_service_are_told_apart(launcher: Launcher) -> None:
-    ready = launcher.start("--gateways", "2", "--topic-owners", "3")
+    ready = launcher.start("--gateways", "2", "--gateway-ports", "each", "--topic-owners", "3")
     assert set(ready["pids"]) == {"nats", *SERVICES, "gateway-2", "topic-owner-2", "topic-owner-3"}
     told = [one for name, one in ready["addresses"].items() if name != "nats"]
     assert len({one["instance_id"] for one in told}) == len(told) == 7
     assert len({one["http_url"] for one in told}) == 7
     assert ready["addresses"]["gateway-2"]["grpc_addr"] != ready["gateway_addr"]
     assert launcher.stop() == 0
+
+
+def test_several_gateways_listen_on_one_port(launcher: Launcher) -> None:
+    ready = launcher.start("--gateways", "3", "--advertised-url", "http://danube.example:6650")
+    addresses = [ready["addresses"][name] for name in ("gateway", "gateway-2", "gateway-3")]
+    assert {one["grpc_addr"] for one in addresses} == {ready["gateway_addr"]}
+    assert len({one["http_url"] for one in addresses}) == 3
+    assert len({one["instance_id"] for one in addresses}) == 3
+    flags = [
+        one["flags"] for one in launcher.trace if one["service"] == "gateway" and one["fact"] == "started"
+    ]
+    assert [one["--advertised-url"] for one in flags] == ["http://danube.example:6650"] * 3
+    os.kill(ready["pids"]["gateway-2"], signal.SIGKILL)
+    until(lambda: "gateway-2 is ready again" in launcher.err, "the restart")
+    started = [one["flags"].get("--grpc-addr") for one in launcher.trace if one["fact"] == "started"]
+    assert started.count(ready["gateway_addr"]) == 4
+    assert launcher.stop() == 0
+
+
+def test_a_system_that_cannot_share_a_port_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(socket, "SO_REUSEPORT")
+    flags = ["--data-dir", str(tmp_path), "--gateways", "2", "--gateway-addr", "127.0.0.1:0"]
+    assert main([*flags, "--admin-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"]) == 1
+    assert "cannot share a port among processes" in capsys.readouterr().err
 
 
 def test_health_and_metrics_are_on_the_ports_after_the_given_one(launcher: Launcher) -> None:
@@ -414,8 +440,10 @@ def test_a_nats_that_takes_the_disk_for_full_is_started_again_when_there_is_room
     assert launcher.stop() == 0
 
 
-def test_only_the_first_gateway_advertises_the_given_url(launcher: Launcher) -> None:
-    launcher.start("--gateways", "2", "--advertised-url", "http://danube.example:6650")
+def test_of_gateways_with_a_port_each_only_the_first_advertises_the_given_url(launcher: Launcher) -> None:
+    launcher.start(
+        "--gateways", "2", "--gateway-ports", "each", "--advertised-url", "http://danube.example:6650"
+    )
     given = [one["flags"].get("--advertised-url") for one in launcher.trace if one["service"] == "gateway"]
     assert sorted(given, key=str) == [None, "http://danube.example:6650"]
     assert launcher.stop() == 0
@@ -428,6 +456,7 @@ def test_only_the_first_gateway_advertises_the_given_url(launcher: Launcher) -> 
         (("--topic-owners", "0"), "must be 1..64, not '0'"),
         (("--ready-seconds-max", "soon"), "must be a number above 0, not 'soon'"),
         (("--nats-port", "70000"), "not an address"),
+        (("--gateway-ports", "two"), "must be one or each, not 'two'"),
         (("--unknown",), "--unknown"),
         (("--gateway-addr", "http://127.0.0.1:6650"), "without a scheme"),
         (("--advertised-url", "danube.example:6650"), "not a URL of the form http://host:port"),

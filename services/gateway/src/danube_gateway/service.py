@@ -66,6 +66,11 @@ class GatewayConfig(ServiceConfig):
     """The gateway's configuration."""
 
     grpc_addr: Address = Field(default="127.0.0.1:6650", description="listen address for clients")
+    grpc_reuse_port: bool = Field(
+        default=False,
+        description="let other gateways on this machine listen on the same address; the system spreads "
+        "connections over them",
+    )
     advertised_url: Url = Field(
         default="",
         description="URL that clients are told to connect to, with http://; the listen address if empty",
@@ -126,7 +131,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
 
         await sessions.start()
         runtime.add_check("layout", lambda: None if catalogue.layout else "no bundle layout yet")
-        bound = await server.start(config.grpc_addr)
+        bound = await server.start(config.grpc_addr, reuse_port=config.grpc_reuse_port)
         discovery.url = config.advertised_url or reachable_url(bound)
         runtime.announce(grpc_addr=bound)
         for name, part in (("health", health), ("producers", producers), ("sessions", sessions)):

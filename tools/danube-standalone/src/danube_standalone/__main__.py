@@ -21,6 +21,8 @@ from danube_standalone.standalone import EXIT_FAILED, Standalone, tell
 DEFAULT_HTTP_ADDR: Final = "127.0.0.1:9040"
 DEFAULT_NATS_PORT: Final = 4222
 INSTANCES_MAX: Final = 64
+ONE_PORT: Final = "one"
+PORT_EACH: Final = "each"
 KINDS: Final = {
     "gateways": "gateway",
     "topic-owners": "topic-owner",
@@ -64,6 +66,14 @@ def arguments(argv: Sequence[str] | None, environment: Mapping[str, str]) -> arg
     add("advertised-url", _url, "URL", "what clients are told to connect to", "")
     for flag in KINDS:
         add(flag, _count, "N", "how many run [1]", 1)
+    add(
+        "gateway-ports",
+        _gateway_ports,
+        "one|each",
+        "several gateways: all on the port of --gateway-addr, and the system spreads connections over them; "
+        "or the first there and each other on a free port [one]",
+        ONE_PORT,
+    )
     add("ready-file", _new_file, "FILE", "receives a JSON object of what runs, when all is ready")
     add("ready-seconds-max", _seconds, "S", "how long starting may take [60]", 60.0)
 
@@ -133,6 +143,12 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _gateway_ports(text: str) -> str:
+    if text not in (ONE_PORT, PORT_EACH):
+        raise argparse.ArgumentTypeError(f"must be {ONE_PORT} or {PORT_EACH}, not {text!r}")
+    return text
+
+
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= INSTANCES_MAX:
         raise argparse.ArgumentTypeError(f"must be 1..{INSTANCES_MAX}, not {text!r}")
@@ -197,6 +213,7 @@ def layout_of(given: argparse.Namespace) -> Layout:
         nats_port=nats_port,
         counts=counts,
         advertised_url=given.advertised_url,
+        port_each=given.gateway_ports == PORT_EACH,
     )
 
 
@@ -215,7 +232,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         directory.close()
         return EXIT_FAILED
     try:
-        return asyncio.run(Standalone(directory, layout, given.ready_file, given.ready_seconds_max).run())
+        with layout.with_port_kept() as kept:
+            return asyncio.run(Standalone(directory, kept, given.ready_file, given.ready_seconds_max).run())
     except OSError as error:
         tell(str(error))
         return EXIT_FAILED

@@ -6,12 +6,13 @@ import asyncio
 import json
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from danube_common.runtime.address import PORT_MAX, join_address, split_address
+from danube_common.runtime.address import PORT_MAX, bind, join_address, split_address
 from danube_standalone.data_dir import DataDir
 from danube_standalone.nats_config import RANDOM_PORT, render_nats_config
 from danube_standalone.program import Addresses, Program
@@ -30,6 +31,7 @@ HTTP_PORTS: Final[Mapping[str, int]] = {"admin": 0, "gateway": 1, "topic-owner":
 HTTP_PORT_STEP: Final = 10
 SETTINGS: Final[Mapping[str, str]] = {
     "grpc_addr": "use --gateway-addr and --admin-addr",
+    "grpc_reuse_port": "use --gateways and --gateway-ports",
     "http_addr": "use --http-addr",
     "data_dir": "use --data-dir",
     "instance_id": "it is kept in the data directory",
@@ -54,8 +56,10 @@ class Layout:
         admin_addr: where administration connects.
         http_addrs: health and metrics of each instance by its name, see `http_addresses`.
         nats_port: the port of the NATS server, on the loopback interface.
-        counts: how many instances of each kind; gateways and admins but the first listen on free ports.
-        advertised_url: the address that the first gateway announces to clients, if not its own.
+        counts: how many instances of each kind; admins but the first listen on free ports.
+        advertised_url: the address that gateways announce to clients, if not their own; only the first one if
+            each has a port.
+        port_each: whether gateways but the first listen on free ports too; else all listen on one.
     """
 
     gateway_addr: str
@@ -64,6 +68,25 @@ class Layout:
     nats_port: int
     counts: Mapping[str, int]
     advertised_url: str = ""
+    port_each: bool = False
+
+    @property
+    def one_port(self) -> bool:
+        """Whether several gateways listen on one port."""
+        return self.counts["gateway"] > 1 and not self.port_each
+
+    @contextmanager
+    def with_port_kept(self) -> Iterator[Layout]:
+        """Yield the layout with the port that all gateways share; it is kept for them meanwhile.
+
+        Raises OSError if it cannot be had.
+        """
+        if not self.one_port:
+            yield self
+            return
+        with bind(self.gateway_addr, reuse_port=True, listen=False) as kept:
+            host, _ = split_address(self.gateway_addr)
+            yield replace(self, gateway_addr=join_address(host, kept.getsockname()[1]))
 
 
 def instances(counts: Mapping[str, int]) -> list[tuple[str, int, str]]:
@@ -124,8 +147,10 @@ def services(directory: DataDir, layout: Layout, nats_addresses: Addresses) -> l
         flags = {"--nats-url": nats_url, "--metadata": "nats", "--http-addr": layout.http_addrs[name]}
         first = number == 1
         if kind == "gateway":
-            flags["--grpc-addr"] = layout.gateway_addr if first else FREE
-            if first and layout.advertised_url:
+            main = first or layout.one_port
+            flags["--grpc-addr"] = layout.gateway_addr if main else FREE
+            flags["--grpc-reuse-port"] = str(layout.one_port).lower()
+            if main and layout.advertised_url:
                 flags["--advertised-url"] = layout.advertised_url
         if kind == "storage":
             flags["--data-dir"] = str(directory.segments)

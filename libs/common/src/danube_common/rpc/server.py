@@ -89,8 +89,12 @@ class RpcServer:
         self._server: HttpServer | None = None
         self._serving: asyncio.Task[None] | None = None
 
-    async def start(self, addr: str) -> str:
+    async def start(self, addr: str, *, reuse_port: bool = False) -> str:
         """Listen on ``addr``, ``host:port`` or ``[v6]:port``; port 0 takes a free one.
+
+        Args:
+            addr: where.
+            reuse_port: let other processes that ask for the same listen there too.
 
         Returns:
             The bound ``host:port``.
@@ -101,7 +105,7 @@ class RpcServer:
         """
         if self._server is not None:
             raise RuntimeError("the server was started before")
-        with bind(addr) as listener:
+        with bind(addr, reuse_port=reuse_port) as listener:
             _watch_peers(listener, self._keepalive_s, self._keepalive_timeout_s)
             self._server = HttpServer(cast("Any", self._dispatcher), self._config(listener))
             self._serving = asyncio.create_task(self._server.serve(), name="rpc server")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from typing import Final
@@ -75,8 +76,21 @@ def reachable_url(address: str) -> str:
     return f"http://{join_address(reachable_host(host), port)}"
 
 
-def bind(address: str) -> socket.socket:
+def _share_port(bound: socket.socket) -> None:
+    option = getattr(socket, "SO_REUSEPORT", None)
+    if option is None:
+        raise OSError(errno.EOPNOTSUPP, "this system cannot share a port among processes (SO_REUSEPORT)")
+    bound.setsockopt(socket.SOL_SOCKET, option, 1)
+
+
+def bind(address: str, *, reuse_port: bool = False, listen: bool = True) -> socket.socket:
     """Return a bound TCP socket; IPv4 is preferred among the addresses of a name.
+
+    Args:
+        address: where.
+        reuse_port: let other sockets that ask for the same, of this user, have the address too. The system
+            spreads new connections over those that listen.
+        listen: False only keeps the address for sockets that share it.
 
     Raises:
         OSError: the address cannot be had; the text names it and the reason.
@@ -89,9 +103,12 @@ def bind(address: str) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                _share_port(bound)
             bound.bind(target)
             # Two sockets may be bound to one port until one of them listens.
-            bound.listen(BACKLOG)
+            if listen:
+                bound.listen(BACKLOG)
         except OSError:
             bound.close()
             raise

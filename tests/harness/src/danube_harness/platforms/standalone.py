@@ -80,7 +80,7 @@ class Platform:
 
     @property
     def gateway_addrs(self) -> list[str]:
-        """The client ports of all gateways, the first one's first."""
+        """The client port of each gateway, the first one's first; they may share one."""
         addresses: Mapping[str, Mapping[str, str]] = self._ready["addresses"]
         names = [name for name in addresses if name.partition("-")[0] == "gateway"]
         return [addresses[name]["grpc_addr"] for name in sorted(names, key=_instance_number)]
