@@ -278,23 +278,30 @@ async def test_stopping_writes_what_is_queued_and_the_cursors() -> None:
 
 
 @pytest.mark.parametrize("end", ["stop", "cancel"])
-async def test_nobody_waits_for_a_writer_that_has_ended(end: str) -> None:
+@pytest.mark.parametrize("during", ["snapshot", "batch"])
+async def test_nobody_waits_for_a_writer_that_has_ended(end: str, during: str) -> None:
     journal = TestedJournal()
     writer = Writing(journal).writer
+
+    async def record() -> None:
+        writer.record(ConsumerCreated(1, "s", 5, "c"))
+        await writer.flushed()
+
     running = asyncio.create_task(writer.run())
     writer.record(CREATED)
-    await writer.flushed()
+    await writer.flushed()  # its snapshot comes next
+    if during == "batch":
+        await until(lambda: journal.attempts == 2)
     journal.open_gate.clear()
-    writer.record(ConsumerCreated(1, "s", 5, "c"))
-    waiting = asyncio.create_task(writer.flushed())
-    await until(lambda: journal.attempts >= 2)
+    waiting = asyncio.create_task(record())
+    await until(lambda: journal.attempts == (2 if during == "snapshot" else 3))
     if end == "stop":
         writer.stop()
         journal.open_gate.set()
     else:
         running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    (result,) = await asyncio.gather(waiting, return_exceptions=True)
+    (result,) = await asyncio.gather(asyncio.wait_for(waiting, 10), return_exceptions=True)
     assert result is None or isinstance(result, JournalFenced)
     with pytest.raises(JournalFenced):
         await writer.flushed()

@@ -10,7 +10,7 @@ import typer
 from danube_admin_cli import brokers, namespaces, schemas, subscriptions, topics
 from danube_admin_cli.admin import Endpoint, Output
 from danube_admin_cli.outcome import EXIT_CODES
-from danube_admin_cli.streams import run
+from danube_terminal.streams import run
 
 HELP = f"""Administer a Danube cluster.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from danube_cli import consume, produce, subscribe
-from danube_cli.streams import run
+from danube_terminal.streams import run
 
 # Plain help and errors: they stay one line each in logs, and rich is slow to import.
 app = typer.Typer(

@@ -91,6 +91,8 @@ class JournalWriter:
         self._pending: list[Event] = []
         self._dirty: dict[Hashable, MovingCursor] = {}
         self._waiters: list[asyncio.Future[None]] = []
+        self._writing: list[asyncio.Future[None]] = []
+        """Those who wait for the record that is being written."""
         self._wake = asyncio.Event()
         self._closing = False
         self._fenced = False
@@ -150,7 +152,7 @@ class JournalWriter:
                     return
         finally:
             self._ended = True
-            _settle(self._waiters, JournalFenced(f"bundle {self._bundle} has another owner"))
+            _settle(self._writing + self._waiters, JournalFenced(f"bundle {self._bundle} has another owner"))
 
     def stop(self) -> None:
         """Write what is queued, with the cursors, then let `run` return."""
@@ -211,6 +213,7 @@ class JournalWriter:
         A record is appended again and again while the journal does not answer. When the journal is full, the
         next write is a snapshot. A record without events changes nothing and is a heartbeat.
         """
+        self._writing = waiters
         wait_s = RETRY_WAIT_S
         for data in records:
             stored = False

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-from danube_admin_cli.outcome import FAILED
+FAILED = 1
+"""Exit code of a program whose output could not be written."""
 
 
 class Stderr(io.TextIOWrapper):
