@@ -20,7 +20,7 @@ from danube_harness.platforms.standalone import Platform
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 README: Final = ROOT / "README.md"
-GUIDES: Final = [ROOT / "docs" / "quickstart.md", ROOT / "docs" / "client.md"]
+GUIDES: Final = [ROOT / "docs" / "quickstart.md", ROOT / "docs" / "client.md", ROOT / "docs" / "schemas.md"]
 BLOCK: Final = re.compile(r"^```(console|python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROMPT: Final = "$ "
 TOOLS: Final = re.compile(r"(?:\.venv/bin/)?\b(danube-cli|danube-admin)\b")
