@@ -496,6 +496,24 @@ async def test_an_owner_gets_acknowledgements_before_the_stream_is_detached(
     await owner.until(lambda: any(not sync.sessions for sync in owner.synced[before:]))
 
 
+async def test_a_subscriber_can_wait_until_streams_that_ended_here_are_detached(
+    scene: Scene, owner: ScriptedOwner
+) -> None:
+    session = await scene.sessions.open(CONSUMER, PEER)
+    await owner.deliver(1, b"a")
+    assert await taken(session, 1) == [100]
+    await scene.sessions.until_detached(BUNDLE, "/default/t", "s")  # an open stream is nothing to wait for
+    owner.takes_acks.clear()
+    assert scene.acks.accept(HERE, 100)
+    scene.sessions.close(session)
+    waiting = asyncio.create_task(scene.sessions.until_detached(BUNDLE, "/default/t", "s"))
+    await scene.sessions.until_detached(BUNDLE, "/default/t", "another")
+    assert not waiting.done()
+    owner.takes_acks.set()
+    await asyncio.wait_for(waiting, TIMEOUT_S)
+    assert [detach.consumer_id for detach in owner.detached] == [CONSUMER]
+
+
 async def test_a_consumer_that_comes_back_attaches_after_its_acknowledgements(
     scene: Scene, owner: ScriptedOwner
 ) -> None:

@@ -68,8 +68,8 @@ class Sessions:
         self._metrics = metrics
         self._sessions: dict[int, Session] = {}
         self._by_bundle: dict[Bundle, dict[int, Session]] = defaultdict(dict)
-        self._leaving: dict[Bundle, set[Session]] = defaultdict(set)
-        """Sessions that ended here and that their owners do not know to have ended."""
+        self._leaving: dict[Bundle, dict[Session, asyncio.Event]] = defaultdict(dict)
+        """Sessions that ended here and that their owners do not know to have ended, until the event."""
         self._syncing: set[Bundle] = set()
         self._credit_due: dict[Bundle, dict[int, Session]] = defaultdict(dict)
         self._last_number = 0
@@ -147,8 +147,18 @@ class Sessions:
             self._metrics.sessions.labels(session.topic).dec()
         self._forget(session)
         if not self._stopping:
-            self._leaving[session.bundle].add(session)
+            self._leaving[session.bundle][session] = asyncio.Event()
             self._spawn(self._detach(session), f"detach {session.consumer_id}")
+
+    async def until_detached(self, bundle: Bundle, topic: str, subscription: str) -> None:
+        """Wait for the detaching of the subscription's streams that have ended here.
+
+        Until then their owner counts their consumers as connected. Each gives up after its own time.
+        """
+        leaving = self._leaving.get(bundle, {})
+        for session, detached in list(leaving.items()):
+            if (session.topic, session.subscription) == (topic, subscription):
+                await detached.wait()
 
     def drained(self, session: Session, messages: int, size: int) -> None:
         """Note that the client took messages off its stream."""
@@ -219,7 +229,7 @@ class Sessions:
         except DanubeError as error:
             _log.warning("detach_failed", consumer=session.consumer_id, error=str(error))
         finally:
-            self._leaving[session.bundle].discard(session)
+            self._leaving[session.bundle].pop(session).set()
 
     async def _leave(self, bundle: Bundle) -> None:
         """End all streams of a bundle with one empty Sync."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Final
 
 from danube_common.cluster.owner_client import OwnerClient
-from danube_common.errors import InvalidInput, InvalidName, NotFound
+from danube_common.errors import InvalidInput, InvalidName, NotFound, Refused
 from danube_common.model.names import TopicName, check_label
+from danube_common.model.subscription import SubscriptionType
 from danube_common.rpc.port import OPENED, Call, Framed, Methods, Opened, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.wire.owner import ConsumerFound, CreateConsumer
@@ -23,6 +26,10 @@ from danube_gateway.dialects.v0_2.model import (
 from danube_gateway.dialects.v0_2.stream_messages import stream_messages
 from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_proto import danube_api_pb2 as api
+
+LEAVING_S: Final = 0.1
+"""An exclusive subscription that is taken is asked for once more after this time: its consumer may have left
+a moment ago, and its gateway has not told the owner."""
 
 
 class ConsumerService:
@@ -63,11 +70,15 @@ class ConsumerService:
         if topic is None:
             raise topic_not_found(request.topic_name)
         client = self._sessions.client(call.peer)
-        consumer = await self._owners.ask(
-            topic.home,
-            CreateConsumer(topic.name, request.subscription, kind, request.consumer_name, client),
-            ConsumerFound,
-        )
+        creation = CreateConsumer(topic.name, request.subscription, kind, request.consumer_name, client)
+        try:
+            consumer = await self._owners.ask(topic.home, creation, ConsumerFound)
+        except Refused:
+            if kind is not SubscriptionType.EXCLUSIVE:
+                raise
+            await asyncio.sleep(LEAVING_S)
+            await self._sessions.until_detached(topic.home, topic.name, request.subscription)
+            consumer = await self._owners.ask(topic.home, creation, ConsumerFound)
         response = api.ConsumerResponse(
             request_id=request.request_id,
             consumer_id=consumer.consumer_id,
