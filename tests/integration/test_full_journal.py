@@ -47,7 +47,7 @@ class Subscription:
 
     def receive(self, positions: Iterable[int]) -> None:
         for position in positions:
-            assert self.cursor.admit(position)
+            assert self.cursor.admit(position, position)
 
 
 class CountedJournal(JetStreamJournal):
@@ -94,9 +94,9 @@ async def test_a_stuck_message_runs_ten_times_past_the_journals_bound(journal: C
         messages = [position_of(frame, 0, index) for frame in frames for index in range(2)]
         subscription.receive(messages)
         for position in late:
-            subscription.cursor.ack(position)
+            subscription.cursor.ack(position, position)
         for position in messages[2::2]:
-            subscription.cursor.ack(position)
+            subscription.cursor.ack(position, position)
         late = messages[1::2]
         writer.mark_dirty(subscription)
         await writer.flushed()
@@ -145,13 +145,13 @@ def test_a_million_acknowledged_behind_a_hole_cost_what_a_thousand_do() -> None:
         messages = [position_of(frame, 0, index) for index in range(100)]
         subscription.receive(messages)
         for position in messages:
-            subscription.cursor.ack(position)
+            subscription.cursor.ack(position, position)
         sizes[frame] = len(encode_events(subscription.moved()))
         assert len(subscription.cursor.acked_ranges()) == 1
     assert max(sizes.values()) <= sizes[11] + 8, "a record after a million is as large as after a thousand"
     assert subscription.cursor.outstanding == 1
     # The next owner reads the stuck message and jumps over the million.
     following = Cursor(subscription.cursor.mark_delete, subscription.cursor.acked_ranges())
-    assert following.admit(stuck)
+    assert following.admit(stuck, stuck)
     assert following.skip_acked(stuck) == position_of(10_001, 0, 99)
     assert following.acked_ranges() == [Range(stuck + 1, position_of(10_001, 0, 99), 1_000_000)]
