@@ -7,9 +7,11 @@ from typing import Any, cast
 import pytest
 
 from danube_common.model.bundle import Bundle
+from danube_common.model.failure_policy import REASON_CHARACTERS_MAX
 from danube_common.model.run import Run
 from danube_common.runtime.metrics import Metrics
-from danube_common.wire.owner import Acked, Acks
+from danube_common.wire.envelope import Done
+from danube_common.wire.owner import Acked, Acks, Nack
 from danube_gateway.consume import ack_forwarder as forwarder_module
 from danube_gateway.consume.ack_forwarder import Delivered
 from danube_gateway.consume.acks import Acknowledgements
@@ -25,8 +27,12 @@ class Owners:
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.acked: list[int] = []
+        self.nacks: list[Nack] = []
 
-    async def ask(self, _bundle: Bundle, request: Acks, _reply: type[Acked]) -> Acked:
+    async def ask(self, _bundle: Bundle, request: Acks | Nack, _reply: type[Any]) -> Acked | Done:
+        if isinstance(request, Nack):
+            self.nacks.append(request)
+            return Done()
         await self.gate.wait()
         self.acked += [
             position
@@ -68,6 +74,16 @@ async def scene() -> AsyncIterator[Scene]:
 async def test_what_a_stream_here_delivered_is_accepted_once(scene: Scene) -> None:
     scene.deliver("stream", 10, 3)
     assert [scene.acks.accept(HERE, position) for position in (11, 11, 9, 13)] == [True, False, False, False]
+
+
+async def test_a_negative_acknowledgement_goes_to_the_owner_and_a_later_positive_one_counts(
+    scene: Scene,
+) -> None:
+    scene.deliver("stream", 10, 3)
+    await scene.acks.nack(BUNDLE, HERE, 11, delay_ms=50, reason="x" * (REASON_CHARACTERS_MAX + 1))
+    reason = "x" * REASON_CHARACTERS_MAX
+    assert scene.owners.nacks == [Nack("/default/t", "s", 11, 11, 2, 50, reason)]
+    assert scene.acks.accept(HERE, 11)
 
 
 async def test_another_subscription_or_generation_asks_the_owner(scene: Scene) -> None:

@@ -82,6 +82,7 @@ class BundleOwner:
         self._spawn(self.reader.run(), "reader")
         self._spawn(self.log_catchup.run(), "log catch-up")
         self._spawn(context.outbox.run(), "outbox")
+        self._spawn(context.poison.run(), "poison")
         self._spawn(self.requests.sessions.run(), "sessions")
         for work, name in self.archive_catchup.work():
             self._spawn(work, name)

@@ -28,6 +28,7 @@ from danube_topic_owner.journal.state import SubscriptionState
 from danube_topic_owner.journal.writer import JournalWriter
 from danube_topic_owner.log_reader import LogExtent
 from danube_topic_owner.owner_metrics import OwnerMetrics
+from danube_topic_owner.poison import Poison
 
 Handlers = dict[type[OwnerRequest], Callable[[Any], Awaitable[OwnerReply]]]
 """The handler of each request type."""
@@ -55,6 +56,7 @@ class OwnerContext:
         state: what the journal holds, with the events that are recorded and not written yet.
         stored_times: when frames of the log were stored.
         extent: the first and last sequence of the log, as far as known.
+        poison: drops or dead-letters messages that failed too often.
         subscriptions: active subscriptions by topic id and name.
         catch_up_wanted: set when a subscription may want messages that are in the log below the tail.
     """
@@ -86,12 +88,20 @@ class OwnerContext:
         self.subscriptions: dict[int, dict[str, ActiveSubscription]] = defaultdict(dict)
         self.catch_up_wanted = asyncio.Event()
         self.outbox = Outbox(ports.bus, self.epoch)
+        self.poison = Poison(
+            ports,
+            catalogue,
+            metrics,
+            on_resolved=self._resolved,
+            may_publish=self.may_deliver,
+        )
         self.dispatcher = Dispatcher(
             self.outbox,
             catalogue.policies,
             clock=clock,
             metrics=metrics,
             on_lagging=self.catch_up_wanted.set,
+            on_poison=self.poison.add,
             may_deliver=self.may_deliver,
         )
         self.writer = JournalWriter(
@@ -191,6 +201,10 @@ class OwnerContext:
                 subscription.dispatch.detach(consumer.consumer_id, session.session)
         self.dispatcher.forget(subscription)
         self.writer.forget(subscription.key)
+
+    def _resolved(self, subscription: LogSubscription) -> None:
+        """There is room for other messages."""
+        self.dispatcher.mark_ready(subscription)
 
     # Journal
 

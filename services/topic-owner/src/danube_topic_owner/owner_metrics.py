@@ -28,6 +28,32 @@ class OwnerMetrics:
         self.redelivered = metrics.counter(
             "subscription_redelivery", "Messages delivered again.", ("topic", "subscription")
         )
+        self.nacked = metrics.counter(
+            "subscription_nack", "Deliveries that consumers said have failed.", ("topic", "subscription")
+        )
+        self.timed_out = metrics.counter(
+            "subscription_ack_timeout",
+            "Deliveries that failed because they were not acknowledged in time.",
+            ("topic", "subscription"),
+        )
+        self.exhausted = metrics.counter(
+            "subscription_retry_exhausted",
+            "Messages that failed more often than redeliveries are allowed.",
+            ("topic", "subscription", "poison_policy"),
+        )
+        self.dead_letters = metrics.counter(
+            "subscription_dlq", "Messages published to a dead-letter topic.", ("topic", "subscription")
+        )
+        self.pending_redelivery = metrics.gauge(
+            "subscription_pending_redelivery",
+            "Messages that failed and wait to be delivered again.",
+            ("topic", "subscription"),
+        )
+        self.terminal_blocked = metrics.gauge(
+            "subscription_terminal_blocked",
+            "Messages that failed too often and are kept; exclusive and failover deliver nothing behind one.",
+            ("topic", "subscription"),
+        )
         self.unacked = metrics.gauge(
             "subscription_unacked_messages",
             "Messages delivered and not acknowledged.",

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from danube_common.errors import NotFound, Refused
+from danube_common.model.failure_policy import BackoffStrategy, FailurePolicy, PoisonPolicy
 from danube_common.model.rate_limit import TokenBucket
 from danube_common.model.run import COPY_BELOW, Run
 from danube_common.model.subscription import SubscriptionType
@@ -28,6 +29,15 @@ NAMES = {1: "anna", 2: "bert", 3: "carl"}
 CONSUMERS = st.sampled_from(list(NAMES))
 PLENTY = 1 << 40
 SIZES = st.sampled_from([0, 0, 0, 10, 10, 20, 90])
+POLICIES = st.builds(
+    FailurePolicy,
+    max_redelivery_count=st.integers(0, 2),
+    ack_timeout_ms=st.just(0),
+    base_redelivery_delay_ms=st.sampled_from([0, 1000]),
+    max_redelivery_delay_ms=st.just(3000),
+    backoff_strategy=st.sampled_from(BackoffStrategy),
+    poison_policy=st.sampled_from(PoisonPolicy),
+)
 CREDIT = st.tuples(st.sampled_from([0, 3, 20, 20]), st.sampled_from([0, 10, 20, 500, 500]))
 
 
@@ -43,7 +53,7 @@ class Stream:
 
 
 class DispatchMachine(RuleBasedStateMachine):
-    """Dispatch beside a model: who holds what, in which delivery, and what is acknowledged."""
+    """Dispatch beside a model: who holds what, in which delivery, what is acknowledged, and what failed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,13 +65,25 @@ class DispatchMachine(RuleBasedStateMachine):
         self.holders: dict[int, int] = {}
         self.streams: dict[int, Stream] = {}
         self.joined: list[int] = []
+        self.failures: Counter[int] = Counter()
+        self.due: dict[int, float] = {}
+        """Of the messages that failed and were not sent again."""
+        self.returned: set[int] = set()
+        """Messages that were sent before and did not fail."""
 
-    @initialize(kind=st.sampled_from(SubscriptionType))
-    def begin(self, kind: SubscriptionType) -> None:
-        self.kind = kind
-        self.dispatch = ReliableDispatch(kind, Cursor(0), Window(WINDOW_MESSAGES, WINDOW_BYTES))
+    @initialize(
+        kind=st.sampled_from(SubscriptionType), policy=POLICIES, consumers=st.sampled_from([0, 1, 1, 2])
+    )
+    def begin(self, kind: SubscriptionType, policy: FailurePolicy, consumers: int) -> None:
+        self.kind, self.policy = kind, policy
+        self.dispatch = ReliableDispatch(kind, Cursor(0), Window(WINDOW_MESSAGES, WINDOW_BYTES), policy)
         for consumer_id, name in NAMES.items():
             self.dispatch.add(consumer_id, name)
+        for consumer_id in list(NAMES)[: min(consumers, 1 if kind is SubscriptionType.EXCLUSIVE else 2)]:
+            self.attach(consumer_id, (100, 1000), "new", 0)
+        if consumers:
+            self.offer([0] * 8, 0)
+            self.send(0, 0.0)
 
     # What happens
 
@@ -99,8 +121,62 @@ class DispatchMachine(RuleBasedStateMachine):
         spans = [(p, p + count - 1) for p in positions]
         assert self.dispatch.ack(spans, self.last) is bool(new)
         self.acked |= new
+        self.returned -= new
         for position in new:
             self.holders.pop(position, None)
+            self.due.pop(position, None)
+
+    @rule(data=st.data(), delay_ms=st.sampled_from([0, 2000, 9000]))
+    def nack_held(self, data: st.DataObject, delay_ms: int) -> None:
+        if self.holders:
+            self.nack(data.draw(st.sampled_from(sorted(self.holders))), 1, delay_ms)
+
+    @rule(first=st.integers(1, 60), count=st.sampled_from([1, 3, 60]))
+    def nack_anything(self, first: int, count: int) -> None:
+        """What is not in flight is not touched."""
+        self.nack(first, count, 0)
+
+    def nack(self, first: int, count: int, delay_ms: int) -> None:
+        last = first + count - 1
+        self.dispatch.nack(first, last, self.now, delay_ms=delay_ms, reason="why")
+        for position in [p for p in self.holders if first <= p <= last]:
+            del self.holders[position]
+            self.failures[position] += 1
+            wait_ms = max(self.policy.delay_ms(self.failures[position]), min(delay_ms, 3000))
+            self.due[position] = self.now + wait_ms / 1000
+
+    @rule(policy=POLICIES)
+    def change_policy(self, policy: FailurePolicy) -> None:
+        self.dispatch.change_policy(policy, self.now)
+        self.policy = policy
+        self.due = {p: min(due, self.now + 3) for p, due in self.due.items()}
+
+    @rule()
+    def drop_what_is_dead(self) -> None:
+        dead = {message.position for message in self.dispatch.retries.dead}
+        assert dead == (set() if self.policy.poison_policy is PoisonPolicy.BLOCK else self.poison())
+        if dead:
+            self.ack(sorted(dead))
+
+    def poison(self) -> set[int]:
+        return {p for p in self.due if self.policy.is_poison(self.failures[p])}
+
+    def to_send(self) -> list[int]:
+        """What may be sent now, in the order in which it is sent."""
+        waiting = sorted(self.data.keys() - self.acked - self.holders.keys())
+        poison = self.poison()
+        if self.kind is SubscriptionType.SHARED:
+            due = sorted((due, p) for p, due in self.due.items() if due <= self.now and p not in poison)
+            fresh = [p for p in waiting if p not in self.returned and p not in self.due]
+            return [*sorted(self.returned), *(p for _, p in due), *fresh]
+        found: list[int] = []
+        for position in waiting:
+            if position in poison and self.policy.poison_policy is not PoisonPolicy.BLOCK:
+                continue
+            if position in poison or self.due.get(position, 0) > self.now:
+                break
+            found.append(position)
+        return found
 
     @rule(
         consumer_id=CONSUMERS,
@@ -147,6 +223,7 @@ class DispatchMachine(RuleBasedStateMachine):
         for position in [p for p, holder in self.holders.items() if holder == consumer_id]:
             if position not in kept:
                 del self.holders[position]
+                self.returned.add(position)
 
     @rule(consumer_id=CONSUMERS, stale=st.booleans())
     def detach(self, consumer_id: int, *, stale: bool) -> None:
@@ -175,17 +252,17 @@ class DispatchMachine(RuleBasedStateMachine):
         assert self.dispatch.grant(SessionState(consumer_id, stream.session, *totals))
         stream.credit = [max(pair) for pair in zip(stream.credit, totals, strict=True)]
 
-    @rule(rate=st.sampled_from([0, 0, 0, 1, 3]), wait=st.floats(0, 2))
+    @rule(rate=st.sampled_from([0, 0, 0, 1, 3]), wait=st.sampled_from([0.0, 0.0, 0.3, 1.0, 2.0]))
     def send(self, rate: int, wait: float) -> None:
         self.now += wait
         bucket = TokenBucket(rate, self.now)
         budget = bucket.available(self.now)
-        waiting = sorted(self.data.keys() - self.acked - self.holders.keys())
+        waiting = self.to_send()
         sent: list[int] = []
         for outgoing in self.dispatch.dispatch(self.now, (bucket, TokenBucket(0, self.now))):
             self.receive(outgoing)
             sent.extend(positions_in(outgoing))
-        assert sorted(sent) == waiting[: len(sent)], "the lowest goes first"
+        assert sorted(sent) == sorted(waiting[: len(sent)]), "nothing early, nothing held up, all in its turn"
         assert len(sent) <= budget
         if len(sent) + 1 <= budget and len(sent) < len(waiting):
             able = [c for c in self.joined if self.has_room(c)]
@@ -197,16 +274,22 @@ class DispatchMachine(RuleBasedStateMachine):
         assert outgoing.number == max(stream.numbers, default=0) + 1
         positions = positions_in(outgoing)
         assert 0 < len(positions) <= DELIVERY_MESSAGES_MAX
+        for number, before in stream.numbers.items():  # what failed is in several deliveries
+            stream.numbers[number] = [position for position in before if position not in positions]
         stream.numbers[outgoing.number] = positions
         if self.kind is not SubscriptionType.SHARED:
             assert outgoing.consumer_id == self.joined[0], "the one that joined first is the active one"
-        assert positions == sorted(set(positions))
+        assert len(positions) == len(set(positions))
+        if self.kind is not SubscriptionType.SHARED:
+            assert positions == sorted(positions)
         for position, message in entries_in(outgoing):
             assert position not in self.acked
             assert position not in self.holders, "two holders of one message"
             assert self.has_room(outgoing.consumer_id)
             assert message == self.data[position]
             self.holders[position] = outgoing.consumer_id
+            self.due.pop(position, None)
+            self.returned.discard(position)
             stream.sent[0] += 1
             stream.sent[1] += len(message)
 
@@ -230,11 +313,16 @@ class DispatchMachine(RuleBasedStateMachine):
         held = [(p, d.consumer.consumer_id) for d in dispatch._in_flight for p, _ in d.run.entries()]
         queued = [*dispatch._pending, *(run for _, run in dispatch._again)]
         waiting = [p for run in queued for p, _ in run.entries() if not dispatch.cursor.is_acked(p)]
-        assert sorted([*(p for p, _ in held), *waiting]) == sorted(self.data.keys() - self.acked)
+        assert sorted([*(p for p, _ in held), *waiting, *self.due]) == sorted(self.data.keys() - self.acked)
         assert dict(held) == self.holders
         assert held == sorted(held)
         assert dispatch.unacked == len(held)
-        assert dispatch.waiting == sum(map(len, queued))
+        assert dispatch.waiting == sum(map(len, queued)) + len(self.due.keys() - self.poison())
+        assert (dispatch.retries.held, len(dispatch.retries)) == (
+            len(self.due),
+            len(self.failures.keys() - self.acked),
+        )
+        assert all(dispatch.retries.failures(p) == n for p, n in self.failures.items() if p not in self.acked)
 
     @invariant()
     def what_is_counted_is_there(self) -> None:

@@ -82,15 +82,6 @@ class RetriesMachine(RuleBasedStateMachine):
             self.unread.remove(position)
             self.known[position].held = True
 
-    @rule(position=POSITIONS)
-    def it_goes_back_undelivered(self, position: int) -> None:
-        known = self.known.get(position)
-        if position in self.unread or (known is not None and known.held):
-            return
-        assert self.retries.returned(position, data_of(position)) is (known is not None)
-        if known is not None:
-            known.held = True
-
     @rule()
     def the_next_one_is_delivered(self) -> None:
         waiting = {p: known for p, known in self.known.items() if known.held and not self.is_poison(known)}
@@ -108,23 +99,18 @@ class RetriesMachine(RuleBasedStateMachine):
             self.retries.take()
             self.known[found[0]].held = False
 
-    @rule(position=POSITIONS)
-    def it_is_acknowledged(self, position: int) -> None:
-        self.retries.forget(position)
-        self.forget(position)
+    @rule(position=POSITIONS, more=st.sampled_from([0, 0, 3, 100]))
+    def messages_are_acknowledged(self, position: int, more: int) -> None:
+        self.retries.forget(position, position + more)
+        for each in range(position, position + more + 1):
+            self.forget(each)
 
     @rule()
     def the_dead_are_dropped(self) -> None:
         for message in self.retries.dead:
             assert message.reason in ("why", "")
-            self.retries.forget(message.position)
+            self.retries.forget(message.position, message.position)
             self.forget(message.position)
-
-    @rule(position=POSITIONS)
-    def messages_expire(self, position: int) -> None:
-        self.retries.expire(position)
-        for each in range(1, position + 1):
-            self.forget(each)
 
     @rule(policy=POLICIES)
     def the_policy_changes(self, policy: FailurePolicy) -> None:
@@ -155,7 +141,9 @@ class RetriesMachine(RuleBasedStateMachine):
         held = {p for p, known in self.known.items() if known.held}
         poison = {p for p in held if self.is_poison(self.known[p])}
         blocks = self.policy.poison_policy is PoisonPolicy.BLOCK
-        assert len(retries) == len(self.known)
+        assert (len(retries), retries.unread) == (len(self.known), len(self.unread))
+        assert retries.waiting == len(held - poison)
+        assert retries.has_dead is (not blocks and bool(poison))
         assert (retries.held, retries.held_bytes) == (len(held), sum(len(data_of(p)) for p in held))
         assert {message.position for message in retries.dead} == (set() if blocks else poison)
         assert all(message.data == data_of(message.position) for message in retries.dead)
@@ -202,7 +190,7 @@ def test_waits_that_were_given_up_take_no_room() -> None:
     retries = Retries(FailurePolicy(max_redelivery_delay_ms=3_600_000), ordered=False)
     for position in range(1, 1000):
         retries.fail(position, b"", 0.0, requested_ms=3_600_000)
-        retries.forget(position)
+        retries.forget(position, position)
     assert len(retries._heap) <= retries_module.STALE_ENTRIES_MIN + 1
 
 

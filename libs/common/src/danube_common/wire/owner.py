@@ -13,6 +13,7 @@ import msgspec
 
 from danube_common.errors import UNDECODABLE, CorruptData
 from danube_common.model.bundle import Bundle
+from danube_common.model.failure_policy import FailurePolicy
 from danube_common.model.producer import AccessMode
 from danube_common.model.subscription import StartPosition, SubscriptionType
 from danube_common.wire.envelope import Done, Protocol
@@ -188,6 +189,29 @@ class Acks(msgspec.Struct, tag="acks", frozen=True):
     batches: list[TopicAcks]
 
 
+class Nack(msgspec.Struct, tag="nack", frozen=True):
+    """Acknowledge messages negatively: they come again, or are poison. Reply: Done.
+
+    Errors: NotFound (no such topic or subscription). Positions of messages that are not in flight are
+    ignored, and so is a generation that is over. A request that is repeated after one of the messages was
+    delivered again counts a second failure of it.
+
+    Attributes:
+        first: the lowest position.
+        last: the highest position.
+        delay_ms: wait at least so long, as far as the failure policy allows.
+        reason: why, for people and for the dead letter.
+    """
+
+    topic: str
+    subscription: str
+    first: int
+    last: int
+    generation: int = 0
+    delay_ms: int = 0
+    reason: str = ""
+
+
 class FindTopic(msgspec.Struct, tag="find-topic", frozen=True):
     """Ask whether the owner serves a topic. Reply: Done. Errors: NotFound."""
 
@@ -240,6 +264,27 @@ class ResetSubscription(msgspec.Struct, tag="reset-subscription", frozen=True):
     start: StartPosition
 
 
+class SetFailurePolicy(msgspec.Struct, tag="set-failure-policy", frozen=True):
+    """Give a subscription another failure policy, which also decides on what failed before. Reply: Done.
+
+    Errors: InvalidInput (the policy cannot be kept), NotFound, Refused (a non-reliable topic).
+    """
+
+    topic: str
+    subscription: str
+    policy: FailurePolicy
+
+
+class GetFailurePolicy(msgspec.Struct, tag="get-failure-policy", frozen=True):
+    """Ask for a subscription's failure policy. Reply: FailurePolicyFound.
+
+    Errors: NotFound, Refused (a non-reliable topic).
+    """
+
+    topic: str
+    subscription: str
+
+
 class TellLosses(msgspec.Struct, tag="tell-losses", frozen=True):
     """Ask how many messages a subscription lost, and report a total that a consumer was told of.
 
@@ -275,11 +320,14 @@ OwnerRequest = (
     | Sync
     | Credit
     | Acks
+    | Nack
     | FindTopic
     | ListSubscriptions
     | Unsubscribe
     | CreateSubscription
     | ResetSubscription
+    | SetFailurePolicy
+    | GetFailurePolicy
     | TellLosses
     | DescribeTopic
     | RetentionFloors
@@ -351,6 +399,13 @@ class SubscriptionFound(msgspec.Struct, tag="subscription", frozen=True):
     mark_delete: int
 
 
+class FailurePolicyFound(msgspec.Struct, tag="failure-policy", frozen=True):
+    """The failure policy of a subscription, and its type."""
+
+    policy: FailurePolicy
+    subscription_type: SubscriptionType
+
+
 class LossTotals(msgspec.Struct, tag="loss-totals", frozen=True):
     """Messages that a subscription lost, and how many were told of.
 
@@ -371,7 +426,8 @@ class SubscriptionDetail(msgspec.Struct, frozen=True):
         backlog_exact: whether ``backlog`` is exact; otherwise it is a lower bound.
         unacked: messages delivered and not acknowledged; part of ``backlog``.
         lost: lower bound of the messages that expired before they were acknowledged, over its life.
-        blocked: why dispatch waits (a segment in quarantine, storage that does not answer), or empty.
+        blocked: why messages wait (a segment in quarantine, storage that does not answer, poison), or empty.
+        failed: messages that wait to be delivered again, or are poison; part of ``backlog``.
     """
 
     name: str
@@ -384,6 +440,7 @@ class SubscriptionDetail(msgspec.Struct, frozen=True):
     lost: int = 0
     blocked: str = ""
     prefetch: int = 0
+    failed: int = 0
 
 
 class TopicDescription(msgspec.Struct, tag="topic-description", frozen=True):
@@ -421,6 +478,7 @@ OwnerReply = (
     | Acked
     | Subscriptions
     | SubscriptionFound
+    | FailurePolicyFound
     | LossTotals
     | TopicDescription
     | Floors

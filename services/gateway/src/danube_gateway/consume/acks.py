@@ -8,7 +8,10 @@ import structlog
 
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.model.bundle import Bundle
+from danube_common.model.failure_policy import REASON_CHARACTERS_MAX
 from danube_common.runtime.service import Spawn
+from danube_common.wire.envelope import Done
+from danube_common.wire.owner import Nack
 from danube_gateway.consume.ack_forwarder import AckForwarder, Delivered
 from danube_gateway.consume.source import Source
 from danube_gateway.consume.unacked import Unacked
@@ -44,6 +47,19 @@ class Acknowledgements:
         """
         if not self.accept(delivered, position):
             await self._forwarder(bundle).acknowledge(delivered, position)
+
+    async def nack(
+        self, bundle: Bundle, delivered: Delivered, position: int, *, delay_ms: int = 0, reason: str = ""
+    ) -> None:
+        """Tell the owner that a message failed: it comes again, not before ``delay_ms``, or is poison.
+
+        A position that is not in flight is ignored. An acknowledgement, earlier or later, outdoes it.
+        Raises NotFound (no such topic or subscription), Unavailable.
+        """
+        topic, subscription, generation = delivered
+        reason = reason[:REASON_CHARACTERS_MAX]
+        request = Nack(topic, subscription, position, position, generation, delay_ms, reason)
+        await self._owners.ask(bundle, request, Done)
 
     async def confirmed(self, bundle: Bundle) -> None:
         """Wait until an owner of the bundle has confirmed what was accepted before."""

@@ -51,12 +51,30 @@ def _read(subscription: ActiveSubscription) -> int:
 
 
 def _blocked(subscription: ActiveSubscription) -> str:
-    """Return why nothing is delivered although messages wait, in words; empty if nothing is known."""
+    """Return why messages wait, in words; empty if nothing is known."""
     if not isinstance(subscription, LogSubscription):
         return ""
-    if subscription.dispatch.paused:
-        return f"{subscription.dispatch.unacked} messages are delivered and not acknowledged: delivery waits"
-    return subscription.read_block.reason if subscription.read_block else ""
+    dispatch = subscription.dispatch
+    reasons = [
+        _poison(dispatch),
+        f"poison is not dead-lettered: {problem}" if (problem := subscription.poison_problem) else "",
+        subscription.read_block.reason if subscription.read_block else "",
+    ]
+    if dispatch.paused:
+        unacked = dispatch.unacked + dispatch.retries.held
+        reasons.append(f"{unacked} messages are delivered or failed and not acknowledged: delivery waits")
+    return "; ".join(filter(None, reasons))
+
+
+def _poison(dispatch: ReliableDispatch) -> str:
+    blocked, first = dispatch.retries.blocked, dispatch.retries.first_blocked
+    if first is None:
+        return ""
+    reason = f" ({first.reason})" if first.reason else ""
+    failed = f"failed {first.failures} times{reason}"
+    if dispatch.ordered:
+        return f"the message at position {first.position} {failed}: it blocks what follows it"
+    return f"{blocked} messages are not delivered again; the first, at position {first.position}, {failed}"
 
 
 def _detail(subscription: ActiveSubscription, read: int, unread: int, exact: bool) -> SubscriptionDetail:
@@ -74,4 +92,5 @@ def _detail(subscription: ActiveSubscription, read: int, unread: int, exact: boo
         lost=subscription.losses[0],
         blocked=_blocked(subscription),
         prefetch=state.prefetch,
+        failed=reliable.retries.held if reliable else 0,
     )

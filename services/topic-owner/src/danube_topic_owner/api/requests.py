@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from danube_common.errors import NotFound
 from danube_common.model.names import check_label
+from danube_common.wire.envelope import Done
 from danube_common.wire.owner import (
     Acked,
     Acks,
@@ -12,6 +14,7 @@ from danube_common.wire.owner import (
     CreateConsumer,
     CreateProducer,
     FindProducer,
+    Nack,
     OwnerReply,
     OwnerRequest,
     ProducerFound,
@@ -50,6 +53,7 @@ class Requests:
             TouchProducers: self._touch_producers,
             CreateConsumer: self._create_consumer,
             Acks: self._acknowledge,
+            Nack: self._nack,
             **self.sessions.handlers,
             **self._subscriptions.handlers,
         }
@@ -123,3 +127,15 @@ class Requests:
                 subscription.acknowledge(batch.spans(), context.extent.tail)
                 context.dispatcher.mark_ready(subscription)
         return Acked(unknown)
+
+    async def _nack(self, request: Nack) -> Done:
+        context = self._context
+        topic = await context.find_topic(request.topic)
+        subscription = context.subscriptions.get(topic.topic_id, {}).get(request.subscription)
+        if subscription is None:
+            raise NotFound(f"topic {topic.name} has no subscription {request.subscription!r}")
+        if isinstance(subscription, LogSubscription) and request.generation == subscription.state.generation:
+            now, reason = context.clock(), request.reason
+            subscription.nack(request.first, request.last, now, delay_ms=request.delay_ms, reason=reason)
+            context.dispatcher.mark_ready(subscription)
+        return Done()

@@ -6,6 +6,7 @@ from typing import Final
 
 from danube_common.cluster.records import Topic
 from danube_common.errors import AlreadyExists, NotFound, Refused
+from danube_common.model.failure_policy import check_failure_policy
 from danube_common.model.names import check_label
 from danube_common.model.position import BEFORE_ALL, end_of_sequence
 from danube_common.model.subscription import StartPosition
@@ -13,12 +14,15 @@ from danube_common.wire.envelope import Done
 from danube_common.wire.owner import (
     CreateSubscription,
     DescribeTopic,
+    FailurePolicyFound,
     FindTopic,
     Floors,
+    GetFailurePolicy,
     ListSubscriptions,
     LossTotals,
     ResetSubscription,
     RetentionFloors,
+    SetFailurePolicy,
     SubscriptionFound,
     SubscriptionInfo,
     Subscriptions,
@@ -34,7 +38,7 @@ from danube_topic_owner.catchup.expiry import first_retained
 from danube_topic_owner.catchup.start_positions import check_start
 from danube_topic_owner.context import Handlers, OwnerContext
 from danube_topic_owner.delivery.subscription import ActiveSubscription, LogSubscription
-from danube_topic_owner.journal.events import LossesTold, SubscriptionRemoved
+from danube_topic_owner.journal.events import FailurePolicySet, LossesTold, SubscriptionRemoved
 
 
 class SubscriptionRequests:
@@ -50,6 +54,8 @@ class SubscriptionRequests:
             ListSubscriptions: self._list,
             CreateSubscription: self._create,
             ResetSubscription: self._reset,
+            SetFailurePolicy: self._set_failure_policy,
+            GetFailurePolicy: self._get_failure_policy,
             TellLosses: self._tell_losses,
             Unsubscribe: self._unsubscribe,
             DescribeTopic: self._describe,
@@ -124,6 +130,22 @@ class SubscriptionRequests:
         await context.writer.flushed()
         return SubscriptionFound(name, created=False, mark_delete=mark_delete)
 
+    async def _set_failure_policy(self, request: SetFailurePolicy) -> Done:
+        context = self._context
+        topic = await context.find_topic(request.topic)
+        subscription = self._log_subscription(topic, request.subscription)
+        check_failure_policy(request.policy, topic.name)
+        context.writer.record(FailurePolicySet(*subscription.key, request.policy))
+        subscription.change_policy(request.policy, context.clock())
+        context.dispatcher.mark_ready(subscription)
+        await context.writer.flushed()
+        return Done()
+
+    async def _get_failure_policy(self, request: GetFailurePolicy) -> FailurePolicyFound:
+        topic = await self._context.find_topic(request.topic)
+        dispatch = self._log_subscription(topic, request.subscription).dispatch
+        return FailurePolicyFound(dispatch.retries.policy, dispatch.subscription_type)
+
     async def _tell_losses(self, request: TellLosses) -> LossTotals:
         context, name = self._context, request.subscription
         topic = await context.find_topic(request.topic)
@@ -147,6 +169,12 @@ class SubscriptionRequests:
         subscription = self._context.subscriptions.get(topic.topic_id, {}).get(name)
         if subscription is None:
             raise NotFound(f"topic {topic.name} has no subscription {name!r}")
+        return subscription
+
+    def _log_subscription(self, topic: Topic, name: str) -> LogSubscription:
+        subscription = self._subscription(topic, name)
+        if not isinstance(subscription, LogSubscription):
+            raise Refused(f"topic {topic.name} keeps no messages: what fails there is gone")
         return subscription
 
     async def _floors(self, _request: RetentionFloors) -> Floors:

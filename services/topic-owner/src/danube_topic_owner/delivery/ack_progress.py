@@ -5,7 +5,7 @@ hand messages out in the order of delivery, acknowledgements tell how far one ha
 (docs/adr/0027-the-ack-timeout-counts-from-progress.md):
 
 - What was delivered before an acknowledged message is being worked on: it is overdue when the timeout has
-  passed since that acknowledgement.
+  passed since that acknowledgement. A message that was delivered twice tells nothing: which copy was it?
 - Of the rest, the client works on the oldest one at least: that one is overdue when the timeout has passed
   without any acknowledgement.
 """
@@ -43,7 +43,10 @@ class AckProgress:
         self._moved = True
 
     def acked(self, number: int) -> None:
-        """Note that it acknowledged, positively or negatively, a message of delivery ``number``."""
+        """Note that it acknowledged, positively or negatively, a message of delivery ``number``.
+
+        0 if the message was in several deliveries: nobody knows how far the consumer has come.
+        """
         self._moved = True
         self._acked = max(self._acked, number)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from danube_common.errors import Refused
 from danube_common.wire.owner import taken_over
+from danube_topic_owner.delivery.ack_progress import AckProgress
 
 DISPLACED_MAX = 100
 """Connections remembered per consumer whose stream was taken over; beyond it the oldest is forgotten."""
@@ -63,6 +64,7 @@ class Consumer:
             present, because its client has just subscribed.
         unacked: messages that were delivered to it and are not acknowledged.
         unacked_bytes: likewise in bytes.
+        progress: how far it has come with what was delivered in the present session.
         displaced: connections whose stream was taken over, while the stream that took over is open.
     """
 
@@ -73,6 +75,7 @@ class Consumer:
     displaced: dict[str, None] = field(default_factory=dict)
     unacked: int = 0
     unacked_bytes: int = 0
+    progress: AckProgress = field(default_factory=AckProgress)
 
     def check_client(self, client: str) -> None:
         """Raise Refused if another client took over from this connection and its stream is open."""
@@ -83,6 +86,7 @@ class Consumer:
         """Start a session of a client that `check_client` lets pass; return the session that it replaces."""
         before, self.session = self.session, session
         self.expected_until = 0.0
+        self.progress = AckProgress()
         if before is not None and before.client and before.client != session.client:
             if len(self.displaced) >= DISPLACED_MAX:
                 del self.displaced[next(iter(self.displaced))]

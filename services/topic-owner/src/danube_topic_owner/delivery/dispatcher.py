@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from danube_common.model.failure_policy import PoisonPolicy
 from danube_common.model.names import TopicName
 from danube_common.model.policies import Policies
 from danube_common.model.rate_limit import TokenBucket
@@ -24,6 +25,7 @@ class Dispatcher:
         clock: monotonic seconds.
         metrics: of this process.
         on_lagging: called when a subscription that is behind the log's tail has room for messages.
+        on_poison: called when a subscription has messages to drop or to dead-letter.
         may_deliver: whether deliveries are allowed at this moment.
     """
 
@@ -35,6 +37,7 @@ class Dispatcher:
         clock: Callable[[], float],
         metrics: OwnerMetrics,
         on_lagging: Callable[[], None],
+        on_poison: Callable[[LogSubscription], None],
         may_deliver: Callable[[], bool],
     ) -> None:
         self._outbox = outbox
@@ -42,6 +45,7 @@ class Dispatcher:
         self._clock = clock
         self._metrics = metrics
         self._on_lagging = on_lagging
+        self._on_poison = on_poison
         self._may_deliver = may_deliver
         self._ready: dict[Key, ActiveSubscription] = {}
         self._lagging: dict[Key, LogSubscription] = {}
@@ -104,6 +108,7 @@ class Dispatcher:
             self._count(subscription)
             if isinstance(subscription, LogSubscription):
                 self._update_lagging(subscription)
+                self._look_at_failures(subscription, now)
             if dispatch.waiting and dispatch.attached and (wait_s := max(b.wait_s(now) for b in buckets)):
                 self._dispatch_later(wait_s, subscription)
 
@@ -115,15 +120,29 @@ class Dispatcher:
         if subscription.wants_backlog:
             self._on_lagging()
 
+    def _look_at_failures(self, subscription: LogSubscription, now: float) -> None:
+        dispatch = subscription.dispatch
+        if dispatch.retries.has_changes:
+            subscription.mark_dirty(subscription)
+        if dispatch.retries.has_dead:
+            self._on_poison(subscription)
+        if (wake_at := dispatch.wake_at) is not None:
+            self._dispatch_later(wake_at - now, subscription)
+
     def _dispatch_later(self, wait_s: float, subscription: ActiveSubscription) -> None:
-        """Dispatch again when the rates allow the next message."""
+        """Dispatch again when the rates allow the next message, or a redelivery or a timeout is due."""
 
         def ready() -> None:
             del self._timers[subscription.key]
             self.mark_ready(subscription)
 
-        if subscription.key not in self._timers:
-            self._timers[subscription.key] = asyncio.get_running_loop().call_later(wait_s, ready)
+        loop = asyncio.get_running_loop()
+        at = loop.time() + wait_s
+        if (timer := self._timers.get(subscription.key)) is not None:
+            if timer.when() <= at:
+                return
+            timer.cancel()
+        self._timers[subscription.key] = loop.call_at(at, ready)
 
     def _buckets(self, subscription: ActiveSubscription, now: float) -> tuple[TokenBucket, TokenBucket]:
         policies = self._policies(TopicName.parse(subscription.topic))
@@ -139,6 +158,7 @@ class Dispatcher:
         labels = (subscription.topic, subscription.state.name)
         if isinstance(dispatch, ReliableDispatch):
             metrics.unacked.labels(*labels).set(dispatch.unacked)
+            self._count_failures(dispatch, labels)
             counter, total = metrics.redelivered, dispatch.redelivered
         elif isinstance(dispatch, NonReliableDispatch):
             counter, total = metrics.dropped, dispatch.dropped
@@ -147,3 +167,16 @@ class Dispatcher:
         if (grown := total - subscription.losses_counted) > 0:
             subscription.losses_counted = total
             counter.labels(*labels).inc(grown)
+
+    def _count_failures(self, dispatch: ReliableDispatch, labels: tuple[str, str]) -> None:
+        counts = dispatch.failure_figures
+        if counts == dispatch.failures_told:
+            return
+        told, dispatch.failures_told = dispatch.failures_told, counts
+        metrics = self._metrics
+        metrics.nacked.labels(*labels).inc(counts.nacked - told.nacked)
+        metrics.timed_out.labels(*labels).inc(counts.timed_out - told.timed_out)
+        metrics.pending_redelivery.labels(*labels).set(counts.waiting)
+        metrics.terminal_blocked.labels(*labels).set(counts.blocked)
+        for policy, total, before in zip(PoisonPolicy, counts.exhausted, told.exhausted, strict=True):
+            metrics.exhausted.labels(*labels, policy.name.lower()).inc(total - before)

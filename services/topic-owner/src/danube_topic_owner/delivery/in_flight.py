@@ -16,6 +16,7 @@ class Delivered:
     """A run that a consumer has and of which no message is acknowledged.
 
     ``number`` is the number of its delivery in the present session, or 0 if an earlier session delivered it.
+    ``again``: it was delivered before, maybe to this consumer, and nobody knows which copy is acknowledged.
     """
 
     first: int
@@ -23,11 +24,13 @@ class Delivered:
     run: Run
     consumer: Consumer
     number: int
+    again: bool
 
 
 _TAKEN_BACK = -1
 _first = attrgetter("first")
 _last = attrgetter("last")
+_in_order_of_delivery = attrgetter("number", "first")
 
 
 class InFlight:
@@ -44,20 +47,38 @@ class InFlight:
     def __iter__(self) -> Iterator[Delivered]:
         return iter(self._delivered)
 
-    def add(self, run: Run, consumer: Consumer, number: int) -> None:
-        """Note that a run was sent to a consumer in delivery ``number``."""
+    def add(self, run: Run, consumer: Consumer, number: int, *, again: bool = False) -> None:
+        """Note that a run was sent to a consumer in delivery ``number``, ``again`` or for the first time."""
         run = run.owned()
-        delivered = Delivered(run.first, run.last, run, consumer, number)
+        delivered = Delivered(run.first, run.last, run, consumer, number, again)
         if not self._delivered or self._delivered[-1].last < run.first:
             self._delivered.append(delivered)
         else:
             insort(self._delivered, delivered, key=_first)
         self.messages += len(run)
+        if not consumer.unacked:
+            consumer.progress.begin()
         consumer.unacked += len(run)
         consumer.unacked_bytes += run.size
 
-    def remove(self, first: int, last: int) -> None:
-        """Remove the messages at the positions ``first`` to ``last``, as far as they are in flight."""
+    def within(self, first: int, last: int) -> list[Run]:
+        """Return what is in flight of the positions ``first`` to ``last``."""
+        low = bisect_left(self._delivered, first, key=_last)
+        high = bisect_right(self._delivered, last, key=_first)
+        return [
+            each.run.part(max(each.first, first), min(each.last, last)) for each in self._delivered[low:high]
+        ]
+
+    def of(self, consumer: Consumer) -> list[Delivered]:
+        """Return what a consumer has, in the order of delivery."""
+        mine = [each for each in self._delivered if each.consumer is consumer]
+        return sorted(mine, key=_in_order_of_delivery)
+
+    def remove(self, first: int, last: int, *, answered: bool = False) -> None:
+        """Remove the messages at the positions ``first`` to ``last``, as far as they are in flight.
+
+        ``answered``: because their consumers acknowledged them, positively or negatively.
+        """
         low = bisect_left(self._delivered, first, key=_last)
         high = bisect_right(self._delivered, last, key=_first)
         if low == high:
@@ -65,6 +86,8 @@ class InFlight:
         rest: list[Delivered] = []
         for each in self._delivered[low:high]:
             self._uncount(each)
+            if answered:
+                each.consumer.progress.acked(0 if each.again else each.number)
             run = each.run
             if each.first < first:
                 rest.append(self._recount(each, run.part(each.first, first - 1)))
@@ -100,7 +123,7 @@ class InFlight:
         self.messages += count
         before.consumer.unacked += count
         before.consumer.unacked_bytes += rest.size
-        return Delivered(rest.first, rest.last, rest, before.consumer, before.number)
+        return Delivered(rest.first, rest.last, rest, before.consumer, before.number, before.again)
 
     def _uncount(self, each: Delivered) -> None:
         count = len(each.run)

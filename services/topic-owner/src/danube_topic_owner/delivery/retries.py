@@ -61,6 +61,7 @@ class Retries:
     Attributes:
         held: messages that are kept here.
         held_bytes: their bytes.
+        unread: messages that failed under an earlier owner and were not read yet.
         blocked: messages that are not delivered again until the policy changes.
         exhausted: messages that became poison, by the policy of that moment.
     """
@@ -71,6 +72,7 @@ class Retries:
         self.policy = policy
         self.held = 0
         self.held_bytes = 0
+        self.unread = len(failures or {})
         self.blocked = 0
         self.exhausted = dict.fromkeys(PoisonPolicy, 0)
         self._ordered = ordered
@@ -87,6 +89,11 @@ class Retries:
 
     def __len__(self) -> int:
         return len(self._failed)
+
+    @property
+    def waiting(self) -> int:
+        """Messages that are kept here to be delivered again."""
+        return self.held - self.blocked - len(self._dead)
 
     def failures(self, position: int) -> int:
         """Return how many deliveries of a message failed."""
@@ -118,19 +125,23 @@ class Retries:
         message = self._failed.get(position)
         if message is None or message.stage is not Stage.UNREAD:
             return False
+        self.unread -= 1
         self._keep(message, data)
         return True
 
-    def forget(self, position: int) -> None:
-        """Forget a message that was acknowledged."""
-        if (message := self._failed.pop(position, None)) is not None:
+    def forget(self, first: int, last: int) -> None:
+        """Forget the messages at the positions ``first`` to ``last``: they are acknowledged or expired."""
+        known = self._failed
+        if len(known) <= last - first:
+            positions = [position for position in known if first <= position <= last]
+        else:
+            positions = [position for position in range(first, last + 1) if position in known]
+        for position in positions:
+            message = known.pop(position)
+            if message.stage is Stage.UNREAD:
+                self.unread -= 1
             self._release(message)
             self._changed.discard(position)
-
-    def expire(self, position: int) -> None:
-        """Forget the messages up to ``position``: none is retained."""
-        for each in [each for each in self._failed if each <= position]:
-            self.forget(each)
 
     # Redelivery
 
@@ -148,17 +159,6 @@ class Retries:
             self._release(message)
             message.stage = Stage.DELIVERED
 
-    def returned(self, position: int, data: bytes) -> bool:
-        """Keep a message that went back undelivered, if it failed before; return whether it did.
-
-        It waits no longer: this delivery did not fail.
-        """
-        message = self._failed.get(position)
-        if message is None:
-            return False
-        self._keep(message, data)
-        return True
-
     @property
     def first_held(self) -> int | None:
         """The lowest position that holds back those behind it; None if none does."""
@@ -172,6 +172,11 @@ class Retries:
         return None if message is None or message.stage is Stage.BLOCKED else message.due
 
     # Poison
+
+    @property
+    def has_dead(self) -> bool:
+        """Whether there are messages to drop or to dead-letter."""
+        return bool(self._dead)
 
     @property
     def dead(self) -> list[FailedMessage]:
@@ -200,6 +205,11 @@ class Retries:
                 self._keep(message, data)
 
     # Journal
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether `take_changes` returns something."""
+        return bool(self._changed)
 
     def take_changes(self) -> list[tuple[int, int]]:
         """Return (position, failures) of what has failed since the last call, in ascending order."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from danube_common.cluster.records import Topic
+from danube_common.model.failure_policy import FailurePolicy
 from danube_common.model.position import SEQUENCE_MAX, end_of_sequence, position_of, sequence_of
 from danube_common.model.rate_limit import TokenBucket
 from danube_common.model.run import Run
@@ -14,9 +15,15 @@ from danube_topic_owner.delivery.consumer import Window
 from danube_topic_owner.delivery.dispatch import Dispatch
 from danube_topic_owner.delivery.missed import Missed
 from danube_topic_owner.delivery.non_reliable import NonReliableDispatch
-from danube_topic_owner.delivery.reliable import ReliableDispatch
+from danube_topic_owner.delivery.reliable import DEFAULT_POLICY, ReliableDispatch
 from danube_topic_owner.journal.cursor import Cursor
-from danube_topic_owner.journal.events import CursorMoved, CursorSet, Event, cursor_moves
+from danube_topic_owner.journal.events import (
+    CursorMoved,
+    CursorSet,
+    Event,
+    cursor_moves,
+    failed_messages,
+)
 from danube_topic_owner.journal.state import SubscriptionState
 
 Key = tuple[int, str]
@@ -86,6 +93,7 @@ class LogSubscription(ActiveSubscription):
         mark_dirty: journals the cursor; called whenever it moves.
         restarted: whether the cursor was replaced since it was journaled.
         missed: what the live feed passed while the subscription was behind.
+        poison_problem: why poison could not be dead-lettered; empty if it could, or nothing is known.
     """
 
     dispatch: ReliableDispatch
@@ -95,6 +103,7 @@ class LogSubscription(ActiveSubscription):
     mark_dirty: Callable[[LogSubscription], None] = field(kw_only=True)
     restarted: bool = field(default=False, kw_only=True)
     missed: Missed = field(default_factory=Missed, kw_only=True)
+    poison_problem: str = field(default="", kw_only=True)
 
     @property
     def wants_backlog(self) -> bool:
@@ -185,6 +194,20 @@ class LogSubscription(ActiveSubscription):
         if self.dispatch.ack(spans, end_of_sequence(log_end)):
             self.mark_dirty(self)
 
+    def nack(self, first: int, last: int, now: float, *, delay_ms: int, reason: str) -> None:
+        """Take in that the delivery of messages failed, as far as they are in flight."""
+        self.dispatch.nack(first, last, now, delay_ms=delay_ms, reason=reason)
+
+    def resolve(self, position: int) -> None:
+        """Acknowledge a message that was dropped or dead-lettered."""
+        if self.dispatch.ack(((position, position),), position):
+            self.mark_dirty(self)
+
+    def change_policy(self, policy: FailurePolicy, now: float) -> None:
+        """Apply another failure policy, which is journaled elsewhere."""
+        self.poison_problem = ""
+        self.dispatch.change_policy(policy, now)
+
     def move_with_log(self, sequence: int) -> None:
         """Move mark-delete with the log while the subscription is at the tail with nothing outstanding.
 
@@ -201,7 +224,8 @@ class LogSubscription(ActiveSubscription):
             self.restarted = False
             events.append(CursorSet(*key, cursor.mark_delete, [], self.state.generation))
         moves = list(cursor_moves(*key, cursor.mark_delete, cursor.take_changes()))
-        return [*events, *(moves or [CursorMoved(*key, cursor.mark_delete, [])])]
+        failed = failed_messages(*key, self.dispatch.retries.take_changes())
+        return [*events, *(moves or [CursorMoved(*key, cursor.mark_delete, [])]), *failed]
 
     def restart(self, cursor: Cursor, tail: int) -> None:
         """Go on at ``cursor`` and forget every message in flight or waiting."""
@@ -228,7 +252,13 @@ def activate(
     window = replace(window, prefetch=state.prefetch)
     subscription: ActiveSubscription
     if topic.strategy.is_reliable:
-        dispatch = ReliableDispatch(state.subscription_type, Cursor(state.mark_delete, state.acked), window)
+        dispatch = ReliableDispatch(
+            state.subscription_type,
+            Cursor(state.mark_delete, state.acked),
+            window,
+            state.failure_policy or DEFAULT_POLICY,
+            dict(state.failures.items()),
+        )
         start = first_unread(state.mark_delete)
         subscription = LogSubscription(
             topic.topic_id, topic.name, state, dispatch, rate, start, start > tail, mark_dirty=mark_dirty

@@ -11,19 +11,23 @@ from danube_common.cluster.records import Claim, Topic, decode_record, encode_re
 from danube_common.errors import NotFound, Refused
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle
+from danube_common.model.failure_policy import FailurePolicy
 from danube_common.model.names import TopicName
 from danube_common.model.subscription import StartPosition, SubscriptionType
 from danube_common.wire.envelope import Done
 from danube_common.wire.owner import (
     OWNER,
     DescribeTopic,
+    FailurePolicyFound,
     FindTopic,
     Floors,
+    GetFailurePolicy,
     ListSubscriptions,
     OwnerReply,
     OwnerRequest,
     ResetSubscription,
     RetentionFloors,
+    SetFailurePolicy,
     SubscriptionDetail,
     SubscriptionFound,
     SubscriptionInfo,
@@ -41,6 +45,7 @@ class FakeOwner:
         subscriptions: names by topic.
         connected: (topic, subscription) pairs with a consumer.
         details: the descriptions of subscriptions, by topic.
+        failure_policies: by topic and subscription; the others have the default one.
         resets: (topic, subscription, start) of each ResetSubscription received.
         floors: the retention floors, by bundle.
         forgetful: how many more requests are answered with NotFound, as by an owner that lags.
@@ -50,6 +55,7 @@ class FakeOwner:
         self.subscriptions: dict[str, list[str]] = {}
         self.connected: set[tuple[str, str]] = set()
         self.details: dict[str, list[SubscriptionDetail]] = {}
+        self.failure_policies: dict[tuple[str, str], FailurePolicy] = {}
         self.resets: list[tuple[str, str, StartPosition]] = []
         self.floors: dict[Bundle, dict[int, int]] = {}
         self.forgetful = 0
@@ -76,19 +82,23 @@ class FakeOwner:
                 names = self.subscriptions.get(topic, [])
                 return Subscriptions([SubscriptionInfo(n, SubscriptionType.SHARED, []) for n in names])
             case Unsubscribe(topic=topic, subscription=name):
-                await self._require(topic)
-                if name not in self.subscriptions.get(topic, []):
-                    raise NotFound(f"subscription {name!r} does not exist")
+                await self._require_subscription(topic, name)
                 if (topic, name) in self.connected:
                     raise Refused(f"subscription {name!r} has a connected consumer")
                 self.subscriptions[topic].remove(name)
                 return Done()
             case DescribeTopic(topic=topic):
                 return await self._describe(topic)
+            case SetFailurePolicy(topic=topic, subscription=name, policy=policy):
+                await self._require_subscription(topic, name)
+                self.failure_policies[topic, name] = policy
+                return Done()
+            case GetFailurePolicy(topic=topic, subscription=name):
+                await self._require_subscription(topic, name)
+                policy = self.failure_policies.get((topic, name), FailurePolicy())
+                return FailurePolicyFound(policy, SubscriptionType.SHARED)
             case ResetSubscription(topic=topic, subscription=name, start=start):
-                await self._require(topic)
-                if name not in self.subscriptions.get(topic, []):
-                    raise NotFound(f"subscription {name!r} does not exist")
+                await self._require_subscription(topic, name)
                 self.resets.append((topic, name, start))
                 return SubscriptionFound(name, created=False, mark_delete=start.value)
             case RetentionFloors():
@@ -111,6 +121,11 @@ class FakeOwner:
             log_last_sequence=9,
             archived_through=3,
         )
+
+    async def _require_subscription(self, topic: str, name: str) -> None:
+        await self._require(topic)
+        if name not in self.subscriptions.get(topic, []):
+            raise NotFound(f"subscription {name!r} does not exist")
 
     async def _require(self, topic: str) -> None:
         if self.forgetful > 0:

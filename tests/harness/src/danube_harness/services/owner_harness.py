@@ -237,8 +237,12 @@ class OwnerHarness:
 
     async def publish(self, topic: Topic, *texts: str) -> None:
         """Append one frame of a reliable topic to the log."""
+        await self.publish_bytes(topic, *(text.encode() for text in texts))
+
+    async def publish_bytes(self, topic: Topic, *messages: bytes) -> None:
+        """Append one frame of a reliable topic to the log."""
         number = next(self.frames)
-        frame = encode_frame(1, number, [(topic.topic_id, [text.encode() for text in texts])])
+        frame = encode_frame(1, number, [(topic.topic_id, messages)])
         await self.log.append(topic.home, frame, frame_id=make_frame_id(1, number), timeout_s=1)
 
     async def publish_non_reliable(self, topic: Topic, *texts: str) -> None:
