@@ -24,13 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.DescriptorPool().AddSerializedFile(b'\n\x1f\x64\x61nube_proto/danube_admin.proto\x12\x0c\x64\x61nube_admin\"\x07\n\x05\x45mpty\"\x8a\x01\n\nBrokerInfo\x12\x11\n\tbroker_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62roker_addr\x18\x02 \x01(\t\x12\x13\n\x0b\x62roker_role\x18\x03 \x01(\t\x12\x12\n\nadmin_addr\x18\x04 \x01(\t\x12\x14\n\x0cmetrics_addr\x18\x05 \x01(\t\x12\x15\n\rbroker_status\x18\x06 \x01(\t\"?\n\x12\x42rokerListResponse\x12)\n\x07\x62rokers\x18\x01 \x03(\x0b\x32\x18.danube_admin.BrokerInfo\" \n\x0e\x42rokerResponse\x12\x0e\n\x06leader\x18\x01 \x01(\t\"+\n\x15NamespaceListResponse\x12\x12\n\nnamespaces\x18\x01 \x03(\t\" \n\x10NamespaceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"$\n\x11NamespaceResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\"\"\n\x0ePolicyResponse\x12\x10\n\x08policies\x18\x01 \x01(\t\"#\n\x11TopicListResponse\x12\x0e\n\x06topics\x18\x01 \x03(\t\"\x1c\n\x0cTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"d\n\x0fNewTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bschema_type\x18\x02 \x01(\t\x12\x13\n\x0bschema_data\x18\x03 \x01(\t\x12\x19\n\x11\x64ispatch_strategy\x18\x04 \x01(\t\" \n\rTopicResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\"1\n\x18SubscriptionListResponse\x12\x15\n\rsubscriptions\x18\x01 \x03(\t\":\n\x13SubscriptionRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x14\n\x0csubscription\x18\x02 \x01(\t\"\'\n\x14SubscriptionResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\"\xa0\x01\n\x13UnloadBrokerRequest\x12\x11\n\tbroker_id\x18\x01 \x01(\t\x12\x14\n\x0cmax_parallel\x18\x02 \x01(\r\x12\x1a\n\x12namespaces_include\x18\x03 \x03(\t\x12\x1a\n\x12namespaces_exclude\x18\x04 \x03(\t\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\x12\x17\n\x0ftimeout_seconds\x18\x06 \x01(\r\"\x81\x01\n\x14UnloadBrokerResponse\x12\x0f\n\x07started\x18\x01 \x01(\x08\x12\r\n\x05total\x18\x02 \x01(\r\x12\x11\n\tsucceeded\x18\x03 \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\r\x12\x0f\n\x07pending\x18\x05 \x01(\r\x12\x15\n\rfailed_topics\x18\x06 \x03(\t\":\n\x15\x41\x63tivateBrokerRequest\x12\x11\n\tbroker_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\")\n\x16\x41\x63tivateBrokerResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\"\x17\n\x15\x43lusterBalanceRequest\"t\n\rBrokerBalance\x12\x11\n\tbroker_id\x18\x01 \x01(\x04\x12\x0c\n\x04load\x18\x02 \x01(\x01\x12\x13\n\x0btopic_count\x18\x03 \x01(\r\x12\x15\n\ris_overloaded\x18\x04 \x01(\x08\x12\x16\n\x0eis_underloaded\x18\x05 \x01(\x08\"\xe9\x01\n\x16\x43lusterBalanceResponse\x12 \n\x18\x63oefficient_of_variation\x18\x01 \x01(\x01\x12\x11\n\tmean_load\x18\x02 \x01(\x01\x12\x10\n\x08max_load\x18\x03 \x01(\x01\x12\x10\n\x08min_load\x18\x04 \x01(\x01\x12\x15\n\rstd_deviation\x18\x05 \x01(\x01\x12\x14\n\x0c\x62roker_count\x18\x06 \x01(\r\x12,\n\x07\x62rokers\x18\x07 \x03(\x0b\x32\x1b.danube_admin.BrokerBalance\x12\x1b\n\x13\x61ssignment_strategy\x18\x08 \x01(\t\"I\n\x10RebalanceRequest\x12\x0f\n\x07\x64ry_run\x18\x01 \x01(\x08\x12\x16\n\tmax_moves\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x0c\n\n_max_moves\"r\n\x0cProposedMove\x12\x12\n\ntopic_name\x18\x01 \x01(\t\x12\x13\n\x0b\x66rom_broker\x18\x02 \x01(\x04\x12\x11\n\tto_broker\x18\x03 \x01(\x04\x12\x16\n\x0e\x65stimated_load\x18\x04 \x01(\x01\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x87\x01\n\x11RebalanceResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x16\n\x0emoves_executed\x18\x02 \x01(\r\x12\x32\n\x0eproposed_moves\x18\x03 \x03(\x0b\x32\x1a.danube_admin.ProposedMove\x12\x15\n\rerror_message\x18\x04 \x01(\t2\xce\x04\n\x0b\x42rokerAdmin\x12\x44\n\x0bListBrokers\x12\x13.danube_admin.Empty\x1a .danube_admin.BrokerListResponse\x12\x44\n\x0fGetLeaderBroker\x12\x13.danube_admin.Empty\x1a\x1c.danube_admin.BrokerResponse\x12J\n\x0eListNamespaces\x12\x13.danube_admin.Empty\x1a#.danube_admin.NamespaceListResponse\x12U\n\x0cUnloadBroker\x12!.danube_admin.UnloadBrokerRequest\x1a\".danube_admin.UnloadBrokerResponse\x12[\n\x0e\x41\x63tivateBroker\x12#.danube_admin.ActivateBrokerRequest\x1a$.danube_admin.ActivateBrokerResponse\x12^\n\x11GetClusterBalance\x12#.danube_admin.ClusterBalanceRequest\x1a$.danube_admin.ClusterBalanceResponse\x12S\n\x10TriggerRebalance\x12\x1e.danube_admin.RebalanceRequest\x1a\x1f.danube_admin.RebalanceResponse2\xe5\x02\n\x0eNamespaceAdmin\x12U\n\x12GetNamespaceTopics\x12\x1e.danube_admin.NamespaceRequest\x1a\x1f.danube_admin.TopicListResponse\x12T\n\x14GetNamespacePolicies\x12\x1e.danube_admin.NamespaceRequest\x1a\x1c.danube_admin.PolicyResponse\x12R\n\x0f\x43reateNamespace\x12\x1e.danube_admin.NamespaceRequest\x1a\x1f.danube_admin.NamespaceResponse\x12R\n\x0f\x44\x65leteNamespace\x12\x1e.danube_admin.NamespaceRequest\x1a\x1f.danube_admin.NamespaceResponse2\xe5\x03\n\nTopicAdmin\x12M\n\nListTopics\x12\x1e.danube_admin.NamespaceRequest\x1a\x1f.danube_admin.TopicListResponse\x12I\n\x0b\x43reateTopic\x12\x1d.danube_admin.NewTopicRequest\x1a\x1b.danube_admin.TopicResponse\x12\x46\n\x0b\x44\x65leteTopic\x12\x1a.danube_admin.TopicRequest\x1a\x1b.danube_admin.TopicResponse\x12W\n\x11ListSubscriptions\x12\x1a.danube_admin.TopicRequest\x1a&.danube_admin.SubscriptionListResponse\x12T\n\x0bUnsubscribe\x12!.danube_admin.SubscriptionRequest\x1a\".danube_admin.SubscriptionResponse\x12\x46\n\x0bUnloadTopic\x12\x1a.danube_admin.TopicRequest\x1a\x1b.danube_admin.TopicResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.DescriptorPool().AddSerializedFile(b'\n\x1f\x64\x61nube_proto/danube_admin.proto\x12\x0c\x64\x61nube_admin\"\x07\n\x05\x45mpty\"\x8a\x01\n\nBrokerInfo\x12\x11\n\tbroker_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62roker_addr\x18\x02 \x01(\t\x12\x13\n\x0b\x62roker_role\x18\x03 \x01(\t\x12\x12\n\nadmin_addr\x18\x04 \x01(\t\x12\x14\n\x0cmetrics_addr\x18\x05 \x01(\t\x12\x15\n\rbroker_status\x18\x06 \x01(\t\"?\n\x12\x42rokerListResponse\x12)\n\x07\x62rokers\x18\x01 \x03(\x0b\x32\x18.danube_admin.BrokerInfo\" \n\x0e\x42rokerResponse\x12\x0e\n\x06leader\x18\x01 \x01(\t\"+\n\x15NamespaceListResponse\x12\x12\n\nnamespaces\x18\x01 \x03(\t\" \n\x10NamespaceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"$\n\x11NamespaceResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\"\"\n\x0ePolicyResponse\x12\x10\n\x08policies\x18\x01 \x01(\t\"#\n\x11TopicListResponse\x12\x0e\n\x06topics\x18\x01 \x03(\t\"\x1c\n\x0cTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"d\n\x0fNewTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bschema_type\x18\x02 \x01(\t\x12\x13\n\x0bschema_data\x18\x03 \x01(\t\x12\x19\n\x11\x64ispatch_strategy\x18\x04 \x01(\t\" \n\rTopicResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\"1\n\x18SubscriptionListResponse\x12\x15\n\rsubscriptions\x18\x01 \x03(\t\":\n\x13SubscriptionRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x14\n\x0csubscription\x18\x02 \x01(\t\"\'\n\x14SubscriptionResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\"\xb6\x02\n\x19SubscriptionFailurePolicy\x12\x1c\n\x14max_redelivery_count\x18\x01 \x01(\r\x12\x16\n\x0e\x61\x63k_timeout_ms\x18\x02 \x01(\x04\x12 \n\x18\x62\x61se_redelivery_delay_ms\x18\x03 \x01(\x04\x12\x1f\n\x17max_redelivery_delay_ms\x18\x04 \x01(\x04\x12\x37\n\x10\x62\x61\x63koff_strategy\x18\x05 \x01(\x0e\x32\x1d.danube_admin.BackoffStrategy\x12\x1e\n\x11\x64\x65\x61\x64_letter_topic\x18\x06 \x01(\tH\x00\x88\x01\x01\x12\x31\n\rpoison_policy\x18\x07 \x01(\x0e\x32\x1a.danube_admin.PoisonPolicyB\x14\n\x12_dead_letter_topic\"\x8b\x01\n#SetSubscriptionFailurePolicyRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x14\n\x0csubscription\x18\x02 \x01(\t\x12?\n\x0e\x66\x61ilure_policy\x18\x03 \x01(\x0b\x32\'.danube_admin.SubscriptionFailurePolicy\"\x9a\x01\n$GetSubscriptionFailurePolicyResponse\x12\x44\n\x0e\x66\x61ilure_policy\x18\x01 \x01(\x0b\x32\'.danube_admin.SubscriptionFailurePolicyH\x00\x88\x01\x01\x12\x19\n\x11subscription_type\x18\x02 \x01(\x05\x42\x11\n\x0f_failure_policy\"\xa0\x01\n\x13UnloadBrokerRequest\x12\x11\n\tbroker_id\x18\x01 \x01(\t\x12\x14\n\x0cmax_parallel\x18\x02 \x01(\r\x12\x1a\n\x12namespaces_include\x18\x03 \x03(\t\x12\x1a\n\x12namespaces_exclude\x18\x04 \x03(\t\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\x12\x17\n\x0ftimeout_seconds\x18\x06 \x01(\r\"\x81\x01\n\x14UnloadBrokerResponse\x12\x0f\n\x07started\x18\x01 \x01(\x08\x12\r\n\x05total\x18\x02 \x01(\r\x12\x11\n\tsucceeded\x18\x03 \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\r\x12\x0f\n\x07pending\x18\x05 \x01(\r\x12\x15\n\rfailed_topics\x18\x06 \x03(\t\":\n\x15\x41\x63tivateBrokerRequest\x12\x11\n\tbroker_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\")\n\x16\x41\x63tivateBrokerResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\"\x17\n\x15\x43lusterBalanceRequest\"t\n\rBrokerBalance\x12\x11\n\tbroker_id\x18\x01 \x01(\x04\x12\x0c\n\x04load\x18\x02 \x01(\x01\x12\x13\n\x0btopic_count\x18\x03 \x01(\r\x12\x15\n\ris_overloaded\x18\x04 \x01(\x08\x12\x16\n\x0eis_underloaded\x18\x05 \x01(\x08\"\xe9\x01\n\x16\x43lusterBalanceResponse\x12 \n\x18\x63oefficient_of_variation\x18\x01 \x01(\x01\x12\x11\n\tmean_load\x18\x02 \x01(\x01\x12\x10\n\x08max_load\x18\x03 \x01(\x01\x12\x10\n\x08min_load\x18\x04 \x01(\x01\x12\x15\n\rstd_deviation\x18\x05 \x01(\x01\x12\x14\n\x0c\x62roker_count\x18\x06 \x01(\r\x12,\n\x07\x62rokers\x18\x07 \x03(\x0b\x32\x1b.danube_admin.BrokerBalance\x12\x1b\n\x13\x61ssignment_strategy\x18\x08 \x01(\t\"I\n\x10RebalanceRequest\x12\x0f\n\x07\x64ry_run\x18\x01 \x01(\x08\x12\x16\n\tmax_moves\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x0c\n\n_max_moves\"r\n\x0cProposedMove\x12\x12\n\ntopic_name\x18\x01 \x01(\t\x12\x13\n\x0b\x66rom_broker\x18\x02 \x01(\x04\x12\x11\n\tto_broker\x18\x03 \x01(\x04\x12\x16\n\x0e\x65stimated_load\x18\x04 \x01(\x01\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x87\x01\n\x11RebalanceResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x16\n\x0emoves_executed\x18\x02 \x01(\r\x12\x32\n\x0eproposed_moves\x18\x03 \x03(\x0b\x32\x1a.danube_admin.ProposedMove\x12\x15\n\rerror_message\x18\x04 \x01(\t*-\n\x0f\x42\x61\x63koffStrategy\x12\t\n\x05\x46ixed\x10\x00\x12\x0f\n\x0b\x45xponential\x10\x01*3\n\x0cPoisonPolicy\x12\x0e\n\nDeadLetter\x10\x00\x12\t\n\x05\x42lock\x10\x01\x12\x08\n\x04\x44rop\x10\x02\x32\xce\x04\n\x0b\x42rokerAdmin\x12\x44\n\x0bListBrokers\x12\x13.danube_admin.Empty\x1a .danube_admin.BrokerListResponse\x12\x44\n\x0fGetLeaderBroker\x12\x13.danube_admin.Empty\x1a\x1c.danube_admin.BrokerResponse\x12J\n\x0eListNamespaces\x12\x13.danube_admin.Empty\x1a#.danube_admin.NamespaceListResponse\x12U\n\x0cUnloadBroker\x12!.danube_admin.UnloadBrokerRequest\x1a\".danube_admin.UnloadBrokerResponse\x12[\n\x0e\x41\x63tivateBroker\x12#.danube_admin.ActivateBrokerRequest\x1a$.danube_admin.ActivateBrokerResponse\x12^\n\x11GetClusterBalance\x12#.danube_admin.ClusterBalanceRequest\x1a$.danube_admin.ClusterBalanceResponse\x12S\n\x10TriggerRebalance\x12\x1e.danube_admin.RebalanceRequest\x1a\x1f.danube_admin.RebalanceResponse2\xe5\x02\n\x0eNamespaceAdmin\x12U\n\x12GetNamespaceTopics\x12\x1e.danube_admin.NamespaceRequest\x1a\x1f.danube_admin.TopicListResponse\x12T\n\x14GetNamespacePolicies\x12\x1e.danube_admin.NamespaceRequest\x1a\x1c.danube_admin.PolicyResponse\x12R\n\x0f\x43reateNamespace\x12\x1e.danube_admin.NamespaceRequest\x1a\x1f.danube_admin.NamespaceResponse\x12R\n\x0f\x44\x65leteNamespace\x12\x1e.danube_admin.NamespaceRequest\x1a\x1f.danube_admin.NamespaceResponse2\xd3\x05\n\nTopicAdmin\x12M\n\nListTopics\x12\x1e.danube_admin.NamespaceRequest\x1a\x1f.danube_admin.TopicListResponse\x12I\n\x0b\x43reateTopic\x12\x1d.danube_admin.NewTopicRequest\x1a\x1b.danube_admin.TopicResponse\x12\x46\n\x0b\x44\x65leteTopic\x12\x1a.danube_admin.TopicRequest\x1a\x1b.danube_admin.TopicResponse\x12W\n\x11ListSubscriptions\x12\x1a.danube_admin.TopicRequest\x1a&.danube_admin.SubscriptionListResponse\x12T\n\x0bUnsubscribe\x12!.danube_admin.SubscriptionRequest\x1a\".danube_admin.SubscriptionResponse\x12\x46\n\x0bUnloadTopic\x12\x1a.danube_admin.TopicRequest\x1a\x1b.danube_admin.TopicResponse\x12u\n\x1cSetSubscriptionFailurePolicy\x12\x31.danube_admin.SetSubscriptionFailurePolicyRequest\x1a\".danube_admin.SubscriptionResponse\x12u\n\x1cGetSubscriptionFailurePolicy\x12!.danube_admin.SubscriptionRequest\x1a\x32.danube_admin.GetSubscriptionFailurePolicyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'danube_proto.danube_admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_BACKOFFSTRATEGY']._serialized_start=2524
+  _globals['_BACKOFFSTRATEGY']._serialized_end=2569
+  _globals['_POISONPOLICY']._serialized_start=2571
+  _globals['_POISONPOLICY']._serialized_end=2622
   _globals['_EMPTY']._serialized_start=49
   _globals['_EMPTY']._serialized_end=56
   _globals['_BROKERINFO']._serialized_start=59
@@ -61,30 +65,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSCRIPTIONREQUEST']._serialized_end=763
   _globals['_SUBSCRIPTIONRESPONSE']._serialized_start=765
   _globals['_SUBSCRIPTIONRESPONSE']._serialized_end=804
-  _globals['_UNLOADBROKERREQUEST']._serialized_start=807
-  _globals['_UNLOADBROKERREQUEST']._serialized_end=967
-  _globals['_UNLOADBROKERRESPONSE']._serialized_start=970
-  _globals['_UNLOADBROKERRESPONSE']._serialized_end=1099
-  _globals['_ACTIVATEBROKERREQUEST']._serialized_start=1101
-  _globals['_ACTIVATEBROKERREQUEST']._serialized_end=1159
-  _globals['_ACTIVATEBROKERRESPONSE']._serialized_start=1161
-  _globals['_ACTIVATEBROKERRESPONSE']._serialized_end=1202
-  _globals['_CLUSTERBALANCEREQUEST']._serialized_start=1204
-  _globals['_CLUSTERBALANCEREQUEST']._serialized_end=1227
-  _globals['_BROKERBALANCE']._serialized_start=1229
-  _globals['_BROKERBALANCE']._serialized_end=1345
-  _globals['_CLUSTERBALANCERESPONSE']._serialized_start=1348
-  _globals['_CLUSTERBALANCERESPONSE']._serialized_end=1581
-  _globals['_REBALANCEREQUEST']._serialized_start=1583
-  _globals['_REBALANCEREQUEST']._serialized_end=1656
-  _globals['_PROPOSEDMOVE']._serialized_start=1658
-  _globals['_PROPOSEDMOVE']._serialized_end=1772
-  _globals['_REBALANCERESPONSE']._serialized_start=1775
-  _globals['_REBALANCERESPONSE']._serialized_end=1910
-  _globals['_BROKERADMIN']._serialized_start=1913
-  _globals['_BROKERADMIN']._serialized_end=2503
-  _globals['_NAMESPACEADMIN']._serialized_start=2506
-  _globals['_NAMESPACEADMIN']._serialized_end=2863
-  _globals['_TOPICADMIN']._serialized_start=2866
-  _globals['_TOPICADMIN']._serialized_end=3351
+  _globals['_SUBSCRIPTIONFAILUREPOLICY']._serialized_start=807
+  _globals['_SUBSCRIPTIONFAILUREPOLICY']._serialized_end=1117
+  _globals['_SETSUBSCRIPTIONFAILUREPOLICYREQUEST']._serialized_start=1120
+  _globals['_SETSUBSCRIPTIONFAILUREPOLICYREQUEST']._serialized_end=1259
+  _globals['_GETSUBSCRIPTIONFAILUREPOLICYRESPONSE']._serialized_start=1262
+  _globals['_GETSUBSCRIPTIONFAILUREPOLICYRESPONSE']._serialized_end=1416
+  _globals['_UNLOADBROKERREQUEST']._serialized_start=1419
+  _globals['_UNLOADBROKERREQUEST']._serialized_end=1579
+  _globals['_UNLOADBROKERRESPONSE']._serialized_start=1582
+  _globals['_UNLOADBROKERRESPONSE']._serialized_end=1711
+  _globals['_ACTIVATEBROKERREQUEST']._serialized_start=1713
+  _globals['_ACTIVATEBROKERREQUEST']._serialized_end=1771
+  _globals['_ACTIVATEBROKERRESPONSE']._serialized_start=1773
+  _globals['_ACTIVATEBROKERRESPONSE']._serialized_end=1814
+  _globals['_CLUSTERBALANCEREQUEST']._serialized_start=1816
+  _globals['_CLUSTERBALANCEREQUEST']._serialized_end=1839
+  _globals['_BROKERBALANCE']._serialized_start=1841
+  _globals['_BROKERBALANCE']._serialized_end=1957
+  _globals['_CLUSTERBALANCERESPONSE']._serialized_start=1960
+  _globals['_CLUSTERBALANCERESPONSE']._serialized_end=2193
+  _globals['_REBALANCEREQUEST']._serialized_start=2195
+  _globals['_REBALANCEREQUEST']._serialized_end=2268
+  _globals['_PROPOSEDMOVE']._serialized_start=2270
+  _globals['_PROPOSEDMOVE']._serialized_end=2384
+  _globals['_REBALANCERESPONSE']._serialized_start=2387
+  _globals['_REBALANCERESPONSE']._serialized_end=2522
+  _globals['_BROKERADMIN']._serialized_start=2625
+  _globals['_BROKERADMIN']._serialized_end=3215
+  _globals['_NAMESPACEADMIN']._serialized_start=3218
+  _globals['_NAMESPACEADMIN']._serialized_end=3575
+  _globals['_TOPICADMIN']._serialized_start=3578
+  _globals['_TOPICADMIN']._serialized_end=4301
 # @@protoc_insertion_point(module_scope)

@@ -1,10 +1,27 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class BackoffStrategy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    Fixed: _ClassVar[BackoffStrategy]
+    Exponential: _ClassVar[BackoffStrategy]
+
+class PoisonPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DeadLetter: _ClassVar[PoisonPolicy]
+    Block: _ClassVar[PoisonPolicy]
+    Drop: _ClassVar[PoisonPolicy]
+Fixed: BackoffStrategy
+Exponential: BackoffStrategy
+DeadLetter: PoisonPolicy
+Block: PoisonPolicy
+Drop: PoisonPolicy
 
 class Empty(_message.Message):
     __slots__ = ()
@@ -111,6 +128,42 @@ class SubscriptionResponse(_message.Message):
     SUCCESS_FIELD_NUMBER: _ClassVar[int]
     success: bool
     def __init__(self, success: _Optional[bool] = ...) -> None: ...
+
+class SubscriptionFailurePolicy(_message.Message):
+    __slots__ = ("max_redelivery_count", "ack_timeout_ms", "base_redelivery_delay_ms", "max_redelivery_delay_ms", "backoff_strategy", "dead_letter_topic", "poison_policy")
+    MAX_REDELIVERY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ACK_TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    BASE_REDELIVERY_DELAY_MS_FIELD_NUMBER: _ClassVar[int]
+    MAX_REDELIVERY_DELAY_MS_FIELD_NUMBER: _ClassVar[int]
+    BACKOFF_STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTER_TOPIC_FIELD_NUMBER: _ClassVar[int]
+    POISON_POLICY_FIELD_NUMBER: _ClassVar[int]
+    max_redelivery_count: int
+    ack_timeout_ms: int
+    base_redelivery_delay_ms: int
+    max_redelivery_delay_ms: int
+    backoff_strategy: BackoffStrategy
+    dead_letter_topic: str
+    poison_policy: PoisonPolicy
+    def __init__(self, max_redelivery_count: _Optional[int] = ..., ack_timeout_ms: _Optional[int] = ..., base_redelivery_delay_ms: _Optional[int] = ..., max_redelivery_delay_ms: _Optional[int] = ..., backoff_strategy: _Optional[_Union[BackoffStrategy, str]] = ..., dead_letter_topic: _Optional[str] = ..., poison_policy: _Optional[_Union[PoisonPolicy, str]] = ...) -> None: ...
+
+class SetSubscriptionFailurePolicyRequest(_message.Message):
+    __slots__ = ("topic", "subscription", "failure_policy")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_POLICY_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    subscription: str
+    failure_policy: SubscriptionFailurePolicy
+    def __init__(self, topic: _Optional[str] = ..., subscription: _Optional[str] = ..., failure_policy: _Optional[_Union[SubscriptionFailurePolicy, _Mapping[str, object]]] = ...) -> None: ...
+
+class GetSubscriptionFailurePolicyResponse(_message.Message):
+    __slots__ = ("failure_policy", "subscription_type")
+    FAILURE_POLICY_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIPTION_TYPE_FIELD_NUMBER: _ClassVar[int]
+    failure_policy: SubscriptionFailurePolicy
+    subscription_type: int
+    def __init__(self, failure_policy: _Optional[_Union[SubscriptionFailurePolicy, _Mapping[str, object]]] = ..., subscription_type: _Optional[int] = ...) -> None: ...
 
 class UnloadBrokerRequest(_message.Message):
     __slots__ = ("broker_id", "max_parallel", "namespaces_include", "namespaces_exclude", "dry_run", "timeout_seconds")

@@ -43,6 +43,12 @@ SOUND: dict[str, Message] = {
     f"{TOPIC}/DeleteTopic": pb.TopicRequest(name="/default/a"),
     f"{TOPIC}/ListSubscriptions": pb.TopicRequest(name="/default/a"),
     f"{TOPIC}/Unsubscribe": pb.SubscriptionRequest(topic="/default/a", subscription="s"),
+    f"{TOPIC}/SetSubscriptionFailurePolicy": pb.SetSubscriptionFailurePolicyRequest(
+        topic="/default/a",
+        subscription="s",
+        failure_policy=pb.SubscriptionFailurePolicy(poison_policy=pb.Block),
+    ),
+    f"{TOPIC}/GetSubscriptionFailurePolicy": pb.SubscriptionRequest(topic="/default/a", subscription="s"),
     PARTITIONS: platform_pb.CreatePartitionsRequest(topic="/default/p", partitions=2, schema_type="bytes"),
     f"{POLICY}/GetNamespacePolicies": platform_pb.GetNamespacePoliciesRequest(namespace="default"),
     f"{POLICY}/SetNamespacePolicies": platform_pb.SetNamespacePoliciesRequest(

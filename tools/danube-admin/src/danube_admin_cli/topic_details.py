@@ -67,6 +67,7 @@ SUBSCRIPTION_COLUMNS = {
     "consumers": "CONSUMERS",
     "backlog": "BACKLOG",
     "unacked": "UNACKED",
+    "failed": "FAILED",
     "lost": "LOST",
     "mark_delete": "ACKNOWLEDGED THROUGH",
     "prefetch": "PREFETCH",
@@ -88,7 +89,7 @@ def describe(session: Session, topic: Topic) -> None:
             shown = {
                 key: title
                 for key, title in SUBSCRIPTION_COLUMNS.items()
-                if key != "prefetch" or any(row["prefetch"] for row in rows)
+                if key not in ("prefetch", "failed") or any(row[key] for row in rows)
             }
             show_table(Form.table, shown, rows)
 
@@ -216,6 +217,7 @@ def _subscription(one: platform.SubscriptionDescription) -> dict[str, str]:
         "consumers": _few(one.consumers),
         "backlog": f"{one.backlog}{'' if one.backlog_exact else '+'}",
         "unacked": str(one.unacked),
+        "failed": str(one.failed or ""),
         "lost": f"{one.lost}+" if one.lost else "0",  # a lower bound
         "mark_delete": str(one.mark_delete),
         "prefetch": str(one.prefetch or ""),

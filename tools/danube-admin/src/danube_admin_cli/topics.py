@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from danube_admin_cli import topic_details, topic_schemas
+from danube_admin_cli import failure_policy, topic_details, topic_schemas
 from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.namespaces import show_topics
 from danube_admin_cli.policies import PolicyOptions
@@ -107,6 +107,10 @@ def unsubscribe(
     request = wire.SubscriptionRequest(topic=topic, subscription=subscription)
     answer = session.call("/danube_admin.TopicAdmin/Unsubscribe", request, wire.SubscriptionResponse)
     show_success(session.form, "Unsubscribed", success=answer.success)
+
+
+commands.command("set-failure-policy", help_text=failure_policy.SET_HELP)(failure_policy.set_failure_policy)
+commands.command("get-failure-policy", help_text=failure_policy.GET_HELP)(failure_policy.get_failure_policy)
 
 
 @commands.command("policies")

@@ -9,6 +9,7 @@ from typing import Final
 from danube_admin_service.api.broker_admin import BrokerAdmin
 from danube_admin_service.api.effective_policies import EffectivePolicies
 from danube_admin_service.api.errors import failure, status_of
+from danube_admin_service.api.failure_policy_admin import FailurePolicyAdmin
 from danube_admin_service.api.load_admin import LoadAdmin
 from danube_admin_service.api.namespace_admin import NamespaceAdmin
 from danube_admin_service.api.policy_admin import PolicyAdmin
@@ -70,6 +71,7 @@ def admin_methods(
         BrokerAdmin(store, namespaces, manager),
         NamespaceAdmin(namespaces, topics, effective_policies),
         TopicAdmin(topics, owners, TopicReadiness(owners), default_storage=default_storage),
+        FailurePolicyAdmin(topics, owners),
         PolicyAdmin(namespaces, topics, effective_policies),
         TopicDetails(store, topics, owners, effective_policies),
         LoadAdmin(manager, cluster, topics),

@@ -217,6 +217,7 @@ def _add_owners_part(described: wire.TopicDescription, part: owner_protocol.Topi
             lost=one.lost,
             blocked=one.blocked,
             prefetch=one.prefetch,
+            failed=one.failed,
         )
         for one in sorted(part.subscriptions, key=lambda one: one.name)
     )

@@ -1,0 +1,114 @@
+"""The calls of ``danube_admin.TopicAdmin`` about failure policies, which no v0.2 client knows."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from danube_admin_service.api.errors import failure, precise_statuses, topic_name
+from danube_admin_service.api.unary import unary
+from danube_common.cluster.owner_client import OwnerClient
+from danube_common.cluster.records import Topic
+from danube_common.cluster.topics import Topics
+from danube_common.errors import InvalidInput
+from danube_common.model.failure_policy import (
+    BackoffStrategy,
+    FailurePolicy,
+    PoisonPolicy,
+    check_failure_policy,
+)
+from danube_common.model.names import check_label
+from danube_common.rpc.port import StatusCode, UnaryHandler
+from danube_common.wire import owner as owner_protocol
+from danube_common.wire.envelope import Done
+from danube_proto import danube_admin_pb2 as wire
+from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND
+
+OWNER_TIMEOUT_S: Final = 5.0
+
+
+class FailurePolicyAdmin:
+    """Sets and tells failure policies: the owner of a topic has those of its subscriptions."""
+
+    def __init__(self, topics: Topics, owners: OwnerClient) -> None:
+        self._topics = topics
+        self._owners = owners
+
+    def methods(self) -> dict[str, UnaryHandler]:
+        """Return the service's methods."""
+        prefix = "/danube_admin.TopicAdmin"
+        return {
+            f"{prefix}/SetSubscriptionFailurePolicy": unary(
+                wire.SetSubscriptionFailurePolicyRequest, self.set
+            ),
+            f"{prefix}/GetSubscriptionFailurePolicy": unary(wire.SubscriptionRequest, self.get),
+        }
+
+    async def set(self, request: wire.SetSubscriptionFailurePolicyRequest) -> wire.SubscriptionResponse:
+        """Set the policy of a subscription in each named topic. If one fails, those before it have it."""
+        async with precise_statuses(SUBSCRIPTION_NOT_FOUND):
+            subscription = check_label(request.subscription, "subscription")
+            if not request.HasField("failure_policy"):
+                raise InvalidInput("the request has no failure_policy")
+            policy = _policy(request.failure_policy)
+            topics = await self._named(request.topic)
+            for name in (request.topic, *(topic.name for topic in topics)):
+                check_failure_policy(policy, name)
+            for topic in topics:
+                await self._owners.ask(
+                    topic.home,
+                    owner_protocol.SetFailurePolicy(topic.name, subscription, policy),
+                    Done,
+                    timeout_s=OWNER_TIMEOUT_S,
+                )
+            return wire.SubscriptionResponse(success=True)
+
+    async def get(self, request: wire.SubscriptionRequest) -> wire.GetSubscriptionFailurePolicyResponse:
+        """Tell the policy of a subscription; of a partitioned topic that of its first partition."""
+        async with precise_statuses(SUBSCRIPTION_NOT_FOUND):
+            subscription = check_label(request.subscription, "subscription")
+            topic = (await self._named(request.topic))[0]
+            found = await self._owners.ask(
+                topic.home,
+                owner_protocol.GetFailurePolicy(topic.name, subscription),
+                owner_protocol.FailurePolicyFound,
+                timeout_s=OWNER_TIMEOUT_S,
+            )
+            return wire.GetSubscriptionFailurePolicyResponse(
+                failure_policy=_message(found.policy), subscription_type=found.subscription_type
+            )
+
+    async def _named(self, name: str) -> list[Topic]:
+        parsed = topic_name(name, code=StatusCode.INVALID_ARGUMENT)
+        found = await self._topics.partitions(parsed)
+        if not found:
+            raise failure(f"topic {parsed} does not exist", TOPIC_NOT_FOUND)
+        return found
+
+
+def _policy(message: wire.SubscriptionFailurePolicy) -> FailurePolicy:
+    """Raises InvalidInput."""
+    try:
+        backoff, poison = BackoffStrategy(message.backoff_strategy), PoisonPolicy(message.poison_policy)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
+    return FailurePolicy(
+        message.max_redelivery_count,
+        message.ack_timeout_ms,
+        message.base_redelivery_delay_ms,
+        message.max_redelivery_delay_ms,
+        backoff,
+        message.dead_letter_topic,
+        poison,
+    )
+
+
+def _message(policy: FailurePolicy) -> wire.SubscriptionFailurePolicy:
+    return wire.SubscriptionFailurePolicy(
+        max_redelivery_count=policy.max_redelivery_count,
+        ack_timeout_ms=policy.ack_timeout_ms,
+        base_redelivery_delay_ms=policy.base_redelivery_delay_ms,
+        max_redelivery_delay_ms=policy.max_redelivery_delay_ms,
+        backoff_strategy=wire.BackoffStrategy.Name(policy.backoff_strategy),
+        dead_letter_topic=policy.dead_letter_topic or None,
+        poison_policy=wire.PoisonPolicy.Name(policy.poison_policy),
+    )
