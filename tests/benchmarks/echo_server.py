@@ -1,44 +1,52 @@
-"""A bare `grpc.aio` server that answers every SendMessage with its own bytes: what the library alone costs.
+"""Bare handlers behind the platform's own front: what a call costs without what the gateway does.
 
-Run as a process; prints its port.
+``python -m tests.benchmarks.echo_server empty|echo`` serves as a process and prints its address. ``empty``
+answers SendMessage with a constant, as a gateway that does nothing; ``echo`` with the request's own bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import sys
 
-import grpc
-import grpc.aio
+import uvloop
 
-if TYPE_CHECKING:  # generic in the stubs only
-    _Handler = grpc.RpcMethodHandler[bytes, bytes]
+from danube_common.rpc.port import Call, Methods
+from danube_common.rpc.server import RpcServer
+from danube_proto import danube_api_pb2 as api
 
-METHOD = "/danube.ProducerService/SendMessage"
-
-
-async def echo(request: bytes, _context: Any) -> bytes:
-    """The request as the answer."""
-    return request
+MESSAGE_BYTES_MAX = 64 << 20
+CALLS_MAX = 100_000
 
 
-class Echo(grpc.GenericRpcHandler):
-    """Answers every SendMessage with its request."""
+async def create_producer(call: Call) -> bytes:
+    """Take any producer."""
+    request = api.ProducerRequest.FromString(call.request)
+    return api.ProducerResponse(producer_id=1, producer_name=request.producer_name).SerializeToString()
 
-    def service(self, details: grpc.HandlerCallDetails) -> _Handler | None:
-        """The handler of SendMessage."""
-        return grpc.unary_unary_rpc_method_handler(echo) if details.method == METHOD else None
+
+async def empty(_call: Call) -> bytes:
+    """Answer with a constant."""
+    return b"\x08\x01\x10\x01"
+
+
+async def echo(call: Call) -> bytes:
+    """Answer with the request."""
+    return call.request
 
 
 async def main() -> None:
     """Serve on a free port, which is printed."""
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((Echo(),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    print(port, flush=True)
-    await server.wait_for_termination()
+    methods = Methods(
+        unary={
+            "/danube.ProducerService/CreateProducer": create_producer,
+            "/danube.ProducerService/SendMessage": {"empty": empty, "echo": echo}[sys.argv[1]],
+        }
+    )
+    server = RpcServer(methods, message_bytes_max=MESSAGE_BYTES_MAX, concurrent_calls_max=CALLS_MAX)
+    print(await server.start("127.0.0.1:0"), flush=True)
+    await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

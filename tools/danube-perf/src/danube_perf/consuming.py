@@ -36,6 +36,7 @@ class Reader:
         foreign: messages that are not of this run.
         failed_acks: why acknowledgements failed, with counts.
         last_ns: when the last measured message came.
+        acked_ns: when the last measured acknowledgement was answered.
         heard_ns: when the last message of all came.
         broken: why the stream ended; None while it stands.
     """
@@ -54,6 +55,7 @@ class Reader:
         self.foreign = 0
         self.failed_acks: Counter[str] = Counter()
         self.last_ns = 0
+        self.acked_ns = 0
         self.heard_ns = 0
         self.broken: str | None = None
         self.ended = asyncio.Event()
@@ -140,7 +142,8 @@ class Reader:
                 known = reason in self.failed_acks or len(self.failed_acks) < REASONS_MAX
                 self.failed_acks[reason if known else "other reasons"] += 1
             elif self._start is not None and began_ns >= self._start.measure_ns:
-                self._ack.note(self._clock.now_ns() - began_ns)
+                self.acked_ns = self._clock.now_ns()
+                self._ack.note(self.acked_ns - began_ns)
             self._pump()
 
         self._subscription.acknowledge(delivery, answered)

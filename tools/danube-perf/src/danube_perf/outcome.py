@@ -47,6 +47,7 @@ class Outcome:
         self.interrupted = False
         self._produced_ns = 0
         self._received_ns = 0
+        self._acked_ns = 0
         self._client_s = 0.0
 
     def add_tick(self, tick: Tick) -> None:
@@ -73,6 +74,7 @@ class Outcome:
             self.failed_acks.update(result.failed_acks)
             self.foreign += result.foreign
             self._received_ns = max(self._received_ns, result.last_ns)
+            self._acked_ns = max(self._acked_ns, result.acked_ns)
             self._client_s += result.cpu_s
 
     @property
@@ -123,6 +125,7 @@ class Outcome:
             found["consume"] = {
                 **self._rate(self.received, self._received_ns),
                 "end_to_end_us": self.end_to_end.summary(),
+                "acks_per_s": self._rate(self.ack.count, self._acked_ns)["per_s"],
                 "ack_us": self.ack.summary(),
                 "failed_acks": dict(self.failed_acks),
             }

@@ -138,6 +138,7 @@ class Result(msgspec.Struct, tag=True):
     Attributes:
         foreign: messages that this tool's run did not make.
         last_ns: when the last measured message came.
+        acked_ns: when the last measured acknowledgement was answered.
         cpu_s: CPU time of the process while it measured.
     """
 
@@ -148,6 +149,7 @@ class Result(msgspec.Struct, tag=True):
     foreign: int
     failed_acks: dict[str, int]
     last_ns: int
+    acked_ns: int
     cpu_s: float
 
 

@@ -33,11 +33,15 @@ def draw(path: Path, runs: dict[str, dict[str, Any]]) -> None:
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     over_time, by_percentile = figure.subplots(1, 2)
     for label, run in runs.items():
-        kinds = [kind for kind in ("produced", "received") if any(one[kind] for one in run["timeline"])]
-        for kind in kinds:
+        # What is left of an interval at the end is too short for a rate.
+        longest = max((one["seconds"] for one in run["timeline"]), default=0.0)
+        points = [one for one in run["timeline"] if one["seconds"] > longest / 2]
+        for kind in ("produced", "received"):
+            if not any(one[kind] for one in points):
+                continue
             over_time.plot(
-                [one["at_s"] + one["seconds"] for one in run["timeline"]],
-                [one[kind] / one["seconds"] for one in run["timeline"]],
+                [one["at_s"] + one["seconds"] for one in points],
+                [one[kind] / one["seconds"] for one in points],
                 label=f"{label} {kind}".strip(),
                 linestyle="-" if kind == "produced" else "--",
             )

@@ -24,7 +24,7 @@ def _lines(figures: dict[str, Any]) -> Iterator[str]:
     if consume := figures.get("consume"):
         yield f"consume     {_rate(consume)}"
         yield f"  latency   {_latency(consume['end_to_end_us'])}  (end to end)"
-        yield f"  ack       {_latency(consume['ack_us'])}"
+        yield f"  ack       {_latency(consume['ack_us'])}  ({consume['acks_per_s']:.0f} acks/s)"
         for reason, count in consume["failed_acks"].items():
             yield f"  ack failed {count}: {reason}"
     if integrity := figures.get("integrity"):

@@ -222,6 +222,7 @@ class Worker:
                 foreign=sum(reader.foreign for reader in self._readers),
                 failed_acks=dict(failed_acks),
                 last_ns=max((reader.last_ns for reader in self._readers), default=0),
+                acked_ns=max((reader.acked_ns for reader in self._readers), default=0),
                 cpu_s=cpu_s,
             )
         )

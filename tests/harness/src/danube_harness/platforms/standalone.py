@@ -44,6 +44,7 @@ class Platform:
         directory: gets the data, the ready file and the launcher's output.
         arguments: further command-line arguments of the launcher.
         environment: variables set on top of the test process's own.
+        scripts: where its programs are; those of this environment if absent.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class Platform:
         *,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        scripts: Path | None = None,
     ) -> None:
         self.directory = directory
+        self._scripts = scripts or Path(sysconfig.get_path("scripts"))
         self.data_dir = directory / "data"
         self._ready_file = directory / "ready.json"
         self._output_file = directory / "platform.log"
@@ -124,7 +127,7 @@ class Platform:
         assert self._process is None, "the platform is already running"
         self.directory.mkdir(parents=True, exist_ok=True)
         self._ready_file.unlink(missing_ok=True)
-        launcher = Path(sysconfig.get_path("scripts")) / "danube-standalone"
+        launcher = self._scripts / "danube-standalone"
         with self._output_file.open("ab") as output:
             self._process = subprocess.Popen(
                 [
