@@ -102,7 +102,7 @@ async def redis_figures(port: int) -> dict[str, float]:
     """Measure a stream with a consumer group."""
     import redis.asyncio  # noqa: PLC0415 - of requirements/bench.txt
 
-    client = redis.asyncio.Redis(port=port)
+    client: Any = redis.asyncio.Redis(port=port)
     await client.delete("bench")
     await client.xgroup_create("bench", "readers", id="0", mkstream=True)
     awaited, _ = await rate(lambda: client.xadd("bench", {"p": PAYLOAD}), 1)
@@ -130,7 +130,7 @@ async def rabbitmq_figures(port: int) -> dict[str, float]:
     """Measure a quorum queue with publisher confirms."""
     import aio_pika  # noqa: PLC0415 - of requirements/bench.txt
 
-    connection = await aio_pika.connect(f"amqp://guest:guest@127.0.0.1:{port}/")
+    connection: Any = await aio_pika.connect(f"amqp://guest:guest@127.0.0.1:{port}/")
     channel = await connection.channel(publisher_confirms=True)
     await channel.set_qos(prefetch_count=IN_FLIGHT)
     queue = await channel.declare_queue("bench", durable=True, arguments={"x-queue-type": "quorum"})
