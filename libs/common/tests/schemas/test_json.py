@@ -104,6 +104,7 @@ NOT_SHOWN = [
     (TREE, {**TREE, "properties": {**TREE["properties"], "value": TEXT}}, "/value"),  # type: ignore[dict-item]
     ({"$schema": "http://json-schema.org/draft-07/schema#", **INTEGER}, INTEGER, r"\$schema"),
     (False, INTEGER, "no value"),
+    ({"items": {"$schema": "http://json-schema.org/draft-04/schema#"}}, INTEGER, r"\$schema"),
 ]  # fmt: skip
 
 

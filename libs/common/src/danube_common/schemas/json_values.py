@@ -21,6 +21,7 @@ class JsonDocument:
     """The definition that a schema belongs to: its dialect, and what its references point to.
 
     Attributes:
+        dialect: the draft, empty if it is none of those whose rules are known.
         siblings: whether keywords beside ``$ref`` count, as they do since the draft of 2019.
         prefix_items: whether the dialect has ``prefixItems``.
     """
@@ -38,7 +39,10 @@ class JsonDocument:
         )
         self.siblings = self.dialect in ("2020-12", "2019-09")
         self.prefix_items = self.dialect == "2020-12"
-        self._resolvable = not any(_has_id(part) for part in _parts(root) if part is not root)
+        inner = [part for part in _parts(root) if part is not root]
+        self._resolvable = not any(isinstance(part.get("$id"), str) for part in inner)
+        if any(isinstance(part.get("$schema"), str) for part in inner):
+            self.dialect = ""  # a part may have another dialect
 
     def target(self, reference: Json) -> Json:
         """Return the schema that a reference within the definition points to, or None if it is unknown."""
@@ -196,10 +200,6 @@ def _stated_types(schema: dict[str, Json]) -> frozenset[str]:
 
 def _required(parts: list[dict[str, Json]]) -> set[str]:
     return {name for part in parts for name in part.get("required", [])}
-
-
-def _has_id(part: dict[str, Json]) -> bool:
-    return isinstance(part.get("$id"), str)
 
 
 def _parts(value: Json) -> Iterator[dict[str, Json]]:
