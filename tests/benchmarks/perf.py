@@ -74,15 +74,13 @@ def pids_of(platform: Platform) -> dict[str, list[int]]:
 @contextlib.contextmanager
 def bare(kind: str) -> Iterator[str]:
     """Run `echo_server`; gives its address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.echo_server", kind], stdout=subprocess.PIPE, cwd=ROOT
-    )
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline().decode().strip()
-    finally:
-        process.kill()
-        process.wait()
+    words = [sys.executable, "-m", "tests.benchmarks.echo_server", kind]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().decode().strip()
+        finally:
+            process.kill()
 
 
 def producer_id(address: str, topic: str) -> int:

@@ -1,7 +1,7 @@
 """The client's half of an HTTP/2 connection, as far as gRPC needs it: bytes in, bytes out, no I/O.
 
-It exists because the measuring client must be cheaper than what it measures: a call of `grpc.aio` takes 75 µs of
-CPU, one of this 16, with all that is measured. The peer is told to compress headers without a table
+It exists because the measuring client must be cheaper than what it measures: a call of `grpc.aio` takes 75 µs
+of CPU, one of this 16, with all that is measured. The peer is told to compress headers without a table
 (``SETTINGS_HEADER_TABLE_SIZE`` 0), so equal header blocks mean equal headers and each is decoded once.
 """
 

@@ -53,7 +53,7 @@ Topic = Annotated[
         "--topic",
         "-t",
         metavar="TOPIC",
-        help="/namespace/topic; a new topic if absent. A topic that exists keeps its storage.",
+        help="/namespace/topic; a new topic if absent. One that exists must be of --storage.",
     ),
 ]
 Storage = Annotated[
