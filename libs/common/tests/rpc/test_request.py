@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -10,11 +11,40 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from danube_common.rpc.grpc_framing import framed
+from danube_common.rpc.grpc_framing import PREFIX, announced_bytes, framed
 from danube_common.rpc.port import Call, Methods
+from danube_common.rpc.request import MessageLimit, single_message
 from danube_common.rpc.server import RpcServer
 from danube_harness.rpc.calls import NOTICE_S, Idle, Serve, connect, status_of
 from danube_harness.rpc.raw_http2 import RawClient
+
+
+async def test_a_requests_bytes_are_counted_when_they_are_announced() -> None:
+    held: list[int] = []
+    pieces = [PREFIX.pack(0, 9000), bytes(9000)]
+
+    async def receive() -> Any:
+        piece = pieces.pop(0)
+        if not pieces:
+            assert held == [9000], "before they are received"
+        return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
+
+    assert await single_message({}, receive, MessageLimit(10_000, ""), held.append) == bytes(9000)
+    assert held == [9000]
+
+
+@pytest.mark.parametrize(
+    ("body", "size"),
+    [
+        (b"", 0),
+        (b"\0\0\0", 500),  # not known yet
+        (PREFIX.pack(0, 7), 7),
+        (PREFIX.pack(1, 7), 500),  # compressed: it may become as large
+        (PREFIX.pack(0, 1 << 31), 500),  # it will be refused
+    ],
+)
+def test_what_a_message_may_need_is_never_underestimated(body: bytes, size: int) -> None:
+    assert announced_bytes(body, 500) == size
 
 
 @settings(

@@ -44,6 +44,42 @@ async def test_over_the_bound_a_call_is_refused_at_once_and_streams_do_not_count
             stream.cancel()
 
 
+async def test_what_one_connection_has_waiting_is_bounded_and_more_is_refused(serve: Serve) -> None:
+    go, running = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def slow(call: Call) -> bytes:
+        running.release()
+        await go.wait()
+        return b"%d" % len(call.request)
+
+    _, addr = await serve(Methods({"/a.B/C": slow}), connection_bytes_max=100_000)
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    async with connect(addr, own) as channel, connect(addr, own) as other:
+        unary = channel.unary_unary("/a.B/C")
+        calls = [asyncio.ensure_future(unary(bytes(size))) for size in (40_000, 60_000, 100, 100)]
+        for _ in calls:
+            await running.acquire()
+        code, text, _ = await status_of(unary(bytes(40_000)))
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "100000 bytes already" in text
+        alone = asyncio.ensure_future(other.unary_unary("/a.B/C")(bytes(200_000)))
+        await running.acquire()
+        calls[1].cancel()
+        await asyncio.wait(calls[1:2])
+        refused = True
+        while refused:  # until the server has heard of it
+            last = asyncio.ensure_future(unary(bytes(40_000)))
+            entered = asyncio.ensure_future(running.acquire())
+            await asyncio.wait((last, entered), return_when=asyncio.FIRST_COMPLETED)
+            refused = not entered.done()
+            entered.cancel()
+            await asyncio.wait((entered,))
+        go.set()
+        answers = [await call for call in (calls[0], calls[2], alone, last)]
+        assert answers == [b"40000", b"100", b"200000", b"40000"]
+        assert await unary(bytes(90_000)) == b"90000"
+
+
 async def test_a_clients_deadline_ends_the_handler(serve: Serve) -> None:
     idle, ended = Idle(), asyncio.Event()
 

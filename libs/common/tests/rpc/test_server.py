@@ -7,7 +7,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from danube_common.rpc.port import Call, Methods
+from danube_common.rpc.port import Call, Methods, UnaryHandler
 from danube_common.rpc.server import RpcServer
 from danube_harness.rpc.calls import NOTICE_S, Idle, Serve, connect, status_of
 
@@ -124,6 +124,34 @@ async def test_two_servers_never_share_a_port(serve: Serve) -> None:
     second = RpcServer(Methods(), message_bytes_max=1, concurrent_calls_max=1)
     with pytest.raises(OSError, match="cannot listen"):
         await second.start(addr)
+
+
+async def test_servers_that_ask_for_it_share_a_port_and_its_connections() -> None:
+    callers: list[set[str]] = [set(), set()]
+
+    def keep(peers: set[str]) -> UnaryHandler:
+        async def answer(call: Call) -> bytes:
+            peers.add(call.peer)
+            return b""
+
+        return answer
+
+    servers = [
+        RpcServer(Methods({"/a.B/C": keep(peers)}), message_bytes_max=1, concurrent_calls_max=100)
+        for peers in callers
+    ]
+    addr = await servers[0].start("127.0.0.1:0", reuse_port=True)
+    assert await servers[1].start(addr, reuse_port=True) == addr
+    connections = 0
+    while not all(callers):
+        async with connect(addr, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            for _ in range(3):
+                await channel.unary_unary("/a.B/C")(b"")
+        connections += 1
+    assert len(callers[0] | callers[1]) == connections
+    assert not callers[0] & callers[1], "a connection stays where it is"
+    for server in servers:
+        await server.stop(0)
 
 
 @pytest.mark.parametrize("addr", ["", "localhost", ":50051", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:x"])

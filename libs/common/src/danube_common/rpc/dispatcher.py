@@ -91,10 +91,10 @@ class Dispatcher:
         self.called_at = time.monotonic()
         if self.stopping or (self.still_served is not None and name not in self.still_served):
             raise _stopping()
-        running = self._calls.enter()
+        running = self._calls.enter(scope.get("client"))
         try:
             with running:
-                request = await single_message(headers, receive, self._limit)
+                request = await single_message(headers, receive, self._limit, running.hold)
                 if request is None:
                     return
                 call = call_of(scope, request)
@@ -121,13 +121,13 @@ class Dispatcher:
         name = scope["path"]
         if self.stopping or self.still_served is not None:
             raise _stopping()
-        running = self._streams.enter()
+        running = self._streams.enter(scope.get("client"))
         try:
             with running:
                 if bidi:
                     opened = handler(call_of(scope, b""), Request(headers, receive, self._limit))
                 else:
-                    request = await single_message(headers, receive, self._limit)
+                    request = await single_message(headers, receive, self._limit, running.hold)
                     if request is None:
                         return
                     opened = handler(call_of(scope, request))

@@ -129,6 +129,14 @@ class MessageReader:
         return data
 
 
+def announced_bytes(body: bytes, bytes_max: int) -> int:
+    """Return how many bytes the message that ``body`` begins may need: ``bytes_max`` if that is not known."""
+    if len(body) < PREFIX.size:
+        return bytes_max if body else 0
+    compressed, length = PREFIX.unpack_from(body)
+    return bytes_max if compressed else min(length, bytes_max)
+
+
 def whole_message(body: bytes, bytes_max: int) -> bytes | None:
     """Return the message if ``body`` is exactly one, neither compressed nor too large: the usual request."""
     if len(body) < PREFIX.size:

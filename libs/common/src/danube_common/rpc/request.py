@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, Self
 
 from h2corn import HTTPScope, Receive, ReceiveMessage
 
 from danube_common.errors import LimitExceeded
-from danube_common.rpc.grpc_framing import MessageReader, TooLarge, metadata_of, whole_message
+from danube_common.rpc.grpc_framing import (
+    MessageReader,
+    TooLarge,
+    announced_bytes,
+    metadata_of,
+    whole_message,
+)
 from danube_common.rpc.port import Call, RpcError, StatusCode
 from danube_common.runtime.address import join_address
 
+SMALL_BYTES_MAX: Final = 4096
+"""Requests up to this size are bounded by the number of calls, and not counted by connection."""
 PEERS_MAX: Final = 20_000
 """Names of peers that are remembered: one a connection."""
 
@@ -57,9 +66,12 @@ class Request:
             if not self._take(await self._receive()):
                 raise RpcError(StatusCode.CANCELLED, "the client has left")
 
-    async def single(self, first: ReceiveMessage) -> bytes | None:
-        """Return the one message of a call that takes no more; see `single_message`."""
-        event, message = first, None
+    async def single(self, *received: ReceiveMessage) -> bytes | None:
+        """Return the one message of a call that takes no more, some of which came; see `single_message`."""
+        *earlier, event = received
+        message = None
+        for piece in earlier:
+            self._take(piece)
         while True:
             if not self._take(event):
                 return None
@@ -91,22 +103,35 @@ class Request:
         return True
 
 
-async def single_message(headers: dict[bytes, bytes], receive: Receive, limit: MessageLimit) -> bytes | None:
+async def single_message(
+    headers: dict[bytes, bytes], receive: Receive, limit: MessageLimit, hold: Callable[[int], None]
+) -> bytes | None:
     """Receive the one message of a unary or server-streaming call.
+
+    ``hold`` counts a message's bytes as soon as they are announced, before they are received.
 
     Returns:
         None if the client left before the end of its request.
 
     Raises:
         RpcError: it is malformed.
-        LimitExceeded: it is too large.
+        LimitExceeded: it is too large, or too many bytes are held.
     """
     event = await receive()
-    if event["type"] == "http.request" and not event.get("more_body") and b"grpc-encoding" not in headers:
-        message = whole_message(event.get("body", b""), limit.bytes_max)
-        if message is not None:
-            return message
-    return await Request(headers, receive, limit).single(event)
+    if event["type"] != "http.request":
+        return None
+    body = event.get("body", b"")
+    if (size := announced_bytes(body, limit.bytes_max)) > SMALL_BYTES_MAX:
+        hold(size)
+    if b"grpc-encoding" in headers or (message := whole_message(body, limit.bytes_max)) is None:
+        return await Request(headers, receive, limit).single(event)
+    if not event.get("more_body"):
+        return message
+    # That no more bytes come is often an event of its own.
+    last = await receive()
+    if last["type"] == "http.request" and not last.get("body") and not last.get("more_body"):
+        return message
+    return await Request(headers, receive, limit).single(event, last)
 
 
 def call_of(scope: HTTPScope, request: bytes) -> Call:

@@ -11,6 +11,35 @@ from danube_common.errors import LimitExceeded
 from danube_common.rpc.grpc_framing import timeout_s_of
 from danube_common.rpc.port import RpcError, StatusCode
 
+Peer = tuple[str, int] | None
+"""The other end of a connection, as the library tells it."""
+
+
+class HeldBytes:
+    """The bytes of the requests that a connection has under way, from their announcement to their answer.
+
+    Args:
+        limit: of one connection.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held: dict[Peer, int] = {}
+
+    def take(self, peer: Peer, size: int) -> None:
+        """Count a request, to be given back. Raises LimitExceeded; a request alone is never refused."""
+        held = self._held.get(peer, 0)
+        if held and held + size > self._limit:
+            text = f"this connection's requests have {held} bytes already, at most {self._limit} may wait"
+            raise LimitExceeded("connection_bytes_max", text)
+        self._held[peer] = held + size
+
+    def give_back(self, peer: Peer, size: int) -> None:
+        """Forget a request."""
+        self._held[peer] -= size
+        if not self._held[peer]:
+            del self._held[peer]
+
 
 class Running:
     """The calls of one kind whose handlers run.
@@ -18,18 +47,20 @@ class Running:
     Args:
         name: of the bound, told to a client that is over it.
         limit: how many there may be at one time.
+        held: counts the bytes of their requests.
     """
 
-    def __init__(self, name: str, limit: int) -> None:
+    def __init__(self, name: str, limit: int, held: HeldBytes) -> None:
         self.tasks: set[asyncio.Task[Any]] = set()
         self._name = name
         self._limit = limit
+        self._held = held
 
-    def enter(self) -> RunningCall:
+    def enter(self, peer: Peer) -> RunningCall:
         """Return a context in which the current task is counted. Raises LimitExceeded."""
         if len(self.tasks) >= self._limit:
             raise LimitExceeded(self._name, f"{self._name} ({self._limit}) is reached, try again later")
-        return RunningCall(self.tasks)
+        return RunningCall(self.tasks, self._held, peer)
 
     def cancel(self) -> None:
         """Cancel all of them."""
@@ -40,15 +71,27 @@ class Running:
 class RunningCall:
     """One call while its handler runs. The library cancels its task when the client goes away."""
 
-    def __init__(self, running: set[asyncio.Task[Any]]) -> None:
+    __slots__ = ("_held", "_peer", "_running", "_size", "_task")
+
+    def __init__(self, running: set[asyncio.Task[Any]], held: HeldBytes, peer: Peer) -> None:
         self._task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._running = running
+        self._held = held
+        self._peer = peer
+        self._size = 0
 
     def __enter__(self) -> None:
         self._running.add(self._task)
 
     def __exit__(self, *_: object) -> None:
         self._running.discard(self._task)
+        if self._size:
+            self._held.give_back(self._peer, self._size)
+
+    def hold(self, size: int) -> None:
+        """Count the bytes of the request until the end of the call. Raises LimitExceeded."""
+        self._held.take(self._peer, size)
+        self._size += size
 
     def uncancel(self) -> bool:
         """Let the task go on after a cancellation; return whether that came from outside the handler."""

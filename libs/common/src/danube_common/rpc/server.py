@@ -19,7 +19,7 @@ from h2corn import Server as HttpServer
 from danube_common.rpc.dispatcher import Dispatcher
 from danube_common.rpc.port import Methods
 from danube_common.rpc.request import MessageLimit
-from danube_common.rpc.running import Running
+from danube_common.rpc.running import HeldBytes, Running
 from danube_common.runtime.address import bind, join_address, split_address
 
 STREAMS_MAX: Final = 10_000
@@ -38,6 +38,8 @@ STREAM_WINDOW_BYTES: Final = 1 << 20
 """Bytes of one call that wait for its handler; then the client's HTTP/2 window is used up."""
 CONNECTION_WINDOW_BYTES: Final = 16 << 20
 """The same of one connection: far more, so that one stream whose handler is slow does not stop the others."""
+CONNECTION_BYTES_MAX: Final = 64 << 20
+"""Bytes of one connection's requests whose calls run, unless the caller says otherwise."""
 WRITE_S_MAX: Final = 60.0
 """A connection that takes no byte for so long is closed, with its calls."""
 CLEANUP_S_MAX: Final = 5.0
@@ -59,6 +61,8 @@ class RpcServer:
         concurrent_calls_max: unary handlers running at one time; further calls are answered
             RESOURCE_EXHAUSTED at once.
         streams_max: the same bound for streams, counted apart because they are long-lived.
+        connection_bytes_max: bytes of one connection's requests under way; a request that does not fit, by
+            the length that it announces, is answered RESOURCE_EXHAUSTED.
         keepalive_s: the kernel probes a peer that is silent this long.
         keepalive_timeout_s: a peer that does not answer for so long then is gone: its calls are cancelled.
     """
@@ -71,6 +75,7 @@ class RpcServer:
         message_bytes_hint: str = "",
         concurrent_calls_max: int,
         streams_max: int = STREAMS_MAX,
+        connection_bytes_max: int = CONNECTION_BYTES_MAX,
         keepalive_s: float = 10.0,
         keepalive_timeout_s: float = 5.0,
     ) -> None:
@@ -82,8 +87,9 @@ class RpcServer:
         self._calls_max = concurrent_calls_max + streams_max + CALLS_PENDING_MAX
         self._keepalive_s = keepalive_s
         self._keepalive_timeout_s = keepalive_timeout_s
-        self._calls = Running("concurrent_calls_max", concurrent_calls_max)
-        self._streams = Running("streams_max", streams_max)
+        held = HeldBytes(connection_bytes_max)
+        self._calls = Running("concurrent_calls_max", concurrent_calls_max, held)
+        self._streams = Running("streams_max", streams_max, held)
         limit = MessageLimit(message_bytes_max, message_bytes_hint)
         self._dispatcher = Dispatcher(methods, limit, self._calls, self._streams)
         self._server: HttpServer | None = None

@@ -11,7 +11,12 @@ from danube_common.rpc.protobuf_strict import parse_strict
 from danube_gateway.dialects.v0_2 import sent_message
 from danube_gateway.dialects.v0_2.model import varint
 from danube_gateway.dialects.v0_2.producer_service import message_response
-from danube_gateway.dialects.v0_2.sent_message import SentMessage, payload_place, read_sent_message
+from danube_gateway.dialects.v0_2.sent_message import (
+    WHOLE_BYTES_MAX,
+    SentMessage,
+    payload_place,
+    read_sent_message,
+)
 from danube_proto import danube_api_pb2 as api
 
 U64 = st.integers(0, (1 << 64) - 1)
@@ -127,6 +132,7 @@ def test_the_place_of_a_payload_is_where_protobuf_finds_it(data: bytes) -> None:
 
 def test_a_large_payload_is_not_copied() -> None:
     payload = bytes(range(256)) * 1000
+    assert len(payload) > WHOLE_BYTES_MAX
     data = api.StreamMessage(
         request_id=1, msg_id=api.MsgID(producer_id=7, sequence_id=9), payload=payload, attributes={"k": "v"}
     ).SerializeToString()

@@ -11,9 +11,9 @@ from danube_common.errors import InvalidInput
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_proto import danube_api_pb2 as api
 
-WHOLE_BYTES_MAX: Final = 32 * 1024
-"""A message up to this size goes through protobuf's parser as it is, which copies the payload twice: for
-1 KiB that takes 0.1 us, and to look for its place takes 2."""
+WHOLE_BYTES_MAX: Final = 64 * 1024
+"""A message up to this size goes through protobuf's parser as it is, which copies the payload twice: that
+takes less time than to look for its place first."""
 
 _PAYLOAD_TAG: Final = 3 << 3 | 2
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
