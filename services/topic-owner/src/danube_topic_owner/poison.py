@@ -136,7 +136,7 @@ class Poison:
             raise Refused("this instance may not own the bundle any more")
         name, generation = subscription.state.name, subscription.state.generation
         origin = Origin(subscription.topic, subscription.topic_id, name, generation)
-        frames = [dead_letter_frame(topic.topic_id, origin, message) for message in messages]
+        frames = [dead_letter_frame(topic.name, topic.topic_id, origin, message) for message in messages]
         await self._log.open(topic.home)
         return await asyncio.gather(*(self._append(topic, frame) for frame in frames))
 

@@ -291,6 +291,7 @@ async def test_dead_letters_keep_the_message_and_tell_where_it_failed(
         "x-failure-reason": "no such customer",
     }
     assert (letter.payload, letter.producer_name, letter.msg_id.producer_id) == (b"payload", "p", 77)
+    assert letter.msg_id.topic_name == DEAD, "clients acknowledge it there"
     for field in letter.DESCRIPTOR.fields:
         letter.ClearField(field.name)
     assert letter.SerializeToString() == LATER, "schema and routing key are those of the message"

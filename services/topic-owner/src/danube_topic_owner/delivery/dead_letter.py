@@ -35,27 +35,27 @@ class Frame(NamedTuple):
     data: bytes
 
 
-def dead_letter_frame(topic_id: int, origin: Origin, message: FailedMessage) -> Frame:
-    """Return the frame to append to the log of the dead-letter topic ``topic_id``.
+def dead_letter_frame(topic: str, topic_id: int, origin: Origin, message: FailedMessage) -> Frame:
+    """Return the frame to append to the log of the dead-letter topic.
 
     The next owner makes the same frame, so that the log stores it once although one has died meanwhile.
     """
     seed = f"{topic_id} {origin.topic_id} {origin.generation} {origin.subscription}".encode()
     gateway = int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest()) >> 1
-    data = with_attributes(message.data, attributes_of(origin, message))
+    data = in_topic(with_attributes(message.data, attributes_of(origin, message)), topic)
     frame_id = make_frame_id(gateway, message.position)
     return Frame(frame_id, encode_frame(gateway, message.position, [(topic_id, [data])]))
 
 
 def attributes_of(origin: Origin, message: FailedMessage) -> dict[str, str]:
     """Return what a dead letter says beyond its message."""
-    producer_id, broker_addr = _producer_of(message.data)
+    msg_id = _msg_id_of(message.data)
     return {
         "x-original-topic": origin.topic,
         "x-original-subscription": origin.subscription,
         "x-original-topic-offset": str(message.position),
-        "x-original-producer-id": str(producer_id),
-        "x-original-broker-addr": broker_addr,
+        "x-original-producer-id": str(msg_id.producer_id),
+        "x-original-broker-addr": msg_id.broker_addr,
         "x-poison-policy": "DeadLetter",
         "x-delivery-attempt": str(message.failures),
         "x-failure-reason": message.reason or UNKNOWN,
@@ -71,20 +71,32 @@ def with_attributes(message: bytes, attributes: Mapping[str, str]) -> bytes:
     return message + b"".join(_field(ATTRIBUTES, entry) for entry in entries)
 
 
-def _producer_of(message: bytes) -> tuple[int, str]:
-    """Return the producer's id and the broker's address in ``msg_id``, whose layout its field 2 tells.
+def in_topic(message: bytes, topic: str) -> bytes:
+    """Return a serialized StreamMessage whose ``msg_id`` names ``topic``: clients acknowledge it there."""
+    return message + _field(MSG_ID, _text(_msg_id_of(message).topic_name_field, topic))
+
+
+class _MsgId(NamedTuple):
+    producer_id: int
+    broker_addr: str
+    topic_name_field: int
+
+
+def _msg_id_of(message: bytes) -> _MsgId:
+    """Read ``msg_id``, whose layout its fields 2 and 4 tell.
 
     Up to v0.2.2 the fields are sequence, producer, topic, address; later producer, topic, address.
     """
-    msg_id: dict[int, int | bytes] = {}
+    fields: dict[int, int | bytes] = {}
     for number, value in _fields(message):
         if number == MSG_ID and isinstance(value, bytes):
-            msg_id.update(_fields(value))
-    early = isinstance(msg_id.get(2), int) or isinstance(msg_id.get(4), bytes)
-    producer_id, address = msg_id.get(2 if early else 1, 0), msg_id.get(4 if early else 3, b"")
-    return (
+            fields.update(_fields(value))
+    later = isinstance(fields.get(2), bytes) or not isinstance(fields.get(4, b""), bytes)
+    producer_id, address = fields.get(1 if later else 2, 0), fields.get(3 if later else 4, b"")
+    return _MsgId(
         producer_id if isinstance(producer_id, int) else 0,
         address.decode(errors="replace") if isinstance(address, bytes) else "",
+        2 if later else 3,
     )
 
 

@@ -110,7 +110,8 @@ class ReliableDispatch(Dispatch):
     @property
     def waiting(self) -> int:
         """Messages that wait for a consumer, those to be sent again included."""
-        return self._pending_messages + self._again_messages + self.retries.waiting
+        waiting = self._pending_messages + self._again_messages
+        return waiting + self.retries.waiting if self.retries.held else waiting
 
     @property
     def unacked(self) -> int:
@@ -138,12 +139,14 @@ class ReliableDispatch(Dispatch):
     @property
     def wake_at(self) -> float | None:
         """When `dispatch` has something to do even if nothing happens until then (monotonic seconds)."""
-        due = self.retries.due if self.retries.held and self.attached else None
-        if due is not None and due <= self._now:
-            due = None  # it waits for a consumer with room
-        if not self._in_flight.messages or not self.retries.policy.ack_timeout_ms:
-            return due
-        return self._check_at if due is None else min(due, self._check_at)
+        retries = self.retries
+        check_at = self._check_at if self._in_flight.messages and retries.policy.ack_timeout_ms else None
+        if not retries.held or not self.attached:
+            return check_at
+        due = retries.due
+        if due is None or due <= self._now:  # what is due waits for a consumer with room
+            return check_at
+        return due if check_at is None else min(due, check_at)
 
     def offer(self, run: Run) -> None:
         """Queue a run that was read from log or archive, except what of it was acknowledged before."""
@@ -262,7 +265,7 @@ class ReliableDispatch(Dispatch):
                 return Run.of(retry[0], [retry[1]])
             if held_back is not None:
                 return None
-        elif (run := self._first_again()) is not None:
+        elif self._again and (run := self._first_again()) is not None:
             return run
         return None if self.paused else self._first_pending()
 
