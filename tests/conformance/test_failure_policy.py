@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import sys
+from typing import Any
+
 from tests.conformance.client import EXCLUSIVE, SHARED, Client
 
 from danube_harness.platforms.admin_calls import ask_admin, until_described
@@ -21,6 +26,17 @@ async def set_policy(platform: Platform, topic: str, **policy: int | str) -> Non
     method = "/danube_admin.TopicAdmin/SetSubscriptionFailurePolicy"
     answer = await ask_admin([platform.admin_addr], method, request, admin_pb.SubscriptionResponse)
     assert answer.success
+
+
+async def danube_admin(platform: Platform, *arguments: str) -> Any:
+    endpoint = f"http://{platform.admin_addr}"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "danube_admin_cli", "--endpoint", endpoint, "-o", "json", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return json.loads(out)
 
 
 async def test_a_message_that_is_left_unacknowledged_comes_again(
@@ -75,3 +91,32 @@ async def test_poison_goes_to_the_dead_letter_topic_and_others_go_on(
         "x-delivery-attempt": "2",
         "x-failure-reason": "not acknowledged in time",
     }
+
+
+async def test_dead_letters_are_looked_at_and_sent_again(
+    platform: Platform, client: Client, topic: str
+) -> None:
+    producer = await client.reliable_producer(topic)
+    stream = await client.consume(topic, SUBSCRIPTION, kind=EXCLUSIVE)
+    dead = f"{topic}_dead"
+    await set_policy(
+        platform, topic, max_redelivery_count=0, poison_policy=admin_pb.DeadLetter, dead_letter_topic=dead
+    )
+    texts = ["one", "two", "three"]
+    for text in texts:
+        await producer.send(text, attributes={"key": text})
+    await stream.take(3)
+    await until_described([platform.admin_addr], topic, lambda told: told.subscriptions[0].backlog == 0)
+    for _ in range(2):  # browsing takes nothing away
+        found = await danube_admin(platform, "dead-letters", "browse", dead)
+        assert [each["payload"] for each in found] == texts
+        assert {(each["original_topic"], each["attempts"]) for each in found} == {(topic, "1")}
+        assert [each["attributes"] for each in found] == [{"key": text} for text in texts]
+    await set_policy(platform, topic, ack_timeout_ms=0)
+    assert await danube_admin(platform, "dead-letters", "redeliver", dead, "-n", "1") == {"redelivered": 1}
+    assert await danube_admin(platform, "dead-letters", "redeliver", dead) == {"redelivered": 2}
+    assert await danube_admin(platform, "dead-letters", "redeliver", dead) == {"redelivered": 0}
+    again = await stream.take(3)
+    assert [message.payload.decode() for message in again] == texts
+    assert [dict(message.attributes) for message in again] == [{"key": text} for text in texts]
+    assert {message.producer_name for message in again} == {"producer"}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from danube_admin_cli import brokers, namespaces, schemas, subscriptions, topics
+from danube_admin_cli import brokers, dead_letters, namespaces, schemas, subscriptions, topics
 from danube_admin_cli.admin import Endpoint, Output
 from danube_admin_cli.outcome import EXIT_CODES
 from danube_terminal.streams import run
@@ -25,6 +25,7 @@ Examples:
   danube-admin topics describe /orders/events
   danube-admin schemas register orders --file orders.avsc
   danube-admin subscriptions reset /orders/new billing --to 2h
+  danube-admin dead-letters browse /orders/failed
   danube-admin topics subscriptions /orders/new -o json --endpoint http://admin.example:50051
 
 \b
@@ -45,6 +46,7 @@ app.add_typer(brokers.commands.app, name="brokers", help="The brokers and their 
 app.add_typer(namespaces.commands.app, name="namespaces", help="Namespaces and their policies.")
 app.add_typer(topics.commands.app, name="topics", help="Topics, their segments and policies.")
 app.add_typer(schemas.commands.app, name="schemas", help="The schema registry.")
+app.add_typer(dead_letters.commands.app, name="dead-letters", help="Messages that failed too often.")
 app.add_typer(subscriptions.commands.app, name="subscriptions", help="The cursors of subscriptions.")
 
 
