@@ -217,3 +217,27 @@ async def test_there_is_room_for_a_bounded_number_of_unconfirmed_ones(
 
 async def test_what_is_accepted_leaves_room_in_a_batch_for_those_that_wait() -> None:
     assert forwarder_module.UNCONFIRMED_ACKS_MAX < ACKS_PER_BATCH_MAX
+
+
+@pytest.mark.parametrize("by", ["a stream that waits for it", "a client that waits for it", "a flush"])
+async def test_what_gathers_goes_as_soon_as_somebody_waits_for_it(
+    by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarder_module, "GATHER_S", 3600.0)
+    owners = ScriptedOwners()
+    async with running(owners) as forwarder:
+        forwarder.accept(HERE, 1)
+        await until(lambda: forwarder.unconfirmed == 0)
+        forwarder.accept(HERE, 2)
+        forwarder.accept(HERE, 3)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(owners.batches) == 1, "the next ones gather"
+        if by == "a stream that waits for it":
+            forwarder.accept(HERE, 4, urgent=True)
+        elif by == "a client that waits for it":
+            await asyncio.wait_for(forwarder.acknowledge(HERE, 4), TIMEOUT_S)
+        else:
+            await asyncio.wait_for(forwarder.confirmed(), TIMEOUT_S)
+        await until(lambda: len(owners.batches) == 2)
+        assert owners.positions(1)["/default/t", "s"][:2] == [2, 3]

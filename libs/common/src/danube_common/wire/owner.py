@@ -346,7 +346,8 @@ class ProducerFound(msgspec.Struct, tag="producer", frozen=True):
 class ConsumerFound(msgspec.Struct, tag="consumer", frozen=True):
     """The consumer that was created or found; ``attached``: whether it has a stream.
 
-    ``generation`` is the subscription's; acknowledgements of what the stream delivers carry it.
+    ``generation`` is the subscription's; acknowledgements of what the stream delivers carry it. ``prefetch``
+    bounds the unacknowledged messages of each of its consumers that asks for no bound; 0 is none.
     """
 
     consumer_id: int
@@ -356,6 +357,7 @@ class ConsumerFound(msgspec.Struct, tag="consumer", frozen=True):
     reliable: bool
     attached: bool
     generation: int = 0
+    prefetch: int = 0
 
 
 class UnknownIds(msgspec.Struct, tag="unknown-ids", frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,8 +21,9 @@ UNCONFIRMED_ACKS_MAX = 5_000
 ones are answered when the owner has taken them. Half a batch, so that one batch takes all of them."""
 PENDING_ACKS_MAX = 100_000
 """Acknowledgements that may wait for the owner's answer, per bundle; more are refused."""
-GATHER_S = 0.001
-"""After a batch the next one gathers for so long, unless somebody waits for it."""
+GATHER_S = 0.01
+"""After a batch the next one gathers for so long, unless somebody waits for it. What a client gets goes on
+meanwhile, up to the window of unacknowledged messages."""
 
 RETRY_WAIT_S = 0.1
 
@@ -93,14 +95,18 @@ class AckForwarder:
         self._waiting: deque[_Waiting] = deque()
         self._flushes: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
+        self._urgent = asyncio.Event()
 
     @property
     def has_room(self) -> bool:
         """Whether `accept` may be called."""
         return self.unconfirmed < UNCONFIRMED_ACKS_MAX
 
-    def accept(self, delivered: Delivered, position: int) -> None:
-        """Take an acknowledgement whose client is answered now."""
+    def accept(self, delivered: Delivered, position: int, *, urgent: bool = False) -> None:
+        """Take an acknowledgement whose client is answered now.
+
+        ``urgent``: its stream gets nothing more before its owner has the acknowledgement.
+        """
         self.unconfirmed += 1
         positions = self._accepted.get(delivered)
         if positions is None:
@@ -108,6 +114,8 @@ class AckForwarder:
             self._wake.set()
         else:
             positions.append(position)
+        if urgent:
+            self._urgent.set()
 
     def unconfirmed_of(self, delivered: Delivered) -> list[int]:
         """Return the accepted positions of a subscription that no owner has confirmed."""
@@ -120,6 +128,7 @@ class AckForwarder:
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((delivered, position, done))
         self._wake.set()
+        self._urgent.set()
         await done
 
     async def confirmed(self) -> None:
@@ -129,6 +138,7 @@ class AckForwarder:
         done = asyncio.get_running_loop().create_future()
         self._flushes.append(done)
         self._wake.set()
+        self._urgent.set()
         await done
 
     async def run(self) -> None:
@@ -136,10 +146,13 @@ class AckForwarder:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            self._urgent.clear()
             if not await self._send(self._next_batch()):
                 await asyncio.sleep(RETRY_WAIT_S)
-            elif self._accepted and not self._waiting and not self._flushes:
-                await asyncio.sleep(GATHER_S)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_S):
+                    await self._urgent.wait()
 
     def _next_batch(self) -> _Batch:
         batch = _Batch(self._accepted, [], self._flushes)

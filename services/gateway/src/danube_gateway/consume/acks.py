@@ -77,7 +77,9 @@ class Acknowledgements:
 
     # Streams
 
-    def join(self, stream: object, bundle: Bundle, delivered: Delivered, *, reliable: bool) -> Source:
+    def join(
+        self, stream: object, bundle: Bundle, delivered: Delivered, *, reliable: bool, prefetch: bool = False
+    ) -> Source:
         """Add a stream to its subscription, also if it belongs to another one or a generation before."""
         if self._joined.get(stream) not in (None, delivered):
             self.leave(stream)
@@ -86,6 +88,7 @@ class Acknowledgements:
             source = Source(delivered, self._forwarder(bundle), Unacked() if reliable else None)
             self._sources[delivered] = source
         source.streams.add(stream)
+        source.prefetch |= prefetch
         self._joined[stream] = delivered
         return source
 

@@ -206,7 +206,13 @@ class Sessions:
         session.attaching = False
         if not session.closed:
             delivered = Delivered(found.topic, found.subscription, found.generation)
-            session.source = self._acks.join(session, session.bundle, delivered, reliable=found.reliable)
+            session.source = self._acks.join(
+                session,
+                session.bundle,
+                delivered,
+                reliable=found.reliable,
+                prefetch=bool(session.prefetch or found.prefetch),
+            )
         return found
 
     async def _confirm_acks(self, bundle: Bundle, timeout_s: float) -> None:

@@ -18,12 +18,15 @@ class Source:
         forwarder: of the topic's bundle.
         unacked: what its streams delivered; None if its topic is non-reliable and knows no acknowledgements.
         streams: its streams.
+        prefetch: whether a consumer or the subscription bounds the unacknowledged messages: its streams may
+            wait for each acknowledgement.
     """
 
     delivered: Delivered
     forwarder: AckForwarder
     unacked: Unacked | None
     streams: set[object] = field(default_factory=set)
+    prefetch: bool = False
 
     def hand_out(self, stream: object, batch: list[Run]) -> list[Run]:
         """Note what a stream's client gets, and return it: the batch without what was acknowledged meanwhile.
@@ -47,7 +50,7 @@ class Source:
             return True
         if not self.forwarder.has_room or not self.unacked.take(position):
             return False
-        self.forwarder.accept(self.delivered, position)
+        self.forwarder.accept(self.delivered, position, urgent=self.prefetch)
         return True
 
 

@@ -156,4 +156,5 @@ def consumer_found(subscription: ActiveSubscription, consumer_id: int) -> Consum
         reliable=isinstance(subscription.dispatch, ReliableDispatch),
         attached=consumer.session is not None,
         generation=subscription.state.generation,
+        prefetch=subscription.state.prefetch,
     )
