@@ -264,7 +264,7 @@ def written(schema: Schema, value: Any) -> bytes:
     return stream.getvalue()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_accepted_readers_read_what_was_written(data: st.DataObject) -> None:
     writer = data.draw(schemas())
@@ -273,6 +273,40 @@ def test_accepted_readers_read_what_was_written(data: st.DataObject) -> None:
         return
     payload = written(writer, data.draw(values(writer)))
     fastavro.schemaless_reader(io.BytesIO(payload), writer, reader)
+
+
+EDGES: dict[str, list[Any]] = {
+    "null": [None], "boolean": [False, True], "int": [-(1 << 31), 0, (1 << 31) - 1],
+    "long": [-(1 << 63), 7, 1 << 53], "float": [0.0, -1.5], "double": [0.0, 1e300],
+    "bytes": [b"", b"a"], "string": ["", "ü"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("written_type", EDGES)
+@pytest.mark.parametrize("wrap", [
+    lambda kind: kind,
+    lambda kind: {"type": "array", "items": kind},
+    lambda kind: {"type": "map", "values": kind},
+    lambda kind: record(field("x", kind)),
+    lambda kind: [kind, enum("a")],
+])  # fmt: skip
+def test_every_primitive_that_may_read_another_reads_its_edge_values(written_type: str, wrap: Any) -> None:
+    writer = wrap(written_type)
+    if isinstance(writer, dict) and writer["type"] == "array" and written_type == "null":
+        return
+    for read_type in [*EDGES, ["null", "double"], ["string", "long"]]:
+        if isinstance(read_type, list) and isinstance(writer, list):
+            continue
+        reader = wrap(read_type)
+        if read_type == "null" and isinstance(reader, dict) and reader["type"] == "array":
+            continue
+        if differences(reader, writer):
+            continue
+        for value in EDGES[written_type]:
+            given = {"array": [value], "map": {"k": value}, "record": {"x": value}}.get(
+                writer["type"] if isinstance(writer, dict) else "", value
+            )
+            fastavro.schemaless_reader(io.BytesIO(written(writer, given)), writer, reader)
 
 
 @st.composite
@@ -300,7 +334,8 @@ def evolved(draw: st.DrawFn, schema: Schema) -> Schema:
                 if draw(st.booleans())
             ]
             fields = [{name: part for name, part in each.items() if name != "default"} for each in fields]
-            return {**schema, "fields": [*fields, field("new", "int", default=3)]}
+            new = {"default": 3} if draw(st.booleans()) else {}
+            return {**schema, "fields": [*fields, field("new", "int", **new)]}
         case _:
             return schema
 

@@ -319,6 +319,33 @@ def test_what_an_accepted_reader_knows_it_reads_with_the_value_that_was_written(
             assert (list(found) if reader_fields[number][1] else [found]) == wrote
 
 
+EDGES: dict[str, list[Any]] = {
+    **{kind: [-(1 << 31), -1, 0, 1, (1 << 31) - 1] for kind in ("int32", "sint32", "sfixed32")},
+    **{kind: [-(1 << 63), -1, 0, 1, 1 << 31, (1 << 63) - 1] for kind in ("int64", "sint64", "sfixed64")},
+    **{kind: [0, 1, 1 << 31, (1 << 32) - 1] for kind in ("uint32", "fixed32")},
+    **{kind: [0, 1, 1 << 32, 1 << 63, (1 << 64) - 1] for kind in ("uint64", "fixed64")},
+    **{kind: [0.0, -1.5, 3.0] for kind in ("float", "double")},
+    "bool": [False, True],
+    "string": ["", "a", "ü"],
+    "bytes": [b"", b"a", b"\xff"],
+}
+
+
+@pytest.mark.parametrize("written_type", EDGES)
+def test_every_type_that_may_read_another_reads_its_edge_values(written_type: str) -> None:
+    writer = proto3(f"repeated {written_type} x = 1;")
+    for read_type in EDGES:
+        reader = proto3(f"repeated {read_type} x = 1;")
+        if differences(reader, writer):
+            continue
+        message: Any = GetMessageClass(writer.message)(x=EDGES[written_type])
+        read: Any = GetMessageClass(reader.message).FromString(message.SerializeToString())
+        expected = [
+            each.encode() if read_type == "bytes" and isinstance(each, str) else each for each in message.x
+        ]
+        assert list(read.x) == expected, read_type
+
+
 def test_a_payload_of_another_type_or_cut_off_is_refused() -> None:
     check = proto3("string x = 1; A inner = 2;").payload_check()
     check(b"")
