@@ -53,5 +53,5 @@ class Differences:
             raise LimitExceeded(
                 "schema_comparisons",
                 f"the schemas are too large to compare: more than {COMPARISONS_MAX} pairs of their parts; "
-                "delete versions or use a mode that is not transitive",
+                "use smaller schemas, or a mode that compares with fewer versions",
             )

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, ParamSpec, TypeVar
 
 from danube_common.cluster import keys
 from danube_common.cluster.records import decode_record, encode_record
@@ -35,6 +37,11 @@ DESCRIPTION_CHARACTERS_MAX: Final = 4_096
 TAGS_MAX: Final = 16
 TAG_CHARACTERS_MAX: Final = 64
 VERSION_MAX: Final = (1 << 32) - 1
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_THREAD: Final = ThreadPoolExecutor(1, "schemas")
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +289,7 @@ class SchemaRegistry:
             ]
             return incompatibilities(mode, definition, versions)
 
-        return await asyncio.to_thread(compare)
+        return await _beside_the_loop(compare)
 
     async def _write(self, schema_id: int, record: VersionRecord) -> bool:
         """Write a version; return False if its number is taken, after seeing to it that all can see that."""
@@ -314,10 +321,15 @@ def check_subject(name: str) -> str:
 
 
 async def parsed(schema: NewSchema) -> Definition:
-    """Parse a new definition, beside the event loop. Raises InvalidInput."""
+    """Parse a new definition. Raises InvalidInput."""
     if len(schema.definition) > SCHEMA_BYTES_MAX:
         raise InvalidInput(f"the schema is larger than {SCHEMA_BYTES_MAX} bytes")
-    return await asyncio.to_thread(parse_definition, schema.kind, schema.definition)
+    return await _beside_the_loop(parse_definition, schema.kind, schema.definition)
+
+
+async def _beside_the_loop(work: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
+    """Do what may take a second in the one thread for it, so that calls cannot take all of the processor."""
+    return await asyncio.get_running_loop().run_in_executor(_THREAD, partial(work, *given, **named))
 
 
 def fingerprint_of(definition: Definition) -> str:
