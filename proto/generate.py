@@ -15,7 +15,13 @@ from pathlib import Path
 
 from grpc_tools import protoc  # type: ignore[import-untyped]
 
-CONTRACTS = ("danube_api.proto", "danube_admin.proto", "danube_platform.proto", "danube_schema.proto")
+CONTRACTS = (
+    "danube_api.proto",
+    "danube_current.proto",
+    "danube_admin.proto",
+    "danube_platform.proto",
+    "danube_schema.proto",
+)
 HERE = Path(__file__).resolve().parent
 PACKAGE = "danube_proto"
 
@@ -40,9 +46,11 @@ def generate(out: Path) -> list[Path]:
         f"--python_out={out}",
         f"--pyi_out={out}",
     ]
-    status = protoc.main([*arguments, *(f"{PACKAGE}/{contract}" for contract in CONTRACTS)])
-    if status != 0:
-        raise RuntimeError(f"protoc ended with status {status}")
+    # One by one: two generations of a contract declare the same names.
+    for contract in CONTRACTS:
+        status = protoc.main([*arguments, f"{PACKAGE}/{contract}"])
+        if status != 0:
+            raise RuntimeError(f"protoc ended with status {status}")
     written = []
     for contract in CONTRACTS:
         module = out / PACKAGE / f"{contract.removesuffix('.proto')}_pb2.py"

@@ -21,9 +21,18 @@ FIELDS = {
         "producer_name": 5,
         "subscription_name": 6,
         "attributes": 7,
+        "schema_id": 8,
+        "schema_version": 9,
+        "routing_key": 10,
     },
     "MsgID": {"sequence_id": 1, "producer_id": 2, "topic_name": 3, "broker_addr": 4},
-    "TopicLookupResponse": {"request_id": 3, "response_type": 4, "brokerServiceUrl": 5},
+    "TopicLookupResponse": {
+        "request_id": 3,
+        "response_type": 4,
+        "brokerServiceUrl": 5,
+        "broker_url": 6,
+        "proxy": 7,
+    },
     "Schema": {"name": 1, "schema_data": 3, "type_schema": 4},
     "ReliableOptions": {
         "segment_size": 1,
@@ -50,7 +59,7 @@ def test_the_committed_modules_are_what_the_contracts_generate(tmp_path: Path) -
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
     written = generate.generate(tmp_path)
-    assert len(written) == 8
+    assert len(written) == 10
     for path in written:
         committed = PROTO / "src" / "danube_proto" / path.name
         assert committed.read_text(encoding="utf-8") == path.read_text(encoding="utf-8"), path.name

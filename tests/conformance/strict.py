@@ -45,7 +45,8 @@ def _walk(package: str, where: str, fields: Fields, data: bytes) -> None:
         name, kind = fields[number]
         kind = kind.removeprefix("repeated ")
         here = f"{where}.{name}"
-        expected = VARINT if kind in {"uint64", "bool"} or kind.startswith("enum ") else LENGTH_DELIMITED
+        is_number = kind in {"uint64", "uint32", "bool"} or kind.startswith("enum ")
+        expected = VARINT if is_number else LENGTH_DELIMITED
         if wire_type != expected:
             raise Malformed(f"{here} has wire type {wire_type}, the contract says {expected}")
         _check_value(package, here, kind, data[start:at])

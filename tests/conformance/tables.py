@@ -57,6 +57,9 @@ DANUBE_MESSAGES: Mapping[str, Fields] = {
         5: ("producer_name", "string"),
         6: ("subscription_name", "string"),
         7: ("attributes", "map"),
+        8: ("schema_id", "uint64"),
+        9: ("schema_version", "uint32"),
+        10: ("routing_key", "string"),
     },
     "MsgID": {
         1: ("sequence_id", "uint64"),
@@ -75,6 +78,8 @@ DANUBE_MESSAGES: Mapping[str, Fields] = {
         3: ("request_id", "uint64"),
         4: ("response_type", "enum TopicLookupResponse.LookupType"),
         5: ("brokerServiceUrl", "string"),
+        6: ("broker_url", "string"),
+        7: ("proxy", "bool"),
     },
     "TopicPartitionsResponse": {1: ("request_id", "uint64"), 2: ("partitions", "repeated string")},
     "SchemaRequest": {1: ("request_id", "uint64"), 2: ("topic", "string")},

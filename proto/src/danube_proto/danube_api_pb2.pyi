@@ -151,7 +151,7 @@ class ReceiveRequest(_message.Message):
     def __init__(self, request_id: _Optional[int] = ..., consumer_id: _Optional[int] = ...) -> None: ...
 
 class StreamMessage(_message.Message):
-    __slots__ = ("request_id", "msg_id", "payload", "publish_time", "producer_name", "subscription_name", "attributes")
+    __slots__ = ("request_id", "msg_id", "payload", "publish_time", "producer_name", "subscription_name", "attributes", "schema_id", "schema_version", "routing_key")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +166,9 @@ class StreamMessage(_message.Message):
     PRODUCER_NAME_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIPTION_NAME_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_ID_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROUTING_KEY_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     msg_id: MsgID
     payload: bytes
@@ -173,7 +176,10 @@ class StreamMessage(_message.Message):
     producer_name: str
     subscription_name: str
     attributes: _containers.ScalarMap[str, str]
-    def __init__(self, request_id: _Optional[int] = ..., msg_id: _Optional[_Union[MsgID, _Mapping[str, object]]] = ..., payload: _Optional[bytes] = ..., publish_time: _Optional[int] = ..., producer_name: _Optional[str] = ..., subscription_name: _Optional[str] = ..., attributes: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    schema_id: int
+    schema_version: int
+    routing_key: str
+    def __init__(self, request_id: _Optional[int] = ..., msg_id: _Optional[_Union[MsgID, _Mapping[str, object]]] = ..., payload: _Optional[bytes] = ..., publish_time: _Optional[int] = ..., producer_name: _Optional[str] = ..., subscription_name: _Optional[str] = ..., attributes: _Optional[_Mapping[str, str]] = ..., schema_id: _Optional[int] = ..., schema_version: _Optional[int] = ..., routing_key: _Optional[str] = ...) -> None: ...
 
 class MsgID(_message.Message):
     __slots__ = ("sequence_id", "producer_id", "topic_name", "broker_addr")
@@ -212,7 +218,7 @@ class TopicLookupRequest(_message.Message):
     def __init__(self, request_id: _Optional[int] = ..., topic: _Optional[str] = ...) -> None: ...
 
 class TopicLookupResponse(_message.Message):
-    __slots__ = ("request_id", "response_type", "brokerServiceUrl")
+    __slots__ = ("request_id", "response_type", "brokerServiceUrl", "broker_url", "proxy")
     class LookupType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         Redirect: _ClassVar[TopicLookupResponse.LookupType]
@@ -224,10 +230,14 @@ class TopicLookupResponse(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_TYPE_FIELD_NUMBER: _ClassVar[int]
     BROKERSERVICEURL_FIELD_NUMBER: _ClassVar[int]
+    BROKER_URL_FIELD_NUMBER: _ClassVar[int]
+    PROXY_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     response_type: TopicLookupResponse.LookupType
     brokerServiceUrl: str
-    def __init__(self, request_id: _Optional[int] = ..., response_type: _Optional[_Union[TopicLookupResponse.LookupType, str]] = ..., brokerServiceUrl: _Optional[str] = ...) -> None: ...
+    broker_url: str
+    proxy: bool
+    def __init__(self, request_id: _Optional[int] = ..., response_type: _Optional[_Union[TopicLookupResponse.LookupType, str]] = ..., brokerServiceUrl: _Optional[str] = ..., broker_url: _Optional[str] = ..., proxy: _Optional[bool] = ...) -> None: ...
 
 class TopicPartitionsResponse(_message.Message):
     __slots__ = ("request_id", "partitions")

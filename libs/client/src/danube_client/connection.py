@@ -25,6 +25,8 @@ HEALTH_TIMEOUT_S = 5.0
 PREFETCH_HEADER = "danube-prefetch"
 RECREATE = (("danube-recreate", "true"),)
 """Metadata of CreateProducer: create the topic even if this connection had a producer on a deleted one."""
+BOUND = (("danube-recreate", "false"),)
+"""The opposite. Either one tells gateways that the request is v0.2's, which a missing strategy would not."""
 Metadata = tuple[tuple[str, str], ...]
 
 CHANNEL_OPTIONS = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import grpc.aio
 
-from danube_client.connection import RECREATE, Connection, Connections
+from danube_client.connection import BOUND, RECREATE, Connection, Connections
 from danube_client.errors import (
     ELSEWHERE,
     RECOVERABLE,
@@ -165,7 +165,7 @@ class TopicProducer:
                 await self._check_topic(exists=exists)
             request = self._new_request(exists=exists, bound=bound)
             try:
-                response = await self._connection.create_producer(request, () if bound else RECREATE)
+                response = await self._connection.create_producer(request, BOUND if bound else RECREATE)
             except TopicNotFound:
                 if not bound:
                     raise

@@ -27,6 +27,7 @@ from danube_common.schemas.calls import RegistryCalls
 from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.sessions import Sessions
 from danube_gateway.dialects import schema_registry
+from danube_gateway.dialects.current.generation import CurrentGeneration
 from danube_gateway.dialects.errors import to_rpc_error
 from danube_gateway.dialects.platform import SubscriptionService, TopicService
 from danube_gateway.dialects.unknown_methods import unknown
@@ -42,11 +43,16 @@ from danube_gateway.publish.schema_checks import SchemaChecks
 from danube_gateway.publish.schema_worker import SchemaWorker
 from danube_gateway.publish.subject_checks import SubjectChecks
 from danube_gateway.publish.topic_resolver import TopicResolver
-from danube_proto import danube_api_pb2, danube_platform_pb2, danube_schema_pb2
+from danube_proto import danube_api_pb2, danube_current_pb2, danube_platform_pb2, danube_schema_pb2
 
 SERVICE: Final = "gateway"
-CONTRACTS: Final = (danube_api_pb2.DESCRIPTOR, danube_platform_pb2.DESCRIPTOR, danube_schema_pb2.DESCRIPTOR)
-"""What reflection tells of."""
+CONTRACTS: Final = (
+    danube_api_pb2.DESCRIPTOR,
+    danube_platform_pb2.DESCRIPTOR,
+    danube_schema_pb2.DESCRIPTOR,
+    danube_current_pb2.DESCRIPTOR,
+)
+"""What reflection tells of; of a name that both generations have, v0.2's definition."""
 STREAM_GRACE_S: Final = 2.0
 """Calls in progress may take this long when the gateway stops."""
 SERVED_TO_THE_END: Final = (
@@ -115,13 +121,18 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             f"{MESSAGE_BYTES_CEILING}",
             concurrent_calls_max=config.concurrent_calls_max,
         )
-        ProducerService(
-            resolver, producers, publishing, default_storage=StorageBackend(config.default_storage)
-        ).register(methods)
+        storage = StorageBackend(config.default_storage)
+        ProducerService(resolver, producers, publishing, default_storage=storage).register(methods)
         ConsumerService(resolver, owners, sessions, acks).register(methods)
-        SubscriptionService(resolver, owners).register(methods)
-        TopicService(resolver, owners).register(methods)
-        HealthCheck(producers, sessions).register(methods)
+        CurrentGeneration(resolver, registry.registry, ports.metadata, storage).register(
+            methods, producers, publishing, owners, sessions, acks
+        )
+        for service in (
+            SubscriptionService(resolver, owners),
+            TopicService(resolver, owners),
+            HealthCheck(producers, sessions),
+        ):
+            service.register(methods)
         schema_registry.register(registry, methods)
         discovery = Discovery(resolver, config.advertised_url)
         discovery.register(methods)

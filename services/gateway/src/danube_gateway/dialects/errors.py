@@ -15,6 +15,7 @@ from danube_common.errors import (
     shortened,
 )
 from danube_common.rpc.port import RpcError, StatusCode
+from danube_gateway.dialects.generations import Generation
 from danube_proto.danube_api_pb2 import ErrorMessage, ErrorType
 
 TRAILER = "error-message-bin"
@@ -38,9 +39,10 @@ def rpc_error(code: StatusCode, error_type: ErrorType, message: str) -> RpcError
     return RpcError(code, message, {TRAILER: detail.SerializeToString()})
 
 
-def topic_not_found(topic: str) -> RpcError:
-    """Return the status for a topic that does not exist."""
-    return rpc_error(StatusCode.INVALID_ARGUMENT, ErrorType.TOPIC_NOT_FOUND, f"topic {topic} does not exist")
+def topic_not_found(topic: str, generation: Generation = Generation.V0_2) -> RpcError:
+    """Return the status for a topic that does not exist, as clients of the generation know it."""
+    code = StatusCode.NOT_FOUND if generation is Generation.CURRENT else StatusCode.INVALID_ARGUMENT
+    return rpc_error(code, ErrorType.TOPIC_NOT_FOUND, f"topic {topic} does not exist")
 
 
 def to_rpc_error(error: Exception) -> RpcError | None:

@@ -1,4 +1,7 @@
-"""``danube.Discovery``: topic lookup, partitions and schema. Every gateway serves every topic."""
+"""``danube.Discovery``: topic lookup, partitions and schema. Every gateway serves every topic.
+
+The answers are the same for both generations of clients.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from danube_common.model.names import TopicName
 from danube_common.rpc.port import Call, Methods
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_gateway.dialects.errors import topic_not_found
+from danube_gateway.dialects.generations import of_caller
 from danube_gateway.dialects.v0_2.model import schema_message
 from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_proto import danube_api_pb2 as api
@@ -28,11 +32,13 @@ class Discovery:
         """Answer Connect with this gateway's URL if the topic exists."""
         request = parse_strict(api.TopicLookupRequest, call.request)
         if await self._resolver.find(TopicName.parse(request.topic)) is None:
-            raise topic_not_found(request.topic)
+            raise topic_not_found(request.topic, of_caller(call.metadata))
         response = api.TopicLookupResponse(
             request_id=request.request_id,
             response_type=api.TopicLookupResponse.LookupType.Connect,
             brokerServiceUrl=self.url,
+            broker_url=self.url,
+            proxy=True,
         )
         return response.SerializeToString()
 

@@ -21,8 +21,6 @@ _RETENTIONS = (Retention.UNTIL_ACK, Retention.UNTIL_EXPIRE)
 PREFETCH_HEADER = "danube-prefetch"
 """Metadata of ReceiveMessages, beyond v0.2: the unacknowledged messages that the consumer takes at once."""
 PREFETCH_DIGITS_MAX = 9
-RECREATE_HEADER = "danube-recreate"
-"""Metadata of CreateProducer, beyond v0.2: with ``true`` a producer's deleted topic is created again."""
 REQUEST_ID_TAG = b"\x08"
 SUBSCRIPTION_NAME_TAG = b"\x32"
 MSG_ID_TAG = b"\x12"

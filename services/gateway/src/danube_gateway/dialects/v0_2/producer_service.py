@@ -10,7 +10,8 @@ from danube_common.model.strategy import StorageBackend
 from danube_common.rpc.port import Call, Methods, RpcError, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_gateway.dialects.errors import rpc_error
-from danube_gateway.dialects.v0_2.model import RECREATE_HEADER, access_mode_of, schema_of, strategy_of
+from danube_gateway.dialects.generations import RECREATE_HEADER
+from danube_gateway.dialects.v0_2.model import access_mode_of, schema_of, strategy_of
 from danube_gateway.dialects.v0_2.sent_message import read_sent_message
 from danube_gateway.publish.producers import Producers, ProducersOfConnections
 from danube_gateway.publish.publishing import Publishing

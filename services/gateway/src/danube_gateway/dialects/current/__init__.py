@@ -1,0 +1,1 @@
+"""The ``danube.*`` services of Danube's current generation, core 0.6 and later."""
