@@ -22,11 +22,11 @@ TESTS := $(foreach m,$(MEMBERS),$(if $(wildcard $(m)/tests/*.py $(m)/tests/*/*.p
 UNIT := proto libs services tools/danube-admin
 # Not written as $(MAKE) in a recipe: `make -n test` would run that line, the whole gate.
 AGAIN = $(MAKE) --no-print-directory again
-SLOW := acceptance or benchmark or docker
+SLOW := acceptance or benchmark or docker or official
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help run unit test again acceptance compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale chaos check format setup setup-test clean
+.PHONY: help run unit test again acceptance official-test compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale chaos check format setup setup-test clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ again: ## what failed in the last run, once more and one at a time: what passes 
 
 acceptance: setup-test ## the long tests: real data and a cluster, while processes are killed
 	$(PYTEST) -m acceptance tests/acceptance tests/integration
+
+official-test: setup-test ## the official clients in Python and Rust; they are downloaded, Rust is compiled
+	$(PYTEST) -m official -s tests/official
 
 compose-test: setup-test ## the container stack under faults; needs a Docker engine
 	$(PYTEST) -m docker tests/compose
