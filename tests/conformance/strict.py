@@ -45,7 +45,7 @@ def _walk(package: str, where: str, fields: Fields, data: bytes) -> None:
         name, kind = fields[number]
         kind = kind.removeprefix("repeated ")
         here = f"{where}.{name}"
-        is_number = kind in {"uint64", "uint32", "bool"} or kind.startswith("enum ")
+        is_number = kind in {"uint64", "uint32", "int32", "bool"} or kind.startswith("enum ")
         expected = VARINT if is_number else LENGTH_DELIMITED
         if wire_type != expected:
             raise Malformed(f"{here} has wire type {wire_type}, the contract says {expected}")

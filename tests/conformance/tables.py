@@ -154,6 +154,10 @@ ADMIN_MESSAGES: Mapping[str, Fields] = {
     "SubscriptionListResponse": {1: ("subscriptions", "repeated string")},
 }
 
+CURRENT_ADMIN_ENUMS: Mapping[str, Mapping[str, int]] = {
+    "BackoffStrategy": {"Fixed": 0, "Exponential": 1},
+    "PoisonPolicy": {"DeadLetter": 0, "Block": 1, "Drop": 2},
+}
 CURRENT_ADMIN_MESSAGES: Mapping[str, Fields] = {
     "UnloadBrokerRequest": {
         1: ("broker_id", "string"),
@@ -205,13 +209,34 @@ CURRENT_ADMIN_MESSAGES: Mapping[str, Fields] = {
         4: ("estimated_load", "double"),
         5: ("reason", "string"),
     },
+    "SubscriptionFailurePolicy": {
+        1: ("max_redelivery_count", "uint32"),
+        2: ("ack_timeout_ms", "uint64"),
+        3: ("base_redelivery_delay_ms", "uint64"),
+        4: ("max_redelivery_delay_ms", "uint64"),
+        5: ("backoff_strategy", "enum BackoffStrategy"),
+        6: ("dead_letter_topic", "string"),
+        7: ("poison_policy", "enum PoisonPolicy"),
+    },
+    "SetSubscriptionFailurePolicyRequest": {
+        1: ("topic", "string"),
+        2: ("subscription", "string"),
+        3: ("failure_policy", "message SubscriptionFailurePolicy"),
+    },
+    "GetSubscriptionFailurePolicyResponse": {
+        1: ("failure_policy", "message SubscriptionFailurePolicy"),
+        2: ("subscription_type", "int32"),
+    },
 }
 
 MESSAGES: Mapping[str, Mapping[str, Fields]] = {
     "danube": DANUBE_MESSAGES,
     "danube_admin": {**ADMIN_MESSAGES, **CURRENT_ADMIN_MESSAGES},
 }
-ENUMS: Mapping[str, Mapping[str, Mapping[str, int]]] = {"danube": DANUBE_ENUMS, "danube_admin": {}}
+ENUMS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
+    "danube": DANUBE_ENUMS,
+    "danube_admin": CURRENT_ADMIN_ENUMS,
+}
 
 METHODS: Mapping[str, tuple[str, str]] = {
     "/danube.ProducerService/CreateProducer": ("ProducerRequest", "ProducerResponse"),
@@ -242,6 +267,14 @@ CURRENT_METHODS: Mapping[str, tuple[str, str]] = {
     "/danube_admin.BrokerAdmin/GetClusterBalance": ("ClusterBalanceRequest", "ClusterBalanceResponse"),
     "/danube_admin.BrokerAdmin/TriggerRebalance": ("RebalanceRequest", "RebalanceResponse"),
     "/danube_admin.TopicAdmin/UnloadTopic": ("TopicRequest", "TopicResponse"),
+    "/danube_admin.TopicAdmin/SetSubscriptionFailurePolicy": (
+        "SetSubscriptionFailurePolicyRequest",
+        "SubscriptionResponse",
+    ),
+    "/danube_admin.TopicAdmin/GetSubscriptionFailurePolicy": (
+        "SubscriptionRequest",
+        "GetSubscriptionFailurePolicyResponse",
+    ),
 }
 
 STREAM = "/danube.ConsumerService/ReceiveMessages"

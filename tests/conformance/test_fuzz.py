@@ -286,7 +286,7 @@ def test_a_request_with_a_few_wrong_bytes_gets_a_status(
 def contradictions(package: str, fields: Fields) -> Iterator[tuple[str, bytes]]:
     """Every field, at any depth, in every wire type it has not: what to append to a request."""
     for number, (name, kind) in fields.items():
-        varint = kind in {"uint64", "uint32", "bool"} or kind.startswith("enum ")
+        varint = kind in {"uint64", "uint32", "int32", "bool"} or kind.startswith("enum ")
         right = VARINT if varint else LENGTH_DELIMITED
         values = {VARINT: b"\x01", FIXED64: bytes(8), LENGTH_DELIMITED: b"\x00", FIXED32: bytes(4)}
         for wire_type, value in values.items():
