@@ -6,13 +6,18 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from danube_common.cluster.records import Topic
+from danube_common.cluster import keys
+from danube_common.cluster.namespaces import Namespaces
+from danube_common.cluster.records import Layout, Topic, encode_record
+from danube_common.cluster.topics import Topics
 from danube_common.errors import NotFound, Refused
+from danube_common.model.names import TopicName
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import Strategy
 from danube_common.schemas.kinds import CompatibilityMode, ValidationPolicy
 from danube_common.schemas.records import Subject
 from danube_common.schemas.topics import TopicSchemas, TopicSchemaView
+from danube_harness.memory.log import MemoryLog
 from danube_harness.memory.metadata import MemoryMetadata
 
 ORDERS = Subject("orders", 1, CompatibilityMode.BACKWARD, 0)
@@ -64,6 +69,17 @@ async def test_a_topic_created_again_has_no_subject(store: MemoryMetadata, view:
     assert await schemas.get(topic(8)) is None
     assert (await schemas.bind(topic(8), BILLS)).subject == "bills"
     assert view.get(topic(9)) is None
+
+
+async def test_a_deleted_topic_leaves_nothing_behind(store: MemoryMetadata) -> None:
+    await Namespaces(store).create("default")
+    await store.put(keys.LAYOUT, encode_record(Layout(1, 1)))
+    topics = Topics(store, MemoryLog(), now_ms=lambda: 1)
+    name = TopicName.parse("/default/a")
+    made = await topics.create(name, Schema("", SchemaKind.BYTES), Strategy())
+    await TopicSchemas(store).bind(made, ORDERS)
+    await topics.delete(name)
+    assert (await store.list("/schemas/topics/")).entries == ()
 
 
 async def test_the_view_follows_the_store(store: MemoryMetadata, view: TopicSchemaView) -> None:
