@@ -8,7 +8,7 @@
 //! it takes the next message.
 
 use danube_client::{
-    ConfigDispatchStrategy, DanubeClient, ReliableOptions, RetentionPolicy, StorageType, SubType,
+    ConfigDispatchStrategy, DanubeClient, ReliableOptions, RetentionPolicy, SchemaType, StorageType, SubType,
 };
 use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -79,6 +79,7 @@ async fn new_producer(
         .new_producer()
         .with_topic(options.topic.clone())
         .with_name(format!("bench-{number}"))
+        .with_schema("bench".to_string(), SchemaType::Bytes)
         .with_dispatch_strategy(strategy(&options.kind).unwrap())
         .build();
     producer.create().await?;
