@@ -111,7 +111,8 @@ def h2load(address: str, storage: str, in_flight: int, seconds: float, directory
     ).SerializeToString()
     body = directory / "message"
     body.write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
-    words = [program, "-c", "1", "-m", str(in_flight), "-D", str(max(round(seconds), 1)), "--warm-up-time", "1"]
+    words = [program, "-c", "1", "-m", str(in_flight)]
+    words += ["-D", str(max(round(seconds), 1)), "--warm-up-time", "1"]
     words += ["-d", str(body), "-H", "te: trailers", "-H", "content-type: application/grpc"]
     words.append(f"http://{address}/danube.ProducerService/SendMessage")
     ended = subprocess.run(words, capture_output=True, text=True, timeout=PROGRAM_S_MAX, check=False)
