@@ -298,6 +298,21 @@ class Connection(Client):
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
 
+    async def _flush_pending(self, force_flush: bool = False) -> Any:
+        # nats-py leaves the writing to a task, one turn of the loop later: a fifth of a small frame's CPU.
+        # What the socket takes now is written now; else it is gathered, within OUTBOUND_BYTES_MAX.
+        if force_flush or not self.is_connected or not self._socket_is_free():
+            return await super()._flush_pending(force_flush)
+        assert self._transport is not None  # noqa: S101 - it is connected
+        self._transport.writelines(self._pending)
+        self._pending = []
+        self._pending_data_size = 0
+        return None
+
+    def _socket_is_free(self) -> bool:
+        writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
+        return writer is not None and not writer.transport.get_write_buffer_size()
+
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
         # nats-py's own looks at every character of every name, 25 us for each frame of a log; this takes 3.

@@ -71,7 +71,7 @@ class ProducerService:
             if may_create:
                 raise
             raise _deleted(str(error)) from None
-        self._publishing.producer_created(producer.producer_id, _first_number(call, request.request_id))
+        self._publishing.producer_created(producer.producer_id, first_number(call, request.request_id))
         self._of_connections.add(call.peer, request.topic_name, request.producer_name)
         response = api.ProducerResponse(
             request_id=request.request_id,
@@ -98,7 +98,7 @@ def message_response(request_id: int, sequence_id: int) -> bytes:
     return _RESPONSE.SerializeToString()
 
 
-def _first_number(call: Call, request_id: int) -> int:
+def first_number(call: Call, request_id: int) -> int:
     """Return the number of a new producer's first message.
 
     Rust clients count requests and messages from 0, Go clients both from 1. Without knowing so, a Go client's
