@@ -370,3 +370,13 @@ def test_a_payload_that_is_cut_off_or_too_long_is_refused() -> None:
 
 def test_a_payload_of_a_recursive_schema_is_not_cheap_to_check() -> None:
     assert definition(tree()).payload_check().cost(b"\x00") > 200_000
+
+
+def test_the_cost_of_a_payload_counts_each_visit_of_a_type() -> None:
+    wide = record(*(field(f"n{number}", "null") for number in range(50)), field("x", "int"))
+    items = definition({"type": "array", "items": wide}).payload_check()
+    flat = definition({"type": "array", "items": "int"}).payload_check()
+    # A byte is an item: of 52 types, or of one.
+    assert items.cost(b"x" * 1000) >= 1000 * 52
+    assert flat.cost(b"x" * 1000) >= 1000
+    assert flat.cost(b"x" * 10_000) <= 200_000

@@ -13,7 +13,7 @@ from danube_common.model.json_schema import first_line
 from danube_common.model.json_text import parse_json
 from danube_common.model.schema import PayloadCheck
 from danube_common.model.schema_graph import UNBOUNDED
-from danube_common.schemas.avro import NAMED, Node, read_avro
+from danube_common.schemas.avro import NAMED, Node, read_avro, takes_no_bytes
 from danube_common.schemas.definition import Definition
 from danube_common.schemas.differences import Differences
 from danube_common.schemas.kinds import SchemaType
@@ -30,7 +30,7 @@ _PROMOTIONS: Final = {
 }
 """Writer's and reader's type."""
 _PATH_CHARACTERS_MAX: Final = 120
-_NODE_COST: Final = 5
+_NODE_COST: Final = 8
 """Cost to decode one value, in the units of `PayloadCheck.cost`."""
 
 
@@ -144,7 +144,6 @@ class _AvroCheck(PayloadCheck):
         self._visits = _visits(root)
 
     def cost(self, payload: bytes) -> int:
-        # Between two bytes the decoder visits each type at most once: items of arrays take bytes.
         return UNBOUNDED if self._visits is None else (len(payload) + 1) * self._visits * _NODE_COST
 
     def explanation_cost(self, payload: bytes) -> int:
@@ -191,26 +190,32 @@ def _decoded(node: Node, defined: set[str]) -> Any:
 def _visits(root: Node) -> int | None:
     """Return how many types a datum visits at most per byte; None for a recursive schema.
 
-    The decoder of a recursive schema recurses as the payload says.
+    Each type takes a byte of its own, or holds types that do; so it is the depth of the schema, unless fields
+    take no bytes. The decoder of a recursive schema recurses as the payload says.
     """
-    sizes: dict[int, int] = {}
+    known: dict[int, bool] = {}
+    sizes: dict[int, tuple[int, int]] = {}
     open_nodes: set[int] = set()
+    empty_fields = False
 
-    def measure(node: Node) -> int | None:
-        """Return the number of types within a type, itself included."""
+    def measure(node: Node) -> tuple[int, int] | None:
+        """Return the depth of a type, and the number of types within it; each includes the type itself."""
+        nonlocal empty_fields
         if id(node) in sizes:
             return sizes[id(node)]
         if id(node) in open_nodes:
             return None
         open_nodes.add(id(node))
-        total = 1
+        depth, total = 0, 1
         for part in node.parts():
             inner = measure(part)
             if inner is None:
                 return None
-            total += inner
+            depth, total = max(depth, inner[0]), total + inner[1]
         open_nodes.discard(id(node))
-        sizes[id(node)] = total
-        return total
+        empty_fields = empty_fields or any(takes_no_bytes(each.type, known) for each in node.fields)
+        sizes[id(node)] = (depth + 1, total)
+        return sizes[id(node)]
 
-    return measure(root)
+    measured = measure(root)
+    return None if measured is None else measured[1 if empty_fields else 0]
