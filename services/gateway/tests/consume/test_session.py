@@ -11,7 +11,16 @@ from danube_common.errors import Refused
 from danube_common.model.bundle import Bundle
 from danube_common.model.run import Run
 from danube_common.wire.delivery import Delivery
-from danube_gateway.consume.session import REGRANT_PART, WINDOW_BYTES, WINDOW_MESSAGES, Arrival, Session
+from danube_gateway.consume.session import (
+    CONNECTION_WINDOW_BYTES,
+    REGRANT_PART,
+    WINDOW_BYTES,
+    WINDOW_BYTES_MIN,
+    WINDOW_MESSAGES,
+    Arrival,
+    Session,
+    window_bytes,
+)
 
 BUNDLE = Bundle.parse("f0")
 
@@ -154,6 +163,17 @@ async def test_messages_that_are_left_out_give_their_credit_back() -> None:
     assert (state.messages_total, state.bytes_total) == (WINDOW_MESSAGES + 2, WINDOW_BYTES + 3)
     session.close()
     assert await reading is None
+
+
+def test_what_all_streams_of_a_connection_may_hold_is_bounded() -> None:
+    granted, windows = 0, []
+    for _ in range(2000):
+        windows.append(window_bytes(granted))
+        granted += windows[-1]
+    assert windows[0] == WINDOW_BYTES
+    assert windows == sorted(windows, reverse=True)
+    assert windows[-1] == WINDOW_BYTES_MIN
+    assert granted <= CONNECTION_WINDOW_BYTES + 2000 * WINDOW_BYTES_MIN
 
 
 class CreditMachine(RuleBasedStateMachine):

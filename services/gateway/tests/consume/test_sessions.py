@@ -39,7 +39,7 @@ from danube_common.wire.owner import (
 from danube_gateway.consume import sessions as sessions_module
 from danube_gateway.consume.ack_forwarder import Delivered
 from danube_gateway.consume.acks import Acknowledgements
-from danube_gateway.consume.session import WINDOW_MESSAGES, Session
+from danube_gateway.consume.session import WINDOW_BYTES, WINDOW_MESSAGES, Session
 from danube_gateway.consume.sessions import Sessions
 from danube_gateway.gateway_metrics import GatewayMetrics
 from danube_harness.memory.bus import MemoryBus, MemoryHub
@@ -218,6 +218,21 @@ async def test_a_stream_gets_its_owners_deliveries_in_order(scene: Scene, owner:
     await owner.deliver(2, b"c")
     assert await texts(session, 3) == [b"a", b"b", b"c"]
     assert (session.topic, session.subscription) == ("/default/t", "s")
+
+
+async def test_the_streams_of_one_connection_share_its_credit(scene: Scene, owner: ScriptedOwner) -> None:
+    session = await scene.sessions.open(CONSUMER, PEER)
+    await scene.sessions.open(OTHER, PEER)
+    of_first, of_second = (attach.bytes_total for attach in owner.attached)
+    assert of_second < of_first == WINDOW_BYTES
+    scene.sessions.close(session)
+    await scene.sessions.open(CONSUMER, "ipv4:192.0.2.1:9")
+    assert owner.attached[-1].bytes_total == WINDOW_BYTES, "another connection has a credit of its own"
+    owner.refusal = ErrorReply(Reason.NOT_FOUND, "no such consumer")
+    for _ in range(3):
+        with pytest.raises(NotFound):
+            await scene.sessions.open(CONSUMER, "ipv4:192.0.2.1:10")
+    assert owner.attached[-1].bytes_total == WINDOW_BYTES, "a stream that is refused gives its credit back"
 
 
 async def test_credit_is_renewed_as_the_client_drains(scene: Scene, owner: ScriptedOwner) -> None:

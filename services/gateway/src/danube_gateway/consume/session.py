@@ -17,6 +17,10 @@ from danube_gateway.consume.source import Source
 WINDOW_MESSAGES = 1000
 """Credit of one stream: messages that the owner sent and the client has not taken."""
 WINDOW_BYTES = 4 * 1024 * 1024
+WINDOW_BYTES_MIN = 64 * 1024
+"""The least credit of a stream, however many its connection has."""
+CONNECTION_WINDOW_BYTES = 128 * 1024 * 1024
+"""Credit of all streams of one connection, beyond which each further one gets WINDOW_BYTES_MIN."""
 REGRANT_PART = 4
 """Credit is renewed each time the client has taken 1/REGRANT_PART of the window."""
 
@@ -33,7 +37,14 @@ class Session:
     """One consumer stream at this gateway. Each attach starts a new ``number`` and counts credit from 0."""
 
     def __init__(
-        self, consumer_id: int, bundle: Bundle, number: int, *, prefetch: int = 0, client: str = ""
+        self,
+        consumer_id: int,
+        bundle: Bundle,
+        number: int,
+        *,
+        prefetch: int = 0,
+        client: str = "",
+        window_bytes: int = WINDOW_BYTES,
     ) -> None:
         self.consumer_id = consumer_id
         self.bundle = bundle
@@ -42,6 +53,8 @@ class Session:
         """The client's connection, unique among all gateways."""
         self.prefetch = prefetch
         """Unacknowledged messages that the client takes at once; 0 leaves it to the owner."""
+        self.window_bytes = window_bytes
+        """Its credit in bytes (`window_bytes`)."""
         self.topic = ""
         self.subscription = ""
         self.reliable = True
@@ -58,7 +71,7 @@ class Session:
         self._held = (0, 0)
         """Messages and bytes that arrived and that the client has not taken, including the current batch."""
         self._arrived = asyncio.Event()
-        self._initial = (WINDOW_MESSAGES, WINDOW_BYTES)
+        self._initial = (WINDOW_MESSAGES, window_bytes)
         self._drained = (0, 0)
         self._granted_at = 0
         self._granted_bytes_at = 0
@@ -91,7 +104,7 @@ class Session:
         self._drained = (self._drained[0] + messages, self._drained[1] + size)
         return (
             self._drained[0] - self._granted_at >= WINDOW_MESSAGES // REGRANT_PART
-            or self._drained[1] - self._granted_bytes_at >= WINDOW_BYTES // REGRANT_PART
+            or self._drained[1] - self._granted_bytes_at >= self.window_bytes // REGRANT_PART
         )
 
     def close(self, error: DanubeError | None = None, *, drop: bool = False) -> None:
@@ -146,7 +159,7 @@ class Session:
             self._hold(self._queue, -1)
             self._queue.clear()
         self.epoch, self.received, self.sent_before = epoch, 0, 0
-        self._initial = (WINDOW_MESSAGES - self._held[0], WINDOW_BYTES - self._held[1])
+        self._initial = (WINDOW_MESSAGES - self._held[0], self.window_bytes - self._held[1])
         self._drained = (0, 0)
         self._granted_at = self._granted_bytes_at = 0
 
@@ -169,6 +182,15 @@ class Session:
         lost = sent > self.received and sent == self.sent_before
         self.sent_before = sent
         return lost
+
+
+def window_bytes(granted: int) -> int:
+    """Return the credit in bytes of one more stream of a connection whose streams have ``granted``.
+
+    The first gets WINDOW_BYTES, and each further one the same part of what is left for the connection.
+    """
+    left = CONNECTION_WINDOW_BYTES - granted
+    return min(max(left * WINDOW_BYTES // CONNECTION_WINDOW_BYTES, WINDOW_BYTES_MIN), WINDOW_BYTES)
 
 
 def extent(runs: Iterable[Run]) -> tuple[int, int]:

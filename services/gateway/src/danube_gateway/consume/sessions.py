@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import structlog
 
@@ -32,7 +32,7 @@ from danube_common.wire.owner import (
 )
 from danube_gateway.consume.ack_forwarder import Delivered
 from danube_gateway.consume.acks import Acknowledgements
-from danube_gateway.consume.session import Arrival, Session
+from danube_gateway.consume.session import Arrival, Session, window_bytes
 from danube_gateway.gateway_metrics import GatewayMetrics
 
 DETACH_TIMEOUT_S = 5.0
@@ -72,6 +72,8 @@ class Sessions:
         """Sessions that ended here and that their owners do not know to have ended, until the event."""
         self._syncing: set[Bundle] = set()
         self._credit_due: dict[Bundle, dict[int, Session]] = defaultdict(dict)
+        self._windows: Counter[str] = Counter()
+        """Credit in bytes of all streams of a connection, by client."""
         self._last_number = 0
         self._listener: Subscription | None = None
         self._stopping = False
@@ -120,7 +122,10 @@ class Sessions:
         if len(self._by_bundle[bundle]) >= SESSIONS_PER_SYNC_MAX:
             # A stream that a Sync does not name would be ended by its owner.
             raise Unavailable(f"this gateway has {SESSIONS_PER_SYNC_MAX} streams of bundle {bundle} already")
-        session = Session(consumer_id, bundle, 0, prefetch=prefetch, client=self.client(peer))
+        client = self.client(peer)
+        window = window_bytes(self._windows[client])
+        session = Session(consumer_id, bundle, 0, prefetch=prefetch, client=client, window_bytes=window)
+        self._windows[client] += window
         older = self._sessions.get(consumer_id)
         self._register(session)
         try:
@@ -129,6 +134,7 @@ class Sessions:
             if self._forget(session) and older is not None and not older.closed:
                 self._register(older)
             session.close()
+            self._give_back(session)
             raise
         if older is not None:
             older.close(Refused(taken_over(found.consumer_name)), drop=True)
@@ -143,6 +149,7 @@ class Sessions:
         """Detach a stream that its client left or that was ended."""
         session.close()
         self._acks.leave(session)
+        self._give_back(session)
         if session.topic:
             self._metrics.sessions.labels(session.topic).dec()
         self._forget(session)
@@ -179,6 +186,12 @@ class Sessions:
         except NotFound:
             return False
         return True
+
+    def _give_back(self, session: Session) -> None:
+        """Free the credit of a stream that ended for others of its connection."""
+        self._windows[session.client] -= session.window_bytes
+        if not self._windows[session.client]:
+            del self._windows[session.client]
 
     def _register(self, session: Session) -> None:
         self._sessions[session.consumer_id] = session
