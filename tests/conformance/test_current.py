@@ -94,6 +94,13 @@ class CurrentClient:
         answer = await self.call("ConsumerService/Ack", request, wire.AckResponse)
         assert answer.request_id == request_id
 
+    async def nack(self, message: Any, subscription: str, **fields: Any) -> None:
+        request = wire.NackRequest(
+            request_id=78, msg_id=message.msg_id, subscription_name=subscription, **fields
+        )
+        answer = await self.call("ConsumerService/Nack", request, wire.NackResponse)
+        assert answer.request_id == 78
+
     async def health(self, client: Any, number: int) -> int:
         request = wire.HealthCheckRequest(request_id=1, client=client, id=number)
         answer = await self.call("HealthCheck/HealthCheck", request, wire.HealthCheckResponse)
@@ -358,12 +365,50 @@ async def test_an_acknowledgement_of_what_was_not_delivered_here_says_so(
     assert "unchanged" in refused.value.message
 
 
-async def test_a_negative_acknowledgement_is_not_pretended(current: CurrentClient, topic: str) -> None:
-    request = wire.NackRequest(request_id=1, msg_id=wire.MsgID(topic_name=topic), subscription_name="sub")
+async def test_a_message_that_was_refused_comes_again_and_holds_up_no_other_in_a_shared_subscription(
+    current: CurrentClient, topic: str
+) -> None:
+    producer = await current.create(topic, dispatch_strategy=RELIABLE)
+    stream = current.receive(await current.subscribe(topic, "sub", SHARED))
+    await current.send(topic, producer, b"fails")
+    await current.nack(await read(stream), "sub", delay_ms=10, reason="not today")
+    await current.send(topic, producer, b"other")
+    for payload in (b"other", b"fails"):
+        message = await read(stream)
+        assert message.payload == payload
+        await current.ack(message, "sub")
+    stream.cancel()
+
+
+async def test_a_refused_message_of_an_exclusive_subscription_comes_before_what_follows_it(
+    current: CurrentClient, topic: str
+) -> None:
+    producer = await current.create(topic, dispatch_strategy=RELIABLE)
+    stream = current.receive(await current.subscribe(topic, "sub"))
+    await current.send(topic, producer, b"fails")
+    await current.nack(await read(stream), "sub")
+    await current.send(topic, producer, b"other")
+    for payload in (b"fails", b"other"):
+        message = await read(stream)
+        assert message.payload == payload
+        await current.ack(message, "sub")
+    stream.cancel()
+
+
+async def test_to_refuse_what_is_not_outstanding_is_no_error(current: CurrentClient, topic: str) -> None:
+    producer = await current.create(topic)
+    stream = current.receive(await current.subscribe(topic, "sub"))
+    await stream.initial_metadata()
+    await current.send(topic, producer, b"non-reliable")
+    message = await read(stream)
+    await current.nack(message, "sub", delay_ms=(1 << 64) - 1, reason="x" * 10_000)
+    message.msg_id.topic_name = f"{topic}_gone"
+    await current.nack(message, "sub")
+    message.msg_id.broker_addr = "http://x:1"
     with pytest.raises(Refused) as refused:
-        await current.call("ConsumerService/Nack", request, wire.NackResponse)
-    assert refused.value.code == "UNIMPLEMENTED"
-    assert "delivered again" in refused.value.message
+        await current.nack(message, "sub")
+    assert refused.value.code == "INVALID_ARGUMENT"
+    stream.cancel()
 
 
 async def test_the_subject_of_the_first_producer_is_the_topics(current: CurrentClient, topic: str) -> None:

@@ -1,4 +1,4 @@
-"""The official Python client: publishes, receives in order, acknowledges; what it did not comes again.
+"""The official Python client: publishes, receives in order; what it refused comes again, or did not acknowledge.
 
 Run as ``flow.py URL TOPIC COUNT``, in an environment that has `danube-client`.
 """
@@ -26,6 +26,12 @@ async def main(url: str, topic: str, count: int) -> None:
     await producer.create()
 
     first, queue = await subscribe(client, topic)
+    await producer.send(b"fails once", {})
+    await first.nack(await asyncio.wait_for(queue.get(), DEADLINE_S), 0, "on purpose")
+    again = await asyncio.wait_for(queue.get(), DEADLINE_S)
+    if again.payload != b"fails once":
+        raise AssertionError(f"the message that failed was expected, not {again}")
+    await first.ack(again)
     for number in range(count):
         await producer.send(str(number).encode(), {"number": str(number)})
     for number in range(count):

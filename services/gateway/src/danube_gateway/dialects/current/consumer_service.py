@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from danube_common.cluster.owner_client import OwnerClient
+from danube_common.cluster.records import Topic
 from danube_common.errors import InvalidInput, InvalidName, NotFound, Refused
+from danube_common.model.failure_policy import REDELIVERY_DELAY_MAX_MS
 from danube_common.model.names import TopicName, check_label
 from danube_common.rpc.port import OPENED, Call, Framed, Opened, RpcError, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
@@ -124,27 +126,47 @@ class ConsumerService:
         delivered, position = tag_of(request.msg_id, request.subscription_name)
         if not is_stored(position) or self._acknowledgements.accept(delivered, position):
             return response
-        try:
-            topic = await self._resolver.find(TopicName.parse(delivered.topic))
-        except InvalidName:
-            topic = None
+        topic = await self._topic(delivered)
         if topic is None:  # a success, as for all that is no longer outstanding
             return response
         try:
             await self._acknowledgements.acknowledge(topic.home, delivered, position)
         except NotFound as error:
-            raise rpc_error(StatusCode.INTERNAL, v0_2.ErrorType.SUBSCRIPTION_NOT_FOUND, str(error)) from None
+            raise _no_subscription(error) from None
         return response
 
     async def nack(self, call: Call) -> bytes:
-        """Refuse: nothing would be delivered again."""
-        parse_strict(api.NackRequest, call.request)
-        raise rpc_error(
-            StatusCode.UNIMPLEMENTED,
-            v0_2.ErrorType.UNKNOWN_ERROR,
-            "negative acknowledgements are not taken yet: the message is delivered again when the consumer's "
-            "stream ends",
-        )
+        """Note that a message failed; answers when its owner knows.
+
+        It comes again after the delay of the subscription's failure policy, or of the request if that is
+        longer; what failed too often is treated as the policy says.
+        """
+        request = parse_strict(api.NackRequest, call.request)
+        if not request.HasField("msg_id"):
+            raise InvalidInput("the negative acknowledgement has no msg_id")
+        response = api.NackResponse(request_id=request.request_id).SerializeToString()
+        delivered, position = tag_of(request.msg_id, request.subscription_name)
+        topic = await self._topic(delivered) if is_stored(position) else None
+        if topic is None:
+            return response
+        delay_ms = min(request.delay_ms, REDELIVERY_DELAY_MAX_MS)
+        try:
+            await self._acknowledgements.nack(
+                topic.home, delivered, position, delay_ms=delay_ms, reason=request.reason
+            )
+        except NotFound as error:
+            raise _no_subscription(error) from None
+        return response
+
+    async def _topic(self, delivered: Delivered) -> Topic | None:
+        try:
+            return await self._resolver.find(TopicName.parse(delivered.topic))
+        except InvalidName:
+            return None
+
+
+def _no_subscription(error: NotFound) -> RpcError:
+    return rpc_error(StatusCode.INTERNAL, v0_2.ErrorType.SUBSCRIPTION_NOT_FOUND, str(error))
 
 
 def _denied(text: str) -> RpcError:
