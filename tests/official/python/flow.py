@@ -1,4 +1,4 @@
-"""The official Python client: publishes, receives in order; what it refused comes again, or did not acknowledge.
+"""The official Python client: publishes, receives in order; what it refused or kept comes again.
 
 Run as ``flow.py URL TOPIC COUNT``, in an environment that has `danube-client`.
 """
