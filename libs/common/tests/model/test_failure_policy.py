@@ -30,6 +30,11 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     }
 
 
+def test_what_was_chosen_is_stored_even_if_it_is_the_default() -> None:
+    """So that a policy that somebody set stays what it is when defaults change."""
+    assert len(msgspec.msgpack.decode(msgspec.msgpack.encode(FailurePolicy()))) == 7
+
+
 def test_an_exponential_backoff_doubles_up_to_its_bound_and_a_fixed_one_stays() -> None:
     exponential = FailurePolicy(base_redelivery_delay_ms=1000, max_redelivery_delay_ms=5000)
     assert [exponential.delay_ms(n) for n in (1, 2, 3, 4, 5)] == [1000, 2000, 4000, 5000, 5000]

@@ -36,7 +36,7 @@ class PoisonPolicy(IntEnum):
     """It is acknowledged."""
 
 
-class FailurePolicy(msgspec.Struct, frozen=True, omit_defaults=True):
+class FailurePolicy(msgspec.Struct, frozen=True):
     """When a delivery counts as failed, when its message comes again, and how often.
 
     Attributes:
