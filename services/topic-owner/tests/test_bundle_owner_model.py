@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danube_common.cluster.records import Topic
+from danube_common.model.failure_policy import FailurePolicy
 from danube_common.model.position import sequence_of
 from danube_common.model.subscription import SubscriptionType
 from danube_common.wire.envelope import Done
-from danube_common.wire.owner import Credit, Detach, SessionState, Sync, Synced
+from danube_common.wire.owner import Credit, Detach, Nack, SessionState, SetFailurePolicy, Sync, Synced
 from danube_harness.services.owner_harness import (
     EXCLUSIVE,
     PATIENCE_S,
@@ -22,9 +23,13 @@ from danube_harness.services.owner_harness import (
     open_owner_harness,
 )
 
+NEVER_POISON = FailurePolicy(max_redelivery_count=1_000_000, base_redelivery_delay_ms=2000)
 STEPS = st.lists(
     st.sampled_from(
-        ["publish", "publish", "publish", "ack", "ack", "detach", "attach", "grant", "sync", "kill", "turns"]
+        [
+            *("publish", "publish", "publish", "ack", "ack", "nack", "time"),
+            *("detach", "attach", "grant", "sync", "kill", "turns"),
+        ]
     ),
     max_size=60,
 )
@@ -35,7 +40,7 @@ STEPS = st.lists(
 def test_nothing_is_lost_or_reordered_whatever_happens_when(
     steps: list[str], kind: SubscriptionType, seed: int
 ) -> None:
-    """Publishing, acknowledging, streams that come and go, small credit, owners that die, in any order."""
+    """Publishing, acknowledging, failures, streams that come and go, owners that die, in any order."""
     asyncio.run(_anything(steps, kind, Random(seed)))
 
 
@@ -50,6 +55,8 @@ class Anything:
         self.published: list[str] = []
         self.acked: set[int] = set()
         self.failures = 0
+        self.refusals = 0
+        """Deliveries that may have failed: their messages come again in the same session."""
 
     async def step(self, step: str) -> None:
         consumer = self.random.choice(self.consumers)
@@ -69,6 +76,11 @@ class Anything:
             case "sync":
                 states = [SessionState(c, s, total, PLENTY) for c, (s, total) in self.sessions.items()]
                 assert (await self.harness.ask(Sync("g", states), Synced)).unknown == []
+            case "nack" if positions := self.gateway.positions():
+                await self.nack(self.random.choice(positions))
+            case "time":
+                self.harness.now += self.random.choice([1, 40])
+                self.refusals += 1
             case "kill":
                 await self.replace_owner()
             case "turns":
@@ -95,6 +107,12 @@ class Anything:
         self.acked.update(some)
         await self.gateway.ack(self.topic.name, "s", [*some, *some[:1]])
 
+    async def nack(self, position: int) -> None:
+        last = position + self.random.randint(0, 3)
+        nack = Nack(self.topic.name, "s", position, last, delay_ms=self.random.choice([0, 5000]))
+        await self.harness.ask(nack, Done)
+        self.refusals += 1
+
     async def replace_owner(self) -> None:
         await self.harness.kill()
         await self.harness.own()
@@ -114,6 +132,7 @@ class Anything:
                 open_ = [p for p in gateway.positions() if p not in self.acked]
                 self.acked.update(open_)
                 await gateway.ack(self.topic.name, "s", open_)
+                self.harness.now += 10
                 for consumer in self.consumers:
                     await self.grant(consumer, 7)
                 await self.harness.settle()
@@ -128,14 +147,15 @@ async def _anything(steps: list[str], kind: SubscriptionType, random: Random) ->
         world = Anything(harness, gateway, topics, random)
         for name in "a" if kind is EXCLUSIVE else "ab":
             world.consumers.append(await gateway.subscribe(topics[0].name, "s", kind, name))
+        await harness.ask(SetFailurePolicy(topics[0].name, "s", NEVER_POISON), Done)
         for step in steps:
             await world.step(step)
         await world.drain()
         assert set(gateway.texts()) == set(world.published)
-        if not world.failures:
+        if not world.failures and not world.refusals:
             assert Counter(gateway.texts()) == Counter(world.published)
             assert kind is SHARED or gateway.texts() == world.published
-        _check_order(gateway, kind)
+        _check_order(gateway, kind, again=world.refusals > 0)
         await harness.journaled()
         await harness.kill()
         await harness.own()
@@ -147,15 +167,19 @@ async def _anything(steps: list[str], kind: SubscriptionType, random: Random) ->
         assert gateway.texts()[seen:] == ["the last"], "what was acknowledged is not sent again"
 
 
-def _check_order(gateway: Gateway, kind: SubscriptionType) -> None:
-    """Within a session positions only rise, and where they are of one text, it is always the same."""
+def _check_order(gateway: Gateway, kind: SubscriptionType, *, again: bool) -> None:
+    """Within a session positions only rise, and where they are of one text, it is always the same.
+
+    ``again``: what failed comes again, and in order before what was never sent.
+    """
     by_session: dict[int, list[int]] = {}
     for delivery in gateway.deliveries:
         by_session.setdefault(delivery.session, []).extend(position for position, _ in delivery.entries())
     for positions in by_session.values():
-        assert len(set(positions)) == len(positions)
+        first_time = list(dict.fromkeys(positions))
+        assert again or first_time == positions
         if kind is not SHARED:
-            assert positions == sorted(positions)
+            assert first_time == sorted(first_time)
     texts = dict(gateway.entries())
     assert all(texts[position] == message for position, message in gateway.entries())
     assert all(sequence_of(position) > 0 for position in texts)
