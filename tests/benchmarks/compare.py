@@ -63,8 +63,9 @@ def table(against: str, rounds: list[dict[str, float]]) -> str:
     for name in [name.removeprefix("here.") for name in rounds[0] if name.startswith("here.")]:
         pairs = [(one[f"here.{name}"], one[f"there.{name}"]) for one in rounds]
         here, there = (statistics.median(side) for side in zip(*pairs, strict=True))
-        times = statistics.median(a / b for a, b in pairs if b)
-        lines.append(f"| {name} | {shown(here)} | {shown(there)} | {times:.2f} |")
+        ratios = [a / b for a, b in pairs if b]
+        times = f"{statistics.median(ratios):.2f}" if ratios else ""
+        lines.append(f"| {name} | {shown(here)} | {shown(there)} | {times} |")
     return "\n".join(lines)
 
 

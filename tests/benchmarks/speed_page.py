@@ -157,7 +157,7 @@ def peers_table(peers: Mapping[str, Any]) -> str:
 
 def shown(figure: float) -> str:
     """Return a figure with three digits, or whole with spaces from a thousand on."""
-    return f"{figure:,.0f}".replace(",", " ") if abs(figure) >= 1000 else f"{figure:.3g}"
+    return f"{figure:,.0f}".replace(",", " ") if abs(figure) >= 999.5 else f"{figure:.3g}"
 
 
 def read(path: Path) -> Any:

@@ -67,6 +67,8 @@ def test_tables_take_the_place_of_the_last_ones() -> None:
         refreshed("no marks", "new")
 
 
-@pytest.mark.parametrize(("figure", "text"), [(0.4567, "0.457"), (12.34, "12.3"), (12_345.6, "12 346")])
+@pytest.mark.parametrize(
+    ("figure", "text"), [(0.4567, "0.457"), (12.34, "12.3"), (999.8, "1 000"), (12_345.6, "12 346")]
+)
 def test_figures_have_three_digits(figure: float, text: str) -> None:
     assert shown(figure) == text
