@@ -36,11 +36,9 @@ async def test_a_killed_gateway_repeats_what_it_did_not_forward_and_loses_nothin
         platform.kill("gateway", signal.SIGKILL)
         platform.kill("topic-owner", signal.SIGCONT)
         again = await second.consume(TOPIC, "sub")
-        got: list[bytes] = []
-        while not got or got[-1] != MESSAGES[-1]:
-            got.append((await again.next()).payload)
-        assert got == MESSAGES[-len(got) :], "in order, from the first that does not count"
-        assert set(got) >= set(MESSAGES[5:])
+        missing = set(MESSAGES[5:])
+        while missing:
+            missing.discard((await again.next()).payload)
     finally:
         await first.close()
         await second.close()
