@@ -17,6 +17,7 @@ from danube_harness.services.stub_gateway import StubGateway
         ("http://127.0.0.1:6650/", "http://127.0.0.1:6650"),
         ("gateway.example:1", "http://gateway.example:1"),
         ("http://[::1]:6650", "http://[::1]:6650"),
+        ("https://gateway.example:1/", "https://gateway.example:1"),
     ],
 )
 def test_addresses_are_taken_with_and_without_their_scheme(address: str, expected: str) -> None:
@@ -29,7 +30,8 @@ def test_addresses_are_taken_with_and_without_their_scheme(address: str, expecte
         "",
         "http://",
         "http://host",
-        "https://host:1",
+        "ftp://host:1",
+        "https://host",
         "http://host:99999",
         "host:x",
         "http://host:1/path",
@@ -39,6 +41,18 @@ def test_addresses_are_taken_with_and_without_their_scheme(address: str, expecte
 def test_what_is_no_address_is_refused_at_once(address: str) -> None:
     with pytest.raises(danube_client.InvalidAddress):
         danube_client.connect(address)
+
+
+async def test_with_tls_no_plaintext_address_is_used() -> None:
+    with pytest.raises(danube_client.InvalidAddress, match="with TLS an address is https"):
+        async with danube_client.connect("http://127.0.0.1:1", tls=danube_client.Tls()):
+            pass
+
+
+@pytest.mark.parametrize("given", [{"cert_file": "x"}, {"key_file": "x"}])
+def test_a_certificate_and_its_key_need_each_other(given: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="need each other"):
+        danube_client.Tls(**given)
 
 
 def test_no_address_at_all_is_refused() -> None:

@@ -136,10 +136,11 @@ def test_nobody_at_the_endpoint_is_one_line_and_its_own_code(cli: Any) -> None:
     assert (ended.code, ended.out, ended.err) == (3, "", f"Error: {endpoint} cannot be reached\n")
 
 
-@pytest.mark.parametrize("endpoint", ["https://host:1", "host", "http://host:1/path", "http://host:x"])
+@pytest.mark.parametrize("endpoint", ["ftp://host:1", "https://host", "host", "http://host:1/path", "http://host:x"])
 def test_an_endpoint_that_is_none_is_wrong_usage(cli: Any, endpoint: str) -> None:
     ended = cli("brokers", "list", "--endpoint", endpoint)
-    assert (ended.code, ended.err) == (2, f"Error: {endpoint!r}: an endpoint is http://host:port\n")
+    text = "an endpoint is http://host:port or https://host:port"
+    assert (ended.code, ended.err) == (2, f"Error: {endpoint!r}: {text}\n")
 
 
 def test_a_service_that_is_not_ready_has_the_code_of_an_unreachable_one(service: Any, cli: Any) -> None:

@@ -309,6 +309,6 @@ async def test_wrong_usage_is_told_before_anything_is_sent(
 
 
 async def test_an_address_that_is_none_is_one_line(cli: Any) -> None:
-    ended = await cli("produce", "-s", "https://host:1", "-m", "x")
+    ended = await cli("produce", "-s", "ftp://host:1", "-m", "x")
     assert ended.code == 2
-    assert ended.err.splitlines()[-1] == "Error: 'https://host:1': only http:// is spoken"
+    assert ended.err.splitlines()[-1] == "Error: 'ftp://host:1': only http:// and https:// are spoken"

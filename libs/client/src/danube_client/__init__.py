@@ -55,6 +55,7 @@ from danube_client.retry import Retry
 from danube_client.schema import Schema, SchemaType
 from danube_client.start import Start, StartKind
 from danube_client.strategy import NonReliable, Reliable, Retention, Storage, Strategy
+from danube_client.tls import Tls
 from danube_client.topic_info import TopicInfo
 
 __all__ = [
@@ -91,6 +92,7 @@ __all__ = [
     "SubscribeDenied",
     "SubscriptionNotFound",
     "SubscriptionType",
+    "Tls",
     "TopicDeleted",
     "TopicInfo",
     "TopicNotFound",

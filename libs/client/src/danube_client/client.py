@@ -19,6 +19,7 @@ from danube_client.retry import Retry
 from danube_client.schema import Schema
 from danube_client.start import Start, StartKind
 from danube_client.strategy import Strategy
+from danube_client.tls import Tls
 from danube_client.topic_consumer import ConsumerOptions, TopicConsumer, ignore
 from danube_client.topic_info import TopicInfo, topic_info
 from danube_client.topic_producer import TopicProducer
@@ -44,8 +45,9 @@ class Client:
         connect_timeout_s: float,
         call_timeout_s: float,
         health_interval_s: float,
+        tls: Tls | None = None,
     ) -> None:
-        self._connections = Connections(addresses, call_timeout_s)
+        self._connections = Connections(addresses, call_timeout_s, tls)
         self._retry = retry
         self._connect_timeout_s = connect_timeout_s
         self._health_interval_s = health_interval_s
@@ -335,21 +337,23 @@ def connect(
     connect_timeout_s: float = CONNECT_TIMEOUT_S,
     call_timeout_s: float = CALL_TIMEOUT_S,
     health_interval_s: float = INTERVAL_S,
+    tls: Tls | None = None,
 ) -> Client:
     """Return a client; ``async with`` or ``await`` opens it.
 
     Args:
-        addresses: ``http://host:port`` of one or more gateways. Every gateway serves every topic; when one
-            is lost, the client uses the next.
+        addresses: ``http://host:port`` or ``https://host:port`` of one or more gateways. Every gateway serves
+            every topic; when one is lost, the client uses the next.
         retry: how often and how fast temporary failures are retried.
         connect_timeout_s: seconds that an address may take to accept the connection.
         call_timeout_s: seconds that one call may take.
         health_interval_s: seconds between two health checks of a producer or consumer.
+        tls: certificates and names for ``https://`` addresses; with it no other address is used.
 
     Raises:
-        InvalidAddress: an address is not ``http://host:port``.
+        InvalidAddress: an address is none of these.
     """
-    return Client(addresses, retry or Retry(), connect_timeout_s, call_timeout_s, health_interval_s)
+    return Client(addresses, retry or Retry(), connect_timeout_s, call_timeout_s, health_interval_s, tls)
 
 
 async def _create_subscription(

@@ -11,7 +11,8 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from danube_client.errors import ClientError, Closed, InvalidAddress, Unreachable, from_status
+from danube_client.errors import ClientError, Closed, InvalidAddress, Unreachable, from_status, unreachable
+from danube_client.tls import Tls
 from danube_proto import danube_api_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
 
@@ -43,7 +44,7 @@ CHANNEL_OPTIONS = (
 
 
 def normalized(address: str) -> str:
-    """Return ``http://host:port`` for an address, which may lack the scheme or end with a slash.
+    """Return ``scheme://host:port`` for an address, which may end with a slash or lack ``http://``.
 
     Raises:
         InvalidAddress: the text is no such address.
@@ -54,12 +55,12 @@ def normalized(address: str) -> str:
         port = parts.port
     except ValueError as error:
         raise InvalidAddress(f"{address!r}: {error}") from error
-    if parts.scheme != "http":
-        raise InvalidAddress(f"{address!r}: only http:// is spoken")
+    if parts.scheme not in ("http", "https"):
+        raise InvalidAddress(f"{address!r}: only http:// and https:// are spoken")
     if not parts.hostname or port is None or parts.path not in ("", "/") or parts.query or parts.username:
         raise InvalidAddress(f"{address!r}: an address is http://host:port")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"http://{host}:{port}"
+    return f"{parts.scheme}://{host}:{port}"
 
 
 class Unary(Generic[Request, Response]):
@@ -141,16 +142,27 @@ class Deliveries:
         self._call.cancel()
 
 
+def _channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
+    scheme, _, target = address.partition("://")
+    if scheme == "https":
+        tls = tls or Tls()
+        options = (*CHANNEL_OPTIONS, *tls.channel_options())
+        return grpc.aio.secure_channel(target, tls.credentials(), options=options)
+    if tls is not None:
+        raise InvalidAddress(f"{address!r}: with TLS an address is https://host:port")
+    return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+
+
 class Connection:
     """The gRPC methods of one gateway.
 
     Attributes:
-        address: ``http://host:port``.
+        address: ``http://host:port`` or ``https://host:port``.
     """
 
-    def __init__(self, address: str, call_timeout_s: float) -> None:
+    def __init__(self, address: str, call_timeout_s: float, tls: Tls | None = None) -> None:
         self.address = address
-        self._channel = grpc.aio.insecure_channel(address.removeprefix("http://"), options=CHANNEL_OPTIONS)
+        self._channel = _channel(address, tls)
 
         def unary(
             method: str, question: type[Request], answer: type[Response], timeout_s: float = call_timeout_s
@@ -228,7 +240,7 @@ class Connection:
                 state = self._channel.get_state(try_to_connect=True)
                 while state is not grpc.ChannelConnectivity.READY:
                     if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                        raise Unreachable("UNAVAILABLE", f"{self.address} cannot be reached")
+                        raise Unreachable("UNAVAILABLE", unreachable(self.address))
                     await self._channel.wait_for_state_change(state)
                     state = self._channel.get_state(try_to_connect=True)
         except TimeoutError:
@@ -245,11 +257,12 @@ class Connections:
     Every gateway serves every topic. The client uses one at a time, its *home*.
     """
 
-    def __init__(self, addresses: Sequence[str], call_timeout_s: float) -> None:
+    def __init__(self, addresses: Sequence[str], call_timeout_s: float, tls: Tls | None = None) -> None:
         if not addresses:
             raise InvalidAddress("no address is given")
         self._addresses = [normalized(address) for address in addresses]
         self._call_timeout_s = call_timeout_s
+        self._tls = tls
         self._home = 0
         self._by_address: dict[str, Connection] = {}
         self._closed = False
@@ -273,7 +286,7 @@ class Connections:
         if connection is None:
             if len(self._by_address) >= CONNECTIONS_MAX:
                 raise ClientError(f"more than {CONNECTIONS_MAX} addresses")
-            connection = self._by_address[address] = Connection(address, self._call_timeout_s)
+            connection = self._by_address[address] = Connection(address, self._call_timeout_s, self._tls)
         return connection
 
     def after(self, lost: Connection) -> Connection:

@@ -1,7 +1,7 @@
 """Errors that the client raises.
 
 ClientError
-├── InvalidAddress           an address that is no ``http://host:port``
+├── InvalidAddress           an address that is no ``http(s)://host:port``
 ├── Closed                   the client, producer or consumer was closed
 ├── MessagesLost             messages were deleted before they were acknowledged, or dropped
 └── CallError                a call ended with a status other than OK
@@ -40,7 +40,7 @@ class ClientError(Exception):
 
 
 class InvalidAddress(ClientError, ValueError):
-    """An address is not ``http://host:port``."""
+    """An address is not ``http://host:port``, or not ``https://host:port`` although TLS is asked for."""
 
 
 class Closed(ClientError):
@@ -157,6 +157,13 @@ RECOVERABLE = (Unreachable, NotReady, UnknownClient)
 ELSEWHERE = (Unreachable, NotReady)
 
 
+def unreachable(address: str) -> str:
+    """Return why there is no connection, as far as that can be told."""
+    secure = address.startswith("https://")
+    why = ": nothing answers, it does not speak TLS, or one of the two certificates is not trusted"
+    return f"{address} cannot be reached{why if secure else ''}"
+
+
 def from_status(error: AioRpcError, address: str) -> CallError:
     """Return the error for a failed call: by its attached ErrorMessage, else by its status code."""
     code = error.code()
@@ -166,7 +173,7 @@ def from_status(error: AioRpcError, address: str) -> CallError:
     # that it has cancelled itself.
     if attached is None and code in (StatusCode.UNAVAILABLE, StatusCode.CANCELLED):
         if details.startswith(NO_CONNECTION):
-            return Unreachable(code.name, f"{address} cannot be reached")
+            return Unreachable(code.name, unreachable(address))
         return Unreachable(code.name, f"{address} does not answer: {details}")
     if attached is None and code is StatusCode.DEADLINE_EXCEEDED:
         return Unreachable(code.name, f"{address} does not answer in time")

@@ -33,6 +33,7 @@ from danube_common.runtime.config import Address, Section, ServiceConfig
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import Registration, presence
 from danube_common.runtime.service import Runtime
+from danube_common.runtime.tls_config import TlsConfig
 from danube_proto import danube_admin_pb2, danube_platform_pb2, danube_schema_pb2
 
 KIND: Final = "admin"
@@ -121,6 +122,7 @@ class AdminConfig(ServiceConfig):
         description="how owners' loads are compared: fair (by topics), balanced or weighted_load",
     )
     rebalance: RebalanceConfig = RebalanceConfig()
+    tls: TlsConfig = TlsConfig()
 
 
 @asynccontextmanager
@@ -160,13 +162,19 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
             message_bytes_max=REQUEST_BYTES_MAX,
             message_bytes_hint="this is the admin port, and messages go to a gateway",
             concurrent_calls_max=CALLS_MAX,
+            tls=config.tls,
         )
         grpc_addr = await server.start(config.grpc_addr)
         opened.push_async_callback(server.stop, GRACE_S)
         runtime.announce(grpc_addr=grpc_addr)
         registration = Registration()
         await opened.enter_async_context(
-            presence(runtime, store, address=reachable_url(grpc_addr), registration=registration)
+            presence(
+                runtime,
+                store,
+                address=reachable_url(grpc_addr, tls=config.tls.enabled),
+                registration=registration,
+            )
         )
         assigner = Assigner(
             store,

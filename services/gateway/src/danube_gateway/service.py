@@ -23,6 +23,7 @@ from danube_common.runtime.config import Address, ServiceConfig, Url
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import presence
 from danube_common.runtime.service import Runtime
+from danube_common.runtime.tls_config import TlsConfig
 from danube_common.schemas.calls import RegistryCalls
 from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.sessions import Sessions
@@ -79,7 +80,7 @@ class GatewayConfig(ServiceConfig):
     )
     advertised_url: Url = Field(
         default="",
-        description="URL that clients are told to connect to, with http://; the listen address if empty",
+        description="URL that clients are told to connect to; the listen address if empty",
     )
     default_storage: Literal["memory", "disk", "s3"] = Field(
         default=DEFAULT_STORAGE.value, description="where new reliable topics live whose creator does not say"
@@ -87,6 +88,7 @@ class GatewayConfig(ServiceConfig):
     concurrent_calls_max: int = Field(
         default=10_000, ge=1, description="unary calls in progress; more are refused"
     )
+    tls: TlsConfig = TlsConfig()
 
 
 @asynccontextmanager
@@ -120,6 +122,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             message_bytes_hint=f"a payload may have max_message_size bytes, a policy of at most "
             f"{MESSAGE_BYTES_CEILING}",
             concurrent_calls_max=config.concurrent_calls_max,
+            tls=config.tls,
         )
         storage = StorageBackend(config.default_storage)
         ProducerService(resolver, producers, publishing, default_storage=storage).register(methods)
@@ -143,7 +146,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         await sessions.start()
         runtime.add_check("layout", lambda: None if catalogue.layout else "no bundle layout yet")
         bound = await server.start(config.grpc_addr, reuse_port=config.grpc_reuse_port)
-        discovery.url = config.advertised_url or reachable_url(bound)
+        discovery.url = config.advertised_url or reachable_url(bound, tls=config.tls.enabled)
         runtime.announce(grpc_addr=bound)
         for name, part in (("health", health), ("producers", producers), ("sessions", sessions)):
             runtime.spawn(part.run(), name)

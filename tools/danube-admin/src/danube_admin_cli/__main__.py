@@ -11,6 +11,7 @@ from danube_admin_cli import brokers, dead_letters, namespaces, schemas, subscri
 from danube_admin_cli.admin import Endpoint, Output
 from danube_admin_cli.outcome import EXIT_CODES
 from danube_terminal.streams import run
+from danube_terminal.tls_options import Ca, Cert, Key, ServerName
 
 HELP = f"""Administer a Danube cluster.
 
@@ -27,6 +28,7 @@ Examples:
   danube-admin subscriptions reset /orders/new billing --to 2h
   danube-admin dead-letters browse /orders/failed
   danube-admin topics subscriptions /orders/new -o json --endpoint http://admin.example:50051
+  danube-admin --ca ca.pem --endpoint https://admin.example:50051 brokers list
 
 \b
 {EXIT_CODES}
@@ -63,8 +65,16 @@ Version = Annotated[
 
 
 @app.callback()
-def root(endpoint: Endpoint = None, output: Output = None, version: Version = False) -> None:
-    """Take the options that every command takes as well; an option of the command itself wins."""
+def root(
+    endpoint: Endpoint = None,
+    output: Output = None,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    server_name: ServerName = None,
+    version: Version = False,
+) -> None:
+    """Take the options that every command takes as well, which win there, and those of TLS."""
 
 
 def main() -> None:

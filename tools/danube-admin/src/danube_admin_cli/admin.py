@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 import typer
 
 from danube_admin_cli.outcome import FAILED, UNREACHABLE, USAGE, give_up
+from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -64,11 +65,25 @@ def admin(context: typer.Context, endpoint: str | None) -> Iterator[Call]:
 
     root = context.find_root().params.get("endpoint")
     address = endpoint or root or os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT
-    target = address.removeprefix("http://").rstrip("/")
+    secure = address.startswith("https://")
+    target = address.removeprefix("https://" if secure else "http://").rstrip("/")
     if "://" in target or "/" in target or not target.rpartition(":")[2].isdigit():
-        give_up(f"{address!r}: an endpoint is http://host:port", USAGE)
-    options = [("grpc.max_receive_message_length", RECEIVE_BYTES_MAX)]
-    with grpc.insecure_channel(target, options=options) as channel:
+        give_up(f"{address!r}: an endpoint is http://host:port or https://host:port", USAGE)
+    options: list[tuple[str, int | str]] = [("grpc.max_receive_message_length", RECEIVE_BYTES_MAX)]
+    asked = tls(context)
+    if asked is not None and not secure:
+        give_up(f"{address!r}: with TLS an endpoint is https://host:port", USAGE)
+    if asked is not None:
+        credentials = asked.credentials()
+        options += asked.channel_options()
+    elif secure:
+        credentials = grpc.ssl_channel_credentials()
+    opened = (
+        grpc.secure_channel(target, credentials, options)
+        if secure
+        else grpc.insecure_channel(target, options=options)
+    )
+    with opened as channel:
 
         def call(method: str, request: Message, answer: type[Response]) -> Response:
             function = channel.unary_unary(
@@ -102,7 +117,8 @@ def unreachable(address: str, details: str) -> str:
     if "Failed parsing HTTP/2" in details:
         return f"{address} is not the admin port: something answers there that does not speak gRPC"
     if details.startswith(("failed to connect", "DNS resolution failed")):
-        return f"{address} cannot be reached"
+        trust = ": nothing answers, it does not speak TLS, or one of the two certificates is not trusted"
+        return f"{address} cannot be reached{trust if address.startswith('https://') else ''}"
     if details == "Deadline Exceeded":
         return f"{address} did not answer within {TIMEOUT_S:g} s"
     return f"{address}: {details}"

@@ -9,6 +9,7 @@ import typer
 
 from danube_cli import consume, produce, subscribe
 from danube_terminal.streams import run
+from danube_terminal.tls_options import Ca, Cert, Key, ServerName
 
 # Plain help and errors: they stay one line each in logs, and rich is slow to import.
 app = typer.Typer(
@@ -38,7 +39,13 @@ Version = Annotated[
 
 
 @app.callback()
-def root(version: Version = False) -> None:
+def root(
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    server_name: ServerName = None,
+    version: Version = False,
+) -> None:
     """Take the options that stand before a command."""
 
 

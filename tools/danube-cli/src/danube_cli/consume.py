@@ -10,6 +10,7 @@ import typer
 
 from danube_cli.outcome import EXIT_CODES, run
 from danube_cli.produce import ServiceAddr
+from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
     from danube_client import Start, SubscriptionType
@@ -71,6 +72,7 @@ Examples:
 
 
 def consume(
+    context: typer.Context,
     service_addr: ServiceAddr,
     subscription: SubscriptionName,
     topic: Annotated[
@@ -151,6 +153,7 @@ def consume(
     as_json = output is OutputChoice.json
     job = Job(
         addresses=service_addr.split(","),
+        tls=tls(context),
         topic=topic,
         subscription=subscription,
         consumer_name=consumer,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from danube_cli.outcome import EXIT_CODES, run
+from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
     from danube_client import Schema, Strategy
@@ -75,6 +76,7 @@ Examples:
   danube-cli produce -s http://127.0.0.1:6650 -m hi --storage disk --retention-period 86400
   danube-cli produce -s http://127.0.0.1:6650 -t /default/glances -m hi --non-reliable
   danube-cli produce -s http://127.0.0.1:6650 -m hi -a "key1:value1,key2:value2"
+  danube-cli --ca ca.pem produce -s https://danube.example:6650 -m hi
   zcat events.gz | danube-cli produce -s http://127.0.0.1:6650 -t /default/events --file -
 
 \b
@@ -83,6 +85,7 @@ Examples:
 
 
 def produce(
+    context: typer.Context,
     service_addr: ServiceAddr,
     producer_name: Annotated[
         str | None,
@@ -218,6 +221,7 @@ def produce(
         source = Text(payload, count, (interval or 0) / 1000)
     job = Job(
         addresses=service_addr.split(","),
+        tls=tls(context),
         topic=topic,
         producer_name=producer_name,
         schema=the_schema,

@@ -21,6 +21,7 @@ from danube_client import (
     SchemaType,
     Start,
     SubscriptionType,
+    Tls,
     connect,
 )
 
@@ -46,6 +47,7 @@ class Job:
     """
 
     addresses: list[str]
+    tls: Tls | None
     topic: str
     subscription: str
     consumer_name: str | None
@@ -147,7 +149,7 @@ async def receive(job: Job) -> int:
         OSError: the output cannot be written.
     """
     connectivity = Connectivity()
-    async with connect(*job.addresses) as client:
+    async with connect(*job.addresses, tls=job.tls) as client:
         schema = await client.schema(job.topic)
         consumer = await client.consumer(
             job.topic,

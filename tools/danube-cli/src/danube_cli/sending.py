@@ -21,6 +21,7 @@ from danube_client import (
     Schema,
     SchemaType,
     Strategy,
+    Tls,
     Unreachable,
     connect,
 )
@@ -43,6 +44,7 @@ class Job:
     """What to send, and where to; the fields are those of ``Client.producer``."""
 
     addresses: list[str]
+    tls: Tls | None
     topic: str
     producer_name: str | None
     schema: Schema | None
@@ -101,7 +103,7 @@ async def send(job: Job) -> int:
     """
     tally = Tally(announce=isinstance(job.source, Text))
     code = OK
-    async with connect(*job.addresses) as client:
+    async with connect(*job.addresses, tls=job.tls) as client:
         producer = await client.producer(
             job.topic,
             name=job.producer_name,

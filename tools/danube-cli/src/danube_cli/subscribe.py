@@ -10,9 +10,10 @@ import typer
 from danube_cli.consume import SubscriptionChoice, SubscriptionName, parse_start, type_of
 from danube_cli.outcome import EXIT_CODES, OK, run
 from danube_cli.produce import ServiceAddr
+from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
-    from danube_client import Start, SubscriptionType
+    from danube_client import Start, SubscriptionType, Tls
 
 HELP = f"""Create a subscription without a consumer: from then on it keeps what it did not acknowledge.
 
@@ -29,6 +30,7 @@ Examples:
 
 
 def subscribe(
+    context: typer.Context,
     service_addr: ServiceAddr,
     subscription: SubscriptionName,
     topic: Annotated[
@@ -60,12 +62,17 @@ def subscribe(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     start = parse_start(from_)
     raise typer.Exit(
-        run(_create(service_addr.split(","), topic, subscription, type_of(sub_type), start, prefetch))
+        run(
+            _create(
+                service_addr.split(","), tls(context), topic, subscription, type_of(sub_type), start, prefetch
+            )
+        )
     )
 
 
 async def _create(
     addresses: list[str],
+    security: Tls | None,
     topic: str,
     subscription: str,
     kind: SubscriptionType,
@@ -74,7 +81,7 @@ async def _create(
 ) -> int:
     from danube_client import connect  # noqa: PLC0415 - slow to import
 
-    async with connect(*addresses) as client:
+    async with connect(*addresses, tls=security) as client:
         created = await client.create_subscription(
             topic, subscription, type=kind, initial_position=start, prefetch=prefetch
         )

@@ -58,6 +58,8 @@ class Call:
     request: bytes  # empty for a bidirectional stream
     metadata: Mapping[str, str | bytes] = field(default_factory=dict)
     peer: str = ""
+    identity: str = ""
+    """The subject of the client's certificate as RFC 4514 writes it; empty if it has none."""
 
 
 class Opened:

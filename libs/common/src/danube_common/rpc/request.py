@@ -136,7 +136,10 @@ async def single_message(
 
 def call_of(scope: HTTPScope, request: bytes) -> Call:
     """Return the call as its handler sees it. Raises RpcError for malformed metadata."""
-    return Call(scope["path"], request, metadata_of(scope["headers"]), _peer(scope.get("client")))
+    call = Call(scope["path"], request, metadata_of(scope["headers"]), _peer(scope.get("client")))
+    if (tls := scope["extensions"].get("tls")) is not None:
+        call.identity = tls["client_cert_name"] or ""
+    return call
 
 
 @lru_cache(maxsize=PEERS_MAX)

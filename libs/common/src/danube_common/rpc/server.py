@@ -10,17 +10,18 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Collection
-from typing import Any, Final, cast
+from typing import Final
 
 import structlog
 from h2corn import Config, RequestPolicy
-from h2corn import Server as HttpServer
 
 from danube_common.rpc.dispatcher import Dispatcher
+from danube_common.rpc.http_servers import HttpServers
 from danube_common.rpc.port import Methods
 from danube_common.rpc.request import MessageLimit
 from danube_common.rpc.running import HeldBytes, Running
 from danube_common.runtime.address import bind, join_address, split_address
+from danube_common.runtime.tls_config import TlsConfig
 
 STREAMS_MAX: Final = 10_000
 """Streams, of the server and bidirectional, open at one time, unless the caller says otherwise."""
@@ -44,6 +45,8 @@ WRITE_S_MAX: Final = 60.0
 """A connection that takes no byte for so long is closed, with its calls."""
 CLEANUP_S_MAX: Final = 5.0
 """How long `RpcServer.stop` waits for the ``finally`` of cancelled handlers."""
+OLD_CERTIFICATE_S_MAX: Final = 3600.0
+"""How long a call may go on over a connection whose certificates were replaced; then it ends."""
 PROBES: Final = 5
 """Unanswered probes of the kernel after which a silent peer is gone."""
 QUIET_POLL_S: Final = 0.02
@@ -52,7 +55,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.rpc")
 
 
 class RpcServer:
-    """Serves `Methods` over gRPC on one port, without TLS.
+    """Serves `Methods` over gRPC on one port.
 
     Args:
         methods: what to answer.
@@ -65,6 +68,7 @@ class RpcServer:
             the length that it announces, is answered RESOURCE_EXHAUSTED.
         keepalive_s: the kernel probes a peer that is silent this long.
         keepalive_timeout_s: a peer that does not answer for so long then is gone: its calls are cancelled.
+        tls: the certificates, if the port speaks TLS.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class RpcServer:
         connection_bytes_max: int = CONNECTION_BYTES_MAX,
         keepalive_s: float = 10.0,
         keepalive_timeout_s: float = 5.0,
+        tls: TlsConfig | None = None,
     ) -> None:
         names = Counter((*methods.unary, *methods.stream, *methods.bidi))
         if twice := sorted(name for name, kinds in names.items() if kinds > 1):
@@ -92,8 +97,9 @@ class RpcServer:
         self._streams = Running("streams_max", streams_max, held)
         limit = MessageLimit(message_bytes_max, message_bytes_hint)
         self._dispatcher = Dispatcher(methods, limit, self._calls, self._streams)
-        self._server: HttpServer | None = None
-        self._serving: asyncio.Task[None] | None = None
+        self._tls = tls or TlsConfig()
+        self._listener: socket.socket | None = None
+        self._servers: HttpServers | None = None
 
     async def start(self, addr: str, *, reuse_port: bool = False) -> str:
         """Listen on ``addr``, ``host:port`` or ``[v6]:port``; port 0 takes a free one.
@@ -108,15 +114,22 @@ class RpcServer:
         Raises:
             OSError: the address cannot be had; the text names it and the reason.
             ValueError: ``addr`` is no address.
+            InvalidInput: the files of TLS cannot be used; the text says why.
         """
-        if self._server is not None:
+        if self._listener is not None:
             raise RuntimeError("the server was started before")
-        with bind(addr, reuse_port=reuse_port) as listener:
+        listener = bind(addr, reuse_port=reuse_port)
+        try:
             _watch_peers(listener, self._keepalive_s, self._keepalive_timeout_s)
-            self._server = HttpServer(cast("Any", self._dispatcher), self._config(listener))
-            self._serving = asyncio.create_task(self._server.serve(), name="rpc server")
-            await self._server.wait_started()
-            return join_address(split_address(addr)[0], listener.getsockname()[1])
+            servers = HttpServers(
+                self._dispatcher, lambda: self._config(listener), self._tls.files, CLEANUP_S_MAX
+            )
+            await servers.start()
+        except BaseException:
+            listener.close()
+            raise
+        self._listener, self._servers = listener, servers
+        return join_address(split_address(addr)[0], listener.getsockname()[1])
 
     def _config(self, listener: socket.socket) -> Config:
         # The last line: `MessageReader` refuses by the length that a message announces.
@@ -141,8 +154,12 @@ class RpcServer:
             request_policies=(*endless, one_message),
             timeout_keep_alive=0,
             timeout_request_header=HEADER_S_MAX,
-            timeout_graceful_shutdown=CLEANUP_S_MAX,
+            timeout_graceful_shutdown=OLD_CERTIFICATE_S_MAX if self._tls.enabled else CLEANUP_S_MAX,
             h2_timeout_write=WRITE_S_MAX,
+            certfile=self._tls.cert_file,
+            keyfile=self._tls.key_file,
+            ca_certs=self._tls.client_ca_file,
+            cert_reqs=self._tls.client_certs if self._tls.client_ca_file else "none",
         )
 
     async def drain(self, still_served: Collection[str], *, quiet_s: float, timeout_s: float) -> None:
@@ -168,7 +185,7 @@ class RpcServer:
 
         Returns when no handler runs any more. Idempotent.
         """
-        if self._server is None or self._serving is None or self._dispatcher.stopping:
+        if self._listener is None or self._servers is None or self._dispatcher.stopping:
             return
         self._dispatcher.stopping = True
         self._streams.cancel()
@@ -179,8 +196,8 @@ class RpcServer:
             _done, left = await asyncio.wait(running, timeout=CLEANUP_S_MAX)
             if left:
                 _log.error("rpc_calls_not_ended", calls=len(left))
-        self._server.shutdown()
-        await self._serving
+        self._listener.close()
+        await self._servers.stop()
 
 
 def _policy(path: str, body_bytes_max: int, idle_s_max: float) -> RequestPolicy:

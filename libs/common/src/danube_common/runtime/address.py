@@ -70,10 +70,10 @@ def reachable_host(host: str) -> str:
     return LOOPBACK if own.startswith("127.") else name
 
 
-def reachable_url(address: str) -> str:
-    """Return the ``http://`` URL by which others reach a listener on ``address``."""
+def reachable_url(address: str, *, tls: bool = False) -> str:
+    """Return the ``http://`` or ``https://`` URL by which others reach a listener on ``address``."""
     host, port = split_address(address)
-    return f"http://{join_address(reachable_host(host), port)}"
+    return f"http{'s' if tls else ''}://{join_address(reachable_host(host), port)}"
 
 
 def _share_port(bound: socket.socket) -> None:

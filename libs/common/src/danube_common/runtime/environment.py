@@ -18,6 +18,10 @@ PROGRAMS: Final = (*SERVICES, "standalone")
 
 VARIABLES_OF_TOOLS: Final = {
     "DANUBE_ADMIN_ENDPOINT": "danube-admin: where the admin service is",
+    "DANUBE_CA": "danube-cli, danube-admin: authorities to trust",
+    "DANUBE_CERT": "danube-cli, danube-admin: their certificate",
+    "DANUBE_KEY": "danube-cli, danube-admin: the key of their certificate",
+    "DANUBE_SERVER_NAME": "danube-cli, danube-admin: the name in the platform's certificate",
     "DANUBE_SERVICE_ADDR": "danube-cli, danube-perf: where they connect",
     "DANUBE_STORAGE_PATH": "danube-cli: the storage_path that it sends with --storage disk",
     "DANUBE_SLOTS_DIR": "containers: the volume whose numbered directories storage instances take",
