@@ -16,6 +16,7 @@ from danube_harness.platforms.standalone import Platform
 from danube_harness.rpc.certificates import Authority
 
 UNREACHABLE = 3
+TOPIC = "/default/secret"
 
 
 @pytest.fixture
@@ -54,30 +55,35 @@ async def test_tools_and_library_reach_it_with_certificates_and_not_without(
     variables = {"DANUBE_CA": ca, "DANUBE_CERT": cert, "DANUBE_KEY": key, "DANUBE_SERVER_NAME": "localhost"}
 
     async with connect(gateway, tls=Tls(ca, cert, key)) as client:
-        async with client.producer("/default/secret") as producer:
+        async with client.producer(TOPIC) as producer:
             await producer.send("from the library")
-        async with client.consumer("/default/secret", "readers") as consumer:
+        async with client.consumer(TOPIC, "readers") as consumer:
             async for message in consumer:
                 assert message.text == "from the library"
                 await message.ack()
                 break
 
-    sent, listed, by_variables, plain, nameless = await asyncio.gather(
+    sent, listed, by_variables, letters, plain, nameless = await asyncio.gather(
         *(
             asyncio.to_thread(run, *arguments, **more)
             for arguments, more in (
-                (("danube-cli", *flags, "produce", "-s", gateway, "-t", "/default/secret", "-m", "x"), {}),
+                (("danube-cli", *flags, "produce", "-s", gateway, "-t", TOPIC, "-m", "x"), {}),
                 (("danube-admin", *flags, "topics", "list", "default", "--endpoint", admin), {}),
                 (("danube-admin", "brokers", "list", "--endpoint", admin), variables),
+                (
+                    ("danube-admin", "dead-letters", "browse", TOPIC, "--endpoint", admin),
+                    variables,
+                ),
                 (("danube-cli", "produce", "-s", f"http://{platform.gateway_addr}", "-m", "x"), {}),
                 (("danube-admin", "--ca", ca, "brokers", "list", "--endpoint", admin), {}),
             )
         )
     )
     assert (sent.returncode, sent.stderr) == (0, "")
-    assert "/default/secret" in listed.stdout
+    assert TOPIC in listed.stdout
     assert (by_variables.returncode, by_variables.stderr) == (0, "")
     assert f"https://{platform.gateway_addr}" in by_variables.stdout
+    assert (letters.returncode, letters.stderr) == (0, "")  # this one goes to a gateway as well
     assert plain.returncode == UNREACHABLE
     assert nameless.returncode == UNREACHABLE
     for refused in (plain, nameless):

@@ -14,7 +14,10 @@ from danube_admin_cli.outcome import FAILED, UNREACHABLE, USAGE, give_up
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
+    import grpc
     from google.protobuf.message import Message
+
+    from danube_client.tls import Tls
 
 Response = TypeVar("Response", bound="Message")
 
@@ -53,6 +56,25 @@ def form_of(context: typer.Context, output: Form | None) -> Form:
     return output or context.find_root().params.get("output") or Form.table
 
 
+def open_channel(address: str, security: Tls | None, what: str, bytes_max: int) -> grpc.Channel:
+    """Open a channel, or end the command if the address is none. ``what`` it is of begins the sentence."""
+    import grpc  # noqa: PLC0415 - slow to import, help needs nothing of it
+
+    secure = address.startswith("https://")
+    target = address.removeprefix("https://" if secure else "http://").rstrip("/")
+    if "://" in target or "/" in target or not target.rpartition(":")[2].isdigit():
+        give_up(f"{address!r}: {what} is http://host:port or https://host:port", USAGE)
+    options: list[tuple[str, int | str]] = [("grpc.max_receive_message_length", bytes_max)]
+    if not secure:
+        if security is not None:
+            give_up(f"{address!r}: with TLS {what} is https://host:port", USAGE)
+        return grpc.insecure_channel(target, options=options)
+    if security is None:
+        return grpc.secure_channel(target, grpc.ssl_channel_credentials(), options)
+    options += security.channel_options()
+    return grpc.secure_channel(target, security.credentials(), options)
+
+
 @contextmanager
 def admin(context: typer.Context, endpoint: str | None) -> Iterator[Call]:
     """Open a connection to the admin service and return a function that calls it.
@@ -65,25 +87,7 @@ def admin(context: typer.Context, endpoint: str | None) -> Iterator[Call]:
 
     root = context.find_root().params.get("endpoint")
     address = endpoint or root or os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT
-    secure = address.startswith("https://")
-    target = address.removeprefix("https://" if secure else "http://").rstrip("/")
-    if "://" in target or "/" in target or not target.rpartition(":")[2].isdigit():
-        give_up(f"{address!r}: an endpoint is http://host:port or https://host:port", USAGE)
-    options: list[tuple[str, int | str]] = [("grpc.max_receive_message_length", RECEIVE_BYTES_MAX)]
-    asked = tls(context)
-    if asked is not None and not secure:
-        give_up(f"{address!r}: with TLS an endpoint is https://host:port", USAGE)
-    if asked is not None:
-        credentials = asked.credentials()
-        options += asked.channel_options()
-    elif secure:
-        credentials = grpc.ssl_channel_credentials()
-    opened = (
-        grpc.secure_channel(target, credentials, options)
-        if secure
-        else grpc.insecure_channel(target, options=options)
-    )
-    with opened as channel:
+    with open_channel(address, tls(context), "an endpoint", RECEIVE_BYTES_MAX) as channel:
 
         def call(method: str, request: Message, answer: type[Response]) -> Response:
             function = channel.unary_unary(

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from inspect import Parameter, Signature, signature
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import typer
 
 from danube_admin_cli.admin import Call, Endpoint, Form, Output, admin, form_of
+from danube_terminal.tls_options import tls
+
+if TYPE_CHECKING:
+    from danube_client.tls import Tls
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a command works with: calls to the admin service, and the form of its output."""
+    """What a command works with: calls to the admin service, the form of its output, and TLS to others."""
 
     call: Call
     form: Form
+    security: Tls | None
 
 
 class Commands:
@@ -55,7 +60,7 @@ class Commands:
                 for group, kind in groups.items():
                     given[group] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
                 with admin(context, endpoint) as call:
-                    function(Session(call, form_of(context, output)), **given)
+                    function(Session(call, form_of(context, output), tls(context)), **given)
 
             # Typer reads what a command takes from its signature.
             run.__signature__ = Signature(accepted)  # type: ignore[attr-defined]

@@ -89,7 +89,7 @@ def browse(
     """Show the messages of a dead-letter topic, and leave them there."""
     found: list[dict[str, Any]] = []
     subscription = f"danube-admin-browse-{secrets.token_hex(4)}"
-    with gateway(session.call, gateway_url) as client:
+    with gateway(session.call, gateway_url, session.security) as client:
         for name in client.topics(topic):
             try:
                 found += [_shown(message) for message in client.read(name, subscription, limit)]
@@ -123,7 +123,7 @@ def redeliver(
 ) -> None:
     """Publish dead letters to the topics that they come from."""
     done = 0
-    with gateway(session.call, gateway_url) as client:
+    with gateway(session.call, gateway_url, session.security) as client:
         publisher = _Publisher(client)
         for name in client.topics(topic):
             for message in client.read(name, SUBSCRIPTION, limit - done):

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from danube_admin_cli.admin import Call
-from danube_admin_cli.outcome import FAILED, UNREACHABLE, USAGE, give_up
+from danube_admin_cli.admin import Call, open_channel
+from danube_admin_cli.outcome import FAILED, UNREACHABLE, give_up
 from danube_proto import danube_admin_pb2 as admin
 from danube_proto import danube_api_pb2 as api
 from danube_proto import danube_platform_pb2 as platform
@@ -16,6 +16,8 @@ from danube_proto import danube_platform_pb2 as platform
 if TYPE_CHECKING:
     import grpc
     from google.protobuf.message import Message
+
+    from danube_client.tls import Tls
 
 Response = TypeVar("Response", bound="Message")
 
@@ -112,10 +114,8 @@ class Gateway:
 
 
 @contextmanager
-def gateway(call: Call, url: str | None) -> Iterator[Gateway]:
+def gateway(call: Call, url: str | None, security: Tls | None) -> Iterator[Gateway]:
     """Open a connection to the gateway at ``url``, or to one that the admin service knows."""
-    import grpc  # noqa: PLC0415 - as above
-
     if url is None:
         answer = call(
             "/danube_platform.Instances/ListInstances",
@@ -126,9 +126,5 @@ def gateway(call: Call, url: str | None) -> Iterator[Gateway]:
         if not found:
             give_up("no gateway is running", UNREACHABLE)
         url = found[0]
-    target = url.removeprefix("http://").rstrip("/")
-    if "://" in target or "/" in target or not target.rpartition(":")[2].isdigit():
-        give_up(f"{url!r}: a gateway is http://host:port", USAGE)
-    channel = grpc.insecure_channel(target, options=[("grpc.max_receive_message_length", -1)])
-    with channel:
+    with open_channel(url, security, "a gateway", bytes_max=-1) as channel:
         yield Gateway(channel, call)
