@@ -136,7 +136,9 @@ def test_nobody_at_the_endpoint_is_one_line_and_its_own_code(cli: Any) -> None:
     assert (ended.code, ended.out, ended.err) == (3, "", f"Error: {endpoint} cannot be reached\n")
 
 
-@pytest.mark.parametrize("endpoint", ["ftp://host:1", "https://host", "host", "http://host:1/path", "http://host:x"])
+@pytest.mark.parametrize(
+    "endpoint", ["ftp://host:1", "https://host", "host", "http://host:1/path", "http://host:x"]
+)
 def test_an_endpoint_that_is_none_is_wrong_usage(cli: Any, endpoint: str) -> None:
     ended = cli("brokers", "list", "--endpoint", endpoint)
     text = "an endpoint is http://host:port or https://host:port"
