@@ -7,6 +7,9 @@ import pytest
 from danube_common.cluster import keys
 from danube_common.cluster.load import BundleLoad, LoadReport
 from danube_common.cluster.records import decode_record
+from danube_common.model.failure_policy import FailurePolicy
+from danube_common.wire.envelope import Done
+from danube_common.wire.owner import Nack, SetFailurePolicy
 from danube_harness.services.owner_harness import Gateway, OwnerHarness
 from danube_topic_owner import process_usage
 from danube_topic_owner.bundle_owner import BundleOwner
@@ -170,3 +173,27 @@ async def test_the_age_of_a_subscription_does_not_begin_with_messages_of_other_t
     assert subscription.oldest_open == gateway.positions()[-1]
     await gateway.ack(topic.name, "s", gateway.positions())
     assert subscription.oldest_open is None
+
+
+async def test_what_failed_in_a_subscription_is_told_and_ends(
+    harness: OwnerHarness, owner: BundleOwner, gateway: Gateway, reporter: LoadReporter
+) -> None:
+    topic = await harness.topic("/default/t")
+    await gateway.attach(await gateway.subscribe(topic.name, "s"))
+    await harness.publish(topic, "x")
+    await gateway.until(lambda: len(gateway.texts()) == 1)
+    (position,) = gateway.positions()
+    metrics = owner.context.metrics
+
+    def told() -> list[float]:
+        reporter.measure_lags()
+        families = (metrics.pending_redelivery, metrics.terminal_blocked)
+        return [family.labels(topic.name, "s")._value.get() for family in families]
+
+    await harness.ask(Nack(topic.name, "s", position, position), Done)
+    assert told() == [1, 0]
+    await harness.ask(SetFailurePolicy(topic.name, "s", FailurePolicy(max_redelivery_count=0)), Done)
+    assert told() == [0, 1]
+    await gateway.ack(topic.name, "s", [position])
+    assert told() == [0, 0]
+    assert metrics.nacked.labels(topic.name, "s")._value.get() == 1

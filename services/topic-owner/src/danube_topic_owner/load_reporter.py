@@ -57,6 +57,8 @@ class LoadReporter:
         self._metrics = metrics
         self._lagged: set[tuple[str, str]] = set()
         """Topic and subscription of the series that are not 0."""
+        self._failed: set[tuple[str, str]] = set()
+        """Likewise of messages that failed."""
         self._clock = clock
         self._cpu_s = cpu_s
         self._memory_bytes_max = process_usage.memory_bytes_max()
@@ -73,19 +75,27 @@ class LoadReporter:
             await self.publish()
 
     def measure_lags(self) -> None:
-        """Set what each subscription has not acknowledged, and the age of the oldest of it."""
+        """Set what each subscription has not acknowledged, the age of the oldest of it, and what failed."""
         now_ms = time.time_ns() // 1_000_000
         lags: dict[tuple[str, str], tuple[int, float]] = {}
+        failed: dict[tuple[str, str], tuple[int, int]] = {}
         for owner in self._owners().values():
             for each in owner.context.log_subscriptions():
                 if (oldest := each.oldest_open) is not None:
                     age_s = owner.context.stored_times.age_s(sequence_of(oldest), now_ms)
                     lags[each.topic, each.state.name] = (each.lag, age_s)
+                if (retries := each.dispatch.retries).held:
+                    failed[each.topic, each.state.name] = (retries.waiting, retries.blocked)
         for key in self._lagged | lags.keys():
             lag, age_s = lags.get(key, (0, 0.0))
             self._metrics.lag.labels(*key).set(lag)
             self._metrics.oldest_unacked_age_s.labels(*key).set(age_s)
         self._lagged = set(lags)
+        for key in self._failed | failed.keys():
+            waiting, blocked = failed.get(key, (0, 0))
+            self._metrics.pending_redelivery.labels(*key).set(waiting)
+            self._metrics.terminal_blocked.labels(*key).set(blocked)
+        self._failed = set(failed)
 
     async def publish(self) -> None:
         """Write one report. A report that the metadata store does not take is left out."""

@@ -176,7 +176,5 @@ class Dispatcher:
         metrics = self._metrics
         metrics.nacked.labels(*labels).inc(counts.nacked - told.nacked)
         metrics.timed_out.labels(*labels).inc(counts.timed_out - told.timed_out)
-        metrics.pending_redelivery.labels(*labels).set(counts.waiting)
-        metrics.terminal_blocked.labels(*labels).set(counts.blocked)
         for policy, total, before in zip(PoisonPolicy, counts.exhausted, told.exhausted, strict=True):
             metrics.exhausted.labels(*labels, policy.name.lower()).inc(total - before)

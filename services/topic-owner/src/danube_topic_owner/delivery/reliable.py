@@ -45,14 +45,12 @@ class _Source(Enum):
 
 
 class FailureFigures(NamedTuple):
-    """Totals since this owner serves the subscription, and how many messages are kept now."""
+    """Totals since this owner serves the subscription."""
 
     nacked: int = 0
     timed_out: int = 0
     exhausted: tuple[int, ...] = (0,) * len(PoisonPolicy)
     """By poison policy."""
-    waiting: int = 0
-    blocked: int = 0
 
 
 NO_FAILURES: Final = FailureFigures()
@@ -126,11 +124,9 @@ class ReliableDispatch(Dispatch):
     @property
     def failure_figures(self) -> FailureFigures:
         """What failed so far, in figures."""
-        retries = self.retries
-        if not (self._nacked or self._timed_out or retries.held):
+        if not (self._nacked or self._timed_out):
             return NO_FAILURES
-        exhausted = tuple(retries.exhausted.values())
-        return FailureFigures(self._nacked, self._timed_out, exhausted, retries.waiting, retries.blocked)
+        return FailureFigures(self._nacked, self._timed_out, tuple(self.retries.exhausted.values()))
 
     @property
     def _room(self) -> int:
