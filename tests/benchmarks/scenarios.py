@@ -57,7 +57,7 @@ def end_to_end(platform: Platform) -> dict[str, float]:
     """Publish and receive one message at a time."""
     found: dict[str, float] = {}
     for name, storage in STORAGES.items():
-        run = perf("e2e", platform.gateway_addr, "--storage", storage, *MEASURED)
+        run = perf("e2e", platform.gateway_addr, "--storage", storage, "--lockstep", *MEASURED)
         found[f"e2e.{name}.p50_us"] = run["consume"]["end_to_end_us"]["p50"]
         found[f"e2e.{name}.p99_us"] = run["consume"]["end_to_end_us"]["p99"]
         found[f"e2e.{name}.faults"] = faults(run)

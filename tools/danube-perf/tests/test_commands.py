@@ -14,6 +14,7 @@ from danube_harness.services.stub_gateway import Failure, StubGateway
 from danube_perf.__main__ import app
 from danube_proto import danube_api_pb2 as wire
 
+NOW = ("--warmup", "0", "-o", "json")
 SHORT = ("--warmup", "0.1", "--duration", "0.4", "-o", "json")
 
 
@@ -48,6 +49,21 @@ async def test_e2e_tells_rates_latencies_and_that_nothing_is_missing(perf: Any, 
     assert ack.request_id > 0
     assert ack.msg_id.topic_name == topic
     assert ack.subscription_name.startswith("perf-")
+
+
+async def test_in_lockstep_no_message_is_sent_before_the_last_one_is_acknowledged(
+    perf: Any, gateway: StubGateway
+) -> None:
+    gate = gateway.gates["Ack"] = asyncio.Event()
+    process = await perf.start(
+        "e2e", "--lockstep", "-n", "5", "--in-flight", "4", "--warmup", "0", "-o", "json"
+    )
+    await gateway.until(lambda: bool(gateway.requests["Ack"]))
+    assert len(gateway.requests["SendMessage"]) == 1
+    gate.set()
+    out, err = await process.communicate()
+    assert process.returncode == 0, err
+    assert json.loads(out)["consume"]["messages"] == 5
 
 
 async def test_a_number_of_messages_ends_the_run(perf: Any, gateway: StubGateway) -> None:
@@ -182,6 +198,7 @@ WRONG = {
     "no rate": (("produce", "--rate", "0"), "'--rate'"),
     "too many processes": (("produce", "--processes", "9"), "9 processes are more than"),
     "too few messages": (("produce", "-n", "2", "--producers", "3"), "fewer than one for each"),
+    "lockstep": (("e2e", "--lockstep", "--producers", "2"), "--lockstep needs one producer"),
     "no picture": (("produce", "--plot", "x.jpg"), "does not end with .png"),
     "no folder": (("produce", "--plot", "/nowhere/x.png"), "there is no folder /nowhere"),
 }

@@ -45,7 +45,7 @@ E2E_HELP = f"""Publish and receive at one time: latency from publish to arrival,
 Examples:
   danube-perf e2e -s http://127.0.0.1:6650 --storage disk --rate 500 --in-flight 64
   danube-perf e2e -s http://127.0.0.1:6650 --in-flight 64 --subscriptions 2 --consumers 3
-  danube-perf e2e -s http://127.0.0.1:6650 --messages 1000 --plot latency.png
+  danube-perf e2e -s http://127.0.0.1:6650 --lockstep --messages 1000 --plot latency.png
 
 \b
 {EXIT_CODES}
@@ -157,6 +157,7 @@ def e2e(
     subscriptions: o.Subscriptions = 1,
     in_flight: o.InFlight = 1,
     acks_in_flight: o.AcksInFlight = 64,
+    lockstep: o.Lockstep = False,
     rate: o.Rate = None,
     duration: o.Duration = None,
     messages: o.Messages = None,
@@ -182,6 +183,7 @@ def e2e(
         subscriptions=subscriptions,
         in_flight=in_flight,
         acks_in_flight=acks_in_flight,
+        lockstep=lockstep,
         rate=rate,
         duration_s=o.duration_of(duration, messages),
         messages=messages,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from danube_perf.channel import Channel
@@ -39,6 +40,7 @@ class Reader:
         acked_ns: when the last measured acknowledgement was answered.
         heard_ns: when the last message of all came.
         broken: why the stream ended; None while it stands.
+        on_ack: called after each acknowledgement.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Reader:
         self.acked_ns = 0
         self.heard_ns = 0
         self.broken: str | None = None
+        self.on_ack: Callable[[], None] | None = None
         self.ended = asyncio.Event()
         self._plan = plan
         self._run = run
@@ -145,6 +148,8 @@ class Reader:
                 self.acked_ns = self._clock.now_ns()
                 self._ack.note(self.acked_ns - began_ns)
             self._pump()
+            if self.on_ack is not None:
+                self.on_ack()
 
         self._subscription.acknowledge(delivery, answered)
 

@@ -170,6 +170,14 @@ Plot = Annotated[
     Path | None,
     typer.Option("--plot", metavar="FILE.png", help="Draw rates and latencies; needs danubepy-perf[plot]."),
 ]
+Lockstep = Annotated[
+    bool,
+    typer.Option(
+        "--lockstep",
+        help="Send a message only after the last one was answered, received and acknowledged: latency"
+        " without load.",
+    ),
+]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No lines on stderr while it runs.")]
 
 

@@ -55,6 +55,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
         in_flight: unanswered publishes of each producer.
         acks_in_flight: unanswered acknowledgements of each consumer.
         any_run: whether the consumers take the messages of all runs, whose numbers begin anywhere.
+        lockstep: whether the producer waits until its last message was received and acknowledged.
         receive_max: measured messages after which the consumers together take no more.
     """
 
@@ -69,6 +70,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     acks_in_flight: int = 64
     any_run: bool = False
     receive_max: int | None = None
+    lockstep: bool = False
     tick_s: float = 1.0
 
 

@@ -49,6 +49,8 @@ class Load:
         self.schedule = Schedule(0, plan.rate)
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
+        self._lockstep = False
+        self._undelivered = False
         self._note: Callable[[int], None] = lambda _ns: None
 
     def begin(self, start: Start, latencies: Latencies) -> None:
@@ -67,6 +69,16 @@ class Load:
     def sent(self) -> int:
         """How many numbers were used."""
         return self.schedule.sent
+
+    def wait_for_deliveries(self) -> None:
+        """Send each message only after `delivered` was called for the last one."""
+        self._lockstep = True
+
+    def delivered(self) -> None:
+        """Take note that the last message was received and acknowledged."""
+        self._undelivered = False
+        if not self._stopped:
+            self._pump()
 
     def stop(self) -> None:
         """Send no more; `ended` is set when all answers are there."""
@@ -95,6 +107,8 @@ class Load:
     def _pump(self) -> None:
         """Send what is due and has room."""
         start, schedule = self._start, self.schedule
+        if self._undelivered or (self._lockstep and self._open):
+            return
         while not self._stopped and len(self._open) < self._in_flight_max and self._timer is None:
             now_ns = self._clock.now_ns()
             if start.end_ns is not None and now_ns >= start.end_ns:
@@ -109,9 +123,12 @@ class Load:
             if measured:
                 self._measured += 1
             self._open.add(number)
+            self._undelivered = self._lockstep
             if self._measured == self._plan.messages:
                 self._stopped = True
             self._send(number, due_ns, measured=measured)
+            if self._undelivered:
+                return
 
     def _send(self, number: int, due_ns: int, *, measured: bool) -> None:
         def answered(status: int, text: str) -> None:

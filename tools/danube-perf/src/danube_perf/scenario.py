@@ -27,6 +27,7 @@ class Scenario(msgspec.Struct, frozen=True):
         messages: measured messages of all producers together, or of all consumers if there is no producer.
         subscription: the name of the only subscription; None names them by their numbers.
         any_run: see `WorkerPlan`.
+        lockstep: see `WorkerPlan`.
     """
 
     address: str
@@ -48,6 +49,7 @@ class Scenario(msgspec.Struct, frozen=True):
     processes: int = 1
     subscription: str | None = None
     any_run: bool = False
+    lockstep: bool = False
 
     def problem(self) -> str | None:
         """Return what is wrong with it, in a sentence; None if nothing is."""
@@ -58,6 +60,8 @@ class Scenario(msgspec.Struct, frozen=True):
             return f"{self.producers} producers cannot send to {len(self.topics)} topics"
         if self.producers and self.messages is not None and self.messages < self.producers:
             return f"{self.messages} messages are fewer than one for each of {self.producers} producers"
+        if self.lockstep and (self.producers, readers, self.processes) != (1, 1, 1):
+            return "--lockstep needs one producer and one consumer in one process"
         if self.processes > self.producers + readers:
             return f"{self.processes} processes are more than there are clients: {self.producers + readers}"
         return None
@@ -103,6 +107,7 @@ class Scenario(msgspec.Struct, frozen=True):
                 in_flight=self.in_flight,
                 acks_in_flight=self.acks_in_flight,
                 any_run=self.any_run,
+                lockstep=self.lockstep,
                 receive_max=None if self.producers else self.messages,
             )
             for sending, receiving in zip(producers, consumers, strict=True)

@@ -110,6 +110,9 @@ class Worker:
                 await reader.attach()
 
         await asyncio.gather(*map(attach_consumer, self._readers))
+        if plan.lockstep:
+            self._loads[0].wait_for_deliveries()
+            self._readers[0].on_ack = self._loads[0].delivered
 
     async def _connect(self) -> Channel:
         channel = await Channel.connect(self._plan.address)
