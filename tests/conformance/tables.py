@@ -155,6 +155,7 @@ ADMIN_MESSAGES: Mapping[str, Fields] = {
 }
 
 CURRENT_ADMIN_ENUMS: Mapping[str, Mapping[str, int]] = {
+    "DispatchStrategy": {"NonReliable": 0, "Reliable": 1},
     "BackoffStrategy": {"Fixed": 0, "Exponential": 1},
     "PoisonPolicy": {"DeadLetter": 0, "Block": 1, "Drop": 2},
 }
@@ -223,6 +224,31 @@ CURRENT_ADMIN_MESSAGES: Mapping[str, Fields] = {
         2: ("subscription", "string"),
         3: ("failure_policy", "message SubscriptionFailurePolicy"),
     },
+    "NewTopicRequestCurrent": {
+        1: ("name", "string"),
+        2: ("schema_subject", "string"),
+        3: ("dispatch_strategy", "enum DispatchStrategy"),
+    },
+    "PartitionedTopicRequest": {
+        1: ("base_name", "string"),
+        2: ("partitions", "uint32"),
+        3: ("schema_subject", "string"),
+        4: ("dispatch_strategy", "enum DispatchStrategy"),
+    },
+    "BrokerRequest": {1: ("broker_id", "string")},
+    "TopicInfo": {1: ("name", "string"), 2: ("broker_id", "string"), 3: ("delivery", "string")},
+    "TopicInfoListResponse": {1: ("topics", "repeated message TopicInfo")},
+    "DescribeTopicResponse": {
+        1: ("name", "string"),
+        2: ("subscriptions", "repeated string"),
+        3: ("broker_id", "string"),
+        4: ("delivery", "string"),
+        5: ("schema_subject", "string"),
+        6: ("schema_id", "uint64"),
+        7: ("schema_version", "uint32"),
+        8: ("schema_type", "string"),
+        9: ("compatibility_mode", "string"),
+    },
     "GetSubscriptionFailurePolicyResponse": {
         1: ("failure_policy", "message SubscriptionFailurePolicy"),
         2: ("subscription_type", "int32"),
@@ -267,6 +293,10 @@ CURRENT_METHODS: Mapping[str, tuple[str, str]] = {
     "/danube_admin.BrokerAdmin/GetClusterBalance": ("ClusterBalanceRequest", "ClusterBalanceResponse"),
     "/danube_admin.BrokerAdmin/TriggerRebalance": ("RebalanceRequest", "RebalanceResponse"),
     "/danube_admin.TopicAdmin/UnloadTopic": ("TopicRequest", "TopicResponse"),
+    "/danube_admin.TopicAdmin/ListNamespaceTopics": ("NamespaceRequest", "TopicInfoListResponse"),
+    "/danube_admin.TopicAdmin/ListBrokerTopics": ("BrokerRequest", "TopicInfoListResponse"),
+    "/danube_admin.TopicAdmin/CreatePartitionedTopic": ("PartitionedTopicRequest", "TopicResponse"),
+    "/danube_admin.TopicAdmin/DescribeTopic": ("TopicRequest", "DescribeTopicResponse"),
     "/danube_admin.TopicAdmin/SetSubscriptionFailurePolicy": (
         "SetSubscriptionFailurePolicyRequest",
         "SubscriptionResponse",

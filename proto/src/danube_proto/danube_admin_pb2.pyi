@@ -7,6 +7,11 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class DispatchStrategy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NonReliable: _ClassVar[DispatchStrategy]
+    Reliable: _ClassVar[DispatchStrategy]
+
 class BackoffStrategy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     Fixed: _ClassVar[BackoffStrategy]
@@ -17,6 +22,8 @@ class PoisonPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DeadLetter: _ClassVar[PoisonPolicy]
     Block: _ClassVar[PoisonPolicy]
     Drop: _ClassVar[PoisonPolicy]
+NonReliable: DispatchStrategy
+Reliable: DispatchStrategy
 Fixed: BackoffStrategy
 Exponential: BackoffStrategy
 DeadLetter: PoisonPolicy
@@ -102,6 +109,72 @@ class NewTopicRequest(_message.Message):
     schema_data: str
     dispatch_strategy: str
     def __init__(self, name: _Optional[str] = ..., schema_type: _Optional[str] = ..., schema_data: _Optional[str] = ..., dispatch_strategy: _Optional[str] = ...) -> None: ...
+
+class NewTopicRequestCurrent(_message.Message):
+    __slots__ = ("name", "schema_subject", "dispatch_strategy")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    DISPATCH_STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    schema_subject: str
+    dispatch_strategy: DispatchStrategy
+    def __init__(self, name: _Optional[str] = ..., schema_subject: _Optional[str] = ..., dispatch_strategy: _Optional[_Union[DispatchStrategy, str]] = ...) -> None: ...
+
+class PartitionedTopicRequest(_message.Message):
+    __slots__ = ("base_name", "partitions", "schema_subject", "dispatch_strategy")
+    BASE_NAME_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    DISPATCH_STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    base_name: str
+    partitions: int
+    schema_subject: str
+    dispatch_strategy: DispatchStrategy
+    def __init__(self, base_name: _Optional[str] = ..., partitions: _Optional[int] = ..., schema_subject: _Optional[str] = ..., dispatch_strategy: _Optional[_Union[DispatchStrategy, str]] = ...) -> None: ...
+
+class BrokerRequest(_message.Message):
+    __slots__ = ("broker_id",)
+    BROKER_ID_FIELD_NUMBER: _ClassVar[int]
+    broker_id: str
+    def __init__(self, broker_id: _Optional[str] = ...) -> None: ...
+
+class TopicInfo(_message.Message):
+    __slots__ = ("name", "broker_id", "delivery")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BROKER_ID_FIELD_NUMBER: _ClassVar[int]
+    DELIVERY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    broker_id: str
+    delivery: str
+    def __init__(self, name: _Optional[str] = ..., broker_id: _Optional[str] = ..., delivery: _Optional[str] = ...) -> None: ...
+
+class TopicInfoListResponse(_message.Message):
+    __slots__ = ("topics",)
+    TOPICS_FIELD_NUMBER: _ClassVar[int]
+    topics: _containers.RepeatedCompositeFieldContainer[TopicInfo]
+    def __init__(self, topics: _Optional[_Iterable[_Union[TopicInfo, _Mapping[str, object]]]] = ...) -> None: ...
+
+class DescribeTopicResponse(_message.Message):
+    __slots__ = ("name", "subscriptions", "broker_id", "delivery", "schema_subject", "schema_id", "schema_version", "schema_type", "compatibility_mode")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
+    BROKER_ID_FIELD_NUMBER: _ClassVar[int]
+    DELIVERY_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_ID_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    COMPATIBILITY_MODE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    subscriptions: _containers.RepeatedScalarFieldContainer[str]
+    broker_id: str
+    delivery: str
+    schema_subject: str
+    schema_id: int
+    schema_version: int
+    schema_type: str
+    compatibility_mode: str
+    def __init__(self, name: _Optional[str] = ..., subscriptions: _Optional[_Iterable[str]] = ..., broker_id: _Optional[str] = ..., delivery: _Optional[str] = ..., schema_subject: _Optional[str] = ..., schema_id: _Optional[int] = ..., schema_version: _Optional[int] = ..., schema_type: _Optional[str] = ..., compatibility_mode: _Optional[str] = ...) -> None: ...
 
 class TopicResponse(_message.Message):
     __slots__ = ("success",)

@@ -40,6 +40,9 @@ SOUND: dict[str, Message] = {
     f"{TOPIC}/CreateTopic": pb.NewTopicRequest(
         name="/default/a", schema_type="json", schema_data="{}", dispatch_strategy="reliable"
     ),
+    f"{TOPIC}/ListNamespaceTopics": pb.NamespaceRequest(name="default"),
+    f"{TOPIC}/CreatePartitionedTopic": pb.PartitionedTopicRequest(base_name="/default/q", partitions=2),
+    f"{TOPIC}/DescribeTopic": pb.TopicRequest(name="/default/a"),
     f"{TOPIC}/DeleteTopic": pb.TopicRequest(name="/default/a"),
     f"{TOPIC}/ListSubscriptions": pb.TopicRequest(name="/default/a"),
     f"{TOPIC}/Unsubscribe": pb.SubscriptionRequest(topic="/default/a", subscription="s"),
@@ -87,6 +90,7 @@ FROM_THE_VIEW = {
     f"{BROKER}/GetClusterBalance",
     f"{BROKER}/TriggerRebalance",
     f"{TOPIC}/UnloadTopic",
+    f"{TOPIC}/ListBrokerTopics",
     "/danube_platform.LoadAdmin/ListBrokerLoads",
 }
 """What moves load: see test_load_admin."""

@@ -67,8 +67,12 @@ async def test_a_topic_is_created_when_its_owner_knows_it(admin: Admin) -> None:
             UNKNOWN_ERROR,
             "'nowhere' does not exist",
         ),
-        (pb.NewTopicRequest(name="/default/a", schema_type="avro"), UNKNOWN_ERROR, "not a schema type"),
-        (pb.NewTopicRequest(name="/default/a"), UNKNOWN_ERROR, "not a schema type"),
+        (
+            pb.NewTopicRequest(name="/default/a", schema_type="avro", schema_data="{}"),
+            UNKNOWN_ERROR,
+            "not a schema type",
+        ),
+        (pb.NewTopicRequest(name="/default/a", schema_data="{}"), UNKNOWN_ERROR, "not a schema type"),
         (
             pb.NewTopicRequest(name="/default/a", schema_type="json", schema_data="{"),
             UNKNOWN_ERROR,

@@ -61,6 +61,11 @@ class Schema(msgspec.Struct, frozen=True):
         return None if same else "the JSON schema differs from the one stored with the topic"
 
 
+UNCHOSEN_SCHEMA: Final = Schema(UNCHOSEN_STRING_NAME, SchemaKind.STRING)
+"""The schema of topics whose creator is of the current generation: all bytes pass, and v0.2 clients that
+choose no schema may produce as well."""
+
+
 def check_schema(schema: Schema) -> None:
     """Check that a schema of a new topic can be enforced; raises InvalidInput, naming a bound it is over."""
     if len(schema.name) > SCHEMA_NAME_LENGTH_MAX:

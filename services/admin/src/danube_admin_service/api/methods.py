@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from danube_admin_service.api.broker_admin import BrokerAdmin
+from danube_admin_service.api.current_topic_admin import CurrentTopicAdmin
 from danube_admin_service.api.effective_policies import EffectivePolicies
 from danube_admin_service.api.errors import failure, status_of
 from danube_admin_service.api.failure_policy_admin import FailurePolicyAdmin
@@ -67,15 +68,20 @@ def admin_methods(
     namespaces = Namespaces(store)
     topics = Topics(store, log, now_ms=now_ms)
     effective_policies = EffectivePolicies(store, namespaces, topics)
+    registry = RegistryCalls(store, topics, now_ms=now_ms)
+    topic_admin = TopicAdmin(topics, owners, TopicReadiness(owners), default_storage=default_storage)
     services = (
         BrokerAdmin(store, namespaces, manager),
         NamespaceAdmin(namespaces, topics, effective_policies),
-        TopicAdmin(topics, owners, TopicReadiness(owners), default_storage=default_storage),
+        topic_admin,
+        CurrentTopicAdmin(
+            store, topics, cluster, registry.registry, topic_admin, default_storage=default_storage
+        ),
         FailurePolicyAdmin(topics, owners),
         PolicyAdmin(namespaces, topics, effective_policies),
         TopicDetails(store, topics, owners, effective_policies),
         LoadAdmin(manager, cluster, topics),
-        SchemaRegistryAdmin(RegistryCalls(store, topics, now_ms=now_ms)),
+        SchemaRegistryAdmin(registry),
     )
     methods = Methods(on_error=status_of, unknown=lambda name: unknown(name, cluster.gateway_url))
     for service in services:

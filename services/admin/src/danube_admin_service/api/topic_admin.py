@@ -66,7 +66,7 @@ class TopicAdmin:
         strategy = parse_strategy(request.dispatch_strategy, self._default_storage)
         if await self._topics.get(name) is not None:
             raise AlreadyExists(f"topic {name} exists already")
-        await self._create(await self._topics.plan([name], schema, strategy))
+        await self.create_planned(await self._topics.plan([name], schema, strategy))
         return TopicResponse(success=True)
 
     async def create_partitions(self, request: CreatePartitionsRequest) -> CreatePartitionsResponse:
@@ -77,10 +77,10 @@ class TopicAdmin:
         schema = parse_schema(str(name), request.schema_type, request.schema_data)
         strategy = parse_strategy(request.dispatch_strategy, self._default_storage)
         numbers = range(request.first, request.first + request.partitions)
-        await self._create(await self._topics.plan_partitions(name, numbers, schema, strategy))
+        await self.create_planned(await self._topics.plan_partitions(name, numbers, schema, strategy))
         return CreatePartitionsResponse(success=True)
 
-    async def _create(self, plan: TopicPlan) -> None:
+    async def create_planned(self, plan: TopicPlan) -> None:
         """Create topics; return when they can be used. One topic of each bundle stands for all of it.
 
         An owner looks into the store for a topic it has not heard of: if it finds one, it finds all.

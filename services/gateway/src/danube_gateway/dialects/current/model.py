@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 from danube_common.errors import InvalidInput
 from danube_common.model.position import BEFORE_ALL
 from danube_common.model.run import Run
-from danube_common.model.schema import UNCHOSEN_STRING_NAME, Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
 from danube_common.model.subscription import SubscriptionType
 from danube_common.rpc.grpc_framing import PREFIX
@@ -23,9 +22,6 @@ from danube_gateway.publish.subject_checks import SchemaStamp
 from danube_proto import danube_api_pb2 as v0_2
 from danube_proto import danube_current_pb2 as api
 
-UNCHOSEN_SCHEMA: Final = Schema(UNCHOSEN_STRING_NAME, SchemaKind.STRING)
-"""The schema of topics whose first producer is of this generation: all bytes pass, and v0.2 clients that
-choose no schema may produce as well."""
 PRODUCER_ID_TAG: Final = b"\x08"
 TOPIC_NAME_TAG: Final = b"\x12"
 BROKER_ADDR_TAG: Final = b"\x1a"

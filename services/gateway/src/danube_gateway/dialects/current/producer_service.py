@@ -7,14 +7,14 @@ from typing import Final
 from danube_common.cluster.records import Topic
 from danube_common.errors import DanubeError, InvalidInput, NotFound, Refused
 from danube_common.model.names import TopicName, check_label
-from danube_common.model.schema import UNCHOSEN_STRING_NAME
+from danube_common.model.schema import UNCHOSEN_SCHEMA, UNCHOSEN_STRING_NAME
 from danube_common.model.strategy import StorageBackend, Strategy
 from danube_common.rpc.port import Call, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.schemas.records import Subject
 from danube_common.schemas.registry import SchemaRegistry
 from danube_common.schemas.topics import TopicSchemas
-from danube_gateway.dialects.current.model import UNCHOSEN_SCHEMA, stamp_of, stored_message, strategy_of
+from danube_gateway.dialects.current.model import stamp_of, stored_message, strategy_of
 from danube_gateway.dialects.current.refusals import Refusals, status_of
 from danube_gateway.dialects.errors import rpc_error
 from danube_gateway.dialects.generations import BROKER_URL_HEADER, inline_schema

@@ -1,0 +1,181 @@
+"""``danube_admin.TopicAdmin`` of the current generation: topics with their brokers and schema subjects."""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+
+from danube_admin_service.api.errors import failure, precise_statuses, topic_name
+from danube_admin_service.api.topic_admin import PARTITIONS_PER_CALL_MAX, TopicAdmin
+from danube_admin_service.api.unary import unary
+from danube_admin_service.cluster.view import Cluster
+from danube_common.cluster.namespaces import Namespaces
+from danube_common.cluster.records import Topic
+from danube_common.cluster.topics import TopicPlan, Topics
+from danube_common.errors import AlreadyExists, InvalidInput, NotFound
+from danube_common.metadata.port import MetadataStore
+from danube_common.model.names import TopicName, check_namespace
+from danube_common.model.schema import UNCHOSEN_SCHEMA, SchemaKind
+from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
+from danube_common.rpc.port import Call, StatusCode, UnaryHandler
+from danube_common.schemas.records import Subject
+from danube_common.schemas.registry import SchemaRegistry
+from danube_common.schemas.topics import TopicSchemas
+from danube_proto import danube_admin_pb2 as wire
+from danube_proto.danube_api_pb2 import TOPIC_NOT_FOUND
+
+_V0_2_TYPES = frozenset(SchemaKind)
+
+
+class CurrentTopicAdmin:
+    """Lists, describes and creates topics, these as clients of the current generation create them."""
+
+    def __init__(
+        self,
+        store: MetadataStore,
+        topics: Topics,
+        cluster: Cluster,
+        registry: SchemaRegistry,
+        admin: TopicAdmin,
+        *,
+        default_storage: StorageBackend,
+    ) -> None:
+        self._namespaces = Namespaces(store)
+        self._topic_schemas = TopicSchemas(store)
+        self._topics = topics
+        self._cluster = cluster
+        self._registry = registry
+        self._admin = admin
+        self._default_storage = default_storage
+
+    def methods(self) -> dict[str, UnaryHandler]:
+        """Return the service's methods. CreateTopic takes the place of v0.2's, and calls it."""
+        prefix = "/danube_admin.TopicAdmin"
+        older = self._admin.methods()[f"{prefix}/CreateTopic"]
+        current = unary(wire.NewTopicRequestCurrent, self.create)
+
+        async def create(call: Call) -> bytes:
+            return await (current if is_current(call.request) else older)(call)
+
+        return {
+            f"{prefix}/CreateTopic": create,
+            f"{prefix}/CreatePartitionedTopic": unary(wire.PartitionedTopicRequest, self.create_partitioned),
+            f"{prefix}/ListNamespaceTopics": unary(wire.NamespaceRequest, self.list_of_namespace),
+            f"{prefix}/ListBrokerTopics": unary(wire.BrokerRequest, self.list_of_broker),
+            f"{prefix}/DescribeTopic": unary(wire.TopicRequest, self.describe),
+        }
+
+    async def list_of_namespace(self, request: wire.NamespaceRequest) -> wire.TopicInfoListResponse:
+        """List the topics of a namespace."""
+        async with precise_statuses():
+            namespace = check_namespace(request.name)
+            await self._namespaces.get(namespace)
+            return self._listed(await self._topics.in_namespace(namespace))
+
+    async def list_of_broker(self, request: wire.BrokerRequest) -> wire.TopicInfoListResponse:
+        """List the topics that a topic owner serves now."""
+        async with precise_statuses():
+            if request.broker_id not in self._cluster.owners:
+                raise NotFound(f"there is no broker {request.broker_id!r}")
+            found: list[Topic] = []
+            for namespace in await self._namespaces.names():
+                found += await self._topics.in_namespace(namespace)
+            return self._listed([one for one in found if self._broker(one) == request.broker_id])
+
+    def _listed(self, topics: list[Topic]) -> wire.TopicInfoListResponse:
+        return wire.TopicInfoListResponse(
+            topics=[
+                wire.TopicInfo(name=one.name, broker_id=self._broker(one), delivery=delivery(one))
+                for one in topics
+            ]
+        )
+
+    async def describe(self, request: wire.TopicRequest) -> wire.DescribeTopicResponse:
+        """Describe one topic or partition, with the latest version of its subject."""
+        name = topic_name(request.name, code=StatusCode.INVALID_ARGUMENT)
+        try:
+            topic = await self._topics.require(name)
+        except NotFound as error:
+            raise failure(str(error), TOPIC_NOT_FOUND) from None
+        listed = await self._admin.list_subscriptions(request)
+        described = wire.DescribeTopicResponse(
+            name=topic.name,
+            subscriptions=listed.subscriptions,
+            broker_id=self._broker(topic),
+            delivery=delivery(topic),
+        )
+        if (bound := await self._topic_schemas.get(topic)) is not None:
+            described.schema_subject, described.schema_id = bound.subject, bound.schema_id
+            try:
+                latest = await self._registry.resolve(bound.subject)
+            except NotFound:  # all its versions were deleted
+                return described
+            described.schema_version, described.schema_type = latest.version.version, latest.version.kind
+            described.compatibility_mode = latest.subject.compatibility.upper()
+        return described
+
+    async def create(self, request: wire.NewTopicRequestCurrent) -> wire.TopicResponse:
+        """Create a topic; answer when it can be used."""
+        async with precise_statuses():
+            name = topic_name(request.name, code=StatusCode.INVALID_ARGUMENT)
+            if await self._topics.get(name) is not None:
+                raise failure(f"topic {name} exists already", code=StatusCode.ALREADY_EXISTS)
+            subject = await self._subject(request)
+            strategy = self._strategy(request.dispatch_strategy)
+            return await self._create(await self._plan(name, strategy), subject)
+
+    async def create_partitioned(self, request: wire.PartitionedTopicRequest) -> wire.TopicResponse:
+        """Create a topic's partitions; answer when all of them can be used."""
+        async with precise_statuses():
+            name = topic_name(request.base_name, code=StatusCode.INVALID_ARGUMENT)
+            if not 1 <= request.partitions <= PARTITIONS_PER_CALL_MAX:
+                raise InvalidInput(f"partitions is 1 to {PARTITIONS_PER_CALL_MAX}, not {request.partitions}")
+            subject = await self._subject(request)
+            strategy = self._strategy(request.dispatch_strategy)
+            return await self._create(await self._plan(name, strategy, request.partitions), subject)
+
+    async def _plan(self, name: TopicName, strategy: Strategy, partitions: int = 0) -> TopicPlan:
+        try:
+            if partitions:
+                return await self._topics.plan_partitions(name, range(partitions), UNCHOSEN_SCHEMA, strategy)
+            return await self._topics.plan([name], UNCHOSEN_SCHEMA, strategy)
+        except AlreadyExists as error:
+            raise failure(str(error), code=StatusCode.ALREADY_EXISTS) from None
+
+    async def _create(self, plan: TopicPlan, subject: Subject | None) -> wire.TopicResponse:
+        await self._admin.create_planned(plan)
+        if subject is not None:
+            for name in plan.bundles:
+                await self._topic_schemas.bind(await self._topics.require(name), subject)
+        return wire.TopicResponse(success=True)
+
+    async def _subject(
+        self, request: wire.NewTopicRequestCurrent | wire.PartitionedTopicRequest
+    ) -> Subject | None:
+        return await self._registry.subject(request.schema_subject) if request.schema_subject else None
+
+    def _strategy(self, number: int) -> Strategy:
+        if number not in (wire.NonReliable, wire.Reliable):
+            raise InvalidInput(f"dispatch_strategy {number} is neither NonReliable nor Reliable")
+        if number == wire.NonReliable:
+            return Strategy()
+        return Strategy(ReliableOptions(storage=self._default_storage, retention=Retention.UNTIL_ACK))
+
+    def _broker(self, topic: Topic) -> str:
+        return self._cluster.claimed.get(topic.home, "")
+
+
+def delivery(topic: Topic) -> str:
+    """Return a topic's dispatch strategy in the contract's words."""
+    return "Reliable" if topic.strategy.is_reliable else "NonReliable"
+
+
+def is_current(data: bytes) -> bool:
+    """Return whether a CreateTopic is of the current generation, by its bytes."""
+    try:
+        old = wire.NewTopicRequest.FromString(data)
+        new = wire.NewTopicRequestCurrent.FromString(data)
+    except DecodeError:
+        return False
+    if old.schema_data or old.dispatch_strategy:
+        return False
+    return bool(new.dispatch_strategy) or old.schema_type.lower() not in _V0_2_TYPES
