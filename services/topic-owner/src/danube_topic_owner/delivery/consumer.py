@@ -111,8 +111,17 @@ class Consumer:
         session = self.session
         if session is None:
             return 0, 0
-        held_max = min(session.prefetch or window.prefetch or window.messages, window.messages)
+        messages = session.prefetch or window.prefetch or window.messages
+        messages = (min(window.messages, messages)) - self.unacked
+        credit = session.messages_total - session.messages_sent
+        size = window.bytes - self.unacked_bytes
+        credit_bytes = session.bytes_total - session.bytes_sent
         return (
-            min(session.messages_total - session.messages_sent, held_max - self.unacked),
-            min(session.bytes_total - session.bytes_sent, window.bytes - self.unacked_bytes),
+            min(credit, messages),
+            min(credit_bytes, size),
         )
+
+    def has_room(self, window: Window) -> bool:
+        """Return whether credit and window allow one more message."""
+        messages, size = self.room(window)
+        return messages > 0 and size > 0

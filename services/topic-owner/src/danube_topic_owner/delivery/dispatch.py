@@ -151,20 +151,26 @@ class Dispatch(ABC):
         left = self.waiting if budget == inf else min(int(budget), self.waiting)
         deliveries = Deliveries()
         turns = self._turns()
-        sent = 0
+        sent = fair = 0
         while turns and left > 0 and (run := self._first()) is not None:
             level, _, place = turns[0]
+            if len(turns) == 1:
+                most = left
+            else:
+                if level >= fair:
+                    fair = _fair_level(turns, left)
+                most = min(max(fair - level, 1), left, SLICE_MESSAGES_MAX)
             consumer = self.attached[place]
             messages, size = consumer.room(self.window)
-            count = min(len(run), messages, left, self._slice(turns, left))
-            run = run.head(run.head(count).count_until(size))
+            run = run.head(min(messages, most))
+            run = run.head(run.count_until(size))
             for number, part in deliveries.add(consumer, run):
                 self._sent(consumer, part, number)
             count = len(run)
             sent += count
             left -= count
             self._next = place + 1
-            if min(consumer.room(self.window)) > 0:
+            if consumer.has_room(self.window):
                 heapq.heapreplace(turns, Turn(level + count, len(self.attached) + sent, place))
             else:
                 heapq.heappop(turns)
@@ -182,21 +188,10 @@ class Dispatch(ABC):
         turns = [
             Turn(consumer.unacked, (place - self._next) % len(attached), place)
             for place, consumer in enumerate(attached)
-            if min(consumer.room(self.window)) > 0
+            if consumer.has_room(self.window)
         ]
         heapq.heapify(turns)
         return turns
-
-    def _slice(self, turns: list[Turn], left: int) -> int:
-        """Return how many of the ``left`` messages go to the first in ``turns`` at once.
-
-        Dealt one by one, these messages would raise all consumers to one level. No slice goes beyond it, so
-        that consumers have as many messages in the end as if each message had been dealt by itself.
-        """
-        if len(turns) == 1:
-            return left
-        behind = min(turns[1:3]).level - turns[0].level
-        return min(max(left // len(turns), behind, 1), SLICE_MESSAGES_MAX)
 
     @abstractmethod
     def offer(self, run: Run) -> None:
@@ -218,6 +213,24 @@ class Dispatch(ABC):
     @abstractmethod
     def _session_over(self, consumer: Consumer, *, received: int | None) -> None:
         """Take back what was sent in a session: all of it, or what came after delivery ``received``."""
+
+
+def _fair_level(turns: list[Turn], messages: int) -> int:
+    """Return the level to which ``messages``, dealt one by one, would raise all that are below it.
+
+    Slices up to this level leave each consumer with as many messages as dealing one by one. It is 0 if there
+    are fewer messages than consumers.
+    """
+    if messages < len(turns):
+        return 0
+    levels = sorted([turn.level for turn in turns])
+    total, level = messages, 0
+    for number, lowest in enumerate(levels, 1):
+        total += lowest
+        level = total // number
+        if number < len(levels) and level <= levels[number]:
+            break
+    return level
 
 
 class Deliveries:
