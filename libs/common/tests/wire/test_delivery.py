@@ -6,78 +6,126 @@ from hypothesis import strategies as st
 
 from danube_common.errors import CorruptData
 from danube_common.model.run import Run
-from danube_common.wire.delivery import MAGIC, MESSAGES_MAX, Delivery, decode_delivery, encode_delivery
+from danube_common.wire.delivery import (
+    MAGIC,
+    MESSAGES_MAX,
+    PACK_BYTES_MAX,
+    Delivery,
+    Pack,
+    decode_deliveries,
+    encode_delivery,
+)
 from danube_common.wire.owner import SessionEnded, encode_notice
 
 U64 = st.integers(0, (1 << 64) - 1)
-SECTIONS = st.builds(
-    Run.of, st.integers(0, 1 << 62), st.lists(st.binary(max_size=40), min_size=1, max_size=6)
+SECTIONS = st.lists(
+    st.builds(Run.of, st.integers(0, 1 << 62), st.lists(st.binary(max_size=40), min_size=1, max_size=6)),
+    min_size=1,
+    max_size=3,
 )
+EPOCH = 7
 
 
 @st.composite
-def slices(draw: st.DrawFn) -> Run:
-    section = draw(SECTIONS)
-    low = draw(st.integers(0, len(section) - 1))
-    return section.tail(low).head(draw(st.integers(1, 6)))
+def deliveries(draw: st.DrawFn) -> list[Delivery]:
+    """Deliveries of slices of the same few sections, whole ones more often than not."""
+    sections = draw(SECTIONS)
+
+    def some_slice() -> Run:
+        section = draw(st.sampled_from(sections))
+        low = draw(st.just(0) | st.integers(0, len(section) - 1))
+        return section.tail(low).head(draw(st.just(6) | st.integers(1, 6)))
+
+    return [
+        Delivery(EPOCH, draw(U64), draw(U64), draw(U64), tuple(some_slice() for _ in range(count)))
+        for count in draw(st.lists(st.integers(1, 3), max_size=4))
+    ]
 
 
-DELIVERIES = st.builds(Delivery, U64, U64, U64, U64, st.lists(slices(), max_size=4).map(tuple))
+def packed(deliveries: list[Delivery]) -> bytes:
+    pack = Pack(EPOCH)
+    for each in deliveries:
+        assert pack.add(each.consumer_id, each.session, each.number, list(each.runs))
+    return pack.encode()
 
 
-def encoded(delivery: Delivery) -> bytes:
-    return encode_delivery(
-        delivery.epoch, delivery.consumer_id, delivery.session, delivery.number, delivery.runs
-    )
+def said(deliveries: list[Delivery]) -> list[tuple[object, ...]]:
+    return [
+        (each.epoch, each.consumer_id, each.session, each.number, [list(run.entries()) for run in each.runs])
+        for each in deliveries
+    ]
 
 
-def said(delivery: Delivery) -> tuple[object, ...]:
-    runs = [list(run.entries()) for run in delivery.runs]
-    return (delivery.epoch, delivery.consumer_id, delivery.session, delivery.number, runs)
+@given(deliveries())
+def test_deliveries_are_read_as_they_were_written(deliveries: list[Delivery]) -> None:
+    assert said(decode_deliveries(packed(deliveries))) == said(deliveries)
+    for each in deliveries:
+        assert said(decode_deliveries(encode_delivery(each))) == said([each])
 
 
-@given(DELIVERIES)
-def test_a_delivery_is_read_as_it_was_written(delivery: Delivery) -> None:
-    assert said(decode_delivery(encoded(delivery))) == said(delivery)
-
-
-@given(DELIVERIES, st.data())
-def test_a_cut_or_lengthened_delivery_is_noticed(delivery: Delivery, data: st.DataObject) -> None:
-    whole = encoded(delivery)
+@given(deliveries(), st.data())
+def test_a_cut_or_lengthened_delivery_is_noticed(deliveries: list[Delivery], data: st.DataObject) -> None:
+    whole = packed(deliveries)
     cut = data.draw(st.integers(0, len(whole) - 1))
     for wrong in (whole[:cut], whole + b"\0"):
         with pytest.raises(CorruptData):
-            decode_delivery(wrong)
+            decode_deliveries(wrong)
 
 
 @settings(max_examples=300)
-@given(DELIVERIES, st.data())
-def test_a_damaged_delivery_never_decodes(delivery: Delivery, data: st.DataObject) -> None:
-    whole = encoded(delivery)
+@given(deliveries(), st.data())
+def test_a_damaged_delivery_never_decodes(deliveries: list[Delivery], data: st.DataObject) -> None:
+    whole = packed(deliveries)
     damaged = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     if damaged != whole:
         with pytest.raises(CorruptData):
-            decode_delivery(bytes(damaged))
+            decode_deliveries(bytes(damaged))
 
 
 @given(st.binary(max_size=200) | st.binary(max_size=200).map(lambda tail: bytes((MAGIC,)) + tail))
 def test_bytes_that_are_no_delivery_are_corrupt_data(data: bytes) -> None:
     with pytest.raises(CorruptData):
-        decode_delivery(data)
+        decode_deliveries(data)
+
+
+def test_what_several_consumers_get_is_in_a_pack_once() -> None:
+    section = Run.of(1, [bytes(1000)] * 10)
+    one = len(packed([Delivery(EPOCH, 1, 1, 1, (section,))]))
+    ten = len(packed([Delivery(EPOCH, consumer, 1, 1, (section,)) for consumer in range(10)]))
+    assert ten < one + 1000
+
+
+def test_a_pack_is_bounded_but_takes_one_delivery_of_any_size() -> None:
+    def run(size: int) -> list[Run]:
+        return [Run.of(1, [bytes(size)])]
+
+    pack = Pack(EPOCH)
+    assert pack.add(1, 1, 1, run(2 * PACK_BYTES_MAX))
+    assert not pack.add(2, 1, 1, run(1))
+    pack = Pack(EPOCH)
+    assert pack.add(1, 1, 1, run(PACK_BYTES_MAX))
+    assert not pack.add(2, 1, 1, run(1))
+    pack = Pack(EPOCH)
+    assert [pack.add(n, 1, 1, run(0)) for n in range(MESSAGES_MAX + 1)] == [True] * MESSAGES_MAX + [False]
 
 
 def test_more_messages_than_any_owner_sends_are_refused() -> None:
     def delivery(messages: int) -> bytes:
-        return encode_delivery(1, 1, 1, 1, [Run.of(1, [b""] * messages)])
+        return encode_delivery(Delivery(1, 1, 1, 1, (Run.of(1, [b""] * messages),)))
 
-    assert len(decode_delivery(delivery(MESSAGES_MAX)).entries()) == MESSAGES_MAX
+    assert len(decode_deliveries(delivery(MESSAGES_MAX))[0].entries()) == MESSAGES_MAX
     with pytest.raises(CorruptData):
-        decode_delivery(delivery(MESSAGES_MAX + 1))
+        decode_deliveries(delivery(MESSAGES_MAX + 1))
+
+
+def test_a_small_delivery_of_a_large_pack_keeps_only_its_own_messages() -> None:
+    pack = packed([Delivery(EPOCH, n, 1, 1, (Run.of(1, [bytes(size)]),)) for n, size in enumerate((9, 9999))])
+    small, large = decode_deliveries(pack)
+    assert (len(small.runs[0].data), large.runs[0].size) == (9, 9999)
 
 
 def test_a_notice_is_never_taken_for_a_delivery() -> None:
-    notice = encode_notice(SessionEnded(1, 2, 3, "over"))
-    assert notice[0] != MAGIC
-    assert encoded(Delivery(1, 2, 3, 4, ()))[0] == MAGIC
+    assert encode_notice(SessionEnded(1, 2, 3, "over"))[0] != MAGIC
+    assert packed([])[0] == MAGIC

@@ -16,7 +16,7 @@ from danube_common.model.bundle import Bundle
 from danube_common.model.ids import make_id
 from danube_common.model.run import Run
 from danube_common.runtime.metrics import Metrics
-from danube_common.wire.delivery import encode_delivery
+from danube_common.wire.delivery import Delivery, encode_delivery
 from danube_common.wire.envelope import Done, ErrorReply, Reason
 from danube_common.wire.owner import (
     OWNER,
@@ -120,10 +120,10 @@ class ScriptedOwner:
     ) -> None:
         request = attach or self.attached[-1]
         self.sent[request.consumer_id] = number
-        runs = [Run.of(number * 100, texts)]
-        data = encode_delivery(self.epoch, request.consumer_id, request.session, number, runs)
+        runs = (Run.of(number * 100, texts),)
+        delivery = Delivery(self.epoch, request.consumer_id, request.session, number, runs)
         if not lost:
-            await self.bus.publish(gateway_subject(request.gateway), data)
+            await self.bus.publish(gateway_subject(request.gateway), encode_delivery(delivery))
 
     async def end(self, request: Attach, *, epoch: int = 0, taken_over: bool = False) -> None:
         notice = SessionEnded(

@@ -1,22 +1,23 @@
-"""Deliveries: messages that an owner sends to the gateway of a consumer's stream.
+"""Deliveries: messages that an owner sends to the gateway of consumers' streams.
 
-Layout, little-endian::
+Layout of a pack of deliveries, little-endian::
 
     magic u8 0xD2 | crc32c u32 of all that follows
-    epoch u64 | consumer id u64 | session u64 | number u64 | runs u32 | messages u32
-    per run: position of its first message u64 | messages u32
+    epoch u64 | deliveries u32 | runs u32 | messages u32
+    per delivery: consumer id u64 | session u64 | number u64 | runs u32
+    per run: position of its first message u64 | index of that message u32 | messages u32
     per message: where it ends in the bytes that follow u32
     the messages' bytes back to back
 
 ``number`` counts the deliveries of one session from 1 without gaps: a gateway that sees a gap has
 lost a message on the bus and asks again. The messages of a run have consecutive positions; the position
-of a run of non-reliable messages is 0.
+of a run of non-reliable messages is 0. Runs of several deliveries may hold the same messages, which are
+in the pack once.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import google_crc32c
@@ -26,11 +27,15 @@ from danube_common.model.run import Run
 
 MAGIC = 0xD2
 MESSAGES_MAX = 4096
-"""Messages in one delivery; a run has at least one."""
+"""Messages in a pack, and runs, and deliveries. A run has at least one message, a delivery one run."""
+PACK_BYTES_MAX = 1024 * 1024
+"""Bytes of messages in a pack of several deliveries."""
 
 _LEAD = struct.Struct("<BI")
-_HEADER = struct.Struct("<QQQQII")
-_TABLE_START = _LEAD.size + _HEADER.size
+_HEADER = struct.Struct("<QIII")
+_DELIVERY = struct.Struct("<QQQI")
+_RUN = struct.Struct("<QII")
+_TABLES_START = _LEAD.size + _HEADER.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,54 +53,99 @@ class Delivery:
         return [entry for run in self.runs for entry in run.entries()]
 
 
-def encode_delivery(epoch: int, consumer_id: int, session: int, number: int, runs: Sequence[Run]) -> bytes:
-    """Encode one delivery of at most MESSAGES_MAX messages, in runs that are not empty."""
-    table: list[int] = []
-    ends: list[int] = []
-    bodies: list[bytes] = []
-    size = 0
-    for run in runs:
-        table += (run.first, len(run))
-        some = run.ends[run.low : run.high]
-        shift = size - run.start
-        ends += [end + shift for end in some] if shift else some
-        body = run.body()
-        size += len(body)
-        bodies.append(body)
-    head = b"".join(
-        (
-            _HEADER.pack(epoch, consumer_id, session, number, len(runs), len(ends)),
-            struct.pack("<" + "QI" * len(runs), *table),
-            struct.pack(f"<{len(ends)}I", *ends),
+class Pack:
+    """Deliveries of one owner that travel together to one gateway."""
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._deliveries: list[bytes] = []
+        self._runs: list[bytes] = []
+        self._ends: list[int] = []
+        self._size = 0
+        self._held: dict[tuple[int, int, int], int] = {}
+        """Index of the first message of what is in the pack, by (id of its bytes, low, high)."""
+        self._kept: list[Run] = []
+
+    def add(self, consumer_id: int, session: int, number: int, runs: list[Run]) -> bool:
+        """Add a delivery of one run or more; return False if the pack has no room for it.
+
+        A pack has room for at least one delivery of at most MESSAGES_MAX messages.
+        """
+        new = [run for run in runs if (id(run.data), run.low, run.high) not in self._held]
+        if self._deliveries and (
+            self._size + sum([run.size for run in new]) > PACK_BYTES_MAX
+            or len(self._ends) + sum([len(run) for run in new]) > MESSAGES_MAX
+            or len(self._runs) + len(runs) > MESSAGES_MAX
+        ):
+            return False
+        for run in new:
+            self._hold(run)
+        for run in runs:
+            low = self._held[id(run.data), run.low, run.high]
+            self._runs.append(_RUN.pack(run.first, low, len(run)))
+        self._deliveries.append(_DELIVERY.pack(consumer_id, session, number, len(runs)))
+        return True
+
+    def _hold(self, run: Run) -> None:
+        self._held[id(run.data), run.low, run.high] = len(self._ends)
+        self._kept.append(run)
+        ends = run.ends[run.low : run.high]
+        shift = self._size - run.start
+        self._ends += [end + shift for end in ends] if shift else ends
+        self._size += run.size
+
+    def encode(self) -> bytes:
+        """Return the pack as bytes."""
+        ends = self._ends
+        head = b"".join(
+            (
+                _HEADER.pack(self._epoch, len(self._deliveries), len(self._runs), len(ends)),
+                *self._deliveries,
+                *self._runs,
+                struct.pack(f"<{len(ends)}I", *ends),
+            )
         )
-    )
-    crc = google_crc32c.value(head)
-    for body in bodies:
-        crc = google_crc32c.extend(crc, body)
-    return b"".join((_LEAD.pack(MAGIC, crc), head, *bodies))
+        bodies = [run.body() for run in self._kept]
+        crc = google_crc32c.value(head)
+        for body in bodies:
+            crc = google_crc32c.extend(crc, body)
+        return b"".join((_LEAD.pack(MAGIC, crc), head, *bodies))
 
 
-def decode_delivery(data: bytes) -> Delivery:
-    """Decode one delivery and verify its checksum; raises CorruptData."""
+def encode_delivery(delivery: Delivery) -> bytes:
+    """Encode one delivery as a pack."""
+    pack = Pack(delivery.epoch)
+    pack.add(delivery.consumer_id, delivery.session, delivery.number, list(delivery.runs))
+    return pack.encode()
+
+
+def decode_deliveries(data: bytes) -> list[Delivery]:
+    """Decode a pack and verify its checksum; raises CorruptData."""
     try:
         magic, crc = _LEAD.unpack_from(data)
-        epoch, consumer_id, session, number, count, messages = _HEADER.unpack_from(data, _LEAD.size)
+        epoch, count, run_count, messages = _HEADER.unpack_from(data, _LEAD.size)
     except struct.error:
         raise CorruptData(f"{len(data)} bytes are too short for a delivery") from None
-    ends_start = _TABLE_START + 12 * count
+    runs_start = _TABLES_START + _DELIVERY.size * count
+    ends_start = runs_start + _RUN.size * run_count
     body_start = ends_start + 4 * messages
-    if magic != MAGIC or count > messages or messages > MESSAGES_MAX or body_start > len(data):
+    if magic != MAGIC or not count <= run_count <= MESSAGES_MAX or messages > MESSAGES_MAX:
         raise CorruptData("not a delivery")
     body = data[body_start:]
     if google_crc32c.extend(google_crc32c.value(data[_LEAD.size : body_start]), body) != crc:
         raise CorruptData("the delivery fails its checksum")
-    table = struct.unpack_from("<" + "QI" * count, data, _TABLE_START)
-    ends = struct.unpack_from(f"<{messages}I", data, ends_start)
-    if sum(table[1::2]) != messages or (ends[-1] if ends else 0) != len(body):
-        raise CorruptData("the delivery's tables do not fit its bytes")
+    ends = struct.unpack_from(f"<{messages}I", data, ends_start) if body_start <= len(data) else ()
     runs: list[Run] = []
-    low = 0
-    for first, length in zip(table[::2], table[1::2], strict=True):
-        runs.append(Run(first, ends, low, low + length, body))
-        low += length
-    return Delivery(epoch, consumer_id, session, number, tuple(runs))
+    for first, low, length in _RUN.iter_unpack(data[runs_start:ends_start]):
+        if not length or low + length > messages:
+            raise CorruptData("the delivery has a run beyond its messages")
+        # A reader that keeps a small run keeps nothing else of the pack.
+        runs.append(Run(first, ends, low, low + length, body).owned())
+    deliveries: list[Delivery] = []
+    at = 0
+    for consumer_id, session, number, length in _DELIVERY.iter_unpack(data[_TABLES_START:runs_start]):
+        deliveries.append(Delivery(epoch, consumer_id, session, number, tuple(runs[at : at + length])))
+        at += length
+    if at != run_count or len(deliveries) != count or (ends[-1] if ends else 0) != len(body):
+        raise CorruptData("the delivery's tables do not fit its bytes")
+    return deliveries

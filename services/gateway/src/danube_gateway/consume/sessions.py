@@ -15,7 +15,7 @@ from danube_common.cluster.owner_client import OWNER_TIMEOUT_S, OwnerClient
 from danube_common.errors import CorruptData, DanubeError, NotFound, Refused, Unavailable
 from danube_common.model.bundle import Bundle
 from danube_common.runtime.service import Spawn
-from danube_common.wire.delivery import MAGIC, decode_delivery
+from danube_common.wire.delivery import MAGIC, Delivery, decode_deliveries
 from danube_common.wire.envelope import Done
 from danube_common.wire.owner import (
     SESSIONS_PER_SYNC_MAX,
@@ -292,11 +292,8 @@ class Sessions:
     def _on_message(self, data: bytes) -> None:
         try:
             if data[:1] == bytes((MAGIC,)):
-                delivery = decode_delivery(data)
-                session = self._sessions.get(delivery.consumer_id)
-                if session is not None and session.arrive(delivery) is Arrival.GAP:
-                    self._metrics.gaps.labels(session.topic).inc()
-                    self._repair(session, resumes=True)
+                for delivery in decode_deliveries(data):
+                    self._arrive(delivery)
                 return
             notice = decode_notice(data)
         except CorruptData as error:
@@ -307,6 +304,12 @@ class Sessions:
             # What is queued here goes to the client that took over.
             end = Refused(notice.reason) if notice.taken_over else None
             session.close(end, drop=notice.taken_over)
+
+    def _arrive(self, delivery: Delivery) -> None:
+        session = self._sessions.get(delivery.consumer_id)
+        if session is not None and session.arrive(delivery) is Arrival.GAP:
+            self._metrics.gaps.labels(session.topic).inc()
+            self._repair(session, resumes=True)
 
     async def _grant(self, bundle: Bundle) -> None:
         due = self._credit_due.pop(bundle, {})

@@ -7,50 +7,72 @@ from collections import deque
 
 from danube_common.bus.port import Bus
 from danube_common.errors import BusUnavailable
-from danube_common.wire.delivery import encode_delivery
+from danube_common.wire.delivery import Pack
 from danube_common.wire.owner import SessionEnded, encode_notice, gateway_subject
 from danube_topic_owner.delivery.dispatch import Outgoing
 
 
 class Outbox:
-    """Queue of deliveries and notices, bounded by the credit of the sessions.
+    """Queues of deliveries and notices by gateway, bounded by the credit of the sessions.
 
-    A gateway notices a delivery that the bus lost by the gap in delivery numbers, and asks for it again.
+    Deliveries to one gateway that wait together travel together, and share the messages they have in common:
+    a gateway gets a message once, to how many subscriptions it may go. A gateway notices a delivery that the
+    bus lost by the gap in delivery numbers, and asks for it again.
     """
 
     def __init__(self, bus: Bus, epoch: int) -> None:
         self._bus = bus
         self._epoch = epoch
-        self._queue: deque[tuple[str, bytes]] = deque()
+        self._queues: dict[str, deque[Outgoing | SessionEnded]] = {}
         self._wake = asyncio.Event()
         self.messages_sent = 0
         self.bytes_sent = 0
 
     def deliver(self, outgoing: Outgoing) -> None:
         """Queue a delivery."""
-        data = encode_delivery(
-            self._epoch, outgoing.consumer_id, outgoing.session, outgoing.number, outgoing.runs
-        )
-        self.messages_sent += sum(map(len, outgoing.runs))
-        self.bytes_sent += len(data)
-        self._put(outgoing.gateway, data)
+        for run in outgoing.runs:
+            self.messages_sent += len(run)
+            self.bytes_sent += run.size
+        self._put(outgoing.gateway, outgoing)
 
     def notice(self, gateway: str, notice: SessionEnded) -> None:
         """Queue a notice for a gateway."""
-        self._put(gateway, encode_notice(notice))
+        self._put(gateway, notice)
 
     async def run(self) -> None:
         """Send until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._queue:
-                gateway, data = self._queue.popleft()
-                try:
-                    await self._bus.publish(gateway_subject(gateway), data)
-                except BusUnavailable:
-                    continue
+            while self._queues:
+                gateway = next(iter(self._queues))
+                queue = self._queues.pop(gateway)
+                while queue:
+                    data = self._next(queue)
+                    try:
+                        await self._bus.publish(gateway_subject(gateway), data)
+                    except BusUnavailable:
+                        continue
 
-    def _put(self, gateway: str, data: bytes) -> None:
-        self._queue.append((gateway, data))
+    def _next(self, queue: deque[Outgoing | SessionEnded]) -> bytes:
+        """Take a notice, or as many deliveries as fit one pack, from a queue and encode them."""
+        pack = None
+        while queue:
+            first = queue[0]
+            if isinstance(first, SessionEnded):
+                if pack is not None:
+                    break
+                queue.popleft()
+                return encode_notice(first)
+            if pack is None:
+                pack = Pack(self._epoch)
+            if not pack.add(first.consumer_id, first.session, first.number, first.runs):
+                break
+            queue.popleft()
+        if pack is None:
+            raise IndexError("nothing waits for the gateway")
+        return pack.encode()
+
+    def _put(self, gateway: str, message: Outgoing | SessionEnded) -> None:
+        self._queues.setdefault(gateway, deque()).append(message)
         self._wake.set()

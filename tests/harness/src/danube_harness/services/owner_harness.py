@@ -22,7 +22,7 @@ from danube_common.model.strategy import ReliableOptions, StorageBackend, Strate
 from danube_common.model.subscription import SubscriptionType
 from danube_common.runtime.metrics import Metrics
 from danube_common.runtime.ports import Ports
-from danube_common.wire.delivery import MAGIC, Delivery, decode_delivery
+from danube_common.wire.delivery import MAGIC, Delivery, decode_deliveries
 from danube_common.wire.frame import encode_frame, make_frame_id
 from danube_common.wire.owner import (
     OWNER,
@@ -110,7 +110,7 @@ class Gateway:
     def take(self, data: bytes) -> None:
         """Receive a delivery or a notice."""
         if data[0] == MAGIC:
-            self.deliveries.append(decode_delivery(data))
+            self.deliveries += decode_deliveries(data)
         else:
             self.notices.append(decode_notice(data))
         self.arrived.set()
