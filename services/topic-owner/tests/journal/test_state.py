@@ -180,7 +180,15 @@ def test_replaying_a_beginning_first_is_harmless(history: list[Event], data: st.
         match event:
             case SubscriptionCreated():
                 made.add((event.topic_id, event.name))
-            case CursorMoved() | CursorSet() | ConsumerCreated() | MessagesLost() | LossesTold() if (
+            case (
+                CursorMoved()
+                | CursorSet()
+                | ConsumerCreated()
+                | MessagesLost()
+                | LossesTold()
+                | MessagesFailed()
+                | FailurePolicySet()
+            ) if (
                 event.topic_id,
                 event.subscription,
             ) not in made:
