@@ -140,6 +140,14 @@ async def test_what_is_acknowledged_and_not_confirmed_is_not_handed_out_again(sc
     assert scene.deliver("another", 12, 3) == [12, 13, 14]
 
 
+async def test_what_comes_again_behind_later_messages_is_not_handed_out_either(scene: Scene) -> None:
+    scene.deliver("stream", 10, 3)
+    assert scene.acks.accept(HERE, 11)
+    source = scene.acks.join("stream", BUNDLE, HERE, reliable=True)
+    batch = source.hand_out("stream", [Run.of(20, [b"x"]), Run.of(10, [b"x"] * 3)])
+    assert [position for run in batch for position, _ in run.entries()] == [20, 10, 12]
+
+
 async def test_an_acknowledgement_means_nothing_to_a_non_reliable_topic(scene: Scene) -> None:
     source = scene.acks.join("stream", BUNDLE, HERE, reliable=False)
     batch = [Run.of(0, [b"x"])]

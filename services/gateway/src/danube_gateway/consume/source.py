@@ -36,7 +36,7 @@ class Source:
         if self.unacked is None:
             return batch
         told = self.forwarder.unconfirmed_of(self.delivered)
-        if told and batch[0].first <= max(told):
+        if told and min(run.first for run in batch) <= max(told):
             told.sort()
             kept = [part for run in batch for part in without(run, told)]
             batch = batch if kept == batch else kept
