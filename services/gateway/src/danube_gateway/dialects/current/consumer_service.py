@@ -11,9 +11,9 @@ from danube_common.model.failure_policy import REDELIVERY_DELAY_MAX_MS
 from danube_common.model.names import TopicName, check_label
 from danube_common.rpc.port import OPENED, Call, Framed, Opened, RpcError, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
-from danube_common.wire.owner import ConsumerFound, CreateConsumer
 from danube_gateway.consume.ack_forwarder import Delivered
 from danube_gateway.consume.acks import Acknowledgements
+from danube_gateway.consume.admission import create_consumer
 from danube_gateway.consume.session import extent
 from danube_gateway.consume.sessions import Sessions
 from danube_gateway.dialects.current.model import is_stored, stream_messages, subscription_type_of, tag_of
@@ -66,16 +66,14 @@ class ConsumerService:
         topic = await self._resolver.find(name)
         if topic is None:
             raise topic_not_found(request.topic_name, Generation.CURRENT)
-        consumer = await self._owners.ask(
-            topic.home,
-            CreateConsumer(
-                topic.name,
-                request.subscription,
-                kind,
-                request.consumer_name,
-                self._sessions.client(call.peer),
-            ),
-            ConsumerFound,
+        consumer = await create_consumer(
+            self._owners,
+            self._sessions,
+            topic,
+            request.subscription,
+            kind,
+            request.consumer_name,
+            call.peer,
         )
         response = api.ConsumerResponse(
             request_id=request.request_id,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from typing import Final
 
 from danube_common.cluster.owner_client import OwnerClient
-from danube_common.errors import InvalidInput, InvalidName, NotFound, Refused
+from danube_common.errors import InvalidInput, InvalidName, NotFound
 from danube_common.model.names import TopicName, check_label
-from danube_common.model.subscription import SubscriptionType
 from danube_common.rpc.port import OPENED, Call, Framed, Methods, Opened, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
-from danube_common.wire.owner import ConsumerFound, CreateConsumer
 from danube_gateway.consume.acks import Acknowledgements
+from danube_gateway.consume.admission import create_consumer
 from danube_gateway.consume.session import extent
 from danube_gateway.consume.sessions import Sessions
 from danube_gateway.dialects.errors import rpc_error, topic_not_found
@@ -26,10 +23,6 @@ from danube_gateway.dialects.v0_2.model import (
 from danube_gateway.dialects.v0_2.stream_messages import stream_messages
 from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_proto import danube_api_pb2 as api
-
-LEAVING_S: Final = 0.1
-"""An exclusive subscription that is taken is asked for once more after this time: its consumer may have left
-a moment ago, and its gateway has not told the owner."""
 
 
 class ConsumerService:
@@ -69,16 +62,15 @@ class ConsumerService:
         topic = await self._resolver.find(name)
         if topic is None:
             raise topic_not_found(request.topic_name)
-        client = self._sessions.client(call.peer)
-        creation = CreateConsumer(topic.name, request.subscription, kind, request.consumer_name, client)
-        try:
-            consumer = await self._owners.ask(topic.home, creation, ConsumerFound)
-        except Refused:
-            if kind is not SubscriptionType.EXCLUSIVE:
-                raise
-            await asyncio.sleep(LEAVING_S)
-            await self._sessions.until_detached(topic.home, topic.name, request.subscription)
-            consumer = await self._owners.ask(topic.home, creation, ConsumerFound)
+        consumer = await create_consumer(
+            self._owners,
+            self._sessions,
+            topic,
+            request.subscription,
+            kind,
+            request.consumer_name,
+            call.peer,
+        )
         response = api.ConsumerResponse(
             request_id=request.request_id,
             consumer_id=consumer.consumer_id,

@@ -6,14 +6,13 @@ import pytest
 
 from danube_common.errors import Refused
 from danube_common.model.bundle import Bundle
-from danube_common.rpc.port import Call
+from danube_common.model.subscription import SubscriptionType
 from danube_common.wire.owner import ConsumerFound, CreateConsumer
-from danube_gateway.dialects.v0_2 import consumer_service
-from danube_gateway.dialects.v0_2.consumer_service import ConsumerService
-from danube_proto import danube_api_pb2 as api
+from danube_gateway.consume import admission
+from danube_gateway.consume.admission import create_consumer
 
 HOME = Bundle.parse("f0")
-EXCLUSIVE, SHARED = api.ConsumerRequest.Exclusive, api.ConsumerRequest.Shared
+EXCLUSIVE, SHARED = SubscriptionType.EXCLUSIVE, SubscriptionType.SHARED
 
 
 class World:
@@ -24,11 +23,6 @@ class World:
     def __init__(self, refusals: int) -> None:
         self.refusals = refusals
         self.done: list[str] = []
-        everything = cast("Any", self)
-        self.service = ConsumerService(everything, everything, everything, everything)
-
-    async def find(self, _name: object) -> World:
-        return self
 
     def client(self, peer: str) -> str:
         return peer
@@ -45,17 +39,15 @@ class World:
         assert (bundle, topic, subscription) == (HOME, self.name, "s")
         self.done.append("waited")
 
-    async def subscribe(self, kind: Any) -> int:
-        request = api.ConsumerRequest(
-            topic_name=self.name, consumer_name="c", subscription="s", subscription_type=kind
-        )
-        data = await self.service.subscribe(Call("", request.SerializeToString()))
-        return api.ConsumerResponse.FromString(data).consumer_id
+    async def subscribe(self, kind: SubscriptionType) -> int:
+        everything = cast("Any", self)
+        found = await create_consumer(everything, everything, everything, "s", kind, "c", "peer")
+        return found.consumer_id
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumer_service, "LEAVING_S", 0.001)
+    monkeypatch.setattr(admission, "LEAVING_S", 0.001)
 
 
 async def test_an_exclusive_subscription_whose_consumer_is_leaving_is_asked_for_once_more() -> None:
@@ -72,7 +64,7 @@ async def test_one_that_stays_taken_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("kind", "refusals"), [(SHARED, 1), (EXCLUSIVE, 0)])
-async def test_nothing_else_waits(kind: Any, refusals: int) -> None:
+async def test_nothing_else_waits(kind: SubscriptionType, refusals: int) -> None:
     world = World(refusals)
     if refusals:
         with pytest.raises(Refused):
