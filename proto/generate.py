@@ -21,6 +21,7 @@ CONTRACTS = (
     "danube_admin.proto",
     "danube_platform.proto",
     "danube_schema.proto",
+    "danube_stream.proto",
 )
 HERE = Path(__file__).resolve().parent
 PACKAGE = "danube_proto"
