@@ -288,6 +288,29 @@ async def test_a_new_producers_first_message_waits_for_none_if_its_first_number_
     assert await scene.stored() == [b"1", b"2"] * 3
 
 
+@pytest.mark.parametrize("burst", [(4, 0, 1, 2, 3), (4, 3, 2, 1, 0), (1, 0, 3, 2, 4)], ids=str)
+async def test_calls_that_come_together_and_out_of_order_leave_in_order_and_in_one_frame(
+    scene: Scene, burst: tuple[int, ...]
+) -> None:
+    producer = await scene.producer()
+    scene.publishing.producer_created(producer, 0)
+    calls = [scene.publishing.publish(producer, number, b"x", b"%d" % number) for number in burst]
+    await asyncio.gather(*calls)
+    assert await scene.stored() == [b"0", b"1", b"2", b"3", b"4"]
+    assert len(await scene.log.read(BUNDLE, 1, frames_max=10, bytes_max=1 << 20)) == 1
+
+
+async def test_a_message_that_is_refused_lets_those_that_waited_for_it_pass(scene: Scene) -> None:
+    producer = await scene.producer()
+    scene.publishing.producer_created(producer, 0)
+    refused = bytes(ENVELOPE_BYTES_MAX + 2)
+    messages = {2: b"2", 1: refused, 3: b"3", 0: b"0"}
+    calls = (scene.publishing.publish(producer, number, b"x", one) for number, one in messages.items())
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [type(None), LimitExceeded, type(None), type(None)]
+    assert await scene.stored() == [b"0", b"2", b"3"]
+
+
 async def test_a_rate_slows_down_and_then_refuses(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
 

@@ -24,8 +24,25 @@ class Passing:
     def come(self, number: int) -> asyncio.Task[None]:
         return asyncio.create_task(self._pass(number))
 
-    async def _pass(self, number: int) -> None:
-        await self.reorder.turn(number)
+    def come_slowly(self, number: int) -> asyncio.Task[None]:
+        """As `come`, of a message that has to wait for something when it is its turn."""
+        return asyncio.create_task(self._pass(number, slow=True))
+
+    async def _pass(self, number: int, *, slow: bool = False) -> None:
+        if not self.reorder.is_next(number):
+            turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+            def forward() -> bool:
+                if not slow:
+                    self.order.append(number)
+                turn.set_result(not slow)
+                return not slow
+
+            self.reorder.hold(number, turn, forward)
+            if await turn:
+                return
+        if slow:
+            await asyncio.sleep(0)
         self.order.append(number)
         self.reorder.passed(number)
 
@@ -50,21 +67,37 @@ async def test_a_producers_first_messages_keep_their_order_however_they_arrive()
     assert passed == [sorted(order) for order in arrivals]
 
 
-@given(st.integers(0, 1), st.permutations(range(12)), st.lists(st.integers(0, 3), min_size=12, max_size=12))
+@given(
+    st.integers(0, 1),
+    st.permutations(range(12)),
+    st.lists(st.integers(0, 3), min_size=12, max_size=12),
+    st.sets(st.integers(0, 12)),
+)
 def test_messages_pass_in_order_in_whatever_order_and_turns_they_come(
-    first: int, arrivals: list[int], turns: list[int]
+    first: int, arrivals: list[int], turns: list[int], slow: set[int]
 ) -> None:
     async def arrive() -> list[int]:
         passing = Passing(0, first)
         tasks = []
         for number, pause in zip(arrivals, turns, strict=True):
-            tasks.append(passing.come(first + number))
+            come = passing.come_slowly if first + number in slow else passing.come
+            tasks.append(come(first + number))
             for _ in range(pause):
                 await asyncio.sleep(0)
         await asyncio.gather(*tasks)
         return passing.order
 
     assert asyncio.run(arrive()) == list(range(first, first + 12))
+
+
+async def test_all_that_waited_for_a_message_leave_with_it() -> None:
+    passing = Passing(10)
+    waiting = [passing.come(number) for number in (12, 11, 13)]
+    await asyncio.sleep(0)
+    passing.order.append(10)
+    passing.reorder.passed(10)
+    assert passing.order == [10, 11, 12, 13], "in one step"
+    await asyncio.gather(*waiting)
 
 
 @pytest.mark.parametrize("first", [0, 1])

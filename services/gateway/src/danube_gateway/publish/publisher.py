@@ -46,23 +46,21 @@ class Publisher(ABC):
     def __init__(self, bundle: Bundle, numbers: FrameNumbers) -> None:
         self.bundle = bundle
         self._numbers = numbers
-        self._batch: Batch[asyncio.Future[None]] = Batch()
+        self._batch: Batch[asyncio.Future[bool]] = Batch()
         self._wake = asyncio.Event()
 
-    def enqueue(self, topic_id: int, message: bytes) -> asyncio.Future[None]:
-        """Queue a message; the future is done when the message is stored, or sent if it is non-reliable.
+    def enqueue(self, topic_id: int, message: bytes, stored: asyncio.Future[bool]) -> None:
+        """Queue a message; ``stored`` is True when it is stored, or sent if it is non-reliable.
 
-        The future holds Unavailable if that did not happen in time: the message may or may not be stored.
+        ``stored`` holds Unavailable if that did not happen in time: the message may or may not be stored.
         Raises LimitExceeded if too many bytes wait already.
         """
         if self._batch.bytes + len(message) > PENDING_BYTES_MAX:
             raise LimitExceeded(
                 "publish_pending_bytes", f"{self._batch.bytes} bytes wait to be published already"
             )
-        done = asyncio.get_running_loop().create_future()
-        self._batch.add(topic_id, message, done)
+        self._batch.add(topic_id, message, stored)
         self._wake.set()
-        return done
 
     async def run(self) -> None:
         """Send frames until cancelled."""
@@ -85,12 +83,12 @@ class Publisher(ABC):
         """Send one frame; raises DanubeError."""
 
 
-def _settle(waiting: list[asyncio.Future[None]], error: DanubeError | None) -> None:
+def _settle(waiting: list[asyncio.Future[bool]], error: DanubeError | None) -> None:
     for done in waiting:
         if done.done():
             continue
         if error is None:
-            done.set_result(None)
+            done.set_result(True)
         else:
             done.set_exception(error)
 

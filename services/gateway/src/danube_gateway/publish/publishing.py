@@ -137,19 +137,7 @@ class Publishing:
                 )
             lane.pending_bytes += size
             try:
-                reorder = lane.reorder
-                if not reorder.is_next(number):
-                    await reorder.turn(number)
-                try:
-                    # What is cheap to check makes no task wait, so that no message can overtake another.
-                    if not self._check(lane, payload, size) or lane.checking:
-                        await self._check_in_turn(lane, producer, bytes(payload), stamp)
-                    if lane.max_publish_rate:
-                        await self._wait_for_rate(producer, lane.max_publish_rate)
-                    stored = lane.publisher.enqueue(producer.topic.topic_id, message)
-                finally:
-                    reorder.passed(number)
-                await stored
+                await self._publish_in_order(lane, number, payload, message, stamp)
             finally:
                 lane.pending_bytes -= size
         except DanubeError as error:
@@ -157,28 +145,89 @@ class Publishing:
             raise
         lane.tally.count(len(payload), time.perf_counter() - began)
 
-    def _check(self, lane: Lane, payload: bytes | memoryview, message_bytes: int) -> bool:
-        """Return whether the message fits; False if that has to be waited for. Raises if it does not."""
+    async def _publish_in_order(
+        self, lane: Lane, number: int, payload: bytes | memoryview, message: bytes, stamp: SchemaStamp | None
+    ) -> None:
+        reorder = lane.reorder
+        new_future = asyncio.get_running_loop().create_future
+        stored: asyncio.Future[bool] = new_future()
+        if not reorder.is_next(number):
+
+            def forward() -> bool:
+                try:
+                    forwarded = self._forward(lane, payload, message, stored)
+                except Exception as error:  # noqa: BLE001 - it belongs to this call, not to the one that forwards
+                    stored.set_exception(error)
+                    return True
+                if not forwarded:
+                    stored.set_result(False)
+                return forwarded
+
+            reorder.hold(number, stored, forward)
+            if await stored:
+                return
+            stored = new_future()
+        try:
+            if not self._forward(lane, payload, message, stored):
+                await self._forward_later(lane, bytes(payload), message, stamp, stored)
+        finally:
+            reorder.passed(number)
+        await stored
+
+    def _forward(
+        self, lane: Lane, payload: bytes | memoryview, message: bytes, stored: asyncio.Future[bool]
+    ) -> bool:
+        """Queue the message for its frame, and return True; False if there is something to wait for before.
+
+        What is cheap to check makes no task wait, so that no message can overtake another.
+        """
+        self._check_limits(lane, len(payload), len(message))
+        if lane.max_publish_rate or lane.checking or not self._fits(lane.producer, payload):
+            return False
+        lane.publisher.enqueue(lane.producer.topic.topic_id, message, stored)
+        return True
+
+    async def _forward_later(
+        self,
+        lane: Lane,
+        payload: bytes,
+        message: bytes,
+        stamp: SchemaStamp | None,
+        stored: asyncio.Future[bool],
+    ) -> None:
+        """Queue a message whose check takes long, or whose topic has a rate."""
+        producer = lane.producer
+        if lane.checking or not self._fits(producer, payload):
+            await self._check_in_turn(lane, producer, payload, stamp)
+        if lane.max_publish_rate:
+            await self._wait_for_rate(producer, lane.max_publish_rate)
+        lane.publisher.enqueue(producer.topic.topic_id, message, stored)
+
+    def _check_limits(self, lane: Lane, payload_bytes: int, message_bytes: int) -> None:
+        """Raise LimitExceeded if the message is too large."""
         if lane.limits_revision != self._catalogue.limits_revision:
             policies = self._catalogue.policies(lane.producer.topic_name)
             lane.message_bytes_max = policies.message_bytes_max
             lane.max_publish_rate = policies.max_publish_rate
             lane.limits_revision = self._catalogue.limits_revision
         limit = lane.message_bytes_max
-        if len(payload) > limit:
+        if payload_bytes > limit:
             raise LimitExceeded(
-                "max_message_size", f"max_message_size is {limit} bytes: the payload has {len(payload)}"
+                "max_message_size", f"max_message_size is {limit} bytes: the payload has {payload_bytes}"
             )
-        envelope = message_bytes - len(payload)
+        envelope = message_bytes - payload_bytes
         if envelope > ENVELOPE_BYTES_MAX:
             raise LimitExceeded(
                 "message_envelope_bytes",
                 f"the names and attributes of the message have {envelope} bytes: at most {ENVELOPE_BYTES_MAX}"
                 " are allowed beside the payload",
             )
-        if self._subjects.concern(lane.producer.topic):
+
+    def _fits(self, producer: Producer, payload: bytes | memoryview) -> bool:
+        """Return whether the payload fits; False if that has to be waited for. Raises if it does not."""
+        if self._subjects.concern(producer.topic):
             return False
-        check = lane.producer.check
+        check = producer.check
         return check.takes_all or self._checks.check_now(check, bytes(payload))
 
     async def _check_in_turn(

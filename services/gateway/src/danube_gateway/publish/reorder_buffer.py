@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Callable
 from typing import Final
 
 HOLD_S = 0.125
@@ -35,7 +36,7 @@ class ReorderBuffer:
         self._expected = first
         self._begun = False
         self._run = TRUST_AFTER
-        self._waiting: list[tuple[int, int, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[int, int, int, asyncio.Future[bool], Callable[[], bool]]] = []
         self._arrivals = 0
         self._holds = 0
         self._moved = 0
@@ -54,19 +55,25 @@ class ReorderBuffer:
         """Return whether a message need not wait for others."""
         return number <= self._expected or self._run < TRUST_AFTER
 
-    async def turn(self, number: int) -> None:
-        """Wait until all earlier messages of this producer were forwarded, or the wait is over."""
-        if self.is_next(number):
-            return
+    def hold(self, number: int, turn: asyncio.Future[bool], forward: Callable[[], bool]) -> None:
+        """Keep a message that is not next until all earlier ones were forwarded, or the wait is over.
+
+        Then ``forward`` is called, in the step that forwards the message before it: all that waited for one
+        message leave together. It returns whether it forwarded or refused the message; if not, `passed` is to
+        be called once that was done. A message whose ``turn`` is done was given up: it is passed over.
+        """
         self._arrivals += 1
-        turn = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (number, self._arrivals, self._holds, turn))
+        heapq.heappush(self._waiting, (number, self._arrivals, self._holds, turn, forward))
         if self._timer is None:
             self._hold()
-        await turn
 
     def passed(self, number: int) -> None:
-        """Note that the message was queued or refused, and release the next one."""
+        """Note that the message was queued or refused, and forward those that waited for it."""
+        self._note(number)
+        if self._waiting:
+            self._release()
+
+    def _note(self, number: int) -> None:
         expected = self._expected
         if number == expected:
             self._run += 1
@@ -76,8 +83,6 @@ class ReorderBuffer:
                 return
             self._run = 0
         self._expected, self._begun = number + 1, True
-        if self._waiting:
-            self._release()
 
     def _hold(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(HOLD_S, self._held)
@@ -87,7 +92,7 @@ class ReorderBuffer:
         if not self._waiting:
             return
         self._holds += 1
-        oldest = min(since for _, _, since, _ in self._waiting)
+        oldest = min(since for _, _, since, _, _ in self._waiting)
         if self._holds - max(oldest, self._moved) >= 2:
             if self._begun:
                 self._release_all()
@@ -104,17 +109,19 @@ class ReorderBuffer:
         self._hold()
 
     def _release(self) -> None:
-        """Release the next message; those that were given up are passed over."""
+        """Forward what is next; messages that were given up are passed over."""
         while self._waiting and self._waiting[0][0] <= self._expected:
-            number, _, _, turn = heapq.heappop(self._waiting)
-            if not turn.done():
-                turn.set_result(None)
+            number, _, _, turn, forward = heapq.heappop(self._waiting)
+            if turn.done():
+                self._expected = max(self._expected, number + 1)
+            elif forward():
+                self._note(number)
+            else:
                 return
-            self._expected = max(self._expected, number + 1)
 
     def _release_all(self) -> None:
         self._run = 0
         while self._waiting:
-            turn = heapq.heappop(self._waiting)[3]
-            if not turn.done():
-                turn.set_result(None)
+            number, _, _, turn, forward = heapq.heappop(self._waiting)
+            if not turn.done() and forward():
+                self._note(number)
