@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from danube_common.rpc.call_head import CallHead
 from danube_common.rpc.grpc_framing import PREFIX, announced_bytes, framed
 from danube_common.rpc.port import Call, Methods
 from danube_common.rpc.request import MessageLimit, single_message
@@ -29,7 +30,7 @@ async def test_a_requests_bytes_are_counted_when_they_are_announced() -> None:
             assert held == [9000], "before they are received"
         return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
 
-    assert await single_message({}, receive, MessageLimit(10_000, ""), held.append) == bytes(9000)
+    assert await single_message(CallHead(()), receive, MessageLimit(10_000, ""), held.append) == bytes(9000)
     assert held == [9000]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Final
 
 import structlog
 from h2corn import HTTPResponseStart, HTTPResponseTrailers, HTTPScope, Send, SendMessage
 
+from danube_common.rpc.call_head import CallHead
 from danube_common.rpc.grpc_framing import ENCODINGS, PREFIX, Headers, status_headers
 from danube_common.rpc.port import RpcError, StatusCode
 
@@ -71,10 +71,12 @@ class Answer:
 
 async def send_unary(send: Send, message: bytes) -> None:
     """Send a whole answer: the headers, one message and the status OK."""
-    with contextlib.suppress(OSError):  # the client left
+    try:
         await send(_OPENING_EVENT)
         await send({"type": "http.response.body", "body": PREFIX.pack(0, len(message)) + message})
         await send(_OK_EVENT)
+    except OSError:
+        return  # the client left
 
 
 def _headers_of(error: RpcError) -> Headers:
@@ -88,15 +90,11 @@ def _headers_of(error: RpcError) -> Headers:
     return headers
 
 
-def refusal_of_http(scope: HTTPScope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
+def refusal_of_http(scope: HTTPScope, head: CallHead) -> tuple[int, str] | None:
     """Return status and text for what is no gRPC call."""
-    if (
-        headers.get(b"content-type") == b"application/grpc"
-        and headers.get(b"te") == b"trailers"
-        and scope["http_version"] == "2"
-        and scope["method"] == "POST"
-    ):
-        return None  # what all usual clients send
+    if head.is_usual and scope["http_version"] == "2" and scope["method"] == "POST":
+        return None
+    headers = head.headers
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if scope["http_version"] != "2":
         return 505, "this port speaks gRPC, which needs HTTP/2\n"

@@ -13,6 +13,7 @@ from h2corn import HTTPScope, Receive, Scope, Send
 
 from danube_common.errors import DanubeError, LimitExceeded, Unavailable
 from danube_common.rpc.answer import Answer, ClientLeft, refusal_of_http, send_text, send_unary
+from danube_common.rpc.call_head import CallHead, head_of
 from danube_common.rpc.grpc_framing import framed
 from danube_common.rpc.port import Framed, Methods, Opened, RpcError, StatusCode, UnaryHandler
 from danube_common.rpc.request import MessageLimit, Request, call_of, single_message
@@ -57,19 +58,21 @@ class Dispatcher:
         """Answer one call. This is the path of every message: it makes no object that it can do without."""
         if scope["type"] != "http":
             return
-        headers = dict(scope["headers"])
-        if refusal := refusal_of_http(scope, headers):
+        head = head_of(tuple(scope["headers"]))
+        if refusal := refusal_of_http(scope, head):
             await send_text(send, *refusal)
             return
-        answer = Answer(send)
         name = scope["path"]
+        answer = None
         try:
             if (unary := self._methods.unary.get(name)) is not None:
-                await self._answer_unary(unary, scope, headers, receive, send)
-            elif (stream := self._methods.stream.get(name)) is not None:
-                await self._answer_stream(stream, scope, headers, receive, answer)
+                await self._answer_unary(unary, scope, head, receive, send)
+                return
+            answer = Answer(send)
+            if (stream := self._methods.stream.get(name)) is not None:
+                await self._answer_stream(stream, scope, head, receive, answer)
             elif (bidi := self._methods.bidi.get(name)) is not None:
-                await self._answer_stream(bidi, scope, headers, receive, answer, bidi=True)
+                await self._answer_stream(bidi, scope, head, receive, answer, bidi=True)
             else:
                 raise self._methods.unknown(name)
         except ClientLeft:
@@ -77,13 +80,13 @@ class Dispatcher:
         except Exception as raised:  # noqa: BLE001 - the boundary: everything becomes a status
             error = raised if isinstance(raised, RpcError) else self._status_of(name, raised)
             with contextlib.suppress(ClientLeft):
-                await answer.end(error)
+                await (answer or Answer(send)).end(error)
 
     async def _answer_unary(
         self,
         handler: UnaryHandler,
         scope: HTTPScope,
-        headers: dict[bytes, bytes],
+        head: CallHead,
         receive: Receive,
         send: Send,
     ) -> None:
@@ -94,12 +97,12 @@ class Dispatcher:
         running = self._calls.enter(scope.get("client"))
         try:
             with running:
-                request = await single_message(headers, receive, self._limit, running.hold)
+                request = await single_message(head, receive, self._limit, running.hold)
                 if request is None:
                     return
-                call = call_of(scope, request)
-                if b"grpc-timeout" in headers:
-                    async with client_deadline(name, headers):
+                call = call_of(scope, head, request)
+                if head.has_deadline:
+                    async with client_deadline(name, head):
                         response = await handler(call)
                 else:
                     response = await handler(call)
@@ -112,7 +115,7 @@ class Dispatcher:
         self,
         handler: Callable[..., object],
         scope: HTTPScope,
-        headers: dict[bytes, bytes],
+        head: CallHead,
         receive: Receive,
         answer: Answer,
         *,
@@ -125,16 +128,16 @@ class Dispatcher:
         try:
             with running:
                 if bidi:
-                    opened = handler(call_of(scope, b""), Request(headers, receive, self._limit))
+                    opened = handler(call_of(scope, head, b""), Request(head, receive, self._limit))
                 else:
-                    request = await single_message(headers, receive, self._limit, running.hold)
+                    request = await single_message(head, receive, self._limit, running.hold)
                     if request is None:
                         return
-                    opened = handler(call_of(scope, request))
+                    opened = handler(call_of(scope, head, request))
                 messages = cast("Messages", opened)
                 # A cancelled write leaves the generator suspended at its yield: close it here, not when
                 # the collector finds it.
-                async with client_deadline(name, headers), contextlib.aclosing(messages):
+                async with client_deadline(name, head), contextlib.aclosing(messages):
                     async for message in messages:
                         if isinstance(message, Opened):
                             await answer.open_now()

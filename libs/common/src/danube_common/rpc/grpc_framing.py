@@ -152,7 +152,7 @@ def framed(messages: Iterable[bytes]) -> bytes:
     return b"".join(part for message in messages for part in (PREFIX.pack(0, len(message)), message))
 
 
-def metadata_of(headers: Headers) -> dict[str, str | bytes]:
+def metadata_of(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str | bytes]:
     """Return a call's metadata by lower-case name; those ending with ``-bin`` are bytes. Raises RpcError."""
     found: dict[str, str | bytes] = {}
     for name, value in headers:

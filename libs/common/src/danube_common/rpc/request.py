@@ -9,13 +9,8 @@ from typing import Final, Self
 from h2corn import HTTPScope, Receive, ReceiveMessage
 
 from danube_common.errors import LimitExceeded
-from danube_common.rpc.grpc_framing import (
-    MessageReader,
-    TooLarge,
-    announced_bytes,
-    metadata_of,
-    whole_message,
-)
+from danube_common.rpc.call_head import CallHead
+from danube_common.rpc.grpc_framing import MessageReader, TooLarge, announced_bytes, whole_message
 from danube_common.rpc.port import Call, RpcError, StatusCode
 from danube_common.runtime.address import join_address
 
@@ -47,10 +42,10 @@ class MessageLimit:
 class Request:
     """An asynchronous iterator over the messages of a call; see `BidiHandler` for what it promises."""
 
-    def __init__(self, headers: dict[bytes, bytes], receive: Receive, limit: MessageLimit) -> None:
+    def __init__(self, head: CallHead, receive: Receive, limit: MessageLimit) -> None:
         self._receive = receive
         self._limit = limit
-        self._reader = MessageReader(limit.bytes_max, headers.get(b"grpc-encoding", b"identity"))
+        self._reader = MessageReader(limit.bytes_max, head.headers.get(b"grpc-encoding", b"identity"))
         self._more = True
 
     def __aiter__(self) -> Self:
@@ -104,7 +99,7 @@ class Request:
 
 
 async def single_message(
-    headers: dict[bytes, bytes], receive: Receive, limit: MessageLimit, hold: Callable[[int], None]
+    head: CallHead, receive: Receive, limit: MessageLimit, hold: Callable[[int], None]
 ) -> bytes | None:
     """Receive the one message of a unary or server-streaming call.
 
@@ -121,22 +116,24 @@ async def single_message(
     if event["type"] != "http.request":
         return None
     body = event.get("body", b"")
-    if (size := announced_bytes(body, limit.bytes_max)) > SMALL_BYTES_MAX:
-        hold(size)
-    if b"grpc-encoding" in headers or (message := whole_message(body, limit.bytes_max)) is None:
-        return await Request(headers, receive, limit).single(event)
+    message = None if head.is_encoded else whole_message(body, limit.bytes_max)
+    if message is None or len(message) > SMALL_BYTES_MAX:
+        if (size := announced_bytes(body, limit.bytes_max)) > SMALL_BYTES_MAX:
+            hold(size)
+        if message is None:
+            return await Request(head, receive, limit).single(event)
     if not event.get("more_body"):
         return message
     # That no more bytes come is often an event of its own.
     last = await receive()
     if last["type"] == "http.request" and not last.get("body") and not last.get("more_body"):
         return message
-    return await Request(headers, receive, limit).single(event, last)
+    return await Request(head, receive, limit).single(event, last)
 
 
-def call_of(scope: HTTPScope, request: bytes) -> Call:
+def call_of(scope: HTTPScope, head: CallHead, request: bytes) -> Call:
     """Return the call as its handler sees it. Raises RpcError for malformed metadata."""
-    call = Call(scope["path"], request, metadata_of(scope["headers"]), _peer(scope.get("client")))
+    call = Call(scope["path"], request, head.metadata, _peer(scope.get("client")))
     if (tls := scope["extensions"].get("tls")) is not None:
         call.identity = tls["client_cert_name"] or ""
     return call

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 from danube_common.errors import LimitExceeded
+from danube_common.rpc.call_head import CallHead
 from danube_common.rpc.grpc_framing import timeout_s_of
 from danube_common.rpc.port import RpcError, StatusCode
 
@@ -102,9 +103,9 @@ class RunningCall:
 
 
 @contextlib.asynccontextmanager
-async def client_deadline(method: str, headers: dict[bytes, bytes]) -> AsyncGenerator[None, None]:
+async def client_deadline(method: str, head: CallHead) -> AsyncGenerator[None, None]:
     """End the body at the client's deadline, if it has one, with DEADLINE_EXCEEDED."""
-    if (value := headers.get(b"grpc-timeout")) is None or (timeout_s := timeout_s_of(value)) is None:
+    if (value := head.headers.get(b"grpc-timeout")) is None or (timeout_s := timeout_s_of(value)) is None:
         yield
         return
     timer = asyncio.timeout(timeout_s)
