@@ -21,7 +21,7 @@ def test_a_head_says_what_the_headers_say(pairs: list[tuple[bytes, bytes]]) -> N
 
 
 def test_the_same_headers_are_read_once() -> None:
-    assert head_of(USUAL) is head_of(tuple(list(USUAL)))
+    assert head_of(USUAL) is head_of((*USUAL,))
     assert head_of(USUAL).is_usual
     assert not head_of(USUAL[:1]).is_usual
 
