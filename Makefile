@@ -26,7 +26,7 @@ SLOW := acceptance or benchmark or docker or official
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help run unit test again acceptance official-test compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale chaos check format setup setup-test clean
+.PHONY: help run unit test again acceptance official-test compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale chaos dist check format setup setup-test clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ bench-scale: setup-test ## how cost grows with topics, subscriptions and process
 chaos: setup-test ## random faults under load for MINUTES; SEED repeats a plan, RATE is the load
 	$(BIN)/python -m danube_harness.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE))
 
+dist: setup ## wheels and sdists of danubepy (client, tools) and danubepy-server (platform), into dist/
+	$(BIN)/python tools/dist.py
+
 check: setup-test ## format, lint, spelling, dead code, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -117,4 +120,4 @@ $(VENV)/.installed-bench: $(VENV)/.installed-test requirements/bench.txt
 	@touch $@
 
 clean: ## delete caches and reports; .venv and data stay
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache reports
+	rm -rf dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache reports

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
+import venv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,9 @@ from danube_harness.platforms.standalone import Platform
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 README: Final = ROOT / "README.md"
-GUIDES: Final = [ROOT / "docs" / "quickstart.md", ROOT / "docs" / "client.md", ROOT / "docs" / "schemas.md"]
+QUICKSTART: Final = ROOT / "docs" / "quickstart.md"
+DIST: Final = ROOT / "tools" / "dist.py"
+GUIDES: Final = [QUICKSTART, ROOT / "docs" / "client.md", ROOT / "docs" / "schemas.md"]
 BLOCK: Final = re.compile(r"^```(console|python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROMPT: Final = "$ "
 TOOLS: Final = re.compile(r"(?:\.venv/bin/)?\b(danube-cli|danube-admin)\b")
@@ -29,6 +32,7 @@ BASH: Final = shutil.which("bash") or "bash"
 MAKE: Final = shutil.which("make") or "make"
 GATEWAY_ADDR, ADMIN_ADDR = "127.0.0.1:6650", "127.0.0.1:50051"
 EXAMPLE_S_MAX: Final = 30.0
+WORKSPACE: Final = Path(sysconfig.get_path("scripts"))
 
 
 @dataclass
@@ -60,17 +64,17 @@ def examples(text: str) -> list[Example]:
     return [one for one in found if one.language == "python" or TOOLS.search(one.source)]
 
 
-def run(example: Example, platform: Platform, directory: Path) -> str:
+def run(example: Example, platform: Platform, directory: Path, scripts: Path = WORKSPACE) -> str:
     """What the example prints on this platform instead of the one at the usual addresses."""
     source = example.source.replace(GATEWAY_ADDR, platform.gateway_addr)
     source = source.replace(ADMIN_ADDR, platform.admin_addr)
     if example.language == "python":
-        command = [sys.executable, "-W", "error", "-c", source]
+        command = [str(scripts / "python"), "-W", "error", "-c", source]
     else:
         command = [BASH, "-c", TOOLS.sub(r"\1", source)]
     environment = {
         **os.environ,
-        "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
         "DANUBE_ADMIN_ENDPOINT": f"http://{platform.admin_addr}",
     }
     done = subprocess.run(
@@ -105,12 +109,54 @@ def test_the_examples_of_the_guides_and_of_the_library_print_what_they_say(
     check([*shown, example_of_the_client_library()], platform, tmp_path)
 
 
-def check(shown: list[Example], platform: Platform, directory: Path) -> None:
+def check(shown: list[Example], platform: Platform, directory: Path, scripts: Path = WORKSPACE) -> None:
     assert shown, "there is no example"
     for example in shown:
-        printed = run(example, platform, directory)
+        printed = run(example, platform, directory, scripts)
         if example.output:
             assert printed == example.output, example.source
+
+
+def install_wheels(directory: Path) -> Path:
+    """Install what `make dist` builds where nothing else of the workspace is; return the programs' folder.
+
+    What it needs comes from this environment, whose folder of packages is put on the path: the workspace's
+    own packages are not in it, only links to their sources, which a folder on the path does not follow.
+    """
+    wheels, environment = directory / "dist", directory / "environment"
+    subprocess.run([sys.executable, DIST, "--out", wheels], check=True)
+    venv.create(environment, with_pip=True)
+    scripts = environment / "bin"
+    subprocess.run(
+        [scripts / "pip", "install", "-q", "--no-deps", "--no-index", *wheels.glob("*.whl")], check=True
+    )
+    (scripts / "nats-server").symlink_to(WORKSPACE / "nats-server")
+    (site_packages,) = environment.glob("lib/python*/site-packages")
+    (site_packages / "needed.pth").write_text(
+        f"import sys; sys.path.append({sysconfig.get_path('purelib')!r})\n", encoding="utf-8"
+    )
+    return scripts
+
+
+@pytest.mark.timeout(180)
+def test_wheels_installed_alone_run_the_platform_and_the_examples_of_readme_and_quickstart(
+    tmp_path: Path,
+) -> None:
+    scripts = install_wheels(tmp_path)
+    where = subprocess.run(
+        [
+            scripts / "python",
+            "-c",
+            "import danube_client, danube_common; print(danube_client.__file__, danube_common.__file__)",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert all(path.startswith(str(tmp_path)) for path in where.stdout.split())
+    for page in [README, QUICKSTART]:
+        with Platform.run(tmp_path / page.stem, scripts=scripts) as platform:
+            check(examples(page.read_text()), platform, tmp_path, scripts)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from danube_admin_cli import brokers, dead_letters, namespaces, schemas, subscriptions, topics
 from danube_admin_cli.admin import Endpoint, Output
 from danube_admin_cli.outcome import EXIT_CODES
+from danube_terminal.program import tool_version
 from danube_terminal.streams import run
 from danube_terminal.tls_options import Ca, Cert, Key, ServerName
 
@@ -55,7 +55,7 @@ app.add_typer(subscriptions.commands.app, name="subscriptions", help="The cursor
 def show_version(asked: bool) -> None:
     """Print the version and end, if asked."""
     if asked:
-        typer.echo(f"danube-admin {version('danubepy-admin-cli')}")
+        typer.echo(f"danube-admin {tool_version('danubepy-admin-cli')}")
         raise typer.Exit
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
 from danube_cli import consume, produce, subscribe
+from danube_terminal.program import tool_version
 from danube_terminal.streams import run
 from danube_terminal.tls_options import Ca, Cert, Key, ServerName
 
@@ -29,7 +29,7 @@ app.command(help=subscribe.HELP)(subscribe.subscribe)
 def show_version(asked: bool) -> None:
     """Print the version and end, if asked."""
     if asked:
-        typer.echo(f"danube-cli {version('danubepy-cli')}")
+        typer.echo(f"danube-cli {tool_version('danubepy-cli')}")
         raise typer.Exit
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
 from danube_perf import commands
+from danube_terminal.program import tool_version
 
 # Plain help and errors: they stay one line each in logs, and rich is slow to import.
 app = typer.Typer(
@@ -29,7 +29,7 @@ app.command(help=commands.TOPICS_HELP)(commands.topics)
 def show_version(asked: bool) -> None:
     """Print the version and end, if asked."""
     if asked:
-        typer.echo(f"danube-perf {version('danubepy-perf')}")
+        typer.echo(f"danube-perf {tool_version('danubepy-perf')}")
         raise typer.Exit
 
 

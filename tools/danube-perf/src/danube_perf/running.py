@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from danube_perf.plot import PlotError, check, draw
 from danube_perf.process_usage import Watched
 from danube_perf.report import table_of, text_of
 from danube_perf.scenario import Scenario
+from danube_terminal.program import tool_version
 
 OK = 0
 FAILED = 1
@@ -107,7 +107,7 @@ async def _run(
 
 def _print(found: list[dict[str, Any]], varied: str | None, *, as_json: bool) -> None:
     if as_json:
-        document = {"danube_perf": version("danubepy-perf"), "machine": machine()}
+        document = {"danube_perf": tool_version("danubepy-perf"), "machine": machine()}
         typer.echo(json.dumps({**document, "runs": found} if varied else {**document, **found[0]}))
     elif varied:
         typer.echo(table_of(varied, found))

@@ -8,12 +8,12 @@ import math
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from danube_common.runtime.address import bind, check_address, check_url, split_address
 from danube_common.runtime.environment import SERVICES, unknown_variables, variable
+from danube_common.runtime.version import platform_version
 from danube_standalone.data_dir import DataDir, Unusable
 from danube_standalone.programs import FREE, HOST, SETTINGS, Layout, http_addresses
 from danube_standalone.standalone import EXIT_FAILED, Standalone, tell
@@ -42,7 +42,7 @@ def arguments(argv: Sequence[str] | None, environment: Mapping[str, str]) -> arg
         "on request, 1 failed, 2 wrong usage, 128 + n second signal n.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('danubepy-standalone')}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {platform_version()}")
     settings: dict[str, tuple[Callable[[str], object], object]] = {}
 
     def add(

@@ -16,7 +16,6 @@ import sys
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar, get_args, get_origin
 
@@ -34,6 +33,7 @@ from pydantic.fields import FieldInfo
 from danube_common.runtime.address import check_address, check_url
 from danube_common.runtime.config_faults import explain, given
 from danube_common.runtime.environment import unknown_variables, variable
+from danube_common.runtime.version import platform_version
 
 INSTANCE_ID_MAX: Final = (1 << 63) - 1
 _PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
@@ -319,7 +319,7 @@ def _parser(service: str, leaves: Sequence[_Leaf]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--version",
         action="version",
-        version=f"%(prog)s {version('danubepy-common')}",
+        version=f"%(prog)s {platform_version()}",
         help="print the version, and end",
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="TOML file with any of the fields below")

@@ -1,0 +1,30 @@
+"""Command-line tools as programs: how they start, and the version they tell."""
+
+import sys
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+TOOLS: Final = {"danube-admin": "danube_admin_cli", "danube-cli": "danube_cli", "danube-perf": "danube_perf"}
+"""The package of each tool."""
+
+
+def run() -> None:
+    """Run the tool whose name the process has; exits with a sentence if the extra `cli` is not installed."""
+    name = Path(sys.argv[0]).name
+    try:
+        main = import_module(f"{TOOLS[name]}.__main__").main
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("danube_"):
+            raise
+        sys.exit(f"{name} needs {error.name}: pip install 'danubepy[cli]'")
+    main()
+
+
+def tool_version(member: str) -> str:
+    """Return the version of ``member`` of the workspace, or of `danubepy`, the wheel that holds it."""
+    try:
+        return version(member)
+    except PackageNotFoundError:
+        return version("danubepy")

@@ -1,0 +1,120 @@
+"""The distributions that users install."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+import pytest
+
+SCRIPT: Final = Path(__file__).resolve().parents[2] / "tools" / "dist.py"
+BROUGHT: Final = {"botocore", "pydantic_core"}
+"""Parts of what is asked for: of aiobotocore and of pydantic."""
+OPTIONAL: Final = {"matplotlib"}
+"""Imported where a user asks for what needs it, with a sentence that says so."""
+
+
+@pytest.fixture(scope="module")
+def dist() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("dist", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["dist"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def built(dist: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The files of the distributions, by the end of their names."""
+    files = dist.build(tmp_path_factory.mktemp("dist"))
+    return {re.sub(r"-[0-9][^-]*?(?=\.tar|-py)", "", file.name): file for file in files}
+
+
+def names(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if name.endswith(".py")}
+
+
+def test_a_wheel_and_an_sdist_of_each_distribution_are_built(built: dict[str, Path]) -> None:
+    assert sorted(built) == [
+        "danubepy-py3-none-any.whl",
+        "danubepy.tar.gz",
+        "danubepy_server-py3-none-any.whl",
+        "danubepy_server.tar.gz",
+    ]
+
+
+@pytest.mark.parametrize("name", ["danubepy", "danubepy_server"])
+def test_the_wheel_of_an_unpacked_sdist_has_the_same_modules(
+    built: dict[str, Path], name: str, tmp_path: Path
+) -> None:
+    with tarfile.open(built[f"{name}.tar.gz"]) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (tree,) = tmp_path.iterdir()
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path], cwd=tree, check=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    assert names(wheel) == names(built[f"{name}-py3-none-any.whl"])
+
+
+def test_no_two_wheels_hold_the_same_file(built: dict[str, Path]) -> None:
+    client, server = (names(file) for name, file in sorted(built.items()) if name.endswith(".whl"))
+    assert client.isdisjoint(server)
+
+
+@pytest.mark.parametrize("name", ["danubepy", "danubepy_server"])
+def test_what_a_wheel_imports_it_asks_for(built: dict[str, Path], name: str) -> None:
+    with zipfile.ZipFile(built[f"{name}-py3-none-any.whl"]) as archive:
+        sources = [archive.read(one).decode() for one in archive.namelist() if one.endswith(".py")]
+        (metadata,) = (archive.read(one).decode() for one in archive.namelist() if one.endswith("/METADATA"))
+    asked = {one.lower() for one in re.findall(r"^Requires-Dist: ([A-Za-z0-9._-]+)", metadata, re.MULTILINE)}
+    provided = packages_distributions()
+    missing = {
+        module
+        for source in sources
+        for module in imported(ast.parse(source))
+        if module not in sys.stdlib_module_names | BROUGHT | OPTIONAL and not module.startswith("danube_")
+        if asked.isdisjoint([one.lower().replace("_", "-") for one in provided[module]])
+    }
+    assert not missing
+
+
+def imported(tree: ast.Module) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_a_dependency_without_a_pin_is_an_error(dist: ModuleType) -> None:
+    with pytest.raises(KeyError):
+        dist.needed(("libs/client",), {"protobuf": "1.0"})
+
+
+def test_a_tool_without_its_extra_says_how_to_install_it(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError('no typer', name='typer')")
+    program = "import sys; sys.argv = ['danube-cli']; from danube_terminal.program import run; run()"
+    done = subprocess.run(
+        [f"{sysconfig.get_path('scripts')}/python", "-c", program],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "danube-cli needs typer: pip install 'danubepy[cli]'\n")
