@@ -76,6 +76,11 @@ def arguments(argv: Sequence[str] | None, environment: Mapping[str, str]) -> arg
     )
     add("ready-file", _new_file, "FILE", "receives a JSON object of what runs, when all is ready")
     add("ready-seconds-max", _seconds, "S", "how long starting may take [60]", 60.0)
+    parser.add_argument(
+        "--stop-at-stdin-end",
+        action="store_true",
+        help="stop as well when standard input ends, so with the program that holds its other end",
+    )
 
     given = parser.parse_args(argv)
     problem = _wrong_variables(environment, {variable("standalone", flag) for flag in settings})
@@ -233,7 +238,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     try:
         with layout.with_port_kept() as kept:
-            return asyncio.run(Standalone(directory, kept, given.ready_file, given.ready_seconds_max).run())
+            standalone = Standalone(directory, kept, given.ready_file, given.ready_seconds_max)
+            return asyncio.run(standalone.run(sys.stdin.fileno() if given.stop_at_stdin_end else None))
     except OSError as error:
         tell(str(error))
         return EXIT_FAILED

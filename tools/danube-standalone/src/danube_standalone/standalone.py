@@ -19,6 +19,7 @@ from danube_standalone.supervisor import StartFailed, Supervisor
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
+READ_BYTES: Final = 4096
 EXIT_SIGNAL_BASE: Final = 128
 TAIL_LINES: Final = 8
 DISK_INTERVAL_S: Final = 10.0
@@ -45,11 +46,16 @@ class Standalone:
         self._nats = self._supervisor([[nats(directory, layout.nats_port)]])
         self._services: Supervisor | None = None
 
-    async def run(self) -> int:
-        """Start everything, wait for a signal, stop everything; return the exit status."""
+    async def run(self, held_fd: int | None = None) -> int:
+        """Start everything, wait for a signal, stop everything; return the exit status.
+
+        The end of ``held_fd``, a pipe, stops it like a signal.
+        """
         began = time.monotonic()
         stopping = asyncio.Event()
         self._obey_signals(stopping)
+        if held_fd is not None:
+            _obey_end(held_fd, stopping)
         try:
             work = asyncio.create_task(self._work(began))
             asked = asyncio.create_task(stopping.wait())
@@ -160,6 +166,17 @@ class Standalone:
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+
+
+def _obey_end(fd: int, stopping: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def on_readable() -> None:
+        if not os.read(fd, READ_BYTES):
+            loop.remove_reader(fd)
+            stopping.set()
+
+    loop.add_reader(fd, on_readable)
 
 
 def tell(line: str) -> None:
