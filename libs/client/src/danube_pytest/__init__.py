@@ -43,7 +43,9 @@ except ImportError:
 else:
 
     @pytest_asyncio.fixture
-    async def danube_client(danube_url: str) -> AsyncIterator[Client]:
+    async def danube_client(  # type: ignore[misc]  # the other one is for where pytest-asyncio is missing
+        danube_url: str,
+    ) -> AsyncIterator[Client]:
         """A client that is connected to `danube_platform`, closed after the test."""
         from danube_client.client import connect  # noqa: PLC0415
 
