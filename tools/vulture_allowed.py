@@ -49,3 +49,6 @@ connection_lost
 
 # hpack reads it.
 max_allowed_table_size
+
+# A principal's type, found by its value.
+SERVICE_ACCOUNT

@@ -25,15 +25,16 @@ from danube_common.errors import InvalidName
 from danube_common.model.names import check_namespace
 from danube_common.model.policies import MESSAGE_BYTES_CEILING, POLICY_MAX, Policies
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
+from danube_common.rpc.admission import open_guard
 from danube_common.rpc.health import HealthService
 from danube_common.rpc.reflection import ReflectionService
 from danube_common.rpc.server import RpcServer
 from danube_common.runtime.address import reachable_url
-from danube_common.runtime.config import Address, Section, ServiceConfig
+from danube_common.runtime.auth_config import GuardedPortConfig
+from danube_common.runtime.config import Address, Section
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import Registration, presence
 from danube_common.runtime.service import Runtime
-from danube_common.runtime.tls_config import TlsConfig
 from danube_proto import danube_admin_pb2, danube_platform_pb2, danube_schema_pb2
 
 KIND: Final = "admin"
@@ -96,7 +97,7 @@ class RebalanceConfig(Section):
     rest_s: float = Field(default=60.0, ge=0, description="seconds that a bundle stays after a move")
 
 
-class AdminConfig(ServiceConfig):
+class AdminConfig(GuardedPortConfig):
     """The admin service's configuration."""
 
     grpc_addr: Address = Field(default="127.0.0.1:50051", description="listen address of the admin port")
@@ -122,7 +123,6 @@ class AdminConfig(ServiceConfig):
         description="how owners' loads are compared: fair (by topics), balanced or weighted_load",
     )
     rebalance: RebalanceConfig = RebalanceConfig()
-    tls: TlsConfig = TlsConfig()
 
 
 @asynccontextmanager
@@ -157,12 +157,14 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
         health = HealthService(runtime.health.is_ready)
         health.register(methods)
         ReflectionService(CONTRACTS).register(methods)
+        guard = await opened.enter_async_context(open_guard(runtime, config, store))
         server = RpcServer(
             methods,
             message_bytes_max=REQUEST_BYTES_MAX,
             message_bytes_hint="this is the admin port, and messages go to a gateway",
             concurrent_calls_max=CALLS_MAX,
             tls=config.tls,
+            guard=guard,
         )
         grpc_addr = await server.start(config.grpc_addr)
         opened.push_async_callback(server.stop, GRACE_S)

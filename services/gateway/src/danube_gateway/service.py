@@ -14,16 +14,17 @@ from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.topics import Topics
 from danube_common.model.policies import MESSAGE_BYTES_CEILING
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
+from danube_common.rpc.admission import open_guard
 from danube_common.rpc.health import CHECK_METHOD, HealthService
 from danube_common.rpc.port import Methods
 from danube_common.rpc.reflection import ReflectionService
 from danube_common.rpc.server import RpcServer
 from danube_common.runtime.address import reachable_url
-from danube_common.runtime.config import Address, ServiceConfig, Url
+from danube_common.runtime.auth_config import GuardedPortConfig
+from danube_common.runtime.config import Address, Url
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import presence
 from danube_common.runtime.service import Runtime
-from danube_common.runtime.tls_config import TlsConfig
 from danube_common.schemas.calls import RegistryCalls
 from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.sessions import Sessions
@@ -69,7 +70,7 @@ ACKS_DRAIN_S: Final = 2.0
 """Connections are closed when no call came for QUIET_S, at the latest after DRAIN_S_MAX."""
 
 
-class GatewayConfig(ServiceConfig):
+class GatewayConfig(GuardedPortConfig):
     """The gateway's configuration."""
 
     grpc_addr: Address = Field(default="127.0.0.1:6650", description="listen address for clients")
@@ -88,13 +89,15 @@ class GatewayConfig(ServiceConfig):
     concurrent_calls_max: int = Field(
         default=10_000, ge=1, description="unary calls in progress; more are refused"
     )
-    tls: TlsConfig = TlsConfig()
 
 
 @asynccontextmanager
 async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
     """Serve clients until stopped."""
-    async with open_ports(runtime, config, metadata_vital=False) as ports:
+    async with (
+        open_ports(runtime, config, metadata_vital=False) as ports,
+        open_guard(runtime, config, ports.metadata) as guard,
+    ):
         catalogue = await Catalogue.open(ports.metadata)
         owners = OwnerClient(ports.bus, catalogue)
         metrics = GatewayMetrics(runtime.metrics)
@@ -123,6 +126,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             f"{MESSAGE_BYTES_CEILING}",
             concurrent_calls_max=config.concurrent_calls_max,
             tls=config.tls,
+            guard=guard,
         )
         storage = StorageBackend(config.default_storage)
         ProducerService(resolver, producers, publishing, default_storage=storage).register(methods)

@@ -23,6 +23,9 @@
 /schemas/versions/{id}/{version}      the summary of a version of the subject with this id
 /schemas/definitions/{id}/{version}   the version with its definition
 /schemas/topics/{ns}/{topic}          the subject of a topic, and how its messages are validated
+/security/roles/{role}                a named set of permissions
+/security/bindings/{scope}/{on}/{id}  the roles of a principal on a resource
+/security/keys/{id}                   an API key: the digest of its secret, and whose it is
 ====================================  =====================================================
 """
 
@@ -53,6 +56,10 @@ LAST_SCHEMA_ID = "/schemas/last_id"
 SUBJECTS = "/schemas/subjects/"
 SCHEMA_VERSIONS = "/schemas/versions/"
 TOPIC_SCHEMAS = "/schemas/topics/"
+SECURITY = "/security/"
+ROLES = "/security/roles/"
+BINDINGS = "/security/bindings/"
+API_KEYS = "/security/keys/"
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 
@@ -169,3 +176,23 @@ def schema_definition_key(schema_id: int, version: int) -> str:
 def topic_schema_key(topic: TopicName) -> str:
     """The subject of a topic."""
     return f"{TOPIC_SCHEMAS}{key_part(topic.namespace)}/{key_part(topic.local)}"
+
+
+def role_key(name: str) -> str:
+    """A role."""
+    return ROLES + key_part(name)
+
+
+def bindings_prefix(scope: str, resource: str) -> str:
+    """All bindings on a resource; the cluster's is empty."""
+    return f"{BINDINGS}{scope}/{key_part(resource) or '-'}/"
+
+
+def binding_key(scope: str, resource: str, binding_id: str) -> str:
+    """A binding."""
+    return bindings_prefix(scope, resource) + key_part(binding_id)
+
+
+def api_key_key(key_id: str) -> str:
+    """An API key by its id."""
+    return API_KEYS + key_part(key_id)

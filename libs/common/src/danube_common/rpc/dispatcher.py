@@ -15,8 +15,9 @@ from danube_common.errors import DanubeError, LimitExceeded, Unavailable
 from danube_common.rpc.answer import Answer, ClientLeft, refusal_of_http, send_text, send_unary
 from danube_common.rpc.call_head import CallHead, head_of
 from danube_common.rpc.grpc_framing import framed
+from danube_common.rpc.guard import Access, Guard, StreamAccess
 from danube_common.rpc.port import Framed, Methods, Opened, RpcError, StatusCode, UnaryHandler
-from danube_common.rpc.request import MessageLimit, Request, call_of, single_message
+from danube_common.rpc.request import MessageLimit, Request, call_of, peer_of, single_message
 from danube_common.rpc.running import Running, RunningCall, client_deadline
 
 _REFUSALS: Final = {
@@ -24,6 +25,9 @@ _REFUSALS: Final = {
     Unavailable: StatusCode.UNAVAILABLE,
 }
 """What the server itself refuses with, where ``on_error`` says nothing of it."""
+_NOT_ALLOWED: Final = (StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED)
+DENIED_STREAM_PAUSE_S: Final = 1.0
+"""Before a stream is told that it is not allowed: some clients open it again at once and for ever."""
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.rpc")
 
@@ -38,6 +42,7 @@ class Dispatcher:
         limit: of a message of a request.
         calls: the unary calls that run, and their bound.
         streams: the server and bidirectional streams that run, and their bound.
+        guard: admits the calls; None: all are.
 
     Attributes:
         called_at: when the last unary call came, by `time.monotonic`.
@@ -45,8 +50,16 @@ class Dispatcher:
         still_served: if set, the unary methods that are not refused.
     """
 
-    def __init__(self, methods: Methods, limit: MessageLimit, calls: Running, streams: Running) -> None:
+    def __init__(
+        self,
+        methods: Methods,
+        limit: MessageLimit,
+        calls: Running,
+        streams: Running,
+        guard: Guard | None = None,
+    ) -> None:
         self._methods = methods
+        self._guard = guard
         self._limit = limit
         self._calls = calls
         self._streams = streams
@@ -64,21 +77,28 @@ class Dispatcher:
             return
         name = scope["path"]
         answer = None
+        access: Access | None = None
         try:
+            if self._guard is not None:
+                access = self._guard.known(scope, head.headers)
+                if access is None:
+                    access = await self._guard.admit(scope, head.headers, peer_of(scope.get("client")))
             if (unary := self._methods.unary.get(name)) is not None:
-                await self._answer_unary(unary, scope, head, receive, send)
+                await self._answer_unary(unary, scope, head, receive, send, access)
                 return
             answer = Answer(send)
             if (stream := self._methods.stream.get(name)) is not None:
-                await self._answer_stream(stream, scope, head, receive, answer)
+                await self._answer_stream(stream, scope, head, receive, answer, access)
             elif (bidi := self._methods.bidi.get(name)) is not None:
-                await self._answer_stream(bidi, scope, head, receive, answer, bidi=True)
+                await self._answer_stream(bidi, scope, head, receive, answer, access, bidi=True)
             else:
                 raise self._methods.unknown(name)
         except ClientLeft:
             return
         except Exception as raised:  # noqa: BLE001 - the boundary: everything becomes a status
             error = raised if isinstance(raised, RpcError) else self._status_of(name, raised)
+            if self._guard is not None and error.code in _NOT_ALLOWED and name not in self._methods.unary:
+                await asyncio.sleep(DENIED_STREAM_PAUSE_S)
             with contextlib.suppress(ClientLeft):
                 await (answer or Answer(send)).end(error)
 
@@ -89,6 +109,7 @@ class Dispatcher:
         head: CallHead,
         receive: Receive,
         send: Send,
+        access: Access | None,
     ) -> None:
         name = scope["path"]
         self.called_at = time.monotonic()
@@ -101,6 +122,8 @@ class Dispatcher:
                 if request is None:
                     return
                 call = call_of(scope, head, request)
+                if access is not None and self._guard is not None:
+                    self._guard.authorize(call, access)
                 if head.has_deadline:
                     async with client_deadline(name, head):
                         response = await handler(call)
@@ -118,6 +141,7 @@ class Dispatcher:
         head: CallHead,
         receive: Receive,
         answer: Answer,
+        access: Access | None,
         *,
         bidi: bool = False,
     ) -> None:
@@ -126,14 +150,15 @@ class Dispatcher:
             raise _stopping()
         running = self._streams.enter(scope.get("client"))
         try:
-            with running:
-                if bidi:
-                    opened = handler(call_of(scope, head, b""), Request(head, receive, self._limit))
-                else:
-                    request = await single_message(head, receive, self._limit, running.hold)
-                    if request is None:
-                        return
-                    opened = handler(call_of(scope, head, request))
+            with running, contextlib.ExitStack() as allowed:
+                request = b"" if bidi else await single_message(head, receive, self._limit, running.hold)
+                if request is None:
+                    return
+                call = call_of(scope, head, request)
+                stream: StreamAccess | None = None
+                if access is not None and self._guard is not None:
+                    stream = allowed.enter_context(self._guard.stream(call, access, running.end))
+                opened = handler(call, Request(head, receive, self._limit)) if bidi else handler(call)
                 messages = cast("Messages", opened)
                 # A cancelled write leaves the generator suspended at its yield: close it here, not when
                 # the collector finds it.
@@ -141,7 +166,10 @@ class Dispatcher:
                     async for message in messages:
                         if isinstance(message, Opened):
                             await answer.open_now()
-                        elif isinstance(message, Framed):
+                            continue
+                        if stream is not None:
+                            stream.check_used()
+                        if isinstance(message, Framed):
                             await answer.write(message.data)
                         else:
                             await answer.write(framed([message] if isinstance(message, bytes) else message))
@@ -155,6 +183,8 @@ class Dispatcher:
         from_outside = running.uncancel()
         if self.stopping:
             raise _stopping() from None
+        if running.status is not None:
+            raise running.status from None
         if not from_outside:
             # A cancellation from inside would leave the client without any status.
             _log.exception("rpc_failed", method=name)

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
+from typing import Final, Protocol
+
+from danube_common.security.identity import Identity
+from danube_common.security.roles import Permission
 
 
 class StatusCode(IntEnum):
@@ -30,6 +33,7 @@ class StatusCode(IntEnum):
     UNIMPLEMENTED = 12
     INTERNAL = 13
     UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
 
 
 class RpcError(Exception):
@@ -50,6 +54,23 @@ class RpcError(Exception):
         self.trailers = dict(trailers or {})
 
 
+class Caller(Protocol):
+    """Who makes a call, and what they may do; there is one only while authentication is on."""
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who calls; None for methods that everybody may call."""
+
+    def require(self, permission: Permission, topic: str) -> None:
+        """Return if the caller may do it with the topic.
+
+        A stream ends by itself once a permission that it has required is taken away.
+
+        Raises:
+            RpcError: PERMISSION_DENIED.
+        """
+
+
 @dataclass(slots=True)  # frozen would cost 0.5 us a call
 class Call:
     """One RPC as a handler sees it."""
@@ -60,6 +81,13 @@ class Call:
     peer: str = ""
     identity: str = ""
     """The subject of the client's certificate as RFC 4514 writes it; empty if it has none."""
+    access: Caller | None = None
+    """None while authentication is off: everything is allowed."""
+
+    def require(self, permission: Permission, topic: str) -> None:
+        """See `Caller.require`. Methods that `danube_common.security.methods` marks BY_HANDLER call it."""
+        if self.access is not None:
+            self.access.require(permission, topic)
 
 
 class Opened:

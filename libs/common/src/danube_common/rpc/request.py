@@ -133,13 +133,14 @@ async def single_message(
 
 def call_of(scope: HTTPScope, head: CallHead, request: bytes) -> Call:
     """Return the call as its handler sees it. Raises RpcError for malformed metadata."""
-    call = Call(scope["path"], request, head.metadata, _peer(scope.get("client")))
+    call = Call(scope["path"], request, head.metadata, peer_of(scope.get("client")))
     if (tls := scope["extensions"].get("tls")) is not None:
         call.identity = tls["client_cert_name"] or ""
     return call
 
 
 @lru_cache(maxsize=PEERS_MAX)
-def _peer(client: tuple[str, int] | None) -> str:
+def peer_of(client: tuple[str, int] | None) -> str:
+    """Return the other end of a connection as a handler sees it, ``ipv4:host:port``."""
     host, port = client or ("", 0)
     return f"{'ipv6' if ':' in host else 'ipv4'}:{join_address(host, port)}"

@@ -72,7 +72,7 @@ class Running:
 class RunningCall:
     """One call while its handler runs. The library cancels its task when the client goes away."""
 
-    __slots__ = ("_held", "_peer", "_running", "_size", "_task")
+    __slots__ = ("_held", "_peer", "_running", "_size", "_task", "status")
 
     def __init__(self, running: set[asyncio.Task[Any]], held: HeldBytes, peer: Peer) -> None:
         self._task = cast("asyncio.Task[Any]", asyncio.current_task())
@@ -80,6 +80,13 @@ class RunningCall:
         self._held = held
         self._peer = peer
         self._size = 0
+        self.status: RpcError | None = None
+        """Set if the call was ended with it."""
+
+    def end(self, status: RpcError) -> None:
+        """End the call with a status, as if its handler had raised it."""
+        self.status = status
+        self._task.cancel()
 
     def __enter__(self) -> None:
         self._running.add(self._task)

@@ -16,6 +16,7 @@ import structlog
 from h2corn import Config, RequestPolicy
 
 from danube_common.rpc.dispatcher import Dispatcher
+from danube_common.rpc.guard import Guard
 from danube_common.rpc.http_servers import HttpServers
 from danube_common.rpc.port import Methods
 from danube_common.rpc.request import MessageLimit
@@ -69,6 +70,7 @@ class RpcServer:
         keepalive_s: the kernel probes a peer that is silent this long.
         keepalive_timeout_s: a peer that does not answer for so long then is gone: its calls are cancelled.
         tls: the certificates, if the port speaks TLS.
+        guard: admits the calls; None: all are.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class RpcServer:
         keepalive_s: float = 10.0,
         keepalive_timeout_s: float = 5.0,
         tls: TlsConfig | None = None,
+        guard: Guard | None = None,
     ) -> None:
         names = Counter((*methods.unary, *methods.stream, *methods.bidi))
         if twice := sorted(name for name, kinds in names.items() if kinds > 1):
@@ -96,8 +99,9 @@ class RpcServer:
         self._calls = Running("concurrent_calls_max", concurrent_calls_max, held)
         self._streams = Running("streams_max", streams_max, held)
         limit = MessageLimit(message_bytes_max, message_bytes_hint)
-        self._dispatcher = Dispatcher(methods, limit, self._calls, self._streams)
+        self._dispatcher = Dispatcher(methods, limit, self._calls, self._streams, guard)
         self._tls = tls or TlsConfig()
+        self._guard = guard
         self._listener: socket.socket | None = None
         self._servers: HttpServers | None = None
 
@@ -118,6 +122,8 @@ class RpcServer:
         """
         if self._listener is not None:
             raise RuntimeError("the server was started before")
+        if self._guard is not None:
+            self._guard.check_table((*self._methods.unary, *self._methods.stream, *self._methods.bidi))
         listener = bind(addr, reuse_port=reuse_port)
         try:
             _watch_peers(listener, self._keepalive_s, self._keepalive_timeout_s)

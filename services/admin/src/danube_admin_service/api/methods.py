@@ -15,6 +15,7 @@ from danube_admin_service.api.load_admin import LoadAdmin
 from danube_admin_service.api.namespace_admin import NamespaceAdmin
 from danube_admin_service.api.policy_admin import PolicyAdmin
 from danube_admin_service.api.schema_registry import SchemaRegistryAdmin
+from danube_admin_service.api.security_admin import SecurityAdmin
 from danube_admin_service.api.topic_admin import TopicAdmin
 from danube_admin_service.api.topic_details import TopicDetails
 from danube_admin_service.api.topic_readiness import TopicReadiness
@@ -82,6 +83,7 @@ def admin_methods(
         TopicDetails(store, topics, owners, effective_policies),
         LoadAdmin(manager, cluster, topics),
         SchemaRegistryAdmin(registry),
+        SecurityAdmin(store, now_ms=now_ms),
     )
     methods = Methods(on_error=status_of, unknown=lambda name: unknown(name, cluster.gateway_url))
     for service in services:

@@ -187,6 +187,16 @@ class Sessions:
             return False
         return True
 
+    async def topic_of(self, consumer_id: int) -> str:
+        """Return the topic of a consumer. Raises NotFound, Unavailable."""
+        session = self._sessions.get(consumer_id)
+        if session is not None and session.topic:
+            return session.topic
+        bundle = self._catalogue.bundle_of_id(consumer_id)
+        if bundle is None:
+            raise NotFound(f"consumer {consumer_id} does not exist")
+        return (await self._owners.ask(bundle, FindConsumer(consumer_id), ConsumerFound)).topic
+
     def _give_back(self, session: Session) -> None:
         """Free the credit of a stream that ended for others of its connection."""
         self._windows[session.client] -= session.window_bytes

@@ -11,6 +11,7 @@ from danube_common.model.failure_policy import REDELIVERY_DELAY_MAX_MS
 from danube_common.model.names import TopicName, check_label
 from danube_common.rpc.port import OPENED, Call, Framed, Opened, RpcError, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
+from danube_common.security.roles import Permission
 from danube_gateway.consume.ack_forwarder import Delivered
 from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.admission import create_consumer
@@ -20,6 +21,7 @@ from danube_gateway.dialects.current.model import is_stored, stream_messages, su
 from danube_gateway.dialects.current.refusals import GONE_S, PAUSE_S, Refusals
 from danube_gateway.dialects.errors import rpc_error, topic_not_found
 from danube_gateway.dialects.generations import Generation
+from danube_gateway.dialects.permissions import require_consume
 from danube_gateway.dialects.v0_2.model import prefetch_of
 from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_proto import danube_api_pb2 as v0_2
@@ -91,6 +93,8 @@ class ConsumerService:
         request = parse_strict(api.ReceiveRequest, call.request)
         prefetch = prefetch_of(call.metadata)
         try:
+            if call.access is not None:
+                await require_consume(call, self._sessions, request.consumer_id)
             session = await self._sessions.open(request.consumer_id, call.peer, prefetch)
         except NotFound as error:
             await self._refusals.pause(GONE_S)
@@ -122,6 +126,7 @@ class ConsumerService:
             raise InvalidInput("the acknowledgement has no msg_id")
         response = api.AckResponse(request_id=request.request_id).SerializeToString()
         delivered, position = tag_of(request.msg_id, request.subscription_name)
+        call.require(Permission.CONSUME, delivered.topic)
         if not is_stored(position) or self._acknowledgements.accept(delivered, position):
             return response
         topic = await self._topic(delivered)
@@ -144,6 +149,7 @@ class ConsumerService:
             raise InvalidInput("the negative acknowledgement has no msg_id")
         response = api.NackResponse(request_id=request.request_id).SerializeToString()
         delivered, position = tag_of(request.msg_id, request.subscription_name)
+        call.require(Permission.CONSUME, delivered.topic)
         topic = await self._topic(delivered) if is_stored(position) else None
         if topic is None:
             return response

@@ -18,6 +18,7 @@ from danube_gateway.dialects.current.model import stamp_of, stored_message, stra
 from danube_gateway.dialects.current.refusals import Refusals, status_of
 from danube_gateway.dialects.errors import rpc_error
 from danube_gateway.dialects.generations import BROKER_URL_HEADER, inline_schema
+from danube_gateway.dialects.permissions import require_produce
 from danube_gateway.dialects.v0_2.model import access_mode_of
 from danube_gateway.dialects.v0_2.producer_service import message_response
 from danube_gateway.publish.producers import Producer, Producers, ProducersOfConnections
@@ -124,6 +125,8 @@ class ProducerService:
         number, payload = message.request_id, message.payload
         producer_id, stamp = message.msg_id.producer_id, stamp_of(message)
         try:
+            if call.access is not None:
+                await require_produce(call, self._producers, producer_id)
             await self._publishing.publish(producer_id, number, payload, stored_message(message), stamp)
         except DanubeError as error:
             raise status_of(error) from None

@@ -9,11 +9,13 @@ from danube_common.errors import InvalidInput, InvalidName, NotFound
 from danube_common.model.names import TopicName, check_label
 from danube_common.rpc.port import OPENED, Call, Framed, Methods, Opened, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
+from danube_common.security.roles import Permission
 from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.admission import create_consumer
 from danube_gateway.consume.session import extent
 from danube_gateway.consume.sessions import Sessions
 from danube_gateway.dialects.errors import rpc_error, topic_not_found
+from danube_gateway.dialects.permissions import require_consume
 from danube_gateway.dialects.v0_2.ack_requests import AckRequests
 from danube_gateway.dialects.v0_2.model import (
     delivery_fields,
@@ -81,6 +83,8 @@ class ConsumerService:
     async def receive_messages(self, call: Call) -> AsyncIterator[Framed | Opened]:
         """Stream the consumer's messages until the stream ends."""
         request = parse_strict(api.ReceiveRequest, call.request)
+        if call.access is not None:
+            await require_consume(call, self._sessions, request.consumer_id)
         prefetch = prefetch_of(call.metadata)
         session = await self._sessions.open(request.consumer_id, call.peer, prefetch)
         try:
@@ -97,6 +101,7 @@ class ConsumerService:
     async def ack(self, call: Call) -> bytes:
         """Acknowledge one message; answers at once if a stream here delivered it, else with its owner."""
         position, delivered, response = self._ack_requests.read(call.request)
+        call.require(Permission.CONSUME, delivered.topic)
         if self._acknowledgements.accept(delivered, position):
             return response
         try:

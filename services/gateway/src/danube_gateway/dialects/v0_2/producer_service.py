@@ -11,6 +11,7 @@ from danube_common.rpc.port import Call, Methods, RpcError, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_gateway.dialects.errors import rpc_error
 from danube_gateway.dialects.generations import RECREATE_HEADER
+from danube_gateway.dialects.permissions import require_produce
 from danube_gateway.dialects.v0_2.model import access_mode_of, schema_of, strategy_of
 from danube_gateway.dialects.v0_2.sent_message import read_sent_message
 from danube_gateway.publish.producers import Producers, ProducersOfConnections
@@ -84,6 +85,8 @@ class ProducerService:
         """Publish one message; answers when it is stored, or sent to the owner if it is non-reliable."""
         message = read_sent_message(call.request)
         request_id, producer_id, sequence_id, payload = message
+        if call.access is not None:
+            await require_produce(call, self._producers, producer_id)
         await self._publishing.publish(producer_id, sequence_id, payload, call.request)
         return message_response(request_id, sequence_id)
 
