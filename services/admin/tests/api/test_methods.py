@@ -27,6 +27,8 @@ from danube_proto.danube_api_pb2 import (
 )
 
 REGISTRY = "/danube_schema.SchemaRegistry"
+SECURITY = "/danube_admin.SecurityAdmin"
+API_KEYS = "/danube_platform.ApiKeys"
 SOUND: dict[str, Message] = {
     f"{BROKER}/ListBrokers": pb.Empty(),
     f"{BROKER}/GetLeaderBroker": pb.Empty(),
@@ -82,6 +84,27 @@ SOUND: dict[str, Message] = {
     ),
     f"{REGISTRY}/GetTopicSchemaConfig": schema_pb.GetTopicSchemaConfigRequest(topic_name="/default/a"),
     f"{REGISTRY}/ListSubjects": schema_pb.ListSubjectsRequest(),
+    f"{SECURITY}/CreateRole": pb.CreateRoleRequest(role=pb.RoleDefinition(name="r", permissions=["Lookup"])),
+    f"{SECURITY}/GetRole": pb.RoleRequest(name="r"),
+    f"{SECURITY}/ListRoles": pb.Empty(),
+    f"{SECURITY}/DeleteRole": pb.RoleRequest(name="r"),
+    f"{SECURITY}/CreateBinding": pb.CreateBindingRequest(
+        binding=pb.BindingDefinition(
+            id="b",
+            principal_type="user",
+            principal_name="alice",
+            role_names=["viewer"],
+            scope="topic",
+            resource_name="/default/a",
+        )
+    ),
+    f"{SECURITY}/GetBinding": pb.BindingRequest(scope="topic", resource_name="/default/a", binding_id="b"),
+    f"{SECURITY}/ListBindings": pb.ListBindingsRequest(scope="cluster"),
+    f"{SECURITY}/ListAllBindings": pb.Empty(),
+    f"{SECURITY}/DeleteBinding": pb.BindingRequest(scope="topic", resource_name="/default/a", binding_id="b"),
+    f"{API_KEYS}/CreateKey": platform_pb.CreateKeyRequest(principal_type="user", principal_name="alice"),
+    f"{API_KEYS}/ListKeys": platform_pb.ListKeysRequest(),
+    f"{API_KEYS}/RevokeKey": platform_pb.RevokeKeyRequest(key_id="0123456789abcdef"),
 }
 """One request that every method understands, of those that ask the store."""
 FROM_THE_VIEW = {
@@ -164,6 +187,10 @@ async def test_any_bytes_get_an_answer_or_a_status_that_changed_nothing(admin: A
         before = admin.contents()
         outcome = await admin.attempt(method, data)
         if isinstance(outcome, RpcError):
-            assert outcome.code in (StatusCode.INVALID_ARGUMENT, StatusCode.NOT_FOUND)
+            assert outcome.code in (
+                StatusCode.INVALID_ARGUMENT,
+                StatusCode.NOT_FOUND,
+                StatusCode.ALREADY_EXISTS,
+            )
             assert error_message(outcome).error_message == outcome.message
             assert admin.contents() == before

@@ -155,12 +155,10 @@ class Guard:
         if self._rules.get(name, PUBLIC).public:  # what is not registered is told to everybody, too
             return self._nobody
         authorization = headers.get(b"authorization")
-        tls = scope["extensions"].get("tls")
-        chain = tls["client_cert_chain"] if tls is not None else ()
         try:
             verified = await self._authenticator.identify(
                 authorization.decode("latin-1") if authorization is not None else None,
-                chain[0] if chain else None,
+                _certificate(scope),
             )
         except TokenRefused as error:
             self._refused.labels("unauthenticated").inc()
@@ -271,9 +269,14 @@ class Guard:
 
 
 def _client(scope: HTTPScope, headers: Mapping[bytes, bytes]) -> _Client:
+    return scope.get("client"), headers.get(b"authorization"), _certificate(scope)
+
+
+def _certificate(scope: HTTPScope) -> str | None:
+    """Return the client's certificate as PEM; None without one."""
     tls = scope["extensions"].get("tls")
-    certificate = tls["client_cert_name"] if tls is not None else None
-    return scope.get("client"), headers.get(b"authorization"), certificate
+    chain = tls["client_cert_chain"] if tls is not None else ()
+    return chain[0] if chain else None
 
 
 def _denied(identity: Identity | None, permission: Permission, resource: Resource) -> RpcError:
