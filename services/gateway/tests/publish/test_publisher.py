@@ -205,3 +205,36 @@ async def test_non_reliable_messages_go_to_the_owner_in_frames() -> None:
         hub.reconnect()
         await enqueue(publisher, 1, b"again")
     await bus.close()
+
+
+class HeldBus(MemoryBus):
+    """Takes no bytes while its gate is shut."""
+
+    def __init__(self, hub: MemoryHub) -> None:
+        super().__init__(hub)
+        self.gate = asyncio.Event()
+        self.publishing = asyncio.Event()
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        self.publishing.set()
+        await self.gate.wait()
+        await super().publish(subject, payload)
+
+
+async def test_a_non_reliable_message_is_answered_at_once_unless_the_bus_takes_no_bytes() -> None:
+    bus = HeldBus(MemoryHub())
+    frames: asyncio.Queue[bytes] = asyncio.Queue()
+    await bus.subscribe(non_reliable_subject(BUNDLE), frames.put_nowait)
+    publisher = NonReliablePublisher(BUNDLE, FrameNumbers(), bus)
+    async with running(publisher):
+        first = [enqueue(publisher, 1, b"0"), enqueue(publisher, 1, b"1")]
+        assert all(stored.done() for stored in first)
+        await bus.publishing.wait()
+        held = enqueue(publisher, 1, b"2")
+        assert not held.done()
+        bus.gate.set()
+        assert await held
+        sections = [decode_frame(await frames.get()).sections[0] for _ in range(2)]
+        found = [[section.message(i) for i in range(len(section))] for section in sections]
+        assert found == [[b"0", b"1"], [b"2"]]
+    await bus.close()

@@ -85,9 +85,10 @@ class ReorderBuffer:
         self._expected, self._begun = number + 1, True
 
     def _hold(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(HOLD_S, self._held)
+        self._timer = asyncio.get_running_loop().call_later(HOLD_S, self.hold_over)
 
-    def _held(self) -> None:
+    def hold_over(self) -> None:
+        """Note that an interval of HOLD_S has passed."""
         self._timer = None
         if not self._waiting:
             return
