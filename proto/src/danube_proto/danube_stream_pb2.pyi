@@ -16,6 +16,31 @@ COMPRESSION_NONE: Compression
 COMPRESSION_ZSTD: Compression
 COMPRESSION_LZ4: Compression
 
+class StoredMessage(_message.Message):
+    __slots__ = ("payload", "publish_time", "producer_name", "attributes", "schema_id", "schema_version", "routing_key")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    PUBLISH_TIME_FIELD_NUMBER: _ClassVar[int]
+    PRODUCER_NAME_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_ID_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROUTING_KEY_FIELD_NUMBER: _ClassVar[int]
+    payload: bytes
+    publish_time: int
+    producer_name: str
+    attributes: _containers.ScalarMap[str, str]
+    schema_id: int
+    schema_version: int
+    routing_key: str
+    def __init__(self, payload: _Optional[bytes] = ..., publish_time: _Optional[int] = ..., producer_name: _Optional[str] = ..., attributes: _Optional[_Mapping[str, str]] = ..., schema_id: _Optional[int] = ..., schema_version: _Optional[int] = ..., routing_key: _Optional[str] = ...) -> None: ...
+
 class Batch(_message.Message):
     __slots__ = ("body", "messages", "crc32c", "compression", "body_bytes")
     BODY_FIELD_NUMBER: _ClassVar[int]

@@ -31,6 +31,12 @@ class Tally:
         self._bytes += payload_bytes
         self._latencies.count(seconds)
 
+    def count_batch(self, messages: int, payload_bytes: int, seconds: float) -> None:
+        """Count the published messages of a batch; their latency is one observation."""
+        self._messages += messages
+        self._bytes += payload_bytes
+        self._latencies.count(seconds)
+
     def flush(self) -> None:
         """Add the counts to the metrics."""
         if not self._messages:

@@ -32,6 +32,7 @@ from danube_gateway.dialects import schema_registry
 from danube_gateway.dialects.current.generation import CurrentGeneration
 from danube_gateway.dialects.errors import to_rpc_error
 from danube_gateway.dialects.platform import SubscriptionService, TopicService
+from danube_gateway.dialects.stream.service import Streaming
 from danube_gateway.dialects.unknown_methods import unknown
 from danube_gateway.dialects.v0_2.consumer_service import ConsumerService
 from danube_gateway.dialects.v0_2.discovery import Discovery
@@ -40,12 +41,19 @@ from danube_gateway.dialects.v0_2.producer_service import ProducerService
 from danube_gateway.gateway_metrics import GatewayMetrics
 from danube_gateway.isolation import Isolation
 from danube_gateway.publish.producers import Producers
-from danube_gateway.publish.publishing import ENVELOPE_BYTES_MAX, Publishing
+from danube_gateway.publish.publishing import Publishing
 from danube_gateway.publish.schema_checks import SchemaChecks
 from danube_gateway.publish.schema_worker import SchemaWorker
 from danube_gateway.publish.subject_checks import SubjectChecks
+from danube_gateway.publish.topic_limits import ENVELOPE_BYTES_MAX
 from danube_gateway.publish.topic_resolver import TopicResolver
-from danube_proto import danube_api_pb2, danube_current_pb2, danube_platform_pb2, danube_schema_pb2
+from danube_proto import (
+    danube_api_pb2,
+    danube_current_pb2,
+    danube_platform_pb2,
+    danube_schema_pb2,
+    danube_stream_pb2,
+)
 
 SERVICE: Final = "gateway"
 CONTRACTS: Final = (
@@ -53,6 +61,7 @@ CONTRACTS: Final = (
     danube_platform_pb2.DESCRIPTOR,
     danube_schema_pb2.DESCRIPTOR,
     danube_current_pb2.DESCRIPTOR,
+    danube_stream_pb2.DESCRIPTOR,
 )
 """What reflection tells of; of a name that both generations have, v0.2's definition."""
 STREAM_GRACE_S: Final = 2.0
@@ -135,6 +144,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             methods, producers, publishing, owners, sessions, acks
         )
         for service in (
+            Streaming(resolver, publishing, registry.registry, ports.metadata, storage),
             SubscriptionService(resolver, owners),
             TopicService(resolver, owners),
             HealthCheck(producers, sessions),

@@ -47,10 +47,11 @@ from danube_common.wire.owner import (
 )
 from danube_gateway.gateway_metrics import GatewayMetrics
 from danube_gateway.publish.producers import Producers
-from danube_gateway.publish.publishing import ENVELOPE_BYTES_MAX, Publishing
+from danube_gateway.publish.publishing import Publishing
 from danube_gateway.publish.schema_checks import SchemaChecks
 from danube_gateway.publish.schema_worker import SchemaWorker
 from danube_gateway.publish.subject_checks import SubjectChecks
+from danube_gateway.publish.topic_limits import ENVELOPE_BYTES_MAX
 from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_harness.memory.bus import MemoryBus, MemoryHub
 from danube_harness.memory.log import MemoryLog
@@ -205,7 +206,7 @@ async def test_messages_that_are_not_published_are_counted_by_the_reason(scene: 
     for number, payload in enumerate(failures):
         with pytest.raises((SchemaViolation, LimitExceeded)):
             await scene.publishing.publish(producer_id, number, payload, payload)
-    counted = scene.publishing._metrics.publish_failures
+    counted = scene.publishing.metrics.publish_failures
     assert counted.labels(str(NAME), "schema")._value.get() == 2
     assert counted.labels(str(NAME), "max_message_size")._value.get() == 1
 

@@ -122,6 +122,14 @@ def encode_frame(gateway: int, number: int, sections: Sequence[tuple[int, Sequen
     return b"".join((head, _CRC.pack(google_crc32c.value(head)), *bodies))
 
 
+def encode_section(gateway: int, number: int, section: RawSection) -> bytes:
+    """Encode a frame of one section, whose body was encoded and whose checksum was verified before."""
+    head = _HEADER.pack(MAGIC, VERSION, 0, 1, gateway, number) + _ENTRY.pack(
+        section.topic_id, section.messages, len(section.body), section.crc32c
+    )
+    return b"".join((head, _CRC.pack(google_crc32c.value(head)), section.body))
+
+
 def decode_frame(data: bytes) -> Frame:
     """Decode a frame and verify its checksums; raises CorruptData."""
     gateway, number, raw_sections = _split(data)

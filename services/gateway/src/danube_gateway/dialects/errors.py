@@ -45,7 +45,7 @@ def topic_not_found(topic: str, generation: Generation = Generation.V0_2) -> Rpc
     return rpc_error(code, ErrorType.TOPIC_NOT_FOUND, f"topic {topic} does not exist")
 
 
-def to_rpc_error(error: Exception) -> RpcError | None:
+def to_rpc_error(error: Exception) -> RpcError:
     """Return the status of an error. An error that is not a DanubeError becomes INTERNAL without details."""
     for kind, code, error_type in _STATUS:
         if isinstance(error, kind):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import structlog
@@ -76,6 +76,8 @@ class Producers:
         self._known: dict[int, Producer] = {}
         self._by_topic: dict[int, set[int]] = defaultdict(set)
         self._active: set[int] = set()
+        self._held: Counter[int] = Counter()
+        """Streams by producer."""
         self._checks: dict[int, PayloadCheck] = {}
         catalogue.on_topic_gone(self._topic_gone)
 
@@ -84,6 +86,16 @@ class Producers:
         request = CreateProducer(topic.name, name, mode)
         found = await self._owners.ask(topic.home, request, ProducerFound)
         return self._remember(found, topic)
+
+    def hold(self, producer_id: int) -> None:
+        """Count a producer as alive while its stream is open, also if it publishes nothing."""
+        self._held[producer_id] += 1
+
+    def release(self, producer_id: int) -> None:
+        """Note that a stream of the producer has ended."""
+        self._held[producer_id] -= 1
+        if not self._held[producer_id]:
+            del self._held[producer_id]
 
     def known(self, producer_id: int) -> Producer | None:
         """Return a producer from the cache; None if it is to be looked up with `find`."""
@@ -115,7 +127,7 @@ class Producers:
         """Report active producers to their owners, and forget deleted ones, until cancelled."""
         while True:
             await asyncio.sleep(TOUCH_INTERVAL_S)
-            active, self._active = self._active, set()
+            active, self._active = self._active | set(self._held), set()
             by_bundle: dict[Bundle, list[int]] = defaultdict(list)
             for producer_id in active:
                 if (bundle := bundle_of(producer_id)) is not None:

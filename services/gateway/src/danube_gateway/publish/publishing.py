@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from danube_common.bus.port import Bus
 from danube_common.cluster.catalogue import Catalogue
@@ -11,7 +12,6 @@ from danube_common.cluster.records import Topic
 from danube_common.errors import DanubeError, LimitExceeded, SchemaViolation, Unavailable
 from danube_common.log.port import BundleLog
 from danube_common.model.bundle import Bundle
-from danube_common.model.rate_limit import TokenBucket
 from danube_common.runtime.service import Spawn
 from danube_gateway.gateway_metrics import GatewayMetrics, Tally
 from danube_gateway.publish.producers import PRODUCERS_MAX, Producer, Producers
@@ -19,26 +19,27 @@ from danube_gateway.publish.publisher import FrameNumbers, LogPublisher, NonReli
 from danube_gateway.publish.reorder_buffer import ReorderBuffer
 from danube_gateway.publish.schema_checks import SchemaChecks
 from danube_gateway.publish.subject_checks import SchemaStamp, SubjectChecks
+from danube_gateway.publish.topic_limits import PublishRates, TopicLimits
 
-ENVELOPE_BYTES_MAX = 64 * 1024
-"""Bytes allowed for a message's names and attributes in addition to its payload."""
 PRODUCER_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of one producer's messages that may wait for their order, a check, the rate or an answer; more are
 refused."""
-RATE_WAIT_S_MAX = 2.0
-"""A publish over ``max_publish_rate`` is delayed up to this long; a longer delay is refused."""
 
 
 class Lane:
     """What publishing keeps of one producer: the order of its messages, and where they go."""
 
     __slots__ = (
-        *("check_turn", "checking", "limits_revision", "max_publish_rate", "message_bytes_max"),
-        *("pending_bytes", "producer", "publisher", "reorder", "tally"),
+        *("check_turn", "checking", "limits", "pending_bytes", "producer", "publisher", "reorder", "tally"),
     )
 
     def __init__(
-        self, producer: Producer, reorder: ReorderBuffer, publisher: Publisher, tally: Tally
+        self,
+        producer: Producer,
+        reorder: ReorderBuffer,
+        publisher: Publisher,
+        tally: Tally,
+        limits: TopicLimits,
     ) -> None:
         self.producer = producer
         self.reorder = reorder
@@ -50,14 +51,17 @@ class Lane:
         """Messages that hold the turn or wait for it."""
         self.pending_bytes = 0
         """Of the producer's messages that were not answered yet."""
-        self.limits_revision = -1
-        """The catalogue's, from which the two limits are."""
-        self.message_bytes_max = 0
-        self.max_publish_rate = 0
+        self.limits = limits
 
 
 class Publishing:
-    """Publishes messages for every dialect. A message that is refused changes nothing."""
+    """Publishes messages for every dialect. A message that is refused changes nothing.
+
+    Attributes:
+        rates: of all topics.
+        numbers: of the frames of this process.
+        draining: whether new messages are refused.
+    """
 
     def __init__(
         self,
@@ -70,25 +74,43 @@ class Publishing:
         checks: SchemaChecks,
         subjects: SubjectChecks,
     ) -> None:
-        self._producers = producers
-        self._catalogue = catalogue
-        self._log = log
-        self._bus = bus
+        self.producers = producers
+        self.catalogue = catalogue
+        self.log = log
+        self.bus = bus
         self._spawn = spawn
-        self._metrics = metrics
-        self._checks = checks
-        self._subjects = subjects
-        self._numbers = FrameNumbers()
+        self.metrics = metrics
+        self.checks = checks
+        self.subjects = subjects
+        self.numbers = FrameNumbers()
         self._publishers: dict[tuple[Bundle, bool], Publisher] = {}
-        self._rates: dict[int, TokenBucket] = {}
+        self.rates = PublishRates(catalogue)
         self._lanes: dict[int, Lane] = {}
-        self._draining = False
+        self._on_drain: dict[Callable[[], None], None] = {}
+        self.draining = False
         catalogue.on_topic_gone(self._topic_gone)
         metrics.on_render(self._flush)
 
     def drain(self) -> None:
         """Refuse new messages, except those that precede an accepted message of the same producer."""
-        self._draining = True
+        self.draining = True
+        for listener in list(self._on_drain):
+            listener()
+
+    def enter(self, on_drain: Callable[[], None]) -> None:
+        """Note an open stream, and whom to call when `drain` is called. Raises Unavailable after it was."""
+        if self.draining:
+            raise Unavailable("the gateway is shutting down")
+        self._on_drain[on_drain] = None
+
+    def leave(self, on_drain: Callable[[], None]) -> None:
+        """Note that a stream has ended."""
+        self._on_drain.pop(on_drain, None)
+
+    @property
+    def streams(self) -> int:
+        """How many streams are open."""
+        return len(self._on_drain)
 
     def producer_created(self, producer_id: int, first: int = 0) -> None:
         """Note that a producer was created, or created again: its numbers may begin anew.
@@ -98,7 +120,7 @@ class Publishing:
         lane = self._lanes.get(producer_id)
         if lane is not None:
             lane.reorder.begin_again(first)
-        elif (producer := self._producers.known(producer_id)) is not None:
+        elif (producer := self.producers.known(producer_id)) is not None:
             self._open_lane(producer, ReorderBuffer(first))
 
     async def publish(
@@ -124,9 +146,9 @@ class Publishing:
         """
         began = time.perf_counter()
         lane = self._lanes.get(producer_id)
-        if self._draining and (lane is None or number > lane.reorder.highest):
+        if self.draining and (lane is None or number > lane.reorder.highest):
             raise Unavailable("the gateway is shutting down")
-        producer = self._producers.known(producer_id) or await self._producers.find(producer_id)
+        producer = self.producers.known(producer_id) or await self.producers.find(producer_id)
         if lane is None or lane.producer is not producer:
             lane = self._lane(producer)
         size = len(message)
@@ -141,7 +163,7 @@ class Publishing:
             finally:
                 lane.pending_bytes -= size
         except DanubeError as error:
-            self._metrics.publish_failures.labels(producer.topic.name, _reason(error)).inc()
+            self.metrics.publish_failures.labels(producer.topic.name, failure_reason(error)).inc()
             raise
         lane.tally.count(len(payload), time.perf_counter() - began)
 
@@ -181,8 +203,9 @@ class Publishing:
 
         What is cheap to check makes no task wait, so that no message can overtake another.
         """
-        self._check_limits(lane, len(payload), len(message))
-        if lane.max_publish_rate or lane.checking or not self._fits(lane.producer, payload):
+        limits = lane.limits
+        limits.check(len(payload), len(message))
+        if limits.publish_rate_max or lane.checking or not self._fits(lane.producer, payload):
             return False
         lane.publisher.enqueue(lane.producer.topic.topic_id, message, stored)
         return True
@@ -199,36 +222,16 @@ class Publishing:
         producer = lane.producer
         if lane.checking or not self._fits(producer, payload):
             await self._check_in_turn(lane, producer, payload, stamp)
-        if lane.max_publish_rate:
-            await self._wait_for_rate(producer, lane.max_publish_rate)
+        if rate := lane.limits.publish_rate_max:
+            await self.rates.wait(producer.topic, rate)
         lane.publisher.enqueue(producer.topic.topic_id, message, stored)
-
-    def _check_limits(self, lane: Lane, payload_bytes: int, message_bytes: int) -> None:
-        """Raise LimitExceeded if the message is too large."""
-        if lane.limits_revision != self._catalogue.limits_revision:
-            policies = self._catalogue.policies(lane.producer.topic_name)
-            lane.message_bytes_max = policies.message_bytes_max
-            lane.max_publish_rate = policies.max_publish_rate
-            lane.limits_revision = self._catalogue.limits_revision
-        limit = lane.message_bytes_max
-        if payload_bytes > limit:
-            raise LimitExceeded(
-                "max_message_size", f"max_message_size is {limit} bytes: the payload has {payload_bytes}"
-            )
-        envelope = message_bytes - payload_bytes
-        if envelope > ENVELOPE_BYTES_MAX:
-            raise LimitExceeded(
-                "message_envelope_bytes",
-                f"the names and attributes of the message have {envelope} bytes: at most {ENVELOPE_BYTES_MAX}"
-                " are allowed beside the payload",
-            )
 
     def _fits(self, producer: Producer, payload: bytes | memoryview) -> bool:
         """Return whether the payload fits; False if that has to be waited for. Raises if it does not."""
-        if self._subjects.concern(producer.topic):
+        if self.subjects.concern(producer.topic):
             return False
         check = producer.check
-        return check.takes_all or self._checks.check_now(check, bytes(payload))
+        return check.takes_all or self.checks.check_now(check, bytes(payload))
 
     async def _check_in_turn(
         self, lane: Lane, producer: Producer, payload: bytes, stamp: SchemaStamp | None
@@ -236,8 +239,8 @@ class Publishing:
         lane.checking += 1
         try:
             async with lane.check_turn:
-                await self._checks.check(producer.topic, producer.check, payload)
-                await self._subjects.check(producer.topic, payload, stamp)
+                await self.checks.check(producer.topic, producer.check, payload)
+                await self.subjects.check(producer.topic, payload, stamp)
         finally:
             lane.checking -= 1
 
@@ -255,35 +258,18 @@ class Publishing:
         if before is not None:
             before.tally.flush()
         publisher = self._publisher(producer.bundle, reliable=producer.topic.strategy.is_reliable)
-        tally = self._metrics.tally(producer.topic.name, producer.producer_id)
-        lane = self._lanes[producer.producer_id] = Lane(producer, reorder, publisher, tally)
+        tally = self.metrics.tally(producer.topic.name, producer.producer_id)
+        limits = TopicLimits(self.catalogue, producer.topic_name)
+        lane = self._lanes[producer.producer_id] = Lane(producer, reorder, publisher, tally, limits)
         return lane
-
-    async def _wait_for_rate(self, producer: Producer, limit: int) -> None:
-        """Spread the topic's rate over the live gateways; later callers wait longer, so order holds."""
-        now = time.monotonic()
-        share = limit / max(self._catalogue.instance_count("gateway"), 1)
-        bucket = self._rates.get(producer.topic.topic_id)
-        if bucket is None:
-            bucket = self._rates[producer.topic.topic_id] = TokenBucket(share, now)
-        bucket.set_rate(share, now)
-        bucket.take(1)
-        wait_s = bucket.debt_s(now)
-        if wait_s > RATE_WAIT_S_MAX:
-            bucket.take(-1)
-            raise LimitExceeded(
-                "max_publish_rate", f"max_publish_rate of topic {producer.topic.name} is {limit} messages/s"
-            )
-        if wait_s:
-            await asyncio.sleep(wait_s)
 
     def _publisher(self, bundle: Bundle, *, reliable: bool) -> Publisher:
         publisher = self._publishers.get((bundle, reliable))
         if publisher is None:
             if reliable:
-                publisher = LogPublisher(bundle, self._numbers, self._log)
+                publisher = LogPublisher(bundle, self.numbers, self.log)
             else:
-                publisher = NonReliablePublisher(bundle, self._numbers, self._bus)
+                publisher = NonReliablePublisher(bundle, self.numbers, self.bus)
             self._publishers[bundle, reliable] = publisher
             self._spawn(publisher.run(), f"publisher {bundle}")
         return publisher
@@ -293,11 +279,11 @@ class Publishing:
             lane.tally.flush()
 
     def _topic_gone(self, topic: Topic) -> None:
-        self._rates.pop(topic.topic_id, None)
-        self._checks.forget(topic)
+        self.rates.forget(topic)
+        self.checks.forget(topic)
 
 
-def _reason(error: DanubeError) -> str:
+def failure_reason(error: DanubeError) -> str:
     """Return why a message was not published, in a word."""
     match error:
         case LimitExceeded():

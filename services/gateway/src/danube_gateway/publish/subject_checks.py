@@ -84,6 +84,11 @@ class SubjectChecks:
         found = self._view.get(topic)
         return found is not None and found.policy is not ValidationPolicy.NONE
 
+    def subject(self, topic: Topic) -> str:
+        """Return the name of the topic's subject; empty if it has none."""
+        found = self._view.get(topic)
+        return found.subject if found is not None else ""
+
     async def check(self, topic: Topic, payload: bytes, stamp: SchemaStamp | None) -> None:
         """Return when the message may be published.
 

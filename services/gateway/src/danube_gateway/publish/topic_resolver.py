@@ -73,11 +73,19 @@ class TopicResolver:
                 topic = await self._topics.get(name)
                 if topic is None:
                     raise InvalidInput(str(error)) from None
-        _check_fits(topic, schema, strategy)
+        check_fits(topic, schema, strategy)
         return topic
 
+    async def create_partitions(
+        self, name: TopicName, count: int, schema: Schema, strategy: Strategy
+    ) -> list[Topic]:
+        """Create a topic of partitions. Raises as `Topics.plan_partitions` and `Topics.write` do."""
+        plan = await self._topics.plan_partitions(name, range(count), schema, strategy)
+        return await self._topics.write(plan)
 
-def _check_fits(topic: Topic, schema: Schema | None, strategy: Strategy | None) -> None:
+
+def check_fits(topic: Topic, schema: Schema | None, strategy: Strategy | None) -> None:
+    """Raise InvalidInput if the topic differs from what a producer asks for."""
     difference = None
     if schema is not None:
         difference = topic.schema.differs_from(schema)

@@ -53,7 +53,7 @@ def messages_in(data: bytes) -> list[api.StreamMessage]:
 def test_a_consumer_reads_what_was_produced_with_the_tag_that_it_echoes(
     produced: list[tuple[int, list[api.StreamMessage]]], subscription: str, generation: int, skipped: int
 ) -> None:
-    """All other fields stay as they were produced; a run may begin within its section."""
+    """All other fields stay as produced, also without a ``msg_id``; a run may begin within its section."""
     runs = []
     expected = []
     for first, messages in produced:
@@ -65,9 +65,10 @@ def test_a_consumer_reads_what_was_produced_with_the_tag_that_it_echoes(
             one.CopyFrom(message)
             one.request_id = first + index if first else message.request_id
             one.subscription_name = subscription
+            one.msg_id.topic_name = "/default/t"
             if generation:
                 one.msg_id.broker_addr = f"#{generation}"
             expected.append(one)
-    read = messages_in(stream_messages(runs, delivery_fields(subscription, generation)))
+    read = messages_in(stream_messages(runs, delivery_fields("/default/t", subscription, generation)))
     assert read == expected
     assert all(generation_of(message.msg_id) == generation for message in read)

@@ -90,7 +90,7 @@ class ConsumerService:
         try:
             yield OPENED
             while (batch := await session.next_batch()) is not None:
-                fields = delivery_fields(session.subscription, session.generation)
+                fields = delivery_fields(session.topic, session.subscription, session.generation)
                 yield Framed(stream_messages(batch, fields))
                 self._sessions.drained(session, *extent(batch))
             if session.end is not None:

@@ -24,6 +24,7 @@ PREFETCH_DIGITS_MAX = 9
 REQUEST_ID_TAG = b"\x08"
 SUBSCRIPTION_NAME_TAG = b"\x32"
 MSG_ID_TAG = b"\x12"
+TOPIC_NAME_TAG = b"\x1a"
 BROKER_ADDR_TAG = b"\x22"
 GENERATION_MARK = "#"
 GENERATION_DIGITS_MAX = 15
@@ -95,16 +96,17 @@ def prefetch_of(metadata: Mapping[str, str | bytes]) -> int:
     return int(text)
 
 
-def delivery_fields(subscription: str, generation: int) -> bytes:
+def delivery_fields(topic: str, subscription: str, generation: int) -> bytes:
     """Return the fields that every message of a stream gets, as bytes to append.
 
-    They are the subscription's name and, if its cursor was reset or the name used before, its generation:
-    clients echo the whole ``msg_id`` in Ack, and its ``broker_addr`` is nothing to them.
+    They are the subscription's name and, in ``msg_id``, which streaming clients do not send, the topic and,
+    if its cursor was reset or the name used before, the subscription's generation: clients echo the whole
+    ``msg_id`` in Ack, and its ``broker_addr`` is nothing to them.
     """
-    fields = SUBSCRIPTION_NAME_TAG + _text(subscription)
+    msg_id = TOPIC_NAME_TAG + _text(topic)
     if generation:
-        fields += MSG_ID_TAG + _text(BROKER_ADDR_TAG + _text(f"{GENERATION_MARK}{generation}"))
-    return fields
+        msg_id += BROKER_ADDR_TAG + _text(f"{GENERATION_MARK}{generation}")
+    return SUBSCRIPTION_NAME_TAG + _text(subscription) + MSG_ID_TAG + _text(msg_id)
 
 
 def generation_of(msg_id: api.MsgID) -> int:

@@ -1,0 +1,1 @@
+"""Native streaming: batches between clients and the log (docs/wire/stream.md)."""
