@@ -27,7 +27,7 @@ from danube_common.errors import (
 )
 from danube_common.wire.envelope import error_of, error_reply
 from danube_common.wire.owner import (
-    ACKS_PER_BATCH_MAX,
+    ACKED_POSITIONS_MAX,
     OWNER,
     OwnerReply,
     OwnerRequest,
@@ -36,6 +36,7 @@ from danube_common.wire.owner import (
     ack_ranges,
     decode_notice,
     encode_notice,
+    span_ranges,
 )
 
 
@@ -148,9 +149,16 @@ def test_acknowledged_ranges_hold_the_positions_and_are_apart(positions: list[in
     assert all(last + 1 < first for (_, last), (first, _) in pairwise(spans))
 
 
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 9)), max_size=12))
+def test_spans_become_the_ranges_of_their_positions(spans: list[tuple[int, int]]) -> None:
+    spans = [(first, first + more) for first, more in spans]
+    positions = [each for first, last in spans for each in range(first, last + 1)]
+    assert span_ranges(spans) == ack_ranges(positions)
+
+
 @pytest.mark.parametrize(
     "ranges",
-    [[1], [1, 0], [1, -1], [1, 1 << 40], [1, ACKS_PER_BATCH_MAX, 1 << 20, 1]],
+    [[1], [1, 0], [1, -1], [1, 1 << 40], [1, ACKED_POSITIONS_MAX, 1 << 30, 1]],
     ids=["half a range", "empty", "negative", "without end", "too many"],
 )
 def test_what_is_no_acknowledged_range_is_corrupt_data(ranges: list[int]) -> None:

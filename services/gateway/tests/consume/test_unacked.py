@@ -33,6 +33,15 @@ class UnackedMachine(RuleBasedStateMachine):
     def acknowledge(self, position: int) -> None:
         assert self.unacked.take(position) is (self.model.pop(position, None) is not None)
 
+    @rule(stream=st.sampled_from(STREAMS), first=POSITIONS, count=st.integers(1, 30))
+    def acknowledge_a_span(self, stream: str, first: int, count: int) -> None:
+        spans = self.unacked.take_span(stream, first, first + count - 1)
+        taken = [position for begin, end in spans for position in range(begin, end + 1)]
+        expected = [each for each in range(first, first + count) if self.model.get(each) == stream]
+        assert taken == expected
+        for position in taken:
+            del self.model[position]
+
     @rule()
     def acknowledge_the_first(self) -> None:
         if self.model:

@@ -19,6 +19,9 @@ from danube_common.model.subscription import StartPosition, SubscriptionType
 from danube_common.wire.envelope import Done, Protocol
 
 ACKS_PER_BATCH_MAX = 10_000
+"""Acknowledgements in one request: each a position or a range of adjacent ones."""
+ACKED_POSITIONS_MAX = 1_000_000
+"""Positions that the ranges of one request have in all, for one subscription."""
 SESSIONS_PER_SYNC_MAX = 10_000
 TOUCHED_PRODUCERS_MAX = 10_000
 
@@ -162,8 +165,8 @@ class TopicAcks(msgspec.Struct, frozen=True, array_like=True):
     def spans(self) -> list[tuple[int, int]]:
         """Return the first and last position of each range. Raises CorruptData."""
         firsts, counts = self.ranges[::2], self.ranges[1::2]
-        if len(firsts) != len(counts) or min(counts, default=1) < 1 or sum(counts) > ACKS_PER_BATCH_MAX:
-            raise CorruptData(f"not at most {ACKS_PER_BATCH_MAX} acknowledgements: {self.ranges[:4]}")
+        if len(firsts) != len(counts) or min(counts, default=1) < 1 or sum(counts) > ACKED_POSITIONS_MAX:
+            raise CorruptData(f"not at most {ACKED_POSITIONS_MAX} acknowledgements: {self.ranges[:4]}")
         return [(first, first + count - 1) for first, count in zip(firsts, counts, strict=True)]
 
 
@@ -180,6 +183,19 @@ def ack_ranges(positions: Iterable[int]) -> list[int]:
         else:
             ranges += (position, 1)
         after = position + 1
+    return ranges
+
+
+def span_ranges(spans: Iterable[tuple[int, int]]) -> list[int]:
+    """Return the same of spans of positions (first and last) in any order, which may overlap."""
+    ranges: list[int] = []
+    after = -1
+    for first, last in sorted(spans):
+        if first > after or not ranges:
+            ranges += (first, last - first + 1)
+        elif last >= after:
+            ranges[-1] += last - after + 1
+        after = max(after, last + 1)
     return ranges
 
 
@@ -367,10 +383,19 @@ class UnknownIds(msgspec.Struct, tag="unknown-ids", frozen=True):
 
 
 class Synced(msgspec.Struct, tag="synced", frozen=True):
-    """``unknown``: consumer ids to attach again; ``sent``: last delivery number by consumer id."""
+    """How the sessions of a gateway stand.
+
+    Attributes:
+        unknown: ids of consumers to attach again.
+        sent: the number of the last delivery by consumer id.
+        standby: ids of consumers that get nothing as long as another one is active.
+        caught_up: ids of consumers whose subscription has nothing that it has not sent.
+    """
 
     unknown: list[int]
     sent: dict[int, int]
+    standby: list[int] = []
+    caught_up: list[int] = []
 
 
 class Acked(msgspec.Struct, tag="acked", frozen=True):

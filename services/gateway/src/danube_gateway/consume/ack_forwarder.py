@@ -13,7 +13,7 @@ import structlog
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.errors import DanubeError, LimitExceeded, NotFound, Unavailable
 from danube_common.model.bundle import Bundle
-from danube_common.wire.owner import ACKS_PER_BATCH_MAX, Acked, Acks, TopicAcks, ack_ranges
+from danube_common.wire.owner import ACKS_PER_BATCH_MAX, Acked, Acks, TopicAcks, ack_ranges, span_ranges
 from danube_gateway.gateway_metrics import GatewayMetrics
 
 UNCONFIRMED_ACKS_MAX = 5_000
@@ -38,6 +38,28 @@ class Delivered(NamedTuple):
     generation: int
 
 
+Span = tuple[int, int]
+"""The first and the last of adjacent positions."""
+
+
+@dataclass(slots=True)
+class Accepted:
+    """Acknowledgements of one subscription that were answered: single positions, and spans of them."""
+
+    positions: list[int] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Return the number of acknowledgements."""
+        return len(self.positions) + len(self.spans)
+
+    def behind(self, later: Accepted | None) -> Accepted:
+        """Return these and later ones."""
+        if later is None:
+            return self
+        return Accepted(self.positions + later.positions, self.spans + later.spans)
+
+
 _Waiting = tuple[Delivered, int, "asyncio.Future[None]"]
 
 
@@ -46,33 +68,39 @@ class _Batch:
     """What one request to the owner carries, and who waits for its answer.
 
     Attributes:
-        accepted: positions whose clients were answered already.
+        accepted: what clients were answered for already.
         waiting: acknowledgements that are answered with the owner's answer.
         flushes: callers of `AckForwarder.confirmed`.
     """
 
-    accepted: dict[Delivered, list[int]] = field(default_factory=dict)
+    accepted: dict[Delivered, Accepted] = field(default_factory=dict)
     waiting: list[_Waiting] = field(default_factory=list)
     flushes: list[asyncio.Future[None]] = field(default_factory=list)
 
     @property
     def count(self) -> int:
-        """Accepted positions."""
+        """Accepted acknowledgements."""
         return sum(map(len, self.accepted.values()))
 
     def request(self) -> Acks | None:
         """Return the request; None if there is nothing to tell the owner."""
-        positions = {delivered: list(accepted) for delivered, accepted in self.accepted.items()}
+        positions = {delivered: list(accepted.positions) for delivered, accepted in self.accepted.items()}
         for delivered, position, _ in self.waiting:
             positions.setdefault(delivered, []).append(position)
         if not positions:
             return None
         return Acks(
             [
-                TopicAcks(each.topic, each.subscription, ack_ranges(acked), each.generation)
+                TopicAcks(each.topic, each.subscription, self._ranges(each, acked), each.generation)
                 for each, acked in positions.items()
             ]
         )
+
+    def _ranges(self, delivered: Delivered, positions: list[int]) -> list[int]:
+        accepted = self.accepted.get(delivered)
+        if accepted is None or not accepted.spans:
+            return ack_ranges(positions)
+        return span_ranges([*accepted.spans, *((each, each) for each in positions)])
 
 
 class AckForwarder:
@@ -89,9 +117,9 @@ class AckForwarder:
         self._owners = owners
         self._gauge = metrics.unconfirmed_acks.labels(str(bundle))
         self._metrics = metrics
-        self._accepted: dict[Delivered, list[int]] = {}
-        self._in_flight: dict[Delivered, list[int]] = {}
-        """Accepted positions of the batch in flight."""
+        self._accepted: dict[Delivered, Accepted] = {}
+        self._in_flight: dict[Delivered, Accepted] = {}
+        """What was accepted and is in the batch in flight."""
         self._waiting: deque[_Waiting] = deque()
         self._flushes: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
@@ -108,18 +136,29 @@ class AckForwarder:
         ``urgent``: its stream gets nothing more before its owner has the acknowledgement.
         """
         self.unconfirmed += 1
-        positions = self._accepted.get(delivered)
-        if positions is None:
-            self._accepted[delivered] = [position]
+        accepted = self._accepted.get(delivered)
+        if accepted is None:
+            self._accepted[delivered] = Accepted([position])
             self._wake.set()
         else:
-            positions.append(position)
+            accepted.positions.append(position)
         if urgent:
             self._urgent.set()
 
-    def unconfirmed_of(self, delivered: Delivered) -> list[int]:
-        """Return the accepted positions of a subscription that no owner has confirmed."""
-        return self._in_flight.get(delivered, []) + self._accepted.get(delivered, [])
+    def accept_spans(self, delivered: Delivered, spans: list[Span]) -> None:
+        """Take acknowledgements of adjacent positions, each of which counts as one."""
+        self.unconfirmed += len(spans)
+        self._accepted.setdefault(delivered, Accepted()).spans += spans
+        self._wake.set()
+
+    def unconfirmed_of(self, delivered: Delivered) -> list[Span]:
+        """Return what of a subscription was accepted and no owner has confirmed, in no order."""
+        found: list[Span] = []
+        for accepted in (self._in_flight.get(delivered), self._accepted.get(delivered)):
+            if accepted is not None:
+                found += accepted.spans
+                found += [(position, position) for position in accepted.positions]
+        return found
 
     async def acknowledge(self, delivered: Delivered, position: int) -> None:
         """Acknowledge a position. Raises NotFound (no such subscription), LimitExceeded, Unavailable."""
@@ -193,8 +232,8 @@ class AckForwarder:
         """Repeat what was accepted with the next batch."""
         if batch.accepted:
             _log.warning("acks_repeated", bundle=str(self.bundle), acks=batch.count)
-        for delivered, positions in batch.accepted.items():
-            self._accepted[delivered] = positions + self._accepted.get(delivered, [])
+        for delivered, accepted in batch.accepted.items():
+            self._accepted[delivered] = accepted.behind(self._accepted.get(delivered))
         self._flushes = batch.flushes + self._flushes
         if self._accepted or self._flushes:
             self._wake.set()
@@ -202,12 +241,12 @@ class AckForwarder:
     def _settle(self, batch: _Batch, unknown: set[tuple[str, str]], error: DanubeError | None) -> None:
         self.unconfirmed -= batch.count
         self._gauge.set(self.unconfirmed)
-        for delivered, positions in batch.accepted.items():
+        for delivered, accepted in batch.accepted.items():
             if error is not None or delivered[:2] in unknown:
                 # Their clients were told that they count. The streams of a deleted subscription end anyway.
-                self._metrics.void_acks.labels(delivered.topic).inc(len(positions))
+                self._metrics.void_acks.labels(delivered.topic).inc(len(accepted))
                 reason = str(error) if error else "the subscription was deleted"
-                _log.warning("acks_void", **delivered._asdict(), acks=len(positions), reason=reason)
+                _log.warning("acks_void", **delivered._asdict(), acks=len(accepted), reason=reason)
         for done in batch.flushes:
             if not done.done():
                 done.set_result(None)

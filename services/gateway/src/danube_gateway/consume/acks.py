@@ -49,16 +49,24 @@ class Acknowledgements:
             await self._forwarder(bundle).acknowledge(delivered, position)
 
     async def nack(
-        self, bundle: Bundle, delivered: Delivered, position: int, *, delay_ms: int = 0, reason: str = ""
+        self,
+        bundle: Bundle,
+        delivered: Delivered,
+        position: int,
+        *,
+        last: int | None = None,
+        delay_ms: int = 0,
+        reason: str = "",
     ) -> None:
         """Tell the owner that a message failed: it comes again, not before ``delay_ms``, or is poison.
 
-        A position that is not in flight is ignored. An acknowledgement, earlier or later, outdoes it.
+        With ``last``, all from ``position`` to it. A position that is not in flight is ignored. An
+        acknowledgement, earlier or later, outdoes it.
         Raises NotFound (no such topic or subscription), Unavailable.
         """
         topic, subscription, generation = delivered
         reason = reason[:REASON_CHARACTERS_MAX]
-        request = Nack(topic, subscription, position, position, generation, delay_ms, reason)
+        request = Nack(topic, subscription, position, last or position, generation, delay_ms, reason)
         await self._owners.ask(bundle, request, Done)
 
     async def confirmed(self, bundle: Bundle) -> None:

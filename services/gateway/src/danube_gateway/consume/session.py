@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 
 from danube_common.errors import DanubeError
@@ -76,6 +76,8 @@ class Session:
         self._granted_at = 0
         self._granted_bytes_at = 0
         self.sent_before = 0
+        self.on_status: Callable[[bool, bool], None] | None = None
+        """Called with what each Sync told: whether the consumer stands by, and whether it got everything."""
 
     # Towards the client
 
@@ -176,6 +178,11 @@ class Session:
             max(self._initial[0] + self._drained[0], 0),
             max(self._initial[1] + self._drained[1], 0),
         )
+
+    def tell_status(self, sent: int, *, standby: bool, caught_up: bool) -> None:
+        """Hand over how its owner, whose last delivery was ``sent``, says that it stands."""
+        if self.on_status is not None:
+            self.on_status(standby, caught_up and sent == self.received and not self._queue)
 
     def lost_tail(self, sent: int) -> bool:
         """Return whether the owner reported the same last delivery twice and it has not arrived."""

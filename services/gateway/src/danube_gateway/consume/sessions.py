@@ -41,6 +41,8 @@ STOP_DETACH_S = 1.0
 REATTACH_WAIT_S = 0.2
 SYNC_TIMEOUT_S = 2.0
 SESSIONS_MAX = 50_000
+URGENT_PREFETCH_BELOW = 1000
+"""A consumer of fewer unacknowledged messages may wait for each acknowledgement: it is forwarded at once."""
 
 _log = structlog.get_logger(__name__)
 
@@ -234,7 +236,7 @@ class Sessions:
                 session.bundle,
                 delivered,
                 reliable=found.reliable,
-                prefetch=bool(session.prefetch or found.prefetch),
+                prefetch=0 < (session.prefetch or found.prefetch) < URGENT_PREFETCH_BELOW,
             )
         return found
 
@@ -351,15 +353,21 @@ class Sessions:
             return
         finally:
             self._syncing.discard(bundle)
-        unknown = set(synced.unknown)
+        unknown, standby, caught_up = set(synced.unknown), set(synced.standby), set(synced.caught_up)
         for session, state in zip(sessions, states, strict=False):
             if session.attaching or session.closed or session.number != state.session:
                 continue  # the reply is about an earlier session
             if session.consumer_id in unknown:
                 self._repair(session, resumes=False)
-            elif session.lost_tail(synced.sent.get(session.consumer_id, 0)):
+                continue
+            sent = synced.sent.get(session.consumer_id, 0)
+            if session.lost_tail(sent):
                 self._metrics.gaps.labels(session.topic).inc()
                 self._repair(session, resumes=True)
+                continue
+            session.tell_status(
+                sent, standby=session.consumer_id in standby, caught_up=session.consumer_id in caught_up
+            )
 
 
 def _shutting_down() -> Unavailable:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from danube_common.model.run import Run
-from danube_gateway.consume.ack_forwarder import AckForwarder, Delivered
+from danube_gateway.consume.ack_forwarder import AckForwarder, Delivered, Span
 from danube_gateway.consume.unacked import Unacked
 
 
@@ -36,7 +36,7 @@ class Source:
         if self.unacked is None:
             return batch
         told = self.forwarder.unconfirmed_of(self.delivered)
-        if told and min(run.first for run in batch) <= max(told):
+        if told and min(run.first for run in batch) <= max(last for _, last in told):
             told.sort()
             kept = [part for run in batch for part in without(run, told)]
             batch = batch if kept == batch else kept
@@ -53,17 +53,30 @@ class Source:
         self.forwarder.accept(self.delivered, position, urgent=self.prefetch)
         return True
 
+    def accept_spans(self, stream: object, spans: list[Span]) -> None:
+        """Take acknowledgements of what ``stream`` delivered; what it did not deliver is passed over.
 
-def without(run: Run, positions: list[int]) -> list[Run]:
-    """Return what is left of a run without ``positions``, which are ascending."""
+        The caller waits for `AckForwarder.has_room` before.
+        """
+        if self.unacked is None:
+            return
+        taken = [part for first, last in spans for part in self.unacked.take_span(stream, first, last)]
+        if taken:
+            self.forwarder.accept_spans(self.delivered, taken)
+
+
+def without(run: Run, spans: list[Span]) -> list[Run]:
+    """Return what is left of a run without the positions of ``spans``, which are ascending and apart."""
     left: list[Run] = []
     first = run.first
-    for position in positions[bisect_left(positions, first) :]:
-        if position > run.last:
+    for begin, end in spans[max(bisect_right(spans, (first,)) - 1, 0) :]:
+        if begin > run.last:
             break
-        if first < position:
-            left.append(run.part(first, position - 1))
-        first = position + 1
+        if end < first:
+            continue
+        if first < begin:
+            left.append(run.part(first, begin - 1))
+        first = end + 1
     if first <= run.last:
         left.append(run.part(first, run.last))
     return left

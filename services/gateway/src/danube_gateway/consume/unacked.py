@@ -54,6 +54,25 @@ class Unacked:
             del firsts[at], lasts[at], self._streams[at]
         return True
 
+    def take_span(self, stream: object, first: int, last: int) -> list[tuple[int, int]]:
+        """Remove what ``stream`` delivered of the positions ``first`` to ``last``; return it, ascending."""
+        low, high = bisect_left(self._lasts, first), bisect_right(self._firsts, last)
+        taken: list[tuple[int, int]] = []
+        kept: list[tuple[int, int, object]] = []
+        for at in range(low, high):
+            begin, end, owner = self._firsts[at], self._lasts[at], self._streams[at]
+            if owner is not stream:
+                kept.append((begin, end, owner))
+                continue
+            if begin < first:
+                kept.append((begin, first - 1, stream))
+            if end > last:
+                kept.append((last + 1, end, stream))
+            taken.append((max(begin, first), min(end, last)))
+        if taken:
+            self._replace(low, high, kept)
+        return taken
+
     def forget(self, stream: object) -> None:
         """Remove what ``stream`` delivered: it ended."""
         kept = [

@@ -81,6 +81,8 @@ class Sessions:
         self._heard[request.gateway] = context.clock()
         unknown: list[int] = []
         sent: dict[int, int] = {}
+        standby: list[int] = []
+        caught_up: list[int] = []
         for state in request.sessions:
             subscription = context.subscription_of(state.consumer_id)
             if subscription is None or not subscription.dispatch.grant(state):
@@ -88,13 +90,17 @@ class Sessions:
                 continue
             session = subscription.dispatch.consumers[state.consumer_id].session
             sent[state.consumer_id] = session.number if session else 0
+            if subscription.dispatch.stands_by(state.consumer_id):
+                standby.append(state.consumer_id)
+            elif subscription.caught_up:
+                caught_up.append(state.consumer_id)
             context.dispatcher.mark_ready(subscription)
         named = {state.consumer_id for state in request.sessions}
         held = self._held[request.gateway]
         for consumer_id in held - named:
             held.discard(consumer_id)
             self._drop(request.gateway, consumer_id)
-        return Synced(unknown, sent)
+        return Synced(unknown, sent, standby, caught_up)
 
     async def _credit(self, request: Credit) -> Done:
         for state in request.sessions:

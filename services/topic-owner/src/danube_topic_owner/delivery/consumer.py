@@ -8,6 +8,8 @@ from danube_common.errors import Refused
 from danube_common.wire.owner import taken_over
 from danube_topic_owner.delivery.ack_progress import AckProgress
 
+PREFETCH_MAX = 10_000
+"""Unacknowledged messages that a consumer may ask for, or as many as its window has."""
 DISPLACED_MAX = 100
 """Connections remembered per consumer whose stream was taken over; beyond it the oldest is forgotten."""
 
@@ -112,7 +114,7 @@ class Consumer:
         if session is None:
             return 0, 0
         messages = session.prefetch or window.prefetch or window.messages
-        messages = (min(window.messages, messages)) - self.unacked
+        messages = min(messages, max(window.messages, PREFETCH_MAX)) - self.unacked
         credit = session.messages_total - session.messages_sent
         size = window.bytes - self.unacked_bytes
         credit_bytes = session.bytes_total - session.bytes_sent

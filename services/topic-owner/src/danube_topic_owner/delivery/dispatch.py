@@ -135,6 +135,12 @@ class Dispatch(ABC):
         session.bytes_total = max(session.bytes_total, state.bytes_total)
         return True
 
+    def stands_by(self, consumer_id: int) -> bool:
+        """Return whether a consumer with a stream gets nothing because another one is active."""
+        if self.subscription_type is not SubscriptionType.FAILOVER or not self.attached:
+            return False
+        return self.attached[0].consumer_id != consumer_id
+
     def check_exclusive(self, name: str, now: float) -> None:
         """Raise Refused if the subscription is exclusive and a consumer of another name is present."""
         if self.subscription_type is not SubscriptionType.EXCLUSIVE:

@@ -55,6 +55,11 @@ class ActiveSubscription:
         return self.topic_id, self.state.name
 
     @property
+    def caught_up(self) -> bool:
+        """Whether it has sent everything that the topic has."""
+        return not self.dispatch.waiting
+
+    @property
     def losses(self) -> tuple[int, int]:
         """How many messages it lost, and of how many its consumers were told.
 
@@ -104,6 +109,11 @@ class LogSubscription(ActiveSubscription):
     restarted: bool = field(default=False, kw_only=True)
     missed: Missed = field(default_factory=Missed, kw_only=True)
     poison_problem: str = field(default="", kw_only=True)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether it has sent everything that the topic has."""
+        return self.at_tail and not self.dispatch.waiting
 
     @property
     def wants_backlog(self) -> bool:
