@@ -348,7 +348,8 @@ def connect(
         connect_timeout_s: seconds that an address may take to accept the connection.
         call_timeout_s: seconds that one call may take.
         health_interval_s: seconds between two health checks of a producer or consumer.
-        tls: certificates and names for ``https://`` addresses; with it no other address is used.
+        tls: certificates and names for ``https://`` addresses, with which no other address is used; and the
+            token of this client.
 
     Raises:
         InvalidAddress: an address is none of these.

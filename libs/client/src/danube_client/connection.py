@@ -148,6 +148,8 @@ def _channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
         tls = tls or Tls()
         options = (*CHANNEL_OPTIONS, *tls.channel_options())
         return grpc.aio.secure_channel(target, tls.credentials(), options=options)
+    if tls is not None and not tls.is_needed and tls.token is not None:
+        return grpc.aio.secure_channel(target, tls.local_credentials(), options=CHANNEL_OPTIONS)
     if tls is not None:
         raise InvalidAddress(f"{address!r}: with TLS an address is https://host:port")
     return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)

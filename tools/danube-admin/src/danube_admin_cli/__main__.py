@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from danube_admin_cli import brokers, dead_letters, namespaces, schemas, subscriptions, topics
+from danube_admin_cli import brokers, dead_letters, namespaces, schemas, security, subscriptions, topics
 from danube_admin_cli.admin import Endpoint, Output
 from danube_admin_cli.outcome import EXIT_CODES
 from danube_terminal.program import tool_version
 from danube_terminal.streams import run
-from danube_terminal.tls_options import Ca, Cert, Key, ServerName
+from danube_terminal.tls_options import Ca, Cert, Key, ServerName, TokenFile
 
 HELP = f"""Administer a Danube cluster.
 
@@ -28,7 +28,9 @@ Examples:
   danube-admin subscriptions reset /orders/new billing --to 2h
   danube-admin dead-letters browse /orders/failed
   danube-admin topics subscriptions /orders/new -o json --endpoint http://admin.example:50051
-  danube-admin --ca ca.pem --endpoint https://admin.example:50051 brokers list
+  danube-admin security bindings create --principal user:al --role viewer --scope topic --resource '/orders/*'
+  danube-admin security tokens create --subject alice --type user --secret-key-file token.secret
+  danube-admin --ca ca.pem --token-file my.token --endpoint https://admin.example:50051 brokers list
 
 \b
 {EXIT_CODES}
@@ -49,6 +51,7 @@ app.add_typer(namespaces.commands.app, name="namespaces", help="Namespaces and t
 app.add_typer(topics.commands.app, name="topics", help="Topics, their segments and policies.")
 app.add_typer(schemas.commands.app, name="schemas", help="The schema registry.")
 app.add_typer(dead_letters.commands.app, name="dead-letters", help="Messages that failed too often.")
+app.add_typer(security.app, name="security", help="Who may do what: roles, bindings, API keys, tokens.")
 app.add_typer(subscriptions.commands.app, name="subscriptions", help="The cursors of subscriptions.")
 
 
@@ -72,6 +75,7 @@ def root(
     cert: Cert = None,
     key: Key = None,
     server_name: ServerName = None,
+    token_file: TokenFile = None,
     version: Version = False,
 ) -> None:
     """Take the options that every command takes as well, which win there, and those of TLS."""

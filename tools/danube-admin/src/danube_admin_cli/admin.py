@@ -23,6 +23,7 @@ Response = TypeVar("Response", bound="Message")
 
 ENDPOINT = "http://127.0.0.1:50051"
 ENDPOINT_VARIABLE = "DANUBE_ADMIN_ENDPOINT"
+TLS_VARIABLE = "DANUBE_ADMIN_TLS"
 TIMEOUT_S = 30.0
 # What servers say of an unknown method that have no words of their own for it.
 FOREIGN_UNIMPLEMENTED = "Method not found!"
@@ -66,6 +67,8 @@ def open_channel(address: str, security: Tls | None, what: str, bytes_max: int) 
         give_up(f"{address!r}: {what} is http://host:port or https://host:port", USAGE)
     options: list[tuple[str, int | str]] = [("grpc.max_receive_message_length", bytes_max)]
     if not secure:
+        if security is not None and security.token is not None and not security.is_needed:
+            return grpc.secure_channel(target, security.local_credentials(), options)
         if security is not None:
             give_up(f"{address!r}: with TLS {what} is https://host:port", USAGE)
         return grpc.insecure_channel(target, options=options)
@@ -87,6 +90,8 @@ def admin(context: typer.Context, endpoint: str | None) -> Iterator[Call]:
 
     root = context.find_root().params.get("endpoint")
     address = endpoint or root or os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT
+    if os.environ.get(TLS_VARIABLE, "").lower() in ("1", "true", "yes") and address.startswith("http://"):
+        address = f"https://{address.removeprefix('http://')}"
     with open_channel(address, tls(context), "an endpoint", RECEIVE_BYTES_MAX) as channel:
 
         def call(method: str, request: Message, answer: type[Response]) -> Response:

@@ -9,7 +9,7 @@ import typer
 from danube_cli import consume, produce, subscribe
 from danube_terminal.program import tool_version
 from danube_terminal.streams import run
-from danube_terminal.tls_options import Ca, Cert, Key, ServerName
+from danube_terminal.tls_options import Ca, Cert, Key, ServerName, TokenFile
 
 # Plain help and errors: they stay one line each in logs, and rich is slow to import.
 app = typer.Typer(
@@ -44,6 +44,7 @@ def root(
     cert: Cert = None,
     key: Key = None,
     server_name: ServerName = None,
+    token_file: TokenFile = None,
     version: Version = False,
 ) -> None:
     """Take the options that stand before a command."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -18,7 +19,10 @@ _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 def is_loopback(addr: str) -> bool:
     """Return whether only this machine reaches an address that is listened on."""
     host = split_address(addr)[0]
-    return host in _LOOPBACK_HOSTS or host.startswith("127.")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_key_set_url(text: str) -> str:

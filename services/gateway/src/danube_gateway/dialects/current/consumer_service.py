@@ -125,8 +125,8 @@ class ConsumerService:
         if not request.HasField("msg_id"):
             raise InvalidInput("the acknowledgement has no msg_id")
         response = api.AckResponse(request_id=request.request_id).SerializeToString()
+        call.require(Permission.CONSUME, request.msg_id.topic_name)
         delivered, position = tag_of(request.msg_id, request.subscription_name)
-        call.require(Permission.CONSUME, delivered.topic)
         if not is_stored(position) or self._acknowledgements.accept(delivered, position):
             return response
         topic = await self._topic(delivered)
@@ -148,8 +148,8 @@ class ConsumerService:
         if not request.HasField("msg_id"):
             raise InvalidInput("the negative acknowledgement has no msg_id")
         response = api.NackResponse(request_id=request.request_id).SerializeToString()
+        call.require(Permission.CONSUME, request.msg_id.topic_name)
         delivered, position = tag_of(request.msg_id, request.subscription_name)
-        call.require(Permission.CONSUME, delivered.topic)
         topic = await self._topic(delivered) if is_stored(position) else None
         if topic is None:
             return response

@@ -1,0 +1,300 @@
+"""The platform with authentication on: what each caller may do with its topics, ids and streams."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sysconfig
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import danube_client
+from danube_client import Tls
+from danube_harness.platforms.standalone import Platform
+from danube_harness.rpc.calls import status_of
+from danube_harness.rpc.credentials import ADMIN, SECRET, bearer, secret_file, token
+from danube_proto import danube_admin_pb2 as admin_pb
+from danube_proto import danube_api_pb2 as v0_2
+from danube_proto import danube_current_pb2 as current
+from danube_proto import danube_platform_pb2 as platform_pb
+
+pytestmark = pytest.mark.server
+
+DENIED, UNAUTHENTICATED = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED
+TOPIC, OTHERS, NEW = "/default/mine", "/default/others", "/default/new"
+SUBSCRIPTION = "jobs"
+STATED_S = 5.0
+"""Within so long a revocation holds everywhere; what is beyond it is the machine's own time."""
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    folder = tmp_path_factory.mktemp("secured")
+    settings = {
+        "AUTH_ENABLED": "true",
+        "AUTH_SECRET_KEY_FILE": str(secret_file(folder)),
+        "AUTH_SUPER_ADMINS": ADMIN,
+    }
+    environment = {
+        f"DANUBE_{service}_{name}": value
+        for service in ("GATEWAY", "ADMIN")
+        for name, value in settings.items()
+    }
+    with Platform.run(folder, environment=environment) as running:
+        yield running
+
+
+class Administrator:
+    """Calls the admin port with a token."""
+
+    def __init__(self, platform: Platform, channel: grpc.Channel) -> None:
+        self._platform = platform
+        self._channel = channel
+
+    def done(self, method: str, request: Any, answer: Any, who: str = ADMIN) -> Any:
+        call: Any = self._channel.unary_unary(f"/{method}")
+        metadata = bearer(token(who)) if who else ()
+        return answer.FromString(call(request.SerializeToString(), metadata=metadata, timeout=30))
+
+    def bind(self, name: str, role: str, resource: str) -> str:
+        binding = admin_pb.BindingDefinition(
+            id=f"{name}-{role}-{resource}",
+            principal_type="user",
+            principal_name=name,
+            role_names=[role],
+            scope="topic",
+            resource_name=resource,
+        )
+        request = admin_pb.CreateBindingRequest(binding=binding)
+        self.done("danube_admin.SecurityAdmin/CreateBinding", request, admin_pb.SecurityResponse)
+        return binding.id
+
+    def tool(self, *arguments: str, who: str = ADMIN) -> subprocess.CompletedProcess[str]:
+        """Run `danube-admin`."""
+        return subprocess.run(
+            [Path(sysconfig.get_path("scripts")) / "danube-admin", *arguments],
+            env={
+                **os.environ,
+                "DANUBE_ADMIN_ENDPOINT": f"http://{self._platform.admin_addr}",
+                "DANUBE_ADMIN_TOKEN": token(who) if who else "",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+
+@pytest.fixture(scope="module")
+def admin(platform: Platform) -> Iterator[Administrator]:
+    with grpc.insecure_channel(platform.admin_addr) as opened:
+        made = Administrator(platform, opened)
+        for topic in (TOPIC, OTHERS):
+            request = admin_pb.NewTopicRequest(
+                name=topic, schema_type="Bytes", schema_data="{}", dispatch_strategy="non_reliable"
+            )
+            made.done("danube_admin.TopicAdmin/CreateTopic", request, admin_pb.TopicResponse)
+        for name, topic in (("owner", OTHERS), ("owner", NEW), ("mallory", TOPIC)):
+            for role in ("producer", "consumer"):
+                made.bind(name, role, topic)
+        yield made
+
+
+def channel(platform: Platform) -> Any:
+    return grpc.aio.insecure_channel(platform.gateway_addr)
+
+
+async def allowed(channel: Any, method: str, request: Any, answer: Any, who: str) -> Any:
+    """Call until the platform knows the newest binding."""
+    async with asyncio.timeout(2 * STATED_S):
+        while True:
+            try:
+                data = await channel.unary_unary(method)(
+                    request.SerializeToString(), metadata=bearer(token(who))
+                )
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not DENIED:
+                    raise
+                await asyncio.sleep(0.05)
+            else:
+                return answer.FromString(data)
+
+
+@pytest.fixture
+async def gateway(platform: Platform, admin: Administrator) -> AsyncIterator[Any]:
+    async with channel(platform) as opened:
+        yield opened
+
+
+async def consumer(gateway: Any, topic: str, who: str) -> int:
+    request = v0_2.ConsumerRequest(
+        topic_name=topic,
+        consumer_name=who,
+        subscription=SUBSCRIPTION,
+        subscription_type=v0_2.ConsumerRequest.Shared,
+    )
+    found = await allowed(gateway, "/danube.ConsumerService/Subscribe", request, v0_2.ConsumerResponse, who)
+    return int(found.consumer_id)
+
+
+async def producer(gateway: Any, topic: str, who: str) -> int:
+    request = v0_2.ProducerRequest(
+        topic_name=topic,
+        producer_name=who,
+        dispatch_strategy=v0_2.TopicDispatchStrategy(strategy="NonReliable"),
+        schema=v0_2.Schema(name="bytes"),
+    )
+    found = await allowed(
+        gateway, "/danube.ProducerService/CreateProducer", request, v0_2.ProducerResponse, who
+    )
+    return int(found.producer_id)
+
+
+async def test_our_client_publishes_and_consumes_with_its_token(
+    platform: Platform, admin: Administrator
+) -> None:
+    address, tls = f"http://{platform.gateway_addr}", Tls(token=lambda: token("owner"))
+    async with (
+        danube_client.connect(address, tls=tls) as client,
+        client.producer(NEW, strategy=danube_client.Reliable()) as sending,
+        client.consumer(NEW, "own", initial_position=danube_client.Start.earliest()) as receiving,
+    ):
+        await sending.send("hello")
+        message = await asyncio.wait_for(anext(receiving), 20)
+        assert message.text == "hello"
+        await message.ack()
+
+
+async def test_ids_of_others_are_of_no_use(gateway: Any) -> None:
+    """Each call names what is the owner's, in both generations' layouts."""
+    mine, theirs = await producer(gateway, TOPIC, "mallory"), await producer(gateway, OTHERS, "owner")
+    reader = await consumer(gateway, OTHERS, "owner")
+    assert mine != theirs
+    send, ack, nack = (
+        f"/danube.{name}"
+        for name in ("ProducerService/SendMessage", "ConsumerService/Ack", "ConsumerService/Nack")
+    )
+    old = v0_2.MsgID(producer_id=theirs, topic_name=TOPIC, broker_addr="x")
+    new = current.MsgID(producer_id=theirs, topic_name=TOPIC, broker_addr="x")
+    old_theirs = v0_2.MsgID(sequence_id=1, producer_id=mine, topic_name=OTHERS, broker_addr="x")
+    new_theirs = current.MsgID(producer_id=mine, topic_name=OTHERS, broker_addr="x", topic_offset=1)
+    attacks: list[tuple[str, Any]] = [
+        (send, v0_2.StreamMessage(msg_id=old, payload=b"forged")),
+        (send, current.StreamMessage(msg_id=new, payload=b"forged")),
+        (ack, v0_2.AckRequest(request_id=1, msg_id=old_theirs, subscription_name=SUBSCRIPTION)),
+        (ack, current.AckRequest(request_id=1, msg_id=new_theirs, subscription_name=SUBSCRIPTION)),
+        (nack, current.NackRequest(request_id=1, msg_id=new_theirs, subscription_name=SUBSCRIPTION)),
+    ]
+    metadata = bearer(token("mallory"))
+    for method, request in attacks:
+        call = gateway.unary_unary(method)(request.SerializeToString(), metadata=metadata)
+        assert (await status_of(call))[0] is DENIED, (method, request)
+    for extra in ((), (("x-danube-broker-url", "http://x"),)):
+        stream = gateway.unary_stream("/danube.ConsumerService/ReceiveMessages")(
+            v0_2.ReceiveRequest(consumer_id=reader).SerializeToString(), metadata=(*metadata, *extra)
+        )
+        assert (await status_of(stream.read()))[0] is DENIED
+
+
+async def test_nobody_takes_over_the_stream_of_another(gateway: Any) -> None:
+    reader = await consumer(gateway, OTHERS, "owner")
+    request = v0_2.ReceiveRequest(consumer_id=reader).SerializeToString()
+    receive = gateway.unary_stream("/danube.ConsumerService/ReceiveMessages")
+    stream = receive(request, metadata=bearer(token("owner")))
+    await stream.initial_metadata()
+    assert (await status_of(receive(request, metadata=bearer(token("mallory"))).read()))[0] is DENIED
+    assert not stream.done()
+
+
+@pytest.mark.parametrize(
+    "name", [f"{TOPIC}/../others", f"{TOPIC}%2f..%2fothers", "/default/m\u0456ne", f"{TOPIC}*", OTHERS]
+)
+async def test_names_that_escape_are_denied(gateway: Any, name: str) -> None:
+    for method, request in (
+        ("Discovery/TopicLookup", v0_2.TopicLookupRequest(topic=name)),
+        ("Discovery/TopicPartitions", v0_2.TopicLookupRequest(topic=name)),
+        (
+            "ConsumerService/Subscribe",
+            v0_2.ConsumerRequest(topic_name=name, consumer_name="x", subscription="x"),
+        ),
+        ("ProducerService/CreateProducer", v0_2.ProducerRequest(topic_name=name, producer_name="x")),
+    ):
+        call = gateway.unary_unary(f"/danube.{method}")(
+            request.SerializeToString(), metadata=bearer(token("mallory"))
+        )
+        assert (await status_of(call))[0] is DENIED
+
+
+async def test_a_stream_ends_within_five_seconds_of_its_bindings_end(
+    gateway: Any, admin: Administrator
+) -> None:
+    binding = admin.bind("leaver", "consumer", TOPIC)
+    reader = await consumer(gateway, TOPIC, "leaver")
+    request = v0_2.ReceiveRequest(consumer_id=reader).SerializeToString()
+    receive = gateway.unary_stream("/danube.ConsumerService/ReceiveMessages")
+    stream = receive(request, metadata=bearer(token("leaver")))
+    await stream.initial_metadata()
+    gone = admin_pb.BindingRequest(scope="topic", resource_name=TOPIC, binding_id=binding)
+    admin.done("danube_admin.SecurityAdmin/DeleteBinding", gone, admin_pb.SecurityResponse)
+    async with asyncio.timeout(2 * STATED_S):
+        assert (await status_of(stream.read()))[0] is DENIED
+
+
+async def test_a_revoked_api_key_is_refused(gateway: Any, admin: Administrator) -> None:
+    request = platform_pb.CreateKeyRequest(principal_type="user", principal_name="mallory")
+    made = admin.done("danube_platform.ApiKeys/CreateKey", request, platform_pb.CreateKeyResponse)
+    lookup = gateway.unary_unary("/danube.Discovery/TopicLookup")
+    asked = v0_2.TopicLookupRequest(topic=TOPIC).SerializeToString()
+    async with asyncio.timeout(2 * STATED_S):
+        while True:
+            try:
+                await lookup(asked, metadata=bearer(made.key))
+                break
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not UNAUTHENTICATED:
+                    raise
+                await asyncio.sleep(0.05)
+        revoke = platform_pb.RevokeKeyRequest(key_id=made.info.key_id)
+        admin.done("danube_platform.ApiKeys/RevokeKey", revoke, platform_pb.RevokeKeyResponse)
+        while True:
+            try:
+                await lookup(asked, metadata=bearer(made.key))
+                await asyncio.sleep(0.05)
+            except grpc.aio.AioRpcError as error:
+                assert error.code() is UNAUTHENTICATED  # noqa: PT017 - the loop ends with it
+                break
+
+
+def test_administration_needs_its_permission(admin: Administrator) -> None:
+    name = "danube_admin.NamespaceAdmin/CreateNamespace"
+    calls: list[tuple[str, Any]] = [
+        (name, admin_pb.NamespaceRequest(name="stolen")),
+        ("danube_admin.TopicAdmin/DeleteTopic", admin_pb.TopicRequest(name=TOPIC)),
+        ("danube_platform.ApiKeys/ListKeys", platform_pb.ListKeysRequest()),
+        ("danube_admin.SecurityAdmin/ListRoles", admin_pb.Empty()),
+        ("danube_schema.SchemaRegistry/RegisterSchema", b""),
+    ]
+    for method, request in calls:
+        for who, code in (("mallory", DENIED), ("", UNAUTHENTICATED)):
+            with pytest.raises(grpc.RpcError) as refused:
+                admin.done(method, request or admin_pb.Empty(), admin_pb.Empty, who)
+            assert refused.value.code() is code, method
+
+
+def test_the_tool_sends_its_token_and_says_what_it_may_not(admin: Administrator) -> None:
+    listed = admin.tool("security", "roles", "list", "-o", "json")
+    assert (listed.returncode, json.loads(listed.stdout)[0]["name"]) == (0, "admin")
+    denied = admin.tool("namespaces", "create", "stolen", who="mallory")
+    assert (denied.returncode, "user:mallory has no permission" in denied.stderr) == (1, True)
+
+
+def test_no_secret_is_in_the_output_of_the_platform(platform: Platform, admin: Administrator) -> None:
+    output = platform.output
+    assert SECRET not in output
+    assert token(ADMIN).partition(".")[0] not in output
