@@ -52,3 +52,6 @@ max_allowed_table_size
 
 # A principal's type, found by its value.
 SERVICE_ACCOUNT
+
+# typer keeps the options before a command for `tls_options.tls`.
+token_file
