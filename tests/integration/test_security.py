@@ -23,6 +23,7 @@ from danube_proto import danube_admin_pb2 as admin_pb
 from danube_proto import danube_api_pb2 as v0_2
 from danube_proto import danube_current_pb2 as current
 from danube_proto import danube_platform_pb2 as platform_pb
+from danube_proto import danube_stream_pb2 as stream_pb
 
 pytestmark = pytest.mark.server
 
@@ -200,6 +201,22 @@ async def test_ids_of_others_are_of_no_use(gateway: Any) -> None:
             v0_2.ReceiveRequest(consumer_id=reader).SerializeToString(), metadata=(*metadata, *extra)
         )
         assert (await status_of(stream.read()))[0] is DENIED
+
+
+async def test_a_native_stream_is_opened_for_what_is_allowed_only(gateway: Any) -> None:
+    """The topic is in the first message, which the table of methods does not see."""
+
+    async def opened(topic: str) -> Any:
+        publish = gateway.stream_stream("/danube.stream.v1.Streaming/Publish")
+        stream = publish(metadata=bearer(token("mallory")))
+        request = stream_pb.PublishRequest(open=stream_pb.OpenProducer(topic=topic, producer_name="native"))
+        await stream.write(request.SerializeToString())
+        return stream
+
+    assert (await status_of((await opened(OTHERS)).read()))[0] is DENIED
+    own = await opened(TOPIC)
+    assert stream_pb.PublishResponse.FromString(await own.read()).HasField("opened")
+    own.cancel()
 
 
 async def test_nobody_takes_over_the_stream_of_another(gateway: Any) -> None:

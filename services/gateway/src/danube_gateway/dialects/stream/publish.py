@@ -12,6 +12,7 @@ from danube_common.model.names import check_label
 from danube_common.model.position import MESSAGES_PER_SECTION_MAX
 from danube_common.rpc.port import Call, Methods
 from danube_common.rpc.protobuf_strict import parse_strict
+from danube_common.security.roles import Permission
 from danube_gateway.dialects.errors import to_rpc_error
 from danube_gateway.dialects.stream.batches import BATCH_BYTES_MAX, BadMessage, read_body, read_messages
 from danube_gateway.dialects.stream.model import access_mode_of, schema_message
@@ -40,14 +41,13 @@ class PublishService:
         """Add the method."""
         methods.bidi[METHOD] = self.publish
 
-    async def publish(
-        self, _call: Call, requests: AsyncIterator[bytes]
-    ) -> AsyncIterator[bytes | list[bytes]]:
+    async def publish(self, call: Call, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes | list[bytes]]:
         """Serve one producer's stream."""
         request = await _next(requests)
         if request is None or not request.HasField("open"):
             raise InvalidInput("a Publish stream begins with open")
         opening = request.open
+        call.require(Permission.PRODUCE, opening.topic)
         check_label(opening.topic, "topic")
         name = opening.producer_name or f"producer-{secrets.token_hex(6)}"
         check_label(name, "producer")
