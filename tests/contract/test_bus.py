@@ -112,6 +112,32 @@ async def test_a_message_reaches_every_subscriber_in_order(transport: Transport)
         assert await inbox.wait_for(len(sent)) == sent
 
 
+async def test_what_is_sent_at_once_keeps_its_place_among_what_is_not(transport: Transport) -> None:
+    sender, other = await transport.join(), await transport.join()
+    inbox = Inbox()
+    await other.subscribe("orders", inbox)
+    sent = [b"%d" % number + bytes(number % 3 * 100_000) for number in range(120)]
+    for number, payload in enumerate(sent):
+        if number % 4 == 0 or not sender.publish_at_once("orders", payload):
+            await sender.publish("orders", payload)
+    assert await inbox.wait_for(len(sent)) == sent
+
+
+async def test_a_subscriber_whose_handler_raises_gets_the_next_message(transport: Transport) -> None:
+    bus = await transport.join()
+    inbox = Inbox()
+
+    def handle(payload: bytes) -> None:
+        if payload == b"bad":
+            raise RuntimeError(payload)
+        inbox(payload)
+
+    await bus.subscribe("orders", handle)
+    for payload in (b"1", b"bad", b"2"):
+        await bus.publish("orders", payload)
+    assert await inbox.wait_for(2) == [b"1", b"2"]
+
+
 async def test_a_subscriber_hears_only_its_subject(transport: Transport) -> None:
     bus = await transport.join()
     exact, one_token, tail = Inbox(), Inbox(), Inbox()
@@ -248,6 +274,7 @@ async def test_nothing_leaves_while_the_transport_is_down(transport: Transport) 
     assert bus.connected
     await transport.lose()
     await disconnected(bus)
+    assert not bus.publish_at_once("echo", b"")
     with pytest.raises(BusUnavailable):
         await bus.publish("echo", b"")
     with pytest.raises(BusUnavailable):

@@ -122,7 +122,7 @@ async def test_payload_and_headers_arrive_as_sent_at_every_size(
 ) -> None:
     bus = await NatsBus.connect(nats_server.url, name="test")
     received: asyncio.Queue[Msg] = asyncio.Queue()
-    await bus.connection.listen("in", received.put)
+    await bus.connection.listen("in", received.put_nowait)
     payload = bytes(index % 251 for index in range(length))
     await bus.connection.send("in", payload, reply="back", headers=headers)
     await bus.connection.send("in", b"next")

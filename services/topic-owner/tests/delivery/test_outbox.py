@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import cast
 
@@ -20,11 +21,22 @@ EPOCH = 5
 
 
 class RecordingBus:
-    """Keeps what was published, by subject; a publish may fail."""
+    """Keeps what was published, by subject; a publish may fail.
 
-    def __init__(self) -> None:
+    Args:
+        at_once: what is taken without a wait, one answer after the other; then nothing.
+    """
+
+    def __init__(self, at_once: Sequence[bool] = ()) -> None:
+        self.at_once = list(at_once)
         self.published: dict[str, list[bytes]] = defaultdict(list)
         self.failures = 0
+
+    def publish_at_once(self, subject: str, payload: bytes) -> bool:
+        taken = bool(self.at_once) and self.at_once.pop(0)
+        if taken:
+            self.published[subject].append(payload)
+        return taken
 
     async def publish(self, subject: str, payload: bytes) -> None:
         await asyncio.sleep(0)
@@ -44,7 +56,9 @@ class RecordingBus:
         return found
 
 
-async def sent(bus: RecordingBus, put: list[tuple[str, int, int]], size: int = 10) -> None:
+async def sent(
+    bus: RecordingBus, put: list[tuple[str, int, int]], size: int = 10, *, flush_each: bool = False
+) -> None:
     outbox = Outbox(cast("Bus", bus), EPOCH)
     running = asyncio.create_task(outbox.run())
     for gateway, consumer, number in put:
@@ -53,6 +67,9 @@ async def sent(bus: RecordingBus, put: list[tuple[str, int, int]], size: int = 1
             outbox.deliver(Outgoing(gateway, consumer, 1, number, [run]))
         else:
             outbox.notice(gateway, SessionEnded(EPOCH, consumer, 1, "over"))
+        if flush_each:
+            outbox.flush()
+    outbox.flush()
     for _ in range(4 * len(put) + 4):
         await asyncio.sleep(0)
     running.cancel()
@@ -60,10 +77,18 @@ async def sent(bus: RecordingBus, put: list[tuple[str, int, int]], size: int = 1
         await running
 
 
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 3), st.integers(0, 9)), max_size=12))
-def test_a_gateway_gets_deliveries_and_notices_in_order(put: list[tuple[str, int, int]]) -> None:
-    bus = RecordingBus()
-    asyncio.run(sent(bus, put))
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 3), st.integers(0, 9)), max_size=12),
+    st.lists(st.booleans(), max_size=12),
+    st.booleans(),
+)
+def test_a_gateway_gets_deliveries_and_notices_in_order(
+    put: list[tuple[str, int, int]],
+    at_once: list[bool],
+    flush_each: bool,
+) -> None:
+    bus = RecordingBus(at_once)
+    asyncio.run(sent(bus, put, flush_each=flush_each))
     for gateway in "ab":
         assert bus.events(gateway) == [(consumer, number) for to, consumer, number in put if to == gateway]
 

@@ -71,6 +71,10 @@ class NatsBus:
         """See the port."""
         await self._connection.send(subject, payload)
 
+    def publish_at_once(self, subject: str, payload: bytes) -> bool:
+        """See the port."""
+        return self._connection.send_at_once(subject, payload)
+
     async def request(self, subject: str, payload: bytes, *, timeout_s: float) -> bytes:
         """See the port."""
         return (await self._connection.call(subject, payload, timeout_s=timeout_s)).data
@@ -78,7 +82,7 @@ class NatsBus:
     async def subscribe(self, subject: str, handler: MessageHandler) -> _Interest:
         """See the port."""
 
-        async def deliver(message: Msg) -> None:
+        def deliver(message: Msg) -> None:
             handler(message.data)
 
         return _Interest(self._connection, await self._connection.listen(subject, deliver))
@@ -94,7 +98,9 @@ class NatsBus:
             task.add_done_callback(self._answering.discard)
             task.add_done_callback(lambda _: slots.release())
 
-        return _Interest(self._connection, await self._connection.listen(subject, accept, queue=SERVE_QUEUE))
+        return _Interest(
+            self._connection, await self._connection.listen_in_turn(subject, accept, queue=SERVE_QUEUE)
+        )
 
     async def close(self) -> None:
         """See the port."""

@@ -29,6 +29,9 @@ class Bus(Protocol):
     async def publish(self, subject: str, payload: bytes) -> None:
         """Send without an answer. Raises BusUnavailable when the message cannot leave."""
 
+    def publish_at_once(self, subject: str, payload: bytes) -> bool:
+        """Send as `publish` does if that takes no wait; else do nothing and return False."""
+
     async def request(self, subject: str, payload: bytes, *, timeout_s: float) -> bytes:
         """Send a request and wait for one answer.
 

@@ -142,7 +142,7 @@ class JetStreamLog:
     async def follow(self, bundle: Bundle, on_entry: Callable[[LogEntry], None]) -> _Feed:
         """See the port."""
 
-        async def deliver(message: Msg) -> None:
+        def deliver(message: Msg) -> None:
             headers = message.headers or {}
             sequence = headers.get(SEQUENCE_HEADER)
             if sequence is None:

@@ -69,6 +69,8 @@ class Connection(Client):
         self._exchanges: dict[str, _Exchange] = {}
         self._exchange_count = 0
         self._listening: set[Subscription] = set()
+        self._at_once: dict[int, Callable[[Msg], None]] = {}
+        """Who takes the messages of a subscription as they are read, by its id."""
         self._reply_prefix = ""
         self._room: asyncio.Task[None] | None = None
         self._reconnect_callbacks: list[Callable[[], None]] = []
@@ -150,6 +152,21 @@ class Connection(Client):
         except nats.errors.Error as error:
             raise BusUnavailable(str(error)) from error
 
+    def send_at_once(self, subject: str, payload: bytes) -> bool:
+        """Publish as `send` does if the socket takes it now; else do nothing and return False."""
+        if (
+            not self.is_connected
+            or self._pending_data_size
+            or len(payload) + HEADER_BYTES_MAX > self.max_payload
+            or not self._socket_is_free()
+        ):
+            return False
+        assert self._transport is not None  # noqa: S101 - it is connected
+        self._transport.writelines([b"PUB %b %d\r\n" % (subject.encode(), len(payload)), payload, b"\r\n"])
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += len(payload)
+        return True
+
     async def call(
         self, subject: str, payload: bytes, *, timeout_s: float, headers: Mapping[str, str] | None = None
     ) -> Msg:
@@ -198,23 +215,46 @@ class Connection(Client):
             if exchange.done.done() and not exchange.done.cancelled():
                 exchange.done.exception()  # a loss nobody waits for any more is not an unhandled error
 
-    async def listen(
+    async def listen(self, subject: str, deliver: Callable[[Msg], None]) -> Subscription:
+        """Subscribe; return once the server knows. Raises BusUnavailable.
+
+        ``deliver`` is called as soon as a message is read, and must not block: a queue and a task that waits
+        for it cost a turn of the loop for each message.
+        """
+        return await self._listen(subject, deliver=deliver)
+
+    async def listen_in_turn(
         self, subject: str, deliver: Callable[[Msg], Awaitable[None]], *, queue: str = ""
     ) -> Subscription:
-        """Subscribe; return once the server knows. Raises BusUnavailable."""
+        """Subscribe as `listen` does, to messages that wait for each other in a bounded queue."""
+        return await self._listen(subject, queue, in_turn=deliver)
+
+    async def _listen(
+        self,
+        subject: str,
+        queue: str = "",
+        *,
+        in_turn: Callable[[Msg], Awaitable[None]] | None = None,
+        deliver: Callable[[Msg], None] | None = None,
+    ) -> Subscription:
         if not self.is_connected:
             raise BusUnavailable("not connected to NATS")
         try:
             subscription = await self.subscribe(
                 subject,
                 queue,
-                deliver,
+                in_turn,
                 pending_msgs_limit=PENDING_MESSAGES_MAX,
                 pending_bytes_limit=PENDING_BYTES_MAX,
             )
         except nats.errors.Error as error:
             raise BusUnavailable(str(error)) from error
         self._listening.add(subscription)
+        if deliver is not None:
+            self._at_once[subscription._id] = deliver  # noqa: SLF001 - messages carry it
+            read_before = subscription._pending_queue  # noqa: SLF001
+            while not read_before.empty():
+                deliver(read_before.get_nowait())
         try:
             await self._round_trip()
         except BaseException:
@@ -225,6 +265,7 @@ class Connection(Client):
     async def forget(self, subscription: Subscription) -> None:
         """Unsubscribe, whatever the state of the connection. Idempotent."""
         self._listening.discard(subscription)
+        self._at_once.pop(subscription._id, None)  # noqa: SLF001
         # An error says that it has ended already, or went with the connection.
         with contextlib.suppress(nats.errors.Error):
             await subscription.unsubscribe()
@@ -258,7 +299,7 @@ class Connection(Client):
         except RequestTimeout as error:
             raise BusUnavailable("NATS does not answer") from error
 
-    async def _answered(self, message: Msg) -> None:
+    def _answered(self, message: Msg) -> None:
         exchange = self._exchanges.get(message.subject)
         if exchange is not None and not exchange.done.done() and exchange.take(message):
             exchange.done.set_result(None)
@@ -322,6 +363,19 @@ class Connection(Client):
             if colon:
                 headers[name.strip()] = value.strip()
         return headers
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
+        deliver = self._at_once.get(sid)
+        if deliver is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        self.stats["in_msgs"] += 1
+        self.stats["in_bytes"] += len(data)
+        fields = await self._process_headers(headers) if headers else None
+        try:
+            deliver(self._build_message(sid, subject, reply, data, fields))
+        except Exception:
+            log.exception("bus_handler_failed", subject=subject.decode(errors="replace"))
 
     async def _process_err(self, err_msg: str) -> None:
         # nats-py closes for good on most errors that a server sends before it drops a client (too many

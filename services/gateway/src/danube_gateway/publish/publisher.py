@@ -128,7 +128,10 @@ class NonReliablePublisher(Publisher):
             stored.set_result(True)
 
     async def _send(self, number: int, frame: bytes) -> None:  # noqa: ARG002 - the bus keeps no ids
+        subject = non_reliable_subject(self.bundle)
+        if self._bus.publish_at_once(subject, frame):
+            return
         try:
-            await self._bus.publish(non_reliable_subject(self.bundle), frame)
+            await self._bus.publish(subject, frame)
         except BusUnavailable as error:
             raise Unavailable(f"the bus is not reachable: {error}") from error

@@ -111,6 +111,7 @@ class Dispatcher:
                 self._look_at_failures(subscription, now)
             if dispatch.waiting and dispatch.attached and (wait_s := max(b.wait_s(now) for b in buckets)):
                 self._dispatch_later(wait_s, subscription)
+        self._outbox.flush()
 
     def _update_lagging(self, subscription: LogSubscription) -> None:
         if subscription.at_tail or not subscription.dispatch.attached:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 
 from danube_common.bus.port import Bus
 from danube_common.errors import BusUnavailable
@@ -25,11 +26,13 @@ class Outbox:
         self._epoch = epoch
         self._queues: dict[str, deque[Outgoing | SessionEnded]] = {}
         self._wake = asyncio.Event()
+        self._unsent: tuple[str, bytes] | None = None
+        """Subject and bytes that the bus did not take at once; everything else waits behind them."""
         self.messages_sent = 0
         self.bytes_sent = 0
 
     def deliver(self, outgoing: Outgoing) -> None:
-        """Queue a delivery."""
+        """Queue a delivery, to be sent with `flush`."""
         for run in outgoing.runs:
             self.messages_sent += len(run)
             self.bytes_sent += run.size
@@ -38,21 +41,30 @@ class Outbox:
     def notice(self, gateway: str, notice: SessionEnded) -> None:
         """Queue a notice for a gateway."""
         self._put(gateway, notice)
+        self._wake.set()
+
+    def flush(self) -> None:
+        """Send what is queued; what the bus does not take at once is left to `run`."""
+        while self._queues and self._unsent is None:
+            gateway, queue = next(iter(self._queues.items()))
+            subject, data = gateway_subject(gateway), self._next(queue)
+            if not queue:
+                del self._queues[gateway]
+            if not self._bus.publish_at_once(subject, data):
+                self._unsent = subject, data
+                self._wake.set()
 
     async def run(self) -> None:
-        """Send until cancelled."""
+        """Send what waits, until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._queues:
-                gateway = next(iter(self._queues))
-                queue = self._queues.pop(gateway)
-                while queue:
-                    data = self._next(queue)
-                    try:
-                        await self._bus.publish(gateway_subject(gateway), data)
-                    except BusUnavailable:
-                        continue
+            self.flush()
+            while self._unsent is not None:
+                with suppress(BusUnavailable):
+                    await self._bus.publish(*self._unsent)
+                self._unsent = None
+                self.flush()
 
     def _next(self, queue: deque[Outgoing | SessionEnded]) -> bytes:
         """Take a notice, or as many deliveries as fit one pack, from a queue and encode them."""
@@ -75,4 +87,3 @@ class Outbox:
 
     def _put(self, gateway: str, message: Outgoing | SessionEnded) -> None:
         self._queues.setdefault(gateway, deque()).append(message)
-        self._wake.set()

@@ -136,6 +136,13 @@ class MemoryBus:
         self._require_connection()
         self._hub.route(subject, _Message(payload, None))
 
+    def publish_at_once(self, subject: str, payload: bytes) -> bool:
+        """See the port."""
+        if not self.connected:
+            return False
+        self._hub.route(subject, _Message(payload, None))
+        return True
+
     async def request(self, subject: str, payload: bytes, *, timeout_s: float) -> bytes:
         """See the port."""
         self._require_connection()
