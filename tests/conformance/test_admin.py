@@ -299,3 +299,24 @@ async def test_unsubscribing_what_does_not_exist_is_not_found(
         await client.producer(topic)
     request = danube_admin.SubscriptionRequest(topic=topic, subscription="sub")
     assert (await admin.refused("Unsubscribe", request)).code == "NOT_FOUND"
+
+
+async def test_a_partitioned_topic_is_refused_where_a_plain_one_is_and_is_deleted_as_one(
+    client: Client, admin: Admin, topic: str
+) -> None:
+    for number in range(3):
+        await admin.create_topic(f"{topic}-part-{number}")
+    stream = await client.consume(f"{topic}-part-1", "sub")
+    for request in (new_topic(topic), new_topic(f"{topic}-part-1")):
+        assert "exists already" in (await admin.refused("CreateTopic", request)).message
+    refusal = await client.refused("CreateProducer", producer_request(f"{topic}-part-3", "p-3"))
+    assert refusal.code == "FAILED_PRECONDITION"
+    assert f"topic {topic} has 3 partitions" in refusal.message
+    refusal = await admin.refused("DeleteTopic", danube_admin.TopicRequest(name=f"{topic}-part-1"))
+    assert refusal.code == "FAILED_PRECONDITION"
+    await admin.delete_topic(topic)
+    await stream.ended()
+    assert await client.partitions(topic) == []
+    await client.producer(topic)
+    refusal = await client.refused("CreateProducer", producer_request(f"{topic}-part-0", "p-0"))
+    assert refusal.message == f"topic {topic} exists already, and not in partitions"

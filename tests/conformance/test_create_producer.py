@@ -197,7 +197,7 @@ async def test_a_topic_is_not_created_beside_its_partitions_nor_partitions_besid
     parted, plain = f"{topic}-parted", f"{topic}-plain"
     await asyncio.gather(*(client.producer(f"{parted}-part-{number}", f"p{number}") for number in range(3)))
     refusal = await client.refused("CreateProducer", producer_request(parted, "beside"))
-    assert refusal.message == f"topic {parted} exists already, in partitions such as {parted}-part-0"
+    assert refusal.message == f"topic {parted} exists already, in 3 partitions"
     assert await client.partitions(parted) == [f"{parted}-part-{number}" for number in range(3)]
     await client.producer(plain, "first")
     refusal = await client.refused("CreateProducer", producer_request(f"{plain}-part-0", "beside"))
@@ -211,3 +211,30 @@ async def test_another_partition_is_like_the_first_one(client: Client, topic: st
     refusal = await client.refused("CreateProducer", request)
     assert refusal.message.startswith(f"{topic}-part-0 differs from what was asked for another one")
     await client.producer(f"{topic}-part-1", "q")
+
+
+async def test_the_number_of_partitions_is_that_of_the_client_that_created_them(
+    client: Client, other_client: Client, topic: str
+) -> None:
+    for number in range(2):
+        await client.producer(f"{topic}-part-{number}", f"first-{number}")
+    for number in range(2):
+        await other_client.producer(f"{topic}-part-{number}", f"second-{number}")
+    request = producer_request(f"{topic}-part-2", "second-2")
+    refusal = await other_client.refused("CreateProducer", request)
+    assert refusal.code == "FAILED_PRECONDITION"
+    assert f"topic {topic} has 2 partitions" in refusal.message
+    assert "at least 3" in refusal.message
+    await client.producer(f"{topic}-part-2", "first-2")
+    await other_client.producer(f"{topic}-part-2", "second-2")
+
+
+async def test_two_clients_that_create_the_same_partitions_at_once_both_succeed(
+    client: Client, other_client: Client, topic: str
+) -> None:
+    async def create(by: Client, name: str) -> None:
+        for number in range(6):
+            await by.producer(f"{topic}-part-{number}", f"{name}-{number}")
+
+    await asyncio.gather(create(client, "first"), create(other_client, "second"))
+    assert await client.partitions(topic) == [f"{topic}-part-{number}" for number in range(6)]

@@ -394,6 +394,42 @@ class SubscriptionPlace(_message.Message):
     mark_delete: int
     def __init__(self, topic: _Optional[str] = ..., mark_delete: _Optional[int] = ...) -> None: ...
 
+class GrowTopicRequest(_message.Message):
+    __slots__ = ("topic", "partitions")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    partitions: int
+    def __init__(self, topic: _Optional[str] = ..., partitions: _Optional[int] = ...) -> None: ...
+
+class GrowTopicResponse(_message.Message):
+    __slots__ = ("success",)
+    SUCCESS_FIELD_NUMBER: _ClassVar[int]
+    success: bool
+    def __init__(self, success: _Optional[bool] = ...) -> None: ...
+
+class ListPartitionedTopicsRequest(_message.Message):
+    __slots__ = ("namespace",)
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
+
+class ListPartitionedTopicsResponse(_message.Message):
+    __slots__ = ("topics",)
+    TOPICS_FIELD_NUMBER: _ClassVar[int]
+    topics: _containers.RepeatedCompositeFieldContainer[PartitionedTopicInfo]
+    def __init__(self, topics: _Optional[_Iterable[_Union[PartitionedTopicInfo, _Mapping[str, object]]]] = ...) -> None: ...
+
+class PartitionedTopicInfo(_message.Message):
+    __slots__ = ("topic", "partitions", "reliable")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    RELIABLE_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    partitions: int
+    reliable: bool
+    def __init__(self, topic: _Optional[str] = ..., partitions: _Optional[int] = ..., reliable: _Optional[bool] = ...) -> None: ...
+
 class CreatePartitionsRequest(_message.Message):
     __slots__ = ("topic", "first", "partitions", "schema_type", "schema_data", "dispatch_strategy")
     TOPIC_FIELD_NUMBER: _ClassVar[int]

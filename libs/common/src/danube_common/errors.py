@@ -9,7 +9,8 @@ DanubeError
 ├── AlreadyExists
 ├── LimitExceeded           a named bound or policy was reached
 ├── Refused                 legal in itself, but not in the present state
-│   └── NotConfigured       nothing in the cluster is set up to do it
+│   ├── NotConfigured       nothing in the cluster is set up to do it
+│   └── PartitionsDiffer    a producer has another number of partitions than its topic
 └── Unavailable             the other side does not answer now; the call may be repeated
     ├── BusUnavailable
     │   ├── NoResponders
@@ -87,6 +88,18 @@ class Refused(DanubeError):
 
 class NotConfigured(Refused):
     """No instance of the cluster is configured for the request; an operator has to act."""
+
+
+class PartitionsDiffer(Refused):
+    """A producer asks for a partition that its topic does not have, and may not add it.
+
+    Attributes:
+        settled: False while another producer may be adding partitions at this moment.
+    """
+
+    def __init__(self, message: str, *, settled: bool) -> None:
+        super().__init__(message)
+        self.settled = settled
 
 
 class Unavailable(DanubeError):

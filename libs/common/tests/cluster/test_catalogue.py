@@ -78,7 +78,7 @@ async def test_a_topic_that_was_deleted_or_made_again_is_told_once(scene: Scene)
     scene.catalogue.on_topic_gone(gone.append)
     first = await scene.topics.create(NAME, BYTES, Strategy())
     await scene.seen()
-    assert await scene.topics.delete(NAME) == first
+    assert await scene.topics.delete(NAME) == [first]
     second = await scene.topics.create(NAME, BYTES, Strategy())
     await scene.seen()
     assert gone == [first]

@@ -29,6 +29,8 @@ NAMESPACE = "/danube_admin.NamespaceAdmin"
 TOPIC = "/danube_admin.TopicAdmin"
 POLICY = "/danube_platform.PolicyAdmin"
 PARTITIONS = "/danube_platform.PartitionAdmin/CreatePartitions"
+GROW = "/danube_platform.PartitionAdmin/GrowTopic"
+LIST_PARTITIONED = "/danube_platform.PartitionAdmin/ListPartitionedTopics"
 DETAILS = "/danube_platform.TopicDetails"
 
 A = TypeVar("A", bound=Message)

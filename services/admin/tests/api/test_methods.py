@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from services.admin.tests.api.admin_port import (
     BROKER,
     DETAILS,
+    GROW,
+    LIST_PARTITIONED,
     NAMESPACE,
     PARTITIONS,
     POLICY,
@@ -55,6 +57,8 @@ SOUND: dict[str, Message] = {
     ),
     f"{TOPIC}/GetSubscriptionFailurePolicy": pb.SubscriptionRequest(topic="/default/a", subscription="s"),
     PARTITIONS: platform_pb.CreatePartitionsRequest(topic="/default/p", partitions=2, schema_type="bytes"),
+    GROW: platform_pb.GrowTopicRequest(topic="/default/p", partitions=3),
+    LIST_PARTITIONED: platform_pb.ListPartitionedTopicsRequest(namespace="default"),
     f"{POLICY}/GetNamespacePolicies": platform_pb.GetNamespacePoliciesRequest(namespace="default"),
     f"{POLICY}/SetNamespacePolicies": platform_pb.SetNamespacePoliciesRequest(
         namespace="default", policies=platform_pb.Policies(max_publish_rate=1)
@@ -117,6 +121,13 @@ FROM_THE_VIEW = {
     "/danube_platform.LoadAdmin/ListBrokerLoads",
 }
 """What moves load: see test_load_admin."""
+REFUSALS = {
+    StatusCode.ALREADY_EXISTS,
+    StatusCode.FAILED_PRECONDITION,
+    StatusCode.INVALID_ARGUMENT,
+    StatusCode.NOT_FOUND,
+}
+"""What wrong requests, and right ones at the wrong time, are answered with."""
 BY_NUMBER = {f"{REGISTRY}/GetSchema"}
 """What is asked by a number, so that other bytes are sound requests too: see the conformance tests."""
 
@@ -187,10 +198,6 @@ async def test_any_bytes_get_an_answer_or_a_status_that_changed_nothing(admin: A
         before = admin.contents()
         outcome = await admin.attempt(method, data)
         if isinstance(outcome, RpcError):
-            assert outcome.code in (
-                StatusCode.INVALID_ARGUMENT,
-                StatusCode.NOT_FOUND,
-                StatusCode.ALREADY_EXISTS,
-            )
+            assert outcome.code in REFUSALS
             assert error_message(outcome).error_message == outcome.message
             assert admin.contents() == before

@@ -8,7 +8,6 @@ from services.admin.tests.api.admin_port import (
     LAYOUT,
     NOW_MS,
     PARTITIONS,
-    POLICY,
     TOPIC,
     Admin,
     error_message,
@@ -236,18 +235,3 @@ async def test_partitions_that_cannot_be_made_are_refused_and_none_is(
     status = await admin.refused(PARTITIONS, platform_pb.CreatePartitionsRequest(**{**sound, **request_}))
     assert message in status.message
     assert status.code is StatusCode.NOT_FOUND
-
-
-async def test_the_name_that_partitions_share_is_refused_with_a_partition_s_name(admin: Admin) -> None:
-    request = platform_pb.CreatePartitionsRequest(topic="/default/p", partitions=2, schema_type="bytes")
-    await admin.call(PARTITIONS, request, platform_pb.CreatePartitionsResponse)
-    for method, asked in (
-        (f"{TOPIC}/DeleteTopic", pb.TopicRequest(name="/default/p")),
-        (f"{TOPIC}/UnloadTopic", pb.TopicRequest(name="/default/p")),
-        (f"{TOPIC}/Unsubscribe", pb.SubscriptionRequest(topic="/default/p", subscription="s")),
-        (f"{POLICY}/GetTopicPolicies", platform_pb.GetTopicPoliciesRequest(topic="/default/p")),
-        (f"{POLICY}/SetTopicPolicies", platform_pb.SetTopicPoliciesRequest(topic="/default/p", clear=True)),
-    ):
-        status = await admin.refused(method, asked)
-        assert status.code is StatusCode.NOT_FOUND
-        assert status.message.startswith("topic /default/p does not exist by itself: it has partitions, such")

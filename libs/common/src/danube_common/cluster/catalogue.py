@@ -12,8 +12,17 @@ from typing import Self
 
 from danube_common.cluster import keys
 from danube_common.cluster.owner_client import OwnerListener
-from danube_common.cluster.records import Claim, Instance, Layout, Namespace, Topic, decode_record
-from danube_common.cluster.topics import parts_of
+from danube_common.cluster.partitioning import parts_of
+from danube_common.cluster.records import (
+    Claim,
+    Instance,
+    Layout,
+    Namespace,
+    PartitionedTopic,
+    Topic,
+    decode_definition,
+    decode_record,
+)
 from danube_common.errors import CorruptData
 from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import Change, MetadataStore
@@ -43,7 +52,9 @@ class Catalogue:
         self._topics: dict[str, Topic] = {}
         self._by_id: dict[int, Topic] = {}
         self._by_bundle: dict[str, dict[int, Topic]] = defaultdict(dict)
-        self._key_topics: dict[str, Topic] = {}
+        self._definitions: dict[str, Topic | PartitionedTopic] = {}
+        self._partitioned: dict[str, PartitionedTopic] = {}
+        self._parts: dict[int, dict[str, Topic]] = defaultdict(dict)
         self._overrides: dict[str, PolicyOverrides] = {}
         self._namespaces: dict[str, Namespace] = {}
         self._claims: dict[str, tuple[Claim, int]] = {}
@@ -112,8 +123,17 @@ class Catalogue:
         known = self._topics.get(str(name))
         if known is not None:
             return known
+        found = await self._stored(name)
+        if not isinstance(found, Topic):
+            return None
+        if found.partitioned_id and (base := name.partition_of) is not None:
+            of = await self._stored(base)
+            return found if isinstance(of, PartitionedTopic) and of.topic_id == found.partitioned_id else None
+        return found
+
+    async def _stored(self, name: TopicName) -> Topic | PartitionedTopic | None:
         entry = await self._store.get(keys.topic_key(name))
-        return decode_record(Topic, entry.value) if entry else None
+        return decode_definition(entry.value) if entry else None
 
     def partitions(self, name: TopicName) -> list[Topic]:
         """Return the topic itself if this view knows it, else its partitions by number."""
@@ -139,8 +159,12 @@ class Catalogue:
         known = self._policies.get(name)
         if known is None:
             namespace = self._namespaces.get(keys.namespace_key(topic.namespace))
+            base = topic.partition_of
             known = self._broker_policies.overridden_by(
                 namespace.policies if namespace else PolicyOverrides(),
+                self._overrides.get(keys.topic_policy_key(base), PolicyOverrides())
+                if base is not None
+                else PolicyOverrides(),
                 self._overrides.get(keys.topic_policy_key(topic), PolicyOverrides()),
             )
             if name in self._topics:
@@ -222,18 +246,54 @@ class Catalogue:
             raise CorruptData(f"unexpected key {change.key}")
 
     def _definition_changed(self, change: Change) -> None:
-        before = self._key_topics.pop(change.key, None)
-        after = decode_record(Topic, change.value) if change.value is not None else None
+        before = self._definitions.pop(change.key, None)
+        after = decode_definition(change.value) if change.value is not None else None
+        same = before is not None and after is not None and before.topic_id == after.topic_id
+        if before is not None and not same:
+            self._remove(change.key, before)
         if after is not None:
-            self._key_topics[change.key] = after
-        if before is not None and (after is None or after.topic_id != before.topic_id):
-            self._topics.pop(before.name, None)
-            self._by_id.pop(before.topic_id, None)
-            self._by_bundle[before.bundle].pop(before.topic_id, None)
-            self._policies.pop(before.name, None)
-            for listener in self._gone_listeners:
-                listener(before)
-        if after is not None:
-            self._topics[after.name] = after
-            self._by_id[after.topic_id] = after
-            self._by_bundle[after.bundle][after.topic_id] = after
+            self._definitions[change.key] = after
+            self._add(change.key, after)
+
+    def _add(self, key: str, definition: Topic | PartitionedTopic) -> None:
+        if isinstance(definition, PartitionedTopic):
+            self._partitioned[definition.name] = definition
+            for part in self._parts.get(definition.topic_id, {}).values():
+                self._show(part)
+            return
+        if definition.partitioned_id:
+            self._parts[definition.partitioned_id][key] = definition
+            # Keys of partitions are listed before that of their topic.
+            base = definition.topic_name.partition_of
+            of = self._partitioned.get(str(base))
+            if of is None or of.topic_id != definition.partitioned_id:
+                return
+        self._show(definition)
+
+    def _remove(self, key: str, definition: Topic | PartitionedTopic) -> None:
+        if isinstance(definition, PartitionedTopic):
+            self._partitioned.pop(definition.name, None)
+            for part in self._parts.get(definition.topic_id, {}).values():
+                self._hide(part)
+            return
+        if definition.partitioned_id:
+            parts = self._parts[definition.partitioned_id]
+            parts.pop(key, None)
+            if not parts:
+                del self._parts[definition.partitioned_id]
+        self._hide(definition)
+
+    def _show(self, topic: Topic) -> None:
+        self._topics[topic.name] = topic
+        self._by_id[topic.topic_id] = topic
+        self._by_bundle[topic.bundle][topic.topic_id] = topic
+
+    def _hide(self, topic: Topic) -> None:
+        if self._by_id.pop(topic.topic_id, None) is None:
+            return  # it went with its partitioned topic
+        self._by_bundle[topic.bundle].pop(topic.topic_id, None)
+        if (shown := self._topics.get(topic.name)) is not None and shown.topic_id == topic.topic_id:
+            del self._topics[topic.name]
+        self._policies.pop(topic.name, None)
+        for listener in self._gone_listeners:
+            listener(topic)

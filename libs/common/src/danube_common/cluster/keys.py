@@ -10,8 +10,9 @@
 /cluster/load/{instance}              the load report of a topic-owner (ttl)
 /cluster/drains/{instance}            a topic-owner that is being drained
 /namespaces/{ns}/policy               the namespace's existence and policies
-/topics/{ns}/{topic}/definition       the topic: id, bundle, schema, dispatch strategy
-/topics/{ns}/{topic}/policy           the topic's own policies
+/topics/{ns}/{topic}/definition       the topic: id, bundle, schema, dispatch strategy; or that the name is
+                                      that of a partitioned topic, and how many partitions it has
+/topics/{ns}/{topic}/policy           the policies of the topic, or of all its partitions
 /storage/id                           the name under which this cluster's segments are kept
 /storage/archivers/{bundle}           the storage instance that archives the bundle (lease)
 /storage/bundles/{bundle}             what was deleted of the bundle, and offsets to count on from
@@ -109,7 +110,7 @@ def namespace_topics_prefix(namespace: str) -> str:
 
 
 def topic_key(topic: TopicName) -> str:
-    """A topic or partition."""
+    """A topic, a partition or a partitioned topic."""
     return f"{namespace_topics_prefix(topic.namespace)}{key_part(topic.local)}/definition"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from danube_common.cluster import keys
+from danube_common.cluster.partitioning import existing_topics
 from danube_common.cluster.records import Namespace, decode_record, encode_record
 from danube_common.errors import AlreadyExists, Conflict, NotFound, Refused
 from danube_common.metadata.port import MetadataStore
@@ -76,5 +77,7 @@ class Namespaces:
             raise
 
     async def _check_empty(self, name: str) -> None:
-        if (await self._store.list(keys.namespace_topics_prefix(name))).entries:
+        listing = await self._store.list(keys.namespace_topics_prefix(name))
+        topics, partitioned = existing_topics(listing.entries)
+        if topics or partitioned:
             raise Refused(f"namespace {name!r} still has topics")

@@ -93,6 +93,8 @@ class Topic(msgspec.Struct, frozen=True):
         strategy: how it is dispatched and, for reliable topics, kept.
         log_floor: the log's last sequence when the topic was created; no message of it is at or below.
         created_ms: wall clock, for people.
+        partitioned_id: the id of the partitioned topic that it is a partition of; 0 for a plain topic.
+            A partition exists only as long as a partitioned topic of this id does.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Topic(msgspec.Struct, frozen=True):
     strategy: Strategy
     log_floor: int
     created_ms: int
+    partitioned_id: int = 0
 
     @property
     def topic_name(self) -> TopicName:
@@ -112,6 +115,47 @@ class Topic(msgspec.Struct, frozen=True):
     def home(self) -> Bundle:
         """The bundle, parsed."""
         return Bundle.parse(self.bundle)
+
+
+class PartitionedTopic(msgspec.Struct, frozen=True, tag_field="kind", tag="partitioned"):
+    """A partitioned topic. It is stored where a plain topic of its name would be: a name is one or the other.
+
+    Attributes:
+        name: ``/namespace/topic``; the partitions are ``/namespace/topic-part-0`` and so on.
+        topic_id: unique per creation.
+        partitions: how many it has; their numbers are below. Clients create them one by one.
+        schema: that of every partition.
+        strategy: that of every partition.
+        created_ms: wall clock, for people.
+        grown_ms: when its number of partitions was last changed.
+        creator: the producer whose client created it and may add partitions; empty if none is known, then
+            any may; None if an operator has set the number, then only operators may.
+    """
+
+    name: str
+    topic_id: int
+    partitions: int
+    schema: Schema
+    strategy: Strategy
+    created_ms: int
+    grown_ms: int
+    creator: str | None = None
+
+    @property
+    def topic_name(self) -> TopicName:
+        """The name, parsed."""
+        return TopicName.parse(self.name)
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    kind: str = ""
+
+
+def decode_definition(data: bytes) -> Topic | PartitionedTopic:
+    """Decode what is stored under a topic's key; raises CorruptData."""
+    if decode_record(_Kind, data).kind:
+        return decode_record(PartitionedTopic, data)
+    return decode_record(Topic, data)
 
 
 def encode_record(record: msgspec.Struct) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from danube_common.cluster.records import Topic
 from danube_common.cluster.topics import Topics
-from danube_common.errors import InvalidInput, NotFound
+from danube_common.errors import InvalidInput
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.names import TopicName
 from danube_common.schemas.kinds import ValidationPolicy, compatibility_mode, schema_type, validation_policy
@@ -107,26 +107,25 @@ class RegistryCalls:
     async def configure_topic(self, request: Any) -> Fields:
         """Set the subject of a topic, or of all its partitions, and how messages are validated."""
         policy = _policy(request)
-        topics = await self._named(request.topic_name)
+        topic = await self._named(request.topic_name)
         subject = await self.registry.subject(request.schema_subject)
-        for topic in topics:
-            await self._topic_schemas.configure(
-                topic, subject, policy, payload_validation=request.enable_payload_validation
-            )
+        await self._topic_schemas.configure(
+            topic, subject, policy, payload_validation=request.enable_payload_validation
+        )
         return _success(f"topic {request.topic_name} has the subject {subject.name} and the policy {policy}")
 
     async def set_topic_policy(self, request: Any) -> Fields:
         """Set how the messages of a topic, or of all its partitions, are validated."""
         policy = _policy(request)
-        for topic in await self._named(request.topic_name):
-            await self._topic_schemas.set_policy(
-                topic, policy, payload_validation=request.enable_payload_validation
-            )
+        topic = await self._named(request.topic_name)
+        await self._topic_schemas.set_policy(
+            topic, policy, payload_validation=request.enable_payload_validation
+        )
         return _success(f"topic {request.topic_name} has the policy {policy}")
 
     async def topic(self, request: Any) -> Fields:
-        """Return the subject and the policy of a topic; of the first partition, if it has partitions."""
-        found = await self._topic_schemas.get((await self._named(request.topic_name))[0])
+        """Return the subject and the policy of a topic or of all its partitions."""
+        found = await self._topic_schemas.get(await self._named(request.topic_name))
         if found is None:
             return {"validation_policy": str(ValidationPolicy.NONE)}
         return {
@@ -152,11 +151,9 @@ class RegistryCalls:
             ]
         }
 
-    async def _named(self, name: str) -> list[Topic]:
-        topics = await self._topics.partitions(TopicName.parse(name))
-        if not topics:
-            raise NotFound(f"topic {name} does not exist")
-        return topics
+    async def _named(self, name: str) -> Topic:
+        """Return the topic, or one of its partitions, which have one subject."""
+        return (await self._topics.named(TopicName.parse(name)))[0]
 
 
 def _policy(request: Any) -> ValidationPolicy:

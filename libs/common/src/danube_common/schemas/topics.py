@@ -10,6 +10,7 @@ from danube_common.errors import NotFound, Refused
 from danube_common.metadata.mirror import Mirror
 from danube_common.metadata.port import Change, MetadataStore
 from danube_common.metadata.rewrite import rewrite
+from danube_common.model.names import TopicName
 from danube_common.schemas.kinds import ValidationPolicy
 from danube_common.schemas.records import Subject, TopicSchema
 
@@ -17,7 +18,8 @@ from danube_common.schemas.records import Subject, TopicSchema
 class TopicSchemas:
     """Reads and changes the subjects of topics in the metadata store itself.
 
-    A topic that is deleted and created again has no subject, whatever was set for the one before.
+    The partitions of a topic have its subject: what is set for one of them is set for all. A topic that is
+    deleted and created again has no subject, whatever was set for the one before.
     """
 
     def __init__(self, store: MetadataStore) -> None:
@@ -25,24 +27,22 @@ class TopicSchemas:
 
     async def get(self, topic: Topic) -> TopicSchema | None:
         """Return the subject of a topic, or None."""
-        entry = await self._store.get(keys.topic_schema_key(topic.topic_name))
+        entry = await self._store.get(_key(topic))
         return _of(topic, entry.value if entry else None)
 
     async def configure(
         self, topic: Topic, subject: Subject, policy: ValidationPolicy, *, payload_validation: bool
     ) -> None:
         """Set the subject and the policy of a topic, in place of those it had."""
-        wanted = TopicSchema(
-            topic.name, topic.topic_id, subject.name, subject.schema_id, policy, payload_validation
-        )
-        await self._store.put(keys.topic_schema_key(topic.topic_name), encode_record(wanted))
+        wanted = TopicSchema(*_holder(topic), subject.name, subject.schema_id, policy, payload_validation)
+        await self._store.put(_key(topic), encode_record(wanted))
 
     async def bind(self, topic: Topic, subject: Subject) -> TopicSchema:
         """Set the subject of a topic that has none, as its first producer does; return what is set then.
 
         Raises Refused if the topic has another subject.
         """
-        wanted = TopicSchema(topic.name, topic.topic_id, subject.name, subject.schema_id)
+        wanted = TopicSchema(*_holder(topic), subject.name, subject.schema_id)
         found = wanted
 
         def bound(value: bytes | None) -> bytes | None:
@@ -58,7 +58,7 @@ class TopicSchemas:
             found = present
             return None
 
-        await rewrite(self._store, keys.topic_schema_key(topic.topic_name), bound)
+        await rewrite(self._store, _key(topic), bound)
         return found
 
     async def set_policy(self, topic: Topic, policy: ValidationPolicy, *, payload_validation: bool) -> None:
@@ -70,8 +70,7 @@ class TopicSchemas:
                 raise NotFound(f"topic {topic.name} has no schema subject")
             return encode_record(
                 TopicSchema(
-                    topic.name,
-                    topic.topic_id,
+                    *_holder(topic),
                     present.subject,
                     present.schema_id,
                     policy,
@@ -79,7 +78,7 @@ class TopicSchemas:
                 )
             )
 
-        await rewrite(self._store, keys.topic_schema_key(topic.topic_name), changed)
+        await rewrite(self._store, _key(topic), changed)
 
 
 class TopicSchemaView:
@@ -104,7 +103,7 @@ class TopicSchemaView:
 
     def get(self, topic: Topic) -> TopicSchema | None:
         """Return the subject of a topic, or None."""
-        return self._by_topic.get(topic.topic_id)
+        return self._by_topic.get(topic.partitioned_id or topic.topic_id)
 
     def _changed(self, change: Change) -> None:
         before = self._by_key.pop(change.key, None)
@@ -117,4 +116,14 @@ class TopicSchemaView:
 
 def _of(topic: Topic, value: bytes | None) -> TopicSchema | None:
     found = decode_record(TopicSchema, value) if value is not None else None
-    return found if found is not None and found.topic_id == topic.topic_id else None
+    return found if found is not None and found.topic_id == _holder(topic)[1] else None
+
+
+def _holder(topic: Topic) -> tuple[str, int]:
+    """Return the name and id of what has the topic's subject: the topic, or the one it is a partition of."""
+    base = topic.topic_name.partition_of if topic.partitioned_id else None
+    return (topic.name, topic.topic_id) if base is None else (str(base), topic.partitioned_id)
+
+
+def _key(topic: Topic) -> str:
+    return keys.topic_schema_key(TopicName.parse(_holder(topic)[0]))

@@ -11,9 +11,9 @@ from danube_admin_service.cluster.view import Cluster
 from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.records import Topic
 from danube_common.cluster.topics import TopicPlan, Topics
-from danube_common.errors import AlreadyExists, InvalidInput, NotFound
+from danube_common.errors import InvalidInput, NotFound
 from danube_common.metadata.port import MetadataStore
-from danube_common.model.names import TopicName, check_namespace
+from danube_common.model.names import check_namespace
 from danube_common.model.schema import UNCHOSEN_SCHEMA, SchemaKind
 from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
 from danube_common.rpc.port import Call, StatusCode, UnaryHandler
@@ -90,20 +90,24 @@ class CurrentTopicAdmin:
         )
 
     async def describe(self, request: wire.TopicRequest) -> wire.DescribeTopicResponse:
-        """Describe one topic or partition, with the latest version of its subject."""
+        """Describe a topic or its partitions as one, with the latest version of the subject."""
         name = topic_name(request.name, code=StatusCode.INVALID_ARGUMENT)
         try:
-            topic = await self._topics.require(name)
+            topics = await self._topics.named(name)
         except NotFound as error:
             raise failure(str(error), TOPIC_NOT_FOUND) from None
+        first = topics[0]
         listed = await self._admin.list_subscriptions(request)
+        brokers = {self._broker(topic) for topic in topics}
         described = wire.DescribeTopicResponse(
-            name=topic.name,
+            name=str(name),
             subscriptions=listed.subscriptions,
-            broker_id=self._broker(topic),
-            delivery=delivery(topic),
+            broker_id=brokers.pop() if len(brokers) == 1 else "",
+            delivery=delivery(first),
         )
-        if (bound := await self._topic_schemas.get(topic)) is not None:
+        if first.topic_name != name:
+            described.partitions.extend(self._listed(topics).topics)
+        if (bound := await self._topic_schemas.get(first)) is not None:
             described.schema_subject, described.schema_id = bound.subject, bound.schema_id
             try:
                 latest = await self._registry.resolve(bound.subject)
@@ -117,11 +121,9 @@ class CurrentTopicAdmin:
         """Create a topic; answer when it can be used."""
         async with precise_statuses():
             name = topic_name(request.name, code=StatusCode.INVALID_ARGUMENT)
-            if await self._topics.get(name) is not None:
-                raise failure(f"topic {name} exists already", code=StatusCode.ALREADY_EXISTS)
             subject = await self._subject(request)
             strategy = self._strategy(request.dispatch_strategy)
-            return await self._create(await self._plan(name, strategy), subject)
+            return await self._create(await self._topics.plan(name, UNCHOSEN_SCHEMA, strategy), subject)
 
     async def create_partitioned(self, request: wire.PartitionedTopicRequest) -> wire.TopicResponse:
         """Create a topic's partitions; answer when all of them can be used."""
@@ -131,21 +133,15 @@ class CurrentTopicAdmin:
                 raise InvalidInput(f"partitions is 1 to {PARTITIONS_PER_CALL_MAX}, not {request.partitions}")
             subject = await self._subject(request)
             strategy = self._strategy(request.dispatch_strategy)
-            return await self._create(await self._plan(name, strategy, request.partitions), subject)
-
-    async def _plan(self, name: TopicName, strategy: Strategy, partitions: int = 0) -> TopicPlan:
-        try:
-            if partitions:
-                return await self._topics.plan_partitions(name, range(partitions), UNCHOSEN_SCHEMA, strategy)
-            return await self._topics.plan([name], UNCHOSEN_SCHEMA, strategy)
-        except AlreadyExists as error:
-            raise failure(str(error), code=StatusCode.ALREADY_EXISTS) from None
+            numbers = range(request.partitions)
+            plan = await self._topics.plan_partitions(name, numbers, UNCHOSEN_SCHEMA, strategy)
+            return await self._create(plan, subject)
 
     async def _create(self, plan: TopicPlan, subject: Subject | None) -> wire.TopicResponse:
         await self._admin.create_planned(plan)
         if subject is not None:
-            for name in plan.bundles:
-                await self._topic_schemas.bind(await self._topics.require(name), subject)
+            # Partitions have one subject: it is set by one of them.
+            await self._topic_schemas.bind(await self._topics.require(next(iter(plan.bundles))), subject)
         return wire.TopicResponse(success=True)
 
     async def _subject(

@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from danube_common.errors import (
+    AlreadyExists,
     Conflict,
     CorruptData,
     DanubeError,
@@ -78,6 +79,8 @@ async def precise_statuses(unknown: ErrorType = UNKNOWN_ERROR) -> AsyncIterator[
         raise
     except NotFound as error:
         raise failure(str(error), unknown) from None
+    except AlreadyExists as error:
+        raise failure(str(error), code=StatusCode.ALREADY_EXISTS) from None
     except InvalidInput as error:
         raise failure(str(error), code=StatusCode.INVALID_ARGUMENT) from None
     except Refused as error:

@@ -9,7 +9,7 @@ from danube_admin_service.api.unary import unary
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Topic
 from danube_common.cluster.topics import Topics
-from danube_common.errors import InvalidInput
+from danube_common.errors import InvalidInput, NotFound
 from danube_common.model.failure_policy import (
     BackoffStrategy,
     FailurePolicy,
@@ -79,10 +79,10 @@ class FailurePolicyAdmin:
 
     async def _named(self, name: str) -> list[Topic]:
         parsed = topic_name(name, code=StatusCode.INVALID_ARGUMENT)
-        found = await self._topics.partitions(parsed)
-        if not found:
-            raise failure(f"topic {parsed} does not exist", TOPIC_NOT_FOUND)
-        return found
+        try:
+            return await self._topics.named(parsed)
+        except NotFound as error:
+            raise failure(str(error), TOPIC_NOT_FOUND) from None
 
 
 def _policy(message: wire.SubscriptionFailurePolicy) -> FailurePolicy:

@@ -117,11 +117,12 @@ class LoadAdmin:
             return RebalanceResponse(success=True, moves_executed=len(moves), proposed_moves=proposed)
 
     async def unload_topic(self, request: TopicRequest) -> TopicResponse:
-        """Move the topic's bundle to another owner."""
+        """Move the topic's bundle, or those of its partitions one after the other, to another owner."""
         async with precise_statuses(TOPIC_NOT_FOUND):
             name = topic_name(request.name, code=StatusCode.INVALID_ARGUMENT)
-            topic = await self._topics.require(name)
-            await self._manager.unload(topic.home)
+            homes = {topic.bundle: topic.home for topic in await self._topics.named(name)}
+            for home in homes.values():
+                await self._manager.unload(home)
             return TopicResponse(success=True)
 
     async def loads(self, _request: platform.BrokerLoadsRequest) -> platform.BrokerLoadsResponse:

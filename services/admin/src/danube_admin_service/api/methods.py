@@ -70,7 +70,9 @@ def admin_methods(
     topics = Topics(store, log, now_ms=now_ms)
     effective_policies = EffectivePolicies(store, namespaces, topics)
     registry = RegistryCalls(store, topics, now_ms=now_ms)
-    topic_admin = TopicAdmin(topics, owners, TopicReadiness(owners), default_storage=default_storage)
+    topic_admin = TopicAdmin(
+        namespaces, topics, owners, TopicReadiness(owners), default_storage=default_storage
+    )
     services = (
         BrokerAdmin(store, namespaces, manager),
         NamespaceAdmin(namespaces, topics, effective_policies),

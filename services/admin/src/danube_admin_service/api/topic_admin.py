@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from danube_admin_service.api.errors import failure, topic_name
+import asyncio
+from collections.abc import Iterable
+
+from danube_admin_service.api.errors import failure, precise_statuses, topic_name
 from danube_admin_service.api.strategy_parser import parse_schema, parse_strategy
 from danube_admin_service.api.topic_readiness import TopicReadiness
 from danube_admin_service.api.unary import unary
+from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.owner_client import OwnerClient
+from danube_common.cluster.partitioning import PARTITIONS_MAX
 from danube_common.cluster.records import Topic
 from danube_common.cluster.topics import TopicPlan, Topics
-from danube_common.errors import AlreadyExists, InvalidInput, NotFound
-from danube_common.model.names import TopicName, check_label
+from danube_common.errors import InvalidInput, NotFound, Refused
+from danube_common.model.names import TopicName, check_label, check_namespace
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
-from danube_common.rpc.port import UnaryHandler
+from danube_common.rpc.port import StatusCode, UnaryHandler
 from danube_common.wire import owner as owner_protocol
 from danube_common.wire.envelope import Done
 from danube_proto.danube_admin_pb2 import (
@@ -24,7 +29,15 @@ from danube_proto.danube_admin_pb2 import (
     TopicResponse,
 )
 from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND
-from danube_proto.danube_platform_pb2 import CreatePartitionsRequest, CreatePartitionsResponse
+from danube_proto.danube_platform_pb2 import (
+    CreatePartitionsRequest,
+    CreatePartitionsResponse,
+    GrowTopicRequest,
+    GrowTopicResponse,
+    ListPartitionedTopicsRequest,
+    ListPartitionedTopicsResponse,
+    PartitionedTopicInfo,
+)
 
 OWNER_TIMEOUT_S = 5.0
 PARTITIONS_PER_CALL_MAX = 1000
@@ -35,12 +48,14 @@ class TopicAdmin:
 
     def __init__(
         self,
+        namespaces: Namespaces,
         topics: Topics,
         owners: OwnerClient,
         readiness: TopicReadiness,
         *,
         default_storage: StorageBackend = DEFAULT_STORAGE,
     ) -> None:
+        self._namespaces = namespaces
         self._topics = topics
         self._owners = owners
         self._readiness = readiness
@@ -54,6 +69,10 @@ class TopicAdmin:
             f"{prefix}/DeleteTopic": unary(TopicRequest, self.delete),
             f"{prefix}/ListSubscriptions": unary(TopicRequest, self.list_subscriptions),
             f"{prefix}/Unsubscribe": unary(SubscriptionRequest, self.unsubscribe),
+            "/danube_platform.PartitionAdmin/GrowTopic": unary(GrowTopicRequest, self.grow),
+            "/danube_platform.PartitionAdmin/ListPartitionedTopics": unary(
+                ListPartitionedTopicsRequest, self.list_partitioned
+            ),
             "/danube_platform.PartitionAdmin/CreatePartitions": unary(
                 CreatePartitionsRequest, self.create_partitions
             ),
@@ -64,9 +83,7 @@ class TopicAdmin:
         name = topic_name(request.name)
         schema = parse_schema(str(name), request.schema_type, request.schema_data)
         strategy = parse_strategy(request.dispatch_strategy, self._default_storage)
-        if await self._topics.get(name) is not None:
-            raise AlreadyExists(f"topic {name} exists already")
-        await self.create_planned(await self._topics.plan([name], schema, strategy))
+        await self.create_planned(await self._topics.plan(name, schema, strategy))
         return TopicResponse(success=True)
 
     async def create_partitions(self, request: CreatePartitionsRequest) -> CreatePartitionsResponse:
@@ -87,57 +104,105 @@ class TopicAdmin:
         """
         for bundle, name in {bundle: name for name, bundle in plan.bundles.items()}.items():
             await self._readiness.owner_answers(bundle, name)
-        for topic in {topic.bundle: topic for topic in await self._topics.write(plan)}.values():
+        for topic in _one_of_each_bundle(await self._topics.write(plan)):
             await self._readiness.usable(topic)
 
+    async def grow(self, request: GrowTopicRequest) -> GrowTopicResponse:
+        """Add partitions to a topic until it has a number of them; answer when all of them can be used."""
+        async with precise_statuses(TOPIC_NOT_FOUND):
+            name = topic_name(request.topic, code=StatusCode.INVALID_ARGUMENT)
+            if not 1 <= request.partitions <= PARTITIONS_MAX:
+                raise InvalidInput(f"partitions is 1 to {PARTITIONS_MAX}, not {request.partitions}")
+            plan = await self._topics.plan_growth(name, request.partitions)
+            if len(plan.bundles) > PARTITIONS_PER_CALL_MAX:
+                raise InvalidInput(
+                    f"{len(plan.bundles)} partitions are missing, and one call creates at most "
+                    f"{PARTITIONS_PER_CALL_MAX}"
+                )
+            await self.create_planned(plan)
+            return GrowTopicResponse(success=True)
+
+    async def list_partitioned(self, request: ListPartitionedTopicsRequest) -> ListPartitionedTopicsResponse:
+        """List the partitioned topics of a namespace."""
+        async with precise_statuses():
+            namespace = check_namespace(request.namespace)
+            await self._namespaces.get(namespace)
+            _topics, found = await self._topics.listed(namespace)
+            return ListPartitionedTopicsResponse(
+                topics=[
+                    PartitionedTopicInfo(
+                        topic=one.name, partitions=one.partitions, reliable=one.strategy.is_reliable
+                    )
+                    for one in found
+                ]
+            )
+
     async def delete(self, request: TopicRequest) -> TopicResponse:
-        """Delete a topic; answer when its owner has ended its streams."""
+        """Delete a topic and its partitions, if any; answer when the owners have ended its streams."""
         name = topic_name(request.name)
         try:
-            topic = await self._topics.delete(name)
+            deleted = await self._topics.delete(name)
         except NotFound as error:
             raise failure(str(error), TOPIC_NOT_FOUND) from None
-        await self._readiness.gone(topic)
+        except Refused as error:
+            raise failure(str(error), code=StatusCode.FAILED_PRECONDITION) from None
+        await asyncio.gather(*(self._readiness.gone(one) for one in _one_of_each_bundle(deleted)))
         return TopicResponse(success=True)
 
     async def list_subscriptions(self, request: TopicRequest) -> SubscriptionListResponse:
-        """List subscription names, sorted; an unknown topic has none."""
-        name = topic_name(request.name)
-        topic = await self._topics.get(name)
-        if topic is None:
-            return SubscriptionListResponse()
-        try:
-            answer = await self._owners.ask(
-                topic.home,
-                owner_protocol.ListSubscriptions(str(name)),
-                owner_protocol.Subscriptions,
-                timeout_s=OWNER_TIMEOUT_S,
-            )
-        except NotFound:  # deleted meanwhile
-            return SubscriptionListResponse()
-        return SubscriptionListResponse(subscriptions=sorted(one.name for one in answer.subscriptions))
+        """List the names of a topic's subscriptions, or those of its partitions together, sorted.
+
+        An unknown topic has none.
+        """
+        names: set[str] = set()
+        for topic in await self._topics.partitions(topic_name(request.name)):
+            try:
+                answer = await self._owners.ask(
+                    topic.home,
+                    owner_protocol.ListSubscriptions(topic.name),
+                    owner_protocol.Subscriptions,
+                    timeout_s=OWNER_TIMEOUT_S,
+                )
+            except NotFound:  # deleted meanwhile
+                continue
+            names.update(one.name for one in answer.subscriptions)
+        return SubscriptionListResponse(subscriptions=sorted(names))
 
     async def unsubscribe(self, request: SubscriptionRequest) -> SubscriptionResponse:
-        """Delete a subscription; refused while a consumer is connected."""
-        name = topic_name(request.topic)
-        topic = await self._existing(name)
+        """Delete a subscription, in all partitions that have it; refused while a consumer is connected.
+
+        If a partition refuses, those before it have lost the subscription; the call can be repeated.
+        """
+        topics = await self._named(topic_name(request.topic))
         try:
             subscription = check_label(request.subscription, "subscription")
         except InvalidInput as error:
             raise failure(str(error), SUBSCRIPTION_NOT_FOUND) from None
-        try:
-            await self._owners.ask(
-                topic.home,
-                owner_protocol.Unsubscribe(str(name), subscription),
-                Done,
-                timeout_s=OWNER_TIMEOUT_S,
-            )
-        except NotFound as error:
-            raise failure(str(error), SUBSCRIPTION_NOT_FOUND) from None
+        missing: NotFound | None = None
+        found = False
+        for topic in topics:
+            try:
+                await self._owners.ask(
+                    topic.home,
+                    owner_protocol.Unsubscribe(topic.name, subscription),
+                    Done,
+                    timeout_s=OWNER_TIMEOUT_S,
+                )
+            except NotFound as error:
+                missing = error
+            else:
+                found = True
+        if not found:
+            raise failure(str(missing), SUBSCRIPTION_NOT_FOUND)
         return SubscriptionResponse(success=True)
 
-    async def _existing(self, name: TopicName) -> Topic:
+    async def _named(self, name: TopicName) -> list[Topic]:
         try:
-            return await self._topics.require(name)
+            return await self._topics.named(name)
         except NotFound as error:
             raise failure(str(error), TOPIC_NOT_FOUND) from None
+
+
+def _one_of_each_bundle(topics: Iterable[Topic]) -> list[Topic]:
+    """One topic of each bundle stands for all of it: its owner learns of them in one go."""
+    return list({topic.bundle: topic for topic in topics}.values())

@@ -106,10 +106,10 @@ class TopicDetails:
 
     async def _named(self, name: str) -> list[Topic]:
         parsed = topic_name(name, code=StatusCode.INVALID_ARGUMENT)
-        found = await self._topics.partitions(parsed)
-        if not found:
-            raise failure(f"topic {parsed} does not exist", TOPIC_NOT_FOUND)
-        return found
+        try:
+            return await self._topics.named(parsed)
+        except NotFound as error:
+            raise failure(str(error), TOPIC_NOT_FOUND) from None
 
     async def _views(self, topics: list[Topic]) -> dict[str, ArchiveView]:
         bundles = {topic.bundle: topic.home for topic in topics}

@@ -10,6 +10,7 @@ from danube_common.errors import (
     LimitExceeded,
     NotConfigured,
     NotFound,
+    PartitionsDiffer,
     Refused,
     Unavailable,
     shortened,
@@ -27,6 +28,7 @@ _STATUS: tuple[tuple[type[DanubeError], StatusCode, ErrorType], ...] = (
     (AlreadyExists, StatusCode.ALREADY_EXISTS, ErrorType.PRODUCER_ALREADY_EXISTS),
     (LimitExceeded, StatusCode.RESOURCE_EXHAUSTED, ErrorType.UNKNOWN_ERROR),
     (NotConfigured, StatusCode.FAILED_PRECONDITION, ErrorType.UNKNOWN_ERROR),
+    (PartitionsDiffer, StatusCode.FAILED_PRECONDITION, ErrorType.UNKNOWN_ERROR),
     (Refused, StatusCode.PERMISSION_DENIED, ErrorType.SUBSCRIBE_PERMISSION_DENIED),
     (Unavailable, StatusCode.UNAVAILABLE, ErrorType.SERVICE_NOT_READY),
 )

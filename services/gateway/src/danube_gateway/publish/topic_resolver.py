@@ -8,13 +8,23 @@ from typing import Final
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.records import Topic
 from danube_common.cluster.topics import Topics
-from danube_common.errors import AlreadyExists, InvalidInput, MetadataUnavailable, NotFound
+from danube_common.errors import (
+    AlreadyExists,
+    InvalidInput,
+    MetadataUnavailable,
+    NotFound,
+    PartitionsDiffer,
+)
 from danube_common.model.names import TopicName
 from danube_common.model.schema import Schema
 from danube_common.model.strategy import Strategy
 
 STORE_TIMEOUT_S: Final = 1.0
 """After this wait the gateway answers from its own view of the cluster."""
+
+GROWTH_CHECK_S: Final = 0.1
+"""Between two looks whether another client has created the partition."""
+GROWTH_CHECKS_MAX: Final = 100
 
 
 class TopicDeleted(NotFound):
@@ -46,15 +56,24 @@ class TopicResolver:
             raise MetadataUnavailable(f"whether {name} exists is not known now: {error}") from error
 
     async def find_or_create(
-        self, name: TopicName, schema: Schema | None, strategy: Strategy | None, *, may_create: bool = True
+        self,
+        name: TopicName,
+        schema: Schema | None,
+        strategy: Strategy | None,
+        *,
+        producer: str = "",
+        may_create: bool = True,
     ) -> Topic:
         """Return the topic that a producer asks for, and create it if it is missing and ``may_create``.
+
+        While another client may be adding partitions, one that is missing is waited for.
 
         Raises:
             InvalidInput: the topic exists with another schema or strategy, or is missing and one of
                 the two was not given; or partitions of it exist, or the topic of which it would be a
                 partition.
             NotFound: the topic and its namespace are missing.
+            PartitionsDiffer: it is a partition that this producer may not add.
             TopicDeleted: the topic is missing and must not be created.
         """
         topic = await self.find(name)
@@ -68,7 +87,7 @@ class TopicResolver:
             if strategy is None:
                 raise InvalidInput(f"topic {name} does not exist, and no dispatch strategy was given")
             try:
-                return await self._topics.create(name, schema, strategy)
+                return await self._create(name, schema, strategy, producer)
             except AlreadyExists as error:
                 topic = await self._topics.get(name)
                 if topic is None:
@@ -82,6 +101,16 @@ class TopicResolver:
         """Create a topic of partitions. Raises as `Topics.plan_partitions` and `Topics.write` do."""
         plan = await self._topics.plan_partitions(name, range(count), schema, strategy)
         return await self._topics.write(plan)
+
+    async def _create(self, name: TopicName, schema: Schema, strategy: Strategy, producer: str) -> Topic:
+        for left in range(GROWTH_CHECKS_MAX, -1, -1):
+            try:
+                return await self._topics.create(name, schema, strategy, producer)
+            except PartitionsDiffer as error:
+                if error.settled or not left:
+                    raise
+            await asyncio.sleep(GROWTH_CHECK_S)
+        raise AssertionError("the last check raises")
 
 
 def check_fits(topic: Topic, schema: Schema | None, strategy: Strategy | None) -> None:

@@ -80,7 +80,9 @@ class ProducerService:
         may_create = not self._of_connections.had(call.peer, request.topic_name, request.producer_name)
         # Without the header the strategy may be left out because the caller does not care.
         chosen = strategy.is_reliable or BROKER_URL_HEADER in call.metadata
-        topic = await self._topic(name, strategy, chosen=chosen, may_create=may_create)
+        topic = await self._topic(
+            name, strategy, producer=request.producer_name, chosen=chosen, may_create=may_create
+        )
         if subject is not None:
             await self._topic_schemas.bind(topic, subject)
         return await self._producers.create(topic, request.producer_name, mode)
@@ -98,12 +100,14 @@ class ProducerService:
         )
         return found.subject
 
-    async def _topic(self, name: TopicName, strategy: Strategy, *, chosen: bool, may_create: bool) -> Topic:
+    async def _topic(
+        self, name: TopicName, strategy: Strategy, *, producer: str, chosen: bool, may_create: bool
+    ) -> Topic:
         topic = await self._resolver.find(name)
         if topic is None:
             try:
                 topic = await self._resolver.find_or_create(
-                    name, UNCHOSEN_SCHEMA, strategy, may_create=may_create
+                    name, UNCHOSEN_SCHEMA, strategy, producer=producer, may_create=may_create
                 )
             except TopicDeleted as error:
                 raise rpc_error(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from danube_common.cluster.records import Topic
-from danube_common.errors import AlreadyExists, InvalidInput, NotFound
+from danube_common.errors import AlreadyExists, InvalidInput, NotFound, PartitionsDiffer
 from danube_common.model.names import TopicName
 from danube_common.model.schema import UNCHOSEN_SCHEMA, payload_check
 from danube_common.model.strategy import StorageBackend
@@ -65,7 +65,9 @@ class ProducerTopics:
             check_fits(topic, None if schema is UNCHOSEN_SCHEMA else schema, strategy)
         if request.partitions and (topics[0].name == str(name) or len(topics) != request.partitions):
             present = "is not partitioned" if topics[0].name == str(name) else f"has {len(topics)} partitions"
-            raise InvalidInput(f"topic {name} exists: it {present}, and {request.partitions} were asked for")
+            raise PartitionsDiffer(
+                f"topic {name} exists: it {present}, and {request.partitions} were asked for", settled=True
+            )
         if registered is not None:
             for topic in topics:
                 await self._schemas.bind(topic, registered)

@@ -60,7 +60,9 @@ class ProducerService:
         had = self._of_connections.had(call.peer, request.topic_name, request.producer_name)
         may_create = not had or call.metadata.get(RECREATE_HEADER) == "true"
         try:
-            topic = await self._resolver.find_or_create(name, schema, strategy, may_create=may_create)
+            topic = await self._resolver.find_or_create(
+                name, schema, strategy, producer=request.producer_name, may_create=may_create
+            )
         except TopicDeleted as error:
             raise _deleted(str(error)) from None
         except NotFound as error:
