@@ -273,3 +273,88 @@ async def test_a_stream_ends_when_its_topic_is_deleted(admin: Any, topic: str, o
     with pytest.raises(grpc.aio.AioRpcError) as ended:
         await publish()
     assert ended.value.code().name == "NOT_FOUND"
+
+
+# Idempotent producers
+
+
+async def test_a_batch_that_is_sent_again_is_stored_once(
+    client: Client, topic: str, open_stream: Open
+) -> None:
+    """On another gateway, whether or not its answer had come."""
+    consumer_topic = await open_stream(idempotent=True)
+    consumer = await client.subscribe(topic, "s")
+    for number in range(3):
+        await consumer_topic.send(2 * number + 1, payloads(2 * number, 2 * number + 1))
+    await consumer_topic.stored(6)
+    again = await open_stream(gateway=1, idempotent=True)
+    assert [part.last_sequence for part in again.opened.partitions] == [6]
+    assert await consumer_topic.status() == ("ABORTED", "another client has opened the producer")
+    for number in range(1, 4):
+        await again.send(2 * number + 1, payloads(2 * number, 2 * number + 1))
+    batches = await again.stored(8)
+    assert [position == 0 for _, position in batches] == [True, True, False]
+    got = await client.receive(consumer).take(8)
+    assert [message.payload for message in got] == payloads(*range(8))
+
+
+async def test_a_producer_that_starts_anew_learns_what_it_has_stored(open_stream: Open) -> None:
+    """Each name and each partition by itself; another topic of the same name knows nothing."""
+    stream = await open_stream("a", partitions=2, idempotent=True)
+    await stream.send(1, payloads(1, 2, 3), 1)
+    await stream.stored(3, 1)
+    await stream.close()
+    again = await open_stream("a", idempotent=True)
+    assert [part.last_sequence for part in again.opened.partitions] == [0, 3]
+    other = await open_stream("b", idempotent=True)
+    assert [part.last_sequence for part in other.opened.partitions] == [0, 0]
+    plain = await open_stream("a")
+    assert [part.last_sequence for part in plain.opened.partitions] == [0, 0]
+
+
+async def test_a_topic_made_anew_begins_with_the_first_sequence(
+    admin: Any, topic: str, open_stream: Open
+) -> None:
+    """The log's duplicate window must not take its first messages for those of the deleted topic."""
+    stream = await open_stream(idempotent=True)
+    await stream.send(1, payloads(1))
+    ((_, position),) = await stream.stored(1)
+    await stream.close()
+    await admin.delete_topic(topic)
+    again = await open_stream(idempotent=True)
+    assert [part.last_sequence for part in again.opened.partitions] == [0]
+    await again.send(1, payloads(1))
+    ((_, later),) = await again.stored(1)
+    assert later > position
+
+
+async def test_a_refused_batch_is_refused_again_when_it_is_sent_again(open_stream: Open) -> None:
+    """Although later sequences were stored: its client must not take it for stored."""
+    schema = api.Schema(type=api.Schema.INT64)
+    stream = await open_stream(schema=schema, idempotent=True)
+    await stream.send(1, [b"no number"])
+    assert (await stream.refused()).first_sequence == 1
+    await stream.send(2, payloads(2))
+    await stream.stored(2)
+    again = await open_stream(schema=schema, idempotent=True)
+    assert again.opened.partitions[0].last_sequence == 2
+    await again.send(1, [b"no number"])
+    assert (await again.refused()).first_sequence == 1
+    await again.send(2, payloads(2))
+    assert await again.stored(2) == [(2, 0)]
+
+
+async def test_other_boundaries_than_before_end_the_stream(open_stream: Open) -> None:
+    stream = await open_stream(idempotent=True)
+    await stream.send(1, payloads(1, 2))
+    await stream.stored(2)
+    again = await open_stream(idempotent=True)
+    await again.send(2, payloads(2, 3))
+    code, message = await again.status()
+    assert (code, "sent again as it was" in message) == ("INVALID_ARGUMENT", True)
+
+
+async def test_a_non_reliable_topic_has_no_idempotent_producers(open_stream: Open) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await open_stream(idempotent=True, dispatch=api.Dispatch(reliable=False))
+    assert refused.value.code().name == "INVALID_ARGUMENT"

@@ -144,7 +144,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             methods, producers, publishing, owners, sessions, acks
         )
         for service in (
-            Streaming(resolver, publishing, registry.registry, ports.metadata, storage),
+            Streaming(resolver, publishing, owners, registry.registry, ports.metadata, storage),
             SubscriptionService(resolver, owners),
             TopicService(resolver, owners),
             HealthCheck(producers, sessions),

@@ -21,6 +21,7 @@ from danube_common.wire.owner import OWNER, OwnerReply, OwnerRequest, non_reliab
 from danube_topic_owner.api.requests import Requests
 from danube_topic_owner.catchup.archive_catchup import ArchiveCatchUp
 from danube_topic_owner.catchup.log_catchup import LogCatchUp
+from danube_topic_owner.catchup.sequence_fold import SequenceFold
 from danube_topic_owner.context import OwnerContext
 from danube_topic_owner.delivery.non_reliable import NonReliableDispatch
 from danube_topic_owner.journal.cursor import Cursor
@@ -53,7 +54,8 @@ class BundleOwner:
             on_missed=self._on_missed,
             on_floor=self._on_floor,
         )
-        self.requests = Requests(context, archive_catchup)
+        self.sequences = SequenceFold(context, self.reader.check)
+        self.requests = Requests(context, archive_catchup, self.sequences)
         self.messages_in = 0
         self.bytes_in = 0
         self._listeners: list[Subscription] = []
@@ -81,6 +83,7 @@ class BundleOwner:
                 context.activate(topic, subscription)
         self._spawn(self.reader.run(), "reader")
         self._spawn(self.log_catchup.run(), "log catch-up")
+        self._spawn(self.sequences.run(), "sequences")
         self._spawn(context.outbox.run(), "outbox")
         self._spawn(context.poison.run(), "poison")
         self._spawn(self.requests.sessions.run(), "sessions")
@@ -155,6 +158,8 @@ class BundleOwner:
             _log.error("corrupt_frame_skipped", sequence=entry.sequence, error=str(error))
             return
         self._count(frame)
+        if (batch := frame.producer_batch) is not None:
+            self.sequences.note(batch)
         context.stored_times.add(entry.sequence, entry.stored_ms)
         for number, section in enumerate(frame.sections):
             run = section.run(position_of(entry.sequence, number, 0))

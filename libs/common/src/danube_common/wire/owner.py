@@ -59,6 +59,17 @@ class FindProducer(msgspec.Struct, tag="find-producer", frozen=True):
     producer_id: int
 
 
+class FindSequence(msgspec.Struct, tag="find-sequence", frozen=True):
+    """Ask for the last stored sequence of an idempotent producer. Reply: SequenceFound.
+
+    The owner first reads everything that the log holds when the request comes.
+    Errors: NotFound (topic), Unavailable (the log was not read in time).
+    """
+
+    topic: str
+    producer_name: str
+
+
 class TouchProducers(msgspec.Struct, tag="touch-producers", frozen=True):
     """Report producers that are active at a gateway. Reply: UnknownIds, the ids that do not exist."""
 
@@ -328,6 +339,7 @@ class RetentionFloors(msgspec.Struct, tag="retention-floors", frozen=True):
 OwnerRequest = (
     CreateProducer
     | FindProducer
+    | FindSequence
     | TouchProducers
     | CreateConsumer
     | FindConsumer
@@ -357,6 +369,12 @@ class ProducerFound(msgspec.Struct, tag="producer", frozen=True):
     producer_name: str
     topic: str
     topic_id: int
+
+
+class SequenceFound(msgspec.Struct, tag="sequence", frozen=True):
+    """The sequence of the producer's last stored message; 0 without one."""
+
+    last: int
 
 
 class ConsumerFound(msgspec.Struct, tag="consumer", frozen=True):
@@ -499,6 +517,7 @@ class Floors(msgspec.Struct, tag="floors", frozen=True):
 
 OwnerReply = (
     ProducerFound
+    | SequenceFound
     | ConsumerFound
     | UnknownIds
     | Synced

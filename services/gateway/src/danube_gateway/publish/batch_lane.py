@@ -20,9 +20,10 @@ from danube_common.errors import (
     Unavailable,
 )
 from danube_common.model.position import MESSAGES_PER_SECTION_MAX, position_of
-from danube_common.wire.frame import RawSection, encode_section, make_frame_id
+from danube_common.wire.frame import IDEMPOTENT, RawSection, encode_section, make_frame_id
 from danube_common.wire.owner import non_reliable_subject
 from danube_gateway.publish.batch import FRAME_BYTES_TARGET
+from danube_gateway.publish.idempotence import Idempotence, TakenOver
 from danube_gateway.publish.producers import Producer
 from danube_gateway.publish.publisher import APPEND_TIMEOUT_S
 from danube_gateway.publish.publishing import Publishing, failure_reason
@@ -69,13 +70,20 @@ def window_bytes(streams: int) -> int:
 class BatchLane:
     """The batches of one producer of one topic, in order; one frame is on its way at a time.
 
-    Batches that wait together go in one frame.
+    Batches that wait together go in one frame, except those of an idempotent producer, which sends a batch again
+    as it was.
     """
 
     def __init__(
-        self, publishing: Publishing, producer: Producer, on_stored: OnStored, on_refused: OnRefused
+        self,
+        publishing: Publishing,
+        producer: Producer,
+        on_stored: OnStored,
+        on_refused: OnRefused,
+        idempotence: Idempotence | None = None,
     ) -> None:
         self.producer = producer
+        self._idempotence = idempotence
         self.limits = TopicLimits(publishing.catalogue, producer.topic_name)
         self._publishing = publishing
         self._on_stored = on_stored
@@ -137,6 +145,9 @@ class BatchLane:
 
     async def _next(self) -> list[ReadyBatch]:
         """Take what goes in the next frame: one batch, or several small ones that wait."""
+        if self._idempotence is not None:
+            batch = self._waiting.popleft()
+            return [batch] if await self._is_accepted(batch) else []
         taken: list[ReadyBatch] = []
         messages = size = 0
         while self._waiting:
@@ -163,11 +174,11 @@ class BatchLane:
                 try:
                     await publishing.checks.check(producer.topic, producer.check, payload)
                     await publishing.subjects.check(producer.topic, payload, stamp)
-                except (LimitExceeded, SchemaViolation) as error:
+                except SchemaViolation as error:
                     self._refuse(batch, error, index)
                     return False
-        except Unavailable as error:
-            self._refuse(batch, error, None)
+        except (LimitExceeded, Unavailable) as error:
+            self._refuse_now(batch, error)
             return False
         if rate := self.limits.publish_rate_max:
             await publishing.rates.wait_for_batch(producer.topic, rate, batch.count)
@@ -180,12 +191,16 @@ class BatchLane:
             await self._find_again()
         section = section_of_bodies(producer.topic.topic_id, [batch.body for batch in batches])
         try:
-            position = await (
-                self._store(section) if producer.topic.strategy.is_reliable else self._pass_on(section)
-            )
+            if self._idempotence is not None:
+                position = await self._store_once(self._idempotence, batches[0], section)
+            elif producer.topic.strategy.is_reliable:
+                numbers = self._publishing.numbers
+                position = await self._store(section, numbers.gateway, numbers.next())
+            else:
+                position = await self._pass_on(section)
         except (LogFull, LimitExceeded) as error:
             for batch in batches:
-                self._refuse(batch, error, None)
+                self._refuse_now(batch, error)
             return
         now = time.perf_counter()
         for batch in batches:
@@ -200,19 +215,26 @@ class BatchLane:
             raise NotFound(f"topic {self.producer.topic.name} was deleted, and created again")
         self.producer = found
 
-    async def _store(self, section: RawSection) -> int:
+    async def _store(self, section: RawSection, gateway: int, number: int) -> int:
         """Append a frame; return the position of its first message."""
         log, bundle = self._publishing.log, self.producer.bundle
+        frame = encode_section(gateway, number, section)
         await log.open(bundle)
-        numbers = self._publishing.numbers
-        number = numbers.next()
         appended = await log.append(
-            bundle,
-            encode_section(numbers.gateway, number, section),
-            frame_id=make_frame_id(numbers.gateway, number),
-            timeout_s=APPEND_TIMEOUT_S,
+            bundle, frame, frame_id=make_frame_id(gateway, number), timeout_s=APPEND_TIMEOUT_S
         )
+        if appended.duplicate and self._idempotence is not None:
+            entries = await log.read(bundle, appended.sequence, frames_max=1, bytes_max=1)
+            if entries and entries[0].sequence == appended.sequence and entries[0].frame != frame:
+                raise TakenOver(f"another client has stored other messages from the sequence {number} on")
         return position_of(appended.sequence, 0, 0)
+
+    async def _store_once(self, idempotence: Idempotence, batch: ReadyBatch, section: RawSection) -> int:
+        await idempotence.confirm()
+        sent_at = time.monotonic()
+        position = await self._store(section, IDEMPOTENT | idempotence.key, batch.first)
+        idempotence.stored(batch.last, sent_at)
+        return position
 
     async def _pass_on(self, section: RawSection) -> int:
         """Send a frame to the topic's owner, at most once."""
@@ -223,6 +245,16 @@ class BatchLane:
         except BusUnavailable as error:
             raise Unavailable(f"the bus is not reachable: {error}") from error
         return 0
+
+    def _refuse_now(self, batch: ReadyBatch, error: DanubeError) -> None:
+        """Refuse a batch for a reason that passes.
+
+        An idempotent producer's stream ends instead: when the batch is sent again it must not be one that was
+        refused and that later batches have overtaken.
+        """
+        if self._idempotence is not None:
+            raise error
+        self._refuse(batch, error, None)
 
     def _refuse(self, batch: ReadyBatch, error: DanubeError, index: int | None) -> None:
         self.count_refused(error)

@@ -7,6 +7,7 @@ from typing import Final
 from danube_common.errors import NotFound
 from danube_common.model.names import check_label
 from danube_common.wire.envelope import Done
+from danube_common.wire.frame import sequence_key
 from danube_common.wire.owner import (
     Acked,
     Acks,
@@ -14,10 +15,12 @@ from danube_common.wire.owner import (
     CreateConsumer,
     CreateProducer,
     FindProducer,
+    FindSequence,
     Nack,
     OwnerReply,
     OwnerRequest,
     ProducerFound,
+    SequenceFound,
     TouchProducers,
     UnknownIds,
 )
@@ -26,6 +29,7 @@ from danube_topic_owner.api.producers import Producers
 from danube_topic_owner.api.sessions import Sessions, consumer_found
 from danube_topic_owner.api.subscription_requests import SubscriptionRequests
 from danube_topic_owner.catchup.archive_catchup import ArchiveCatchUp
+from danube_topic_owner.catchup.sequence_fold import SequenceFold
 from danube_topic_owner.context import Handlers, OwnerContext
 from danube_topic_owner.delivery.subscription import LogSubscription
 from danube_topic_owner.journal.events import ConsumerRemoved
@@ -42,7 +46,10 @@ class Requests:
         sessions: the open streams of consumers.
     """
 
-    def __init__(self, context: OwnerContext, archive_catchup: ArchiveCatchUp) -> None:
+    def __init__(
+        self, context: OwnerContext, archive_catchup: ArchiveCatchUp, sequences: SequenceFold
+    ) -> None:
+        self._sequences = sequences
         self.producers = Producers(context.bundle, context.state, context.clock())
         self.sessions = Sessions(context)
         self._context = context
@@ -50,6 +57,7 @@ class Requests:
         self._handlers: Final[Handlers] = {
             CreateProducer: self._create_producer,
             FindProducer: self._find_producer,
+            FindSequence: self._find_sequence,
             TouchProducers: self._touch_producers,
             CreateConsumer: self._create_consumer,
             Acks: self._acknowledge,
@@ -80,6 +88,11 @@ class Requests:
     async def _find_producer(self, request: FindProducer) -> ProducerFound:
         topic, producer = self.producers.find(request.producer_id, self._context.clock())
         return ProducerFound(request.producer_id, producer.name, topic.name, topic.topic_id)
+
+    async def _find_sequence(self, request: FindSequence) -> SequenceFound:
+        topic = await self._context.find_topic(request.topic)
+        key = sequence_key(topic.topic_id, request.producer_name)
+        return SequenceFound(await self._sequences.last(key))
 
     async def _touch_producers(self, request: TouchProducers) -> UnknownIds:
         return UnknownIds(self.producers.touch(request.producer_ids, self._context.clock()))

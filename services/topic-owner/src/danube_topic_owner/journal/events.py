@@ -18,6 +18,8 @@ RANGES_PER_EVENT_MAX = 4_000
 """Acknowledged ranges in one event, which then takes at most about 100 KB."""
 FAILURES_PER_EVENT_MAX = 4_000
 """Messages that failed in one event, which then takes at most about 60 KB."""
+LASTS_PER_EVENT_MAX = 4_000
+"""Sequences of producers in one event, which then takes at most about 70 KB."""
 
 
 class Claimed(msgspec.Struct, tag="claimed", frozen=True):
@@ -151,6 +153,16 @@ class TopicRemoved(msgspec.Struct, tag="topic-", frozen=True):
     topic_id: int
 
 
+class ProducersStored(msgspec.Struct, tag="stored", frozen=True):
+    """Last stored sequences of idempotent producers that have changed: pairs of sequence key and sequence.
+
+    Every frame up to ``through`` of the log is in what was journaled of them; 0 says nothing of that.
+    """
+
+    through: int
+    lasts: list[tuple[int, int]]
+
+
 class LogRestarted(msgspec.Struct, tag="log-restarted", frozen=True):
     """The log of a bundle of the memory family began anew: every cursor starts over."""
 
@@ -175,6 +187,7 @@ Fact = (
     | LossesTold
     | FailurePolicySet
     | MessagesFailed
+    | ProducersStored
     | LogRestarted
     | LogSeen
 )
@@ -220,6 +233,13 @@ def failed_messages(
     """Yield what the failures take to journal, in events of FAILURES_PER_EVENT_MAX."""
     for start in range(0, len(failures), FAILURES_PER_EVENT_MAX):
         yield MessagesFailed(topic_id, subscription, failures[start : start + FAILURES_PER_EVENT_MAX])
+
+
+def producers_stored(through: int, lasts: list[tuple[int, int]]) -> Iterator[ProducersStored]:
+    """Yield what the sequences take to journal, in events of LASTS_PER_EVENT_MAX."""
+    for start in range(0, len(lasts), LASTS_PER_EVENT_MAX):
+        yield ProducersStored(0, lasts[start : start + LASTS_PER_EVENT_MAX])
+    yield ProducersStored(through, [])
 
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -29,6 +29,7 @@ from danube_topic_owner.journal.events import (
     MessagesLost,
     ProducerCreated,
     ProducerRemoved,
+    ProducersStored,
     SnapshotBegan,
     SnapshotEnded,
     SnapshotTaken,
@@ -37,8 +38,10 @@ from danube_topic_owner.journal.events import (
     TopicRemoved,
     cursor_moves,
     failed_messages,
+    producers_stored,
 )
 from danube_topic_owner.journal.failure_counts import FailureCounts
+from danube_topic_owner.journal.producer_sequences import ProducerSequences
 
 
 @dataclass(slots=True)
@@ -124,6 +127,7 @@ class BundleState:
         epoch: of the last claim.
         topics: by topic id.
         log_seen: the last frame that was read of a volatile log.
+        sequences: of idempotent producers.
         log_restarted_ms: when a volatile log began anew (ms since the epoch); 0 if it never did.
     """
 
@@ -132,6 +136,7 @@ class BundleState:
         self.topics: dict[int, TopicState] = {}
         self.log_seen = LogSeen(0, "")
         self.log_restarted_ms = 0
+        self.sequences = ProducerSequences()
         self._snapshot: BundleState | None = None
         """What a snapshot that has begun, and has not ended yet, says so far."""
         self._producers: dict[int, tuple[TopicState, ProducerState]] = {}
@@ -190,10 +195,8 @@ class BundleState:
             case GenerationReached(topic_id, topic_name, generation):
                 topic = self._topic(topic_id, topic_name)
                 topic.generation = max(topic.generation, generation)
-            case LogSeen():
-                self.log_seen = event
-            case LogRestarted(at_ms):
-                self._restart_log(at_ms)
+            case LogSeen() | LogRestarted() | ProducersStored():
+                self._note_log(event)
 
     def snapshot(self) -> Iterator[Event]:
         """Yield the events that rebuild this state, whatever is before them."""
@@ -202,6 +205,8 @@ class BundleState:
             yield LogRestarted(self.log_restarted_ms)
         if self.log_seen.sequence:
             yield self.log_seen
+        if self.sequences.through:
+            yield from producers_stored(self.sequences.through, self.sequences.items())
         for topic in self.topics.values():
             yield from _facts_of(topic)
         yield SnapshotEnded()
@@ -272,9 +277,21 @@ class BundleState:
                 self._remove_subscription(topic_id, name)
             del self.topics[topic_id]
 
+    def _note_log(self, event: LogSeen | LogRestarted | ProducersStored) -> None:
+        match event:
+            case LogSeen():
+                self.log_seen = event
+            case LogRestarted(at_ms):
+                self._restart_log(at_ms)
+            case ProducersStored(through, lasts):
+                for key, last in lasts:
+                    self.sequences.note(key, last)
+                self.sequences.through = max(self.sequences.through, through)
+
     def _restart_log(self, at_ms: int) -> None:
         repeated, self.log_restarted_ms = at_ms == self.log_restarted_ms, at_ms
         self.log_seen = LogSeen(0, "")
+        self.sequences.through = 0
         for topic in self.topics.values():
             for subscription in topic.subscriptions.values():
                 subscription.mark_delete, subscription.acked = BEFORE_ALL, []

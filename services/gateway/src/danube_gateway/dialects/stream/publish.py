@@ -10,7 +10,7 @@ from typing import Final
 from danube_common.errors import CorruptData, DanubeError, InvalidInput, LimitExceeded, Unavailable
 from danube_common.model.names import check_label
 from danube_common.model.position import MESSAGES_PER_SECTION_MAX
-from danube_common.rpc.port import Call, Methods
+from danube_common.rpc.port import Call, Methods, RpcError, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.security.roles import Permission
 from danube_gateway.dialects.errors import to_rpc_error
@@ -18,6 +18,7 @@ from danube_gateway.dialects.stream.batches import BATCH_BYTES_MAX, BadMessage, 
 from danube_gateway.dialects.stream.model import access_mode_of, schema_message
 from danube_gateway.dialects.stream.topics import ProducerTopics
 from danube_gateway.publish.batch_lane import WINDOW_MESSAGES, BatchLane, MessageRefused, window_bytes
+from danube_gateway.publish.idempotence import Idempotence, ProducerClaims, TakenOver
 from danube_gateway.publish.producers import Producer
 from danube_gateway.publish.publishing import Publishing
 from danube_gateway.publish.ready_batch import ReadyBatch
@@ -33,9 +34,10 @@ TABLE_BYTES: Final = 4
 class PublishService:
     """Answers Publish."""
 
-    def __init__(self, topics: ProducerTopics, publishing: Publishing) -> None:
+    def __init__(self, topics: ProducerTopics, publishing: Publishing, claims: ProducerClaims) -> None:
         self._topics = topics
         self._publishing = publishing
+        self._claims = claims
 
     def register(self, methods: Methods) -> None:
         """Add the method."""
@@ -52,18 +54,16 @@ class PublishService:
         name = opening.producer_name or f"producer-{secrets.token_hex(6)}"
         check_label(name, "producer")
         mode = access_mode_of(opening.access_mode)
-        if opening.idempotent:
-            raise InvalidInput("this gateway has no idempotent producers yet")
         topics = await self._topics.open(opening)
-        stream = _ProducerStream(self._publishing)
+        if opening.idempotent and not topics[0].strategy.is_reliable:
+            raise InvalidInput(f"topic {opening.topic} is not reliable: it has no idempotent producers")
+        stream = _ProducerStream(self._publishing, self._claims if opening.idempotent else None)
         self._publishing.enter(stream.drain)
-        reading: asyncio.Task[None] | None = None
         try:
             for topic in topics:
-                stream.add(await self._publishing.producers.create(topic, name, mode))
+                await stream.add(await self._publishing.producers.create(topic, name, mode))
             yield stream.opened(name)
-            reading = asyncio.create_task(stream.read(requests), name="publish stream")
-            stream.watch(reading)
+            stream.watch(asyncio.create_task(stream.read(requests), name="publish stream"))
             while True:
                 if answers := stream.answers():
                     yield answers
@@ -87,10 +87,11 @@ async def _next(requests: AsyncIterator[bytes]) -> api.PublishRequest | None:
 class _Partition:
     """One partition of a stream."""
 
-    def __init__(self, index: int, lane: BatchLane) -> None:
+    def __init__(self, index: int, lane: BatchLane, last_sequence: int) -> None:
         self.index = index
         self.lane = lane
-        self.sequences = Sequences()
+        self.last_sequence = last_sequence
+        self.sequences = Sequences(last_sequence)
         self.stored: list[api.StoredBatch] = []
         """Not sent yet."""
         self.through = 0
@@ -103,9 +104,12 @@ class _ProducerStream:
         error: the status with which the stream ends; None: OK.
     """
 
-    def __init__(self, publishing: Publishing) -> None:
+    def __init__(self, publishing: Publishing, claims: ProducerClaims | None) -> None:
         self.error: BaseException | None = None
         self._publishing = publishing
+        self._claims = claims
+        """None if the producer is not idempotent."""
+        self._claimed: list[tuple[int, str]] = []
         self._partitions: list[_Partition] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._window = Window(WINDOW_MESSAGES, window_bytes(publishing.streams))
@@ -121,16 +125,24 @@ class _ProducerStream:
         """Whether nothing more is to be answered."""
         return self.error is not None or (self._no_more and not self._window.messages)
 
-    def add(self, producer: Producer) -> None:
-        """Add the producer of the next partition."""
+    async def add(self, producer: Producer) -> None:
+        """Add the producer of the next partition. Raises NotFound, Unavailable."""
         partition: _Partition
+        idempotence: Idempotence | None = None
+        if self._claims is not None:
+            idempotence = Idempotence(self._claims, producer.topic, producer.name)
+            nonce = await self._claims.take(idempotence.key, self._taken_over)
+            self._claimed.append((idempotence.key, nonce))
+            await idempotence.open()
         lane = BatchLane(
             self._publishing,
             producer,
             lambda batch, position: self._on_stored(partition, batch, position),
             lambda batch, error, index: self._on_refused(partition, batch, error, index),
+            idempotence,
         )
-        partition = _Partition(len(self._partitions), lane)
+        last_sequence = idempotence.last if idempotence is not None else 0
+        partition = _Partition(len(self._partitions), lane, last_sequence)
         self._partitions.append(partition)
         self.watch(asyncio.create_task(lane.run(), name=f"publish lane {producer.topic.name}"))
 
@@ -142,17 +154,23 @@ class _ProducerStream:
     def opened(self, name: str) -> bytes:
         """Return the first answer."""
         first = self._partitions[0].lane
-        topics = [partition.lane.producer.topic for partition in self._partitions]
-        subject = self._publishing.subjects.subject(topics[0])
+        topic = first.producer.topic
         opened = api.Opened(
             producer_name=name,
-            partitions=[api.Partition(topic=topic.name, topic_id=topic.topic_id) for topic in topics],
-            reliable=topics[0].strategy.is_reliable,
+            partitions=[
+                api.Partition(
+                    topic=each.lane.producer.topic.name,
+                    topic_id=each.lane.producer.topic.topic_id,
+                    last_sequence=each.last_sequence,
+                )
+                for each in self._partitions
+            ],
+            reliable=topic.strategy.is_reliable,
             message_bytes_max=first.limits.message_bytes_max,
             batch_bytes_max=BATCH_BYTES_MAX,
             batch_messages_max=MESSAGES_PER_SECTION_MAX,
             window=api.Window(messages=self._window.messages_max, bytes=self._window.bytes_max),
-            schema=schema_message(topics[0].schema, subject),
+            schema=schema_message(topic.schema, self._publishing.subjects.subject(topic)),
         )
         return api.PublishResponse(opened=opened).SerializeToString()
 
@@ -172,7 +190,7 @@ class _ProducerStream:
             )
         partition = self._partitions[request.partition]
         batch, lane = request.batch, partition.lane
-        partition.sequences.take(request.first_sequence, batch.messages)
+        is_new = partition.sequences.take(request.first_sequence, batch.messages)
         size = batch.body_bytes
         while not self._window.has_room(batch.messages, size):
             self._room.clear()
@@ -189,7 +207,10 @@ class _ProducerStream:
         except (CorruptData, LimitExceeded) as error:
             self._refuse(partition, request, error, None)
         else:
-            lane.add(ready)
+            if is_new:
+                lane.add(ready)
+            else:
+                self._on_stored(partition, ready, 0)
 
     def drain(self) -> None:
         """Take no more batches; the stream ends when those that were taken are answered."""
@@ -228,6 +249,9 @@ class _ProducerStream:
 
     async def close(self) -> None:
         """End the tasks."""
+        if self._claims is not None:
+            for key, nonce in self._claimed:
+                self._claims.release(key, nonce)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -269,7 +293,20 @@ class _ProducerStream:
         partition.through = partition.sequences.answer(last) or partition.through
         self._changed.set()
 
+    def _taken_over(self) -> None:
+        if self.error is None:
+            self.error = RpcError(StatusCode.ABORTED, "another client has opened the producer")
+        self._stop_sending()
+        self._changed.set()
+
+    def _stop_sending(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None and self.error is None:
-            self.error = error
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if isinstance(error, TakenOver):
+                error = RpcError(StatusCode.ABORTED, str(error))
+            self.error = self.error or error
+            self._stop_sending()
         self._changed.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from danube_common.cluster.owner_client import OwnerClient
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.strategy import StorageBackend
 from danube_common.rpc.port import Methods
@@ -9,6 +10,7 @@ from danube_common.schemas.registry import SchemaRegistry
 from danube_common.schemas.topics import TopicSchemas
 from danube_gateway.dialects.stream.publish import PublishService
 from danube_gateway.dialects.stream.topics import ProducerTopics
+from danube_gateway.publish.idempotence import ProducerClaims
 from danube_gateway.publish.publishing import Publishing
 from danube_gateway.publish.topic_resolver import TopicResolver
 
@@ -20,15 +22,17 @@ class Streaming:
         self,
         resolver: TopicResolver,
         publishing: Publishing,
+        owners: OwnerClient,
         registry: SchemaRegistry,
         store: MetadataStore,
         default_storage: StorageBackend,
     ) -> None:
         self._publishing = publishing
+        self._claims = ProducerClaims(publishing.bus, owners)
         self._topics = ProducerTopics(
             resolver, registry, TopicSchemas(store), default_storage=default_storage
         )
 
     def register(self, methods: Methods) -> None:
         """Add the methods."""
-        PublishService(self._topics, self._publishing).register(methods)
+        PublishService(self._topics, self._publishing, self._claims).register(methods)
