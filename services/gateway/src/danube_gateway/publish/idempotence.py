@@ -21,7 +21,7 @@ from danube_common.wire.owner import FindSequence, SequenceFound
 SUBJECT: Final = "danube.producers"
 """Where gateways tell each other of idempotent producers that were opened."""
 CONFIRMED_S: Final = 30.0
-"""A stream sends frames so long after it was known to be the producer's only one; then it asks the owner again.
+"""A stream sends frames so long after it was known to be the producer's only one; then it asks the owner.
 With the time in which a frame is repeated that is half of the log's duplicate window."""
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

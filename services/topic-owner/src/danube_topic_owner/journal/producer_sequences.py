@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 PRODUCERS_MAX: Final = 10_000
-"""Producers that are remembered. Beyond it the one that stored nothing for the longest time is forgotten. When it
-comes back its sequences begin anew, and only the log's duplicate window knows its last batches."""
+"""Producers that are remembered. Beyond it the one that stored nothing for the longest is forgotten. When it
+comes back, its sequences begin anew, and only the log's duplicate window knows its last batches."""
 
 
 class ProducerSequences:
