@@ -464,10 +464,14 @@ class Acked(_message.Message):
     def __init__(self, ticket: _Optional[int] = ...) -> None: ...
 
 class Seeked(_message.Message):
-    __slots__ = ("ticket",)
+    __slots__ = ("ticket", "code", "message")
     TICKET_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
     ticket: int
-    def __init__(self, ticket: _Optional[int] = ...) -> None: ...
+    code: int
+    message: str
+    def __init__(self, ticket: _Optional[int] = ..., code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class ReadRequest(_message.Message):
     __slots__ = ("topic", "start", "end_position", "messages_max", "follow", "compressions")

@@ -32,6 +32,7 @@ from danube_gateway.dialects import schema_registry
 from danube_gateway.dialects.current.generation import CurrentGeneration
 from danube_gateway.dialects.errors import to_rpc_error
 from danube_gateway.dialects.platform import SubscriptionService, TopicService
+from danube_gateway.dialects.stream.consume import ConsumeService
 from danube_gateway.dialects.stream.service import Streaming
 from danube_gateway.dialects.unknown_methods import unknown
 from danube_gateway.dialects.v0_2.consumer_service import ConsumerService
@@ -144,7 +145,15 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             methods, producers, publishing, owners, sessions, acks
         )
         for service in (
-            Streaming(resolver, publishing, owners, registry.registry, ports.metadata, storage),
+            Streaming(
+                resolver,
+                publishing,
+                owners,
+                registry.registry,
+                ports.metadata,
+                storage,
+                ConsumeService(resolver, catalogue, owners, sessions, acks),
+            ),
             SubscriptionService(resolver, owners),
             TopicService(resolver, owners),
             HealthCheck(producers, sessions),

@@ -6,6 +6,8 @@ by another process may be missing for a moment: `find_topic` reads through for t
 
 from __future__ import annotations
 
+import fnmatch
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Self
@@ -48,6 +50,8 @@ class Catalogue:
 
     def __init__(self, store: MetadataStore) -> None:
         self.limits_revision = 0
+        self.topics_revision = 0
+        """Grows whenever a topic came, changed or went."""
         self._store = store
         self._topics: dict[str, Topic] = {}
         self._by_id: dict[int, Topic] = {}
@@ -139,6 +143,11 @@ class Catalogue:
         """Return the topic itself if this view knows it, else its partitions by number."""
         exact = self._topics.get(str(name))
         return [exact] if exact is not None else parts_of(name, self._topics.values())
+
+    def matching(self, pattern: str) -> list[Topic]:
+        """Return the topics whose names match a pattern with ``*`` and ``?``, by name."""
+        matches = re.compile(fnmatch.translate(pattern.replace("[", "[[]"))).match
+        return [topic for name, topic in sorted(self._topics.items()) if matches(name)]
 
     def topic_count(self, bundle: Bundle) -> int:
         """Return the number of topics in a bundle."""
@@ -246,6 +255,7 @@ class Catalogue:
             raise CorruptData(f"unexpected key {change.key}")
 
     def _definition_changed(self, change: Change) -> None:
+        self.topics_revision += 1
         before = self._definitions.pop(change.key, None)
         after = decode_definition(change.value) if change.value is not None else None
         same = before is not None and after is not None and before.topic_id == after.topic_id

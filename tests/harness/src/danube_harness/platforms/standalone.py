@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from danube_harness.process_death import die_with_parent
 
-START_TIMEOUT_S = 40.0
+START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 15.0
 POLL_INTERVAL_S = 0.02
 OUTPUT_BYTES_SHOWN = 20_000

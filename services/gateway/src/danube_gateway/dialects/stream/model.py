@@ -8,6 +8,7 @@ from danube_common.errors import InvalidInput
 from danube_common.model.producer import AccessMode
 from danube_common.model.schema import UNCHOSEN_SCHEMA, UNCHOSEN_STRING_NAME, Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
+from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType
 from danube_proto import danube_stream_pb2 as api
 
 SCHEMA_NAME: Final = "stream_schema"
@@ -25,6 +26,18 @@ _STORAGES: Final = {
     api.Dispatch.DISK: StorageBackend.DISK,
     api.Dispatch.S3: StorageBackend.S3,
 }
+_TYPES_OF_SUBSCRIPTIONS: Final = {
+    api.Subscribe.EXCLUSIVE: SubscriptionType.EXCLUSIVE,
+    api.Subscribe.SHARED: SubscriptionType.SHARED,
+    api.Subscribe.FAILOVER: SubscriptionType.FAILOVER,
+}
+_STARTS: Final = {
+    api.Start.EARLIEST: StartKind.EARLIEST,
+    api.Start.LATEST: StartKind.LATEST,
+    api.Start.POSITION: StartKind.POSITION,
+    api.Start.LAST: StartKind.LAST,
+    api.Start.TIME: StartKind.TIME,
+}
 _MODES: Final = (AccessMode.SHARED, AccessMode.EXCLUSIVE)
 """By their numbers on the wire."""
 
@@ -34,6 +47,26 @@ def access_mode_of(number: int) -> AccessMode:
     if not 0 <= number < len(_MODES):
         raise InvalidInput(f"access_mode {number} is neither SHARED nor EXCLUSIVE")
     return _MODES[number]
+
+
+def subscription_type_of(number: api.Subscribe.Type) -> SubscriptionType:
+    """Return the type of a subscription. Raises InvalidInput."""
+    kind = _TYPES_OF_SUBSCRIPTIONS.get(number)
+    if kind is None:
+        raise InvalidInput(f"type {number} is none of a subscription")
+    return kind
+
+
+def start_of(start: api.Start) -> StartPosition:
+    """Return a start position. Raises InvalidInput; the owner checks it against the topic."""
+    kind = _STARTS.get(start.kind)
+    if kind is None:
+        raise InvalidInput(f"start.kind {start.kind} is none of a start")
+    if start.value >= 1 << 63:
+        raise InvalidInput(f"start.value {start.value} is above {(1 << 63) - 1}")
+    if start.value and kind in (StartKind.EARLIEST, StartKind.LATEST):
+        raise InvalidInput(f"a start at {kind} takes no value")
+    return StartPosition(kind, start.value)
 
 
 def schema_of(schema: api.Schema) -> Schema:

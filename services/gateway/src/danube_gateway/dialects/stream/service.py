@@ -8,6 +8,7 @@ from danube_common.model.strategy import StorageBackend
 from danube_common.rpc.port import Methods
 from danube_common.schemas.registry import SchemaRegistry
 from danube_common.schemas.topics import TopicSchemas
+from danube_gateway.dialects.stream.consume import ConsumeService
 from danube_gateway.dialects.stream.publish import PublishService
 from danube_gateway.dialects.stream.topics import ProducerTopics
 from danube_gateway.publish.idempotence import ProducerClaims
@@ -26,7 +27,9 @@ class Streaming:
         registry: SchemaRegistry,
         store: MetadataStore,
         default_storage: StorageBackend,
+        consuming: ConsumeService,
     ) -> None:
+        self._consuming = consuming
         self._publishing = publishing
         self._claims = ProducerClaims(publishing.bus, owners)
         self._topics = ProducerTopics(
@@ -36,3 +39,4 @@ class Streaming:
     def register(self, methods: Methods) -> None:
         """Add the methods."""
         PublishService(self._topics, self._publishing, self._claims).register(methods)
+        self._consuming.register(methods)

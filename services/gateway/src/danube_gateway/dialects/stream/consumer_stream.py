@@ -1,0 +1,505 @@
+"""One streaming consumer: its topics, what is on its way to the client, and what the client asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import structlog
+
+from danube_common.cluster.catalogue import Catalogue
+from danube_common.cluster.owner_client import OwnerClient
+from danube_common.cluster.records import Topic
+from danube_common.errors import AlreadyExists, DanubeError, InvalidInput, NotFound, Refused, Unavailable
+from danube_common.model.names import TopicName
+from danube_common.model.run import Run
+from danube_common.model.subscription import SubscriptionType
+from danube_common.rpc.port import Call
+from danube_common.rpc.protobuf_strict import parse_strict
+from danube_common.security.roles import Permission
+from danube_common.wire.owner import (
+    CreateSubscription,
+    LossTotals,
+    ResetSubscription,
+    SubscriptionFound,
+    TellLosses,
+)
+from danube_gateway.consume.ack_forwarder import Delivered
+from danube_gateway.consume.acks import Acknowledgements
+from danube_gateway.consume.admission import create_consumer
+from danube_gateway.consume.session import Session, extent
+from danube_gateway.consume.sessions import Sessions
+from danube_gateway.dialects.errors import to_rpc_error
+from danube_gateway.dialects.stream.deliveries import ClientCredit, batch_of, compression_of, joined
+from danube_gateway.dialects.stream.model import schema_message, start_of, subscription_type_of
+from danube_gateway.publish.topic_resolver import TopicResolver
+from danube_proto import danube_stream_pb2 as api
+
+TOPICS_MAX: Final = 1000
+"""Topics of one stream."""
+RANGES_MAX: Final = 10_000
+"""Ranges of one Ack or Nack."""
+TICKETS_MAX: Final = 1000
+"""Acknowledgements of one stream that wait for their answer; at the bound no more requests are read."""
+PREFETCH: Final = 10_000
+"""Unacknowledged messages of a topic, of a client that leaves it to the platform."""
+TOPICS_INTERVAL_S: Final = 1.0
+LOSSES_INTERVAL_S: Final = 5.0
+REOPEN_WAIT_S: Final = 0.2
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Answer:
+    """One message to the client; of a delivery also its session, and what the session counts as taken."""
+
+    data: bytes
+    session: Session | None = None
+    messages: int = 0
+    size: int = 0
+
+    @classmethod
+    def of(cls, **fields: Any) -> Self:
+        """Return an answer that is no delivery."""
+        return cls(api.ConsumeResponse(**fields).SerializeToString())
+
+
+class Feed:
+    """One topic of the stream.
+
+    Attributes:
+        index: how the stream's messages name it.
+        session: the present one; None between two.
+        pump: the task that moves its deliveries.
+        active: whether the client knows that it is the active consumer; None before it was told.
+        backlog_told: whether the end of the backlog was told since the session began.
+        delivering: whether something that was taken off the session waits for credit.
+        ended: whether the topic is gone.
+        seeking: whether the client has asked for another place, and was not told that it is there.
+    """
+
+    def __init__(self, index: int, topic: Topic) -> None:
+        self.index = index
+        self.topic = topic
+        self.session: Session | None = None
+        self.pump: asyncio.Task[None] | None = None
+        self.created = False
+        self.active: bool | None = None
+        self.backlog_told = False
+        self.delivering = False
+        self.ended = False
+        self.seeking = False
+
+    @property
+    def name(self) -> str:
+        """The topic's name."""
+        return self.topic.name
+
+
+class ConsumerStream:
+    """The state of one Consume call.
+
+    Attributes:
+        error: what the stream ends with; None: OK.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        wanted: api.Subscribe,
+        resolver: TopicResolver,
+        catalogue: Catalogue,
+        owners: OwnerClient,
+        sessions: Sessions,
+        acks: Acknowledgements,
+    ) -> None:
+        self.error: BaseException | None = None
+        self._call = call
+        self._wanted = wanted
+        self._kind = subscription_type_of(wanted.type)
+        self._start = start_of(wanted.start)
+        self._compression = compression_of(wanted.compressions)
+        self._credit = ClientCredit(wanted.credit)
+        self._resolver = resolver
+        self._catalogue = catalogue
+        self._owners = owners
+        self._sessions = sessions
+        self._acks = acks
+        self._feeds: list[Feed] = []
+        self._out: list[Answer] = []
+        self._changed = asyncio.Event()
+        self._may_send = asyncio.Event()
+        self._paused = False
+        self._over = False
+        """The client has half-closed, or no topic is left."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._tickets = asyncio.Semaphore(TICKETS_MAX)
+
+    # The call
+
+    async def open(self) -> None:
+        """Subscribe to the topics that exist.
+
+        Raises InvalidInput, NotFound (a topic, unless it is awaited), Refused, LimitExceeded, Unavailable.
+        """
+        wanted = self._wanted
+        if not wanted.topics and not wanted.pattern:
+            raise InvalidInput("subscribe names topics, a pattern, or both")
+        if wanted.key_filters:
+            raise InvalidInput("key_filters are for subscriptions of type KEY_SHARED")
+        self._put(Answer.of(subscribed=api.Subscribed(consumer_name=wanted.consumer_name)))
+        self._regulate()
+        for text in wanted.topics:
+            name = TopicName.parse(text)
+            self._call.require(Permission.CONSUME, str(name))
+            topics = await self._resolver.partitions(name)
+            if not topics and not wanted.await_topics:
+                raise NotFound(f"topic {name} does not exist")
+            for topic in topics:
+                await self._add(topic)
+        await self._add_new()
+        self._spawn(self._watch_topics())
+        self._spawn(self._watch_losses())
+
+    def read(self, requests: AsyncIterator[bytes]) -> None:
+        """Begin to obey the client."""
+        self._spawn(self._read(requests))
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is sent."""
+        return self.error is not None or self._over
+
+    def answers(self) -> list[Answer]:
+        """Return what is to be sent now."""
+        if self.error is not None:
+            return []
+        found, self._out = self._out, []
+        return found
+
+    async def changed(self) -> None:
+        """Wait until there is something to send, or the stream has ended."""
+        await self._changed.wait()
+        self._changed.clear()
+
+    async def close(self) -> None:
+        """End the sessions and the tasks."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for feed in self._feeds:
+            self._end_session(feed)
+
+    def raise_error(self) -> None:
+        """Raise what the stream ends with, if it is not OK."""
+        if self.error is not None:
+            raise self.error
+
+    # Topics
+
+    async def _add(self, topic: Topic) -> None:
+        if any(feed.topic.topic_id == topic.topic_id for feed in self._feeds):
+            return
+        if len(self._feeds) >= TOPICS_MAX:
+            raise InvalidInput(f"a stream has at most {TOPICS_MAX} topics")
+        self._call.require(Permission.CONSUME, topic.name)
+        feed = Feed(len(self._feeds), topic)
+        await self._open_session(feed)
+        self._feeds.append(feed)
+        added = api.TopicAdded(
+            topic=feed.index,
+            name=topic.name,
+            topic_id=topic.topic_id,
+            reliable=topic.strategy.is_reliable,
+            created=feed.created,
+            schema=schema_message(topic.schema),
+        )
+        self._put(Answer.of(topic_added=added))
+        if self._kind is SubscriptionType.EXCLUSIVE:
+            self._tell_active(feed, active=True)
+        feed.pump = self._spawn(self._pump(feed))
+
+    async def _add_new(self) -> None:
+        """Subscribe to topics and partitions that came since the last look."""
+        known = {feed.topic.topic_id for feed in self._feeds}
+        names = {feed.name for feed in self._feeds}
+        for text in self._wanted.topics:
+            for topic in self._catalogue.partitions(TopicName.parse(text)):
+                if topic.topic_id not in known and (topic.name not in names or self._wanted.await_topics):
+                    await self._add(topic)
+        if self._wanted.pattern:
+            for topic in self._catalogue.matching(self._wanted.pattern):
+                if topic.topic_id not in known:
+                    await self._add(topic)
+
+    async def _watch_topics(self) -> None:
+        seen = self._catalogue.topics_revision
+        while True:
+            await asyncio.sleep(TOPICS_INTERVAL_S)
+            if (now := self._catalogue.topics_revision) == seen:
+                continue
+            try:
+                await self._add_new()
+            except (NotFound, Unavailable) as error:
+                _log.warning("subscribing_is_repeated", error=str(error))
+            else:
+                seen = now
+
+    async def _open_session(self, feed: Feed) -> None:
+        wanted, topic = self._wanted, feed.topic
+        creation = CreateSubscription(topic.name, wanted.subscription, self._kind, self._start)
+        try:
+            found = await self._owners.ask(topic.home, creation, SubscriptionFound)
+        except AlreadyExists as error:
+            raise Refused(str(error)) from None
+        feed.created |= found.created
+        consumer = await create_consumer(
+            self._owners,
+            self._sessions,
+            topic,
+            wanted.subscription,
+            self._kind,
+            wanted.consumer_name,
+            self._call.peer,
+        )
+        prefetch = wanted.prefetch or consumer.prefetch or PREFETCH
+        session = await self._sessions.open(consumer.consumer_id, self._call.peer, prefetch)
+        session.on_status = lambda standby, caught_up: self._on_status(
+            feed, session, standby=standby, caught_up=caught_up
+        )
+        feed.session, feed.backlog_told, feed.delivering = session, False, False
+
+    def _end_session(self, feed: Feed) -> None:
+        session, feed.session = feed.session, None
+        if session is not None:
+            session.on_status = None
+            self._sessions.close(session)
+
+    # Deliveries
+
+    async def _pump(self, feed: Feed) -> None:
+        """Move deliveries of one topic until the topic is gone. Raises what ends the stream."""
+        while True:
+            if feed.session is None and not await self._reopen(feed):
+                self._tell_ended(feed)
+                return
+            if (session := feed.session) is None:
+                return
+            while (batch := await session.next_batch()) is not None:
+                self._tell_active(feed, active=True)
+                feed.delivering = True
+                await self._deliver(feed, session, batch)
+                feed.delivering = False
+            end = session.end
+            if feed.seeking and end is None:
+                return  # the seek ended it and goes on
+            self._end_session(feed)
+            if end is not None:
+                raise end
+
+    async def _deliver(self, feed: Feed, session: Session, batch: list[Run]) -> None:
+        for joint in joined(batch):
+            run = joint
+            while len(run):
+                while not self._may_send.is_set():
+                    await self._may_send.wait()
+                part = self._credit.take(run)
+                self._regulate()
+                run = run.tail(len(part))
+                delivery = api.Delivery(
+                    topic=feed.index, first_position=part.first, batch=batch_of(part, self._compression)
+                )
+                data = api.ConsumeResponse(delivery=delivery).SerializeToString()
+                self._put(Answer(data, session, *extent([part])))
+
+    async def _reopen(self, feed: Feed) -> bool:
+        """Open a session again whose owner has ended it; return False if the topic is gone."""
+        while True:
+            topic = await self._resolver.find(TopicName.parse(feed.name))
+            if topic is None or topic.topic_id != feed.topic.topic_id:
+                return False
+            try:
+                await self._open_session(feed)
+            except NotFound:
+                return False
+            except Unavailable as error:
+                _log.warning("subscribing_is_repeated", topic=feed.name, error=str(error))
+                await asyncio.sleep(REOPEN_WAIT_S)
+            else:
+                return True
+
+    def _tell_ended(self, feed: Feed) -> None:
+        status = to_rpc_error(NotFound(f"topic {feed.name} was deleted"))
+        ended = api.TopicEnded(topic=feed.index, code=status.code, message=status.message)
+        self._put(Answer.of(topic_ended=ended))
+        feed.ended = True
+        if all(each.ended for each in self._feeds) and not (
+            self._wanted.pattern or self._wanted.await_topics
+        ):
+            self._over = True
+
+    def _on_status(self, feed: Feed, session: Session, *, standby: bool, caught_up: bool) -> None:
+        if feed.session is not session:
+            return
+        self._tell_active(feed, active=not standby)
+        if caught_up and not feed.backlog_told and not feed.delivering:
+            feed.backlog_told = True
+            self._put(Answer.of(end_of_backlog=api.EndOfBacklog(topic=feed.index)))
+
+    def _tell_active(self, feed: Feed, *, active: bool) -> None:
+        if feed.active is not active and self._kind is not SubscriptionType.SHARED:
+            feed.active = active
+            self._put(Answer.of(assignment=api.Assignment(topic=feed.index, active=active)))
+
+    async def _watch_losses(self) -> None:
+        while True:
+            await asyncio.sleep(LOSSES_INTERVAL_S)
+            for feed in list(self._feeds):
+                if feed.session is not None and feed.active is not False:
+                    with contextlib.suppress(DanubeError):  # the next look tells
+                        await self._tell_losses(feed)
+
+    async def _tell_losses(self, feed: Feed) -> None:
+        home, name, subscription = feed.topic.home, feed.name, self._wanted.subscription
+        totals = await self._owners.ask(home, TellLosses(name, subscription), LossTotals)
+        if totals.lost > totals.told:
+            self._put(Answer.of(lost=api.Lost(topic=feed.index, messages=totals.lost - totals.told)))
+            await self._owners.ask(home, TellLosses(name, subscription, totals.lost), LossTotals)
+
+    # Requests
+
+    async def _read(self, requests: AsyncIterator[bytes]) -> None:
+        async for data in requests:
+            request = parse_strict(api.ConsumeRequest, data)
+            match request.WhichOneof("request"):
+                case "credit":
+                    self._credit.grant(request.credit)
+                    self._regulate()
+                case "ack":
+                    await self._acknowledge(request.ack)
+                case "nack":
+                    await self._nack(request.nack)
+                case "seek":
+                    await self._seek(request.seek)
+                case "pause":
+                    self._paused = request.pause.paused
+                    self._regulate()
+                case _:
+                    raise InvalidInput("after subscribe come credit, ack, nack, seek and pause")
+        self._over = True
+        self._changed.set()
+
+    async def _acknowledge(self, ack: api.Ack) -> None:
+        feed = self._feed(ack.topic)
+        spans = spans_of(ack.ranges)
+        if ack.cumulative:
+            if self._kind is SubscriptionType.SHARED:
+                raise InvalidInput("a subscription of type SHARED has no cumulative acknowledgement")
+            spans.append((1, ack.cumulative))
+        session = feed.session
+        if session is not None and session.source is not None and spans:
+            while not session.source.forwarder.has_room:
+                await session.source.forwarder.confirmed()
+            session.source.accept_spans(session, spans)
+        if ack.ticket:
+            await self._tickets.acquire()
+            self._spawn(self._confirm(ack.ticket))
+
+    async def _confirm(self, ticket: int) -> None:
+        try:
+            homes = {feed.topic.home for feed in self._feeds}
+            await asyncio.gather(*(self._acks.confirmed(home) for home in homes))
+        finally:
+            self._tickets.release()
+        self._put(Answer.of(acked=api.Acked(ticket=ticket)))
+
+    async def _nack(self, nack: api.Nack) -> None:
+        feed = self._feed(nack.topic)
+        session = feed.session
+        if session is None:
+            return
+        delivered = Delivered(feed.name, self._wanted.subscription, session.generation)
+        try:
+            for first, last in spans_of(nack.ranges):
+                await self._acks.nack(
+                    feed.topic.home, delivered, first, last=last, delay_ms=nack.delay_ms, reason=nack.reason
+                )
+        except DanubeError as error:  # they come again when their acknowledgement is overdue
+            _log.warning("nack_lost", topic=feed.name, error=str(error))
+
+    async def _seek(self, seek: api.Seek) -> None:
+        feeds = [self._feed(seek.topic)] if seek.HasField("topic") else list(self._feeds)
+        start = start_of(seek.start)
+        moved: list[Feed] = []
+        seeked = api.Seeked(ticket=seek.ticket)
+        for feed in feeds:
+            if feed.ended:
+                continue
+            feed.seeking = True
+            reset = ResetSubscription(feed.name, self._wanted.subscription, start)
+            try:
+                await self._owners.ask(feed.topic.home, reset, SubscriptionFound)
+            except DanubeError as error:
+                status = to_rpc_error(error)
+                seeked.code, seeked.message = status.code, status.message
+                feed.seeking = False
+                break
+            moved.append(feed)
+        for feed in moved:
+            await self._stop_pump(feed)
+            self._end_session(feed)
+        self._put(Answer.of(seeked=seeked))
+        for feed in feeds:
+            feed.seeking = False
+            if not feed.ended and (feed.session is None or feed.pump is None or feed.pump.done()):
+                feed.pump = self._spawn(self._pump(feed))
+
+    async def _stop_pump(self, feed: Feed) -> None:
+        if feed.pump is not None:
+            feed.pump.cancel()
+            await asyncio.gather(feed.pump, return_exceptions=True)
+            feed.pump = None
+
+    def _feed(self, index: int) -> Feed:
+        if index >= len(self._feeds):
+            raise InvalidInput(f"topic {index} is none of the {len(self._feeds)} of this stream")
+        return self._feeds[index]
+
+    # Inside
+
+    def _regulate(self) -> None:
+        if self._credit.is_open and not self._paused:
+            self._may_send.set()
+        else:
+            self._may_send.clear()
+
+    def _put(self, answer: Answer) -> None:
+        self._out.append(answer)
+        self._changed.set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name="consumer stream")
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and self.error is None:
+            self.error = error
+        self._changed.set()
+
+
+def spans_of(ranges: Any) -> list[tuple[int, int]]:
+    """Return ranges of positions as spans. Raises InvalidInput."""
+    if len(ranges) > RANGES_MAX:
+        raise InvalidInput(f"{len(ranges)} ranges: at most {RANGES_MAX} are taken at once")
+    spans = [(each.first, each.last) for each in ranges]
+    for first, last in spans:
+        if not 0 < first <= last < 1 << 63:
+            raise InvalidInput(f"from {first} to {last} is no range of positions")
+    return spans
