@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.benchmarks.perf import h2load_rate
 from tests.benchmarks.speed_page import BEGIN, END, page, refreshed, shown
 from tests.benchmarks.targets import TARGETS
 
@@ -30,6 +31,20 @@ REPORT = {
 def row(text: str, name: str) -> list[str]:
     [line] = [line for line in text.splitlines() if line.startswith(f"| {name}")]
     return [cell.strip() for cell in line.strip("|").split("|")[1:]]
+
+
+H2LOAD = """
+finished in 1.01s, 7538.00 req/s, 294.95KB/s
+requests: 7538 total, 7539 started, 7538 done, 7538 succeeded, 0 failed, 0 errored, 0 timeout
+status codes: 7538 2xx, 0 3xx, 0 4xx, 0 5xx
+traffic: 294.95KB (302032) total, 22.12KB (22652) headers (space savings 95.77%), 66.25KB ({data}) data
+"""
+
+
+def test_calls_that_end_with_an_error_of_grpc_are_no_rate() -> None:
+    assert h2load_rate(H2LOAD.format(data=7538 * 9), 9) == 7538.0
+    with pytest.raises(RuntimeError, match="of 7538 calls of h2load only 7537 succeeded"):
+        h2load_rate(H2LOAD.format(data=7537 * 9), 9)
 
 
 def test_each_row_is_a_median_that_is_reached_or_not() -> None:
