@@ -70,8 +70,8 @@ def window_bytes(streams: int) -> int:
 class BatchLane:
     """The batches of one producer of one topic, in order; one frame is on its way at a time.
 
-    Batches that wait together go in one frame, but not those of an idempotent producer, which are sent again as
-    they were.
+    Batches that wait together go in one frame, but not those of an idempotent producer, which are sent again
+    as they were.
     """
 
     def __init__(
