@@ -11,7 +11,7 @@ import lz4.frame  # type: ignore[import-untyped]
 import pytest
 import pytest_asyncio
 import zstandard
-from tests.conformance.client import Client
+from tests.conformance.client import DEADLINE_S, Client
 
 from danube_harness.platforms.standalone import Platform
 from danube_harness.traffic.publish_stream import (
@@ -357,4 +357,72 @@ async def test_other_boundaries_than_before_end_the_stream(open_stream: Open) ->
 async def test_a_non_reliable_topic_has_no_idempotent_producers(open_stream: Open) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await open_stream(idempotent=True, dispatch=api.Dispatch(reliable=False))
+    assert refused.value.code().name == "INVALID_ARGUMENT"
+
+
+# Metadata
+
+
+class Metadata:
+    """The unary methods."""
+
+    def __init__(self, addr: str) -> None:
+        self._channel = grpc.aio.insecure_channel(addr)
+
+    async def close(self) -> None:
+        await self._channel.close(None)
+
+    async def describe(self, topic: str) -> api.DescribeTopicResponse:
+        request = api.DescribeTopicRequest(topic=topic).SerializeToString()
+        return api.DescribeTopicResponse.FromString(await self._call("DescribeTopic", request))
+
+    async def listed(self, pattern: str) -> list[tuple[str, int, bool]]:
+        request = api.ListTopicsRequest(pattern=pattern).SerializeToString()
+        found = api.ListTopicsResponse.FromString(await self._call("ListTopics", request))
+        return [(each.topic, each.partitions, each.reliable) for each in found.topics]
+
+    async def _call(self, method: str, request: bytes) -> bytes:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+        call = self._channel.unary_unary(f"/danube.stream.v1.Streaming/{method}", None, None)
+        return await call(request, timeout=DEADLINE_S)
+
+
+@pytest_asyncio.fixture
+async def metadata(platform: Platform) -> AsyncIterator[Metadata]:
+    called = Metadata(platform.gateway_addr)
+    yield called
+    await called.close()
+
+
+async def test_a_topic_is_described_with_its_bounds(
+    client: Client, metadata: Metadata, topic: str, open_stream: Open
+) -> None:
+    assert not (await metadata.describe(topic)).exists
+    stream = await open_stream(schema=api.Schema(type=api.Schema.STRING))
+    await stream.send(1, payloads(1, 2))
+    ((_, position),) = await stream.stored(2)
+    await client.consume(topic, "s")
+    found = await metadata.describe(topic)
+    assert (found.exists, found.partitioned, found.reliable) == (True, False, True)
+    assert (found.schema.type, found.consumers, found.subscriptions) == (api.Schema.STRING, 1, 1)
+    (bounds,) = found.topics
+    assert (bounds.topic, bounds.topic_id) == (topic, stream.opened.partitions[0].topic_id)
+    assert bounds.earliest_position <= position < position + 1 < bounds.end_position
+
+
+async def test_topics_are_listed_by_pattern_with_their_partitions_counted(
+    metadata: Metadata, topic: str, open_stream: Open
+) -> None:
+    await open_stream(at=f"{topic}_a", partitions=3)
+    await open_stream(at=f"{topic}_b", dispatch=api.Dispatch(reliable=False))
+    everything = [(f"{topic}_a", 3, True), (f"{topic}_b", 0, False)]
+    assert await metadata.listed(f"{topic}*") == everything
+    assert await metadata.listed(f"{topic}_?") == everything
+    assert await metadata.listed(f"{topic}_b") == everything[1:]
+    assert set(everything) <= set(await metadata.listed("default"))
+    found = await metadata.describe(f"{topic}_a")
+    assert [bounds.topic for bounds in found.topics] == [f"{topic}_a-part-{number}" for number in range(3)]
+    assert found.partitioned
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await metadata.listed("/default/[a]")
     assert refused.value.code().name == "INVALID_ARGUMENT"

@@ -332,6 +332,12 @@ class DescribeTopic(msgspec.Struct, tag="describe-topic", frozen=True):
     topic: str
 
 
+class FindBounds(msgspec.Struct, tag="find-bounds", frozen=True):
+    """Ask what a topic holds and who consumes it. Reply: BoundsFound. Errors: NotFound (topic)."""
+
+    topic: str
+
+
 class RetentionFloors(msgspec.Struct, tag="retention-floors", frozen=True):
     """Ask for the journaled mark-delete positions that limit retention in the bundle. Reply: Floors."""
 
@@ -358,6 +364,7 @@ OwnerRequest = (
     | GetFailurePolicy
     | TellLosses
     | DescribeTopic
+    | FindBounds
     | RetentionFloors
 )
 
@@ -509,6 +516,22 @@ class TopicDescription(msgspec.Struct, tag="topic-description", frozen=True):
     archived_through: int
 
 
+class BoundsFound(msgspec.Struct, tag="bounds", frozen=True):
+    """What a topic holds and who consumes it.
+
+    Attributes:
+        earliest: no retained message is below this position; 0 for a non-reliable topic.
+        end: every stored message is below this position; 0 for a non-reliable topic.
+        consumers: how many consumers have a stream, of all subscriptions together.
+        subscriptions: how many there are.
+    """
+
+    earliest: int
+    end: int
+    consumers: int
+    subscriptions: int
+
+
 class Floors(msgspec.Struct, tag="floors", frozen=True):
     """The lowest mark-delete of each topic's subscriptions, by topic id; absent without subscriptions."""
 
@@ -527,6 +550,7 @@ OwnerReply = (
     | FailurePolicyFound
     | LossTotals
     | TopicDescription
+    | BoundsFound
     | Floors
     | Done
 )

@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from danube_common.cluster.catalogue import Catalogue
-from danube_common.cluster.records import Topic
+from danube_common.cluster.records import PartitionedTopic, Topic
 from danube_common.cluster.topics import Topics
 from danube_common.errors import (
     AlreadyExists,
@@ -54,6 +54,10 @@ class TopicResolver:
             if known := self._catalogue.partitions(name):
                 return known
             raise MetadataUnavailable(f"whether {name} exists is not known now: {error}") from error
+
+    async def listed(self, namespace: str) -> tuple[list[Topic], list[PartitionedTopic]]:
+        """Return the topics of a namespace, partitions too, and its partitioned topics, sorted by name."""
+        return await self._topics.listed(namespace)
 
     async def find_or_create(
         self,

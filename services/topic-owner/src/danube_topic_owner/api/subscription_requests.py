@@ -12,9 +12,11 @@ from danube_common.model.position import BEFORE_ALL, end_of_sequence
 from danube_common.model.subscription import StartPosition
 from danube_common.wire.envelope import Done
 from danube_common.wire.owner import (
+    BoundsFound,
     CreateSubscription,
     DescribeTopic,
     FailurePolicyFound,
+    FindBounds,
     FindTopic,
     Floors,
     GetFailurePolicy,
@@ -59,6 +61,7 @@ class SubscriptionRequests:
             TellLosses: self._tell_losses,
             Unsubscribe: self._unsubscribe,
             DescribeTopic: self._describe,
+            FindBounds: self._find_bounds,
             RetentionFloors: self._floors,
         }
         self._context = context
@@ -75,6 +78,18 @@ class SubscriptionRequests:
             # This view of the manifest may lack segments of messages that were purged from the log lately.
             floor = min(floor, manifest.archived_through + 1)
         return first_retained(manifest, topic, oldest, floor)
+
+    async def _find_bounds(self, request: FindBounds) -> BoundsFound:
+        context = self._context
+        topic = await context.find_topic(request.topic)
+        active = context.subscriptions.get(topic.topic_id, {}).values()
+        earliest = end = 0
+        if topic.strategy.is_reliable:
+            bounds = await context.ports.log.bounds(context.bundle)
+            earliest = self.earliest(topic) + 1
+            end = max(end_of_sequence(bounds.last_sequence) + 1, earliest)
+        consumers = sum(len(each.dispatch.attached) for each in active)
+        return BoundsFound(earliest, end, consumers, len(active))
 
     async def _find_topic(self, request: FindTopic) -> Done:
         await self._context.find_topic(request.topic)

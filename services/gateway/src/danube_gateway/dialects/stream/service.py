@@ -9,6 +9,7 @@ from danube_common.rpc.port import Methods
 from danube_common.schemas.registry import SchemaRegistry
 from danube_common.schemas.topics import TopicSchemas
 from danube_gateway.dialects.stream.consume import ConsumeService
+from danube_gateway.dialects.stream.metadata import MetadataService
 from danube_gateway.dialects.stream.publish import PublishService
 from danube_gateway.dialects.stream.topics import ProducerTopics
 from danube_gateway.publish.idempotence import ProducerClaims
@@ -30,6 +31,7 @@ class Streaming:
         consuming: ConsumeService,
     ) -> None:
         self._consuming = consuming
+        self._metadata = MetadataService(resolver, owners, publishing.subjects)
         self._publishing = publishing
         self._claims = ProducerClaims(publishing.bus, owners)
         self._topics = ProducerTopics(
@@ -40,3 +42,4 @@ class Streaming:
         """Add the methods."""
         PublishService(self._topics, self._publishing, self._claims).register(methods)
         self._consuming.register(methods)
+        self._metadata.register(methods)
