@@ -20,5 +20,5 @@ def test_every_error_can_be_caught_by_the_base() -> None:
         for value in vars(danube_client).values()
         if inspect.isclass(value) and issubclass(value, Exception)
     ]
-    assert len(errors) == 17
+    assert len(errors) == 20
     assert all(issubclass(error, danube_client.ClientError) for error in errors)

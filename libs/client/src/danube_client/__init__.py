@@ -41,32 +41,42 @@ from danube_client.errors import (
     MessagesLost,
     NotReady,
     ProducerExists,
+    SendTimeout,
     SubscribeDenied,
     SubscriptionNotFound,
     TopicDeleted,
     TopicNotFound,
     UnknownClient,
     Unreachable,
+    Unsupported,
 )
-from danube_client.events import Disconnected, Event, Lost, Reconnected
+from danube_client.events import Assigned, Disconnected, EndOfBacklog, Event, Lost, Reconnected
 from danube_client.message import Message
+from danube_client.payload import Codec
 from danube_client.producer import AccessMode, Producer
+from danube_client.reader import Reader
 from danube_client.retry import Retry
 from danube_client.schema import Schema, SchemaType
 from danube_client.start import Start, StartKind
 from danube_client.strategy import NonReliable, Reliable, Retention, Storage, Strategy
+from danube_client.stream.batch import BadBatch, Compression
 from danube_client.tls import Tls
-from danube_client.topic_info import TopicInfo
+from danube_client.topic_info import Topic, TopicInfo
 
 __all__ = [
     "AccessMode",
+    "Assigned",
+    "BadBatch",
     "CallError",
     "Client",
     "ClientError",
     "Closed",
+    "Codec",
+    "Compression",
     "Consumer",
     "Denied",
     "Disconnected",
+    "EndOfBacklog",
     "Event",
     "InvalidAddress",
     "InvalidRequest",
@@ -79,12 +89,14 @@ __all__ = [
     "NotReady",
     "Producer",
     "ProducerExists",
+    "Reader",
     "Reconnected",
     "Reliable",
     "Retention",
     "Retry",
     "Schema",
     "SchemaType",
+    "SendTimeout",
     "Start",
     "StartKind",
     "Storage",
@@ -93,10 +105,12 @@ __all__ = [
     "SubscriptionNotFound",
     "SubscriptionType",
     "Tls",
+    "Topic",
     "TopicDeleted",
     "TopicInfo",
     "TopicNotFound",
     "UnknownClient",
     "Unreachable",
+    "Unsupported",
     "connect",
 ]

@@ -11,10 +11,21 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from danube_client.errors import ClientError, Closed, InvalidAddress, Unreachable, from_status, unreachable
+from danube_client.errors import (
+    CallError,
+    ClientError,
+    Closed,
+    InvalidAddress,
+    TopicNotFound,
+    UnknownClient,
+    Unreachable,
+    from_status,
+    unreachable,
+)
 from danube_client.tls import Tls
 from danube_proto import danube_api_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
+from danube_proto import danube_stream_pb2 as stream
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -23,6 +34,7 @@ RECEIVE_BYTES_MAX = 64 * 1024 * 1024
 CONNECTIONS_MAX = 256
 HEALTH_TIMEOUT_S = 5.0
 
+STREAMING = "/danube.stream.v1.Streaming"
 PREFETCH_HEADER = "danube-prefetch"
 RECREATE = (("danube-recreate", "true"),)
 """Metadata of CreateProducer: create the topic even if this connection had a producer on a deleted one."""
@@ -40,6 +52,10 @@ CHANNEL_OPTIONS = (
     # In spite of its name: how long one attempt to connect may take.
     ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.use_local_subchannel_pool", 1),
+    # A peer that does not answer any more, without having closed the connection, is given up after 15 s.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
 )
 
 
@@ -67,11 +83,16 @@ class Unary(Generic[Request, Response]):
     """One unary method of a connection."""
 
     def __init__(
-        self, call: grpc.aio.UnaryUnaryMultiCallable[Request, Response], address: str, timeout_s: float
+        self,
+        call: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        address: str,
+        timeout_s: float,
+        missing: type[CallError] = UnknownClient,
     ) -> None:
         self._call = call
         self._address = address
         self._timeout_s = timeout_s
+        self._missing = missing
 
     async def __call__(self, request: Request, metadata: Metadata = ()) -> Response:
         """Make the call and return its answer. Raises CallError, Closed."""
@@ -98,7 +119,7 @@ class Unary(Generic[Request, Response]):
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            raise from_status(error, self._address) from error
+            raise from_status(error, self._address, self._missing) from error
         except asyncio.CancelledError:
             # A closed channel cancels its calls, although nobody cancelled the awaiting task.
             _raise_unless_cancelled()
@@ -142,6 +163,54 @@ class Deliveries:
         self._call.cancel()
 
 
+class Stream(Generic[Request, Response]):
+    """A stream of native streaming: requests up, if it has any beside the first, and answers down."""
+
+    def __init__(self, call: grpc.aio.StreamStreamCall[Request, Response], address: str) -> None:
+        self._call = call
+        self.address = address
+        self._given_up = ""
+
+    async def write(self, request: Request) -> None:
+        """Send a request. Why the stream has ended, if it has, `read` tells.
+
+        Raises:
+            Unreachable: the stream has ended.
+        """
+        try:
+            await self._call.write(request)
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+            raise Unreachable("UNAVAILABLE", f"{self.address} has ended the stream") from error
+        except asyncio.CancelledError:
+            _raise_unless_cancelled()
+            raise
+
+    async def read(self) -> Response:
+        """Return the next answer.
+
+        Raises:
+            CallError: the stream ended.
+            Closed: the connection was closed.
+        """
+        try:
+            answer = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise from_status(error, self.address, TopicNotFound) from error
+        except asyncio.CancelledError:
+            if self._given_up:
+                raise Unreachable("UNAVAILABLE", self._given_up) from None
+            _raise_unless_cancelled()
+            raise
+        if isinstance(answer, Message):
+            return answer  # type: ignore[return-value]  # not the end
+        raise Unreachable("UNAVAILABLE", f"{self.address} has ended the stream")
+
+    def break_off(self, reason: str = "") -> None:
+        """End the stream; with a reason, `read` raises Unreachable with it."""
+        self._given_up = reason
+        self._call.cancel()
+
+
 def _channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
     scheme, _, target = address.partition("://")
     if scheme == "https":
@@ -167,14 +236,18 @@ class Connection:
         self._channel = _channel(address, tls)
 
         def unary(
-            method: str, question: type[Request], answer: type[Response], timeout_s: float = call_timeout_s
+            method: str,
+            question: type[Request],
+            answer: type[Response],
+            timeout_s: float = call_timeout_s,
+            missing: type[CallError] = UnknownClient,
         ) -> Unary[Request, Response]:
             call: grpc.aio.UnaryUnaryMultiCallable[Request, Response] = self._channel.unary_unary(
                 method,
                 request_serializer=question.SerializeToString,
                 response_deserializer=answer.FromString,
             )
-            return Unary(call, address, timeout_s)
+            return Unary(call, address, timeout_s, missing)
 
         self.create_producer = unary(
             "/danube.ProducerService/CreateProducer", wire.ProducerRequest, wire.ProducerResponse
@@ -212,6 +285,36 @@ class Connection:
             wire.HealthCheckResponse,
             min(call_timeout_s, HEALTH_TIMEOUT_S),
         )
+        self.describe_topic = unary(
+            f"{STREAMING}/DescribeTopic",
+            stream.DescribeTopicRequest,
+            stream.DescribeTopicResponse,
+            missing=TopicNotFound,
+        )
+        self.list_topics = unary(
+            f"{STREAMING}/ListTopics",
+            stream.ListTopicsRequest,
+            stream.ListTopicsResponse,
+            missing=TopicNotFound,
+        )
+        self._publish: grpc.aio.StreamStreamMultiCallable[stream.PublishRequest, stream.PublishResponse]
+        self._publish = self._channel.stream_stream(
+            f"{STREAMING}/Publish",
+            request_serializer=stream.PublishRequest.SerializeToString,
+            response_deserializer=stream.PublishResponse.FromString,
+        )
+        self._consume: grpc.aio.StreamStreamMultiCallable[stream.ConsumeRequest, stream.ConsumeResponse]
+        self._consume = self._channel.stream_stream(
+            f"{STREAMING}/Consume",
+            request_serializer=stream.ConsumeRequest.SerializeToString,
+            response_deserializer=stream.ConsumeResponse.FromString,
+        )
+        self._read: grpc.aio.UnaryStreamMultiCallable[stream.ReadRequest, stream.ReadResponse]
+        self._read = self._channel.unary_stream(
+            f"{STREAMING}/Read",
+            request_serializer=stream.ReadRequest.SerializeToString,
+            response_deserializer=stream.ReadResponse.FromString,
+        )
         self._receive: grpc.aio.UnaryStreamMultiCallable[wire.ReceiveRequest, wire.StreamMessage]
         self._receive = self._channel.unary_stream(
             "/danube.ConsumerService/ReceiveMessages",
@@ -228,6 +331,27 @@ class Connection:
         try:
             metadata: Metadata | None = ((PREFETCH_HEADER, str(prefetch)),) if prefetch is not None else None
             return Deliveries(self._receive(request, metadata=metadata), self.address)
+        except grpc.aio.UsageError as error:
+            raise Closed("the client is closed") from error
+
+    def publish(self) -> Stream[stream.PublishRequest, stream.PublishResponse]:
+        """Open the stream of one producer. Raises Closed."""
+        try:
+            return Stream(self._publish(), self.address)
+        except grpc.aio.UsageError as error:
+            raise Closed("the client is closed") from error
+
+    def consume(self) -> Stream[stream.ConsumeRequest, stream.ConsumeResponse]:
+        """Open the stream of one consumer. Raises Closed."""
+        try:
+            return Stream(self._consume(), self.address)
+        except grpc.aio.UsageError as error:
+            raise Closed("the client is closed") from error
+
+    def read(self, request: stream.ReadRequest) -> Stream[stream.ReadRequest, stream.ReadResponse]:
+        """Open the stream of one reading. Raises Closed."""
+        try:
+            return Stream(self._read(request), self.address)  # type: ignore[arg-type]  # it never writes
         except grpc.aio.UsageError as error:
             raise Closed("the client is closed") from error
 

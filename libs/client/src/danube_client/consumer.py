@@ -1,164 +1,228 @@
-"""Consumer of a topic, or of all partitions of a topic."""
+"""Consumer of topics, of all their partitions, or of all topics that match a pattern."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator
 from enum import IntEnum
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from danube_client.errors import Closed
+from danube_client.errors import Closed, Unsupported
 from danube_client.message import Message
-from danube_client.topic_consumer import TopicConsumer
+from danube_client.start import Start
+from danube_client.stream.subscriber import Subscriber
+from danube_client.v0_2 import consumer as v0_2
 
-RECEIVED_MAX = 100
-ACKS_IN_FLIGHT_MAX = 64
+RECEIVED_MAX = v0_2.RECEIVED_MAX
+ACKS_IN_FLIGHT_MAX = v0_2.ACKS_IN_FLIGHT_MAX
 
 
 class SubscriptionType(IntEnum):
-    """How a subscription shares messages among its consumers. The numbers are those of the wire."""
+    """How a subscription shares messages among its consumers. The numbers are those of the wire.
+
+    KEY_SHARED, which needs native streaming, gives all messages of a key to one consumer, in order.
+    """
 
     EXCLUSIVE = 0
     SHARED = 1
     FAILOVER = 2
+    KEY_SHARED = 3
+
+
+Opening = Callable[[], Awaitable["Subscriber | v0_2.Consumer"]]
 
 
 class Consumer:
     """Receives messages. ``Client.consumer`` creates it, ``async with`` or ``await`` opens it.
 
-    The iteration ends when the consumer is closed and, without ``reconnect``, when every stream has ended. It
-    raises CallError when a stream failed for good, and MessagesLost if the consumer is to. At most
-    RECEIVED_MAX received messages wait for the iteration.
+    The iteration ends when the consumer is closed. It raises CallError when the consumer may not come back,
+    and MessagesLost if it is to.
     """
 
-    def __init__(
-        self,
-        name: str,
-        resolve: Callable[[], Awaitable[Sequence[TopicConsumer]]],
-        acks_in_flight_max: int,
-        prefetch: int | None = None,
-    ) -> None:
+    def __init__(self, name: str, opening: Opening) -> None:
         self.name = name
         """The consumer's name."""
-        self._resolve = resolve
-        self._topic_consumers: Sequence[TopicConsumer] = ()
-        # None stands for the end.
-        self._received: asyncio.Queue[Message | None] = asyncio.Queue(
-            min(prefetch or RECEIVED_MAX, RECEIVED_MAX)
-        )
-        self._receiving: asyncio.Task[None] | None = None
-        self._ack_room = asyncio.Semaphore(acks_in_flight_max)
-        self._acks: set[asyncio.Task[None]] = set()
-        self._error: Exception | None = None
+        self._opening = opening
+        self._subscriber: Subscriber | None = None
+        self._calls: v0_2.Consumer | None = None
+        self._ready: deque[Message] = deque()
 
     @property
     def topics(self) -> list[str]:
-        """The topic itself, or its partitions."""
-        return [consumer.topic for consumer in self._topic_consumers]
+        """The topics and partitions that are consumed now."""
+        if self._subscriber is not None:
+            return [state.topic for state in self._subscriber.topics.values()]
+        return [] if self._calls is None else self._calls.topics
 
     @property
     def created(self) -> bool | None:
-        """Whether the subscription was new and begins at the initial position; None without such a position.
+        """Whether the subscription was new and begins at the initial position.
 
-        False if any partition had the subscription already, which continues at its cursor there. If the
-        answer to the creation was lost and the call repeated, the subscription counts as existing.
+        False if any topic or partition had the subscription already, which continues at its cursor there. If
+        the answer to the creation was lost and the call repeated, the subscription counts as existing. None
+        if it is not known: before the consumer is open, and on a platform without native streaming if no
+        initial position was given.
         """
-        made = [consumer.created for consumer in self._topic_consumers]
-        return None if not made or None in made else all(made)
+        using = self._subscriber or self._calls
+        return None if using is None else using.created
 
     @property
     def ready(self) -> int:
-        """The number of messages that the iteration returns without waiting; the end counts as one."""
-        return self._received.qsize()
+        """The number of messages that the iteration returns without waiting."""
+        if self._subscriber is not None:
+            return self._subscriber.waiting_messages()
+        return 0 if self._calls is None else self._calls.ready
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Message:
-        if self._receiving is None:
-            raise Closed("the consumer is not open")
-        message = await self._received.get()
-        if message is not None:
-            return message
-        self._received.put_nowait(None)  # the end stays the end, for every iteration
-        if self._error is not None:
-            raise self._error
-        raise StopAsyncIteration
+        if self._ready:
+            return self._ready.popleft()
+        if self._subscriber is not None:
+            await self._subscriber.refill()
+            return self._ready.popleft()
+        if self._calls is None:
+            raise Closed("the consumer is not open: use `async with`")
+        return await anext(self._calls)
 
-    async def post_ack(self, message: Message) -> asyncio.Task[None]:
-        """Acknowledge a message without waiting for the answer; waits for room among those in flight.
+    async def receive(self, timeout: float | None = None) -> Message:  # noqa: ASYNC109 - what users look for
+        """Return the next message.
 
-        Returns:
-            A task that raises what ``message.ack()`` raises. It need not be awaited: a message whose
-            acknowledgement failed is delivered again.
-        """
-        await self._ack_room.acquire()
-        task = asyncio.create_task(self._ack(message))
-        self._acks.add(task)
-        task.add_done_callback(self._acked)
-        return task
-
-    async def flush_acks(self) -> None:
-        """Wait until every posted acknowledgement has succeeded or failed."""
-        if self._acks:
-            await asyncio.wait(self._acks)
-
-    async def check_losses(self) -> None:
-        """Ask now what the subscription lost; the consumer also asks by itself, with each health check."""
-        await asyncio.gather(*(consumer.check_losses() for consumer in self._topic_consumers))
-
-    async def open(self) -> Self:
-        """Subscribe to the topic, or to each of its partitions, and start receiving.
+        Args:
+            timeout: seconds to wait for it; None waits for ever.
 
         Raises:
-            TopicNotFound: neither the topic nor a partition of it exists.
+            TimeoutError: none came in time.
+            Closed: the consumer was closed.
+            ClientError: the consumer has ended.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                return await anext(self)
+        except StopAsyncIteration:
+            raise Closed("the consumer is closed") from None
+
+    async def receive_batch(
+        self,
+        max: int = 1000,  # noqa: A002 - what users look for
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> list[Message]:
+        """Return the messages that are here, or wait for the first ones.
+
+        Args:
+            max: so many at most.
+            timeout: seconds to wait for the first one; then the list is empty. None waits for ever.
+
+        Raises:
+            Closed: the consumer was closed.
+            ClientError: the consumer has ended.
+        """
+        try:
+            messages = [await self.receive(timeout)]
+        except TimeoutError:
+            return []
+        ready = self._ready
+        while len(messages) < max:
+            if ready:
+                messages.append(ready.popleft())
+            elif self.ready:
+                messages.append(await anext(self))
+            else:
+                break
+        return messages
+
+    async def post_ack(self, message: Message) -> asyncio.Future[None]:
+        """Acknowledge a message without waiting for the answer.
+
+        Returns:
+            A future. It need not be awaited: a message whose acknowledgement failed is delivered again. With
+            native streaming it is done at once.
+        """
+        if self._calls is not None:
+            return await self._calls.post_ack(message)
+        await message.ack()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    async def flush_acks(self) -> None:
+        """Wait until the platform has everything that was acknowledged so far.
+
+        Raises:
+            ClientError: the consumer has ended.
+        """
+        using = self._subscriber or self._calls
+        if using is not None:
+            await using.flush_acks()
+
+    async def seek(self, position: Start, topic: str | None = None) -> None:
+        """Move the cursor of the subscription, for all its consumers.
+
+        Messages that were received before, and not acknowledged, are void; the next message is the first one
+        from ``position`` on.
+
+        Args:
+            position: where to go on.
+            topic: only on this topic or partition; needed for a position, which belongs to one topic.
+
+        Raises:
+            ValueError: the consumer has no such topic.
+            Unreachable: the connection was lost, or the platform did not answer; the cursor may have moved.
+            Unsupported: the platform has no native streaming.
+        """
+        await self._streaming("seek").seek(position, topic)
+
+    async def pause(self) -> None:
+        """Stop deliveries beyond what is on its way. The consumer stays assigned."""
+        self._streaming("pause").pause(paused=True)
+
+    async def resume(self) -> None:
+        """Go on after `pause`."""
+        self._streaming("resume").pause(paused=False)
+
+    async def check_losses(self) -> None:
+        """Ask now what the subscription lost. With native streaming the platform tells by itself."""
+        if self._calls is not None:
+            await self._calls.check_losses()
+
+    async def open(self) -> Self:
+        """Subscribe, and start receiving.
+
+        Raises:
+            TopicNotFound: a topic does not exist.
             CallError: the platform refused, or was not ready within the retries.
         """
-        self._topic_consumers = await self._resolve()
-        await asyncio.gather(*(consumer.open() for consumer in self._topic_consumers))
-        self._receiving = asyncio.create_task(self._receive())
+        using = await self._opening()
+        if isinstance(using, Subscriber):
+            self._subscriber = using
+            self._ready = using.ready
+            self.name = using.name
+        else:
+            self._calls = using
         return self
 
     async def close(self) -> None:
         """Wait for the acknowledgements in flight and stop. Messages not taken are delivered again."""
-        await self.flush_acks()
-        await self.abort()
+        try:
+            await self.flush_acks()
+        finally:
+            await self.abort()
 
     async def abort(self) -> None:
         """Stop at once. Messages not taken or not acknowledged yet may be delivered again."""
-        tasks = [*self._acks]
-        if self._receiving is not None:
-            tasks.append(self._receiving)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        while not self._received.empty():
-            self._received.get_nowait()
-        self._received.put_nowait(None)
+        using = self._subscriber or self._calls
+        if using is not None:
+            await using.abort()
 
-    async def _ack(self, message: Message) -> None:
-        try:
-            await message.ack()
-        finally:
-            self._ack_room.release()
-
-    def _acked(self, task: asyncio.Task[None]) -> None:
-        self._acks.discard(task)
-        if not task.cancelled():
-            task.exception()
-
-    async def _receive(self) -> None:
-        tasks = [asyncio.create_task(consumer.run(self._received.put)) for consumer in self._topic_consumers]
-        try:
-            await asyncio.gather(*tasks)
-        except Exception as error:  # noqa: BLE001 - the iteration raises it
-            self._error = error
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        await self._received.put(None)
+    def _streaming(self, what: str) -> Subscriber:
+        if self._subscriber is not None:
+            return self._subscriber
+        if self._calls is None:
+            raise Closed("the consumer is not open: use `async with`")
+        raise Unsupported(f"the platform has no native streaming, which is needed for {what}")
 
     def __await__(self) -> Generator[object, None, Self]:
         return self.open().__await__()
@@ -173,3 +237,8 @@ class Consumer:
             await self.close()
         else:
             await self.abort()
+
+    def __del__(self) -> None:
+        subscriber: Any = getattr(self, "_subscriber", None)
+        if subscriber is not None:
+            subscriber.cancel()

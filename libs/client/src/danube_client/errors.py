@@ -4,6 +4,8 @@ ClientError
 ├── InvalidAddress           an address that is no ``http(s)://host:port``
 ├── Closed                   the client, producer or consumer was closed
 ├── MessagesLost             messages were deleted before they were acknowledged, or dropped
+├── SendTimeout              a message was not stored in time; it may be stored yet
+├── Unsupported              the platform has no native streaming, which this needs
 └── CallError                a call ended with a status other than OK
     ├── Unreachable          no answer, or not in time; retried
     ├── NotReady             the platform asks to try again; retried
@@ -57,6 +59,19 @@ class MessagesLost(ClientError):
     def __init__(self, message: str, count: int) -> None:
         super().__init__(message)
         self.count = count
+
+
+class SendTimeout(ClientError, TimeoutError):
+    """A message was not stored within ``send_timeout_s``. It may have been stored, or be stored yet."""
+
+
+class Unsupported(ClientError):
+    """The platform has no native streaming, which this needs: it speaks v0.2 only."""
+
+    @classmethod
+    def by(cls, address: str, what: str) -> Self:
+        """Return the error for something that the platform at ``address`` cannot do."""
+        return cls(f"{address} has no native streaming (danube.stream.v1), which is needed for {what}")
 
 
 class CallError(ClientError):
@@ -164,8 +179,14 @@ def unreachable(address: str) -> str:
     return f"{address} cannot be reached{why if secure else ''}"
 
 
-def from_status(error: AioRpcError, address: str) -> CallError:
-    """Return the error for a failed call: by its attached ErrorMessage, else by its status code."""
+def from_status(error: AioRpcError, address: str, missing: type[CallError] = UnknownClient) -> CallError:
+    """Return the error for a failed call: by its attached ErrorMessage, else by its status code.
+
+    Args:
+        error: as gRPC raised it.
+        address: of the gateway.
+        missing: what NOT_FOUND means.
+    """
     code = error.code()
     details = error.details() or code.name
     attached = _attached(error)
@@ -180,7 +201,19 @@ def from_status(error: AioRpcError, address: str) -> CallError:
     kind = _BY_TYPE.get(attached.error_type) if attached is not None else None
     if attached is not None and attached.error_message:
         details = attached.error_message
+    if kind is None and code is StatusCode.NOT_FOUND:
+        kind = missing
     return (kind or _BY_CODE.get(code, CallError))(code.name, details)
+
+
+def from_code(number: int, message: str) -> CallError:
+    """Return the error for a gRPC status code that came inside of an answer."""
+    code = next((code for code in StatusCode if code.value[0] == number), StatusCode.UNKNOWN)
+    if code is StatusCode.UNAVAILABLE:
+        return NotReady(code.name, message)
+    if code is StatusCode.NOT_FOUND:
+        return TopicNotFound(code.name, message)
+    return _BY_CODE.get(code, CallError)(code.name, message)
 
 
 def _attached(error: AioRpcError) -> ErrorMessage | None:

@@ -10,7 +10,7 @@ from danube_client.errors import ClientError
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The stream of a topic has ended; the consumer subscribes again until it succeeds.
+    """The stream of a producer or consumer has ended; it tries to come back.
 
     Attributes:
         topic: the topic or partition.
@@ -57,5 +57,33 @@ class Lost:
         return f"{messages} of {self.topic} expired before subscription {self.subscription} read them"
 
 
-Event = Disconnected | Reconnected | Lost
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """Of a FAILOVER or EXCLUSIVE subscription: whether this consumer is the one that gets messages.
+
+    Attributes:
+        topic: the topic or partition.
+        active: False for a consumer that stands by.
+    """
+
+    topic: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfBacklog:
+    """Everything that was stored so far has been delivered to the subscription.
+
+    Attributes:
+        topic: the topic or partition.
+    """
+
+    topic: str
+
+
+Event = Disconnected | Reconnected | Lost | Assigned | EndOfBacklog
 OnEvent = Callable[[Event], None]
+
+
+def ignore(_event: Event) -> None:
+    """Do nothing with an event."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+import warnings
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from enum import IntEnum
-from itertools import count
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from danube_client.errors import Closed
-from danube_client.topic_producer import TopicProducer
+from danube_client.payload import Codec, encode
+from danube_client.stream.publisher import Publisher
+from danube_client.v0_2 import producer as v0_2
 
-IN_FLIGHT_MAX = 64
+IN_FLIGHT_MAX = v0_2.IN_FLIGHT_MAX
+"""Unanswered messages of a producer on a platform without native streaming."""
 
 
 class AccessMode(IntEnum):
@@ -22,72 +25,93 @@ class AccessMode(IntEnum):
     EXCLUSIVE = 1
 
 
+Opening = Callable[[], Awaitable["Publisher | v0_2.Producer"]]
+
+
 class Producer:
     """Sends messages. ``Client.producer`` creates it, ``async with`` or ``await`` opens it."""
 
-    def __init__(
-        self,
-        name: str,
-        resolve: Callable[[], Awaitable[Sequence[TopicProducer]]],
-        room: asyncio.Semaphore,
-    ) -> None:
+    def __init__(self, name: str, opening: Opening, codec: Codec | None) -> None:
         self.name = name
-        """The producer's name; those of partitions have the partition's number behind it."""
-        self._resolve = resolve
-        self._topic_producers: Sequence[TopicProducer] = ()
-        self._room = room
-        self._turn = count()
+        """The producer's name."""
+        self._opening = opening
+        self._codec = codec
+        self._publisher: Publisher | None = None
+        self._calls: v0_2.Producer | None = None
         self._closed = False
 
     @property
     def topics(self) -> list[str]:
         """The topic itself, or its partitions in order; none before the producer is open."""
-        return [producer.topic for producer in self._topic_producers]
+        using = self._publisher or self._calls
+        return [] if using is None else list(using.topics)
 
-    async def send(self, payload: bytes | str, attributes: Mapping[str, str] | None = None) -> int:
-        """Send a message and wait until the platform has accepted it.
+    @property
+    def unanswered(self) -> int:
+        """How many messages are neither stored nor refused yet; 0 on a platform without native streaming."""
+        return 0 if self._publisher is None else self._publisher.unanswered
 
-        Concurrent calls are sent in the order in which they were made. With partitions, messages go to the
-        partitions in turn, starting with the first.
+    async def send(
+        self, payload: Any, attributes: Mapping[str, str] | None = None, *, key: str | None = None
+    ) -> int:
+        """Send a message and wait until the platform has stored it.
+
+        Concurrent calls are sent in the order in which they were made. While the connection is lost the call
+        waits; the message is stored once, however often it had to be sent.
+
+        Args:
+            payload: bytes and text travel as they are, a number as decimal text, all else as JSON, or what
+                the producer's codec makes of it.
+            attributes: travel with the message.
+            key: messages of one key go to the same partition, in order. Without a key messages go to the
+                partitions in turn.
 
         Returns:
-            The message's sequence id; the first message to a topic or partition has 0.
+            The message's position in its topic; 0 if the topic is non-reliable, or if the message was stored
+            before the connection was lost and sent again after. On a platform without native streaming its
+            sequence id.
 
         Raises:
+            TypeError: the payload is nothing that can be sent.
             TopicDeleted: the topic was deleted.
-            CallError: the platform refused the message, or did not answer within the retries.
+            SendTimeout: the message was not stored within ``send_timeout_s``.
+            Unsupported: a key on a platform without native streaming.
+            CallError: the platform refused the message.
             Closed: the producer was closed.
         """
-        return await (await self.post(payload, attributes))
+        return await (await self.post(payload, attributes, key=key))
 
     async def post(
-        self, payload: bytes | str, attributes: Mapping[str, str] | None = None
+        self, payload: Any, attributes: Mapping[str, str] | None = None, *, key: str | None = None
     ) -> asyncio.Future[int]:
-        """Send a message without waiting for the answer; waits for room among the messages in flight.
+        """Send a message without waiting for the answer; waits for room in the buffer only.
 
         Returns:
             A future with what ``send`` returns or raises. It need not be awaited.
 
         Raises:
-            TopicDeleted: the topic was deleted.
-            Closed: the producer was closed or is not open.
+            TypeError: the payload is nothing that can be sent.
+            SendTimeout: there was no room within ``send_timeout_s``.
+            ClientError: the producer has ended, or was not opened.
         """
-        await self._room.acquire()
-        try:
-            if self._closed or not self._topic_producers:
-                raise Closed("the producer is closed" if self._closed else "the producer is not open")
-            producer = self._topic_producers[next(self._turn) % len(self._topic_producers)]
-            data = payload.encode() if isinstance(payload, str) else payload
-            outcome = producer.post(data, attributes or {})
-        except BaseException:
-            self._room.release()
-            raise
-        outcome.add_done_callback(_look_at)
-        return outcome
+        publisher = self._publisher
+        if self._codec is not None:
+            payload = self._codec.encode(payload)
+        elif not isinstance(payload, bytes):
+            payload = encode(payload, None if publisher is None else publisher.schema)
+        if publisher is not None and not self._closed:
+            return await publisher.post(payload, key, attributes)
+        if self._closed or self._calls is None:
+            raise Closed(
+                "the producer is closed" if self._closed else "the producer is not open: use `async with`"
+            )
+        return await self._calls.post(payload, attributes, key=key)
 
     async def flush(self) -> None:
         """Wait until every message sent so far has succeeded or failed."""
-        await asyncio.gather(*(producer.flush() for producer in self._topic_producers))
+        using = self._publisher or self._calls
+        if using is not None:
+            await using.flush()
 
     async def close(self) -> None:
         """Accept no more messages, wait for those in flight, and stop."""
@@ -98,21 +122,22 @@ class Producer:
     async def abort(self) -> None:
         """Stop at once. Messages in flight fail with Closed; the platform may have stored them."""
         self._closed = True
-        await asyncio.gather(*(producer.close() for producer in self._topic_producers))
+        using = self._publisher or self._calls
+        if using is not None:
+            await using.abort()
 
     async def open(self) -> Self:
-        """Create the producer on the platform, and the topic or partitions that do not exist.
+        """Open the producer; the topic or partitions are created if they do not exist.
 
         Raises:
             InvalidRequest: the topic has another number of partitions than was asked for.
             CallError: the platform refused, or was not ready within the retries.
         """
-        self._topic_producers = await self._resolve()
-        try:
-            await asyncio.gather(*(producer.open() for producer in self._topic_producers))
-        except BaseException:
-            await self.abort()
-            raise
+        using = await self._opening()
+        if isinstance(using, Publisher):
+            self._publisher = using
+        else:
+            self._calls = using
         return self
 
     def __await__(self) -> Generator[object, None, Self]:
@@ -129,7 +154,16 @@ class Producer:
         else:
             await self.abort()
 
-
-def _look_at(outcome: asyncio.Future[int]) -> None:
-    if not outcome.cancelled():
-        outcome.exception()
+    def __del__(self) -> None:
+        publisher = getattr(self, "_publisher", None)
+        if publisher is None or self._closed:
+            return
+        if count := publisher.unanswered:
+            warnings.warn(
+                f"producer {self.name} was dropped with {count} unanswered messages, which may be lost: use"
+                " `async with`, or `await producer.close()`",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+        publisher.cancel()

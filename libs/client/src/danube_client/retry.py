@@ -23,11 +23,14 @@ class Retry:
         attempts_max: failures in a row after which the call gives up; 1 never retries.
         first_s: the upper bound of the first pause in seconds; it doubles with each failure.
         max_s: the upper bound of any pause in seconds.
+        reconnect_for_s: how many seconds an open producer or consumer with native streaming tries to come
+            back when its connection is lost, before it fails; None is without end.
     """
 
     attempts_max: int = 12
     first_s: float = 0.1
     max_s: float = 2.0
+    reconnect_for_s: float | None = None
 
     def pause_s(self, failures: int) -> float:
         """Return the pause in seconds after ``failures`` (from 1): half of its bound to the bound."""

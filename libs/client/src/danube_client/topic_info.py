@@ -28,6 +28,21 @@ class TopicInfo:
     consumers: int
 
 
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic in a list.
+
+    Attributes:
+        name: ``/namespace/topic``.
+        partitions: how many it has; 0 for a topic without partitions.
+        reliable: whether it stores its messages.
+    """
+
+    name: str
+    partitions: int
+    reliable: bool
+
+
 async def topic_info(connection: Connection, topic: str) -> TopicInfo | None:
     """Ask for the facts of a topic; None if the platform does not offer the call.
 

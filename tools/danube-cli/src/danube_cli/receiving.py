@@ -202,7 +202,7 @@ async def _receive(job: Job, printer: Printer, connectivity: Connectivity) -> in
     return OK
 
 
-def _report(ack: asyncio.Task[None]) -> None:
+def _report(ack: asyncio.Future[None]) -> None:
     if not ack.cancelled() and (error := ack.exception()):
         complain(f"Failed to acknowledge message: {error}")
 

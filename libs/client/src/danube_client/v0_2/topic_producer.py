@@ -19,11 +19,11 @@ from danube_client.errors import (
     TopicDeleted,
     TopicNotFound,
 )
-from danube_client.health import ClientType, watch
 from danube_client.retry import Retry
 from danube_client.schema import Schema
 from danube_client.strategy import Reliable
 from danube_client.topic_info import topic_info
+from danube_client.v0_2.health import ClientType, watch
 from danube_proto import danube_api_pb2 as wire
 
 SendCall = grpc.aio.UnaryUnaryCall[wire.StreamMessage, wire.MessageResponse]

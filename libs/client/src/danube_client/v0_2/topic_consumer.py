@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from danube_client.connection import Connection, Connections, Deliveries
 from danube_client.errors import (
@@ -17,13 +18,15 @@ from danube_client.errors import (
     SubscribeDenied,
     TopicDeleted,
     TopicNotFound,
+    Unsupported,
 )
-from danube_client.events import Disconnected, Event, Lost, OnEvent, Reconnected
-from danube_client.health import ClientType, watch
+from danube_client.events import Disconnected, Event, Lost, OnEvent, Reconnected, ignore
 from danube_client.message import Message
+from danube_client.payload import Codec
 from danube_client.retry import Retry
 from danube_client.start import Start
 from danube_client.topic_info import topic_info
+from danube_client.v0_2.health import ClientType, watch
 from danube_proto import danube_api_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
 
@@ -31,10 +34,6 @@ from danube_proto import danube_platform_pb2 as platform
 LASTED_S = 30.0
 # A stream that lasted this long, or delivered, counts as open again.
 STEADY_S = 1.0
-
-
-def ignore(_event: Event) -> None:
-    """Do nothing with an event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,7 @@ class ConsumerOptions:
     prefetch: int | None = None
     on_event: OnEvent = ignore
     raise_on_loss: bool = False
+    codec: Codec | None = None
 
 
 class TopicConsumer:
@@ -108,12 +108,13 @@ class TopicConsumer:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
 
-    async def ack(self, delivery: wire.StreamMessage) -> None:
-        """Acknowledge a delivery; with ``reconnect``, retry on the connection that the consumer then uses.
+    async def ack(self, message: Message) -> None:
+        """Acknowledge a message; with ``reconnect``, retry on the connection that the consumer then uses.
 
         Raises:
             CallError: the acknowledgement failed.
         """
+        delivery = message.stored
         request = wire.AckRequest(
             request_id=delivery.request_id,
             msg_id=delivery.msg_id,
@@ -123,6 +124,19 @@ class TopicConsumer:
             await self._connection.ack(request)
             return
         await self._retry.run(lambda: self._connection.ack(request), on=RECOVERABLE)
+
+    async def ack_cumulative(self, _message: Message) -> None:
+        """Raise Unsupported: v0.2 has no such call."""
+        raise Unsupported.by(self._connection.address, "ack_cumulative")
+
+    async def nack(self, _message: Message, _delay_s: float | None, _reason: str) -> None:
+        """Raise Unsupported: v0.2 has no such call."""
+        raise Unsupported.by(self._connection.address, "nack")
+
+    def decode(self, payload: bytes) -> Any:
+        """Return what the consumer's codec makes of a payload."""
+        codec = self._options.codec
+        return payload if codec is None else codec.decode(payload)
 
     async def check_losses(self) -> None:
         """Ask what the subscription lost since its consumers were told last, and tell it.
@@ -179,7 +193,7 @@ class TopicConsumer:
                     if not delivered:
                         delivered = True
                         self._back()
-                    await deliver(Message(delivery, self))
+                    await deliver(Message.of(delivery, self))
                 self._last_error = None
             except (*RECOVERABLE, SubscribeDenied) as error:
                 self._raise_failure()

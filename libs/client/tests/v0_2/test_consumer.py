@@ -67,7 +67,7 @@ async def test_a_message_arrives_with_all_that_was_sent(gateway: StubGateway, cl
     assert (message.topic, message.sequence_id, message.producer_name) == (TOPIC, 0, "p")
     assert message.producer_id == gateway.producers[TOPIC, "p"]
     assert message.publish_time_ms == gateway.accepted[TOPIC][0].publish_time
-    assert repr(message) == "Message(topic='/default/t', sequence_id=0, 7 bytes)"
+    assert repr(message) == "Message(topic='/default/t', position=0, 7 bytes)"
 
 
 async def test_an_acknowledgement_echoes_the_delivery(gateway: StubGateway, client: Client) -> None:
@@ -225,7 +225,7 @@ async def test_a_consumer_comes_back_whatever_the_number_of_failures(gateway: St
 async def test_a_consumer_counts_as_back_though_nothing_is_delivered(
     gateway: StubGateway, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("danube_client.topic_consumer.STEADY_S", 0.05)
+    monkeypatch.setattr("danube_client.v0_2.topic_consumer.STEADY_S", 0.05)
     back = asyncio.Event()
 
     def note(event: Event) -> None:
@@ -357,7 +357,7 @@ async def test_no_more_than_the_bound_waits_to_be_taken(gateway: StubGateway, cl
         payloads: list[bytes] = []
         while len(payloads) < RECEIVED_MAX + 50:
             payloads += await take(consumer, 1)
-            assert consumer._received.qsize() <= RECEIVED_MAX
+            assert consumer.ready <= RECEIVED_MAX
     assert payloads == [str(number).encode() for number in range(RECEIVED_MAX + 50)]
 
 

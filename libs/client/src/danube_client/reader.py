@@ -1,0 +1,105 @@
+"""Reader of a topic without a subscription: to look at messages, or to replay them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from types import TracebackType
+from typing import Self
+
+from danube_client.errors import Closed
+from danube_client.message import Message
+from danube_client.stream.reading import Reading
+
+
+class Reader:
+    """Reads messages; no cursor moves, and retention is as without it.
+
+    ``Client.reader`` creates it, ``async with`` or ``await`` opens it, ``async for`` reads. Partitions are
+    read one after the other, or all at once if the reader follows the topic.
+    """
+
+    def __init__(self, resolve: Callable[[], Awaitable[Sequence[Reading]]], *, together: bool) -> None:
+        self._resolve = resolve
+        self._together = together
+        self._readings: deque[Reading] = deque()
+        self._all: Sequence[Reading] = ()
+        self._merged: asyncio.Queue[Message | Exception] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._opened = self._closed = False
+
+    @property
+    def missing(self) -> int:
+        """How many messages were retained no more, or could not be read; a lower bound."""
+        return sum(reading.missing for reading in self._all)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        if self._closed:
+            raise StopAsyncIteration
+        if not self._opened:
+            raise Closed("the reader is not open: use `async with`")
+        if self._merged is not None:
+            found = await self._merged.get()
+            if isinstance(found, Exception):
+                raise found
+            return found
+        while self._readings:
+            reading = self._readings[0]
+            try:
+                if not reading.ready:
+                    await reading.refill()
+                return reading.ready.popleft()
+            except StopAsyncIteration:
+                self._readings.popleft()
+        raise StopAsyncIteration
+
+    async def open(self) -> Self:
+        """Find the topic.
+
+        Raises:
+            TopicNotFound: there is none.
+            Unsupported: the platform has no native streaming.
+        """
+        self._all = await self._resolve()
+        self._opened = True
+        if self._together and len(self._all) > 1:
+            self._merged = asyncio.Queue(1000)
+            self._tasks = [asyncio.create_task(self._follow(reading, self._merged)) for reading in self._all]
+        else:
+            self._readings.extend(self._all)
+        return self
+
+    async def _follow(self, reading: Reading, merged: asyncio.Queue[Message | Exception]) -> None:
+        try:
+            while True:
+                await reading.refill()
+                while reading.ready:
+                    await merged.put(reading.ready.popleft())
+        except StopAsyncIteration:
+            return
+        except Exception as error:  # noqa: BLE001 - the iteration raises it
+            await merged.put(error)
+
+    async def close(self) -> None:
+        """Stop."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for reading in self._all:
+            reading.close()
+
+    def __await__(self) -> Generator[object, None, Self]:
+        return self.open().__await__()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,43 @@
+"""The client's descriptions of topics in the words of `danube.stream.v1`, and back."""
+
+from __future__ import annotations
+
+from danube_client.schema import Schema
+from danube_client.start import Start
+from danube_client.strategy import DEFAULT_RETENTION_PERIOD_S, Reliable, Retention, Strategy
+from danube_proto import danube_stream_pb2 as api
+
+
+def dispatch(strategy: Strategy | None) -> api.Dispatch | None:
+    """Return how a new topic keeps its messages."""
+    if strategy is None:
+        return None
+    if not isinstance(strategy, Reliable):
+        return api.Dispatch(reliable=False)
+    period_s, retention = strategy.retention_period_s, strategy.retention
+    if retention is Retention.UNTIL_EXPIRED and period_s is None:
+        period_s = DEFAULT_RETENTION_PERIOD_S
+    if retention is Retention.UNTIL_ACKNOWLEDGED:
+        period_s = None
+    # DEFAULT is 0, so that the others are one more than in v0.2.
+    storage = 0 if strategy.storage is None else int(strategy.storage) + 1
+    return api.Dispatch(
+        reliable=True,
+        storage=api.Dispatch.Storage.Name(storage),
+        segment_size_mb=strategy.segment_size_mib,
+        retention_period_s=period_s or 0,
+    )
+
+
+def schema_to_wire(schema: Schema | None) -> api.Schema | None:
+    """Return the schema of a new topic."""
+    if schema is None:
+        return None
+    return api.Schema(type=api.Schema.Type.Name(int(schema.type)), definition=schema.definition.encode())
+
+
+def start(position: Start | None) -> api.Start | None:
+    """Return where a subscription or a reading begins."""
+    if position is None:
+        return None
+    return api.Start(kind=api.Start.Kind.Name(int(position.kind)), value=position.value)

@@ -1,0 +1,631 @@
+"""One consumer on its stream: takes batches, gives messages, and gathers what is acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from danube_client.connection import Connections, Stream
+from danube_client.errors import (
+    ELSEWHERE,
+    RECOVERABLE,
+    CallError,
+    ClientError,
+    Closed,
+    MessagesLost,
+    SubscribeDenied,
+    TopicDeleted,
+    Unreachable,
+    from_code,
+)
+from danube_client.events import Assigned, EndOfBacklog, Lost
+from danube_client.message import Message
+from danube_client.payload import Codec
+from danube_client.retry import Retry
+from danube_client.start import Start
+from danube_client.stream.ack_ranges import AckRanges, Ranges, contains, merged
+from danube_client.stream.batch import unpack
+from danube_client.stream.conversion import start as start_to_wire
+from danube_client.stream.presence import Presence
+from danube_proto import danube_stream_pb2 as api
+
+ConsumeStream = Stream[api.ConsumeRequest, api.ConsumeResponse]
+
+ACK_DELAY_S: Final = 0.01
+"""An acknowledgement leaves so much later, or with ACKS others."""
+ACKS: Final = 256
+TICKETS_MAX: Final = 64
+"""So many sent acknowledgements may be unconfirmed; then they gather."""
+WINDOW_MESSAGES: Final = 8192
+WINDOW_BYTES: Final = 16 * 1024 * 1024
+RANGES_MAX: Final = 4096
+"""Ranges in one acknowledgement."""
+
+
+class Done:
+    """An awaitable that is done: what it stands for needs no waiting."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return iter(())  # type: ignore[return-value]  # an iterator is what `await` asks for
+
+
+DONE: Final = Done()
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberOptions:
+    """How a consumer behaves; the fields are arguments of ``Client.consumer``."""
+
+    retry: Retry
+    call_timeout_s: float
+    reconnect: bool = True
+    raise_on_loss: bool = False
+    codec: Codec | None = None
+    window_messages: int = WINDOW_MESSAGES
+    window_bytes: int = WINDOW_BYTES
+
+
+class Subscriber:
+    """Receives the messages of one subscription.
+
+    Attributes:
+        ready: messages that can be taken without waiting.
+        topics: names of the topics and partitions, by their number on the stream.
+        created: whether the subscription was new on all topics; None before the first one is known.
+        name: the consumer's.
+    """
+
+    def __init__(
+        self, connections: Connections, request: api.Subscribe, options: SubscriberOptions, presence: Presence
+    ) -> None:
+        self.ready: deque[Message] = deque()
+        self.topics: dict[int, ConsumedTopic] = {}
+        self.created: bool | None = None
+        self.name = request.consumer_name
+        self._connections = connections
+        self._request = request
+        self._options = options
+        self._presence = presence
+        self._loop = asyncio.get_running_loop()
+        self._known: dict[str, ConsumedTopic] = {}
+        self._buffer: deque[tuple[ConsumedTopic, api.Delivery]] = deque()
+        self._arrived = asyncio.Event()
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._running: asyncio.Task[None] | None = None
+        self._ended: Exception | None = None
+        self._handed = 0
+        # Requests that are to be sent as they are, ahead of credit and acknowledgements.
+        self._requests: deque[api.ConsumeRequest] = deque()
+        self._wake = asyncio.Event()
+        self._taken_messages = self._taken_bytes = 0
+        self._granted_messages = self._granted_bytes = 0
+        self._paused = False
+        # Acknowledgements.
+        self.dirty: list[ConsumedTopic] = []
+        self.unflushed = 0
+        self.flush_at = ACKS if not request.prefetch else max(1, min(ACKS, request.prefetch // 2))
+        self._flush_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._ticket = self._confirmed = 0
+        self._flushes: dict[int, list[tuple[ConsumedTopic, Ranges, int]]] = {}
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._seek_ticket = 0
+        self._seeks: dict[int, asyncio.Future[None]] = {}
+        self._established = False
+
+    async def open(self) -> None:
+        """Subscribe, and start receiving.
+
+        Raises:
+            CallError: the platform refused, or was not ready within the retries.
+        """
+        self._running = asyncio.create_task(self._run())
+        try:
+            await asyncio.shield(self._opened)
+        except BaseException:
+            await self.abort()
+            raise
+
+    async def abort(self) -> None:
+        """Stop at once."""
+        task, self._running = self._running, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        self._end(Closed("the consumer is closed"))
+        self.ready.clear()
+        self._buffer.clear()
+
+    def cancel(self) -> None:
+        """Stop without waiting, as when the consumer was forgotten."""
+        if self._running is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._running.cancel)
+
+    async def refill(self) -> None:
+        """Wait until `ready` has a message.
+
+        Raises:
+            StopAsyncIteration: the consumer was closed.
+            Exception: the consumer has ended with this error.
+        """
+        while not self.ready:
+            if self._buffer:
+                if self._handed >= ACKS:
+                    self._handed = 0
+                    await asyncio.sleep(0)  # let the stream be read and acknowledgements leave
+                    continue
+                self._open_delivery(*self._buffer.popleft())
+            elif self._ended is not None:
+                if isinstance(self._ended, Closed):
+                    raise StopAsyncIteration
+                raise self._ended
+            else:
+                self._handed = 0
+                self._arrived.clear()
+                await self._arrived.wait()
+
+    def waiting_messages(self) -> int:
+        """Return how many messages are here and not taken."""
+        return len(self.ready) + sum(delivery.batch.messages for _, delivery in self._buffer)
+
+    # Acknowledgements
+
+    def mark_dirty(self, state: ConsumedTopic) -> None:
+        """Remember that a topic has acknowledgements that are not sent."""
+        if not state.acks.count and not state.cumulative:
+            self.dirty.append(state)
+
+    def note_ack(self) -> None:
+        """Count an acknowledgement, and see that it leaves soon."""
+        self.unflushed += 1
+        if self.unflushed >= self.flush_at:
+            self._flush()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(ACK_DELAY_S, self._flush)
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._flush_due = True
+        self._wake.set()
+
+    async def flush_acks(self) -> None:
+        """Wait until the platform has everything that was acknowledged so far.
+
+        Raises:
+            ClientError: the consumer has ended.
+        """
+        target = self._ticket + 1 if self.unflushed else self._ticket
+        if target <= self._confirmed:
+            return
+        if self._ended is not None:
+            raise self._ended
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._waiters.append((target, waiter))
+        self._flush()
+        await waiter
+
+    def send(self, request: api.ConsumeRequest) -> None:
+        """Send a request ahead of the acknowledgements that are not sent yet."""
+        self._requests.append(request)
+        self._wake.set()
+
+    # Seek and pause
+
+    async def seek(self, position: Start, topic: str | None) -> None:
+        """Move the subscription's cursor; see ``Consumer.seek``."""
+        ticket = self._seek_ticket = self._seek_ticket + 1
+        request = api.Seek(start=start_to_wire(position), ticket=ticket)
+        moved = list(self.topics.items())
+        if topic is not None:
+            moved = [(index, state) for index, state in moved if state.topic == topic]
+            if not moved:
+                raise ValueError(f"the consumer has no topic {topic}")
+            request.topic = moved[0][0]
+        answer: asyncio.Future[None] = self._loop.create_future()
+        self._seeks[ticket] = answer
+        void = {id(state) for _, state in moved}
+        for index, state in moved:
+            self.topics[index] = self._known[state.topic] = state.after_seek(ticket)
+        for state, delivery in self._buffer:
+            if id(state) in void:
+                self._account(delivery)
+        self._buffer = deque(item for item in self._buffer if id(item[0]) not in void)
+        kept = [message for message in self.ready if id(message._source) not in void]  # noqa: SLF001
+        self.ready.clear()
+        self.ready.extend(kept)
+        self.send(api.ConsumeRequest(seek=request))
+        try:
+            async with asyncio.timeout(self._options.call_timeout_s):
+                await answer
+        except TimeoutError:
+            raise Unreachable("DEADLINE_EXCEEDED", "the seek was not answered in time") from None
+        finally:
+            self._seeks.pop(ticket, None)
+
+    def pause(self, *, paused: bool) -> None:
+        """Stop or go on."""
+        self._paused = paused
+        self.send(api.ConsumeRequest(pause=api.Pause(paused=paused)))
+
+    # The stream
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._session()
+            except ClientError as error:
+                failures = 1 if self._established else failures + 1
+                if isinstance(error, ELSEWHERE):
+                    self._connections.after(self._connections.home)
+                if not self._goes_on(error, failures):
+                    self._end(error)
+                    return
+                self._forget_stream(error)
+                if self._opened.done():
+                    self._presence.away(error)
+            except Exception as error:  # noqa: BLE001 - raised by the user's on_event; the iteration raises it
+                self._end(error)
+                return
+            await asyncio.sleep(self._options.retry.pause_s(failures))
+
+    def _goes_on(self, error: ClientError, failures: int) -> bool:
+        retry = self._options.retry
+        if not self._opened.done():
+            return isinstance(error, RECOVERABLE) and failures < retry.attempts_max
+        if not self._options.reconnect:
+            return False
+        if isinstance(error, SubscribeDenied):
+            # While it was away it may be in its own way, until the platform knows that its stream is over.
+            return self._presence.away_s() > 0 and failures < retry.attempts_max
+        broken = isinstance(error, CallError) and error.code in ("INTERNAL", "UNKNOWN")
+        if not isinstance(error, RECOVERABLE) and not broken:
+            return False
+        return retry.reconnect_for_s is None or self._presence.away_s() < retry.reconnect_for_s
+
+    async def _session(self) -> None:
+        options = self._options
+        self._established = False
+        self._taken_messages = self._taken_bytes = 0
+        self._granted_messages, self._granted_bytes = options.window_messages, options.window_bytes
+        self._request.credit.messages_total = self._granted_messages
+        self._request.credit.bytes_total = self._granted_bytes
+        stream = self._connections.home.consume()
+        writing: asyncio.Task[None] | None = None
+        try:
+            async with asyncio.timeout(options.call_timeout_s):
+                await stream.write(api.ConsumeRequest(subscribe=self._request))
+                answer = await stream.read()
+                self.name = answer.subscribed.consumer_name or self.name
+                while not self._opened.done() and not self._knows_topics():
+                    self._take(await stream.read())
+            # The names of a consumer that was given none stay its own.
+            self._request.consumer_name = self.name
+            if self._paused:
+                self.send(api.ConsumeRequest(pause=api.Pause(paused=True)))
+            writing = asyncio.create_task(self._write(stream))
+            if not self._opened.done():
+                self._opened.set_result(None)
+            self._established = True
+            self._presence.back()
+            while True:
+                self._take(await stream.read())
+        except TimeoutError:
+            raise Unreachable("UNAVAILABLE", f"{stream.address} does not answer in time") from None
+        finally:
+            stream.break_off()
+            if writing is not None:
+                writing.cancel()
+                await asyncio.gather(writing, return_exceptions=True)
+
+    def _knows_topics(self) -> bool:
+        request = self._request
+        if request.pattern or request.await_topics:
+            return True
+        names = [state.topic for state in self.topics.values()]
+        return all(
+            any(name == wanted or name.startswith(f"{wanted}-part-") for name in names)
+            for wanted in request.topics
+        )
+
+    async def _write(self, stream: ConsumeStream) -> None:
+        try:
+            while True:
+                self._wake.clear()
+                for request in self._due():
+                    await stream.write(request)
+                await self._wake.wait()
+        except ClientError:
+            return  # the reader knows why
+
+    def _due(self) -> Iterator[api.ConsumeRequest]:
+        while self._requests:
+            yield self._requests.popleft()
+        options = self._options
+        if (
+            self._taken_messages + options.window_messages - self._granted_messages
+            >= options.window_messages // 2
+            or self._taken_bytes + options.window_bytes - self._granted_bytes >= options.window_bytes // 2
+        ):
+            self._granted_messages = self._taken_messages + options.window_messages
+            self._granted_bytes = self._taken_bytes + options.window_bytes
+            yield api.ConsumeRequest(
+                credit=api.Credit(messages_total=self._granted_messages, bytes_total=self._granted_bytes)
+            )
+        if self._flush_due and len(self._flushes) < TICKETS_MAX:
+            self._flush_due = False
+            yield from self._flushed()
+
+    def _flushed(self) -> Iterator[api.ConsumeRequest]:
+        self.unflushed = 0
+        requests = []
+        flushed: list[tuple[ConsumedTopic, Ranges, int]] = []
+        dirty, self.dirty = self.dirty, []
+        for state in dirty:
+            index = state.index
+            if index is None:  # until the topic is added to this stream, if it ever is
+                if not state.void and self._known.get(state.topic) is state:
+                    self.dirty.append(state)
+                    self.unflushed += state.acks.count
+                continue
+            ranges, cumulative = state.acks.take(), state.cumulative
+            state.cumulative = 0
+            if not ranges and not cumulative:
+                continue
+            flushed.append((state, ranges, cumulative))
+            for first in range(0, len(ranges) or 1, RANGES_MAX):
+                ack = api.Ack(topic=index, cumulative=cumulative if not first else 0)
+                for low, high in ranges[first : first + RANGES_MAX]:
+                    ack.ranges.add(first=low, last=high)
+                requests.append(ack)
+        if not requests:
+            if self.dirty or not self._waiters:
+                return
+            # What was acknowledged belongs to no topic any more.
+            requests.append(api.Ack())
+        self._ticket += 1
+        self._flushes[self._ticket] = flushed
+        requests[-1].ticket = self._ticket
+        for ack in requests:
+            yield api.ConsumeRequest(ack=ack)
+
+    def _confirm(self, ticket: int) -> None:
+        self._confirmed = max(self._confirmed, ticket)
+        for number in [number for number in self._flushes if number <= ticket]:
+            flushed = self._flushes.pop(number)
+            if not self._buffer:  # nothing of them is here again
+                for state, _, _ in flushed:
+                    state.repeated = []
+        due = [waiter for target, waiter in self._waiters if target <= ticket]
+        self._waiters = [item for item in self._waiters if item[0] > ticket]
+        for waiter in due:
+            if not waiter.done():
+                waiter.set_result(None)
+        if self._flush_due or self._waiters:
+            self._flush()
+
+    def _forget_stream(self, error: ClientError) -> None:
+        """Begin again: what was not taken comes again; what is not known to be acknowledged is sent again."""
+        self.ready.clear()
+        self._buffer.clear()
+        self._requests.clear()
+        for state in self.topics.values():
+            state.index = None
+        self.topics.clear()
+        for flushed in self._flushes.values():
+            for state, ranges, cumulative in flushed:
+                self.mark_dirty(state)
+                state.acks.extend(ranges)
+                state.cumulative = max(state.cumulative, cumulative)
+        self._flushes.clear()
+        self.unflushed = 0
+        for state in self.dirty:
+            ranges = state.acks.take()
+            state.acks.extend(ranges)
+            state.repeated = merged([*state.repeated, *ranges])
+            self.unflushed += state.acks.count or 1
+        for answer in self._seeks.values():
+            if not answer.done():
+                answer.set_exception(error)
+
+    # Answers
+
+    def _take(self, answer: api.ConsumeResponse) -> None:
+        match answer.WhichOneof("response"):
+            case "delivery":
+                delivery = answer.delivery
+                state = self.topics.get(delivery.topic)
+                if state is None or state.seeking:
+                    self._account(delivery)
+                else:
+                    self._buffer.append((state, delivery))
+                    self._arrived.set()
+            case "acked":
+                self._confirm(answer.acked.ticket)
+            case "topic_added":
+                self._add_topic(answer.topic_added)
+            case "topic_ended":
+                self._end_topic(answer.topic_ended)
+            case _:
+                self._take_news(answer)
+
+    def _take_news(self, answer: api.ConsumeResponse) -> None:
+        match answer.WhichOneof("response"):
+            case "assignment":
+                if state := self.topics.get(answer.assignment.topic):
+                    self._presence.tell(Assigned(state.topic, answer.assignment.active))
+            case "lost":
+                if state := self.topics.get(answer.lost.topic):
+                    self._tell_loss(state, answer.lost.messages)
+            case "end_of_backlog":
+                if state := self.topics.get(answer.end_of_backlog.topic):
+                    self._presence.tell(EndOfBacklog(state.topic))
+            case "seeked":
+                for state in self.topics.values():
+                    if state.seeking == answer.seeked.ticket:
+                        state.seeking = 0
+                done = self._seeks.get(answer.seeked.ticket)
+                if done is not None and not done.done():
+                    done.set_result(None)
+
+    def _add_topic(self, added: api.TopicAdded) -> None:
+        state = self._known.get(added.name)
+        if state is None:
+            state = ConsumedTopic(self, added.name, added.topic_id, self._options.codec)
+            self.created = added.created if self.created is None else self.created and added.created
+        elif state.topic_id != added.topic_id:
+            # Made again since: positions of the former topic mean nothing here.
+            if added.name in self._request.topics:
+                raise TopicDeleted.made_again(added.name)
+            state = ConsumedTopic(self, added.name, added.topic_id, self._options.codec)
+        state.seeking = 0
+        state.reliable = added.reliable
+        state.index = added.topic
+        self._known[added.name] = self.topics[added.topic] = state
+        if state.acks.count or state.cumulative:
+            self._flush()
+
+    def _end_topic(self, ended: api.TopicEnded) -> None:
+        state = self.topics.pop(ended.topic, None)
+        if state is None:
+            return
+        self._known.pop(state.topic, None)
+        state.index, state.void = None, True
+        if self.topics or self._request.pattern or self._request.await_topics:
+            return
+        error = from_code(ended.code, ended.message)
+        raise TopicDeleted.gone(state.topic) if error.code == "NOT_FOUND" else error
+
+    def _tell_loss(self, state: ConsumedTopic, count: int) -> None:
+        lost = Lost(state.topic, self._request.subscription, count, dropped=not state.reliable)
+        self._presence.tell(lost)
+        if self._options.raise_on_loss:
+            raise MessagesLost(str(lost), count)
+
+    def _account(self, delivery: api.Delivery) -> None:
+        self._taken_messages += delivery.batch.messages
+        self._taken_bytes += delivery.batch.body_bytes
+        if (
+            2 * (self._granted_messages - self._taken_messages) <= self._options.window_messages
+            or 2 * (self._granted_bytes - self._taken_bytes) <= self._options.window_bytes
+        ):
+            self._wake.set()
+
+    def _open_delivery(self, state: ConsumedTopic, delivery: api.Delivery) -> None:
+        self._account(delivery)
+        messages = unpack(delivery.batch)
+        self._handed += len(messages)
+        append, position = self.ready.append, delivery.first_position
+        if not position:
+            for data in messages:
+                append(Message(data, state))
+            return
+        if not delivery.redelivered and not state.repeated:
+            for data in messages:
+                append(Message(data, state, position))
+                position += 1
+            return
+        failures = {item.index: item.failures for item in delivery.redelivered}
+        for index, data in enumerate(messages):
+            message = Message(data, state, position + index, failures.get(index, 0))
+            if state.repeated and contains(state.repeated, message.position):
+                state.ack(message)  # again: it was acknowledged on a stream that was lost
+            else:
+                append(message)
+
+    def _end(self, error: Exception) -> None:
+        if self._ended is not None:
+            return
+        self._ended = error
+        if self._timer is not None:
+            self._timer.cancel()
+        for waiter in (self._opened, *(waiter for _, waiter in self._waiters), *self._seeks.values()):
+            if not waiter.done():
+                waiter.set_exception(error)
+                waiter.exception()
+        self._waiters.clear()
+        self._arrived.set()
+
+
+class ConsumedTopic:
+    """A topic or partition of a consumer: where its messages come from, and where acknowledgements go.
+
+    Attributes:
+        topic: its name.
+        index: its number on the stream; None while it is on none.
+        acks: acknowledged, and not sent.
+        cumulative: acknowledged up to here, and not sent; 0 for nothing.
+        repeated: acknowledged on a stream that was lost, and perhaps delivered again.
+        seeking: the ticket of a seek that is not answered; deliveries until then are void.
+    """
+
+    __slots__ = (
+        "_codec",
+        "_subscriber",
+        "acks",
+        "cumulative",
+        "index",
+        "reliable",
+        "repeated",
+        "seeking",
+        "topic",
+        "topic_id",
+        "void",
+    )
+
+    def __init__(self, subscriber: Subscriber, topic: str, topic_id: int, codec: Codec | None) -> None:
+        self._subscriber = subscriber
+        self._codec = codec
+        self.topic = topic
+        self.topic_id = topic_id
+        self.index: int | None = None
+        self.reliable = True
+        self.acks = AckRanges()
+        self.cumulative = 0
+        self.repeated: Ranges = []
+        self.seeking = 0
+        self.void = False
+
+    def after_seek(self, ticket: int) -> ConsumedTopic:
+        """Return the topic as it is after a seek; acknowledgements of earlier messages are void."""
+        state = ConsumedTopic(self._subscriber, self.topic, self.topic_id, self._codec)
+        state.reliable, state.seeking, state.index = self.reliable, ticket, self.index
+        self.void, self.index = True, None
+        return state
+
+    def ack(self, message: Message) -> Awaitable[None]:
+        """Acknowledge a message; it leaves with others."""
+        if message.position and not self.void:
+            acks = self.acks
+            if not acks.count:
+                self._subscriber.mark_dirty(self)
+            acks.add(message.position)
+            self._subscriber.note_ack()
+        return DONE
+
+    def ack_cumulative(self, message: Message) -> Awaitable[None]:
+        """Acknowledge a message and all before it."""
+        if message.position and not self.void:
+            self._subscriber.mark_dirty(self)
+            self.cumulative = max(self.cumulative, message.position)
+            self._subscriber.note_ack()
+        return DONE
+
+    def nack(self, message: Message, delay_s: float | None, reason: str) -> Awaitable[None]:
+        """Give a message back."""
+        if message.position and not self.void and self.index is not None:
+            nack = api.Nack(topic=self.index, reason=reason)
+            nack.ranges.add(first=message.position, last=message.position)
+            if delay_s is not None:
+                nack.delay_ms = round(delay_s * 1000)
+            self._subscriber.send(api.ConsumeRequest(nack=nack))
+        return DONE
+
+    def decode(self, payload: bytes) -> Any:
+        """Return what the consumer's codec makes of a payload."""
+        return payload if self._codec is None else self._codec.decode(payload)
