@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 from danube_common.errors import CorruptData
 from danube_common.model.position import MESSAGES_PER_SECTION_MAX, SECTIONS_PER_FRAME_MAX
 from danube_common.wire import frame as frame_module
-from danube_common.wire.frame import decode_frame, encode_frame, frame_id_of, make_frame_id
+from danube_common.wire.frame import (
+    IDEMPOTENT,
+    ProducerBatch,
+    decode_frame,
+    encode_frame,
+    encode_section,
+    frame_id_of,
+    make_frame_id,
+    producer_batch_of,
+    sequence_key,
+    split_frame,
+)
 
 U64 = st.integers(0, (1 << 64) - 1)
 SECTIONS = st.lists(
@@ -96,3 +107,38 @@ def test_more_than_a_position_can_name_does_not_fit_a_frame() -> None:
         encode_frame(1, 1, [(1, [])])
     whole = decode_frame(encode_frame(1, 1, [(1, [b""] * MESSAGES_PER_SECTION_MAX)]))
     assert len(whole.sections[0]) == MESSAGES_PER_SECTION_MAX
+
+
+IDEMPOTENT_GOLDEN = bytes.fromhex(
+    "444e4246010001000807060504030281090000000000000007000000000000000200000012000000166e124d4ca1cc83"
+    "050000000a00000068656c6c6f776f726c64"
+)
+"""A batch of an idempotent producer: key 0x0102030405060708, sequences 9 and 10."""
+
+
+def test_the_frame_of_an_idempotent_producer_is_written_and_read_as_it_always_was() -> None:
+    (section, _) = split_frame(GOLDEN)
+    assert encode_section(IDEMPOTENT | 0x0102030405060708, 9, section) == IDEMPOTENT_GOLDEN
+    batch = ProducerBatch(0x0102030405060708, 9, 10)
+    assert decode_frame(IDEMPOTENT_GOLDEN).producer_batch == producer_batch_of(IDEMPOTENT_GOLDEN) == batch
+    assert sequence_key(7, "p") == 1729977147041016327
+    assert producer_batch_of(GOLDEN) is decode_frame(GOLDEN).producer_batch is None
+
+
+@given(FRAMES)
+def test_what_an_idempotent_producer_stored_is_read_from_the_head_alone(
+    given_frame: tuple[int, int, list[tuple[int, list[bytes]]]],
+) -> None:
+    data = encode_frame(*given_frame)
+    found = producer_batch_of(data)
+    assert found == decode_frame(data).producer_batch
+    gateway, number, sections = given_frame
+    assert (found is not None) == (gateway >= IDEMPOTENT and bool(sections))
+    if found is not None:
+        assert found == ProducerBatch(gateway - IDEMPOTENT, number, number + len(sections[0][1]) - 1)
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=80) | st.binary(max_size=80).map(lambda tail: b"DNBF\x01\x00" + tail))
+def test_the_head_of_bytes_that_are_no_frame_is_read_without_an_error(data: bytes) -> None:
+    assert producer_batch_of(data) is None or len(data) >= 44

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from danube_common.cluster.records import Topic
+from danube_common.errors import NotFound
+from danube_common.wire.frame import IDEMPOTENT, encode_frame, make_frame_id, sequence_key
+from danube_common.wire.owner import FindSequence, SequenceFound
+from danube_harness.services.owner_harness import PATIENCE_S, OwnerHarness
+
+
+class Writer:
+    """An idempotent producer that writes to the log."""
+
+    def __init__(self, harness: OwnerHarness, topic: Topic, name: str) -> None:
+        self.harness = harness
+        self.topic = topic
+        self.name = name
+        self.last = 0
+
+    async def store(self, messages: int) -> None:
+        gateway = IDEMPOTENT | sequence_key(self.topic.topic_id, self.name)
+        first = self.last + 1
+        frame = encode_frame(gateway, first, [(self.topic.topic_id, [b"x"] * messages)])
+        await self.harness.log.append(
+            self.topic.home, frame, frame_id=make_frame_id(gateway, first), timeout_s=1
+        )
+        self.last += messages
+
+    async def is_known(self) -> bool:
+        found = await self.harness.ask(FindSequence(self.topic.name, self.name), SequenceFound)
+        return found.last == self.last
+
+
+async def until_journaled(harness: OwnerHarness) -> None:
+    """Wait until everything that the newest owner has read is in its journal."""
+    context = harness.owners[harness.epoch].context
+    async with asyncio.timeout(PATIENCE_S):
+        while context.state.sequences.through < context.extent.tail:  # noqa: ASYNC110 - written by time
+            await asyncio.sleep(0.01)
+    await context.writer.flushed()
+
+
+async def test_the_last_sequence_survives_owners_whatever_they_have_journaled(harness: OwnerHarness) -> None:
+    topic = await harness.topic("/default/t")
+    writers = [Writer(harness, topic, name) for name in ("a", "b")]
+    await writers[0].store(3)  # before any owner
+    await harness.own()
+    assert await writers[0].is_known()
+    await writers[1].store(1)
+    assert await writers[1].is_known()
+    await until_journaled(harness)
+    await writers[0].store(2)
+    await harness.kill()
+    await writers[1].store(4)  # while there is no owner
+    await harness.own()
+    assert [await writer.is_known() for writer in writers] == [True, True]
+    await until_journaled(harness)
+    await harness.log.purge(topic.home, 100)
+    await harness.kill()
+    await harness.own()
+    assert [await writer.is_known() for writer in writers] == [True, True]
+
+
+async def test_an_answer_covers_what_is_stored_when_the_question_comes(harness: OwnerHarness) -> None:
+    """Also if the live feed has not brought it yet."""
+    topic = await harness.topic("/default/t")
+    owner = await harness.own()
+    await owner.reader.close()  # no live feed: only the check finds new frames
+    writer = Writer(harness, topic, "a")
+    for messages in (1, 5, 2):
+        await writer.store(messages)
+        assert await writer.is_known()
+
+
+async def test_a_producer_that_stored_nothing_has_the_sequence_0(harness: OwnerHarness) -> None:
+    topic = await harness.topic("/default/t")
+    await harness.publish(topic, "of another kind")
+    await harness.own()
+    assert (await harness.ask(FindSequence(topic.name, "a"), SequenceFound)).last == 0
+    with pytest.raises(NotFound):
+        await harness.ask(FindSequence("/default/other", "a"), SequenceFound)
