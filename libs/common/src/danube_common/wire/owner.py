@@ -338,6 +338,23 @@ class FindBounds(msgspec.Struct, tag="find-bounds", frozen=True):
     topic: str
 
 
+class ReadTopic(msgspec.Struct, tag="read-topic", frozen=True):
+    """Read messages of a reliable topic; no subscription knows of it. Reply: TopicRead.
+
+    Errors: InvalidInput (an invalid start, or a topic that keeps no messages), NotFound (topic), Unavailable.
+
+    Attributes:
+        position: the first position to read, unless ``start`` is given.
+        start: where the first request of a reading begins.
+        bytes_max: about so many bytes of messages are returned, and at least one message.
+    """
+
+    topic: str
+    position: int = 0
+    start: StartPosition | None = None
+    bytes_max: int = 1 << 20
+
+
 class RetentionFloors(msgspec.Struct, tag="retention-floors", frozen=True):
     """Ask for the journaled mark-delete positions that limit retention in the bundle. Reply: Floors."""
 
@@ -365,6 +382,7 @@ OwnerRequest = (
     | TellLosses
     | DescribeTopic
     | FindBounds
+    | ReadTopic
     | RetentionFloors
 )
 
@@ -532,6 +550,23 @@ class BoundsFound(msgspec.Struct, tag="bounds", frozen=True):
     subscriptions: int
 
 
+class TopicRead(msgspec.Struct, tag="topic-read", frozen=True):
+    """Messages of a topic in order.
+
+    Attributes:
+        runs: of each run the position of its first message, the number of messages, and a table of where
+            messages end (as in the section of a frame) with the messages behind it.
+        position: the next one to read.
+        end: the position behind everything that the log has now; ``position`` may be above.
+        missing: messages before ``position`` that are retained no more, or damaged: a lower bound.
+    """
+
+    runs: list[tuple[int, int, bytes]]
+    position: int
+    end: int
+    missing: int = 0
+
+
 class Floors(msgspec.Struct, tag="floors", frozen=True):
     """The lowest mark-delete of each topic's subscriptions, by topic id; absent without subscriptions."""
 
@@ -551,6 +586,7 @@ OwnerReply = (
     | LossTotals
     | TopicDescription
     | BoundsFound
+    | TopicRead
     | Floors
     | Done
 )

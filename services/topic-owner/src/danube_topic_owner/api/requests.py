@@ -28,6 +28,7 @@ from danube_topic_owner.api.consumer_admission import admit_consumer
 from danube_topic_owner.api.producers import Producers
 from danube_topic_owner.api.sessions import Sessions, consumer_found
 from danube_topic_owner.api.subscription_requests import SubscriptionRequests
+from danube_topic_owner.api.topic_reads import TopicReads
 from danube_topic_owner.catchup.archive_catchup import ArchiveCatchUp
 from danube_topic_owner.catchup.sequence_fold import SequenceFold
 from danube_topic_owner.context import Handlers, OwnerContext
@@ -64,6 +65,7 @@ class Requests:
             Nack: self._nack,
             **self.sessions.handlers,
             **self._subscriptions.handlers,
+            **TopicReads(context, archive_catchup).handlers,
         }
 
     async def answer(self, request: OwnerRequest) -> OwnerReply:

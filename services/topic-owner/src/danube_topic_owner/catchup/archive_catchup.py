@@ -12,6 +12,7 @@ from danube_topic_owner.catchup.expirer import Expirer
 from danube_topic_owner.catchup.history import History
 from danube_topic_owner.catchup.history_feed import HistoryFeed
 from danube_topic_owner.catchup.start_positions import StartPositions
+from danube_topic_owner.catchup.topic_reader import TopicReader
 from danube_topic_owner.context import OwnerContext
 
 
@@ -23,6 +24,7 @@ class ArchiveCatchUp:
     Attributes:
         manifest: of the bundle; None for the memory family.
         starts: finds start positions in archive and log.
+        reader: reads topics for those without a subscription.
     """
 
     def __init__(self, context: OwnerContext, manifest: Manifest | None) -> None:
@@ -34,6 +36,7 @@ class ArchiveCatchUp:
             self._feed = HistoryFeed(context, manifest, self._history, on_gone=self.check)
         self._expirer = Expirer(context, manifest)
         self.starts = StartPositions(context.bundle, context.ports.log, manifest, self._history)
+        self.reader = TopicReader(context, manifest, self._history)
 
     @classmethod
     async def open(cls, context: OwnerContext) -> Self:

@@ -11,6 +11,7 @@ from danube_common.schemas.topics import TopicSchemas
 from danube_gateway.dialects.stream.consume import ConsumeService
 from danube_gateway.dialects.stream.metadata import MetadataService
 from danube_gateway.dialects.stream.publish import PublishService
+from danube_gateway.dialects.stream.read import ReadService
 from danube_gateway.dialects.stream.topics import ProducerTopics
 from danube_gateway.publish.idempotence import ProducerClaims
 from danube_gateway.publish.publishing import Publishing
@@ -30,6 +31,7 @@ class Streaming:
         default_storage: StorageBackend,
         consuming: ConsumeService,
     ) -> None:
+        self._reading = ReadService(resolver, owners)
         self._consuming = consuming
         self._metadata = MetadataService(resolver, owners, publishing.subjects)
         self._publishing = publishing
@@ -43,3 +45,4 @@ class Streaming:
         PublishService(self._topics, self._publishing, self._claims).register(methods)
         self._consuming.register(methods)
         self._metadata.register(methods)
+        self._reading.register(methods)
