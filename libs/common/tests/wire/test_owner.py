@@ -57,6 +57,10 @@ def values(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
         return st.integers(0, (1 << 63) - 1)
     if kind is bool:
         return st.booleans()
+    if kind is bytes:
+        return st.binary(max_size=12)
+    if kind is types.NoneType:
+        return st.none()
     if issubclass(kind, Enum):
         return st.sampled_from(list(kind))
     assert issubclass(kind, msgspec.Struct)
