@@ -320,3 +320,34 @@ async def test_a_partitioned_topic_is_refused_where_a_plain_one_is_and_is_delete
     await client.producer(topic)
     refusal = await client.refused("CreateProducer", producer_request(f"{topic}-part-0", "p-0"))
     assert refusal.message == f"topic {topic} exists already, and not in partitions"
+
+
+async def test_the_cluster_s_status_names_the_leader_and_all_that_may_lead(admin: Admin) -> None:
+    status = await admin.call("ClusterStatus", danube_admin.Empty())
+    leader = (await admin.call("GetLeaderBroker", danube_admin.Empty())).leader
+    assert str(status.leader_id) == leader
+    assert status.leader_id in status.voters
+    assert status.self_node_id in status.voters
+    assert status.current_term >= 1
+    assert status.raft_addr.startswith("http://")
+    assert (await admin.call("PromoteNode", danube_admin.NodeRequest(node_id=status.leader_id))).success
+
+
+async def test_a_subscription_s_bound_of_unacknowledged_messages_holds_while_it_is_consumed(
+    client: Client, admin: Admin, topic: str
+) -> None:
+    producer = await client.reliable_producer(topic)
+    stream = await client.consume(topic, "sub")
+    request = danube_admin.SetSubscriptionDispatchConfigRequest(topic=topic, subscription="sub")
+    request.dispatch_config.max_unacked_messages = 2
+    assert (await admin.call("SetSubscriptionDispatchConfig", request)).success
+    for text in "abc":
+        await producer.send(text)
+    first = await stream.next()
+    assert (await stream.next()).payload == b"b"
+    assert await stream.silent_for(0.3)
+    await client.ack(first, "sub")
+    assert (await stream.next()).payload == b"c"
+    asked = danube_admin.SubscriptionRequest(topic=topic, subscription="sub")
+    told = await admin.call("GetSubscriptionDispatchConfig", asked)
+    assert told.dispatch_config.max_unacked_messages == 2

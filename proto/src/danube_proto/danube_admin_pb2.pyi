@@ -155,7 +155,7 @@ class TopicInfoListResponse(_message.Message):
     def __init__(self, topics: _Optional[_Iterable[_Union[TopicInfo, _Mapping[str, object]]]] = ...) -> None: ...
 
 class DescribeTopicResponse(_message.Message):
-    __slots__ = ("name", "subscriptions", "broker_id", "delivery", "schema_subject", "schema_id", "schema_version", "schema_type", "compatibility_mode", "partitions")
+    __slots__ = ("name", "subscriptions", "broker_id", "delivery", "schema_subject", "schema_id", "schema_version", "schema_type", "compatibility_mode")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
     BROKER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -165,7 +165,6 @@ class DescribeTopicResponse(_message.Message):
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_TYPE_FIELD_NUMBER: _ClassVar[int]
     COMPATIBILITY_MODE_FIELD_NUMBER: _ClassVar[int]
-    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     name: str
     subscriptions: _containers.RepeatedScalarFieldContainer[str]
     broker_id: str
@@ -175,8 +174,7 @@ class DescribeTopicResponse(_message.Message):
     schema_version: int
     schema_type: str
     compatibility_mode: str
-    partitions: _containers.RepeatedCompositeFieldContainer[TopicInfo]
-    def __init__(self, name: _Optional[str] = ..., subscriptions: _Optional[_Iterable[str]] = ..., broker_id: _Optional[str] = ..., delivery: _Optional[str] = ..., schema_subject: _Optional[str] = ..., schema_id: _Optional[int] = ..., schema_version: _Optional[int] = ..., schema_type: _Optional[str] = ..., compatibility_mode: _Optional[str] = ..., partitions: _Optional[_Iterable[_Union[TopicInfo, _Mapping[str, object]]]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., subscriptions: _Optional[_Iterable[str]] = ..., broker_id: _Optional[str] = ..., delivery: _Optional[str] = ..., schema_subject: _Optional[str] = ..., schema_id: _Optional[int] = ..., schema_version: _Optional[int] = ..., schema_type: _Optional[str] = ..., compatibility_mode: _Optional[str] = ...) -> None: ...
 
 class TopicResponse(_message.Message):
     __slots__ = ("success",)
@@ -239,6 +237,78 @@ class GetSubscriptionFailurePolicyResponse(_message.Message):
     failure_policy: SubscriptionFailurePolicy
     subscription_type: int
     def __init__(self, failure_policy: _Optional[_Union[SubscriptionFailurePolicy, _Mapping[str, object]]] = ..., subscription_type: _Optional[int] = ...) -> None: ...
+
+class SubscriptionDispatchConfig(_message.Message):
+    __slots__ = ("max_unacked_messages",)
+    MAX_UNACKED_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    max_unacked_messages: int
+    def __init__(self, max_unacked_messages: _Optional[int] = ...) -> None: ...
+
+class SetSubscriptionDispatchConfigRequest(_message.Message):
+    __slots__ = ("topic", "subscription", "dispatch_config")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    DISPATCH_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    subscription: str
+    dispatch_config: SubscriptionDispatchConfig
+    def __init__(self, topic: _Optional[str] = ..., subscription: _Optional[str] = ..., dispatch_config: _Optional[_Union[SubscriptionDispatchConfig, _Mapping[str, object]]] = ...) -> None: ...
+
+class GetSubscriptionDispatchConfigResponse(_message.Message):
+    __slots__ = ("dispatch_config",)
+    DISPATCH_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    dispatch_config: SubscriptionDispatchConfig
+    def __init__(self, dispatch_config: _Optional[_Union[SubscriptionDispatchConfig, _Mapping[str, object]]] = ...) -> None: ...
+
+class ClusterStatusResponse(_message.Message):
+    __slots__ = ("leader_id", "current_term", "last_applied", "voters", "learners", "self_node_id", "raft_addr")
+    LEADER_ID_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_TERM_FIELD_NUMBER: _ClassVar[int]
+    LAST_APPLIED_FIELD_NUMBER: _ClassVar[int]
+    VOTERS_FIELD_NUMBER: _ClassVar[int]
+    LEARNERS_FIELD_NUMBER: _ClassVar[int]
+    SELF_NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    RAFT_ADDR_FIELD_NUMBER: _ClassVar[int]
+    leader_id: int
+    current_term: int
+    last_applied: int
+    voters: _containers.RepeatedScalarFieldContainer[int]
+    learners: _containers.RepeatedScalarFieldContainer[int]
+    self_node_id: int
+    raft_addr: str
+    def __init__(self, leader_id: _Optional[int] = ..., current_term: _Optional[int] = ..., last_applied: _Optional[int] = ..., voters: _Optional[_Iterable[int]] = ..., learners: _Optional[_Iterable[int]] = ..., self_node_id: _Optional[int] = ..., raft_addr: _Optional[str] = ...) -> None: ...
+
+class AddNodeRequest(_message.Message):
+    __slots__ = ("addr", "node_id")
+    ADDR_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    addr: str
+    node_id: int
+    def __init__(self, addr: _Optional[str] = ..., node_id: _Optional[int] = ...) -> None: ...
+
+class AddNodeResponse(_message.Message):
+    __slots__ = ("success", "node_id", "message")
+    SUCCESS_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    success: bool
+    node_id: int
+    message: str
+    def __init__(self, success: _Optional[bool] = ..., node_id: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+
+class NodeRequest(_message.Message):
+    __slots__ = ("node_id",)
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    node_id: int
+    def __init__(self, node_id: _Optional[int] = ...) -> None: ...
+
+class NodeResponse(_message.Message):
+    __slots__ = ("success", "message")
+    SUCCESS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    success: bool
+    message: str
+    def __init__(self, success: _Optional[bool] = ..., message: _Optional[str] = ...) -> None: ...
 
 class UnloadBrokerRequest(_message.Message):
     __slots__ = ("broker_id", "max_parallel", "namespaces_include", "namespaces_exclude", "dry_run", "timeout_seconds")

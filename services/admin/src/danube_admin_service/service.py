@@ -151,6 +151,7 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
             OwnerClient(ports.bus, cluster),
             cluster,
             manager,
+            instance_id=runtime.instance_id,
             default_storage=StorageBackend(config.default_storage),
         )
         methods = counted(admin, runtime.metrics)

@@ -25,6 +25,7 @@ from danube_proto.danube_api_pb2 import (
 LAYOUT = Layout(file_bundles=4, memory_bundles=2)
 NOW_MS = 1_700_000_000_000
 BROKER = "/danube_admin.BrokerAdmin"
+CLUSTER = "/danube_admin.ClusterAdmin"
 NAMESPACE = "/danube_admin.NamespaceAdmin"
 TOPIC = "/danube_admin.TopicAdmin"
 POLICY = "/danube_platform.PolicyAdmin"

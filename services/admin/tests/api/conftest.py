@@ -31,7 +31,7 @@ async def admin() -> AsyncIterator[Admin]:
     cluster = await Cluster.open(store)
     manager = LoadManager(store, cluster, LoadStrategy.FAIR, RebalanceRules(rest_s=0), now_ms=lambda: NOW_MS)
     owners = OwnerClient(bus, cluster)
-    methods = admin_methods(store, log, owners, cluster, manager, now_ms=lambda: NOW_MS)
+    methods = admin_methods(store, log, owners, cluster, manager, instance_id="1", now_ms=lambda: NOW_MS)
     yield Admin(store, log, hub, methods, owner)
     await cluster.close()
     await bus.close()

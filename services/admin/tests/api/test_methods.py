@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from services.admin.tests.api.admin_port import (
     BROKER,
+    CLUSTER,
     DETAILS,
     GROW,
     LIST_PARTITIONED,
@@ -55,6 +56,14 @@ SOUND: dict[str, Message] = {
         subscription="s",
         failure_policy=pb.SubscriptionFailurePolicy(poison_policy=pb.Block),
     ),
+    f"{TOPIC}/SetSubscriptionDispatchConfig": pb.SetSubscriptionDispatchConfigRequest(
+        topic="/default/a",
+        subscription="s",
+        dispatch_config=pb.SubscriptionDispatchConfig(max_unacked_messages=5),
+    ),
+    f"{TOPIC}/GetSubscriptionDispatchConfig": pb.SubscriptionRequest(topic="/default/a", subscription="s"),
+    f"{CLUSTER}/ClusterStatus": pb.Empty(),
+    f"{CLUSTER}/AddNode": pb.AddNodeRequest(addr="http://127.0.0.1:50051"),
     f"{TOPIC}/GetSubscriptionFailurePolicy": pb.SubscriptionRequest(topic="/default/a", subscription="s"),
     PARTITIONS: platform_pb.CreatePartitionsRequest(topic="/default/p", partitions=2, schema_type="bytes"),
     GROW: platform_pb.GrowTopicRequest(topic="/default/p", partitions=3),
@@ -128,7 +137,7 @@ REFUSALS = {
     StatusCode.NOT_FOUND,
 }
 """What wrong requests, and right ones at the wrong time, are answered with."""
-BY_NUMBER = {f"{REGISTRY}/GetSchema"}
+BY_NUMBER = {f"{REGISTRY}/GetSchema", f"{CLUSTER}/PromoteNode", f"{CLUSTER}/RemoveNode"}
 """What is asked by a number, so that other bytes are sound requests too: see the conformance tests."""
 
 

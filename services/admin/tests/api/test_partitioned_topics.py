@@ -15,6 +15,7 @@ from services.admin.tests.api.admin_port import (
     error_message,
 )
 
+from danube_common.model.failure_policy import FailurePolicy
 from danube_common.rpc.port import StatusCode
 from danube_proto import danube_admin_pb2 as pb
 from danube_proto import danube_platform_pb2 as platform_pb
@@ -79,7 +80,7 @@ async def test_it_is_described_as_one(parted: Admin) -> None:
     )
     assert (described.name, described.delivery) == (BASE, "Reliable")
     assert list(described.subscriptions) == ["all", "only-0", "only-1", "only-2"]
-    assert [one.name for one in described.partitions] == [part(number) for number in range(3)]
+    assert described.broker_id == "71"
 
 
 async def test_it_is_deleted_as_one_and_no_partition_alone(parted: Admin) -> None:
@@ -164,3 +165,40 @@ async def test_a_namespace_with_a_partitioned_topic_is_not_deleted(parted: Admin
     assert "still has topics" in status.message
     await parted.call(f"{TOPIC}/DeleteTopic", pb.TopicRequest(name="/shop/p"), pb.TopicResponse)
     await parted.call(f"{NAMESPACE}/DeleteNamespace", pb.NamespaceRequest(name="shop"), pb.NamespaceResponse)
+
+
+async def test_added_partitions_have_the_subscriptions_with_what_was_set_for_them(parted: Admin) -> None:
+    policy = FailurePolicy(max_redelivery_count=7)
+    for number in range(3):
+        parted.owner.subscriptions[part(number)] = ["s"]
+        parted.owner.failure_policies[part(number), "s"] = policy
+        parted.owner.unacked_bounds[part(number), "s"] = 4
+    grown = platform_pb.GrowTopicRequest(topic=BASE, partitions=5)
+    await parted.call(GROW, grown, platform_pb.GrowTopicResponse)
+    for number in (3, 4):
+        assert parted.owner.subscriptions[part(number)] == ["s"]
+        assert parted.owner.failure_policies[part(number), "s"] == policy
+        assert parted.owner.unacked_bounds[part(number), "s"] == 4
+
+
+async def test_a_dispatch_config_is_set_for_every_partition_and_told(parted: Admin) -> None:
+    for number in range(3):
+        parted.owner.subscriptions[part(number)] = ["s"]
+    asked = pb.SubscriptionRequest(topic=BASE, subscription="s")
+    get = f"{TOPIC}/GetSubscriptionDispatchConfig"
+    told = await parted.call(get, asked, pb.GetSubscriptionDispatchConfigResponse)
+    assert not told.HasField("dispatch_config")
+    request = pb.SetSubscriptionDispatchConfigRequest(
+        topic=BASE, subscription="s", dispatch_config=pb.SubscriptionDispatchConfig(max_unacked_messages=5)
+    )
+    await parted.call(f"{TOPIC}/SetSubscriptionDispatchConfig", request, pb.SubscriptionResponse)
+    assert parted.owner.unacked_bounds == {(part(number), "s"): 5 for number in range(3)}
+    told = await parted.call(get, asked, pb.GetSubscriptionDispatchConfigResponse)
+    assert told.dispatch_config.max_unacked_messages == 5
+    for topic, name, code in (
+        (BASE, "unknown", StatusCode.NOT_FOUND),
+        ("/default/nothing", "s", StatusCode.NOT_FOUND),
+        ("nothing", "s", StatusCode.INVALID_ARGUMENT),
+    ):
+        asked = pb.SubscriptionRequest(topic=topic, subscription=name)
+        assert (await parted.refused(get, asked)).code is code

@@ -20,6 +20,7 @@ from danube_topic_owner.journal.events import (
     ConsumerRemoved,
     CursorMoved,
     CursorSet,
+    DispatchConfigSet,
     Event,
     FailurePolicySet,
     GenerationReached,
@@ -80,6 +81,7 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
         FailurePolicySet,
         *(TOPICS, NAMES, st.builds(FailurePolicy, poison_policy=st.sampled_from(PoisonPolicy))),
     ),
+    st.builds(DispatchConfigSet, TOPICS, NAMES, NUMBERS),
     st.builds(MessagesFailed, TOPICS, NAMES, st.lists(st.tuples(NUMBERS, st.integers(1, 9)), max_size=3)),
     st.builds(
         CursorSet,
@@ -188,6 +190,7 @@ def test_replaying_a_beginning_first_is_harmless(history: list[Event], data: st.
                 | LossesTold()
                 | MessagesFailed()
                 | FailurePolicySet()
+                | DispatchConfigSet()
             ) if (
                 event.topic_id,
                 event.subscription,

@@ -4,6 +4,7 @@
 /cluster/layout                       how many bundles each family has
 /cluster/policies                     broker-level policies
 /cluster/leader                       the leading admin instance (lease)
+/cluster/term                         how many elections were won so far
 /cluster/register/{instance}          a live instance of any service (lease)
 /cluster/assignments/{bundle}         the owner the leader chose
 /cluster/owners/{bundle}              the owner's claim; its revision is the epoch
@@ -41,6 +42,7 @@ CLUSTER = "/cluster/"
 LAYOUT = "/cluster/layout"
 BROKER_POLICIES = "/cluster/policies"
 LEADER = "/cluster/leader"
+TERM = "/cluster/term"
 REGISTER = "/cluster/register/"
 ASSIGNMENTS = "/cluster/assignments/"
 OWNERS = "/cluster/owners/"

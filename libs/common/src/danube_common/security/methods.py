@@ -226,7 +226,13 @@ RULES: Final[Mapping[str, Rule]] = {
             "ResetSubscription": _TOPIC_MANAGED,
         },
     ),
-    "/danube_platform.PartitionAdmin/CreatePartitions": _TOPIC_MANAGED,
+    **_service(
+        "danube_platform.PartitionAdmin",
+        {
+            **dict.fromkeys(("CreatePartitions", "GrowTopic"), _TOPIC_MANAGED),
+            "ListPartitionedTopics": _lookup(_namespace(1)),
+        },
+    ),
     # Every port: probes have no credentials, and services' names are no secret.
     **_service("grpc.health.v1.Health", dict.fromkeys(("Check", "List", "Watch"), PUBLIC)),
     **{

@@ -312,6 +312,29 @@ class GetFailurePolicy(msgspec.Struct, tag="get-failure-policy", frozen=True):
     subscription: str
 
 
+class SetDispatchConfig(msgspec.Struct, tag="set-dispatch-config", frozen=True):
+    """Bound the unacknowledged messages of a subscription, of all its consumers together. Reply: Done.
+
+    A lower bound than before takes back nothing that was sent.
+
+    Errors: InvalidInput (not 1 to MAX_UNACKED_MESSAGES), NotFound, Refused (a non-reliable topic).
+    """
+
+    topic: str
+    subscription: str
+    max_unacked_messages: int
+
+
+class GetDispatchConfig(msgspec.Struct, tag="get-dispatch-config", frozen=True):
+    """Ask for what `SetDispatchConfig` has set. Reply: DispatchConfigFound.
+
+    Errors: NotFound, Refused (a non-reliable topic).
+    """
+
+    topic: str
+    subscription: str
+
+
 class TellLosses(msgspec.Struct, tag="tell-losses", frozen=True):
     """Ask how many messages a subscription lost, and report a total that a consumer was told of.
 
@@ -379,6 +402,8 @@ OwnerRequest = (
     | ResetSubscription
     | SetFailurePolicy
     | GetFailurePolicy
+    | SetDispatchConfig
+    | GetDispatchConfig
     | TellLosses
     | DescribeTopic
     | FindBounds
@@ -474,6 +499,12 @@ class FailurePolicyFound(msgspec.Struct, tag="failure-policy", frozen=True):
 
     policy: FailurePolicy
     subscription_type: SubscriptionType
+
+
+class DispatchConfigFound(msgspec.Struct, tag="dispatch-config", frozen=True):
+    """What was set for a subscription; 0 is the owner's bound."""
+
+    max_unacked_messages: int
 
 
 class LossTotals(msgspec.Struct, tag="loss-totals", frozen=True):
@@ -583,6 +614,7 @@ OwnerReply = (
     | Subscriptions
     | SubscriptionFound
     | FailurePolicyFound
+    | DispatchConfigFound
     | LossTotals
     | TopicDescription
     | BoundsFound
@@ -591,6 +623,8 @@ OwnerReply = (
     | Done
 )
 
+MAX_UNACKED_MESSAGES = 10_000
+"""The largest bound of unacknowledged messages that can be set for a subscription."""
 SYNC_INTERVAL_S = 1.0
 GATEWAY_SILENCE_S = 3.0
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from danube_admin_service.api.unary import unary
 from danube_admin_service.cluster.load_manager import LoadManager
-from danube_admin_service.cluster.view import GATEWAY_KIND, OWNER_KIND, LeaderRecord, age_order
+from danube_admin_service.cluster.view import ADMIN_KIND, GATEWAY_KIND, OWNER_KIND, LeaderRecord, age_order
 from danube_common.cluster import keys
 from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.records import Instance, decode_record
@@ -25,7 +25,6 @@ NOT_FOUND: Final = "not_found"
 ROLE_LEADER: Final = "Cluster_Leader"
 ROLE_FOLLOWER: Final = "Cluster_Follower"
 ROLE_UNKNOWN: Final = "None"
-ADMIN_KIND: Final = "admin"
 KINDS: Final = (GATEWAY_KIND, ADMIN_KIND, OWNER_KIND, "storage")
 """In the order in which they are listed."""
 

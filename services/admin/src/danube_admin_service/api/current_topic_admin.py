@@ -5,7 +5,8 @@ from __future__ import annotations
 from google.protobuf.message import DecodeError
 
 from danube_admin_service.api.errors import failure, precise_statuses, topic_name
-from danube_admin_service.api.topic_admin import PARTITIONS_PER_CALL_MAX, TopicAdmin
+from danube_admin_service.api.partition_admin import PARTITIONS_PER_CALL_MAX
+from danube_admin_service.api.topic_admin import TopicAdmin
 from danube_admin_service.api.unary import unary
 from danube_admin_service.cluster.view import Cluster
 from danube_common.cluster.namespaces import Namespaces
@@ -105,8 +106,6 @@ class CurrentTopicAdmin:
             broker_id=brokers.pop() if len(brokers) == 1 else "",
             delivery=delivery(first),
         )
-        if first.topic_name != name:
-            described.partitions.extend(self._listed(topics).topics)
         if (bound := await self._topic_schemas.get(first)) is not None:
             described.schema_subject, described.schema_id = bound.subject, bound.schema_id
             try:

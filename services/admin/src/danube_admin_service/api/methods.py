@@ -7,12 +7,15 @@ from collections.abc import Callable
 from typing import Final
 
 from danube_admin_service.api.broker_admin import BrokerAdmin
+from danube_admin_service.api.cluster_admin import ClusterAdmin
 from danube_admin_service.api.current_topic_admin import CurrentTopicAdmin
+from danube_admin_service.api.dispatch_config_admin import DispatchConfigAdmin
 from danube_admin_service.api.effective_policies import EffectivePolicies
 from danube_admin_service.api.errors import failure, status_of
 from danube_admin_service.api.failure_policy_admin import FailurePolicyAdmin
 from danube_admin_service.api.load_admin import LoadAdmin
 from danube_admin_service.api.namespace_admin import NamespaceAdmin
+from danube_admin_service.api.partition_admin import PartitionAdmin
 from danube_admin_service.api.policy_admin import PolicyAdmin
 from danube_admin_service.api.schema_registry import SchemaRegistryAdmin
 from danube_admin_service.api.security_admin import SecurityAdmin
@@ -62,6 +65,7 @@ def admin_methods(
     cluster: Cluster,
     manager: LoadManager,
     *,
+    instance_id: str = "",
     default_storage: StorageBackend = DEFAULT_STORAGE,
     now_ms: Callable[[], int] = wall_clock_ms,
 ) -> Methods:
@@ -70,17 +74,18 @@ def admin_methods(
     topics = Topics(store, log, now_ms=now_ms)
     effective_policies = EffectivePolicies(store, namespaces, topics)
     registry = RegistryCalls(store, topics, now_ms=now_ms)
-    topic_admin = TopicAdmin(
-        namespaces, topics, owners, TopicReadiness(owners), default_storage=default_storage
-    )
+    topic_admin = TopicAdmin(topics, owners, TopicReadiness(owners), default_storage=default_storage)
     services = (
         BrokerAdmin(store, namespaces, manager),
         NamespaceAdmin(namespaces, topics, effective_policies),
         topic_admin,
+        PartitionAdmin(namespaces, topics, owners, topic_admin, default_storage=default_storage),
         CurrentTopicAdmin(
             store, topics, cluster, registry.registry, topic_admin, default_storage=default_storage
         ),
         FailurePolicyAdmin(topics, owners),
+        DispatchConfigAdmin(topics, owners),
+        ClusterAdmin(store, instance_id),
         PolicyAdmin(namespaces, topics, effective_policies),
         TopicDetails(store, topics, owners, effective_policies),
         LoadAdmin(manager, cluster, topics),

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from danube_admin_service.api.errors import failure, precise_statuses, topic_name
+from danube_admin_service.api.errors import failure, topic_name
 from danube_admin_service.api.strategy_parser import parse_schema, parse_strategy
 from danube_admin_service.api.topic_readiness import TopicReadiness
 from danube_admin_service.api.unary import unary
-from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.owner_client import OwnerClient
-from danube_common.cluster.partitioning import PARTITIONS_MAX
 from danube_common.cluster.records import Topic
 from danube_common.cluster.topics import TopicPlan, Topics
 from danube_common.errors import InvalidInput, NotFound, Refused
-from danube_common.model.names import TopicName, check_label, check_namespace
+from danube_common.model.names import TopicName, check_label
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.rpc.port import StatusCode, UnaryHandler
 from danube_common.wire import owner as owner_protocol
@@ -29,33 +27,24 @@ from danube_proto.danube_admin_pb2 import (
     TopicResponse,
 )
 from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND
-from danube_proto.danube_platform_pb2 import (
-    CreatePartitionsRequest,
-    CreatePartitionsResponse,
-    GrowTopicRequest,
-    GrowTopicResponse,
-    ListPartitionedTopicsRequest,
-    ListPartitionedTopicsResponse,
-    PartitionedTopicInfo,
-)
 
 OWNER_TIMEOUT_S = 5.0
-PARTITIONS_PER_CALL_MAX = 1000
 
 
 class TopicAdmin:
-    """Creates and deletes topics, and lists and deletes subscriptions. Names are matched as a whole."""
+    """Creates and deletes topics, and lists and deletes subscriptions. Names are matched as a whole.
+
+    The name of a partitioned topic stands for its partitions.
+    """
 
     def __init__(
         self,
-        namespaces: Namespaces,
         topics: Topics,
         owners: OwnerClient,
         readiness: TopicReadiness,
         *,
         default_storage: StorageBackend = DEFAULT_STORAGE,
     ) -> None:
-        self._namespaces = namespaces
         self._topics = topics
         self._owners = owners
         self._readiness = readiness
@@ -69,13 +58,6 @@ class TopicAdmin:
             f"{prefix}/DeleteTopic": unary(TopicRequest, self.delete),
             f"{prefix}/ListSubscriptions": unary(TopicRequest, self.list_subscriptions),
             f"{prefix}/Unsubscribe": unary(SubscriptionRequest, self.unsubscribe),
-            "/danube_platform.PartitionAdmin/GrowTopic": unary(GrowTopicRequest, self.grow),
-            "/danube_platform.PartitionAdmin/ListPartitionedTopics": unary(
-                ListPartitionedTopicsRequest, self.list_partitioned
-            ),
-            "/danube_platform.PartitionAdmin/CreatePartitions": unary(
-                CreatePartitionsRequest, self.create_partitions
-            ),
         }
 
     async def create(self, request: NewTopicRequest) -> TopicResponse:
@@ -86,56 +68,17 @@ class TopicAdmin:
         await self.create_planned(await self._topics.plan(name, schema, strategy))
         return TopicResponse(success=True)
 
-    async def create_partitions(self, request: CreatePartitionsRequest) -> CreatePartitionsResponse:
-        """Create partitions; answer when all of them can be used."""
-        name = topic_name(request.topic)
-        if not 1 <= request.partitions <= PARTITIONS_PER_CALL_MAX:
-            raise InvalidInput(f"1 to {PARTITIONS_PER_CALL_MAX} partitions are made by one call")
-        schema = parse_schema(str(name), request.schema_type, request.schema_data)
-        strategy = parse_strategy(request.dispatch_strategy, self._default_storage)
-        numbers = range(request.first, request.first + request.partitions)
-        await self.create_planned(await self._topics.plan_partitions(name, numbers, schema, strategy))
-        return CreatePartitionsResponse(success=True)
-
-    async def create_planned(self, plan: TopicPlan) -> None:
-        """Create topics; return when they can be used. One topic of each bundle stands for all of it.
+    async def create_planned(self, plan: TopicPlan) -> list[Topic]:
+        """Create topics; return them when they can be used. One topic of each bundle stands for all of it.
 
         An owner looks into the store for a topic it has not heard of: if it finds one, it finds all.
         """
         for bundle, name in {bundle: name for name, bundle in plan.bundles.items()}.items():
             await self._readiness.owner_answers(bundle, name)
-        for topic in _one_of_each_bundle(await self._topics.write(plan)):
+        created = await self._topics.write(plan)
+        for topic in _one_of_each_bundle(created):
             await self._readiness.usable(topic)
-
-    async def grow(self, request: GrowTopicRequest) -> GrowTopicResponse:
-        """Add partitions to a topic until it has a number of them; answer when all of them can be used."""
-        async with precise_statuses(TOPIC_NOT_FOUND):
-            name = topic_name(request.topic, code=StatusCode.INVALID_ARGUMENT)
-            if not 1 <= request.partitions <= PARTITIONS_MAX:
-                raise InvalidInput(f"partitions is 1 to {PARTITIONS_MAX}, not {request.partitions}")
-            plan = await self._topics.plan_growth(name, request.partitions)
-            if len(plan.bundles) > PARTITIONS_PER_CALL_MAX:
-                raise InvalidInput(
-                    f"{len(plan.bundles)} partitions are missing, and one call creates at most "
-                    f"{PARTITIONS_PER_CALL_MAX}"
-                )
-            await self.create_planned(plan)
-            return GrowTopicResponse(success=True)
-
-    async def list_partitioned(self, request: ListPartitionedTopicsRequest) -> ListPartitionedTopicsResponse:
-        """List the partitioned topics of a namespace."""
-        async with precise_statuses():
-            namespace = check_namespace(request.namespace)
-            await self._namespaces.get(namespace)
-            _topics, found = await self._topics.listed(namespace)
-            return ListPartitionedTopicsResponse(
-                topics=[
-                    PartitionedTopicInfo(
-                        topic=one.name, partitions=one.partitions, reliable=one.strategy.is_reliable
-                    )
-                    for one in found
-                ]
-            )
+        return created
 
     async def delete(self, request: TopicRequest) -> TopicResponse:
         """Delete a topic and its partitions, if any; answer when the owners have ended its streams."""

@@ -9,14 +9,16 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
+import msgspec
 import structlog
 
 from danube_admin_service.cluster.view import Cluster, LeaderRecord
 from danube_common.cluster import keys
-from danube_common.cluster.records import encode_record
+from danube_common.cluster.records import decode_record, encode_record
 from danube_common.errors import Conflict, MetadataUnavailable
 from danube_common.metadata.lease import Lease
 from danube_common.metadata.port import MetadataStore
+from danube_common.metadata.rewrite import rewrite
 
 LEADER_TTL_S: Final = 5.0
 STAND_AGAIN_S: Final = 1.0
@@ -32,6 +34,12 @@ class Phase(StrEnum):
 
     FOLLOWING = "following"
     LEADING = "leading"
+
+
+class Term(msgspec.Struct, frozen=True):
+    """How many elections were won so far; the present leader has won the last one."""
+
+    number: int
 
 
 class Election:
@@ -113,6 +121,20 @@ class Election:
     async def _lead(self, lease: Lease) -> None:
         self._lease = lease
         _log.info("leading", instance_id=self._instance_id)
+        try:
+            await rewrite(self._store, keys.TERM, _next_term)
+        except MetadataUnavailable as error:
+            _log.warning("term_not_counted", reason=str(error))
         self._on_leading()
         await lease.lost.wait()
         _log.warning("leadership_lost", instance_id=self._instance_id)
+
+
+async def read_term(store: MetadataStore) -> int:
+    """Return how many elections were won so far. Raises MetadataUnavailable."""
+    entry = await store.get(keys.TERM)
+    return decode_record(Term, entry.value).number if entry else 0
+
+
+def _next_term(value: bytes | None) -> bytes:
+    return encode_record(Term(1 + (decode_record(Term, value).number if value is not None else 0)))

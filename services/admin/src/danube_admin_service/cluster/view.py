@@ -19,6 +19,7 @@ from danube_common.metadata.port import Change, MetadataStore
 from danube_common.model.bundle import Bundle
 from danube_common.model.policies import Policies
 
+ADMIN_KIND: Final = "admin"
 GATEWAY_KIND: Final = "gateway"
 OWNER_KIND: Final = "topic-owner"
 NOBODY: Final = Instance("", "", "")

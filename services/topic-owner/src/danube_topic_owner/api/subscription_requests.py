@@ -5,25 +5,29 @@ from __future__ import annotations
 from typing import Final
 
 from danube_common.cluster.records import Topic
-from danube_common.errors import AlreadyExists, NotFound, Refused
+from danube_common.errors import AlreadyExists, InvalidInput, NotFound, Refused
 from danube_common.model.failure_policy import check_failure_policy
 from danube_common.model.names import check_label
 from danube_common.model.position import BEFORE_ALL, end_of_sequence
 from danube_common.model.subscription import StartPosition
 from danube_common.wire.envelope import Done
 from danube_common.wire.owner import (
+    MAX_UNACKED_MESSAGES,
     BoundsFound,
     CreateSubscription,
     DescribeTopic,
+    DispatchConfigFound,
     FailurePolicyFound,
     FindBounds,
     FindTopic,
     Floors,
+    GetDispatchConfig,
     GetFailurePolicy,
     ListSubscriptions,
     LossTotals,
     ResetSubscription,
     RetentionFloors,
+    SetDispatchConfig,
     SetFailurePolicy,
     SubscriptionFound,
     SubscriptionInfo,
@@ -40,7 +44,12 @@ from danube_topic_owner.catchup.expiry import first_retained
 from danube_topic_owner.catchup.start_positions import check_start
 from danube_topic_owner.context import Handlers, OwnerContext
 from danube_topic_owner.delivery.subscription import ActiveSubscription, LogSubscription
-from danube_topic_owner.journal.events import FailurePolicySet, LossesTold, SubscriptionRemoved
+from danube_topic_owner.journal.events import (
+    DispatchConfigSet,
+    FailurePolicySet,
+    LossesTold,
+    SubscriptionRemoved,
+)
 
 
 class SubscriptionRequests:
@@ -58,6 +67,8 @@ class SubscriptionRequests:
             ResetSubscription: self._reset,
             SetFailurePolicy: self._set_failure_policy,
             GetFailurePolicy: self._get_failure_policy,
+            SetDispatchConfig: self._set_dispatch_config,
+            GetDispatchConfig: self._get_dispatch_config,
             TellLosses: self._tell_losses,
             Unsubscribe: self._unsubscribe,
             DescribeTopic: self._describe,
@@ -160,6 +171,25 @@ class SubscriptionRequests:
         topic = await self._context.find_topic(request.topic)
         dispatch = self._log_subscription(topic, request.subscription).dispatch
         return FailurePolicyFound(dispatch.retries.policy, dispatch.subscription_type)
+
+    async def _set_dispatch_config(self, request: SetDispatchConfig) -> Done:
+        context = self._context
+        topic = await context.find_topic(request.topic)
+        subscription = self._log_subscription(topic, request.subscription)
+        bound = request.max_unacked_messages
+        if not 1 <= bound <= MAX_UNACKED_MESSAGES:
+            raise InvalidInput(f"max_unacked_messages is 1 to {MAX_UNACKED_MESSAGES}, not {bound}")
+        context.writer.record(DispatchConfigSet(*subscription.key, bound))
+        subscription.dispatch.unacked_max = bound
+        context.dispatcher.mark_ready(subscription)
+        await context.writer.flushed()
+        return Done()
+
+    async def _get_dispatch_config(self, request: GetDispatchConfig) -> DispatchConfigFound:
+        topic = await self._context.find_topic(request.topic)
+        return DispatchConfigFound(
+            self._log_subscription(topic, request.subscription).state.max_unacked_messages
+        )
 
     async def _tell_losses(self, request: TellLosses) -> LossTotals:
         context, name = self._context, request.subscription

@@ -66,6 +66,7 @@ class ReliableDispatch(Dispatch):
         ordered: whether messages are sent in order (exclusive and failover).
         retries: messages whose delivery has failed.
         redelivered: messages that were sent again so far.
+        unacked_max: bound of unacknowledged messages, of all consumers together.
         failures_told: the `failure_figures` that are in the metrics already.
     """
 
@@ -82,6 +83,7 @@ class ReliableDispatch(Dispatch):
         self.ordered = subscription_type is not SubscriptionType.SHARED
         self.retries = Retries(policy, ordered=self.ordered, failures=failures)
         self.redelivered = 0
+        self.unacked_max = UNACKED_MAX
         self.failures_told = NO_FAILURES
         self._nacked = 0
         self._timed_out = 0
@@ -130,7 +132,7 @@ class ReliableDispatch(Dispatch):
 
     @property
     def _room(self) -> int:
-        return UNACKED_MAX - self._in_flight.messages - self._again_messages - self.retries.held
+        return self.unacked_max - self._in_flight.messages - self._again_messages - self.retries.held
 
     @property
     def wake_at(self) -> float | None:

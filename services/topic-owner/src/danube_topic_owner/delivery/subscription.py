@@ -269,6 +269,8 @@ def activate(
             state.failure_policy or DEFAULT_POLICY,
             dict(state.failures.items()),
         )
+        if state.max_unacked_messages:
+            dispatch.unacked_max = state.max_unacked_messages
         start = first_unread(state.mark_delete)
         subscription = LogSubscription(
             topic.topic_id, topic.name, state, dispatch, rate, start, start > tail, mark_dirty=mark_dirty

@@ -131,6 +131,14 @@ class FailurePolicySet(msgspec.Struct, tag="failure-policy", frozen=True):
     policy: FailurePolicy
 
 
+class DispatchConfigSet(msgspec.Struct, tag="dispatch-config", frozen=True):
+    """A subscription has at most so many unacknowledged messages from now on; 0 is the owner's bound."""
+
+    topic_id: int
+    subscription: str
+    max_unacked_messages: int
+
+
 class MessagesFailed(msgspec.Struct, tag="failed", frozen=True):
     """How many deliveries of messages failed so far: pairs of a position and that number."""
 
@@ -186,6 +194,7 @@ Fact = (
     | MessagesLost
     | LossesTold
     | FailurePolicySet
+    | DispatchConfigSet
     | MessagesFailed
     | ProducersStored
     | LogRestarted

@@ -18,6 +18,7 @@ from danube_topic_owner.journal.events import (
     ConsumerRemoved,
     CursorMoved,
     CursorSet,
+    DispatchConfigSet,
     Event,
     Fact,
     FailurePolicySet,
@@ -67,6 +68,7 @@ class SubscriptionState:
             acknowledgement counts only for the generation in which its message was delivered.
         losses_told: of these, the ones that its consumers were told of.
         failure_policy: None is the default one.
+        max_unacked_messages: of all its consumers together; 0 is the owner's bound.
         failures: failed deliveries of messages that are not acknowledged.
     """
 
@@ -80,6 +82,7 @@ class SubscriptionState:
     prefetch: int = 0
     generation: int = 0
     failure_policy: FailurePolicy | None = None
+    max_unacked_messages: int = 0
     failures: FailureCounts = field(default_factory=FailureCounts)
 
     def move(self, mark_delete: int, acked: Iterable[Range]) -> None:
@@ -178,7 +181,7 @@ class BundleState:
         match event:
             case CursorSet() | CursorMoved() | MessagesFailed():
                 self._move_subscription(event)
-            case MessagesLost() | LossesTold() | FailurePolicySet():
+            case MessagesLost() | LossesTold() | FailurePolicySet() | DispatchConfigSet():
                 self._update_subscription(event)
             case ProducerCreated() | SubscriptionCreated() | ConsumerCreated():
                 self._create(event)
@@ -233,7 +236,9 @@ class BundleState:
                     subscription.consumers[consumer_id] = name
                     self._consumers[consumer_id] = (self.topics[topic_id], subscription)
 
-    def _update_subscription(self, event: MessagesLost | LossesTold | FailurePolicySet) -> None:
+    def _update_subscription(
+        self, event: MessagesLost | LossesTold | FailurePolicySet | DispatchConfigSet
+    ) -> None:
         subscription = self.subscription(event.topic_id, event.subscription)
         if subscription is None:
             return
@@ -244,6 +249,8 @@ class BundleState:
                 subscription.losses_told = event.total
             case FailurePolicySet():
                 subscription.failure_policy = event.policy
+            case DispatchConfigSet():
+                subscription.max_unacked_messages = event.max_unacked_messages
 
     def _move_subscription(self, event: CursorSet | CursorMoved | MessagesFailed) -> None:
         subscription = self.subscription(event.topic_id, event.subscription)
@@ -319,6 +326,8 @@ def _facts_of(topic: TopicState) -> Iterator[Fact]:
         yield from cursor_moves(topic_id, name, each.mark_delete, each.acked)
         if each.failure_policy is not None:
             yield FailurePolicySet(topic_id, name, each.failure_policy)
+        if each.max_unacked_messages:
+            yield DispatchConfigSet(topic_id, name, each.max_unacked_messages)
         yield from failed_messages(topic_id, name, each.failures.items())
         if each.lost:
             yield MessagesLost(topic_id, name, each.lost)

@@ -17,16 +17,20 @@ from danube_common.model.subscription import StartPosition, SubscriptionType
 from danube_common.wire.envelope import Done
 from danube_common.wire.owner import (
     OWNER,
+    CreateSubscription,
     DescribeTopic,
+    DispatchConfigFound,
     FailurePolicyFound,
     FindTopic,
     Floors,
+    GetDispatchConfig,
     GetFailurePolicy,
     ListSubscriptions,
     OwnerReply,
     OwnerRequest,
     ResetSubscription,
     RetentionFloors,
+    SetDispatchConfig,
     SetFailurePolicy,
     SubscriptionDetail,
     SubscriptionFound,
@@ -46,6 +50,7 @@ class FakeOwner:
         connected: (topic, subscription) pairs with a consumer.
         details: the descriptions of subscriptions, by topic.
         failure_policies: by topic and subscription; the others have the default one.
+        unacked_bounds: `max_unacked_messages` by topic and subscription, where it was set.
         resets: (topic, subscription, start) of each ResetSubscription received.
         floors: the retention floors, by bundle.
         forgetful: how many more requests are answered with NotFound, as by an owner that lags.
@@ -56,6 +61,7 @@ class FakeOwner:
         self.connected: set[tuple[str, str]] = set()
         self.details: dict[str, list[SubscriptionDetail]] = {}
         self.failure_policies: dict[tuple[str, str], FailurePolicy] = {}
+        self.unacked_bounds: dict[tuple[str, str], int] = {}
         self.resets: list[tuple[str, str, StartPosition]] = []
         self.floors: dict[Bundle, dict[int, int]] = {}
         self.forgetful = 0
@@ -93,6 +99,17 @@ class FakeOwner:
                 await self._require_subscription(topic, name)
                 self.failure_policies[topic, name] = policy
                 return Done()
+            case CreateSubscription(topic=topic, subscription=name):
+                await self._require(topic)
+                self.subscriptions.setdefault(topic, []).append(name)
+                return SubscriptionFound(name, created=True, mark_delete=0)
+            case SetDispatchConfig(topic=topic, subscription=name, max_unacked_messages=bound):
+                await self._require_subscription(topic, name)
+                self.unacked_bounds[topic, name] = bound
+                return Done()
+            case GetDispatchConfig(topic=topic, subscription=name):
+                await self._require_subscription(topic, name)
+                return DispatchConfigFound(self.unacked_bounds.get((topic, name), 0))
             case GetFailurePolicy(topic=topic, subscription=name):
                 await self._require_subscription(topic, name)
                 policy = self.failure_policies.get((topic, name), FailurePolicy())
