@@ -12,7 +12,7 @@ import grpc.aio
 from grpc.aio import EOF
 from tests.conformance.strict import decode
 from tests.conformance.stubs import danube, danube_admin, danube_platform
-from tests.conformance.tables import METHODS, STREAM
+from tests.conformance.tables import CURRENT_METHODS, METHODS, STREAM
 
 DEADLINE_S = 20.0
 RETRY_INTERVAL_S = 0.05
@@ -43,7 +43,7 @@ PLATFORM_METHODS = {
         ("SetTopicPolicies", "SetTopicPoliciesRequest"),
     )
 }
-FULL_NAMES = {name.rpartition("/")[2]: name for name in (*METHODS, *PLATFORM_METHODS)}
+FULL_NAMES = {name.rpartition("/")[2]: name for name in (*CURRENT_METHODS, *METHODS, *PLATFORM_METHODS)}
 
 
 class Refusal(Exception):
@@ -69,7 +69,7 @@ class Refusal(Exception):
 def response_name(full_name: str) -> str:
     """The full name of the answer of a method, by the table of the contract."""
     package = full_name[1:].partition(".")[0]
-    response = {**METHODS, **PLATFORM_METHODS}[full_name][1]
+    response = {**CURRENT_METHODS, **METHODS, **PLATFORM_METHODS}[full_name][1]
     return f"{package}.{response.removeprefix('stream ')}"
 
 
