@@ -42,14 +42,16 @@ def _walk(package: str, where: str, fields: Fields, data: bytes) -> None:
         start, at = _skip(where, wire_type, data, at)
         if number not in fields:
             continue
-        name, kind = fields[number]
-        kind = kind.removeprefix("repeated ")
+        name, declared = fields[number]
+        kind = declared.removeprefix("repeated ")
         here = f"{where}.{name}"
         is_number = kind in {"uint64", "uint32", "int32", "bool"} or kind.startswith("enum ")
-        expected = VARINT if is_number else LENGTH_DELIMITED
+        packed = is_number and kind != declared
+        expected = VARINT if is_number and not packed else LENGTH_DELIMITED
         if wire_type != expected:
             raise Malformed(f"{here} has wire type {wire_type}, the contract says {expected}")
-        _check_value(package, here, kind, data[start:at])
+        if not packed:
+            _check_value(package, here, kind, data[start:at])
 
 
 def _check_value(package: str, here: str, kind: str, value: bytes) -> None:
