@@ -65,6 +65,7 @@ class JetStreamLog:
         self._replicas = replicas
         self._clock = clock
         self._opened: set[Bundle] = set()
+        self._streams: dict[Bundle, Stream] = {}
         self._highest: dict[Bundle, int] = {}
 
     async def open(self, bundle: Bundle) -> None:
@@ -166,7 +167,10 @@ class JetStreamLog:
         await stream.purge(below=through_sequence + 1)
 
     def _stream(self, bundle: Bundle) -> Stream:
-        return Stream(self._connection, f"DANUBE_LOG_{bundle}")
+        stream = self._streams.get(bundle)
+        if stream is None:
+            stream = self._streams[bundle] = Stream(self._connection, f"DANUBE_LOG_{bundle}")
+        return stream
 
     async def _make(self, bundle: Bundle) -> None:
         await self._stream(bundle).ensure(self._config(bundle))

@@ -55,6 +55,11 @@ class _Exchange:
     take: Callable[[Msg], bool]
     done: asyncio.Future[None]
 
+    def fail(self, error: BusUnavailable) -> None:
+        """End the request without an answer, if none has come."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
 
 class Connection(Client):
     """A nats-py client whose calls fail fast while it reconnects without limit.
@@ -143,6 +148,8 @@ class Connection(Client):
             raise LimitExceeded(
                 "max_payload", f"{len(payload)} bytes do not fit a message of at most {self.max_payload}"
             )
+        if self.send_at_once(subject, payload, reply=reply, headers=headers):
+            return
         if self.pending_data_size > OUTBOUND_BYTES_MAX:
             await self._wait_for_room()
         if not self.is_connected:
@@ -152,7 +159,9 @@ class Connection(Client):
         except nats.errors.Error as error:
             raise BusUnavailable(str(error)) from error
 
-    def send_at_once(self, subject: str, payload: bytes) -> bool:
+    def send_at_once(
+        self, subject: str, payload: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None
+    ) -> bool:
         """Publish as `send` does if the socket takes it now; else do nothing and return False."""
         if (
             not self.is_connected
@@ -162,7 +171,8 @@ class Connection(Client):
         ):
             return False
         assert self._transport is not None  # noqa: S101 - it is connected
-        self._transport.writelines([b"PUB %b %d\r\n" % (subject.encode(), len(payload)), payload, b"\r\n"])
+        head = _publish_head(subject, reply, len(payload), headers or {})
+        self._transport.writelines([head, payload, b"\r\n"])
         self.stats["out_msgs"] += 1
         self.stats["out_bytes"] += len(payload)
         return True
@@ -202,15 +212,24 @@ class Connection(Client):
         """Send a request and pass each answer to ``take`` until it returns True; raises as `call` does."""
         self._exchange_count += 1
         reply = f"{self._reply_prefix}{self._exchange_count}"
-        exchange = _Exchange(take, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        exchange = _Exchange(take, loop.create_future())
         self._exchanges[reply] = exchange
+        too_late = f"no answer on {subject} within {timeout_s} s"
+        timer: asyncio.TimerHandle | None = None
         try:
+            if self.send_at_once(subject, payload, reply=reply, headers=headers):
+                timer = loop.call_later(timeout_s, exchange.fail, RequestTimeout(too_late))
+                await exchange.done
+                return
             async with asyncio.timeout(timeout_s):
                 await self.send(subject, payload, reply=reply, headers=headers)
                 await exchange.done
         except TimeoutError as error:
-            raise RequestTimeout(f"no answer on {subject} within {timeout_s} s") from error
+            raise RequestTimeout(too_late) from error
         finally:
+            if timer is not None:
+                timer.cancel()
             del self._exchanges[reply]
             if exchange.done.done() and not exchange.done.cancelled():
                 exchange.done.exception()  # a loss nobody waits for any more is not an unhandled error
@@ -416,8 +435,7 @@ class Connection(Client):
 
     def _fail_exchanges(self, reason: str) -> None:
         for exchange in self._exchanges.values():
-            if not exchange.done.done():
-                exchange.done.set_exception(BusUnavailable(reason))
+            exchange.fail(BusUnavailable(reason))
 
 
 def _publish_head(subject: str, reply: str, payload_size: int, headers: Mapping[str, str]) -> bytes:
