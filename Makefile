@@ -26,7 +26,7 @@ SLOW := acceptance or benchmark or docker or official
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help run unit test again acceptance official-test compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale chaos dist docs check format setup setup-test clean
+.PHONY: help run unit test again acceptance official-test compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale bench-streaming chaos dist docs check format setup setup-test clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench-peers: $(VENV)/.installed-bench ## RabbitMQ and Redis on this machine, fro
 
 bench-page: setup-test ## put the last figures of the three above into docs/performance.md
 	$(BIN)/python -m tests.benchmarks.speed_page
+
+bench-streaming: setup-test ## native streaming by the client library beside nats-py: 3 minutes
+	$(PYTEST) -m benchmark -s -p no:randomly tests/benchmarks/test_streaming.py
 
 # DANUBE_BENCH_MB=1024 for the figures of a release.
 bench-storage: setup-test ## archive and replay beside cp, a bare upload and a bare log
