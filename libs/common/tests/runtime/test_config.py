@@ -9,6 +9,7 @@ from danube_common.errors import InvalidInput
 from danube_common.metadata.etcd_link import EtcdTls
 from danube_common.runtime.config import ConfigError, Loaded, Section, ServiceConfig, load
 from danube_common.runtime.etcd_access import etcd_access
+from danube_common.runtime.nats_access import nats_access
 
 
 class Limits(Section):
@@ -209,8 +210,19 @@ def test_help_lists_every_field_with_description_default_and_variable(
         "[default: random] [DANUBE_TOPIC_OWNER_INSTANCE_ID]",
     ):
         assert said in text
+    secrets = ("key", "etcd_password", "nats_password")
     for name in read().origins:
-        assert f"--{name.replace('_', '-').replace('.', '-')} " in text
+        assert (f"--{name.replace('_', '-').replace('.', '-')} " in text) is (name not in secrets)
+    assert "DANUBE_TOPIC_OWNER_NATS_PASSWORD" in text
+
+
+def test_no_secret_is_a_flag_which_others_on_the_machine_would_see(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for flag in ("--key", "--etcd-password", "--nats-password"):
+        with pytest.raises(SystemExit):
+            read(flag, "swordfish")
+        assert f"unrecognized arguments: {flag}" in capsys.readouterr().err
 
 
 def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,11 +233,12 @@ def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_shown_values_carry_their_origin_and_hide_secrets() -> None:
-    loaded = read("--config-show", "--nats-url", "nats://me:pass@h:4222", "--key", "swordfish")
+    variables = {"DANUBE_TOPIC_OWNER_KEY": "swordfish"}
+    loaded = read("--config-show", "--nats-url", "nats://me:pass@h:4222", env=variables)
     assert loaded.show
     lines = loaded.lines()
     assert "nats_url = nats://me:***@h:4222  (flag)" in lines
-    assert "key = **********  (flag)" in lines
+    assert "key = **********  (environment)" in lines
     assert "limits.calls_max = 10  (default)" in lines
     assert "swordfish" not in "\n".join(lines)
 
@@ -258,3 +271,29 @@ def test_what_etcd_is_shown_comes_from_the_files_that_are_named(tmp_path: Path) 
 def test_etcd_is_shown_nothing_unless_told() -> None:
     access = etcd_access(read().config)
     assert (access.user, access.password, access.tls) == (None, None, None)
+
+
+def test_the_password_in_nats_is_shown_nowhere_and_may_be_in_a_file(tmp_path: Path) -> None:
+    loaded = read("--nats-user", "gateway", env={"DANUBE_TOPIC_OWNER_NATS_PASSWORD": "swordfish"})
+    assert nats_access(loaded.config).options()["password"] == "swordfish"
+    for text in ("\n".join(loaded.lines()), repr(loaded.config), repr(nats_access(loaded.config))):
+        assert "swordfish" not in text
+    file = tmp_path / "password"
+    file.write_text("from a file\n")
+    access = nats_access(read("--nats-user", "gateway", "--nats-password-file", str(file)).config)
+    assert access.options() == {
+        "user": "gateway",
+        "password": "from a file",
+        "inbox_prefix": "_INBOX.gateway",
+    }
+    file.unlink()
+    with pytest.raises(InvalidInput, match="cannot read"):
+        nats_access(read("--nats-user", "gateway", "--nats-password-file", str(file)).config)
+
+
+def test_tls_to_nats_needs_usable_files(tmp_path: Path) -> None:
+    assert nats_access(read().config).options() == {}
+    junk = tmp_path / "junk"
+    junk.write_text("junk")
+    with pytest.raises(InvalidInput, match="TLS to NATS cannot be used"):
+        nats_access(read("--nats-ca-file", str(junk)).config)

@@ -3,7 +3,7 @@
 ``lock``            locked while the launcher or one of its programs runs
 ``instances.json``  the instance id of each service, so that a restarted service is the same instance
 ``state.json``      what runs now: process ids and addresses by name
-``nats/``           the NATS server's configuration and store
+``nats/``           the NATS server's configuration and store, and the passwords of its users
 ``segments/``       the segments that the storage service stores on disk
 ``run/``            the addresses that the services announced
 ``logs/``           one log for each program
@@ -125,6 +125,17 @@ class DataDir:
         """Release the lock, unless a program that inherited it still runs."""
         os.close(self.lock_fd)
 
+    def nats_password_file(self, user: str) -> Path:
+        """Return where the password of a user of the NATS server is kept."""
+        return self.nats / f"{user}.password"
+
+    def nats_password(self, user: str) -> str:
+        """Return a user's password for the NATS server, chosen at random once. Raises OSError."""
+        file = self.nats_password_file(user)
+        if not file.exists():
+            write_secret(file, secrets.token_urlsafe(32))
+        return file.read_text().strip()
+
     def instance_id(self, name: str) -> str:
         """Return the instance id of the service called ``name``: chosen at random once, then stored.
 
@@ -180,6 +191,16 @@ class DiskWatch:
             return "", False
         self._low = not self._low
         return (f"{room}: when it is full, publishing stops" if self._low else f"{room} again"), False
+
+
+def write_secret(file: Path, text: str) -> None:
+    """Replace a file that only its owner may read."""
+    unfinished = file.with_name(f"{file.name}.{os.getpid()}")
+    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:  # noqa: PTH123
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    unfinished.replace(file)
 
 
 def write_json(file: Path, value: Any) -> None:

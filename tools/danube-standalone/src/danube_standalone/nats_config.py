@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from danube_standalone.nats_users import render_users
 
 # One message must hold the largest frame; the frame bounds are far below, the rest is room for headers.
 MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
@@ -48,6 +50,7 @@ def render_nats_config(
     file_store_bytes_max: int = DEFAULT_FILE_STORE_BYTES_MAX,
     memory_store_bytes_max: int = DEFAULT_MEMORY_STORE_BYTES_MAX,
     cluster: ClusterMember | None = None,
+    passwords: Mapping[str, str] | None = None,
 ) -> str:
     """Return the text of the server's configuration file.
 
@@ -62,6 +65,7 @@ def render_nats_config(
         file_store_bytes_max: bound on the bytes of all file streams.
         memory_store_bytes_max: bound on the bytes of all memory streams.
         cluster: the cluster that this server belongs to; None for a single server.
+        passwords: of the users, see `render_users`; None: whoever reaches the server may do everything.
     """
     alone = f"""\
 server_name: {_quoted(server_name)}
@@ -78,6 +82,8 @@ jetstream {{
   max_memory_store: {memory_store_bytes_max}
 }}
 """
+    if passwords is not None:
+        alone += render_users(passwords)
     return alone if cluster is None else alone + _cluster_block(cluster, host)
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from danube_common.runtime.address import PORT_MAX, bind, join_address, split_address
-from danube_standalone.data_dir import DataDir
+from danube_standalone.data_dir import DataDir, write_secret
 from danube_standalone.nats_config import RANDOM_PORT, render_nats_config
+from danube_standalone.nats_users import KINDS, OPERATOR
 from danube_standalone.program import Addresses, Program
 
 HOST: Final = "127.0.0.1"
@@ -35,6 +36,10 @@ SETTINGS: Final[Mapping[str, str]] = {
     "http_addr": "use --http-addr",
     "data_dir": "use --data-dir",
     "instance_id": "it is kept in the data directory",
+    "nats_user": "it makes the users of its NATS server",
+    "nats_password": "it makes the users of its NATS server",
+    "nats_password_file": "it makes the users of its NATS server",
+    "nats_ca_file": "its NATS server listens on the loopback interface only",
     "nats_url": "it starts a NATS server of its own",
     "metadata": "it keeps metadata in its NATS server",
     "ready_file": "use --ready-file",
@@ -121,7 +126,15 @@ def nats(directory: DataDir, port: int) -> Program:
 
     def command(known: Addresses) -> Sequence[str]:
         chosen = int(known["port"]) if known else port or RANDOM_PORT
-        config_file.write_text(render_nats_config(store_dir=directory.nats / "store", host=HOST, port=chosen))
+        write_secret(
+            config_file,
+            render_nats_config(
+                store_dir=directory.nats / "store",
+                host=HOST,
+                port=chosen,
+                passwords={user: directory.nats_password(user) for user in (*KINDS, OPERATOR)},
+            ),
+        )
         for stale in directory.run.glob("nats-server_*.ports"):
             stale.unlink()
         return (
@@ -144,7 +157,13 @@ def services(directory: DataDir, layout: Layout, nats_addresses: Addresses) -> l
     nats_url = nats_addresses["url"]
     found = []
     for kind, number, name in instances(layout.counts):
-        flags = {"--nats-url": nats_url, "--metadata": "nats", "--http-addr": layout.http_addrs[name]}
+        directory.nats_password(kind)
+        access = {"--nats-user": kind, "--nats-password-file": str(directory.nats_password_file(kind))}
+        flags = access | {
+            "--nats-url": nats_url,
+            "--metadata": "nats",
+            "--http-addr": layout.http_addrs[name],
+        }
         first = number == 1
         if kind == "gateway":
             main = first or layout.one_port

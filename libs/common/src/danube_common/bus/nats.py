@@ -11,6 +11,7 @@ from nats.aio.subscription import Subscription as NatsSubscription
 
 from danube_common.bus.port import MessageHandler, RequestHandler
 from danube_common.errors import DanubeError
+from danube_common.nats.access import NatsAccess
 from danube_common.nats.connection import Connection
 
 FIRST_CONNECT_TIMEOUT_S = 10.0
@@ -35,6 +36,7 @@ class NatsBus:
         name: str,
         reconnect_wait_s: float = 0.1,
         connect_timeout_s: float = FIRST_CONNECT_TIMEOUT_S,
+        access: NatsAccess | None = None,
     ) -> NatsBus:
         """Connect to one of the servers.
 
@@ -43,13 +45,18 @@ class NatsBus:
             name: shown by the server for this client.
             reconnect_wait_s: wait before the first attempt to return; it doubles up to 2 s.
             connect_timeout_s: how long to try the first time.
+            access: credentials and certificates; None: as the address says.
 
         Raises:
             BusUnavailable: no server answered in time.
         """
         return cls(
             await Connection.open(
-                url, name=name, reconnect_wait_s=reconnect_wait_s, connect_timeout_s=connect_timeout_s
+                url,
+                name=name,
+                reconnect_wait_s=reconnect_wait_s,
+                connect_timeout_s=connect_timeout_s,
+                access=access,
             )
         )
 

@@ -17,6 +17,7 @@ from nats.aio.subscription import Subscription
 from nats.protocol.parser import PERMISSIONS_ERR
 
 from danube_common.errors import BusUnavailable, InvalidInput, LimitExceeded, NoResponders, RequestTimeout
+from danube_common.nats.access import NatsAccess
 from danube_common.nats.parser import GatheringParser
 
 # Frames are large: with nats-py's 32 KiB reads the parser runs once per read and dominates the CPU.
@@ -86,7 +87,13 @@ class Connection(Client):
 
     @classmethod
     async def open(
-        cls, url: str | Sequence[str], *, name: str, reconnect_wait_s: float, connect_timeout_s: float
+        cls,
+        url: str | Sequence[str],
+        *,
+        name: str,
+        reconnect_wait_s: float,
+        connect_timeout_s: float,
+        access: NatsAccess | None = None,
     ) -> Connection:
         """Connect; retried until ``connect_timeout_s`` is over.
 
@@ -118,6 +125,7 @@ class Connection(Client):
                     # 0: no buffering while disconnected; the bound while connected is `_wait_for_room`.
                     pending_size=0,
                     flush_timeout=FLUSH_TIMEOUT_S,
+                    **(access.options() if access is not None else {}),
                 )
                 await connection._open_inbox()
         except TimeoutError as error:

