@@ -13,6 +13,7 @@ import pytest_asyncio
 import zstandard
 from tests.conformance.client import DEADLINE_S, Client
 
+from danube_harness.platforms.admin_calls import ask_admin
 from danube_harness.platforms.standalone import Platform
 from danube_harness.traffic.publish_stream import (
     PublishStream,
@@ -21,6 +22,7 @@ from danube_harness.traffic.publish_stream import (
     body_of,
     message_of,
 )
+from danube_proto import danube_platform_pb2
 from danube_proto import danube_stream_pb2 as api
 
 Open = Callable[..., Awaitable[PublishStream]]
@@ -124,6 +126,21 @@ async def test_partitions_are_created_and_published_to_on_one_stream(
         await open_stream("q", partitions=4)
     assert refused.value.code().name == "FAILED_PRECONDITION"
     assert "has 3 partitions" in (refused.value.details() or "")
+
+
+async def test_a_stream_gets_the_partitions_that_its_topic_gets(
+    platform: Platform, topic: str, open_stream: Open
+) -> None:
+    stream = await open_stream(partitions=1, idempotent=True)
+    request = danube_platform_pb2.GrowTopicRequest(topic=topic, partitions=3)
+    grow, answer = "/danube_platform.PartitionAdmin/GrowTopic", danube_platform_pb2.GrowTopicResponse
+    assert (await ask_admin([platform.admin_addr], grow, request, answer)).success
+    grown: list[api.Partition] = []
+    while len(grown) < 2:
+        grown += (await stream.answer()).partitions_grown.partitions
+    assert [part.topic for part in grown] == [f"{topic}-part-1", f"{topic}-part-2"]
+    await stream.send(1, payloads(1), 2)
+    await stream.stored(1, 2)
 
 
 async def test_a_non_reliable_topic_has_no_positions(client: Client, topic: str, open_stream: Open) -> None:

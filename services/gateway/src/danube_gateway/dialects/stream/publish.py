@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from danube_common.errors import CorruptData, DanubeError, InvalidInput, LimitExceeded, Unavailable
-from danube_common.model.names import check_label
+from danube_common.model.names import TopicName, check_label
 from danube_common.model.position import MESSAGES_PER_SECTION_MAX
+from danube_common.model.producer import AccessMode
 from danube_common.rpc.port import Call, Methods, RpcError, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.security.roles import Permission
@@ -27,6 +28,8 @@ from danube_gateway.publish.topic_limits import ENVELOPE_BYTES_MAX
 from danube_proto import danube_stream_pb2 as api
 
 METHOD: Final = "/danube.stream.v1.Streaming/Publish"
+GROWTH_CHECK_S: Final = 1.0
+"""How soon a producer hears of new partitions."""
 TABLE_BYTES: Final = 4
 """Of a message in the table of its batch."""
 
@@ -64,6 +67,9 @@ class PublishService:
                 await stream.add(await self._publishing.producers.create(topic, name, mode))
             yield stream.opened(name)
             stream.watch(asyncio.create_task(stream.read(requests), name="publish stream"))
+            if topics[0].name != opening.topic:
+                growing = stream.grow(TopicName.parse(opening.topic), name, mode)
+                stream.watch(asyncio.create_task(growing, name="publish stream partitions"))
             while True:
                 if answers := stream.answers():
                     yield answers
@@ -96,6 +102,11 @@ class _Partition:
         """Not sent yet."""
         self.through = 0
 
+    def message(self) -> api.Partition:
+        """Return what the client is told of it."""
+        topic = self.lane.producer.topic
+        return api.Partition(topic=topic.name, topic_id=topic.topic_id, last_sequence=self.last_sequence)
+
 
 class _ProducerStream:
     """The state of one stream: what came, what is on its way, what is to be told to the client.
@@ -114,6 +125,7 @@ class _ProducerStream:
         self._tasks: list[asyncio.Task[None]] = []
         self._window = Window(WINDOW_MESSAGES, window_bytes(publishing.streams))
         self._refused: list[api.PublishResponse] = []
+        self._grown: list[api.PublishResponse] = []
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._no_more = False
@@ -157,14 +169,7 @@ class _ProducerStream:
         topic = first.producer.topic
         opened = api.Opened(
             producer_name=name,
-            partitions=[
-                api.Partition(
-                    topic=each.lane.producer.topic.name,
-                    topic_id=each.lane.producer.topic.topic_id,
-                    last_sequence=each.last_sequence,
-                )
-                for each in self._partitions
-            ],
+            partitions=[each.message() for each in self._partitions],
             reliable=topic.strategy.is_reliable,
             message_bytes_max=first.limits.message_bytes_max,
             batch_bytes_max=BATCH_BYTES_MAX,
@@ -182,6 +187,22 @@ class _ProducerStream:
             await self._take(request.batch)
         self._no_more = True
         self._changed.set()
+
+    async def grow(self, base: TopicName, name: str, mode: AccessMode) -> None:
+        """Add partitions of the topic that come later, until cancelled."""
+        catalogue, seen = self._publishing.catalogue, -1
+        while True:
+            if seen != catalogue.topics_revision:
+                seen = catalogue.topics_revision
+                known = len(self._partitions)
+                for topic in catalogue.partitions(base):
+                    if topic.topic_name.partition_number == len(self._partitions):
+                        await self.add(await self._publishing.producers.create(topic, name, mode))
+                if added := [each.message() for each in self._partitions[known:]]:
+                    grown = api.PartitionsGrown(partitions=added)
+                    self._grown.append(api.PublishResponse(partitions_grown=grown))
+                    self._changed.set()
+            await asyncio.sleep(GROWTH_CHECK_S)
 
     async def _take(self, request: api.PublishBatch) -> None:
         if request.partition >= len(self._partitions):
@@ -231,7 +252,8 @@ class _ProducerStream:
 
     def answers(self) -> list[bytes]:
         """Return what the client was not told yet. Refusals go first: a range counts them as answered."""
-        answers = [refused.SerializeToString() for refused in self._refused]
+        answers = [answer.SerializeToString() for answer in (*self._grown, *self._refused)]
+        self._grown.clear()
         self._refused.clear()
         for partition in self._partitions:
             if partition.through:
