@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from danube_admin_cli import brokers, dead_letters, namespaces, schemas, security, subscriptions, topics
+from danube_admin_cli import (
+    brokers,
+    cluster,
+    dead_letters,
+    namespaces,
+    schemas,
+    security,
+    subscriptions,
+    topics,
+)
 from danube_admin_cli.admin import Endpoint, Output
 from danube_admin_cli.outcome import EXIT_CODES
 from danube_terminal.program import tool_version
@@ -22,7 +31,8 @@ Examples:
   danube-admin namespaces set-policies orders --max-publish-rate 1000 --max-message-size 1048576
   danube-admin topics create /orders/new -s JSON -d '{{"type": "object"}}' --dispatch-strategy reliable
   danube-admin topics create /orders/log --dispatch-strategy reliable --storage s3 --retention ack
-  danube-admin topics create-partitioned /orders/events 8
+  danube-admin topics create /orders/events --partitions 8
+  danube-admin topics grow /orders/events --partitions 16
   danube-admin topics describe /orders/events
   danube-admin schemas register orders --file orders.avsc
   danube-admin subscriptions reset /orders/new billing --to 2h
@@ -47,6 +57,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(brokers.commands.app, name="brokers", help="The brokers and their leader.")
+app.add_typer(cluster.commands.app, name="cluster", help="The leader election and the members.")
 app.add_typer(namespaces.commands.app, name="namespaces", help="Namespaces and their policies.")
 app.add_typer(topics.commands.app, name="topics", help="Topics, their segments and policies.")
 app.add_typer(schemas.commands.app, name="schemas", help="The schema registry.")

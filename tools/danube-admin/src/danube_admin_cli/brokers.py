@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from danube_admin_cli.commands import Commands, Session
+from danube_admin_cli.namespaces import list_namespaces
 from danube_admin_cli.outcome import FAILED, give_up
-from danube_admin_cli.printing import show_figures, show_lines, show_success, show_table, show_value
+from danube_admin_cli.printing import show_figures, show_success, show_table, show_value
 from danube_proto import danube_admin_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
 
@@ -50,8 +51,12 @@ STEP_S = 2
 """How often progress is shown."""
 
 Broker = Annotated[
-    str, typer.Argument(metavar="BROKER", help="The id of a topic-owner, as brokers list shows it.")
+    str | None,
+    typer.Argument(metavar="[BROKER]", help="The id of a topic-owner, as brokers list shows it."),
 ]
+BrokerId = Annotated[str | None, typer.Option("--broker-id", metavar="BROKER", help="The same as an option.")]
+
+NOT_BY_NAMESPACE = "Refused: topics move in bundles, which hold topics of all namespaces."
 
 LIST_HELP = """List what runs: gateways, admin instances, topic-owners and storage instances.
 
@@ -86,19 +91,14 @@ def leader_broker(session: Session) -> None:
     show_value(session.form, "Leader Broker", "leader", answer.leader)
 
 
-@commands.command("namespaces")
-def list_namespaces(session: Session) -> None:
-    """List the namespaces."""
-    answer = session.call(
-        "/danube_admin.BrokerAdmin/ListNamespaces", wire.Empty(), wire.NamespaceListResponse
-    )
-    show_lines(session.form, "Namespace", answer.namespaces)
+commands.command("namespaces")(list_namespaces)
 
 
 @commands.command("unload")
 def unload(
     session: Session,
-    broker: Broker,
+    broker: Broker = None,
+    broker_id: BrokerId = None,
     max_parallel: Annotated[
         int, typer.Option("--max-parallel", min=1, max=64, help="Bundles that move at the same time.")
     ] = 1,
@@ -107,6 +107,12 @@ def unload(
         int,
         typer.Option("--timeout-seconds", min=0, help="How long to wait; the move goes on after that."),
     ] = 60,
+    namespaces_include: Annotated[
+        list[str] | None, typer.Option("--namespaces-include", metavar="NAMESPACE", help=NOT_BY_NAMESPACE)
+    ] = None,
+    namespaces_exclude: Annotated[
+        list[str] | None, typer.Option("--namespaces-exclude", metavar="NAMESPACE", help=NOT_BY_NAMESPACE)
+    ] = None,
 ) -> None:
     """Move all topics off a broker; it gets no new ones until it is activated.
 
@@ -116,7 +122,9 @@ def unload(
     while True:
         left_s = max(0, round(deadline - time.monotonic()))
         request = wire.UnloadBrokerRequest(
-            broker_id=broker,
+            broker_id=_named(broker, broker_id),
+            namespaces_include=_split(namespaces_include),
+            namespaces_exclude=_split(namespaces_exclude),
             max_parallel=max_parallel,
             dry_run=dry_run,
             timeout_seconds=min(left_s, STEP_S),
@@ -134,11 +142,12 @@ def unload(
 @commands.command("activate")
 def activate(
     session: Session,
-    broker: Broker,
+    broker: Broker = None,
+    broker_id: BrokerId = None,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; not stored.")] = "",
 ) -> None:
     """Allow a broker that was unloaded to take topics again."""
-    request = wire.ActivateBrokerRequest(broker_id=broker, reason=reason)
+    request = wire.ActivateBrokerRequest(broker_id=_named(broker, broker_id), reason=reason)
     answer = session.call("/danube_admin.BrokerAdmin/ActivateBroker", request, wire.ActivateBrokerResponse)
     show_success(session.form, "Broker Activated", success=answer.success)
 
@@ -194,6 +203,19 @@ def rebalance(
     )
     if not answer.success:
         give_up(answer.error_message or "the admin service says it did not do it", FAILED)
+
+
+def _named(argument: str | None, option: str | None) -> str:
+    """Return the broker that is named by an argument or an option. Raises BadParameter."""
+    names = {name for name in (argument, option) if name}
+    if len(names) != 1:
+        raise typer.BadParameter("name one broker, as BROKER or with --broker-id", param_hint="'BROKER'")
+    return names.pop()
+
+
+def _split(values: list[str] | None) -> list[str]:
+    """Return the names of options that may be repeated, or have several with commas between them."""
+    return [name for value in values or () for name in value.split(",") if name]
 
 
 def instance_row(instance: platform.Instance) -> dict[str, str]:

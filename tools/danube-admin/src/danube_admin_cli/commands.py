@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 import typer
 
 from danube_admin_cli.admin import Call, Endpoint, Form, Output, admin, form_of
+from danube_admin_cli.topic_options import Namespace, topic_name
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Commands:
         """Register a function, whose first parameter is a Session, as the command ``name``.
 
         The other parameters are the command's arguments and options. A parameter whose type is a dataclass
-        stands for the options that its fields declare. The help is ``help_text`` or the docstring.
+        stands for the options that its fields declare. A command with a ``topic`` also takes its
+        namespace as an option. The help is ``help_text`` or the docstring.
         """
 
         def register(function: Command) -> Command:
@@ -54,9 +56,14 @@ class Commands:
                     ]
                 else:
                     accepted.append(_parameter(given.name, kind, given.default))
+            names_topic = "topic" in hints
+            if names_topic:
+                accepted.append(_parameter("namespace", Namespace, None))
             accepted += [_parameter("endpoint", Endpoint, None), _parameter("output", Output, None)]
 
             def run(context: typer.Context, endpoint: str | None, output: Form | None, **given: Any) -> None:
+                if names_topic:
+                    given["topic"] = topic_name(given["topic"], given.pop("namespace"))
                 for group, kind in groups.items():
                     given[group] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
                 with admin(context, endpoint) as call:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from danube_admin_cli.commands import Commands, Session
+from danube_admin_cli.outcome import Yes, confirm
 from danube_admin_cli.policies import PolicyOptions
 from danube_admin_cli.printing import show_lines, show_policies, show_success
 from danube_proto import danube_admin_pb2 as wire
@@ -15,6 +16,15 @@ from danube_proto import danube_platform_pb2 as platform
 commands = Commands()
 
 Namespace = Annotated[str, typer.Argument(metavar="NAMESPACE")]
+
+
+@commands.command("list")
+def list_namespaces(session: Session) -> None:
+    """List the namespaces."""
+    answer = session.call(
+        "/danube_admin.BrokerAdmin/ListNamespaces", wire.Empty(), wire.NamespaceListResponse
+    )
+    show_lines(session.form, "Namespace", answer.namespaces)
 
 
 @commands.command("topics")
@@ -54,8 +64,9 @@ def create(session: Session, namespace: Namespace) -> None:
 
 
 @commands.command("delete")
-def delete(session: Session, namespace: Namespace) -> None:
+def delete(session: Session, namespace: Namespace, yes: Yes = False) -> None:
     """Delete a namespace that has no topics."""
+    confirm(f"Delete namespace {namespace}?", yes=yes)
     request = wire.NamespaceRequest(name=namespace)
     answer = session.call("/danube_admin.NamespaceAdmin/DeleteNamespace", request, wire.NamespaceResponse)
     show_success(session.form, "Namespace Deleted", success=answer.success)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -23,3 +23,16 @@ def give_up(reason: str, code: int = FAILED) -> NoReturn:
     """
     sys.stderr.write(f"Error: {' '.join(reason.split())}\n")
     raise typer.Exit(code)
+
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")]
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on a terminal whether to go on, unless ``yes``; scripts are not asked.
+
+    Raises:
+        typer.Abort: the answer is no.
+    """
+    if not yes and sys.stdin.isatty():
+        typer.confirm(question, abort=True, err=True)

@@ -8,6 +8,7 @@ import typer
 
 from danube_admin_cli.admin import Form
 from danube_admin_cli.commands import Commands, Session
+from danube_admin_cli.outcome import Yes, confirm
 from danube_admin_cli.plain import plain
 from danube_admin_cli.printing import show_json, show_table
 from danube_admin_cli.topic_options import Topic
@@ -46,6 +47,7 @@ def reset(
     topic: Topic,
     subscription: Annotated[str, typer.Argument(metavar="SUBSCRIPTION")],
     to: Annotated[str, typer.Option("--to", metavar="WHERE", help="Where it goes on; see above.")],
+    yes: Yes = False,
 ) -> None:
     """Move a subscription's cursor back or forward."""
     from danube_client import Start  # noqa: PLC0415 - slow to import, help needs nothing of it
@@ -54,6 +56,7 @@ def reset(
         start = Start.parse(to).to_wire()
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="'--to'") from None
+    confirm(f"Move subscription {subscription} of {topic} to {to}?", yes=yes)
     answer = session.call(
         "/danube_platform.TopicDetails/ResetSubscription",
         platform.ResetSubscriptionRequest(topic=topic, subscription=subscription, start=start),

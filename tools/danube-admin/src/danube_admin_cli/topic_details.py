@@ -13,7 +13,6 @@ from danube_admin_cli.commands import Session
 from danube_admin_cli.outcome import give_up
 from danube_admin_cli.plain import counted, moment, plain, size
 from danube_admin_cli.printing import show_json, show_section, show_table
-from danube_admin_cli.topic_options import topic_name
 from danube_proto import danube_platform_pb2 as platform
 
 SERVICE = "/danube_platform.TopicDetails"
@@ -22,7 +21,6 @@ Topic = Annotated[
     str,
     typer.Argument(
         metavar="TOPIC",
-        callback=topic_name,
         help="/namespace/topic; of a partitioned topic all partitions are shown.",
     ),
 ]

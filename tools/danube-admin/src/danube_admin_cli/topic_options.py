@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from danube_proto import danube_admin_pb2 as wire
+
 RELIABLE = "reliable"
 NON_RELIABLE = "non-reliable"
 SCHEMA_TYPES = ("bytes", "string", "int64", "json")
@@ -29,21 +31,36 @@ class Retention(StrEnum):
     expire = "expire"
 
 
-def topic_name(text: str) -> str:
+def topic_name(text: str, namespace: str | None = None) -> str:
     """Return a name that has the form ``/namespace/topic``; the service may be stricter.
+
+    Args:
+        text: the name, or only its last part if there is a ``namespace``.
+        namespace: the namespace, if it was given by itself.
 
     Raises:
         typer.BadParameter: it has another form, or other characters than letters, digits, ``_`` and ``-``.
     """
+    if namespace is not None:
+        if text.startswith("/") and text.split("/")[1] != namespace:
+            raise _bad(f"{text!r} is not in the namespace {namespace}")
+        text = text if text.startswith("/") else f"/{namespace}/{text}"
     parts = text.split("/")
     if len(parts) != 3 or parts[0] or not all(parts[1:]):
-        raise typer.BadParameter(f"{text!r}: a topic is named /namespace/topic")
+        raise _bad(f"{text!r}: a topic is named /namespace/topic")
     if not all(letter.isalnum() or letter in "_-" for part in parts for letter in part):
-        raise typer.BadParameter(f"{text!r}: a topic's name has letters, digits, _ and - only")
+        raise _bad(f"{text!r}: a topic's name has letters, digits, _ and - only")
     return text
 
 
-Topic = Annotated[str, typer.Argument(metavar="TOPIC", callback=topic_name, help="/namespace/topic")]
+def _bad(reason: str) -> typer.BadParameter:
+    return typer.BadParameter(reason, param_hint="'TOPIC'")
+
+
+Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="/namespace/topic")]
+Namespace = Annotated[
+    str | None, typer.Option("--namespace", metavar="NAMESPACE", help="Of a topic named without it.")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +119,17 @@ class TopicOptions:
             "schema_data": self.schema_data,
             "dispatch_strategy": self._strategy(),
         }
+
+    def plain_strategy(self) -> wire.DispatchStrategy:
+        """Return the strategy for a call without options of it. Raises BadParameter if some are given."""
+        name = self.dispatch_strategy.strip().lower().replace("_", "-")
+        given = (self.storage, self.segment_size, self.retention, self.retention_period)
+        if name not in (RELIABLE, NON_RELIABLE) or any(one is not None for one in given):
+            raise typer.BadParameter(
+                "with --schema-subject a topic is reliable or non-reliable, without storage and retention",
+                param_hint="'--dispatch-strategy'",
+            )
+        return wire.Reliable if name == RELIABLE else wire.NonReliable
 
     def _strategy(self) -> str:
         """``non-reliable``, or ``reliable:`` and the options: messages expire only if that is asked for."""
