@@ -47,8 +47,8 @@ again: ## what failed in the last run, once more and one at a time: what passes 
 acceptance: setup-test ## the long tests: real data and a cluster, while processes are killed
 	$(PYTEST) -m acceptance tests/acceptance tests/integration
 
-official-test: setup-test ## the official clients in Python and Rust; they are downloaded, Rust is compiled
-	$(PYTEST) -m official -s tests/official
+official-test: setup-test ## the official clients at length: Python, and Rust, which is compiled; OFFICIAL_MESSAGES=200000
+	$(PYTEST) -m "not benchmark" -s tests/official
 
 compose-test: setup-test ## the container stack under faults; needs a Docker engine
 	$(PYTEST) -m docker tests/compose

@@ -1,4 +1,4 @@
-"""The official clients against a platform; run by `make official-test` only, as they are downloaded."""
+"""The official Rust client against a platform; by `make official-test` only, as it is compiled."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ from danube_harness.platforms.standalone import Platform
 pytestmark = [pytest.mark.official, pytest.mark.timeout(1800)]
 
 HERE = Path(__file__).parent
-PYTHON_CLIENT = "danube-client==0.5.0"
 COUNT = 1000
 FLOW_S_MAX = 120
-INSTALL_S_MAX = 300
 BUILD_S_MAX = 1500
 
 
@@ -46,17 +44,6 @@ def succeeds(*command: str | Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=FLOW_S_MAX, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"received {COUNT} in order" in done.stdout
-
-
-@pytest.mark.filterwarnings("default::pytest.PytestWarning")
-def test_the_python_client_loses_nothing_and_keeps_the_order(url: str, topic: str, tmp_path: Path) -> None:
-    python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=INSTALL_S_MAX)
-    pip: list[str | Path] = [python, "-m", "pip", "install", "--quiet", PYTHON_CLIENT]
-    installed = subprocess.run(pip, capture_output=True, text=True, timeout=INSTALL_S_MAX, check=False)
-    if installed.returncode != 0:
-        unavailable(PYTHON_CLIENT, installed.stderr.strip()[-300:])
-    succeeds(python, HERE / "python" / "flow.py", url, topic, str(COUNT))
 
 
 @pytest.mark.filterwarnings("default::pytest.PytestWarning")
