@@ -18,7 +18,7 @@ SCENARIOS = Path(__file__).parent / "python" / "scenarios.py"
 SHORT = 20
 LONG = int(os.environ.get("OFFICIAL_MESSAGES", "200000"))
 SHORT_S_MAX = 90
-LONG_S_MAX = 1500
+LONG_S_MAX = 3000
 ADMIN_S_MAX = 60
 
 pytestmark = [pytest.mark.server]
