@@ -13,6 +13,9 @@ class OwnerMetrics:
         self.topics = metrics.gauge(
             "broker_topics", "Topics in the bundles that this process owns.", ("broker",)
         )
+        self.topics_owned = metrics.gauge(
+            "broker_topics_owned", "The same as broker_topics, as today's Danube names it.", ("broker",)
+        )
         self.bundles = metrics.gauge("broker_bundles", "Bundles that this process owns.", ("broker",))
         self.producers = metrics.gauge(
             "topic_producers",
@@ -20,6 +23,15 @@ class OwnerMetrics:
             ("topic",),
         )
         self.consumers = metrics.gauge("topic_consumers", "Consumers with an open stream.", ("topic",))
+        self.active_producers = metrics.gauge(
+            "topic_active_producers", "The same as topic_producers, as today's Danube names it.", ("topic",)
+        )
+        self.active_consumers = metrics.gauge(
+            "topic_active_consumers", "The same as topic_consumers, as today's Danube names it.", ("topic",)
+        )
+        self.subscription_consumers = metrics.gauge(
+            "subscription_active_consumers", "Consumers with an open stream.", ("topic", "subscription")
+        )
         self.dropped = metrics.counter(
             "subscription_dropped",
             "Non-reliable messages dropped: no consumer was connected, or too many bytes waited already.",

@@ -50,9 +50,10 @@ async def start(runtime: Runtime, config: TopicOwnerConfig) -> AsyncIterator[Non
             window=Window(messages=config.window_messages, bytes=config.window_bytes),
             metrics=metrics,
         )
-        metrics.topics.labels(runtime.instance_id).set_function(
-            lambda: sum(catalogue.topic_count(bundle) for bundle in ownership.owners)
-        )
+        for topics in (metrics.topics, metrics.topics_owned):
+            topics.labels(runtime.instance_id).set_function(
+                lambda: sum(catalogue.topic_count(bundle) for bundle in ownership.owners)
+            )
         await ownership.open()
         runtime.add_check("bundles", lambda: _unserved(ownership))
         running = runtime.spawn(ownership.run(), "ownership")

@@ -83,6 +83,7 @@ class Requests:
             context.writer.record(*admission.events)
             alive = self.producers.alive(topic.topic_id, now)
             context.metrics.producers.labels(topic.name).set(len(alive))
+            context.metrics.active_producers.labels(topic.name).set(len(alive))
         # Also for a known name: the request that created the producer may still wait for the journal.
         await context.writer.flushed()
         return ProducerFound(admission.id, request.producer_name, topic.name, topic.topic_id)

@@ -142,7 +142,12 @@ class Sessions:
             len(each.dispatch.attached)
             for each in self._context.subscriptions.get(subscription.topic_id, {}).values()
         )
-        self._context.metrics.consumers.labels(subscription.topic).set(topic_consumers)
+        metrics, topic = self._context.metrics, subscription.topic
+        metrics.consumers.labels(topic).set(topic_consumers)
+        metrics.active_consumers.labels(topic).set(topic_consumers)
+        metrics.subscription_consumers.labels(topic, subscription.state.name).set(
+            len(subscription.dispatch.attached)
+        )
 
     def _subscription(self, consumer_id: int) -> ActiveSubscription:
         subscription = self._context.subscription_of(consumer_id)
