@@ -28,7 +28,7 @@ from danube_gateway.publish.producers import Producer
 from danube_gateway.publish.publisher import APPEND_TIMEOUT_S
 from danube_gateway.publish.publishing import Publishing, failure_reason
 from danube_gateway.publish.ready_batch import Body, Message, ReadyBatch, Unchecked, section_of_bodies
-from danube_gateway.publish.topic_limits import TopicLimits
+from danube_gateway.publish.topic_limits import ENVELOPE_BYTES_MAX, TopicLimits
 
 WINDOW_MESSAGES: Final = 65_536
 """Messages that a stream may have sent and not been answered."""
@@ -98,12 +98,15 @@ class BatchLane:
         producer, limits = self.producer, self.limits
         checks, takes_all = self._publishing.checks, producer.check.takes_all
         by_subject = self._publishing.subjects.concern(producer.topic)
+        # A message of this size is within the limits, whatever part of it is the payload.
+        small = min(limits.message_bytes_max, ENVELOPE_BYTES_MAX)
         payload_bytes = 0
         unchecked: list[Unchecked] = []
         for index, (size, payload, stamp) in enumerate(messages):
             payload_bytes += len(payload)
             try:
-                limits.check(len(payload), size)
+                if size > small:
+                    limits.check(len(payload), size)
                 if by_subject or not (takes_all or checks.check_now(producer.check, payload)):
                     unchecked.append(Unchecked(index, payload, stamp))
             except (LimitExceeded, SchemaViolation) as error:
