@@ -23,7 +23,7 @@ from danube_common.model.position import MESSAGES_PER_SECTION_MAX, position_of
 from danube_common.wire.frame import IDEMPOTENT, RawSection, encode_section, make_frame_id
 from danube_common.wire.owner import non_reliable_subject
 from danube_gateway.publish.batch import FRAME_BYTES_TARGET
-from danube_gateway.publish.idempotence import Idempotence, TakenOver
+from danube_gateway.publish.idempotence import Idempotence
 from danube_gateway.publish.producers import Producer
 from danube_gateway.publish.publisher import APPEND_TIMEOUT_S
 from danube_gateway.publish.publishing import Publishing, failure_reason
@@ -227,9 +227,7 @@ class BatchLane:
             bundle, frame, frame_id=make_frame_id(gateway, number), timeout_s=APPEND_TIMEOUT_S
         )
         if appended.duplicate and self._idempotence is not None:
-            entries = await log.read(bundle, appended.sequence, frames_max=1, bytes_max=1)
-            if entries and entries[0].sequence == appended.sequence and entries[0].frame != frame:
-                raise TakenOver(f"another client has stored other messages from the sequence {number} on")
+            await self._idempotence.check_last(number + section.messages - 1)
         return position_of(appended.sequence, 0, 0)
 
     async def _store_once(self, idempotence: Idempotence, batch: ReadyBatch, section: RawSection) -> int:

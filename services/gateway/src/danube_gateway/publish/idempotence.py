@@ -114,10 +114,13 @@ class Idempotence:
         """Make sure that nobody else has stored messages since. Raises TakenOver, NotFound, Unavailable."""
         if time.monotonic() - self._confirmed_at < CONFIRMED_S:
             return
-        last = self.last
+        await self.check_last(self.last)
+
+    async def check_last(self, last: int) -> None:
+        """Make sure that ``last`` is the last stored sequence. Raises TakenOver, NotFound, Unavailable."""
         await self.open()
         if self.last != last:
-            raise TakenOver(f"producer {self._name!r} was opened by another client")
+            raise TakenOver(f"another client has stored messages of producer {self._name!r}")
 
     def stored(self, last: int, sent_at: float) -> None:
         """Note that messages up to ``last`` were stored, by a frame that was sent at ``sent_at``."""
