@@ -26,7 +26,6 @@ from danube_client import Client, SubscriptionType, connect
 PAYLOAD = bytes(1024)
 BARE = "bench"
 FETCH = 1000
-ACKED_S_MAX = 600
 Found = dict[str, float]
 
 
