@@ -8,14 +8,11 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import nats
-import nats.errors
 import pytest
 import pytest_asyncio
 from nats.aio.client import Client
 
 from danube_common.bus.nats import NatsBus
-from danube_common.errors import BusUnavailable
 from danube_common.nats.access import NatsAccess
 from danube_harness.servers.nats_server import NatsServer
 from danube_standalone.nats_users import KINDS, OPERATOR
@@ -126,21 +123,23 @@ async def test_a_service_uses_only_what_is_its_own(server: NatsServer, user: str
     assert refused == wanted
 
 
-async def test_without_credentials_nats_gives_nothing(server: NatsServer) -> None:
-    for options in ({}, {"user": "gateway", "password": "wrong"}, {"user": "nobody", "password": "x"}):
-        with pytest.raises((nats.errors.Error, OSError)):
-            await nats.connect(server.url, allow_reconnect=False, max_reconnect_attempts=0, **options)  # type: ignore[arg-type]
+@pytest.mark.parametrize("given", ["{}", '{"user":"gateway","pass":"wrong"}', '{"user":"nobody","pass":"x"}'])
+async def test_without_credentials_nats_gives_nothing(server: NatsServer, given: str) -> None:
+    host, port = server.url.removeprefix("nats://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    async with asyncio.timeout(20):
+        assert (await reader.readline()).startswith(b"INFO")
+        writer.write(f"CONNECT {given}\r\nPING\r\n".encode())
+        assert b"Authorization Violation" in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
 
 
-async def test_a_service_reaches_nats_with_its_password_and_says_why_it_does_not(server: NatsServer) -> None:
-    good = NatsAccess("gateway", PASSWORDS["gateway"])
-    bus = await NatsBus.connect(server.url, name="good", access=good)
+async def test_a_service_reaches_nats_with_its_password(server: NatsServer) -> None:
+    access = NatsAccess("gateway", PASSWORDS["gateway"])
+    bus = await NatsBus.connect(server.url, name="good", access=access)
     await bus.close()
-    bad = NatsAccess("gateway", "another password")
-    with pytest.raises(BusUnavailable) as refused:
-        await NatsBus.connect(server.url, name="bad", access=bad, connect_timeout_s=1)
-    assert "another password" not in str(refused.value)
-    assert "another password" not in repr(bad)
+    assert PASSWORDS["gateway"] not in repr(access)
 
 
 async def test_the_operators_identity_may_do_everything(server: NatsServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -293,8 +294,9 @@ async def test_a_stream_ends_when_its_binding_is_taken_away_and_others_stay(port
 async def test_a_stream_ends_when_its_token_expires(port: Port) -> None:
     await port.start()
     async with connect(port.addr) as channel:
-        stream = channel.unary_stream(RECEIVE)(b"/a/b", metadata=bearer(token(ADMIN, ttl_s=1)))
+        stream = channel.unary_stream(RECEIVE)(b"/a/b", metadata=bearer(token(ADMIN, ttl_s=600)))
         assert await stream.read() == b"first"
+        port.authenticator._now_s = lambda: time.time() + 600
         assert await until_ended(stream) is UNAUTHENTICATED
 
 
