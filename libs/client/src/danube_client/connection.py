@@ -211,7 +211,8 @@ class Stream(Generic[Request, Response]):
         self._call.cancel()
 
 
-def _channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
+def open_channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
+    """Open a channel to ``http://host:port`` or ``https://host:port``; raises InvalidAddress."""
     scheme, _, target = address.partition("://")
     if scheme == "https":
         tls = tls or Tls()
@@ -233,7 +234,7 @@ class Connection:
 
     def __init__(self, address: str, call_timeout_s: float, tls: Tls | None = None) -> None:
         self.address = address
-        self._channel = _channel(address, tls)
+        self._channel = open_channel(address, tls)
 
         def unary(
             method: str,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from danube_cli import consume, produce, subscribe
+from danube_cli import consume, produce, schema, subscribe
 from danube_terminal.program import tool_version
 from danube_terminal.streams import run
 from danube_terminal.tls_options import Ca, Cert, Key, ServerName, TokenFile
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command(help=produce.HELP)(produce.produce)
 app.command(help=consume.HELP)(consume.consume)
 app.command(help=subscribe.HELP)(subscribe.subscribe)
+app.add_typer(schema.app, name="schema")
 
 
 def show_version(asked: bool) -> None:

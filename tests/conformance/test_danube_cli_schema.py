@@ -1,0 +1,61 @@
+"""``danube-cli schema`` against a platform."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from danube_harness.platforms.standalone import Platform
+
+FIRST = '{"type": "record", "name": "R", "fields": [{"name": "a", "type": "int"}]}'
+BROKEN = '{"type": "record", "name": "R", "fields": [{"name": "a", "type": "string"}]}'
+
+
+class Cli:
+    def __init__(self, platform: Platform) -> None:
+        self._addr = f"http://{platform.gateway_addr}"
+
+    async def __call__(self, command: str, subject: str, *more: str, code: int = 0) -> str:
+        words = ["-m", "danube_cli", "schema", command, subject, "-s", self._addr, *more]
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=pipe, stderr=pipe)
+        out, err = await process.communicate()
+        assert process.returncode == code, err.decode()
+        assert b"Traceback" not in err
+        return (out if code == 0 or out else err).decode()
+
+
+@pytest.fixture
+def cli(platform: Platform) -> Cli:
+    return Cli(platform)
+
+
+async def test_schemas_are_registered_shown_and_checked_from_the_command_line(cli: Cli) -> None:
+    subject = f"s_{uuid4().hex[:12]}"
+    words = ("--schema-type", "avro", "--schema", FIRST)
+    answer: Any = json.loads(await cli("register", subject, *words, "--tags", "a, b", "-o", "json"))
+    assert (answer["subject"], answer["version"], answer["is_new_version"]) == (subject, 1, True)
+    shown = json.loads(await cli("get", subject, "--version", "1", "-o", "json"))
+    assert (shown["schema_definition"], shown["schema_id"]) == (FIRST, answer["schema_id"])
+    assert shown["tags"] == ["a", "b"]
+    assert FIRST in await cli("get", subject)
+    listed = json.loads(await cli("versions", subject, "-o", "json"))
+    assert [version["version"] for version in listed] == [1]
+    assert await cli("check", subject, *words) == "Compatible: true\n"
+
+
+async def test_what_does_not_fit_or_exist_ends_with_an_error(cli: Cli) -> None:
+    subject = f"s_{uuid4().hex[:12]}"
+    assert "Error: " in await cli("get", subject, code=1)
+    await cli("register", subject, "--schema-type", "avro", "--schema", FIRST)
+    broken = ("--schema-type", "avro", "--schema", BROKEN)
+    said = json.loads(await cli("check", subject, *broken, "-o", "json", code=1))
+    assert said["is_compatible"] is False
+    assert said["errors"] != []
+    assert "Error: " in await cli("register", subject, *broken, code=1)
+    assert "schema-type" in await cli("register", subject, "--schema", FIRST, code=2)
