@@ -1,4 +1,4 @@
-"""The same flow over TLS: ``secured_flow.py URL TOPIC COUNT CA_FILE``, with the token in ``DANUBE_TOKEN``."""
+"""The scenario `reliable` over TLS: ``secured_flow.py URL TOPIC COUNT CA_FILE``; the token: DANUBE_TOKEN."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import sys
 from typing import Any
 
-import flow  # type: ignore[import-not-found]
-from danube import DanubeClientBuilder  # type: ignore[import-not-found]
+import scenarios  # type: ignore[import-not-found]
+from danube import DanubeClientBuilder  # type: ignore[import-untyped]
 
 
 def builder() -> Any:
@@ -17,5 +17,5 @@ def builder() -> Any:
 
 
 if __name__ == "__main__":
-    flow.DanubeClientBuilder = builder
-    asyncio.run(flow.main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    scenarios.DanubeClientBuilder = builder
+    asyncio.run(scenarios.main(sys.argv[1], "reliable", sys.argv[2], int(sys.argv[3])))
