@@ -301,3 +301,45 @@ async def test_a_stream_and_a_client_of_v0_2_share_a_subscription(
     more = await stream.take(1)
     assert payloads(more)[0] in numbers(40)
     assert {position for position, _ in more} <= set(positions)
+
+
+async def test_a_consumer_without_credit_keeps_nothing_from_the_others(consume: Open, send: Send) -> None:
+    await send()
+    shared: dict[str, Any] = {"type": api.Subscribe.SHARED}
+    slow = await consume(
+        consumer_name="slow", credit=api.Credit(messages_total=5, bytes_total=1 << 30), **shared
+    )
+    fast = await consume(consumer_name="fast", **shared)
+    await send(*numbers(100))
+    got = [*payloads(await slow.take(5)), *payloads(await fast.take(95))]
+    assert sorted(got) == sorted(numbers(100))
+
+
+async def test_tickets_are_answered_before_a_stream_that_its_client_closes_ends(
+    consume: Open, send: Send
+) -> None:
+    positions = await send(*numbers(3))
+    stream = await consume()
+    await stream.take(3)
+    await stream.ack((positions[0], positions[2]), ticket=9)
+    await stream.done()
+    assert await stream.status() == ("OK", "")
+    assert [each.acked.ticket for each in stream.other if each.HasField("acked")] == [9]
+
+
+async def test_a_range_passes_over_what_others_got(consume: Open, send: Send) -> None:
+    await send()
+    shared: dict[str, Any] = {"type": api.Subscribe.SHARED}
+    one = await consume(consumer_name="a", credit=api.Credit(messages_total=1, bytes_total=1 << 30), **shared)
+    other = await consume(consumer_name="b", **shared)
+    positions = await send(*numbers(20))
+    (mine, _), *_ = await one.take(1)
+    theirs = await other.take(19)
+    await one.ack((positions[0], positions[-1]))
+    await one.confirm()
+    await one.close()
+    again = await consume(consumer_name="a", **shared)
+    await other.close()
+    came = {position for position, _ in await again.take(19)}
+    assert came == {position for position, _ in theirs}
+    assert mine not in came

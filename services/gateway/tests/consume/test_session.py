@@ -253,3 +253,55 @@ class CreditMachine(RuleBasedStateMachine):
 
 CreditMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 TestCredit = CreditMachine.TestCase
+
+
+class LimitedSessionMachine(RuleBasedStateMachine):
+    """A client of credit, whose owner sends as far as it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.session = Session(7, BUNDLE, 0, window_messages=20)
+        self.session.limit(0, 0)
+        self.granted = self.session.attach("g", 1, 1, resumes=False).messages_total
+        self.session.attaching = False
+        self.sent = self.taken = self.credit = self.deliveries = 0
+
+    @rule(more=st.integers(1, 30))
+    def grant(self, more: int) -> None:
+        self.credit += more
+        if self.session.limit(self.credit - self.taken, 1 << 30):
+            self.told()
+
+    @rule(count=st.integers(1, 30))
+    def send(self, count: int) -> None:
+        if (count := min(count, self.granted - self.sent)) > 0:
+            self.deliveries += 1
+            self.session.arrive(delivery(self.session, self.deliveries, *[b"x"] * count))
+            self.sent += count
+
+    @rule(most=st.integers(1, 30))
+    def take(self, most: int) -> None:
+        count = sum(map(len, self.session.take(min(most, self.credit - self.taken), 1 << 30)))
+        assert count <= most
+        self.taken += count
+        self.session.limit(self.credit - self.taken, 1 << 30)
+        if self.session.drained(count, count):
+            self.told()
+
+    @rule()
+    def told(self) -> None:
+        self.granted = max(self.granted, self.session.state().messages_total)
+
+    @invariant()
+    def owner_sends_no_more_than_the_client_takes(self) -> None:
+        assert self.granted <= self.credit
+        assert self.sent - self.taken <= 20
+
+    @invariant()
+    def owner_is_told_before_a_client_with_credit_starves(self) -> None:
+        if self.credit > self.taken and self.sent == self.taken:
+            assert self.granted > self.sent
+
+
+TestLimitedSession = LimitedSessionMachine.TestCase
+TestLimitedSession.settings = settings(max_examples=60, stateful_step_count=30)

@@ -88,3 +88,13 @@ def test_beyond_its_bound_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPat
         assert len(unacked) <= 100
     assert not unacked.take(0)
     assert unacked.take(998)
+
+
+def test_only_what_a_stream_itself_delivered_is_found() -> None:
+    unacked, mine, other = Unacked(), object(), object()
+    unacked.add(mine, 10, 5)
+    unacked.add(other, 15, 5)
+    unacked.add(mine, 20, 5)
+    assert unacked.overlap(mine, 12, 21) == [(12, 14), (20, 21)]
+    assert unacked.overlap(other, 1, 100) == [(15, 19)]
+    assert len(unacked) == 3

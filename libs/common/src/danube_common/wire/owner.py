@@ -458,12 +458,15 @@ class Synced(msgspec.Struct, tag="synced", frozen=True):
         sent: the number of the last delivery by consumer id.
         standby: ids of consumers that get nothing as long as another one is active.
         caught_up: ids of consumers whose subscription has nothing that it has not sent.
+        losses: what subscriptions lost and what of it their consumers were told (`LossTotals`), by consumer
+            id; only where the two differ.
     """
 
     unknown: list[int]
     sent: dict[int, int]
     standby: list[int] = []
     caught_up: list[int] = []
+    losses: dict[int, tuple[int, int]] = {}
 
 
 class Acked(msgspec.Struct, tag="acked", frozen=True):

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
+from typing import NamedTuple
 
 from danube_common.errors import DanubeError
 from danube_common.model.bundle import Bundle
@@ -33,6 +34,22 @@ class Arrival(Enum):
     GAP = "gap"
 
 
+class Status(NamedTuple):
+    """How a consumer stands.
+
+    Attributes:
+        standby: whether it gets nothing as long as another one is active.
+        caught_up: whether its client got everything that its subscription had to send.
+        lost: messages that the subscription lost.
+        lost_told: how many of them its consumers were told of.
+    """
+
+    standby: bool
+    caught_up: bool
+    lost: int = 0
+    lost_told: int = 0
+
+
 class Session:
     """One consumer stream at this gateway. Each attach starts a new ``number`` and counts credit from 0."""
 
@@ -44,6 +61,7 @@ class Session:
         *,
         prefetch: int = 0,
         client: str = "",
+        window_messages: int = WINDOW_MESSAGES,
         window_bytes: int = WINDOW_BYTES,
     ) -> None:
         self.consumer_id = consumer_id
@@ -53,8 +71,12 @@ class Session:
         """The client's connection, unique among all gateways."""
         self.prefetch = prefetch
         """Unacknowledged messages that the client takes at once; 0 leaves it to the owner."""
+        self.window_messages = window_messages
+        """Its credit in messages."""
         self.window_bytes = window_bytes
         """Its credit in bytes (`window_bytes`)."""
+        self._window = (window_messages, window_bytes)
+        """The credit at present, which `limit` makes smaller."""
         self.topic = ""
         self.subscription = ""
         self.reliable = True
@@ -71,13 +93,13 @@ class Session:
         self._held = (0, 0)
         """Messages and bytes that arrived and that the client has not taken, including the current batch."""
         self._arrived = asyncio.Event()
-        self._initial = (WINDOW_MESSAGES, window_bytes)
+        self._held_at_start = (0, 0)
         self._drained = (0, 0)
-        self._granted_at = 0
-        self._granted_bytes_at = 0
+        self._granted = (0, 0)
+        """The totals of which the owner was told last."""
         self.sent_before = 0
-        self.on_status: Callable[[bool, bool], None] | None = None
-        """Called with what each Sync told: whether the consumer stands by, and whether it got everything."""
+        self.on_status: Callable[[Status], None] | None = None
+        """Called with what each Sync told."""
 
     # Towards the client
 
@@ -86,28 +108,71 @@ class Session:
 
         The client may acknowledge them from now on.
         """
-        while True:
-            while not self._queue:
-                if self.closed:
-                    return None
-                self._arrived.clear()
-                await self._arrived.wait()
+        while await self.arrival():
             batch = list(self._queue)
             self._queue.clear()
-            if self.source is None or (taken := self.source.hand_out(self, batch)) is batch:
-                return batch
-            self.drained(*(all_ - left for all_, left in zip(extent(batch), extent(taken), strict=True)))
-            if taken:
+            if taken := self._hand_out(batch):
                 return taken
+        return None
+
+    async def arrival(self) -> bool:
+        """Wait until there is something to take; return False when the stream is over."""
+        while not self._queue:
+            if self.closed:
+                return False
+            self._arrived.clear()
+            await self._arrived.wait()
+        return True
+
+    def take(self, messages: int, size: int) -> list[Run]:
+        """Return what has arrived without waiting: at most so many messages, and bytes but for one message.
+
+        The client may acknowledge them from now on.
+        """
+        queue = self._queue
+        while queue and messages > 0 and size > 0:
+            batch: list[Run] = []
+            while queue and messages > 0 and size > 0:
+                run = queue.popleft()
+                part = run.head(min(messages, run.count_until(size)))
+                if len(part) < len(run):
+                    queue.appendleft(run.tail(len(part)))
+                batch.append(part)
+                messages -= len(part)
+                size -= part.size
+            if taken := self._hand_out(batch):
+                return taken
+        return []
+
+    def _hand_out(self, batch: list[Run]) -> list[Run]:
+        if self.source is None or (taken := self.source.hand_out(self, batch)) is batch:
+            return batch
+        self.drained(*(all_ - left for all_, left in zip(extent(batch), extent(taken), strict=True)))
+        return taken
 
     def drained(self, messages: int, size: int) -> bool:
         """Note that the client took messages; return True when the owner should be told of the credit."""
         self._held = (self._held[0] - messages, self._held[1] - size)
         self._drained = (self._drained[0] + messages, self._drained[1] + size)
-        return (
-            self._drained[0] - self._granted_at >= WINDOW_MESSAGES // REGRANT_PART
-            or self._drained[1] - self._granted_bytes_at >= self.window_bytes // REGRANT_PART
+        return self.due
+
+    def limit(self, messages: int, size: int) -> bool:
+        """Let the owner send at most so much that the client has not taken; as `drained`."""
+        self._window = (min(messages, self.window_messages), min(size, self.window_bytes))
+        return self.due
+
+    @property
+    def due(self) -> bool:
+        """Whether the owner should be told of the credit."""
+        return any(
+            total - granted >= max(window // REGRANT_PART, 1)
+            for total, granted, window in zip(self._totals(), self._granted, self._window, strict=True)
         )
+
+    def _totals(self) -> tuple[int, int]:
+        """Return the credit since the session's start."""
+        window, held, drained = self._window, self._held_at_start, self._drained
+        return max(window[0] - held[0] + drained[0], 0), max(window[1] - held[1] + drained[1], 0)
 
     def close(self, error: DanubeError | None = None, *, drop: bool = False) -> None:
         """End the stream after its queued deliveries, or, with ``drop``, at once; ``error`` is its status."""
@@ -147,8 +212,7 @@ class Session:
             self.consumer_id,
             gateway,
             number,
-            max(self._initial[0], 0),
-            max(self._initial[1], 0),
+            *self._granted,
             before,
             received,
             self.prefetch,
@@ -161,9 +225,9 @@ class Session:
             self._hold(self._queue, -1)
             self._queue.clear()
         self.epoch, self.received, self.sent_before = epoch, 0, 0
-        self._initial = (WINDOW_MESSAGES - self._held[0], self.window_bytes - self._held[1])
+        self._held_at_start = self._held
         self._drained = (0, 0)
-        self._granted_at = self._granted_bytes_at = 0
+        self._granted = self._totals()
 
     def _hold(self, runs: Iterable[Run], sign: int) -> None:
         messages, size = extent(runs)
@@ -171,18 +235,14 @@ class Session:
 
     def state(self) -> SessionState:
         """Return the current credit as totals since the session's start."""
-        self._granted_at, self._granted_bytes_at = self._drained
-        return SessionState(
-            self.consumer_id,
-            self.number,
-            max(self._initial[0] + self._drained[0], 0),
-            max(self._initial[1] + self._drained[1], 0),
-        )
+        self._granted = self._totals()
+        return SessionState(self.consumer_id, self.number, *self._granted)
 
-    def tell_status(self, sent: int, *, standby: bool, caught_up: bool) -> None:
+    def tell_status(self, sent: int, *, standby: bool, caught_up: bool, losses: tuple[int, int]) -> None:
         """Hand over how its owner, whose last delivery was ``sent``, says that it stands."""
         if self.on_status is not None:
-            self.on_status(standby, caught_up and sent == self.received and not self._queue)
+            all_taken = caught_up and sent == self.received and not self._queue
+            self.on_status(Status(standby, all_taken, *losses))
 
     def lost_tail(self, sent: int) -> bool:
         """Return whether the owner reported the same last delivery twice and it has not arrived."""

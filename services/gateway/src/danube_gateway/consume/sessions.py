@@ -32,7 +32,7 @@ from danube_common.wire.owner import (
 )
 from danube_gateway.consume.ack_forwarder import Delivered
 from danube_gateway.consume.acks import Acknowledgements
-from danube_gateway.consume.session import Arrival, Session, window_bytes
+from danube_gateway.consume.session import WINDOW_MESSAGES, Arrival, Session, window_bytes
 from danube_gateway.gateway_metrics import GatewayMetrics
 
 DETACH_TIMEOUT_S = 5.0
@@ -106,11 +106,23 @@ class Sessions:
 
     # Streams
 
-    async def open(self, consumer_id: int, peer: str, prefetch: int = 0) -> Session:
+    async def open(
+        self,
+        consumer_id: int,
+        peer: str,
+        prefetch: int = 0,
+        *,
+        window_messages: int = WINDOW_MESSAGES,
+        limit: tuple[int, int] | None = None,
+    ) -> Session:
         """Attach a new stream of a consumer; an older stream of the consumer ends.
 
-        ``peer`` is the address of the client's connection. ``prefetch`` bounds the unacknowledged messages of
-        the consumer; 0 leaves it to the owner.
+        Args:
+            consumer_id: of the consumer.
+            peer: the address of the client's connection.
+            prefetch: bounds the unacknowledged messages of the consumer; 0 leaves it to the owner.
+            window_messages: its credit in messages.
+            limit: messages and bytes of credit that it has now, if these are fewer (`Session.limit`).
 
         Raises NotFound, Refused, Unavailable, LimitExceeded.
         """
@@ -126,7 +138,17 @@ class Sessions:
             raise Unavailable(f"this gateway has {SESSIONS_PER_SYNC_MAX} streams of bundle {bundle} already")
         client = self.client(peer)
         window = window_bytes(self._windows[client])
-        session = Session(consumer_id, bundle, 0, prefetch=prefetch, client=client, window_bytes=window)
+        session = Session(
+            consumer_id,
+            bundle,
+            0,
+            prefetch=prefetch,
+            client=client,
+            window_messages=window_messages,
+            window_bytes=window,
+        )
+        if limit is not None:
+            session.limit(*limit)
         self._windows[client] += window
         older = self._sessions.get(consumer_id)
         self._register(session)
@@ -172,7 +194,12 @@ class Sessions:
     def drained(self, session: Session, messages: int, size: int) -> None:
         """Note that the client took messages off its stream."""
         self._metrics.delivered(session.topic, session.consumer_id, messages, size)
-        if session.drained(messages, size) and not session.attaching:
+        if session.drained(messages, size):
+            self.regrant(session)
+
+    def regrant(self, session: Session) -> None:
+        """Tell the owner soon of a session's credit."""
+        if not session.attaching and not session.closed:
             due = self._credit_due[session.bundle]
             if not due:
                 self._spawn(self._grant(session.bundle), f"credit {session.bundle}")
@@ -366,7 +393,10 @@ class Sessions:
                 self._repair(session, resumes=True)
                 continue
             session.tell_status(
-                sent, standby=session.consumer_id in standby, caught_up=session.consumer_id in caught_up
+                sent,
+                standby=session.consumer_id in standby,
+                caught_up=session.consumer_id in caught_up,
+                losses=synced.losses.get(session.consumer_id, (0, 0)),
             )
 
 

@@ -73,6 +73,15 @@ class Unacked:
             self._replace(low, high, kept)
         return taken
 
+    def overlap(self, stream: object, first: int, last: int) -> list[tuple[int, int]]:
+        """Return what ``stream`` delivered of the positions ``first`` to ``last``, ascending."""
+        low, high = bisect_left(self._lasts, first), bisect_right(self._firsts, last)
+        return [
+            (max(self._firsts[at], first), min(self._lasts[at], last))
+            for at in range(low, high)
+            if self._streams[at] is stream
+        ]
+
     def forget(self, stream: object) -> None:
         """Remove what ``stream`` delivered: it ended."""
         kept = [

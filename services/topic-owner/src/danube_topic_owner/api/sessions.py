@@ -83,6 +83,7 @@ class Sessions:
         sent: dict[int, int] = {}
         standby: list[int] = []
         caught_up: list[int] = []
+        losses: dict[int, tuple[int, int]] = {}
         for state in request.sessions:
             subscription = context.subscription_of(state.consumer_id)
             if subscription is None or not subscription.dispatch.grant(state):
@@ -94,13 +95,15 @@ class Sessions:
                 standby.append(state.consumer_id)
             elif subscription.caught_up:
                 caught_up.append(state.consumer_id)
+            if (lost_and_told := subscription.losses)[0] > lost_and_told[1]:
+                losses[state.consumer_id] = lost_and_told
             context.dispatcher.mark_ready(subscription)
         named = {state.consumer_id for state in request.sessions}
         held = self._held[request.gateway]
         for consumer_id in held - named:
             held.discard(consumer_id)
             self._drop(request.gateway, consumer_id)
-        return Synced(unknown, sent, standby, caught_up)
+        return Synced(unknown, sent, standby, caught_up, losses)
 
     async def _credit(self, request: Credit) -> Done:
         for state in request.sessions:

@@ -94,6 +94,10 @@ class ConsumeStream:
         await self.send(ack=api.Ack(ticket=ticket))
         assert (await self.await_one("acked")).acked.ticket == ticket
 
+    async def done(self) -> None:
+        """Half-close."""
+        await self._call.done_writing()
+
     async def answer(self) -> api.ConsumeResponse:
         """Return the next answer. Raises grpc.aio.AioRpcError, EOFError when the call ended well."""
         async with asyncio.timeout(ANSWER_S):

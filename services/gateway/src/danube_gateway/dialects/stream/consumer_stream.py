@@ -15,9 +15,8 @@ from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Topic
 from danube_common.errors import AlreadyExists, DanubeError, InvalidInput, NotFound, Refused, Unavailable
 from danube_common.model.names import TopicName
-from danube_common.model.run import Run
 from danube_common.model.subscription import SubscriptionType
-from danube_common.rpc.port import Call
+from danube_common.rpc.port import Call, RpcError
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.security.roles import Permission
 from danube_common.wire.owner import (
@@ -27,13 +26,19 @@ from danube_common.wire.owner import (
     SubscriptionFound,
     TellLosses,
 )
-from danube_gateway.consume.ack_forwarder import Delivered
 from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.admission import create_consumer
-from danube_gateway.consume.session import Session, extent
+from danube_gateway.consume.session import Session, Status, extent
 from danube_gateway.consume.sessions import Sessions
 from danube_gateway.dialects.errors import to_rpc_error
-from danube_gateway.dialects.stream.deliveries import ClientCredit, batch_of, compression_of, joined
+from danube_gateway.dialects.stream.deliveries import (
+    BATCH_BYTES_MAX,
+    BATCH_MESSAGES_MAX,
+    ClientCredit,
+    batch_of,
+    compression_of,
+    joined,
+)
 from danube_gateway.dialects.stream.model import schema_message, start_of, subscription_type_of
 from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_proto import danube_stream_pb2 as api
@@ -44,10 +49,12 @@ RANGES_MAX: Final = 10_000
 """Ranges of one Ack or Nack."""
 TICKETS_MAX: Final = 1000
 """Acknowledgements of one stream that wait for their answer; at the bound no more requests are read."""
+WINDOW_MESSAGES: Final = 10_000
+"""Messages of a topic that its owner sent and that the client has not taken; the client's credit bounds them
+too."""
 PREFETCH: Final = 10_000
 """Unacknowledged messages of a topic, of a client that leaves it to the platform."""
 TOPICS_INTERVAL_S: Final = 1.0
-LOSSES_INTERVAL_S: Final = 5.0
 REOPEN_WAIT_S: Final = 0.2
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -76,8 +83,8 @@ class Feed:
         session: the present one; None between two.
         pump: the task that moves its deliveries.
         active: whether the client knows that it is the active consumer; None before it was told.
-        backlog_told: whether the end of the backlog was told since the session began.
-        delivering: whether something that was taken off the session waits for credit.
+        backlog_told: whether the end of the backlog was told since the last delivery.
+        lost_told: how many lost messages the client knows of.
         ended: whether the topic is gone.
         seeking: whether the client has asked for another place, and was not told that it is there.
     """
@@ -90,7 +97,7 @@ class Feed:
         self.created = False
         self.active: bool | None = None
         self.backlog_told = False
-        self.delivering = False
+        self.lost_told = 0
         self.ended = False
         self.seeking = False
 
@@ -138,6 +145,7 @@ class ConsumerStream:
         """The client has half-closed, or no topic is left."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._tickets = asyncio.Semaphore(TICKETS_MAX)
+        self._confirming: set[asyncio.Task[None]] = set()
 
     # The call
 
@@ -163,7 +171,6 @@ class ConsumerStream:
                 await self._add(topic)
         await self._add_new()
         self._spawn(self._watch_topics())
-        self._spawn(self._watch_losses())
 
     def read(self, requests: AsyncIterator[bytes]) -> None:
         """Begin to obey the client."""
@@ -234,7 +241,9 @@ class ConsumerStream:
         if self._wanted.pattern:
             for topic in self._catalogue.matching(self._wanted.pattern):
                 if topic.topic_id not in known:
-                    await self._add(topic)
+                    with contextlib.suppress(RpcError):  # the client may not consume it
+                        self._call.require(Permission.CONSUME, topic.name)
+                        await self._add(topic)
 
     async def _watch_topics(self) -> None:
         seen = self._catalogue.topics_revision
@@ -267,11 +276,16 @@ class ConsumerStream:
             self._call.peer,
         )
         prefetch = wanted.prefetch or consumer.prefetch or PREFETCH
-        session = await self._sessions.open(consumer.consumer_id, self._call.peer, prefetch)
-        session.on_status = lambda standby, caught_up: self._on_status(
-            feed, session, standby=standby, caught_up=caught_up
+        session = await self._sessions.open(
+            consumer.consumer_id,
+            self._call.peer,
+            prefetch,
+            window_messages=WINDOW_MESSAGES,
+            limit=self._room,
         )
-        feed.session, feed.backlog_told, feed.delivering = session, False, False
+        session.limit(*self._room)  # there may be more credit by now
+        session.on_status = lambda status: self._on_status(feed, session, status)
+        feed.session, feed.backlog_told = session, False
 
     def _end_session(self, feed: Feed) -> None:
         session, feed.session = feed.session, None
@@ -289,11 +303,11 @@ class ConsumerStream:
                 return
             if (session := feed.session) is None:
                 return
-            while (batch := await session.next_batch()) is not None:
-                self._tell_active(feed, active=True)
-                feed.delivering = True
-                await self._deliver(feed, session, batch)
-                feed.delivering = False
+            while await session.arrival():
+                if not self._may_send.is_set():
+                    await self._may_send.wait()
+                    continue
+                self._deliver(feed, session)
             end = session.end
             if feed.seeking and end is None:
                 return  # the seek ended it and goes on
@@ -301,20 +315,21 @@ class ConsumerStream:
             if end is not None:
                 raise end
 
-    async def _deliver(self, feed: Feed, session: Session, batch: list[Run]) -> None:
-        for joint in joined(batch):
-            run = joint
-            while len(run):
-                while not self._may_send.is_set():
-                    await self._may_send.wait()
-                part = self._credit.take(run)
-                self._regulate()
-                run = run.tail(len(part))
-                delivery = api.Delivery(
-                    topic=feed.index, first_position=part.first, batch=batch_of(part, self._compression)
-                )
-                data = api.ConsumeResponse(delivery=delivery).SerializeToString()
-                self._put(Answer(data, session, *extent([part])))
+    def _deliver(self, feed: Feed, session: Session) -> None:
+        """Put on its way what has arrived, as far as the credit goes."""
+        credit = self._credit
+        runs = session.take(min(credit.messages, BATCH_MESSAGES_MAX), min(credit.bytes, BATCH_BYTES_MAX))
+        for group in joined(runs):
+            batch = batch_of(group, self._compression)
+            delivery = api.Delivery(topic=feed.index, first_position=group[0].first, batch=batch)
+            data = api.ConsumeResponse(delivery=delivery).SerializeToString()
+            messages, size = extent(group)
+            credit.spend(messages, batch.body_bytes)
+            self._tell_active(feed, active=True)
+            self._put(Answer(data, session, messages, size))
+        feed.backlog_told &= not runs
+        session.limit(*self._room)
+        self._regulate()
 
     async def _reopen(self, feed: Feed) -> bool:
         """Open a session again whose owner has ended it; return False if the topic is gone."""
@@ -342,11 +357,16 @@ class ConsumerStream:
         ):
             self._over = True
 
-    def _on_status(self, feed: Feed, session: Session, *, standby: bool, caught_up: bool) -> None:
+    def _on_status(self, feed: Feed, session: Session, status: Status) -> None:
         if feed.session is not session:
             return
-        self._tell_active(feed, active=not standby)
-        if caught_up and not feed.backlog_told and not feed.delivering:
+        self._tell_active(feed, active=not status.standby)
+        known = max(status.lost_told, feed.lost_told)
+        if status.lost > known and not status.standby:
+            feed.lost_told = status.lost
+            self._put(Answer.of(lost=api.Lost(topic=feed.index, messages=status.lost - known)))
+            self._spawn(self._note_losses(feed, status.lost))
+        if status.caught_up and not feed.backlog_told:
             feed.backlog_told = True
             self._put(Answer.of(end_of_backlog=api.EndOfBacklog(topic=feed.index)))
 
@@ -355,20 +375,10 @@ class ConsumerStream:
             feed.active = active
             self._put(Answer.of(assignment=api.Assignment(topic=feed.index, active=active)))
 
-    async def _watch_losses(self) -> None:
-        while True:
-            await asyncio.sleep(LOSSES_INTERVAL_S)
-            for feed in list(self._feeds):
-                if feed.session is not None and feed.active is not False:
-                    with contextlib.suppress(DanubeError):  # the next look tells
-                        await self._tell_losses(feed)
-
-    async def _tell_losses(self, feed: Feed) -> None:
-        home, name, subscription = feed.topic.home, feed.name, self._wanted.subscription
-        totals = await self._owners.ask(home, TellLosses(name, subscription), LossTotals)
-        if totals.lost > totals.told:
-            self._put(Answer.of(lost=api.Lost(topic=feed.index, messages=totals.lost - totals.told)))
-            await self._owners.ask(home, TellLosses(name, subscription, totals.lost), LossTotals)
+    async def _note_losses(self, feed: Feed, told: int) -> None:
+        request = TellLosses(feed.name, self._wanted.subscription, told)
+        with contextlib.suppress(DanubeError):  # the next consumer is told once more
+            await self._owners.ask(feed.topic.home, request, LossTotals)
 
     # Requests
 
@@ -378,7 +388,7 @@ class ConsumerStream:
             match request.WhichOneof("request"):
                 case "credit":
                     self._credit.grant(request.credit)
-                    self._regulate()
+                    self._grant()
                 case "ack":
                     await self._acknowledge(request.ack)
                 case "nack":
@@ -387,9 +397,10 @@ class ConsumerStream:
                     await self._seek(request.seek)
                 case "pause":
                     self._paused = request.pause.paused
-                    self._regulate()
+                    self._grant()
                 case _:
                     raise InvalidInput("after subscribe come credit, ack, nack, seek and pause")
+        await asyncio.gather(*self._confirming)
         self._over = True
         self._changed.set()
 
@@ -407,7 +418,9 @@ class ConsumerStream:
             session.source.accept_spans(session, spans)
         if ack.ticket:
             await self._tickets.acquire()
-            self._spawn(self._confirm(ack.ticket))
+            confirming = self._spawn(self._confirm(ack.ticket))
+            self._confirming.add(confirming)
+            confirming.add_done_callback(self._confirming.discard)
 
     async def _confirm(self, ticket: int) -> None:
         try:
@@ -420,11 +433,12 @@ class ConsumerStream:
     async def _nack(self, nack: api.Nack) -> None:
         feed = self._feed(nack.topic)
         session = feed.session
-        if session is None:
+        spans = spans_of(nack.ranges)
+        if session is None or session.source is None or (unacked := session.source.unacked) is None:
             return
-        delivered = Delivered(feed.name, self._wanted.subscription, session.generation)
+        delivered = session.source.delivered
         try:
-            for first, last in spans_of(nack.ranges):
+            for first, last in [each for span in spans for each in unacked.overlap(session, *span)]:
                 await self._acks.nack(
                     feed.topic.home, delivered, first, last=last, delay_ms=nack.delay_ms, reason=nack.reason
                 )
@@ -471,8 +485,22 @@ class ConsumerStream:
 
     # Inside
 
+    @property
+    def _room(self) -> tuple[int, int]:
+        """Messages and bytes that may be sent now."""
+        credit = self._credit
+        return (credit.messages, credit.bytes) if credit.is_open and not self._paused else (0, 0)
+
+    def _grant(self) -> None:
+        """Let owners send as much as the client takes."""
+        room = self._room
+        for feed in self._feeds:
+            if feed.session is not None and feed.session.limit(*room):
+                self._sessions.regrant(feed.session)
+        self._regulate()
+
     def _regulate(self) -> None:
-        if self._credit.is_open and not self._paused:
+        if self._room[0]:
             self._may_send.set()
         else:
             self._may_send.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import google_crc32c
@@ -20,8 +20,6 @@ BATCH_BYTES_MAX: Final = 1024 * 1024
 """Bytes of the messages of one batch, unless a single message is larger."""
 BATCH_MESSAGES_MAX: Final = 4096
 ZSTD_LEVEL: Final = 1
-END_BYTES: Final = 4
-"""Of a message in the table of its batch."""
 
 
 class ClientCredit:
@@ -48,47 +46,22 @@ class ClientCredit:
         """Whether one more message may be sent."""
         return self.messages > 0 and self.bytes > 0
 
-    def take(self, run: Run) -> Run:
-        """Return what of a run may be sent as one batch now, at least one message; `is_open` is true."""
-        run = run.head(min(self.messages, BATCH_MESSAGES_MAX))
-        run = run.head(max(run.count_within(BATCH_BYTES_MAX), 1))
-        run = run.head(run.count_until(self.bytes))
-        self.messages -= len(run)
-        self.bytes -= body_bytes(run)
-        return run
+    def spend(self, messages: int, size: int) -> None:
+        """Count messages that are sent, and the bytes of their bodies; the last one may exceed the credit."""
+        self.messages -= messages
+        self.bytes -= size
 
 
-def body_bytes(run: Run) -> int:
-    """Return the size of a run's body before compression."""
-    return run.size + END_BYTES * len(run)
-
-
-def joined(runs: Sequence[Run]) -> list[Run]:
-    """Join neighbours whose positions are adjacent, and messages without, as far as one batch takes."""
-    found: list[Run] = []
-    waiting: list[Run] = []
-    messages = size = 0
+def joined(runs: Iterable[Run]) -> Iterator[list[Run]]:
+    """Yield the runs in order, in lists of those that one delivery names by its first position."""
+    group: list[Run] = []
     for run in runs:
-        last = waiting[-1] if waiting else None
-        if last is not None and (
-            run.first != (last.last + 1 if last.first else 0)
-            or messages + len(run) > BATCH_MESSAGES_MAX
-            or size + run.size > BATCH_BYTES_MAX
-        ):
-            found.append(_join(waiting))
-            waiting, messages, size = [], 0, 0
-        waiting.append(run)
-        messages += len(run)
-        size += run.size
-    if waiting:
-        found.append(_join(waiting))
-    return found
-
-
-def _join(runs: list[Run]) -> Run:
-    if len(runs) == 1:
-        return runs[0]
-    return Run.of(runs[0].first, [message for run in runs for message in run.messages()])
+        if group and run.first != (group[-1].last + 1 if group[-1].first else 0):
+            yield group
+            group = []
+        group.append(run)
+    if group:
+        yield group
 
 
 def compression_of(accepted: Iterable[api.Compression]) -> api.Compression:
@@ -100,25 +73,31 @@ def compression_of(accepted: Iterable[api.Compression]) -> api.Compression:
     return api.COMPRESSION_NONE
 
 
-def batch_of(run: Run, compression: api.Compression = api.COMPRESSION_NONE) -> api.Batch:
-    """Return the messages of a run as a batch."""
-    ends = run.ends[run.low : run.high]
-    if start := run.start:
-        ends = tuple([end - start for end in ends])
-    body = b"".join((struct.pack(f"<{len(ends)}I", *ends), run.body()))
-    crc = google_crc32c.value(body)
-    size = len(body)
-    if compression and size >= COMPRESSED_FROM_BYTES:
-        if compression == api.COMPRESSION_ZSTD:
-            body = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(body)
-        else:
-            body = lz4.frame.compress(body)
-    else:
-        compression = api.COMPRESSION_NONE
+def batch_of(runs: Sequence[Run], compression: api.Compression = api.COMPRESSION_NONE) -> api.Batch:
+    """Return the messages of runs, one after the other, as a batch."""
+    ends: list[int] = []
+    size = 0
+    for run in runs:
+        shift = size - run.start
+        part = run.ends[run.low : run.high]
+        ends += [end + shift for end in part] if shift else part
+        size += run.size
+    body = b"".join((struct.pack(f"<{len(ends)}I", *ends), *[run.body() for run in runs]))
+    sent, used = body, api.COMPRESSION_NONE
+    if compression and len(body) >= COMPRESSED_FROM_BYTES:
+        shorter = _compressed(body, compression)
+        if len(shorter) < len(body):
+            sent, used = shorter, compression
     return api.Batch(
-        body=body,
+        body=sent,
         messages=len(ends),
-        crc32c=crc,
-        compression=compression,
-        body_bytes=size,
+        crc32c=google_crc32c.value(body),
+        compression=used,
+        body_bytes=len(body),
     )
+
+
+def _compressed(body: bytes, compression: api.Compression) -> bytes:
+    if compression == api.COMPRESSION_ZSTD:
+        return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(body)
+    return bytes(lz4.frame.compress(body))

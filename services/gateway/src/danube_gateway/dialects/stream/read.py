@@ -57,7 +57,7 @@ class ReadService:
                     ahead = self._ask(topic, reading.next_request, reading.wait_s)
                 answers: list[bytes] = []
                 for run in runs:
-                    batch = batch_of(run, compression)
+                    batch = batch_of([run], compression)
                     answer = api.ReadResponse(batch=batch, first_position=run.first, missing=missing)
                     answers.append(answer.SerializeToString())
                     missing = 0
