@@ -73,10 +73,9 @@ class CurrentClient:
         request = wire.ConsumerRequest(
             request_id=next(self._numbers),
             topic_name=topic,
-            consumer_name="c",
             subscription=subscription,
             subscription_type=kind,
-            **fields,
+            **{"consumer_name": "c", **fields},
         )
         answer = await self.call("ConsumerService/Subscribe", request, wire.ConsumerResponse)
         assert 0 < answer.consumer_id < 1 << 63
@@ -316,15 +315,66 @@ async def test_a_second_exclusive_consumer_is_denied(
     await stream.cancel()
 
 
-@pytest.mark.parametrize("fields", [{"kind": KEY_SHARED}, {"key_filters": ["a*"]}])
-async def test_key_shared_is_refused_with_a_sentence(
-    current: CurrentClient, topic: str, fields: dict[str, Any]
+async def test_key_filters_of_another_type_are_refused_with_a_sentence(
+    current: CurrentClient, topic: str
 ) -> None:
     await current.create(topic)
     with pytest.raises(Refused) as refused:
-        await current.subscribe(topic, "sub", **fields)
+        await current.subscribe(topic, "sub", key_filters=["a*"])
     assert refused.value.code == "PERMISSION_DENIED"
     assert "key-shared" in refused.value.message
+
+
+@pytest.mark.parametrize("dispatch", [NON_RELIABLE, RELIABLE])
+async def test_a_key_goes_to_the_consumer_whose_filter_matches_in_order(
+    current: CurrentClient, topic: str, dispatch: Any
+) -> None:
+    producer = await current.create(topic, dispatch_strategy=dispatch)
+    streams = {}
+    for name, globs in {"eu": ["eu-*"], "us": ["us-?", "us-??"]}.items():
+        consumer = await current.subscribe(topic, "sub", KEY_SHARED, key_filters=globs, consumer_name=name)
+        streams[name] = current.receive(consumer)
+        await streams[name].initial_metadata()
+    for number in range(12):
+        key = f"{('eu', 'us')[number % 2]}-{number % 3}"
+        await current.send(topic, producer, b"%d" % number, routing_key=key)
+    for offset, (name, stream) in enumerate(streams.items()):
+        by_key: dict[str, list[int]] = {}
+        for _ in range(6):
+            message = await read(stream)
+            assert message.routing_key.startswith(name)
+            by_key.setdefault(message.routing_key, []).append(int(message.payload))
+            if dispatch == RELIABLE:
+                await current.ack(message, "sub")
+        assert sorted(n for numbers in by_key.values() for n in numbers) == list(range(offset, 12, 2))
+        assert all(numbers == sorted(numbers) for numbers in by_key.values())
+        stream.cancel()
+
+
+async def test_a_nacked_message_comes_again_before_what_follows_in_its_key(
+    current: CurrentClient, topic: str
+) -> None:
+    producer = await current.create(topic, dispatch_strategy=RELIABLE)
+    stream = current.receive(await current.subscribe(topic, "sub", KEY_SHARED))
+    await stream.initial_metadata()
+    for number in range(3):
+        await current.send(topic, producer, b"%d" % number, routing_key="k")
+    got = [await read(stream) for _ in range(3)]
+    await current.nack(got[0], "sub")
+    assert [(await read(stream)).payload for _ in range(3)] == [b"0", b"1", b"2"]
+    stream.cancel()
+
+
+async def test_a_key_shared_consumer_without_the_metadata_of_the_current_generation_gets_v0_2(
+    current: CurrentClient, client: Client, topic: str
+) -> None:
+    """Subscribe answers alike in both generations, and what follows goes by its own metadata."""
+    producer = await current.create(topic, dispatch_strategy=RELIABLE)
+    receiving = client.receive(await client.subscribe(topic, "sub", kind=KEY_SHARED))
+    await current.send(topic, producer, b"x", routing_key="k")
+    (message,) = await receiving.take(1)
+    assert (message.payload, message.routing_key) == (b"x", "k")
+    await client.ack(message, "sub")
 
 
 async def test_health_is_ok_for_what_exists_and_close_for_what_does_not(

@@ -84,6 +84,7 @@ class CreateConsumer(msgspec.Struct, tag="create-consumer", frozen=True):
 
     Attributes:
         client: the client's connection, as in `Attach`.
+        key_filters: globs of the keys that it takes, of a key-shared subscription; empty for all keys.
     """
 
     topic: str
@@ -91,6 +92,7 @@ class CreateConsumer(msgspec.Struct, tag="create-consumer", frozen=True):
     subscription_type: SubscriptionType
     consumer_name: str
     client: str = ""
+    key_filters: tuple[str, ...] = ()
 
 
 class FindConsumer(msgspec.Struct, tag="find-consumer", frozen=True):
@@ -532,6 +534,7 @@ class SubscriptionDetail(msgspec.Struct, frozen=True):
         lost: lower bound of the messages that expired before they were acknowledged, over its life.
         blocked: why messages wait (a segment in quarantine, storage that does not answer, poison), or empty.
         failed: messages that wait to be delivered again, or are poison; part of ``backlog``.
+        key_filters: of the consumers that have a stream and filters of keys, by consumer name.
     """
 
     name: str
@@ -545,6 +548,7 @@ class SubscriptionDetail(msgspec.Struct, frozen=True):
     blocked: str = ""
     prefetch: int = 0
     failed: int = 0
+    key_filters: dict[str, tuple[str, ...]] = {}
 
 
 class TopicDescription(msgspec.Struct, tag="topic-description", frozen=True):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Final
 
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Topic
 from danube_common.errors import Refused
-from danube_common.model.subscription import SubscriptionType
+from danube_common.model.subscription import SubscriptionType, check_key_filters
 from danube_common.wire.owner import ConsumerFound, CreateConsumer
 from danube_gateway.consume.sessions import Sessions
 
@@ -25,13 +26,18 @@ async def create_consumer(
     kind: SubscriptionType,
     name: str,
     peer: str,
+    key_filters: Iterable[str] = (),
 ) -> ConsumerFound:
     """Create a consumer of ``topic``, and its subscription if it is missing.
 
-    ``peer`` is the address of the client's connection. Raises Refused (the subscription is of another type or
-    taken), LimitExceeded, NotFound, Unavailable.
+    ``peer`` is the address of the client's connection. ``key_filters`` are globs of the keys that a consumer
+    of a key-shared subscription takes.
+
+    Raises InvalidInput (the filters), Refused (the subscription is of another type or taken), LimitExceeded,
+    NotFound, Unavailable.
     """
-    creation = CreateConsumer(topic.name, subscription, kind, name, sessions.client(peer))
+    filters = check_key_filters(kind, tuple(key_filters))
+    creation = CreateConsumer(topic.name, subscription, kind, name, sessions.client(peer), filters)
     try:
         return await owners.ask(topic.home, creation, ConsumerFound)
     except Refused:

@@ -9,7 +9,7 @@ from danube_common.errors import LimitExceeded, Refused
 from danube_common.model.bundle import Bundle
 from danube_common.model.policies import Policies
 from danube_common.model.position import BEFORE_ALL, end_of_sequence
-from danube_common.model.subscription import SubscriptionType
+from danube_common.model.subscription import SubscriptionType, check_key_filters
 from danube_common.wire.owner import CreateConsumer
 from danube_topic_owner.api.admission import Admission, check_limit, unused_id
 from danube_topic_owner.delivery.subscription import ActiveSubscription
@@ -39,22 +39,25 @@ def admit_consumer(
     ``active`` holds the topic's active subscriptions by name. ``earliest`` is the mark-delete of a new one.
 
     Raises:
+        InvalidInput: the key filters are of no use.
         Refused: the subscription is of another type, or exclusive and taken, or another client took over.
         LimitExceeded: a policy or bound is reached.
     """
+    filters = check_key_filters(request.subscription_type, request.key_filters)
     subscription = state.subscription(topic.topic_id, request.subscription)
     events: list[Event] = []
     own: int | None = None
     if subscription is None:
-        created = admit_subscription(
-            state, topic, request.subscription, request.subscription_type, policies, earliest
+        events.append(
+            admit_subscription(
+                state, topic, request.subscription, request.subscription_type, policies, earliest
+            )
         )
-        events.append(created)
     else:
         if subscription.subscription_type is not request.subscription_type:
             raise Refused(
-                f"subscription {request.subscription!r} is {subscription.subscription_type.name.lower()},"
-                f" not {request.subscription_type.name.lower()}"
+                f"subscription {request.subscription!r} is {subscription.subscription_type.label},"
+                f" not {request.subscription_type.label}"
             )
         own = next((i for i, name in subscription.consumers.items() if name == request.consumer_name), None)
     _check_consumer_limits(topic, request, active, policies, own, now)
@@ -63,13 +66,16 @@ def admit_consumer(
         dispatch.check_exclusive(request.consumer_name, now)
         if own is not None:
             dispatch.consumers[own].check_client(request.client)
+    created = (topic.topic_id, request.subscription)
     if own is not None:
+        if subscription is not None and subscription.key_filters.get(own, ()) != filters:
+            events.append(ConsumerCreated(*created, own, request.consumer_name, filters))
         return Admission(own, events)
     if subscription is not None and _is_full(subscription, active.get(request.subscription), now):
         events.append(ConsumerRemoved(_oldest_absent(active[request.subscription], now)))
     parts = ("consumer", request.topic, request.subscription, request.consumer_name)
     consumer_id = unused_id(bundle, state.consumer, *parts)
-    events.append(ConsumerCreated(topic.topic_id, request.subscription, consumer_id, request.consumer_name))
+    events.append(ConsumerCreated(*created, consumer_id, request.consumer_name, filters))
     return Admission(consumer_id, events)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from danube_common.cluster.records import Topic
 from danube_common.model.position import SEQUENCE_MAX, end_of_sequence
+from danube_common.model.subscription import SubscriptionType
 from danube_common.wire.owner import SubscriptionDetail, TopicDescription
 from danube_topic_owner.api.producers import Producers
 from danube_topic_owner.catchup.archive_catchup import ArchiveCatchUp
 from danube_topic_owner.context import OwnerContext
+from danube_topic_owner.delivery.key_shared import KeySharedDispatch
 from danube_topic_owner.delivery.reliable import ReliableDispatch
 from danube_topic_owner.delivery.subscription import ActiveSubscription, LogSubscription
 
@@ -57,6 +59,7 @@ def _blocked(subscription: ActiveSubscription) -> str:
     dispatch = subscription.dispatch
     reasons = [
         _poison(dispatch),
+        _unmatched(dispatch),
         f"poison is not dead-lettered: {problem}" if (problem := subscription.poison_problem) else "",
         subscription.read_block.reason if subscription.read_block else "",
     ]
@@ -74,7 +77,17 @@ def _poison(dispatch: ReliableDispatch) -> str:
     failed = f"failed {first.failures} times{reason}"
     if dispatch.ordered:
         return f"the message at position {first.position} {failed}: it blocks what follows it"
-    return f"{blocked} messages are not delivered again; the first, at position {first.position}, {failed}"
+    others = " and blocks its key" if dispatch.subscription_type is SubscriptionType.KEY_SHARED else ""
+    return f"{blocked} messages are not delivered again; the first, at position {first.position}, {failed}{others}"
+
+
+def _unmatched(dispatch: ReliableDispatch) -> str:
+    if not isinstance(dispatch, KeySharedDispatch):
+        return ""
+    count, key = dispatch.unmatched
+    if not count:
+        return ""
+    return f"{count} messages wait for a consumer whose key filters match, for example key {key[:100]!r}"
 
 
 def _detail(subscription: ActiveSubscription, read: int, unread: int, exact: bool) -> SubscriptionDetail:
@@ -93,4 +106,5 @@ def _detail(subscription: ActiveSubscription, read: int, unread: int, exact: boo
         blocked=_blocked(subscription),
         prefetch=state.prefetch,
         failed=reliable.retries.held if reliable else 0,
+        key_filters={each.name: each.key_filters for each in dispatch.attached if each.key_filters},
     )

@@ -124,6 +124,8 @@ class Requests:
             if isinstance(event, ConsumerRemoved):
                 subscription.dispatch.remove(event.consumer_id)
         subscription.dispatch.expect(admission.id, request.consumer_name, now + ATTACH_GRACE_S)
+        subscription.dispatch.filter_keys(admission.id, state.key_filters.get(admission.id, ()))
+        context.dispatcher.mark_ready(subscription)
         await context.writer.flushed()
         return consumer_found(subscription, admission.id)
 

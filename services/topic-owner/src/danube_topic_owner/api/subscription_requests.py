@@ -137,7 +137,7 @@ class SubscriptionRequests:
             context.writer.record(event)
             state = context.state.topics[topic.topic_id].subscriptions[name]
         elif state.subscription_type is not request.subscription_type:
-            raise AlreadyExists(f"subscription {name!r} is {state.subscription_type.name.lower()}")
+            raise AlreadyExists(f"subscription {name!r} is {state.subscription_type.label}")
         context.activate(topic, state)
         await context.writer.flushed()
         return SubscriptionFound(name, created, state.mark_delete)

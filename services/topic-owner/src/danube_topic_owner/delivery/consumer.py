@@ -67,6 +67,7 @@ class Consumer:
         unacked: messages that were delivered to it and are not acknowledged.
         unacked_bytes: likewise in bytes.
         progress: how far it has come with what was delivered in the present session.
+        key_filters: globs of the keys that it takes, of a key-shared subscription; empty for all keys.
         displaced: connections whose stream was taken over, while the stream that took over is open.
     """
 
@@ -77,6 +78,7 @@ class Consumer:
     displaced: dict[str, None] = field(default_factory=dict)
     unacked: int = 0
     unacked_bytes: int = 0
+    key_filters: tuple[str, ...] = ()
     progress: AckProgress = field(default_factory=AckProgress)
 
     def check_client(self, client: str) -> None:

@@ -76,6 +76,13 @@ class Dispatch(ABC):
         """Count a consumer that `check_exclusive` admitted as present until ``until`` (monotonic seconds)."""
         self.add(consumer_id, name).expected_until = until
 
+    def filter_keys(self, consumer_id: int, filters: tuple[str, ...]) -> None:
+        """Give a consumer of a key-shared subscription other filters of keys."""
+        consumer = self.consumers[consumer_id]
+        if consumer.key_filters != filters:
+            consumer.key_filters = filters
+            self._consumers_changed()
+
     def remove(self, consumer_id: int) -> None:
         """Remove a consumer without a stream."""
         self.consumers.pop(consumer_id, None)
@@ -113,6 +120,7 @@ class Dispatch(ABC):
         consumer.open(session)
         if consumer not in self.attached:
             self.attached.append(consumer)
+            self._consumers_changed()
         return None if resumed else before
 
     def detach(self, consumer_id: int, session: int) -> bool:
@@ -123,6 +131,7 @@ class Dispatch(ABC):
         self.attached.remove(consumer)
         consumer.close()
         self._session_over(consumer, received=None)
+        self._consumers_changed()
         return True
 
     def grant(self, state: SessionState) -> bool:
@@ -198,6 +207,9 @@ class Dispatch(ABC):
         ]
         heapq.heapify(turns)
         return turns
+
+    def _consumers_changed(self) -> None:  # noqa: B027 - most types have nothing to do
+        """Note that a stream was opened or closed, or that a consumer has other filters."""
 
     @abstractmethod
     def offer(self, run: Run) -> None:

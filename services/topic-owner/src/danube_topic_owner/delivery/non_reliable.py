@@ -81,5 +81,10 @@ class NonReliableDispatch(Dispatch):
         """Messages are delivered at most once: nothing is taken back."""
 
 
+def cost_of(messages: int, size: int) -> int:
+    """Return what messages of ``size`` bytes in all count."""
+    return size + messages * MESSAGE_OVERHEAD_BYTES
+
+
 def _cost(run: Run) -> int:
-    return run.size + len(run) * MESSAGE_OVERHEAD_BYTES
+    return cost_of(len(run), run.size)

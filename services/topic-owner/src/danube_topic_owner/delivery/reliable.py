@@ -80,7 +80,7 @@ class ReliableDispatch(Dispatch):
     ) -> None:
         super().__init__(subscription_type, window)
         self.cursor = cursor
-        self.ordered = subscription_type is not SubscriptionType.SHARED
+        self.ordered = subscription_type in (SubscriptionType.EXCLUSIVE, SubscriptionType.FAILOVER)
         self.retries = Retries(policy, ordered=self.ordered, failures=failures)
         self.redelivered = 0
         self.unacked_max = UNACKED_MAX
@@ -177,10 +177,13 @@ class ReliableDispatch(Dispatch):
         for first, last in spans:
             for acked in self.cursor.ack(first, min(last, log_end)):
                 changed = True
-                self._in_flight.remove(*acked, answered=True)
-                if self.retries:
-                    self.retries.forget(*acked)
+                self._acked(*acked)
         return changed
+
+    def _acked(self, first: int, last: int) -> None:
+        self._in_flight.remove(first, last, answered=True)
+        if self.retries:
+            self.retries.forget(first, last)
 
     def nack(self, first: int, last: int, now: float, *, delay_ms: int = 0, reason: str = "") -> None:
         """Take in that the delivery of messages failed, as far as they are in flight."""
@@ -248,7 +251,7 @@ class ReliableDispatch(Dispatch):
         rest = [each for each in held if each.number > overdue.through]
         if rest:
             self._timed_out += self._fail(rest[0].first, rest[0].first, now, reason=NOT_ACKNOWLEDGED)
-        if not self.ordered and len(self.attached) > 1:
+        if self.subscription_type is SubscriptionType.SHARED and len(self.attached) > 1:
             self._session_over(consumer, received=None)
         consumer.progress.begin()
 

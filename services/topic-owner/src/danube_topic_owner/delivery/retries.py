@@ -171,6 +171,26 @@ class Retries:
         message = self._head()
         return None if message is None or message.stage is Stage.BLOCKED else message.due
 
+    # Redelivery in an order that the caller decides
+
+    def holds(self, position: int) -> bool:
+        """Return whether a message is kept here."""
+        message = self._failed.get(position)
+        return message is not None and message.stage in HELD
+
+    def due_of(self, position: int) -> float | None:
+        """Return when a message may be delivered again (monotonic seconds); None if it may not at all."""
+        message = self._failed[position]
+        return message.due if message.stage is Stage.WAITING else None
+
+    def take_at(self, position: int) -> bytes:
+        """Note that a message which waits is being delivered, and return it."""
+        message = self._failed[position]
+        data = message.data
+        self._release(message)
+        message.stage = Stage.DELIVERED
+        return data
+
     # Poison
 
     @property

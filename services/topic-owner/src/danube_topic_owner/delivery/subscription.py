@@ -10,9 +10,12 @@ from danube_common.model.failure_policy import FailurePolicy
 from danube_common.model.position import SEQUENCE_MAX, end_of_sequence, position_of, sequence_of
 from danube_common.model.rate_limit import TokenBucket
 from danube_common.model.run import Run
+from danube_common.model.subscription import SubscriptionType
 from danube_common.wire.frame import Frame
 from danube_topic_owner.delivery.consumer import Window
 from danube_topic_owner.delivery.dispatch import Dispatch
+from danube_topic_owner.delivery.key_shared import KeySharedDispatch
+from danube_topic_owner.delivery.key_shared_non_reliable import KeySharedNonReliableDispatch
 from danube_topic_owner.delivery.missed import Missed
 from danube_topic_owner.delivery.non_reliable import NonReliableDispatch
 from danube_topic_owner.delivery.reliable import DEFAULT_POLICY, ReliableDispatch
@@ -259,15 +262,16 @@ def activate(
 ) -> ActiveSubscription:
     """Return an active subscription for a journaled one; ``tail`` is the last sequence of the live feed."""
     rate = TokenBucket(0, now)
+    keyed = state.subscription_type is SubscriptionType.KEY_SHARED
     window = replace(window, prefetch=state.prefetch)
     subscription: ActiveSubscription
     if topic.strategy.is_reliable:
-        dispatch = ReliableDispatch(
-            state.subscription_type,
-            Cursor(state.mark_delete, state.acked),
-            window,
-            state.failure_policy or DEFAULT_POLICY,
-            dict(state.failures.items()),
+        cursor = Cursor(state.mark_delete, state.acked)
+        policy, failures = state.failure_policy or DEFAULT_POLICY, dict(state.failures.items())
+        dispatch = (
+            KeySharedDispatch(cursor, window, policy, failures)
+            if keyed
+            else ReliableDispatch(state.subscription_type, cursor, window, policy, failures)
         )
         if state.max_unacked_messages:
             dispatch.unacked_max = state.max_unacked_messages
@@ -276,10 +280,13 @@ def activate(
             topic.topic_id, topic.name, state, dispatch, rate, start, start > tail, mark_dirty=mark_dirty
         )
     else:
-        non_reliable = NonReliableDispatch(state.subscription_type)
+        non_reliable = (
+            KeySharedNonReliableDispatch() if keyed else NonReliableDispatch(state.subscription_type)
+        )
         subscription = ActiveSubscription(topic.topic_id, topic.name, state, non_reliable, rate)
     for consumer_id, name in state.consumers.items():
-        subscription.dispatch.add(consumer_id, name)
+        filters = state.key_filters.get(consumer_id, ())
+        subscription.dispatch.add(consumer_id, name).key_filters = filters
     return subscription
 
 

@@ -69,13 +69,14 @@ class SubscriptionRemoved(msgspec.Struct, tag="subscription-", frozen=True):
     name: str
 
 
-class ConsumerCreated(msgspec.Struct, tag="consumer+", frozen=True):
-    """A consumer subscribed for the first time."""
+class ConsumerCreated(msgspec.Struct, tag="consumer+", frozen=True, omit_defaults=True):
+    """A consumer subscribed for the first time, or with other filters of keys."""
 
     topic_id: int
     subscription: str
     consumer_id: int
     name: str
+    key_filters: tuple[str, ...] = ()
 
 
 class ConsumerRemoved(msgspec.Struct, tag="consumer-", frozen=True):

@@ -62,6 +62,7 @@ class SubscriptionState:
         mark_delete: every message at or below this position is acknowledged.
         acked: acknowledged ranges beyond mark-delete.
         consumers: names of the consumers by id, connected or not.
+        key_filters: of the consumers of a key-shared subscription that have any, by id.
         lost: messages that expired before they were acknowledged, over the subscription's life.
         prefetch: unacknowledged messages of a consumer that asks for no other number; 0 is the owner's bound.
         generation: changes when the cursor is reset or a subscription of the name is created again. An
@@ -77,6 +78,7 @@ class SubscriptionState:
     mark_delete: int
     acked: list[Range] = field(default_factory=list)
     consumers: dict[int, str] = field(default_factory=dict)
+    key_filters: dict[int, tuple[str, ...]] = field(default_factory=dict)
     lost: int = 0
     losses_told: int = 0
     prefetch: int = 0
@@ -191,6 +193,7 @@ class BundleState:
             case ConsumerRemoved(consumer_id):
                 if (owner := self._consumers.pop(consumer_id, None)) is not None:
                     del owner[1].consumers[consumer_id]
+                    owner[1].key_filters.pop(consumer_id, None)
             case SubscriptionRemoved(topic_id, name):
                 self._remove_subscription(topic_id, name)
             case TopicRemoved(topic_id):
@@ -231,9 +234,12 @@ class BundleState:
             case SubscriptionCreated(topic_id, topic_name, name, kind, mark_delete, prefetch, generation):
                 created = SubscriptionState(name, kind, mark_delete, prefetch=prefetch, generation=generation)
                 self._topic(topic_id, topic_name).subscriptions.setdefault(name, created)
-            case ConsumerCreated(topic_id, subscription_name, consumer_id, name):
+            case ConsumerCreated(topic_id, subscription_name, consumer_id, name, key_filters):
                 if (subscription := self.subscription(topic_id, subscription_name)) is not None:
                     subscription.consumers[consumer_id] = name
+                    subscription.key_filters.pop(consumer_id, None)
+                    if key_filters:
+                        subscription.key_filters[consumer_id] = key_filters
                     self._consumers[consumer_id] = (self.topics[topic_id], subscription)
 
     def _update_subscription(
@@ -334,4 +340,5 @@ def _facts_of(topic: TopicState) -> Iterator[Fact]:
         if each.losses_told:
             yield LossesTold(topic_id, name, each.losses_told)
         for consumer_id, consumer_name in each.consumers.items():
-            yield ConsumerCreated(topic_id, name, consumer_id, consumer_name)
+            filters = each.key_filters.get(consumer_id, ())
+            yield ConsumerCreated(topic_id, name, consumer_id, consumer_name, filters)

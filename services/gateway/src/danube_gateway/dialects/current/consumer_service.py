@@ -9,6 +9,7 @@ from danube_common.cluster.records import Topic
 from danube_common.errors import InvalidInput, InvalidName, NotFound, Refused
 from danube_common.model.failure_policy import REDELIVERY_DELAY_MAX_MS
 from danube_common.model.names import TopicName, check_label
+from danube_common.model.subscription import check_key_filters
 from danube_common.rpc.port import OPENED, Call, Framed, Opened, RpcError, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.security.roles import Permission
@@ -61,10 +62,9 @@ class ConsumerService:
         check_label(request.consumer_name, "consumer")
         try:
             kind = subscription_type_of(request.subscription_type)
+            check_key_filters(kind, request.key_filters)
         except InvalidInput as error:
             raise _denied(str(error)) from None
-        if request.key_filters:
-            raise _denied("key_filters belong to key-shared subscriptions, which are not offered yet")
         topic = await self._resolver.find(name)
         if topic is None:
             raise topic_not_found(request.topic_name, Generation.CURRENT)
@@ -76,6 +76,7 @@ class ConsumerService:
             kind,
             request.consumer_name,
             call.peer,
+            request.key_filters,
         )
         response = api.ConsumerResponse(
             request_id=request.request_id,

@@ -51,14 +51,10 @@ def strategy_of(number: int, default_storage: StorageBackend) -> Strategy:
 
 def subscription_type_of(number: int) -> SubscriptionType:
     """Return the subscription type of a request. Raises InvalidInput."""
-    kinds = (SubscriptionType.EXCLUSIVE, SubscriptionType.SHARED, SubscriptionType.FAILOVER)
-    if number == api.ConsumerRequest.KeyShared:
-        raise InvalidInput(
-            "key-shared subscriptions are not offered yet: subscribe as exclusive, shared or failover"
-        )
-    if not 0 <= number < len(kinds):
-        raise InvalidInput(f"subscription_type {number} is not in 0..{len(kinds) - 1}")
-    return kinds[number]
+    try:
+        return SubscriptionType(number)
+    except ValueError:
+        raise InvalidInput(f"subscription_type {number} is not in 0..{max(SubscriptionType)}") from None
 
 
 def stored_message(message: api.StreamMessage) -> bytes:

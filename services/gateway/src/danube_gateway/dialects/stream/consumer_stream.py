@@ -15,7 +15,7 @@ from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Topic
 from danube_common.errors import AlreadyExists, DanubeError, InvalidInput, NotFound, Refused, Unavailable
 from danube_common.model.names import TopicName
-from danube_common.model.subscription import SubscriptionType
+from danube_common.model.subscription import SubscriptionType, check_key_filters
 from danube_common.rpc.port import Call, RpcError
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.security.roles import Permission
@@ -55,6 +55,8 @@ too."""
 PREFETCH: Final = 10_000
 """Unacknowledged messages of a topic, of a client that leaves it to the platform."""
 TOPICS_INTERVAL_S: Final = 1.0
+SHARING: Final = (SubscriptionType.SHARED, SubscriptionType.KEY_SHARED)
+"""Types whose consumers are active at the same time."""
 REOPEN_WAIT_S: Final = 0.2
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -157,8 +159,7 @@ class ConsumerStream:
         wanted = self._wanted
         if not wanted.topics and not wanted.pattern:
             raise InvalidInput("subscribe names topics, a pattern, or both")
-        if wanted.key_filters:
-            raise InvalidInput("key_filters are for subscriptions of type KEY_SHARED")
+        check_key_filters(self._kind, wanted.key_filters)
         self._put(Answer.of(subscribed=api.Subscribed(consumer_name=wanted.consumer_name)))
         self._regulate()
         for text in wanted.topics:
@@ -274,6 +275,7 @@ class ConsumerStream:
             self._kind,
             wanted.consumer_name,
             self._call.peer,
+            wanted.key_filters,
         )
         prefetch = wanted.prefetch or consumer.prefetch or PREFETCH
         session = await self._sessions.open(
@@ -371,7 +373,7 @@ class ConsumerStream:
             self._put(Answer.of(end_of_backlog=api.EndOfBacklog(topic=feed.index)))
 
     def _tell_active(self, feed: Feed, *, active: bool) -> None:
-        if feed.active is not active and self._kind is not SubscriptionType.SHARED:
+        if feed.active is not active and self._kind not in SHARING:
             feed.active = active
             self._put(Answer.of(assignment=api.Assignment(topic=feed.index, active=active)))
 
@@ -408,8 +410,8 @@ class ConsumerStream:
         feed = self._feed(ack.topic)
         spans = spans_of(ack.ranges)
         if ack.cumulative:
-            if self._kind is SubscriptionType.SHARED:
-                raise InvalidInput("a subscription of type SHARED has no cumulative acknowledgement")
+            if self._kind in SHARING:
+                raise InvalidInput(f"a {self._kind.label} subscription has no cumulative acknowledgement")
             spans.append((1, ack.cumulative))
         session = feed.session
         if session is not None and session.source is not None and spans:

@@ -30,6 +30,7 @@ _TYPES_OF_SUBSCRIPTIONS: Final = {
     api.Subscribe.EXCLUSIVE: SubscriptionType.EXCLUSIVE,
     api.Subscribe.SHARED: SubscriptionType.SHARED,
     api.Subscribe.FAILOVER: SubscriptionType.FAILOVER,
+    api.Subscribe.KEY_SHARED: SubscriptionType.KEY_SHARED,
 }
 _STARTS: Final = {
     api.Start.EARLIEST: StartKind.EARLIEST,

@@ -1,0 +1,99 @@
+"""Which consumer of a key-shared subscription gets a key: consistent hashing, and filters. Pure.
+
+The hash and the ring are those of the current generation of clients (docs/wire/current.md).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
+
+from danube_common.model.subscription import key_matches
+from danube_common.wire.protobuf_fields import last_texts
+
+NODES_PER_CONSUMER: Final = 100
+KEY_BYTES_MAX: Final = 1024
+"""Keys that begin with the same bytes up to this length are one key."""
+KEYS_CACHED_MAX: Final = 10_000
+"""Keys whose consumer is remembered; at the bound all are forgotten."""
+CONSUMERS_CACHED_MAX: Final = 1_000
+
+ROUTING_KEY: Final = 10
+"""Fields of a StreamMessage in every generation of the client contract."""
+PRODUCER_NAME: Final = 5
+
+_FNV_OFFSET: Final = 0xCBF29CE484222325
+_FNV_PRIME: Final = 0x100000001B3
+_MASK_64: Final = (1 << 64) - 1
+_MASK_32: Final = (1 << 32) - 1
+
+
+def key_of(message: bytes) -> bytes:
+    """Return the key of a serialized StreamMessage: its routing key, or else its producer's name."""
+    return last_texts(message, ROUTING_KEY, PRODUCER_NAME)[:KEY_BYTES_MAX]
+
+
+def hash_of(data: bytes) -> int:
+    """Return the place on the ring: FNV-1a of 64 bits, folded to 32 bits, and murmur3's finalizer."""
+    value = _FNV_OFFSET
+    for byte in data:
+        value = ((value ^ byte) * _FNV_PRIME) & _MASK_64
+    value = (value >> 32) ^ (value & _MASK_32)
+    value ^= value >> 16
+    value = (value * 0x85EBCA6B) & _MASK_32
+    value ^= value >> 13
+    value = (value * 0xC2B2AE35) & _MASK_32
+    return value ^ value >> 16
+
+
+class KeyRing:
+    """Assigns keys to consumers.
+
+    Consumers with a filter that matches a key get it; if there is none, those without filters. Among them the
+    ring decides: a consumer that joins or leaves takes or gives only its own share of the keys.
+
+    Args:
+        consumers: ids of the consumers, each with its filters.
+    """
+
+    def __init__(self, consumers: Iterable[tuple[int, tuple[str, ...]]]) -> None:
+        self._filters = dict(consumers)
+        nodes = sorted((place, each) for each in self._filters for place in _nodes(each))
+        self._places = [place for place, _ in nodes]
+        self._ids = [each for _, each in nodes]
+        self._open = {each for each, filters in self._filters.items() if not filters}
+        self._known: dict[bytes, int | None] = {}
+
+    def consumer_of(self, key: bytes) -> int | None:
+        """Return the id of the consumer that gets a key; None if no filter matches it."""
+        try:
+            return self._known[key]
+        except KeyError:
+            if len(self._known) >= KEYS_CACHED_MAX:
+                self._known.clear()
+            found = self._known[key] = self._find(key)
+            return found
+
+    def _find(self, key: bytes) -> int | None:
+        candidates = self._open
+        if len(candidates) < len(self._filters):
+            text = key.decode(errors="replace")
+            candidates = {
+                each
+                for each, filters in self._filters.items()
+                if any(key_matches(one, text) for one in filters)
+            } or candidates
+        if not candidates:
+            return None
+        ids = self._ids
+        at = bisect_left(self._places, hash_of(key)) % len(ids)
+        while ids[at] not in candidates:
+            at = (at + 1) % len(ids)
+        return ids[at]
+
+
+@lru_cache(CONSUMERS_CACHED_MAX)
+def _nodes(consumer_id: int) -> tuple[int, ...]:
+    return tuple(hash_of(f"{consumer_id}-{node}".encode()) for node in range(NODES_PER_CONSUMER))
