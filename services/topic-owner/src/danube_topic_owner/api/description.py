@@ -78,7 +78,8 @@ def _poison(dispatch: ReliableDispatch) -> str:
     if dispatch.ordered:
         return f"the message at position {first.position} {failed}: it blocks what follows it"
     others = " and blocks its key" if dispatch.subscription_type is SubscriptionType.KEY_SHARED else ""
-    return f"{blocked} messages are not delivered again; the first, at position {first.position}, {failed}{others}"
+    which = f"the first, at position {first.position}, {failed}{others}"
+    return f"{blocked} messages are not delivered again; {which}"
 
 
 def _unmatched(dispatch: ReliableDispatch) -> str:

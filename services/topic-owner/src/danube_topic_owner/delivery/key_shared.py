@@ -2,12 +2,12 @@
 
 A key has several messages in flight at a time, all at one consumer. Per key:
 
-- Messages are sent in the order of their positions. One that failed holds back those that follow it, and those
-  that were delivered already come again after it. Other keys go on.
+- Messages are sent in the order of their positions. One that failed holds back those that follow it, and
+  those that were delivered already come again after it. Other keys go on.
 - If consumers come or go, a key moves when nothing of it is in flight at its old consumer any more.
 - A key that no consumer may have waits.
 
-The order among keys does not count (docs/adr/0034-a-key-waits-and-never-loses.md).
+The order among keys does not count (docs/adr/0037-a-key-waits-and-never-loses.md).
 """
 
 from __future__ import annotations
