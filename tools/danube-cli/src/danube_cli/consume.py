@@ -22,6 +22,7 @@ class SubscriptionChoice(StrEnum):
     exclusive = "exclusive"
     shared = "shared"
     fail_over = "fail-over"
+    key_shared = "key-shared"
 
 
 class OutputChoice(StrEnum):
@@ -65,6 +66,7 @@ Examples:
   danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m look --from -100 --exit-at-end
   danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m replay --from 2026-11-23T10:00:00Z
   danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m audit --from 2h
+  danube-cli consume -s http://127.0.0.1:6650 -m eu --sub-type key-shared --key-filter 'eu-*'
 
 \b
 {EXIT_CODES}
@@ -95,6 +97,14 @@ def consume(
         SubscriptionChoice,
         typer.Option("--sub-type", help="How the consumers of a new subscription share its messages."),
     ] = SubscriptionChoice.shared,
+    key_filter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key-filter",
+            metavar="GLOB",
+            help="With --sub-type key-shared: take only keys like this, with * and ?; may be repeated.",
+        ),
+    ] = None,
     from_: Annotated[
         str | None,
         typer.Option(
@@ -144,6 +154,8 @@ def consume(
     """Check the options and run the command."""
     if raw and output is OutputChoice.json:
         raise typer.BadParameter("goes with neither -o json nor any other form", param_hint="'--raw'")
+    if key_filter and sub_type is not SubscriptionChoice.key_shared:
+        raise typer.BadParameter("goes with --sub-type key-shared only", param_hint="'--key-filter'")
 
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from danube_cli import payload  # noqa: PLC0415
@@ -158,6 +170,7 @@ def consume(
         subscription=subscription,
         consumer_name=consumer,
         type=type_of(sub_type),
+        key_filters=key_filter or [],
         start=start,
         show=payload.as_raw if raw else payload.as_json if as_json else payload.as_line,
         show_unfit=payload.as_escaped_json if as_json else payload.as_escaped_line,
@@ -188,4 +201,5 @@ def type_of(choice: SubscriptionChoice) -> SubscriptionType:
         SubscriptionChoice.exclusive: SubscriptionType.EXCLUSIVE,
         SubscriptionChoice.shared: SubscriptionType.SHARED,
         SubscriptionChoice.fail_over: SubscriptionType.FAILOVER,
+        SubscriptionChoice.key_shared: SubscriptionType.KEY_SHARED,
     }[choice]

@@ -119,6 +119,15 @@ def produce(
         str | None,
         typer.Option("--attributes", "-a", metavar="K:V,...", help="Attributes of every message."),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            metavar="KEY",
+            help="The routing key of every message: it chooses the partition, and the consumer of a"
+            " key-shared subscription.",
+        ),
+    ] = None,
     partitions: Annotated[
         int | None,
         typer.Option(
@@ -229,6 +238,7 @@ def produce(
         partitions=partitions,
         in_flight_max=in_flight,
         attributes=pairs,
+        key=key,
         source=source,
     )
     raise typer.Exit(run(send(job)))

@@ -52,6 +52,7 @@ class Job:
     subscription: str
     consumer_name: str | None
     type: SubscriptionType
+    key_filters: list[str]
     start: Start | None
     show: Show
     show_unfit: ShowUnfit
@@ -149,13 +150,15 @@ async def receive(job: Job) -> int:
         OSError: the output cannot be written.
     """
     connectivity = Connectivity()
-    async with connect(*job.addresses, tls=job.tls) as client:
+    streaming = job.type is SubscriptionType.KEY_SHARED
+    async with connect(*job.addresses, tls=job.tls, streaming=streaming) as client:
         schema = await client.schema(job.topic)
         consumer = await client.consumer(
             job.topic,
             job.subscription,
             name=job.consumer_name,
             type=job.type,
+            key_filters=job.key_filters,
             initial_position=job.start,
             reconnect=job.reconnect,
             prefetch=job.prefetch,

@@ -52,6 +52,7 @@ class Job:
     partitions: int | None
     in_flight_max: int
     attributes: dict[str, str]
+    key: str | None
     source: Text | Lines
 
 
@@ -103,7 +104,7 @@ async def send(job: Job) -> int:
     """
     tally = Tally(announce=isinstance(job.source, Text))
     code = OK
-    async with connect(*job.addresses, tls=job.tls) as client:
+    async with connect(*job.addresses, tls=job.tls, streaming=job.key is not None) as client:
         producer = await client.producer(
             job.topic,
             name=job.producer_name,
@@ -176,7 +177,9 @@ async def _feed(
                 except ValueError as error:
                     tally.fail(str(error), number)
                     continue
-            tally.waiting.append((number if lines else 0, await producer.post(payload, job.attributes)))
+            tally.waiting.append(
+                (number if lines else 0, await producer.post(payload, job.attributes, key=job.key))
+            )
             tally.collect()
             if tally.lost:
                 return

@@ -60,6 +60,11 @@ def subscribe(
 ) -> None:
     """Check the options and run the command."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    if sub_type is SubscriptionChoice.key_shared:
+        raise typer.BadParameter(
+            "a key-shared subscription is created by its first consumer: danube-cli consume",
+            param_hint="'--sub-type'",
+        )
     start = parse_start(from_)
     raise typer.Exit(
         run(

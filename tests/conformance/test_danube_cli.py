@@ -1,4 +1,4 @@
-"""``danube-cli schema`` against a platform."""
+"""``danube-cli`` against a platform: schemas, and routing keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ class Cli:
         self._addr = f"http://{platform.gateway_addr}"
 
     async def __call__(self, command: str, subject: str, *more: str, code: int = 0) -> str:
-        words = ["-m", "danube_cli", "schema", command, subject, "-s", self._addr, *more]
+        return await self.run("schema", command, subject, "-s", self._addr, *more, code=code)
+
+    async def keys(self, command: str, topic: str, *more: str, code: int = 0) -> str:
+        return await self.run(command, "-s", self._addr, "-t", topic, *more, code=code)
+
+    async def run(self, *arguments: str, code: int = 0) -> str:
+        words = ["-m", "danube_cli", *arguments]
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=pipe, stderr=pipe)
         out, err = await process.communicate()
@@ -59,3 +65,18 @@ async def test_what_does_not_fit_or_exist_ends_with_an_error(cli: Cli) -> None:
     assert said["errors"] != []
     assert "Error: " in await cli("register", subject, *broken, code=1)
     assert "schema-type" in await cli("register", subject, "--schema", FIRST, code=2)
+
+
+async def test_a_key_shared_consumer_takes_the_keys_of_its_filters(cli: Cli, topic: str) -> None:
+    for key in ("eu-1", "us-1", "eu-2"):
+        await cli.keys("produce", topic, "-m", f"for {key}", "--key", key)
+    words = ("-m", "s", "--sub-type", "key-shared", "--exit-at-end", "--raw")
+    assert await cli.keys("consume", topic, *words, "--key-filter", "eu-*") == "for eu-1\nfor eu-2\n"
+    assert await cli.keys("consume", topic, *words, "--key-filter", "u?-1") == "for us-1\n"
+
+
+async def test_filters_go_with_key_shared_only(cli: Cli, topic: str) -> None:
+    said = await cli.keys("consume", topic, "-m", "s", "--key-filter", "a*", code=2)
+    assert "--sub-type key-shared" in said
+    said = await cli.keys("subscribe", topic, "-m", "s", "--sub-type", "key-shared", code=2)
+    assert "danube-cli consume" in said
