@@ -75,6 +75,12 @@ async def test_a_key_shared_consumer_takes_the_keys_of_its_filters(cli: Cli, top
     assert await cli.keys("consume", topic, *words, "--key-filter", "u?-1") == "for us-1\n"
 
 
+async def test_a_subscription_is_created_without_a_consumer(cli: Cli, topic: str) -> None:
+    await cli.keys("produce", topic, "-m", "one")
+    assert await cli.keys("subscribe", topic, "-m", "s") == "Subscription s created\n"
+    assert await cli.keys("subscribe", topic, "-m", "s") == "Subscription s exists already\n"
+
+
 async def test_filters_go_with_key_shared_only(cli: Cli, topic: str) -> None:
     said = await cli.keys("consume", topic, "-m", "s", "--key-filter", "a*", code=2)
     assert "--sub-type key-shared" in said

@@ -294,7 +294,7 @@ async def test_a_stream_and_a_client_of_v0_2_share_a_subscription(
     stream = await consume(type=api.Subscribe.SHARED)
     consumer = await client.subscribe(topic, "s", kind=1)
     receiving = client.receive(consumer)
-    await receiving.take(0)
+    await receiving.opened()
     positions = await send(*numbers(40))
     got = await receiving.take(1)
     assert got[0].payload in numbers(40)

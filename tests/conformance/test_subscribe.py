@@ -128,7 +128,7 @@ async def test_a_consumer_of_another_type_is_refused(
     assert (await holder.next()).payload == b"unharmed"
 
 
-@pytest.mark.parametrize("kind", [3, -1, 2**31 - 1])
+@pytest.mark.parametrize("kind", [4, -1, 2**31 - 1])
 async def test_a_type_that_does_not_exist_is_refused_and_leaves_nothing_behind(
     client: Client, topic: str, kind: int
 ) -> None:

@@ -49,6 +49,8 @@ def values(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
         return st.lists(values(arguments[0]), max_size=3)
     if origin is dict:
         return st.dictionaries(values(arguments[0]), values(arguments[1]), max_size=3)
+    if origin is tuple and arguments[-1] is ...:
+        return st.lists(values(arguments[0]), max_size=3).map(tuple)
     if origin is tuple:
         return st.tuples(*map(values, arguments))
     if kind is str:

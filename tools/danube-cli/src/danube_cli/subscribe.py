@@ -47,7 +47,7 @@ def subscribe(
         typer.Option("--from", metavar="START", help="Where it begins, in the words of consume --from."),
     ] = None,
     prefetch: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--prefetch",
             metavar="N",
@@ -56,7 +56,7 @@ def subscribe(
             help="How many unacknowledged messages each consumer takes at once that asks for no prefetch of"
             " its own; if absent, as many as the platform gives.",
         ),
-    ] = 0,
+    ] = None,
 ) -> None:
     """Check the options and run the command."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -69,7 +69,13 @@ def subscribe(
     raise typer.Exit(
         run(
             _create(
-                service_addr.split(","), tls(context), topic, subscription, type_of(sub_type), start, prefetch
+                service_addr.split(","),
+                tls(context),
+                topic,
+                subscription,
+                type_of(sub_type),
+                start,
+                prefetch or 0,
             )
         )
     )

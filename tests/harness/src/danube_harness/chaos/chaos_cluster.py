@@ -126,8 +126,9 @@ class ChaosCluster:
 
     @property
     def nats_url(self) -> str:
-        """The NATS server itself, past every proxy."""
-        return self._nats.addresses["nats"]["url"]
+        """The NATS server itself, past every proxy, with the credentials of an operator."""
+        password = (self.directory.path / "nats" / "operator.password").read_text()
+        return self._nats.addresses["nats"]["url"].replace("://", f"://operator:{password}@")
 
     def log_file(self, name: str) -> Path:
         """What a program wrote."""
