@@ -80,7 +80,9 @@ def admin(platform: Platform, *words: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("scenario", ["plain", "reliable", "partitioned", "shared", "failover", "schemas"])
+@pytest.mark.parametrize(
+    "scenario", ["plain", "reliable", "partitioned", "shared", "keys", "failover", "schemas"]
+)
 def test_the_python_client_works(platform: Platform, topic: str, scenario: str) -> None:
     Scenario(platform, scenario, topic, SHORT).succeeds(SHORT_S_MAX)
 

@@ -11,7 +11,7 @@ import contextlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc.aio
@@ -123,6 +123,31 @@ async def shared(client: Any, topic: str, count: int) -> None:
         task.cancel()
     check(seen == Counter(range(sent)), "each message once")
     for consumer, _ in pairs:
+        await consumer.close()
+
+
+async def keys(client: Any, topic: str, count: int) -> None:
+    """Of a key-shared subscription each consumer gets the keys of its filter, each key in order."""
+    producer = await produce(client, topic)
+    east, eastern = await consume(client, topic, "east", SubType.KEY_SHARED, ["east-*"])
+    rest, others = await consume(client, topic, "rest", SubType.KEY_SHARED)
+    for number in range(count):
+        await producer.send_with_key(str(number).encode(), {}, ("east-1", "west-1", "east-2")[number % 3])
+    for consumer, queue, wanted in (
+        (east, eastern, [number for number in range(count) if number % 3 != 1]),
+        (rest, others, range(1, count, 3)),
+    ):
+        seen = []
+        for _ in wanted:
+            message = await take(queue)
+            seen.append(int(message.payload))
+            await consumer.ack(message)
+        for key in range(3):
+            of_key = [number for number in seen if number % 3 == key]
+            check(
+                of_key == [number for number in wanted if number % 3 == key],
+                f"key {key} in order, not {seen}",
+            )
         await consumer.close()
 
 
@@ -315,11 +340,15 @@ async def produce(
 
 
 async def consume(
-    client: Any, topic: str, name: str = "python", kind: Any = SubType.EXCLUSIVE
+    client: Any,
+    topic: str,
+    name: str = "python",
+    kind: Any = SubType.EXCLUSIVE,
+    key_filters: Sequence[str] = (),
 ) -> tuple[Any, Any]:
     """Return a consumer and its queue."""
     consumers = client.new_consumer().with_topic(topic).with_consumer_name(name).with_subscription("sub")
-    consumer = consumers.with_subscription_type(kind).build()
+    consumer = consumers.with_subscription_type(kind).with_key_filters(list(key_filters)).build()
     await consumer.subscribe()
     return consumer, await consumer.receive()
 
@@ -374,7 +403,18 @@ def check(holds: bool, what: str) -> None:
 
 SCENARIOS = {
     each.__name__: each
-    for each in (plain, reliable, partitioned, shared, failover, dead_letters, schemas, survive, no_hot_loop)
+    for each in (
+        plain,
+        reliable,
+        partitioned,
+        shared,
+        keys,
+        failover,
+        dead_letters,
+        schemas,
+        survive,
+        no_hot_loop,
+    )
 }
 
 
