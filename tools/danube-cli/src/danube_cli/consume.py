@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from danube_cli.outcome import EXIT_CODES, run
-from danube_cli.produce import ServiceAddr
+from danube_cli.produce import DEFAULT_ADDR, ServiceAddr
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ Examples:
 
 def consume(
     context: typer.Context,
-    service_addr: ServiceAddr,
     subscription: SubscriptionName,
+    service_addr: ServiceAddr = DEFAULT_ADDR,
     topic: Annotated[
         str,
         typer.Option(

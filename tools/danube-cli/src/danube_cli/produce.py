@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -44,6 +44,7 @@ class RetentionChoice(StrEnum):
     expire = "expire"
 
 
+DEFAULT_ADDR: Final = "http://127.0.0.1:6650"
 ServiceAddr = Annotated[
     str,
     typer.Option(
@@ -86,7 +87,7 @@ Examples:
 
 def produce(
     context: typer.Context,
-    service_addr: ServiceAddr,
+    service_addr: ServiceAddr = DEFAULT_ADDR,
     producer_name: Annotated[
         str | None,
         typer.Option(

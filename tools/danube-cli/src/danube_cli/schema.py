@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
 import typer
 
 from danube_cli.outcome import EXIT_CODES, FAILED, OK, run
-from danube_cli.produce import ServiceAddr
+from danube_cli.produce import DEFAULT_ADDR, ServiceAddr
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ Examples:
 def register(
     context: typer.Context,
     subject: Subject,
-    service_addr: ServiceAddr,
+    service_addr: ServiceAddr = DEFAULT_ADDR,
     schema_type: Kind = None,
     file: File = None,
     schema: Text = None,
@@ -121,7 +121,7 @@ def register(
 def get(
     context: typer.Context,
     subject: Subject,
-    service_addr: ServiceAddr,
+    service_addr: ServiceAddr = DEFAULT_ADDR,
     version: Annotated[int | None, typer.Option("--version", metavar="N", min=1)] = None,
     output: Output = Form.table,
 ) -> None:
@@ -153,7 +153,10 @@ def get(
 
 @app.command()
 def versions(
-    context: typer.Context, subject: Subject, service_addr: ServiceAddr, output: Output = Form.table
+    context: typer.Context,
+    subject: Subject,
+    service_addr: ServiceAddr = DEFAULT_ADDR,
+    output: Output = Form.table,
 ) -> None:
     """List the versions of a subject."""
 
@@ -177,7 +180,7 @@ def versions(
 def check(
     context: typer.Context,
     subject: Subject,
-    service_addr: ServiceAddr,
+    service_addr: ServiceAddr = DEFAULT_ADDR,
     schema_type: Kind = None,
     file: File = None,
     schema: Text = None,

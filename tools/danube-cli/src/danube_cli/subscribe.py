@@ -9,7 +9,7 @@ import typer
 
 from danube_cli.consume import SubscriptionChoice, SubscriptionName, parse_start, type_of
 from danube_cli.outcome import EXIT_CODES, OK, run
-from danube_cli.produce import ServiceAddr
+from danube_cli.produce import DEFAULT_ADDR, ServiceAddr
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ Examples:
 
 def subscribe(
     context: typer.Context,
-    service_addr: ServiceAddr,
     subscription: SubscriptionName,
+    service_addr: ServiceAddr = DEFAULT_ADDR,
     topic: Annotated[
         str,
         typer.Option(
