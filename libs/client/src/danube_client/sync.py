@@ -24,6 +24,7 @@ import asyncio
 import concurrent.futures
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -81,7 +82,23 @@ class Loop:
             self._loop.close()
 
 
-class Client:
+class Closing(ABC):
+    """Closed at the end of its `with` block."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop; the classes say how."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Client(Closing):
     """Makes producers, consumers and readers. See `danube_client.Client`."""
 
     def __init__(self, *addresses: str, **options: Any) -> None:
@@ -148,14 +165,6 @@ class Client:
         except Closed:
             return
         self._loop.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Producer:
@@ -239,7 +248,7 @@ class Message:
         return repr(self._message)
 
 
-class Consumer:
+class Consumer(Closing):
     """Receives the messages of one subscription; an iterator. See `danube_client.Consumer`."""
 
     def __init__(self, loop: Loop, consumer: AsyncConsumer) -> None:
@@ -309,16 +318,8 @@ class Consumer:
         """Send the acknowledgements and stop."""
         self._loop.run(self._consumer.close)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class Reader:
+class Reader(Closing):
     """Reads a topic without a subscription; an iterator. See `danube_client.Reader`."""
 
     def __init__(self, loop: Loop, reader: AsyncReader) -> None:
@@ -340,14 +341,6 @@ class Reader:
     def close(self) -> None:
         """Stop."""
         self._loop.run(self._reader.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def connect(*addresses: str, **options: Any) -> Client:

@@ -87,3 +87,12 @@ class StartPosition(msgspec.Struct, frozen=True, array_like=True):
 
     kind: StartKind = StartKind.EARLIEST
     value: int = 0
+
+
+def start_at(kind: StartKind, value: int) -> StartPosition:
+    """Return a start as a client asks for it; the owner checks it against the topic. Raises InvalidInput."""
+    if value >= 1 << 63:
+        raise InvalidInput(f"start.value {value} is above {(1 << 63) - 1}")
+    if value and kind in (StartKind.EARLIEST, StartKind.LATEST):
+        raise InvalidInput(f"a start at {kind} takes no value")
+    return StartPosition(kind, value)

@@ -6,7 +6,7 @@ from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Topic
 from danube_common.errors import AlreadyExists, InvalidInput, NotFound
 from danube_common.model.names import TopicName, check_label
-from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType
+from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType, start_at
 from danube_common.rpc.port import Call, Methods, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.wire.owner import (
@@ -125,8 +125,4 @@ def start_of(start: platform.SubscriptionStart) -> StartPosition:
     kind = _KINDS.get(start.kind)
     if kind is None:
         raise InvalidInput(f"start.kind {start.kind} is none of a start")
-    if start.value >= 1 << 63:
-        raise InvalidInput(f"start.value {start.value} is above {(1 << 63) - 1}")
-    if start.value and kind in (StartKind.EARLIEST, StartKind.LATEST):
-        raise InvalidInput(f"a start at {kind} takes no value")
-    return StartPosition(kind, start.value)
+    return start_at(kind, start.value)

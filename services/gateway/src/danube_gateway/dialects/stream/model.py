@@ -8,7 +8,7 @@ from danube_common.errors import InvalidInput
 from danube_common.model.producer import AccessMode
 from danube_common.model.schema import UNCHOSEN_SCHEMA, UNCHOSEN_STRING_NAME, Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
-from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType
+from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType, start_at
 from danube_proto import danube_stream_pb2 as api
 
 SCHEMA_NAME: Final = "stream_schema"
@@ -63,11 +63,7 @@ def start_of(start: api.Start) -> StartPosition:
     kind = _STARTS.get(start.kind)
     if kind is None:
         raise InvalidInput(f"start.kind {start.kind} is none of a start")
-    if start.value >= 1 << 63:
-        raise InvalidInput(f"start.value {start.value} is above {(1 << 63) - 1}")
-    if start.value and kind in (StartKind.EARLIEST, StartKind.LATEST):
-        raise InvalidInput(f"a start at {kind} takes no value")
-    return StartPosition(kind, start.value)
+    return start_at(kind, start.value)
 
 
 def schema_of(schema: api.Schema) -> Schema:
