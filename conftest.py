@@ -16,7 +16,11 @@ SERVER_FIXTURES: Final = frozenset({"etcd_server", "nats_server", "platform", "s
 """A test that asks for one of these starts a real server."""
 
 # The duration of an example depends on the load of the machine: pytest's timeout is enough.
-settings.register_profile("danube", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "danube", deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow]
+)
+# What `make unit` takes: property tests are most of its time.
+settings.register_profile("quick", settings.get_profile("danube"), max_examples=15)
 settings.load_profile("danube")
 
 

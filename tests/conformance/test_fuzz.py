@@ -54,7 +54,6 @@ DOCUMENTED = {"CreateProducer": {"UNAVAILABLE"}, "Ack": {"INTERNAL"}, "SendMessa
 
 fuzz = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.bus.nats import NatsBus
@@ -96,7 +96,6 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
             runner.run(stack.aclose())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(performed=operations)
 def test_both_logs_answer_alike_to_any_sequence_of_operations(real: Real, performed: list[Operation]) -> None:
     bundle = Bundle(Family.FILE, next(real.numbers))

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.cluster.records import Topic
@@ -35,7 +35,6 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
 @given(STEPS, st.sampled_from([EXCLUSIVE, SHARED, SubscriptionType.FAILOVER]), st.integers(0, 1 << 32))
 def test_nothing_is_lost_or_reordered_whatever_happens_when(
     steps: list[str], kind: SubscriptionType, seed: int

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.errors import LogUnavailable
@@ -156,7 +156,6 @@ async def fill(listener: Listener) -> None:
         return
 
 
-@settings(max_examples=150, deadline=None)
 @given(ACTIONS, ACTIONS, st.integers(0, 3), st.sampled_from([FILE, MEMORY]))
 def test_every_entry_is_handed_over_once_and_in_order(
     script: list[str], meanwhile: list[str], before: int, bundle: Bundle
@@ -204,7 +203,6 @@ def test_every_entry_is_handed_over_once_and_in_order(
     asyncio.run(scenario())
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(LIVES, min_size=1, max_size=4))
 def test_a_volatile_log_that_began_anew_is_read_from_its_beginning(lives: list[Life]) -> None:
     """Whether the new log is shorter, as long or longer than the old one."""

@@ -125,7 +125,7 @@ class Outboxes(RuleBasedStateMachine):
 
 
 TestOutbox = Outboxes.TestCase
-TestOutbox.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+TestOutbox.settings = settings(stateful_step_count=40)
 
 
 def sealed(_partition: int, _first: int, entries: Sequence[Entry]) -> int:

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.cluster import keys
@@ -94,7 +94,6 @@ CREATORS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(CREATORS)
 async def test_of_concurrent_creators_a_name_is_never_both_plain_and_partitioned(
     creators: list[Creator],

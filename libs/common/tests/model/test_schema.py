@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danube_common.errors import InvalidInput, SchemaViolation
@@ -217,7 +217,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=5000, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=5000)
 @given(SCHEMAS, SCHEMAS, VALUES, st.integers(0, 20))
 def test_a_cheap_check_of_a_recursive_schema_is_quick_and_gives_a_reason_in_time(
     root: dict[str, Any], definition: Any, value: Any, depth: int

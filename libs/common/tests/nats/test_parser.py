@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nats.protocol.parser import Parser
 
@@ -66,7 +66,6 @@ async def parsed(parser: type[Parser], pieces: list[bytes]) -> tuple[list[Delive
     return client.delivered, client.pings
 
 
-@settings(deadline=None)
 @given(MESSAGES, st.lists(st.integers(1, 60), max_size=40))
 def test_messages_in_pieces_of_any_size_are_handed_over_as_nats_py_does(
     messages: list[tuple[bytes, bytes] | None], sizes: list[int]

@@ -48,12 +48,7 @@ def test_what_a_message_may_need_is_never_underestimated(body: bytes, size: int)
     assert announced_bytes(body, 500) == size
 
 
-@settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-    database=None,
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)
 @given(garbage=st.lists(st.binary(max_size=300), min_size=1, max_size=5))
 def test_any_request_bytes_reach_the_handler_unchanged(garbage: list[bytes]) -> None:
     async def scenario() -> None:

@@ -264,7 +264,7 @@ def written(schema: Schema, value: Any) -> bytes:
     return stream.getvalue()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_accepted_readers_read_what_was_written(data: st.DataObject) -> None:
     writer = data.draw(schemas())
@@ -340,7 +340,6 @@ def evolved(draw: st.DrawFn, schema: Schema) -> Schema:
             return schema
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_schema_reads_its_own_data_and_its_payloads_are_accepted(data: st.DataObject) -> None:
     schema = data.draw(schemas())
@@ -348,7 +347,6 @@ def test_a_schema_reads_its_own_data_and_its_payloads_are_accepted(data: st.Data
     definition(schema).payload_check()(written(schema, data.draw(values(schema))))
 
 
-@settings(max_examples=80, deadline=None)
 @given(schemas(), st.binary(max_size=20))
 def test_any_payload_fits_or_is_refused(schema: Schema, payload: bytes) -> None:
     check = definition(schema).payload_check()

@@ -235,7 +235,7 @@ class Drawn:
         return found
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1 << 32))
 def test_a_reader_takes_every_value_of_a_writer_that_it_is_shown_to_read(seed: int) -> None:
     drawn = Drawn(seed)

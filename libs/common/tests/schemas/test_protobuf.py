@@ -12,7 +12,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc  # type: ignore[import-untyped]
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.errors import InvalidInput, SchemaViolation
@@ -151,7 +151,6 @@ def test_a_file_that_is_not_valid_is_refused_with_the_reason(text: str, reason: 
         ProtobufDefinition(text.encode("latin-1"))
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(
         st.sampled_from(
@@ -287,7 +286,6 @@ def described(fields: dict[int, tuple[str, bool]]) -> ProtobufDefinition:
     )
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_what_an_accepted_reader_knows_it_reads_with_the_value_that_was_written(data: st.DataObject) -> None:
     writer_fields = data.draw(FIELDS)

@@ -196,11 +196,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return data[:at] + draw(st.binary(max_size=1)) + data[at + draw(st.integers(0, 1)) :]
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    deadline=None,
-    max_examples=200,
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=200)
 @given(data=st.one_of(st.binary(max_size=60), damaged()))
 async def test_any_bytes_get_an_answer_or_a_status_that_changed_nothing(admin: Admin, data: bytes) -> None:
     for method in SOUND:

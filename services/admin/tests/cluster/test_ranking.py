@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from services.admin.tests.loads import BUNDLES, clusters, report
 
@@ -13,7 +13,6 @@ F0, F1, F2, F3 = BUNDLES[:4]
 Cluster = tuple[dict[Bundle, str], dict[str, LoadReport]]
 
 
-@settings(deadline=None)
 @given(clusters(), st.sampled_from(LoadStrategy))
 def test_a_score_is_never_negative_nor_much_above_one(cluster: Cluster, strategy: LoadStrategy) -> None:
     assigned, reports = cluster
@@ -21,7 +20,6 @@ def test_a_score_is_never_negative_nor_much_above_one(cluster: Cluster, strategy
     assert all(-1e-9 <= load_model.score(owner) <= 1 + 1e-9 for owner in reports)
 
 
-@settings(deadline=None)
 @given(clusters(), st.sampled_from(LoadStrategy), st.data())
 def test_a_bundle_there_and_back_leaves_every_score_as_it_was(
     cluster: Cluster, strategy: LoadStrategy, data: st.DataObject
@@ -36,7 +34,6 @@ def test_a_bundle_there_and_back_leaves_every_score_as_it_was(
     assert {owner: load_model.score(owner) for owner in reports} == pytest.approx(before, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(clusters(), st.sampled_from(LoadStrategy), st.data())
 def test_a_bundle_never_makes_its_new_owner_lighter(
     cluster: Cluster, strategy: LoadStrategy, data: st.DataObject

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from services.admin.tests.loads import BUNDLES, clusters, report
 
@@ -23,7 +23,6 @@ def evened(cluster: Cluster, strategy: LoadStrategy) -> dict[Bundle, str]:
     return {**assigned, **changes}
 
 
-@settings(deadline=None)
 @given(clusters(), st.sampled_from(LoadStrategy), st.integers(0, 6), thresholds)
 def test_the_heaviest_owner_never_gets_heavier_and_the_bound_is_kept(
     cluster: Cluster, strategy: LoadStrategy, moves_max: int, threshold: float
@@ -47,7 +46,6 @@ def test_the_heaviest_owner_never_gets_heavier_and_the_bound_is_kept(
         assert variation_percent(before.values()) > threshold
 
 
-@settings(deadline=None)
 @given(clusters(), st.sampled_from(LoadStrategy), thresholds)
 def test_what_was_moved_for_its_load_is_not_levelled_out_again(
     cluster: Cluster, strategy: LoadStrategy, threshold: float
@@ -63,7 +61,6 @@ def test_what_was_moved_for_its_load_is_not_levelled_out_again(
     assert plan(assigned, assigned, assigned, set(reports), level_above=spread_max) == {}
 
 
-@settings(deadline=None)
 @given(clusters(), st.sampled_from(LoadStrategy), st.data())
 def test_a_relocated_bundle_leaves_its_owner_and_is_not_levelled_back(
     cluster: Cluster, strategy: LoadStrategy, data: st.DataObject

@@ -251,7 +251,7 @@ class CreditMachine(RuleBasedStateMachine):
             assert state.bytes_total - self.sent[1] == WINDOW_BYTES
 
 
-CreditMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+CreditMachine.TestCase.settings = settings(stateful_step_count=25)
 TestCredit = CreditMachine.TestCase
 
 
@@ -304,4 +304,4 @@ class LimitedSessionMachine(RuleBasedStateMachine):
 
 
 TestLimitedSession = LimitedSessionMachine.TestCase
-TestLimitedSession.settings = settings(max_examples=60, stateful_step_count=30)
+TestLimitedSession.settings = settings(stateful_step_count=30)

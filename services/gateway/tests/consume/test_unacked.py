@@ -65,7 +65,7 @@ class UnackedMachine(RuleBasedStateMachine):
         assert list(held) == sorted(held), "ascending and apart"
 
 
-UnackedMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+UnackedMachine.TestCase.settings = settings(stateful_step_count=30)
 TestUnacked = UnackedMachine.TestCase
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.model.position import SECTIONS_PER_FRAME_MAX
@@ -12,7 +12,6 @@ SIZES = st.integers(0, 100) | st.sampled_from(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 4), SIZES), max_size=40), st.integers(0, 40))
 def test_every_message_leaves_once_in_its_topics_order_within_the_bounds(
     arrivals: list[tuple[int, int]], pause: int

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.errors import LimitExceeded, LogFull, LogUnavailable, Unavailable
@@ -117,7 +117,6 @@ async def test_what_arrives_while_a_frame_is_in_flight_forms_the_next_one() -> N
         assert [message for of, message in stored[1] if of == topic] == [str(n).encode() for n in range(50)]
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.sampled_from(["", "", "full", "refused", "unheard"]), max_size=10),
     st.integers(1, 40),

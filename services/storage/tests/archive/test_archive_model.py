@@ -254,7 +254,7 @@ class ArchiveModel(RuleBasedStateMachine):
 
 
 TestArchiveModel = ArchiveModel.TestCase
-TestArchiveModel.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestArchiveModel.settings = settings(stateful_step_count=25)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

@@ -3,7 +3,7 @@ from __future__ import annotations
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.errors import LogUnavailable
@@ -28,7 +28,6 @@ async def filled(frames: list[int]) -> tuple[MemoryLog, list[bytes]]:
     return log, stored
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 3), min_size=1, max_size=12),
     st.integers(0, 4),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.model.position import position_of
@@ -14,7 +14,6 @@ from danube_storage.reading import verified_range
 MESSAGES = st.lists(st.binary(max_size=80), min_size=1, max_size=4)
 
 
-@settings(deadline=None, max_examples=40)
 @given(
     st.lists(st.dictionaries(st.sampled_from([1, 2, 3]), MESSAGES, min_size=1), min_size=1, max_size=25),
     st.sets(st.sampled_from([1, 2, 3])),

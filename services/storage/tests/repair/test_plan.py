@@ -236,7 +236,7 @@ class RepairModel(RuleBasedStateMachine):
 
 
 TestRepairModel = RepairModel.TestCase
-TestRepairModel.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+TestRepairModel.settings = settings(max_examples=200, stateful_step_count=30)
 
 
 def test_an_instance_that_is_away_for_a_short_time_is_waited_for() -> None:

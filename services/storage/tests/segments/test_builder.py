@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.errors import CorruptData, LimitExceeded
@@ -119,7 +119,6 @@ def test_the_footer_says_what_each_topic_has_in_a_bundle_segment() -> None:
     assert info.last_position == position_of(1 << 36, 0, 0)
 
 
-@settings(deadline=None)
 @given(samples(), st.integers(1, 200))
 def test_a_segment_is_read_as_it_was_written_in_pieces_of_any_size(
     sample: SegmentSample, piece_bytes: int
@@ -129,7 +128,6 @@ def test_a_segment_is_read_as_it_was_written_in_pieces_of_any_size(
     assert as_added(read_whole(data, piece_bytes=piece_bytes)) == sample.added
 
 
-@settings(deadline=None)
 @given(samples(), st.data())
 def test_ranges_from_a_position_give_what_a_whole_read_gives(
     sample: SegmentSample, data: st.DataObject
@@ -148,7 +146,6 @@ def test_ranges_from_a_position_give_what_a_whole_read_gives(
     assert read == whole[len(whole) - len(read) :]
 
 
-@settings(deadline=None)
 @given(samples(), st.integers(0, 55))
 def test_the_first_message_published_at_or_after_a_time_is_not_missed(
     sample: SegmentSample, published_ms: int
@@ -183,7 +180,6 @@ def test_every_changed_byte_is_noticed(name: str) -> None:
                 read_whole(bytes(damaged))
 
 
-@settings(deadline=None)
 @given(samples(), st.data())
 def test_any_run_of_changed_bytes_is_noticed(sample: SegmentSample, data: st.DataObject) -> None:
     segment = sample.build()[0]
@@ -195,7 +191,6 @@ def test_any_run_of_changed_bytes_is_noticed(sample: SegmentSample, data: st.Dat
             read_whole(damaged)
 
 
-@settings(deadline=None)
 @given(samples(), st.data())
 def test_a_flipped_byte_in_a_range_gives_an_error_or_nothing_wrong(
     sample: SegmentSample, data: st.DataObject
@@ -239,7 +234,6 @@ def test_blocks_of_another_segment_are_noticed_though_intact() -> None:
         read_range(index, offset, foreign[offset : offset + length])
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_bytes_of_any_kind_are_no_segment(data: bytes) -> None:
     with pytest.raises(CorruptData):
@@ -248,7 +242,6 @@ def test_bytes_of_any_kind_are_no_segment(data: bytes) -> None:
         tail_bytes_of(data)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_tail_of_nonsense_under_a_right_checksum_is_corrupt_or_consistent(data: st.DataObject) -> None:
     """What a faulty writer would leave: it may be refused, it must not crash a reader."""

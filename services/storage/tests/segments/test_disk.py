@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from danube_common.errors import AlreadyExists, InvalidInput, StoreFull, StoreUnavailable
@@ -82,7 +82,6 @@ async def _content(store: DiskStore, key: str) -> bytes | None:
     return content
 
 
-@settings(deadline=None, max_examples=150)
 # The sync of a directory above the root fails, and is made up for by the next put.
 @example([("f0/1/a", [], "put"), ("f0/1/a", [], "put"), ("c", [], "put")], 13, {1: 5, 4: 5}, Random(0), 0.0)
 @given(STEPS, st.integers(1, OPERATIONS_MAX), FAULTS, st.randoms(use_true_random=False), st.floats(0, 1))

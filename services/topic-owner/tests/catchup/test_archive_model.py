@@ -6,7 +6,7 @@ import asyncio
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.cluster.records import Topic
@@ -122,7 +122,6 @@ class Play:
         return [(position, data.decode()) for position, data in self.gateway.entries()]
 
 
-@settings(max_examples=60, deadline=None)
 @given(ACTIONS, st.integers(0, 1 << 32))
 def test_every_message_comes_in_order_and_none_twice_without_cause(actions: list[str], seed: int) -> None:
     async def scenario() -> None:

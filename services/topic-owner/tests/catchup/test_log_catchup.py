@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.errors import LogUnavailable
@@ -103,7 +103,6 @@ class World(MemoryLog):
         return entries
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(st.integers(1, 15), min_size=1, max_size=5), st.integers(0, 30), st.integers(0, 1 << 32))
 def test_every_reader_gets_every_frame_once_and_in_order_from_its_position(
     starts: list[int], frames: int, seed: int

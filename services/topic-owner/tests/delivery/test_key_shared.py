@@ -225,7 +225,7 @@ class KeySharedMachine(RuleBasedStateMachine):
 
 
 TestKeyShared = KeySharedMachine.TestCase
-TestKeyShared.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestKeyShared.settings = settings(stateful_step_count=25)
 
 
 def dispatch_of(

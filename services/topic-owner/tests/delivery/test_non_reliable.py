@@ -105,7 +105,7 @@ class NonReliableMachine(RuleBasedStateMachine):
             assert dispatch.waiting <= WAITING_MAX
 
 
-NonReliableMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+NonReliableMachine.TestCase.settings = settings(stateful_step_count=30)
 TestNonReliableDispatch = NonReliableMachine.TestCase
 
 

@@ -341,7 +341,7 @@ class DispatchMachine(RuleBasedStateMachine):
             assert [session.messages_sent, session.bytes_sent] == stream.sent
 
 
-DispatchMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+DispatchMachine.TestCase.settings = settings(stateful_step_count=40)
 TestReliableDispatch = DispatchMachine.TestCase
 
 

@@ -181,7 +181,7 @@ def data_of(position: int) -> bytes:
     return bytes(position)
 
 
-RetriesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+RetriesMachine.TestCase.settings = settings(stateful_step_count=40)
 TestRetries = RetriesMachine.TestCase
 
 

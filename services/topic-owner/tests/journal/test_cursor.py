@@ -161,7 +161,7 @@ class CursorMachine(RuleBasedStateMachine):
             assert mark >= (self.messages[-1] if self.messages else 0)
 
 
-CursorMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+CursorMachine.TestCase.settings = settings(stateful_step_count=40)
 TestCursor = CursorMachine.TestCase
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.errors import CorruptData
@@ -115,7 +115,6 @@ def test_a_record_is_read_as_it_was_written(history: list[Event]) -> None:
     assert decode_events(encode_events(history)) == history
 
 
-@settings(max_examples=80)
 @given(HISTORIES)
 def test_a_snapshot_rebuilds_the_state(history: list[Event]) -> None:
     state = folded(history)
@@ -126,7 +125,6 @@ def test_a_snapshot_rebuilds_the_state(history: list[Event]) -> None:
             assert look_up(rebuilt, identifier) == look_up(state, identifier)
 
 
-@settings(max_examples=40)
 @given(HISTORIES, HISTORIES, HISTORIES)
 def test_a_snapshot_stands_for_all_before_it(
     before: list[Event], other: list[Event], after: list[Event]
@@ -135,7 +133,6 @@ def test_a_snapshot_stands_for_all_before_it(
     assert seen(folded(before, after)) == seen(folded(other, snapshot, after))
 
 
-@settings(max_examples=40)
 @given(HISTORIES, HISTORIES, st.data())
 def test_a_snapshot_that_was_broken_off_says_nothing(
     before: list[Event], other: list[Event], data: st.DataObject
@@ -165,14 +162,12 @@ def test_what_is_too_long_for_a_record_goes_in_several(monkeypatch: pytest.Monke
     assert encode_records([]) == [encode_events([])]
 
 
-@settings(max_examples=80)
 @given(HISTORIES)
 def test_repeating_the_last_event_changes_nothing(history: list[Event]) -> None:
     state = folded(history)
     assert seen(folded(history, history[-1:])) == seen(state)
 
 
-@settings(max_examples=80)
 @given(HISTORIES, st.data())
 def test_replaying_a_beginning_first_is_harmless(history: list[Event], data: st.DataObject) -> None:
     """A snapshot may hold what is recorded and not yet written: it is written again behind it."""
@@ -270,7 +265,6 @@ def test_a_log_that_began_anew_takes_every_cursor_back() -> None:
     assert (state.log_seen, state.log_restarted_ms) == (LogSeen(0, ""), 77)
 
 
-@settings(max_examples=80)
 @given(HISTORIES, st.data())
 def test_damage_is_corrupt_data_and_nothing_worse(history: list[Event], data: st.DataObject) -> None:
     record = bytearray(encode_events(history))
