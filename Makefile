@@ -79,13 +79,13 @@ bench-scale: setup-test ## how cost grows with topics, subscriptions and process
 chaos: setup-test ## random faults under load for MINUTES; SEED repeats a plan, RATE is the load
 	$(BIN)/python -m danube_harness.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE))
 
-dist: setup ## wheels and sdists of danubepy (client, tools) and danubepy-server (platform), into dist/
+dist: setup ## wheels, sdists and bills of materials of danubepy (client, tools) and danubepy-server (platform), into dist/
 	$(BIN)/python tools/dist.py
 
 docs: setup-test ## the documentation and the client's reference as a site, into site/
 	$(BIN)/mkdocs build --strict --quiet
 
-check: setup-test ## format, lint, spelling, dead code, types, import rules
+check: setup-test ## format, lint, spelling, dead code, types, import rules, workflows
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell
@@ -94,6 +94,7 @@ check: setup-test ## format, lint, spelling, dead code, types, import rules
 	@set -e; for tests in $(TESTS); do echo "$(BIN)/mypy $$tests"; $(BIN)/mypy $$tests; done
 	$(BIN)/lint-imports
 	$(BIN)/python tools/rooms.py --check
+	$(BIN)/zizmor --offline --quiet .github/workflows
 
 format: setup-test ## format, and fix what ruff can fix
 	$(BIN)/ruff format .

@@ -1,9 +1,10 @@
-"""Builds what users install: the wheels and sdists of `danubepy` and `danubepy-server`.
+"""Builds what users install: the wheels and sdists of `danubepy` and `danubepy-server`, and what is in them.
 
 A distribution holds the packages of several members of the workspace. Its metadata is put together from
 theirs: what they need beside each other, at least in the version that requirements/run.txt pins, and the
 programs they start. The sources are copied into a tree of their own, from which the sdist and the wheel
-are built, so an sdist can be built anywhere.
+are built, so an sdist can be built anywhere. Beside them comes a bill of materials (CycloneDX, JSON): all
+that a distribution needs with its extras, in the versions that requirements/run.txt pins for the tests.
 
     python tools/dist.py            # into dist/
     python tools/dist.py --out DIR
@@ -12,15 +13,22 @@ are built, so an sdist can be built anywhere.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from importlib.metadata import metadata as installed
 from pathlib import Path
 from typing import Any, Final
+from uuid import NAMESPACE_URL, uuid5
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PINS: Final = ROOT / "requirements" / "run.txt"
@@ -167,6 +175,91 @@ def stage(distribution: Distribution, tree: Path, version: str) -> None:
     (tree / "pyproject.toml").write_text(text, "utf-8")
 
 
+def materials(distribution: Distribution, version: str, versions: dict[str, str]) -> dict[str, Any]:
+    """Return the bill of materials of a distribution, as CycloneDX 1.6.
+
+    Raises KeyError for a dependency without a pin.
+    """
+    own = f"pkg:pypi/{distribution.name}@{version}"
+    direct = [
+        Requirement(need)
+        for one in DISTRIBUTIONS
+        if one is distribution or any(need.startswith(f"{one.name}[") for need in distribution.needs)
+        for members in (one.members, *one.extras.values())
+        for need in needed(members, versions)
+    ]
+    needs: dict[str, set[str]] = {}
+    todo = [*direct]
+    while todo:
+        needing = todo.pop()
+        found = dependencies(needing)
+        own_needs = needs.setdefault(name_of(needing), set())
+        todo += [one for one in found if name_of(one) not in own_needs]
+        own_needs |= {name_of(one) for one in found}
+    refs = {name: f"pkg:pypi/{name}@{versions[name]}" for name in sorted(needs)}
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": uuid5(NAMESPACE_URL, own).urn,
+        "version": 1,
+        "metadata": {
+            "component": {
+                "type": "application",
+                "bom-ref": own,
+                "name": distribution.name,
+                "version": version,
+                "purl": own,
+            }
+        },
+        "components": [
+            {
+                "type": "library",
+                "bom-ref": ref,
+                "name": name,
+                "version": versions[name],
+                "purl": ref,
+                "licenses": license_of(name),
+            }
+            for name, ref in refs.items()
+        ],
+        "dependencies": [
+            {"ref": own, "dependsOn": listed(refs, {name_of(one) for one in direct})},
+            *({"ref": ref, "dependsOn": listed(refs, needs[name])} for name, ref in refs.items()),
+        ],
+    }
+
+
+def listed(refs: dict[str, str], names: Iterable[str]) -> list[str]:
+    """Return the references of some components, in order."""
+    return [refs[name] for name in sorted(names)]
+
+
+def name_of(requirement: Requirement) -> str:
+    """Return the name of what is required as the pins have it."""
+    return str(canonicalize_name(requirement.name))
+
+
+def dependencies(requirement: Requirement) -> list[Requirement]:
+    """Return what an installed distribution needs on this system, with the extras that are asked for."""
+    found = map(Requirement, installed(requirement.name).get_all("Requires-Dist") or ())
+    extras = {"", *requirement.extras}
+    return [
+        one
+        for one in found
+        if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in extras)
+    ]
+
+
+def license_of(name: str) -> list[dict[str, Any]]:
+    """Return the license of an installed distribution as CycloneDX has it."""
+    about = installed(name)
+    if "License-Expression" in about:
+        return [{"expression": about["License-Expression"]}]
+    classifiers = about.get_all("Classifier") or ()
+    texts = [text.rpartition(" :: ")[2] for text in classifiers if text.startswith("License ::")]
+    return [{"license": {"name": text}} for text in texts or ["not told by its metadata"]]
+
+
 def build(out: Path) -> list[Path]:
     """Build all distributions into ``out`` and return their files.
 
@@ -181,6 +274,8 @@ def build(out: Path) -> list[Path]:
             stage(distribution, tree, version)
             command = [sys.executable, "-m", "hatchling", "build", "-d", str(out.resolve())]
             subprocess.run(command, cwd=tree, check=True, capture_output=True)
+            bill = materials(distribution, version, pins(PINS.read_text("utf-8")))
+            (out / f"{distribution.name}-{version}.cdx.json").write_text(json.dumps(bill, indent=2), "utf-8")
     return sorted(path for path in out.iterdir() if f"-{version}" in path.name)
 
 

@@ -166,6 +166,7 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
             concurrent_calls_max=CALLS_MAX,
             tls=config.tls,
             guard=guard,
+            metrics=runtime.metrics,
         )
         grpc_addr = await server.start(config.grpc_addr)
         opened.push_async_callback(server.stop, GRACE_S)

@@ -137,6 +137,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             concurrent_calls_max=config.concurrent_calls_max,
             tls=config.tls,
             guard=guard,
+            metrics=runtime.metrics,
         )
         storage = StorageBackend(config.default_storage)
         ProducerService(resolver, producers, publishing, default_storage=storage).register(methods)

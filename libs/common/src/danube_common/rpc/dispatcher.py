@@ -18,7 +18,7 @@ from danube_common.rpc.grpc_framing import framed
 from danube_common.rpc.guard import Access, Guard, StreamAccess
 from danube_common.rpc.port import Framed, Methods, Opened, RpcError, StatusCode, UnaryHandler
 from danube_common.rpc.request import MessageLimit, Request, call_of, peer_of, single_message
-from danube_common.rpc.running import Running, RunningCall, client_deadline
+from danube_common.rpc.running import ARRIVED, Caller, Running, RunningCall, client_deadline
 
 _REFUSALS: Final = {
     LimitExceeded: StatusCode.RESOURCE_EXHAUSTED,
@@ -28,6 +28,8 @@ _REFUSALS: Final = {
 _NOT_ALLOWED: Final = (StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED)
 DENIED_STREAM_PAUSE_S: Final = 1.0
 """Before a stream is told that it is not allowed: some clients open it again at once and for ever."""
+DENIED_STREAMS_MAX: Final = 256
+"""Streams in this pause at one time; beyond it they are told at once."""
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.rpc")
 
@@ -66,6 +68,7 @@ class Dispatcher:
         self.called_at = 0.0
         self.stopping = False
         self.still_served: Collection[str] | None = None
+        self._pausing = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call. This is the path of every message: it makes no object that it can do without."""
@@ -98,9 +101,18 @@ class Dispatcher:
         except Exception as raised:  # noqa: BLE001 - the boundary: everything becomes a status
             error = raised if isinstance(raised, RpcError) else self._status_of(name, raised)
             if self._guard is not None and error.code in _NOT_ALLOWED and name not in self._methods.unary:
-                await asyncio.sleep(DENIED_STREAM_PAUSE_S)
+                await self._pause()
             with contextlib.suppress(ClientLeft):
                 await (answer or Answer(send)).end(error)
+
+    async def _pause(self) -> None:
+        if self._pausing >= DENIED_STREAMS_MAX:
+            return
+        self._pausing += 1
+        try:
+            await asyncio.sleep(DENIED_STREAM_PAUSE_S)
+        finally:
+            self._pausing -= 1
 
     async def _answer_unary(
         self,
@@ -115,12 +127,13 @@ class Dispatcher:
         self.called_at = time.monotonic()
         if self.stopping or (self.still_served is not None and name not in self.still_served):
             raise _stopping()
-        running = self._calls.enter(scope.get("client"))
+        running = self._calls.enter(scope.get("client"), _caller(scope, access))
         try:
             with running:
                 request = await single_message(head, receive, self._limit, running.hold)
                 if request is None:
                     return
+                running.waited = ARRIVED
                 call = call_of(scope, head, request)
                 if access is not None and self._guard is not None:
                     self._guard.authorize(call, access)
@@ -148,12 +161,13 @@ class Dispatcher:
         name = scope["path"]
         if self.stopping or self.still_served is not None:
             raise _stopping()
-        running = self._streams.enter(scope.get("client"))
+        running = self._streams.enter(scope.get("client"), _caller(scope, access))
         try:
             with running, contextlib.ExitStack() as allowed:
                 request = b"" if bidi else await single_message(head, receive, self._limit, running.hold)
                 if request is None:
                     return
+                running.waited = ARRIVED
                 call = call_of(scope, head, request)
                 stream: StreamAccess | None = None
                 if access is not None and self._guard is not None:
@@ -202,6 +216,14 @@ class Dispatcher:
             return mapped
         code = _REFUSALS.get(type(raised), StatusCode.INTERNAL)
         return RpcError(code, str(raised) if type(raised) in _REFUSALS else "internal error")
+
+
+def _caller(scope: HTTPScope, access: Access | None) -> Caller:
+    """Return who the call is counted for."""
+    if access is not None and (identity := access.identity) is not None:
+        return identity
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _stopping() -> Unavailable:

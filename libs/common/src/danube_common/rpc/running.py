@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
-from typing import Any, cast
+from collections.abc import AsyncGenerator, Callable
+from itertools import islice
+from typing import Any, Final, cast
 
 from danube_common.errors import LimitExceeded
 from danube_common.rpc.call_head import CallHead
 from danube_common.rpc.grpc_framing import timeout_s_of
 from danube_common.rpc.port import RpcError, StatusCode
+from danube_common.security.identity import Identity
+
+ARRIVED: Final = -1
+REQUEST_WAITS_MAX: Final = 2
+"""`Running.end_late` ends a call at the look after so many."""
+RESERVED_SHARE: Final = 0.01
+"""Beyond the bound a caller may still run so many of it, so that another who fills it keeps nobody out,"""
+RESERVED_MAX: Final = 512
+"""and all callers together so many calls."""
 
 Peer = tuple[str, int] | None
 """The other end of a connection, as the library tells it."""
+Caller = Identity | str
+"""Who is counted: an identity, or the host of a connection if nobody is asked for one."""
+Refused = Callable[[str], None]
+"""Counts a refusal, by the name of the bound."""
+
+
+def nobody_counts(_bound: str) -> None:
+    """Count no refusal."""
 
 
 class HeldBytes:
@@ -21,10 +39,12 @@ class HeldBytes:
 
     Args:
         limit: of one connection.
+        refused: counts refusals.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, refused: Refused = nobody_counts) -> None:
         self._limit = limit
+        self._refused = refused
         self._held: dict[Peer, int] = {}
 
     def take(self, peer: Peer, size: int) -> None:
@@ -32,6 +52,7 @@ class HeldBytes:
         held = self._held.get(peer, 0)
         if held and held + size > self._limit:
             text = f"this connection's requests have {held} bytes already, at most {self._limit} may wait"
+            self._refused("connection_bytes_max")
             raise LimitExceeded("connection_bytes_max", text)
         self._held[peer] = held + size
 
@@ -47,21 +68,41 @@ class Running:
 
     Args:
         name: of the bound, told to a client that is over it.
-        limit: how many there may be at one time.
+        limit: how many there may be at one time; a caller that runs few may run some beyond it.
         held: counts the bytes of their requests.
+        refused: counts refusals.
     """
 
-    def __init__(self, name: str, limit: int, held: HeldBytes) -> None:
-        self.tasks: set[asyncio.Task[Any]] = set()
+    def __init__(self, name: str, limit: int, held: HeldBytes, refused: Refused = nobody_counts) -> None:
+        self.tasks: dict[asyncio.Task[Any], RunningCall] = {}
         self._name = name
         self._limit = limit
+        self._reserved = int(limit * RESERVED_SHARE)
         self._held = held
+        self._refused = refused
 
-    def enter(self, peer: Peer) -> RunningCall:
+    def enter(self, peer: Peer, caller: Caller) -> RunningCall:
         """Return a context in which the current task is counted. Raises LimitExceeded."""
-        if len(self.tasks) >= self._limit:
+        if len(self.tasks) >= self._limit and not self._may_go_beyond(caller):
+            self._refused(self._name)
             raise LimitExceeded(self._name, f"{self._name} ({self._limit}) is reached, try again later")
-        return RunningCall(self.tasks, self._held, peer)
+        return RunningCall(self.tasks, self._held, peer, caller)
+
+    def _may_go_beyond(self, caller: Caller) -> bool:
+        if len(self.tasks) >= self._limit + min(RESERVED_MAX, self._limit):
+            return False
+        own = (call for call in self.tasks.values() if call.caller == caller)
+        return sum(1 for _ in islice(own, self._reserved)) < self._reserved
+
+    def end_late(self) -> None:
+        """End the calls whose request has not arrived in full since the call before the last to this."""
+        for call in self.tasks.values():
+            if call.waited == ARRIVED:
+                continue
+            call.waited += 1
+            if call.waited > REQUEST_WAITS_MAX:
+                self._refused("request_s_max")
+                call.end(RpcError(StatusCode.DEADLINE_EXCEEDED, "the request did not arrive in time"))
 
     def cancel(self) -> None:
         """Cancel all of them."""
@@ -72,16 +113,21 @@ class Running:
 class RunningCall:
     """One call while its handler runs. The library cancels its task when the client goes away."""
 
-    __slots__ = ("_held", "_peer", "_running", "_size", "_task", "status")
+    __slots__ = ("_held", "_peer", "_running", "_size", "_task", "caller", "status", "waited")
 
-    def __init__(self, running: set[asyncio.Task[Any]], held: HeldBytes, peer: Peer) -> None:
+    def __init__(
+        self, running: dict[asyncio.Task[Any], RunningCall], held: HeldBytes, peer: Peer, caller: Caller
+    ) -> None:
         self._task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._running = running
         self._held = held
         self._peer = peer
         self._size = 0
+        self.caller = caller
         self.status: RpcError | None = None
         """Set if the call was ended with it."""
+        self.waited = 0
+        """How many looks of `Running.end_late` it was waiting for its request, or `ARRIVED`."""
 
     def end(self, status: RpcError) -> None:
         """End the call with a status, as if its handler had raised it."""
@@ -89,10 +135,10 @@ class RunningCall:
         self._task.cancel()
 
     def __enter__(self) -> None:
-        self._running.add(self._task)
+        self._running[self._task] = self
 
     def __exit__(self, *_: object) -> None:
-        self._running.discard(self._task)
+        del self._running[self._task]
         if self._size:
             self._held.give_back(self._peer, self._size)
 

@@ -6,6 +6,7 @@ Why this library, and what is answered for at which layer: docs/adr/0025-a-front
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import time
 from collections import Counter
@@ -20,8 +21,9 @@ from danube_common.rpc.guard import Guard
 from danube_common.rpc.http_servers import HttpServers
 from danube_common.rpc.port import Methods
 from danube_common.rpc.request import MessageLimit
-from danube_common.rpc.running import HeldBytes, Running
+from danube_common.rpc.running import REQUEST_WAITS_MAX, HeldBytes, Refused, Running, nobody_counts
 from danube_common.runtime.address import bind, join_address, split_address
+from danube_common.runtime.metrics import Metrics
 from danube_common.runtime.tls_config import TlsConfig
 
 STREAMS_MAX: Final = 10_000
@@ -29,6 +31,8 @@ STREAMS_MAX: Final = 10_000
 CALLS_PENDING_MAX: Final = 1024
 """Calls begun by clients whose request has not arrived in full, over and above the two bounds."""
 CONNECTIONS_MAX: Final = 20_000
+FILES_KEPT: Final = 256
+"""Open files that connections leave to everything else: NATS, etcd, disks."""
 HEADER_BYTES_MAX: Final = 16 * 1024
 """Of one call, compressed and not. Clients of gRPC send 8 KiB at most by default."""
 HEADER_S_MAX: Final = 10.0
@@ -36,6 +40,9 @@ HEADER_S_MAX: Final = 10.0
 BODY_SLACK_BYTES: Final = 1 << 20
 BODY_IDLE_S_MAX: Final = 60.0
 """A request that has begun ends when no byte of it comes for so long."""
+REQUEST_S_MAX: Final = 120.0
+"""A unary or server-streaming call whose request has not arrived in full ends after so long, or half as much
+again."""
 STREAM_WINDOW_BYTES: Final = 1 << 20
 """Bytes of one call that wait for its handler; then the client's HTTP/2 window is used up."""
 CONNECTION_WINDOW_BYTES: Final = 16 << 20
@@ -69,8 +76,10 @@ class RpcServer:
             the length that it announces, is answered RESOURCE_EXHAUSTED.
         keepalive_s: the kernel probes a peer that is silent this long.
         keepalive_timeout_s: a peer that does not answer for so long then is gone: its calls are cancelled.
+        request_s_max: how long a request may take to arrive.
         tls: the certificates, if the port speaks TLS.
         guard: admits the calls; None: all are.
+        metrics: counts what is refused; None: nobody does.
     """
 
     def __init__(
@@ -84,8 +93,10 @@ class RpcServer:
         connection_bytes_max: int = CONNECTION_BYTES_MAX,
         keepalive_s: float = 10.0,
         keepalive_timeout_s: float = 5.0,
+        request_s_max: float = REQUEST_S_MAX,
         tls: TlsConfig | None = None,
         guard: Guard | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         names = Counter((*methods.unary, *methods.stream, *methods.bidi))
         if twice := sorted(name for name, kinds in names.items() if kinds > 1):
@@ -95,15 +106,18 @@ class RpcServer:
         self._calls_max = concurrent_calls_max + streams_max + CALLS_PENDING_MAX
         self._keepalive_s = keepalive_s
         self._keepalive_timeout_s = keepalive_timeout_s
-        held = HeldBytes(connection_bytes_max)
-        self._calls = Running("concurrent_calls_max", concurrent_calls_max, held)
-        self._streams = Running("streams_max", streams_max, held)
+        self._request_s_max = request_s_max
+        refused = nobody_counts if metrics is None else _counted(metrics)
+        held = HeldBytes(connection_bytes_max, refused)
+        self._calls = Running("concurrent_calls_max", concurrent_calls_max, held, refused)
+        self._streams = Running("streams_max", streams_max, held, refused)
         limit = MessageLimit(message_bytes_max, message_bytes_hint)
         self._dispatcher = Dispatcher(methods, limit, self._calls, self._streams, guard)
         self._tls = tls or TlsConfig()
         self._guard = guard
         self._listener: socket.socket | None = None
         self._servers: HttpServers | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     async def start(self, addr: str, *, reuse_port: bool = False) -> str:
         """Listen on ``addr``, ``host:port`` or ``[v6]:port``; port 0 takes a free one.
@@ -135,6 +149,7 @@ class RpcServer:
             listener.close()
             raise
         self._listener, self._servers = listener, servers
+        self._looking = asyncio.create_task(self._end_late(), name="rpc late requests")
         return join_address(split_address(addr)[0], listener.getsockname()[1])
 
     def _config(self, listener: socket.socket) -> Config:
@@ -151,7 +166,7 @@ class RpcServer:
             date_header=False,
             max_concurrent_streams=self._calls_max,
             limit_concurrency=self._calls_max,
-            limit_connections=CONNECTIONS_MAX,
+            limit_connections=_connections_max(),
             limit_request_head_size=HEADER_BYTES_MAX,
             h2_max_header_list_size=HEADER_BYTES_MAX,
             h2_max_header_block_size=HEADER_BYTES_MAX,
@@ -167,6 +182,12 @@ class RpcServer:
             ca_certs=self._tls.client_ca_file,
             cert_reqs=self._tls.client_certs if self._tls.client_ca_file else "none",
         )
+
+    async def _end_late(self) -> None:
+        while True:
+            await asyncio.sleep(self._request_s_max / REQUEST_WAITS_MAX)
+            self._calls.end_late()
+            self._streams.end_late()
 
     async def drain(self, still_served: Collection[str], *, quiet_s: float, timeout_s: float) -> None:
         """Refuse all calls but those of some methods with UNAVAILABLE, until the clients have moved on.
@@ -202,8 +223,21 @@ class RpcServer:
             _done, left = await asyncio.wait(running, timeout=CLEANUP_S_MAX)
             if left:
                 _log.error("rpc_calls_not_ended", calls=len(left))
+        if self._looking is not None:
+            self._looking.cancel()
         self._listener.close()
         await self._servers.stop()
+
+
+def _connections_max() -> int:
+    """Return how many connections may be open: fewer where the process may open few files."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS_MAX if files < 0 else max(min(CONNECTIONS_MAX, files - FILES_KEPT), 1)
+
+
+def _counted(metrics: Metrics) -> Refused:
+    family = metrics.counter("rpc_refusals", "Calls refused or ended at a bound of the port.", ("bound",))
+    return lambda bound: family.labels(bound).inc()
 
 
 def _policy(path: str, body_bytes_max: int, idle_s_max: float) -> RequestPolicy:

@@ -96,17 +96,19 @@ class RawClient:
     Args:
         addr: ``host:port``.
         acknowledge: give the server its window back for what it sent.
+        own_host: the address that the server sees; empty: the system chooses.
     """
 
-    def __init__(self, addr: str, *, acknowledge: bool = True) -> None:
+    def __init__(self, addr: str, *, acknowledge: bool = True, own_host: str = "") -> None:
         self._addr = addr
+        self._own = (own_host, 0) if own_host else None
         self._acknowledge = acknowledge
         self._streams: dict[int, RawStream] = {}
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
 
     async def __aenter__(self) -> Self:
         host, _, port = self._addr.rpartition(":")
-        self._reader, self._writer = await asyncio.open_connection(host, int(port))
+        self._reader, self._writer = await asyncio.open_connection(host, int(port), local_addr=self._own)
         self.h2.initiate_connection()
         self.flush()
         # The server's bounds on frames and windows.
