@@ -11,7 +11,7 @@ import pytest_asyncio
 from tests.conformance.client import Admin, Client
 
 from danube_harness.platforms.standalone import Platform
-from danube_harness.traffic.consume_stream import ConsumeStream
+from danube_harness.traffic.consume_stream import ConsumeStream, messages_of
 from danube_harness.traffic.publish_stream import PublishStream
 from danube_proto import danube_stream_pb2 as api
 
@@ -144,14 +144,20 @@ async def test_batches_are_compressed_as_the_client_accepts(
     assert payloads(await other.take(2)) == [b"a" * 5000, b"b" * 5000]
 
 
-async def test_a_nacked_message_comes_again(consume: Open, send: Send) -> None:
+async def test_a_nacked_message_comes_again_and_tells_how_often_it_failed(consume: Open, send: Send) -> None:
     positions = await send(*numbers(2))
     stream = await consume(type=api.Subscribe.SHARED)
     await stream.take(2)
     await stream.ack((positions[1], positions[1]))
     ranges = [api.Range(first=positions[0], last=positions[0])]
     await stream.send(nack=api.Nack(ranges=ranges, delay_ms=10, reason="no"))
-    assert payloads(await stream.take(1)) == numbers(1)
+    again = (await stream.await_one("delivery")).delivery
+    assert [message.payload for message in messages_of(again.batch)] == numbers(1)
+    assert list(again.redelivered) == [api.Redelivered(index=0, failures=1)]
+    await stream.send(nack=api.Nack(ranges=ranges, delay_ms=10))
+    assert (await stream.await_one("delivery")).delivery.redelivered[0].failures == 2
+    other = await consume("other")
+    assert not (await other.await_one("delivery")).delivery.redelivered, "another subscription's failures"
 
 
 async def test_a_seek_moves_the_cursor_and_what_comes_after_seeked_begins_there(

@@ -8,6 +8,7 @@ from danube_common.errors import CorruptData
 from danube_common.model.run import Run
 from danube_common.wire.delivery import (
     MAGIC,
+    MAGIC_WITH_FAILURES,
     MESSAGES_MAX,
     PACK_BYTES_MAX,
     Delivery,
@@ -37,7 +38,14 @@ def deliveries(draw: st.DrawFn) -> list[Delivery]:
         return section.tail(low).head(draw(st.just(6) | st.integers(1, 6)))
 
     return [
-        Delivery(EPOCH, draw(U64), draw(U64), draw(U64), tuple(some_slice() for _ in range(count)))
+        Delivery(
+            EPOCH,
+            draw(U64),
+            draw(U64),
+            draw(U64),
+            tuple(some_slice() for _ in range(count)),
+            draw(st.just([]) | st.lists(st.tuples(U64, st.integers(1, (1 << 32) - 1)), max_size=2)),
+        )
         for count in draw(st.lists(st.integers(1, 3), max_size=4))
     ]
 
@@ -45,13 +53,16 @@ def deliveries(draw: st.DrawFn) -> list[Delivery]:
 def packed(deliveries: list[Delivery]) -> bytes:
     pack = Pack(EPOCH)
     for each in deliveries:
-        assert pack.add(each.consumer_id, each.session, each.number, list(each.runs))
+        assert pack.add(each.consumer_id, each.session, each.number, list(each.runs), each.failures)
     return pack.encode()
 
 
 def said(deliveries: list[Delivery]) -> list[tuple[object, ...]]:
     return [
-        (each.epoch, each.consumer_id, each.session, each.number, [list(run.entries()) for run in each.runs])
+        (
+            *(each.epoch, each.consumer_id, each.session, each.number),
+            *([list(run.entries()) for run in each.runs], list(each.failures)),
+        )
         for each in deliveries
     ]
 
@@ -129,3 +140,9 @@ def test_a_small_delivery_of_a_large_pack_keeps_only_its_own_messages() -> None:
 def test_a_notice_is_never_taken_for_a_delivery() -> None:
     assert encode_notice(SessionEnded(1, 2, 3, "over"))[0] != MAGIC
     assert packed([])[0] == MAGIC
+
+
+def test_a_pack_without_failures_has_the_format_that_all_gateways_read() -> None:
+    run = Run.of(5, [b"message"])
+    assert encode_delivery(Delivery(EPOCH, 1, 1, 1, (run,)))[0] == MAGIC
+    assert encode_delivery(Delivery(EPOCH, 1, 1, 1, (run,), [(5, 2)]))[0] == MAGIC_WITH_FAILURES

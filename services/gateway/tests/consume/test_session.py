@@ -165,6 +165,31 @@ async def test_messages_that_are_left_out_give_their_credit_back() -> None:
     assert await reading is None
 
 
+def test_failures_go_with_their_messages_whatever_else_becomes_of_these() -> None:
+    session = opened()
+
+    class SecondAcknowledged:
+        def hand_out(self, _stream: object, batch: list[Run]) -> list[Run]:
+            return [part for run in batch for part in (run.head(1), run.tail(2)) if part.first != 2]
+
+    def arrive(number: int, *failures: tuple[int, int]) -> None:
+        run = Run.of(1, [b"a", b"b", b"c"])
+        session.arrive(Delivery(1, 7, session.number, number, (run,), failures))
+
+    arrive(1, (2, 1), (3, 4))
+    (run,) = session.take(2, 100)
+    assert session.take_failures([run]) == [(1, 1)]
+    (run,) = session.take(2, 100)
+    assert session.take_failures([run]) == [(0, 4)]
+    session.source = cast("Any", SecondAcknowledged())
+    arrive(2, (2, 2), (3, 5))
+    runs = session.take(3, 100)
+    assert session.take_failures(runs) == [(1, 5)]
+    session.source = None
+    arrive(3)
+    assert session.take_failures(session.take(3, 100)) == []
+
+
 def test_what_all_streams_of_a_connection_may_hold_is_bounded() -> None:
     granted, windows = 0, []
     for _ in range(2000):

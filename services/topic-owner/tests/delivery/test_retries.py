@@ -12,6 +12,7 @@ from danube_common.model.failure_policy import (
     FailurePolicy,
     PoisonPolicy,
 )
+from danube_common.model.run import Run
 from danube_topic_owner.delivery import retries as retries_module
 from danube_topic_owner.delivery.retries import Retries
 
@@ -152,6 +153,13 @@ class RetriesMachine(RuleBasedStateMachine):
         assert (blocked and blocked.position) == (min(poison) if blocks and poison else None)
         assert retries.exhausted == self.exhausted
         assert all(retries.failures(p) == known.failures for p, known in self.known.items())
+
+    @invariant()
+    def the_failures_of_a_delivery_are_those_of_its_messages(self) -> None:
+        known = [(p, self.known[p].failures) for p in sorted(self.known)]
+        for length in (2, 12):  # shorter and longer than what failed
+            runs = [Run.of(first, [b""] * length) for first in range(1, 13, length)]
+            assert self.retries.failures_of(runs) == known
 
     @invariant()
     def what_waits_is_known_beforehand(self) -> None:

@@ -2,10 +2,11 @@
 
 Layout of a pack of deliveries, little-endian::
 
-    magic u8 0xD2 | crc32c u32 of all that follows
-    epoch u64 | deliveries u32 | runs u32 | messages u32
+    magic u8 0xD2, or 0xD3 with failures | crc32c u32 of all that follows
+    epoch u64 | deliveries u32 | runs u32 | messages u32 | failures u32 (only 0xD3)
     per delivery: consumer id u64 | session u64 | number u64 | runs u32
     per run: position of its first message u64 | index of that message u32 | messages u32
+    per failure: index of its delivery u32 | position u64 | how often its delivery failed u32
     per message: where it ends in the bytes that follow u32
     the messages' bytes back to back
 
@@ -18,6 +19,7 @@ in the pack once.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import google_crc32c
@@ -26,6 +28,9 @@ from danube_common.errors import CorruptData
 from danube_common.model.run import Run
 
 MAGIC = 0xD2
+MAGIC_WITH_FAILURES = 0xD3
+"""Of a pack with messages whose delivery failed before. Other packs are what every gateway reads."""
+MAGICS = frozenset((MAGIC, MAGIC_WITH_FAILURES))
 MESSAGES_MAX = 4096
 """Messages in a pack, and runs, and deliveries. A run has at least one message, a delivery one run."""
 PACK_BYTES_MAX = 1024 * 1024
@@ -35,18 +40,28 @@ _LEAD = struct.Struct("<BI")
 _HEADER = struct.Struct("<QIII")
 _DELIVERY = struct.Struct("<QQQI")
 _RUN = struct.Struct("<QII")
+_COUNT = struct.Struct("<I")
+_FAILURE = struct.Struct("<IQI")
 _TABLES_START = _LEAD.size + _HEADER.size
+
+Failures = Sequence[tuple[int, int]]
+"""(position, how often its delivery failed) of the messages of a delivery that failed before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Messages for one consumer, numbered within its session; the runs are in the order to be sent."""
+    """Messages for one consumer, numbered within its session; the runs are in the order to be sent.
+
+    Attributes:
+        failures: which of the messages failed before, and how often.
+    """
 
     epoch: int
     consumer_id: int
     session: int
     number: int
     runs: tuple[Run, ...]
+    failures: Failures = ()
 
     def entries(self) -> list[tuple[int, bytes]]:
         """Return (position, serialized StreamMessage) of each message."""
@@ -60,13 +75,16 @@ class Pack:
         self._epoch = epoch
         self._deliveries: list[bytes] = []
         self._runs: list[bytes] = []
+        self._failures: list[bytes] = []
         self._ends: list[int] = []
         self._size = 0
         self._held: dict[tuple[int, int, int], int] = {}
         """Index of the first message of what is in the pack, by (id of its bytes, low, high)."""
         self._kept: list[Run] = []
 
-    def add(self, consumer_id: int, session: int, number: int, runs: list[Run]) -> bool:
+    def add(
+        self, consumer_id: int, session: int, number: int, runs: list[Run], failures: Failures = ()
+    ) -> bool:
         """Add a delivery of one run or more; return False if the pack has no room for it.
 
         A pack has room for at least one delivery of at most MESSAGES_MAX messages.
@@ -83,6 +101,8 @@ class Pack:
         for run in runs:
             low = self._held[id(run.data), run.low, run.high]
             self._runs.append(_RUN.pack(run.first, low, len(run)))
+        index = len(self._deliveries)
+        self._failures += [_FAILURE.pack(index, position, count) for position, count in failures]
         self._deliveries.append(_DELIVERY.pack(consumer_id, session, number, len(runs)))
         return True
 
@@ -96,12 +116,14 @@ class Pack:
 
     def encode(self) -> bytes:
         """Return the pack as bytes."""
-        ends = self._ends
+        ends, failures = self._ends, self._failures
         head = b"".join(
             (
                 _HEADER.pack(self._epoch, len(self._deliveries), len(self._runs), len(ends)),
+                _COUNT.pack(len(failures)) if failures else b"",
                 *self._deliveries,
                 *self._runs,
+                *failures,
                 struct.pack(f"<{len(ends)}I", *ends),
             )
         )
@@ -109,13 +131,14 @@ class Pack:
         crc = google_crc32c.value(head)
         for body in bodies:
             crc = google_crc32c.extend(crc, body)
-        return b"".join((_LEAD.pack(MAGIC, crc), head, *bodies))
+        magic = MAGIC_WITH_FAILURES if failures else MAGIC
+        return b"".join((_LEAD.pack(magic, crc), head, *bodies))
 
 
 def encode_delivery(delivery: Delivery) -> bytes:
     """Encode one delivery as a pack."""
     pack = Pack(delivery.epoch)
-    pack.add(delivery.consumer_id, delivery.session, delivery.number, list(delivery.runs))
+    pack.add(delivery.consumer_id, delivery.session, delivery.number, list(delivery.runs), delivery.failures)
     return pack.encode()
 
 
@@ -124,27 +147,35 @@ def decode_deliveries(data: bytes) -> list[Delivery]:
     try:
         magic, crc = _LEAD.unpack_from(data)
         epoch, count, run_count, messages = _HEADER.unpack_from(data, _LEAD.size)
+        with_failures = magic == MAGIC_WITH_FAILURES
+        (failure_count,) = _COUNT.unpack_from(data, _TABLES_START) if with_failures else (0,)
     except struct.error:
         raise CorruptData(f"{len(data)} bytes are too short for a delivery") from None
-    runs_start = _TABLES_START + _DELIVERY.size * count
-    ends_start = runs_start + _RUN.size * run_count
+    deliveries_start = _TABLES_START + (_COUNT.size if with_failures else 0)
+    runs_start = deliveries_start + _DELIVERY.size * count
+    failures_start = runs_start + _RUN.size * run_count
+    ends_start = failures_start + _FAILURE.size * failure_count
     body_start = ends_start + 4 * messages
-    if magic != MAGIC or not count <= run_count <= MESSAGES_MAX or messages > MESSAGES_MAX:
+    if magic not in MAGICS or not count <= run_count <= MESSAGES_MAX or messages > MESSAGES_MAX:
         raise CorruptData("not a delivery")
     body = data[body_start:]
     if google_crc32c.extend(google_crc32c.value(data[_LEAD.size : body_start]), body) != crc:
         raise CorruptData("the delivery fails its checksum")
     ends = struct.unpack_from(f"<{messages}I", data, ends_start) if body_start <= len(data) else ()
     runs: list[Run] = []
-    for first, low, length in _RUN.iter_unpack(data[runs_start:ends_start]):
+    for first, low, length in _RUN.iter_unpack(data[runs_start:failures_start]):
         if not length or low + length > messages:
             raise CorruptData("the delivery has a run beyond its messages")
         # A reader that keeps a small run keeps nothing else of the pack.
         runs.append(Run(first, ends, low, low + length, body).owned())
+    failures: dict[int, list[tuple[int, int]]] = {}
+    for index, position, failed in _FAILURE.iter_unpack(data[failures_start:ends_start]):
+        failures.setdefault(index, []).append((position, failed))
     deliveries: list[Delivery] = []
     at = 0
-    for consumer_id, session, number, length in _DELIVERY.iter_unpack(data[_TABLES_START:runs_start]):
-        deliveries.append(Delivery(epoch, consumer_id, session, number, tuple(runs[at : at + length])))
+    for consumer_id, session, number, length in _DELIVERY.iter_unpack(data[deliveries_start:runs_start]):
+        part, found = tuple(runs[at : at + length]), failures.get(len(deliveries), ())
+        deliveries.append(Delivery(epoch, consumer_id, session, number, part, found))
         at += length
     if at != run_count or len(deliveries) != count or (ends[-1] if ends else 0) != len(body):
         raise CorruptData("the delivery's tables do not fit its bytes")

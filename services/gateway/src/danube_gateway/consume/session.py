@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
@@ -90,6 +90,8 @@ class Session:
         self.source: Source | None = None
         """Where what the client takes is noted; None while the session was never attached."""
         self._queue: deque[Run] = deque()
+        self._failures: dict[int, int] = {}
+        """How often the delivery of messages in the queue failed before, by position."""
         self._held = (0, 0)
         """Messages and bytes that arrived and that the client has not taken, including the current batch."""
         self._arrived = asyncio.Event()
@@ -144,9 +146,23 @@ class Session:
                 return taken
         return []
 
+    def take_failures(self, runs: Iterable[Run]) -> list[tuple[int, int]]:
+        """Return (index, failures) of those messages of runs just taken whose delivery failed before."""
+        found: list[tuple[int, int]] = []
+        if self._failures:
+            for index, position in enumerate(_positions(runs)):
+                if failures := self._failures.pop(position, 0):
+                    found.append((index, failures))
+        return found
+
     def _hand_out(self, batch: list[Run]) -> list[Run]:
         if self.source is None or (taken := self.source.hand_out(self, batch)) is batch:
             return batch
+        if self._failures:
+            kept = set(_positions(taken))
+            for position in _positions(batch):
+                if position not in kept:
+                    self._failures.pop(position, None)
         self.drained(*(all_ - left for all_, left in zip(extent(batch), extent(taken), strict=True)))
         return taken
 
@@ -194,6 +210,9 @@ class Session:
         if delivery.number != self.received + 1:
             return Arrival.STALE if delivery.number <= self.received else Arrival.GAP
         self.received = delivery.number
+        if not self._queue:
+            self._failures.clear()  # of messages that were taken without a look at these
+        self._failures.update(delivery.failures)
         self._queue.extend(delivery.runs)
         self._hold(delivery.runs, 1)
         self._arrived.set()
@@ -258,6 +277,11 @@ def window_bytes(granted: int) -> int:
     """
     left = CONNECTION_WINDOW_BYTES - granted
     return min(max(left * WINDOW_BYTES // CONNECTION_WINDOW_BYTES, WINDOW_BYTES_MIN), WINDOW_BYTES)
+
+
+def _positions(runs: Iterable[Run]) -> Iterator[int]:
+    for run in runs:
+        yield from range(run.first, run.first + len(run))
 
 
 def extent(runs: Iterable[Run]) -> tuple[int, int]:

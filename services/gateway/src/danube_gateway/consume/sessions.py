@@ -15,7 +15,7 @@ from danube_common.cluster.owner_client import OWNER_TIMEOUT_S, OwnerClient
 from danube_common.errors import CorruptData, DanubeError, NotFound, Refused, Unavailable
 from danube_common.model.bundle import Bundle
 from danube_common.runtime.service import Spawn
-from danube_common.wire.delivery import MAGIC, Delivery, decode_deliveries
+from danube_common.wire.delivery import MAGICS, Delivery, decode_deliveries
 from danube_common.wire.envelope import Done
 from danube_common.wire.owner import (
     SESSIONS_PER_SYNC_MAX,
@@ -330,7 +330,7 @@ class Sessions:
 
     def _on_message(self, data: bytes) -> None:
         try:
-            if data[:1] == bytes((MAGIC,)):
+            if data[0] in MAGICS:
                 for delivery in decode_deliveries(data):
                     self._arrive(delivery)
                 return

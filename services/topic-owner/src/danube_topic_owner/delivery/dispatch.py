@@ -16,6 +16,7 @@ from danube_common.errors import NotFound, Refused
 from danube_common.model.rate_limit import TokenBucket
 from danube_common.model.run import Run
 from danube_common.model.subscription import SubscriptionType
+from danube_common.wire.delivery import Failures
 from danube_common.wire.owner import Attach, SessionState
 from danube_topic_owner.delivery.consumer import Consumer, Session, Window
 
@@ -25,7 +26,7 @@ SLICE_MESSAGES_MAX = 32
 """Messages that a consumer of a shared subscription gets in one turn."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outgoing:
     """One delivery to send now."""
 
@@ -34,6 +35,8 @@ class Outgoing:
     session: int
     number: int
     runs: list[Run]
+    failures: Failures = ()
+    """Set when the delivery is complete."""
 
 
 class Turn(NamedTuple):

@@ -104,6 +104,8 @@ class Dispatcher:
             dispatch = subscription.dispatch
             buckets = self._buckets(subscription, now)
             for outgoing in dispatch.dispatch(now, buckets):
+                if isinstance(dispatch, ReliableDispatch) and dispatch.retries:
+                    outgoing.failures = dispatch.retries.failures_of(outgoing.runs)
                 self._outbox.deliver(outgoing)
             self._count(subscription)
             if isinstance(subscription, LogSubscription):

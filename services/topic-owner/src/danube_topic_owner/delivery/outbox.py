@@ -78,7 +78,7 @@ class Outbox:
                 return encode_notice(first)
             if pack is None:
                 pack = Pack(self._epoch)
-            if not pack.add(first.consumer_id, first.session, first.number, first.runs):
+            if not pack.add(first.consumer_id, first.session, first.number, first.runs, first.failures):
                 break
             queue.popleft()
         if pack is None:

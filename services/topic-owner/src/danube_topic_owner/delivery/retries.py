@@ -6,11 +6,12 @@ A message costs something here only from its first failure until it is acknowled
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from danube_common.model.failure_policy import REASON_CHARACTERS_MAX, FailurePolicy, PoisonPolicy
+from danube_common.model.run import Run
 
 
 class Stage(Enum):
@@ -99,6 +100,15 @@ class Retries:
         """Return how many deliveries of a message failed."""
         found = self._failed.get(position)
         return found.failures if found else 0
+
+    def failures_of(self, runs: Iterable[Run]) -> list[tuple[int, int]]:
+        """Return (position, failures) of the messages of runs that failed."""
+        known, found = self._failed, []
+        for run in runs:
+            within = range(run.first, run.last + 1)
+            positions = sorted(filter(within.__contains__, known)) if len(known) < len(run) else within
+            found += [(each, known[each].failures) for each in positions if each in known]
+        return found
 
     # What happens to a message
 

@@ -324,6 +324,8 @@ class ConsumerStream:
         for group in joined(runs):
             batch = batch_of(group, self._compression)
             delivery = api.Delivery(topic=feed.index, first_position=group[0].first, batch=batch)
+            for index, failures in session.take_failures(group):
+                delivery.redelivered.add(index=index, failures=failures)
             data = api.ConsumeResponse(delivery=delivery).SerializeToString()
             messages, size = extent(group)
             credit.spend(messages, batch.body_bytes)
