@@ -31,7 +31,7 @@ TARGET: Final = re.compile(r"(?:^\$ |`)make ([\w-]+)", re.MULTILINE)
 BASH: Final = shutil.which("bash") or "bash"
 MAKE: Final = shutil.which("make") or "make"
 GATEWAY_ADDR, ADMIN_ADDR = "127.0.0.1:6650", "127.0.0.1:50051"
-EXAMPLE_S_MAX: Final = 30.0
+EXAMPLE_S_MAX: Final = 60.0
 WORKSPACE: Final = Path(sysconfig.get_path("scripts"))
 
 

@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 30.0
-STREAMING = False
+STREAMING = True
 
 
 class Client:

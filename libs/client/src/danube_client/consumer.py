@@ -205,9 +205,13 @@ class Consumer:
         return self
 
     async def close(self) -> None:
-        """Wait for the acknowledgements in flight and stop. Messages not taken are delivered again."""
+        """Wait for the acknowledgements in flight and stop. Messages not taken are delivered again.
+
+        A consumer that has ended has nothing to wait for: the iteration raised why.
+        """
         try:
-            await self.flush_acks()
+            if self._subscriber is None or not self._subscriber.ended:
+                await self.flush_acks()
         finally:
             await self.abort()
 

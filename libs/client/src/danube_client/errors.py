@@ -101,7 +101,7 @@ class UnknownClient(CallError):
 
 
 class InvalidRequest(CallError):
-    """The request is invalid; nothing was changed."""
+    """The request is invalid, or does not fit the topic that exists; nothing was changed."""
 
 
 class InvalidTopicName(InvalidRequest):
@@ -161,6 +161,7 @@ _BY_CODE: dict[StatusCode, type[CallError]] = {
     StatusCode.DEADLINE_EXCEEDED: Unreachable,
     StatusCode.NOT_FOUND: UnknownClient,
     StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    StatusCode.FAILED_PRECONDITION: InvalidRequest,
     StatusCode.ALREADY_EXISTS: ProducerExists,
     StatusCode.PERMISSION_DENIED: Denied,
     StatusCode.RESOURCE_EXHAUSTED: LimitReached,

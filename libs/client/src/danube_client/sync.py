@@ -4,7 +4,7 @@ Example::
 
     from danube_client.sync import connect
 
-    with connect("http://127.0.0.1:6650", streaming=True) as client:
+    with connect("http://127.0.0.1:6650") as client:
         with client.producer("/default/news") as producer:
             producer.send("good news")
         with client.consumer("/default/news", "readers") as consumer:

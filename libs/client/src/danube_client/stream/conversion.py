@@ -25,7 +25,8 @@ def dispatch(strategy: Strategy | None) -> api.Dispatch | None:
         reliable=True,
         storage=api.Dispatch.Storage.Name(storage),
         segment_size_mb=strategy.segment_size_mib,
-        retention_period_s=period_s or 0,
+        # 0 on the wire is "until acknowledged": what expires at once is kept for a second.
+        retention_period_s=0 if period_s is None else max(1, period_s),
     )
 
 

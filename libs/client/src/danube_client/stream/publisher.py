@@ -258,7 +258,8 @@ class Publisher:
         if not self._opened.done():
             return isinstance(error, RECOVERABLE) and failures < retry.attempts_max
         broken = isinstance(error, CallError) and error.code in ("INTERNAL", "UNKNOWN")
-        if not isinstance(error, RECOVERABLE) and not broken:
+        deleted = isinstance(error, TopicNotFound) and self._options.recreate
+        if not isinstance(error, RECOVERABLE) and not broken and not deleted:
             return False
         return retry.reconnect_for_s is None or self._presence.away_s() < retry.reconnect_for_s
 
@@ -284,7 +285,7 @@ class Publisher:
         except TimeoutError:
             raise Unreachable("UNAVAILABLE", f"{stream.address} does not answer in time") from None
         except TopicNotFound:
-            if not self._opened.done():
+            if not self._opened.done() or self._options.recreate:
                 raise
             raise TopicDeleted.gone(self._request.topic) from None
         finally:

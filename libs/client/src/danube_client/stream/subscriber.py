@@ -167,6 +167,11 @@ class Subscriber:
                 self._arrived.clear()
                 await self._arrived.wait()
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was stopped or has failed for good."""
+        return self._ended is not None
+
     def waiting_messages(self) -> int:
         """Return how many messages are here and not taken."""
         return len(self.ready) + sum(delivery.batch.messages for _, delivery in self._buffer)
