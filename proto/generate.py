@@ -22,6 +22,7 @@ CONTRACTS = (
     "danube_platform.proto",
     "danube_schema.proto",
     "danube_stream.proto",
+    "danube_operations.proto",
 )
 HERE = Path(__file__).resolve().parent
 PACKAGE = "danube_proto"

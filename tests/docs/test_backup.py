@@ -64,7 +64,7 @@ async def read(platform: Platform, count: int, start: Start | None = None) -> li
 async def test_a_restored_copy_has_the_messages_the_cursors_and_the_topics_of_its_time(
     tmp_path: Path,
 ) -> None:
-    back_up, restore = commands("Back up:", "Restore:"), commands("Restore:", "## Cluster")
+    back_up, restore = commands("Back up:", "Restore:"), commands("Restore:", "Then everything is as it was")
     with Platform.run(tmp_path, environment=SETTINGS) as platform:
         create = "/danube_admin.NamespaceAdmin/CreateNamespace"
         request = wire.NamespaceRequest(name="depot")

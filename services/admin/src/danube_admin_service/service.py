@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Annotated, Any, Final, Literal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from danube_admin_service.api.call_metrics import counted
+from danube_admin_service.api.errors import status_of
 from danube_admin_service.api.methods import admin_methods
+from danube_admin_service.backup.methods import BackupMethods, RestoreMethods
 from danube_admin_service.cluster.assigner import Assigner
 from danube_admin_service.cluster.leader import Election
 from danube_admin_service.cluster.load_manager import LoadManager, RebalanceRules
@@ -22,11 +25,13 @@ from danube_common.cluster.namespaces import DEFAULT_NAMESPACES, Namespaces
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Layout
 from danube_common.errors import InvalidName
+from danube_common.metadata.port import MetadataStore
 from danube_common.model.names import check_namespace
 from danube_common.model.policies import MESSAGE_BYTES_CEILING, POLICY_MAX, Policies
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.rpc.admission import open_guard
 from danube_common.rpc.health import HealthService
+from danube_common.rpc.port import Methods
 from danube_common.rpc.reflection import ReflectionService
 from danube_common.rpc.server import RpcServer
 from danube_common.runtime.address import reachable_url
@@ -35,10 +40,20 @@ from danube_common.runtime.config import Address, Section
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import Registration, presence
 from danube_common.runtime.service import Runtime
-from danube_proto import danube_admin_pb2, danube_platform_pb2, danube_schema_pb2
+from danube_proto import (
+    danube_admin_pb2,
+    danube_operations_pb2,
+    danube_platform_pb2,
+    danube_schema_pb2,
+)
 
 KIND: Final = "admin"
-CONTRACTS: Final = (danube_admin_pb2.DESCRIPTOR, danube_platform_pb2.DESCRIPTOR, danube_schema_pb2.DESCRIPTOR)
+CONTRACTS: Final = (
+    danube_admin_pb2.DESCRIPTOR,
+    danube_operations_pb2.DESCRIPTOR,
+    danube_platform_pb2.DESCRIPTOR,
+    danube_schema_pb2.DESCRIPTOR,
+)
 """What reflection tells of."""
 REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024
 """The largest request; the bound on a schema is far lower."""
@@ -97,6 +112,24 @@ class RebalanceConfig(Section):
     rest_s: float = Field(default=60.0, ge=0, description="seconds that a bundle stays after a move")
 
 
+class RestoreConfig(Section):
+    """For an admin instance that does nothing but restore a backup into an empty cluster."""
+
+    enabled: bool = Field(
+        default=False, description="only restore a backup (danube-admin backup restore), and do not lead"
+    )
+    segments_dir: Path | None = Field(
+        default=None, description="data_dir of the storage instance that gets the backup's segments on disk"
+    )
+    holder: str = Field(default="", description="instance_id of that storage instance")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.segments_dir is None) != (not self.holder):
+            raise ValueError("restore_segments_dir and restore_holder need each other")
+        return self
+
+
 class AdminConfig(GuardedPortConfig):
     """The admin service's configuration."""
 
@@ -123,11 +156,16 @@ class AdminConfig(GuardedPortConfig):
         description="how owners' loads are compared: fair (by topics), balanced or weighted_load",
     )
     rebalance: RebalanceConfig = RebalanceConfig()
+    restore: RestoreConfig = RestoreConfig()
 
 
 @asynccontextmanager
 async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
     """Serve until stopped; ready once there is a leader and the cluster has its layout."""
+    if config.restore.enabled:
+        async with _serve_restore(runtime, config):
+            yield
+        return
     async with AsyncExitStack() as opened:
         ports = await opened.enter_async_context(open_ports(runtime, config))
         store = ports.metadata
@@ -154,23 +192,12 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
             instance_id=runtime.instance_id,
             default_storage=StorageBackend(config.default_storage),
         )
+        BackupMethods(store, ports.bus, ports.connection).register(admin)
         methods = counted(admin, runtime.metrics)
         health = HealthService(runtime.health.is_ready)
         health.register(methods)
         ReflectionService(CONTRACTS).register(methods)
-        guard = await opened.enter_async_context(open_guard(runtime, config, store))
-        server = RpcServer(
-            methods,
-            message_bytes_max=REQUEST_BYTES_MAX,
-            message_bytes_hint="this is the admin port, and messages go to a gateway",
-            concurrent_calls_max=CALLS_MAX,
-            tls=config.tls,
-            guard=guard,
-            metrics=runtime.metrics,
-        )
-        grpc_addr = await server.start(config.grpc_addr)
-        opened.push_async_callback(server.stop, GRACE_S)
-        runtime.announce(grpc_addr=grpc_addr)
+        grpc_addr = await _serve(opened, runtime, config, methods, store)
         registration = Registration()
         await opened.enter_async_context(
             presence(
@@ -203,3 +230,42 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _serve_restore(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
+    """Serve one restore. Nothing is written before it, so that the cluster stays empty."""
+    async with AsyncExitStack() as opened:
+        ports = await opened.enter_async_context(open_ports(runtime, config))
+        methods = Methods(on_error=status_of)
+        RestoreMethods(
+            ports.metadata,
+            ports.connection,
+            segments_dir=config.restore.segments_dir,
+            holder=config.restore.holder,
+        ).register(methods)
+        health = HealthService(runtime.health.is_ready)
+        health.register(methods)
+        runtime.spawn(health.run(), "health")
+        await _serve(opened, runtime, config, methods, ports.metadata)
+        yield
+
+
+async def _serve(
+    opened: AsyncExitStack, runtime: Runtime, config: AdminConfig, methods: Methods, store: MetadataStore
+) -> str:
+    """Serve the methods on the admin port until ``opened`` ends; return its address."""
+    guard = await opened.enter_async_context(open_guard(runtime, config, store))
+    server = RpcServer(
+        methods,
+        message_bytes_max=REQUEST_BYTES_MAX,
+        message_bytes_hint="this is the admin port, and messages go to a gateway",
+        concurrent_calls_max=CALLS_MAX,
+        tls=config.tls,
+        guard=guard,
+        metrics=runtime.metrics,
+    )
+    grpc_addr = await server.start(config.grpc_addr)
+    opened.push_async_callback(server.stop, GRACE_S)
+    runtime.announce(grpc_addr=grpc_addr)
+    return grpc_addr

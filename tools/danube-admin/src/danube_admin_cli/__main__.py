@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from danube_admin_cli import (
+    backup,
     brokers,
     cluster,
     dead_letters,
@@ -38,6 +39,7 @@ Examples:
   danube-admin subscriptions reset /orders/new billing --to 2h
   danube-admin dead-letters browse /orders/failed
   danube-admin topics subscriptions /orders/new -o json --endpoint http://admin.example:50051
+  danube-admin backup create /backups/danube
   danube-admin security bindings create --principal user:al --role viewer --scope topic --resource '/orders/*'
   danube-admin security tokens create --subject alice --type user --secret-key-file token.secret
   danube-admin --ca ca.pem --token-file my.token --endpoint https://admin.example:50051 brokers list
@@ -57,6 +59,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(brokers.commands.app, name="brokers", help="The brokers and their leader.")
+app.add_typer(backup.commands.app, name="backup", help="Back the cluster up, and restore it.")
 app.add_typer(cluster.commands.app, name="cluster", help="The leader election and the members.")
 app.add_typer(namespaces.commands.app, name="namespaces", help="Namespaces and their policies.")
 app.add_typer(topics.commands.app, name="topics", help="Topics, their segments and policies.")

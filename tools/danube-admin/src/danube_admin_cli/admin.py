@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol, TypeVar
 
 import typer
 
@@ -52,6 +52,15 @@ class Call(Protocol):
         """Make the call. Ends the command with an error that says why it failed."""
 
 
+class Stream(Protocol):
+    """Calls a method by its full name whose answers are a stream."""
+
+    def __call__(
+        self, method: str, request: Message | Iterator[Message], answer: type[Response]
+    ) -> Iterator[Response]:
+        """Yield the answers. Ends the command with an error that says why it failed."""
+
+
 def form_of(context: typer.Context, output: Form | None) -> Form:
     """Return the form given at the command, else the one given before the command."""
     return output or context.find_root().params.get("output") or Form.table
@@ -79,8 +88,8 @@ def open_channel(address: str, security: Tls | None, what: str, bytes_max: int) 
 
 
 @contextmanager
-def admin(context: typer.Context, endpoint: str | None) -> Iterator[Call]:
-    """Open a connection to the admin service and return a function that calls it.
+def admin(context: typer.Context, endpoint: str | None) -> Iterator[tuple[Call, Stream]]:
+    """Open a connection to the admin service and return the functions that call it.
 
     The endpoint is the one given at the command, else before the command, else in the environment. A call
     that fails ends the process with one line on stderr.
@@ -103,19 +112,39 @@ def admin(context: typer.Context, endpoint: str | None) -> Iterator[Call]:
             try:
                 return function(request, timeout=TIMEOUT_S)
             except grpc.RpcError as error:
-                code, details = error.code(), error.details() or error.code().name
-                if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                    give_up(unreachable(address, details), UNREACHABLE)
-                if "message larger than max" in details:
-                    give_up(
-                        f"{address}: the answer is over the {RECEIVE_BYTES_MAX} bytes that are taken here"
-                    )
-                if code is grpc.StatusCode.UNIMPLEMENTED:
-                    offered = details != FOREIGN_UNIMPLEMENTED
-                    give_up(f"{address}: {details}" if offered else f"{address} does not offer {method}")
-                give_up(details, FAILED)
+                _fail(address, method, error)
 
-        yield call
+        def stream(
+            method: str, request: Message | Iterator[Message], answer: type[Response]
+        ) -> Iterator[Response]:
+            both_ways = isinstance(request, Iterator)
+            opened: Any = channel.stream_stream if both_ways else channel.unary_stream
+            function = opened(
+                method,
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=answer.FromString,
+            )
+            try:
+                yield from function(request)
+            except grpc.RpcError as error:
+                _fail(address, method, error)
+
+        yield call, stream
+
+
+def _fail(address: str, method: str, error: grpc.RpcError) -> NoReturn:
+    """End the command with one line that says why a call failed."""
+    import grpc  # noqa: PLC0415 - slow to import, help needs nothing of it
+
+    code, details = error.code(), error.details() or error.code().name
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        give_up(unreachable(address, details), UNREACHABLE)
+    if "message larger than max" in details:
+        give_up(f"{address}: the answer is over the {RECEIVE_BYTES_MAX} bytes that are taken here")
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        offered = details != FOREIGN_UNIMPLEMENTED
+        give_up(f"{address}: {details}" if offered else f"{address} does not offer {method}")
+    give_up(details, FAILED)
 
 
 def unreachable(address: str, details: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import typer
 
-from danube_admin_cli.admin import Call, Endpoint, Form, Output, admin, form_of
+from danube_admin_cli.admin import Call, Endpoint, Form, Output, Stream, admin, form_of
 from danube_admin_cli.topic_options import Namespace, topic_name
 from danube_terminal.tls_options import tls
 
@@ -26,6 +26,7 @@ class Session:
     call: Call
     form: Form
     security: Tls | None
+    stream: Stream
 
 
 class Commands:
@@ -66,8 +67,8 @@ class Commands:
                     given["topic"] = topic_name(given["topic"], given.pop("namespace"))
                 for group, kind in groups.items():
                     given[group] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
-                with admin(context, endpoint) as call:
-                    function(Session(call, form_of(context, output), tls(context)), **given)
+                with admin(context, endpoint) as (call, stream):
+                    function(Session(call, form_of(context, output), tls(context), stream), **given)
 
             # Typer reads what a command takes from its signature.
             run.__signature__ = Signature(accepted)  # type: ignore[attr-defined]

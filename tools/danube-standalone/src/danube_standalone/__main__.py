@@ -77,6 +77,11 @@ def arguments(argv: Sequence[str] | None, environment: Mapping[str, str]) -> arg
     add("ready-file", _new_file, "FILE", "receives a JSON object of what runs, when all is ready")
     add("ready-seconds-max", _seconds, "S", "how long starting may take [60]", 60.0)
     parser.add_argument(
+        "--restore",
+        action="store_true",
+        help="start only what restores a backup into an empty data directory: NATS and one admin instance",
+    )
+    parser.add_argument(
         "--stop-at-stdin-end",
         action="store_true",
         help="stop as well when standard input ends, so with the program that holds its other end",
@@ -219,6 +224,7 @@ def layout_of(given: argparse.Namespace) -> Layout:
         counts=counts,
         advertised_url=given.advertised_url,
         port_each=given.gateway_ports == PORT_EACH,
+        restore=given.restore,
     )
 
 

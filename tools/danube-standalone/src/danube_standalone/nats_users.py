@@ -2,7 +2,7 @@
 
 A service listens only for what is meant for it, and answers come to a prefix of its own. It reads and writes
 only its streams: gateways append to the logs and read nothing of them, and only owners write the journal.
-Nobody deletes a stream.
+Admin instances copy whole streams for backups. Nobody deletes a stream.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ PUBLISHED: Final[Mapping[str, tuple[str, ...]]] = {
         *_JOURNAL_WRITTEN,
     ),
     "storage": ("danube.storage.>", "danube.owner.>", *_LOGS_READ, f"{_API}.STREAM.PURGE.*"),
-    "admin": ("danube.owner.>", "danube.storage.*"),
+    "admin": (
+        *("danube.owner.>", "danube.storage.*", "danube.storage.*.repair"),
+        *(f"{_API}.STREAM.SNAPSHOT.*", "$JS.SNAPSHOT.ACK.>"),
+    ),
 }
 """Beyond what all services publish: answers, and requests about metadata and logs."""
 SUBSCRIBED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -60,7 +63,7 @@ _NOT_PUBLISHED: Final[Mapping[str, tuple[str, ...]]] = {
         f"{_KEYS}.cluster.owners.>",
         *(f"{_API}.STREAM.{verb}.{_JOURNAL}" for verb in ("PURGE", "UPDATE", "DELETE")),
     ),
-    "admin": (f"{_API}.STREAM.*.{_JOURNAL}",),
+    "admin": tuple(f"{_API}.STREAM.{verb}.{_JOURNAL}" for verb in ("CREATE", "UPDATE")),
 }
 """Of what is allowed, streams and keys that are another's."""
 _METADATA_KEPT = tuple(f"{_API}.STREAM.{verb}.KV_danube" for verb in ("PURGE", "DELETE"))

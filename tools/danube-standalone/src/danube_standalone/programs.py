@@ -65,6 +65,7 @@ class Layout:
         advertised_url: the address that gateways announce to clients, if not their own; only the first one if
             each has a port.
         port_each: whether gateways but the first listen on free ports too; else all listen on one.
+        restore: whether only one admin instance runs, which restores a backup.
     """
 
     gateway_addr: str
@@ -74,6 +75,7 @@ class Layout:
     counts: Mapping[str, int]
     advertised_url: str = ""
     port_each: bool = False
+    restore: bool = False
 
     @property
     def one_port(self) -> bool:
@@ -155,6 +157,8 @@ def nats(directory: DataDir, port: int) -> Program:
 def services(directory: DataDir, layout: Layout, nats_addresses: Addresses) -> list[Program]:
     """Return all service processes."""
     nats_url = nats_addresses["url"]
+    if layout.restore:
+        return [_restoring(directory, layout, nats_url)]
     found = []
     for kind, number, name in instances(layout.counts):
         directory.nats_password(kind)
@@ -177,6 +181,22 @@ def services(directory: DataDir, layout: Layout, nats_addresses: Addresses) -> l
             flags["--grpc-addr"] = layout.admin_addr if first else FREE
         found.append(_service(directory, kind, name, flags))
     return found
+
+
+def _restoring(directory: DataDir, layout: Layout, nats_url: str) -> Program:
+    """Return the admin instance that restores a backup: as the operator, who may make streams."""
+    flags = {
+        "--nats-user": OPERATOR,
+        "--nats-password-file": str(directory.nats_password_file(OPERATOR)),
+        "--nats-url": nats_url,
+        "--metadata": "nats",
+        "--http-addr": layout.http_addrs["admin"],
+        "--grpc-addr": layout.admin_addr,
+        "--restore-enabled": "true",
+        "--restore-segments-dir": str(directory.segments),
+        "--restore-holder": directory.instance_id("storage"),
+    }
+    return _service(directory, "admin", "admin", flags)
 
 
 def _service(directory: DataDir, kind: str, name: str, flags: dict[str, str]) -> Program:

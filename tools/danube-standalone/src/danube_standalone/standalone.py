@@ -145,6 +145,11 @@ class Standalone:
 
     def _ready_block(self, took_s: float) -> str:
         state = self._state()
+        if self._layout.restore:
+            return (
+                "Ready to restore a backup: danube-admin backup restore DIR --endpoint "
+                f"http://{state['admin_addr']}\nCtrl-C stops it; then start without --restore."
+            )
         addresses: dict[str, dict[str, str]] = state["addresses"]
         by_port = sorted(addresses.items(), key=lambda one: one[1].get("http_url", ""))
         serving = {name: told for name, told in by_port if "http_url" in told}

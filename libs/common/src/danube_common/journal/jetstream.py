@@ -58,7 +58,7 @@ class JetStreamJournal:
         self._append_timeout_s = append_timeout_s
         self._writer_id = secrets.token_hex(8)
         self._config: dict[str, Any] = {
-            "subjects": [_subject("*")],
+            "subjects": [journal_subject("*")],
             "storage": "file",
             "retention": "limits",
             "discard": "new",
@@ -76,7 +76,7 @@ class JetStreamJournal:
         self, bundle: Bundle, data: bytes, *, expected_sequence: int, reserve: bool = False
     ) -> int:
         """See the port. An append that this writer repeats is recognised."""
-        subject = _subject(bundle)
+        subject = journal_subject(bundle)
         record_id = self._record_id(bundle, data, expected_sequence)
         headers = {
             MESSAGE_ID_HEADER: record_id,
@@ -105,14 +105,14 @@ class JetStreamJournal:
 
     async def replay(self, bundle: Bundle) -> AsyncIterator[JournalRecord]:
         """See the port."""
-        last = await self._stream.last(_subject(bundle))
+        last = await self._stream.last(journal_subject(bundle))
         if last is None:
             return
         following = 1
         patience = RetryDeadline(REPLAY_PATIENCE_S)
         while following <= last.sequence:
             batch = await self._stream.read(
-                _subject(bundle),
+                journal_subject(bundle),
                 following,
                 messages_max=REPLAY_BATCH_RECORDS,
                 bytes_max=REPLAY_BATCH_BYTES,
@@ -126,10 +126,10 @@ class JetStreamJournal:
 
     async def discard(self, bundle: Bundle, before_sequence: int) -> None:
         """See the port. The last record always stays, because it carries the fence."""
-        last = await self._stream.last(_subject(bundle))
+        last = await self._stream.last(journal_subject(bundle))
         if last is None:
             return
-        await self._stream.purge(below=min(before_sequence, last.sequence), subject=_subject(bundle))
+        await self._stream.purge(below=min(before_sequence, last.sequence), subject=journal_subject(bundle))
         if self._reserve_open and (await self._stream.extent()).stored_bytes < self._bytes_max:
             await self._bound(self._bytes_max)
             self._reserve_open = False
@@ -144,7 +144,7 @@ class JetStreamJournal:
 
     async def _own_record(self, bundle: Bundle, record_id: str, expected_sequence: int) -> int:
         """The fence is closed: by this very call, if an earlier attempt was stored and its answer lost."""
-        last = await self._stream.last(_subject(bundle))
+        last = await self._stream.last(journal_subject(bundle))
         if last is None or last.message_id != record_id:
             found = "no record" if last is None else f"record {last.sequence}"
             raise JournalFenced(
@@ -153,5 +153,6 @@ class JetStreamJournal:
         return last.sequence
 
 
-def _subject(bundle: Bundle | str) -> str:
+def journal_subject(bundle: Bundle | str) -> str:
+    """Return the subject of a bundle's records in the stream."""
     return f"danube.journal.{bundle}"

@@ -169,7 +169,7 @@ class JetStreamLog:
     def _stream(self, bundle: Bundle) -> Stream:
         stream = self._streams.get(bundle)
         if stream is None:
-            stream = self._streams[bundle] = Stream(self._connection, f"DANUBE_LOG_{bundle}")
+            stream = self._streams[bundle] = Stream(self._connection, stream_name(bundle))
         return stream
 
     async def _make(self, bundle: Bundle) -> None:
@@ -215,6 +215,11 @@ class _Feed:
 
     async def close(self) -> None:
         await self._connection.forget(self._subscription)
+
+
+def stream_name(bundle: Bundle) -> str:
+    """Return the name of the stream that is a bundle's log."""
+    return f"DANUBE_LOG_{bundle}"
 
 
 def _subject(bundle: Bundle) -> str:

@@ -22,12 +22,16 @@ from danube_common.runtime.service import Runtime
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The adapters through which a service reaches the world outside its process."""
+    """The adapters through which a service reaches the world outside its process.
+
+    ``connection`` is NATS itself, for what no port offers.
+    """
 
     bus: Bus
     log: BundleLog
     journal: StateJournal
     metadata: MetadataStore
+    connection: Connection
 
 
 @asynccontextmanager
@@ -70,6 +74,7 @@ async def open_ports(
                 bus.connection, replicas=config.nats_replicas, bytes_max=config.journal_bytes_max
             ),
             metadata=metadata,
+            connection=bus.connection,
         )
 
 

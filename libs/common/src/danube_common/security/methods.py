@@ -233,6 +233,9 @@ RULES: Final[Mapping[str, Rule]] = {
             "ListPartitionedTopics": _lookup(_namespace(1)),
         },
     ),
+    **_service(
+        "danube_operations.Backup", dict.fromkeys(("Create", "ReadSegment", "Restore"), _CLUSTER_MANAGED)
+    ),
     # Every port: probes have no credentials, and services' names are no secret.
     **_service("grpc.health.v1.Health", dict.fromkeys(("Check", "List", "Watch"), PUBLIC)),
     **{

@@ -20,6 +20,7 @@ from danube_common.model.names import TopicName
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
 from danube_common.model.subscription import SubscriptionType
+from danube_common.nats.connection import Connection
 from danube_common.runtime.metrics import Metrics
 from danube_common.runtime.ports import Ports
 from danube_common.wire.delivery import MAGIC, Delivery, decode_deliveries
@@ -177,7 +178,7 @@ class OwnerHarness:
         self.bus = MemoryBus(self.hub)
         self.log = TurningLog()
         self.journal = MemoryJournal()
-        self.ports = Ports(self.bus, self.log, self.journal, self.store)
+        self.ports = Ports(self.bus, self.log, self.journal, self.store, Connection())
         self.topics = Topics(self.store, self.log, now_ms=lambda: time.time_ns() // 1_000_000)
         self.metrics = OwnerMetrics(Metrics("topic-owner", "1"), "1")
         self.epoch = 0

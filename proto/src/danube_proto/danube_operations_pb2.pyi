@@ -1,0 +1,87 @@
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class CreateBackupRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class BackupPart(_message.Message):
+    __slots__ = ("kind", "name", "head", "data", "last", "segment", "archive")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNKNOWN: _ClassVar[BackupPart.Kind]
+        STREAM: _ClassVar[BackupPart.Kind]
+        METADATA: _ClassVar[BackupPart.Kind]
+        SEGMENT: _ClassVar[BackupPart.Kind]
+        END: _ClassVar[BackupPart.Kind]
+    UNKNOWN: BackupPart.Kind
+    STREAM: BackupPart.Kind
+    METADATA: BackupPart.Kind
+    SEGMENT: BackupPart.Kind
+    END: BackupPart.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    ARCHIVE_FIELD_NUMBER: _ClassVar[int]
+    kind: BackupPart.Kind
+    name: str
+    head: bytes
+    data: bytes
+    last: bool
+    segment: Segment
+    archive: str
+    def __init__(self, kind: _Optional[_Union[BackupPart.Kind, str]] = ..., name: _Optional[str] = ..., head: _Optional[bytes] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ..., segment: _Optional[_Union[Segment, _Mapping[str, object]]] = ..., archive: _Optional[str] = ...) -> None: ...
+
+class Segment(_message.Message):
+    __slots__ = ("bundle", "first_sequence", "backend", "size_bytes", "gone")
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GONE_FIELD_NUMBER: _ClassVar[int]
+    bundle: str
+    first_sequence: int
+    backend: str
+    size_bytes: int
+    gone: bool
+    def __init__(self, bundle: _Optional[str] = ..., first_sequence: _Optional[int] = ..., backend: _Optional[str] = ..., size_bytes: _Optional[int] = ..., gone: _Optional[bool] = ...) -> None: ...
+
+class ReadSegmentRequest(_message.Message):
+    __slots__ = ("bundle", "first_sequence", "key", "offset")
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    bundle: str
+    first_sequence: int
+    key: str
+    offset: int
+    def __init__(self, bundle: _Optional[str] = ..., first_sequence: _Optional[int] = ..., key: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class ReadSegmentResponse(_message.Message):
+    __slots__ = ("data", "size_bytes", "gone")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GONE_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    size_bytes: int
+    gone: bool
+    def __init__(self, data: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., gone: _Optional[bool] = ...) -> None: ...
+
+class RestoreProgress(_message.Message):
+    __slots__ = ("bytes", "records", "done")
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    bytes: int
+    records: int
+    done: bool
+    def __init__(self, bytes: _Optional[int] = ..., records: _Optional[int] = ..., done: _Optional[bool] = ...) -> None: ...
