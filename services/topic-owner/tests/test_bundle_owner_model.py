@@ -151,6 +151,7 @@ async def _anything(steps: list[str], kind: SubscriptionType, random: Random) ->
             await world.step(step)
         await world.drain()
         assert set(gateway.texts()) == set(world.published)
+        assert all(text == str(offset) for text, offset in gateway.offsets())
         if not world.failures and not world.refusals:
             assert Counter(gateway.texts()) == Counter(world.published)
             assert kind is SHARED or gateway.texts() == world.published

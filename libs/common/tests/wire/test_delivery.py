@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import struct
+
+import google_crc32c
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,7 +11,6 @@ from danube_common.errors import CorruptData
 from danube_common.model.run import Run
 from danube_common.wire.delivery import (
     MAGIC,
-    MAGIC_WITH_FAILURES,
     MESSAGES_MAX,
     PACK_BYTES_MAX,
     Delivery,
@@ -20,7 +22,12 @@ from danube_common.wire.owner import SessionEnded, encode_notice
 
 U64 = st.integers(0, (1 << 64) - 1)
 SECTIONS = st.lists(
-    st.builds(Run.of, st.integers(0, 1 << 62), st.lists(st.binary(max_size=40), min_size=1, max_size=6)),
+    st.builds(
+        Run.of,
+        st.integers(0, 1 << 62),
+        st.lists(st.binary(max_size=40), min_size=1, max_size=6),
+        st.integers(0, 1 << 62),
+    ),
     min_size=1,
     max_size=3,
 )
@@ -142,7 +149,11 @@ def test_a_notice_is_never_taken_for_a_delivery() -> None:
     assert packed([])[0] == MAGIC
 
 
-def test_a_pack_without_failures_has_the_format_that_all_gateways_read() -> None:
-    run = Run.of(5, [b"message"])
-    assert encode_delivery(Delivery(EPOCH, 1, 1, 1, (run,)))[0] == MAGIC
-    assert encode_delivery(Delivery(EPOCH, 1, 1, 1, (run,), [(5, 2)]))[0] == MAGIC_WITH_FAILURES
+def test_a_pack_of_an_earlier_owner_is_read() -> None:
+    """It has positions 5 and 6 of consumer 1, and neither failures nor offsets."""
+    tables = struct.pack("<QIIIQQQIQIIII", EPOCH, 1, 1, 2, 1, 2, 3, 1, 5, 0, 2, 1, 3)
+    pack = struct.pack("<BI", 0xD2, google_crc32c.value(tables + b"abc")) + tables + b"abc"
+    (delivery,) = decode_deliveries(pack)
+    assert (delivery.consumer_id, delivery.session, delivery.number, delivery.failures) == (1, 2, 3, ())
+    assert delivery.entries() == [(5, b"a"), (6, b"bc")]
+    assert delivery.runs[0].offset_at(6) == 6

@@ -44,7 +44,7 @@ class BundleOwner:
     def __init__(self, context: OwnerContext, archive_catchup: ArchiveCatchUp) -> None:
         self.context = context
         self.archive_catchup = archive_catchup
-        self.log_catchup = LogCatchUp(context, on_below=archive_catchup.wake)
+        self.log_catchup = LogCatchUp(context, archive_catchup.offset_fold, on_below=archive_catchup.wake)
         self.reader = LogReader(
             context.ports.log,
             context.bundle,
@@ -78,6 +78,7 @@ class BundleOwner:
         seen = context.state.log_seen
         await self.reader.open(seen.sequence, seen.frame_id)
         self._note_log()
+        await self.archive_catchup.offset_fold.catch_up()
         for topic in await self._living_topics():
             for subscription in context.state.topics[topic.topic_id].subscriptions.values():
                 context.activate(topic, subscription)
@@ -102,6 +103,7 @@ class BundleOwner:
         self.context.dispatcher.close()
         await self.reader.close()
         self.context.move_quiet_cursors()
+        self.archive_catchup.offset_fold.checkpoint()
         self.context.writer.stop()
         if self._journal is not None:
             await asyncio.wait((self._journal,), timeout=STOP_FLUSH_S)
@@ -152,6 +154,7 @@ class BundleOwner:
     def _on_entry(self, entry: LogEntry) -> None:
         context = self.context
         self._note_log()
+        self.archive_catchup.offset_fold.note(entry)
         try:
             frame = decode_frame(entry.frame)
         except CorruptData as error:
@@ -162,8 +165,12 @@ class BundleOwner:
             self.sequences.note(batch)
         context.stored_times.add(entry.sequence, entry.stored_ms)
         for number, section in enumerate(frame.sections):
-            run = section.run(position_of(entry.sequence, number, 0))
-            for subscription in context.log_subscriptions(section.topic_id):
+            subscriptions = context.log_subscriptions(section.topic_id)
+            if not subscriptions:
+                continue
+            first = position_of(entry.sequence, number, 0)
+            run = section.run(first, context.offsets.of(section.topic_id, first))
+            for subscription in subscriptions:
                 subscription.offer_live(run)
                 context.dispatcher.mark_ready(subscription)
 
@@ -196,6 +203,7 @@ class BundleOwner:
 
     def _on_log_restarted(self) -> None:
         self.context.stored_times.clear()
+        self.context.offsets.start(0, self.context.offsets.totals)
         self.context.writer.record(LogRestarted(time.time_ns() // 1_000_000))
         for subscription in self.context.log_subscriptions():
             subscription.restart(Cursor(BEFORE_ALL), self.context.extent.tail)
@@ -203,6 +211,8 @@ class BundleOwner:
 
     def _on_missed(self, sequence: int) -> None:
         """The log was purged beyond the live feed: subscriptions at the tail read on from ``sequence``."""
+        if self.context.bundle.family is Family.FILE:
+            self.context.offsets.complete = False  # the archive counted them: the next owner begins with it
         for subscription in self.context.log_subscriptions():
             subscription.fall_behind(sequence)
             self.context.dispatcher.mark_ready(subscription)

@@ -18,6 +18,7 @@ from danube_common.runtime.ports import Ports
 from danube_common.wire.owner import OwnerReply, OwnerRequest, SessionEnded
 from danube_topic_owner.delivery.consumer import Session, Window
 from danube_topic_owner.delivery.dispatcher import Dispatcher
+from danube_topic_owner.delivery.log_offsets import LogOffsets
 from danube_topic_owner.delivery.outbox import Outbox
 from danube_topic_owner.delivery.stored_times import StoredTimes
 from danube_topic_owner.delivery.subscription import ActiveSubscription, LogSubscription, activate
@@ -55,6 +56,7 @@ class OwnerContext:
     Attributes:
         state: what the journal holds, with the events that are recorded and not written yet.
         stored_times: when frames of the log were stored.
+        offsets: of the messages in the log, as far as they are counted.
         extent: the first and last sequence of the log, as far as known.
         poison: drops or dead-letters messages that failed too often.
         subscriptions: active subscriptions by topic id and name.
@@ -85,6 +87,7 @@ class OwnerContext:
         self.state = claim.state
         self.extent = LogExtent()
         self.stored_times = StoredTimes()
+        self.offsets = LogOffsets()
         self.subscriptions: dict[int, dict[str, ActiveSubscription]] = defaultdict(dict)
         self.catch_up_wanted = asyncio.Event()
         self.outbox = Outbox(ports.bus, self.epoch)
@@ -167,7 +170,8 @@ class OwnerContext:
         """End the streams of a deleted topic and forget its state."""
         for subscription in self.subscriptions.pop(topic.topic_id, {}).values():
             self._end_sessions(subscription, f"topic {topic.name} was deleted")
-        if topic.topic_id in self.state.topics:
+        self.offsets.forget_topic(topic.topic_id)
+        if topic.topic_id in self.state.topics or topic.topic_id in self.state.totals:
             self.writer.record(TopicRemoved(topic.topic_id))
         self.dispatcher.forget_topic(topic.topic_id)
 

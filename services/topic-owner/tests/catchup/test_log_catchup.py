@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from random import Random
 from types import SimpleNamespace
 from typing import cast
@@ -12,10 +13,13 @@ from hypothesis import strategies as st
 from danube_common.errors import LogUnavailable
 from danube_common.log.port import LogEntry
 from danube_common.model.bundle import Bundle
+from danube_common.model.position import position_of
 from danube_common.wire.frame import Frame, encode_frame
 from danube_harness.memory.log import MemoryLog
 from danube_topic_owner.catchup.log_catchup import LogCatchUp
+from danube_topic_owner.catchup.offset_fold import OffsetFold, counted
 from danube_topic_owner.context import OwnerContext
+from danube_topic_owner.delivery.log_offsets import LogOffsets
 from danube_topic_owner.log_reader import LogExtent
 
 BUNDLE = Bundle.parse("f0")
@@ -34,8 +38,10 @@ class Reader:
     def wants_backlog(self) -> bool:
         return not self.at_tail and self.room > 0
 
-    def offer_frame(self, sequence: int, frame: Frame) -> None:
+    def offer_frame(self, sequence: int, frame: Frame, offsets: LogOffsets) -> None:
         assert self.room > 0
+        if frame.sections:
+            assert offsets.of(1, position_of(sequence, 0, 0)) == before(sequence)
         assert frame.sections or sequence % 7 == 0
         self.room -= 1
         self.taken.append(sequence)
@@ -56,6 +62,11 @@ class Reader:
             self.next_sequence = sequence
 
 
+def before(sequence: int) -> int:
+    """Return how many messages are before a frame: every seventh is damaged."""
+    return sequence - 1 - (sequence - 1) // 7
+
+
 class World(MemoryLog):
     """A log that grows and is read by its live feed while subscriptions catch up."""
 
@@ -65,15 +76,18 @@ class World(MemoryLog):
         self.extent = LogExtent()
         self.readers: list[Reader] = []
         self.failing = False
+        self.offsets = LogOffsets()
 
-    def context(self) -> OwnerContext:
-        """The parts of a bundle's context that catching up uses."""
+    def catch_up(self, on_below: Callable[[], None] = lambda: None) -> LogCatchUp:
+        """Return what is tested, over the parts of a bundle's context that it uses."""
+        self.offsets.start(self.extent.tail, {1: before(self.extent.tail + 1)})
         dispatcher = SimpleNamespace(lagging=lambda: self.readers, mark_ready=lambda _: None)
         ports = SimpleNamespace(log=self)
-        return cast(
-            "OwnerContext",
-            SimpleNamespace(bundle=BUNDLE, ports=ports, extent=self.extent, dispatcher=dispatcher),
+        parts = SimpleNamespace(
+            bundle=BUNDLE, ports=ports, extent=self.extent, dispatcher=dispatcher, offsets=self.offsets
         )
+        context = cast("OwnerContext", parts)
+        return LogCatchUp(context, OffsetFold(context, None), on_below=on_below)
 
     async def grow(self) -> None:
         number = self._stored[BUNDLE].last_sequence + 1
@@ -85,6 +99,9 @@ class World(MemoryLog):
         last = self._stored[BUNDLE].last_sequence
         while self.extent.tail < last and self.random.random() < 0.7:
             self.extent.tail += 1
+            for entry in self._stored[BUNDLE].entries:
+                if entry.sequence == self.extent.tail:
+                    self.offsets.append(counted(entry))
             for reader in self.readers:
                 reader.live(self.extent.tail)
 
@@ -116,7 +133,7 @@ def test_every_reader_gets_every_frame_once_and_in_order_from_its_position(
         world.extent.tail = random.randint(0, frames)
         starts_possible = [min(start, world.extent.tail + 1) for start in starts]
         world.readers = [Reader(start, world.extent.tail) for start in starts_possible]
-        log_catchup = LogCatchUp(world.context(), on_below=lambda: None)
+        log_catchup = world.catch_up()
         for _ in range(200):
             world.failing = random.random() < 0.1
             for reader in world.readers:
@@ -152,10 +169,7 @@ async def test_what_was_purged_is_left_to_the_archive_and_not_passed_over() -> N
         reader.room = 1000
     world.random.random = lambda: 1.0  # type: ignore[method-assign]
     below: list[int] = []
-    log_catchup = LogCatchUp(
-        world.context(),
-        on_below=lambda: below.append(world.extent.floor),
-    )
+    log_catchup = world.catch_up(lambda: below.append(world.extent.floor))
     await log_catchup._serve()
     assert world.extent.floor == 13
     assert below
@@ -178,10 +192,7 @@ async def test_a_log_that_ends_before_what_was_read_of_it_is_asked_again() -> No
     world.extent.tail = 3
     world.readers = [Reader(2, 3)]
     world.readers[0].room = 1
-    log_catchup = LogCatchUp(
-        world.context(),
-        on_below=lambda: None,
-    )
+    log_catchup = world.catch_up()
     with pytest.raises(LogUnavailable):
         await log_catchup._serve()
     assert world.readers[0].next_sequence == 2

@@ -65,7 +65,14 @@ class RetriesMachine(RuleBasedStateMachine):
         known = self.known.get(position)
         if position in self.gone | self.unread or (known is not None and known.held):
             return
-        self.retries.fail(position, data_of(position), self.now, requested_ms=requested_ms, reason="why")
+        self.retries.fail(
+            position,
+            data_of(position),
+            self.now,
+            offset=position * 2,
+            requested_ms=requested_ms,
+            reason="why",
+        )
         known = self.known.setdefault(position, Known())
         known.failures += 1
         known.held = True
@@ -78,7 +85,7 @@ class RetriesMachine(RuleBasedStateMachine):
 
     @rule(position=POSITIONS)
     def it_is_read(self, position: int) -> None:
-        assert self.retries.read(position, data_of(position)) is (position in self.unread)
+        assert self.retries.read(position, data_of(position), position * 2) is (position in self.unread)
         if position in self.unread:
             self.unread.remove(position)
             self.known[position].held = True
@@ -94,11 +101,11 @@ class RetriesMachine(RuleBasedStateMachine):
         elif due := [(known.due, p) for p, known in waiting.items() if known.due <= self.now]:
             expected = min(due)[1]
         found = self.retries.next(self.now)
-        assert (found and found[0]) == expected
+        assert (found and found.position) == expected
         if found is not None:
-            assert found[1] == data_of(found[0])
+            assert (found.data, found.offset) == (data_of(found.position), found.position * 2)
             self.retries.take()
-            self.known[found[0]].held = False
+            self.known[found.position].held = False
 
     @rule(position=POSITIONS, more=st.sampled_from([0, 0, 3, 100]))
     def messages_are_acknowledged(self, position: int, more: int) -> None:

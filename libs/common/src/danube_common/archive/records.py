@@ -104,6 +104,19 @@ class ManifestEntry(msgspec.Struct, frozen=True):
         """The greatest position that a message before the entry can have."""
         return end_of_sequence(self.first_sequence - 1) if self.first_sequence > 1 else BEFORE_ALL
 
+    @property
+    def has_shared(self) -> bool:
+        """Whether it has or had shared segments: its records do not count each topic's messages then."""
+        return any(row.topic_id == SHARED for row in self._rows)
+
+    def own_messages(self) -> list[tuple[int, int]]:
+        """Return (topic id, messages) of each segment that holds or held one topic."""
+        return [(row.topic_id, row.messages) for row in self._rows if row.topic_id != SHARED]
+
+    @property
+    def _rows(self) -> tuple[SegmentRecord | DeletedSegment, ...]:
+        return (*self.segments, *self.deleted)
+
     def locator(self, record: SegmentRecord) -> SegmentLocator:
         """The locator that requests name a segment of this entry by."""
         return SegmentLocator(self.bundle, self.first_sequence, record.backend, record.key)

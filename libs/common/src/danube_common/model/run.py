@@ -23,6 +23,8 @@ class Run:
         low: index in ``ends`` of the first message.
         high: index behind the last message.
         data: the messages' bytes, those outside of this run included.
+        offset: of the first message: how many messages of the topic are before it. 0 for messages of
+            non-reliable topics.
     """
 
     first: int
@@ -30,13 +32,14 @@ class Run:
     low: int
     high: int
     data: bytes
+    offset: int = 0
 
     @classmethod
-    def of(cls, first: int, messages: Sequence[bytes]) -> Run:
+    def of(cls, first: int, messages: Sequence[bytes], offset: int = 0) -> Run:
         """Return a run of messages that lie apart."""
         end = 0
         ends = tuple([end := end + len(message) for message in messages])
-        return cls(first, ends, 0, len(ends), b"".join(messages))
+        return cls(first, ends, 0, len(ends), b"".join(messages), offset)
 
     def __len__(self) -> int:
         return self.high - self.low
@@ -57,6 +60,10 @@ class Run:
         if not self.high:
             return 0
         return self.ends[self.high - 1] - (self.ends[self.low - 1] if self.low else 0)
+
+    def offset_at(self, position: int) -> int:
+        """Return the offset of the message at a position of this run."""
+        return self.offset + position - self.first
 
     def messages(self) -> list[bytes]:
         """Return the messages."""
@@ -82,19 +89,20 @@ class Run:
         """Return the first ``count`` messages."""
         if count >= self.high - self.low:
             return self
-        return Run(self.first, self.ends, self.low, self.low + count, self.data)
+        return Run(self.first, self.ends, self.low, self.low + count, self.data, self.offset)
 
     def tail(self, count: int) -> Run:
         """Return what follows the first ``count`` messages."""
-        first = self.first + count if self.first else BEFORE_ALL
-        return Run(first, self.ends, self.low + count, self.high, self.data)
+        step = count if self.first else 0
+        return Run(self.first + step, self.ends, self.low + count, self.high, self.data, self.offset + step)
 
     def part(self, first: int, last: int) -> Run:
         """Return the messages at the positions ``first`` to ``last``, which lie in this run."""
         if first == self.first and last == self.last:
             return self
-        low = self.low + first - self.first
-        return Run(first, self.ends, low, low + last - first + 1, self.data)
+        skipped = first - self.first
+        low = self.low + skipped
+        return Run(first, self.ends, low, low + last - first + 1, self.data, self.offset + skipped)
 
     def count_within(self, size: int) -> int:
         """Return how many messages fit ``size`` bytes."""
@@ -113,4 +121,4 @@ class Run:
             return self
         start = self.start
         ends = tuple([end - start for end in self.ends[self.low : self.high]])
-        return Run(self.first, ends, 0, count, self.body())
+        return Run(self.first, ends, 0, count, self.body(), self.offset)

@@ -2,10 +2,11 @@
 
 Layout of a pack of deliveries, little-endian::
 
-    magic u8 0xD2, or 0xD3 with failures | crc32c u32 of all that follows
-    epoch u64 | deliveries u32 | runs u32 | messages u32 | failures u32 (only 0xD3)
+    magic u8 0xD3 | crc32c u32 of all that follows
+    epoch u64 | deliveries u32 | runs u32 | messages u32 | failures u32
     per delivery: consumer id u64 | session u64 | number u64 | runs u32
-    per run: position of its first message u64 | index of that message u32 | messages u32
+    per run: position of its first message u64 | its offset u64 | index of that message u32
+        | messages u32
     per failure: index of its delivery u32 | position u64 | how often its delivery failed u32
     per message: where it ends in the bytes that follow u32
     the messages' bytes back to back
@@ -27,22 +28,22 @@ import google_crc32c
 from danube_common.errors import CorruptData
 from danube_common.model.run import Run
 
-MAGIC = 0xD2
-MAGIC_WITH_FAILURES = 0xD3
-"""Of a pack with messages whose delivery failed before. Other packs are what every gateway reads."""
-MAGICS = frozenset((MAGIC, MAGIC_WITH_FAILURES))
+MAGIC = 0xD3
+OLD_MAGIC = 0xD2
+"""Of a pack without failures and offsets, as earlier owners send it; a position stands for an offset then."""
+MAGICS = frozenset((MAGIC, OLD_MAGIC))
 MESSAGES_MAX = 4096
 """Messages in a pack, and runs, and deliveries. A run has at least one message, a delivery one run."""
 PACK_BYTES_MAX = 1024 * 1024
 """Bytes of messages in a pack of several deliveries."""
 
 _LEAD = struct.Struct("<BI")
-_HEADER = struct.Struct("<QIII")
+_HEADER = struct.Struct("<QIIII")
+_OLD_HEADER = struct.Struct("<QIII")
 _DELIVERY = struct.Struct("<QQQI")
-_RUN = struct.Struct("<QII")
-_COUNT = struct.Struct("<I")
+_RUN = struct.Struct("<QQII")
+_OLD_RUN = struct.Struct("<QII")
 _FAILURE = struct.Struct("<IQI")
-_TABLES_START = _LEAD.size + _HEADER.size
 
 Failures = Sequence[tuple[int, int]]
 """(position, how often its delivery failed) of the messages of a delivery that failed before."""
@@ -100,7 +101,7 @@ class Pack:
             self._hold(run)
         for run in runs:
             low = self._held[id(run.data), run.low, run.high]
-            self._runs.append(_RUN.pack(run.first, low, len(run)))
+            self._runs.append(_RUN.pack(run.first, run.offset, low, len(run)))
         index = len(self._deliveries)
         self._failures += [_FAILURE.pack(index, position, count) for position, count in failures]
         self._deliveries.append(_DELIVERY.pack(consumer_id, session, number, len(runs)))
@@ -119,8 +120,7 @@ class Pack:
         ends, failures = self._ends, self._failures
         head = b"".join(
             (
-                _HEADER.pack(self._epoch, len(self._deliveries), len(self._runs), len(ends)),
-                _COUNT.pack(len(failures)) if failures else b"",
+                _HEADER.pack(self._epoch, len(self._deliveries), len(self._runs), len(ends), len(failures)),
                 *self._deliveries,
                 *self._runs,
                 *failures,
@@ -131,8 +131,7 @@ class Pack:
         crc = google_crc32c.value(head)
         for body in bodies:
             crc = google_crc32c.extend(crc, body)
-        magic = MAGIC_WITH_FAILURES if failures else MAGIC
-        return b"".join((_LEAD.pack(magic, crc), head, *bodies))
+        return b"".join((_LEAD.pack(MAGIC, crc), head, *bodies))
 
 
 def encode_delivery(delivery: Delivery) -> bytes:
@@ -146,14 +145,14 @@ def decode_deliveries(data: bytes) -> list[Delivery]:
     """Decode a pack and verify its checksum; raises CorruptData."""
     try:
         magic, crc = _LEAD.unpack_from(data)
-        epoch, count, run_count, messages = _HEADER.unpack_from(data, _LEAD.size)
-        with_failures = magic == MAGIC_WITH_FAILURES
-        (failure_count,) = _COUNT.unpack_from(data, _TABLES_START) if with_failures else (0,)
+        header, row = (_OLD_HEADER, _OLD_RUN) if magic == OLD_MAGIC else (_HEADER, _RUN)
+        epoch, count, run_count, messages, *rest = header.unpack_from(data, _LEAD.size)
     except struct.error:
         raise CorruptData(f"{len(data)} bytes are too short for a delivery") from None
-    deliveries_start = _TABLES_START + (_COUNT.size if with_failures else 0)
+    failure_count = sum(rest)
+    deliveries_start = _LEAD.size + header.size
     runs_start = deliveries_start + _DELIVERY.size * count
-    failures_start = runs_start + _RUN.size * run_count
+    failures_start = runs_start + row.size * run_count
     ends_start = failures_start + _FAILURE.size * failure_count
     body_start = ends_start + 4 * messages
     if magic not in MAGICS or not count <= run_count <= MESSAGES_MAX or messages > MESSAGES_MAX:
@@ -163,11 +162,11 @@ def decode_deliveries(data: bytes) -> list[Delivery]:
         raise CorruptData("the delivery fails its checksum")
     ends = struct.unpack_from(f"<{messages}I", data, ends_start) if body_start <= len(data) else ()
     runs: list[Run] = []
-    for first, low, length in _RUN.iter_unpack(data[runs_start:failures_start]):
+    for first, *offset, low, length in row.iter_unpack(data[runs_start:failures_start]):
         if not length or low + length > messages:
             raise CorruptData("the delivery has a run beyond its messages")
         # A reader that keeps a small run keeps nothing else of the pack.
-        runs.append(Run(first, ends, low, low + length, body).owned())
+        runs.append(Run(first, ends, low, low + length, body, offset[0] if offset else first).owned())
     failures: dict[int, list[tuple[int, int]]] = {}
     for index, position, failed in _FAILURE.iter_unpack(data[failures_start:ends_start]):
         failures.setdefault(index, []).append((position, failed))

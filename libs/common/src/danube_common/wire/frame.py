@@ -53,9 +53,9 @@ class Section:
     def __len__(self) -> int:
         return len(self.ends)
 
-    def run(self, first: int) -> Run:
-        """Return the messages as a run; ``first`` is the position of the first one."""
-        return Run(first, self.ends, 0, len(self.ends), self.messages)
+    def run(self, first: int, offset: int = 0) -> Run:
+        """Return the messages as a run; ``first`` is the position of the first one, ``offset`` its offset."""
+        return Run(first, self.ends, 0, len(self.ends), self.messages, offset)
 
     def message(self, index: int) -> bytes:
         """Return message ``index``."""

@@ -592,14 +592,14 @@ class TopicRead(msgspec.Struct, tag="topic-read", frozen=True):
     """Messages of a topic in order.
 
     Attributes:
-        runs: of each run the position of its first message, the number of messages, and a table of where
-            messages end (as in the section of a frame) with the messages behind it.
+        runs: of each run the position and the offset of its first message, the number of messages, and a
+            table of where messages end (as in the section of a frame) with the messages behind it.
         position: the next one to read.
         end: the position behind everything that the log has now; ``position`` may be above.
         missing: messages before ``position`` that are retained no more, or damaged: a lower bound.
     """
 
-    runs: list[tuple[int, int, bytes]]
+    runs: list[tuple[int, int, int, bytes]]
     position: int
     end: int
     missing: int = 0

@@ -41,17 +41,17 @@ def received(data: bytes) -> api.StreamMessage:
     return message
 
 
-@given(bodies, ids, st.integers(0, (1 << 63) - 1), st.integers(0, 10**15 - 1), texts)
+@given(bodies, ids, st.integers(0, (1 << 63) - 1), ids, st.integers(0, 10**15 - 1), texts)
 def test_a_message_that_is_stored_and_delivered_is_the_one_that_was_sent(
-    body: dict[str, Any], producer: int, position: int, generation: int, subscription: str
+    body: dict[str, Any], producer: int, position: int, offset: int, generation: int, subscription: str
 ) -> None:
     msg_id = api.MsgID(producer_id=producer, topic_name="/default/t", broker_addr="http://x:1")
     sent = api.StreamMessage(msg_id=msg_id, **body)
     stored = stored_message(api.StreamMessage.FromString(sent.SerializeToString()))
     delivered = Delivered("/default/t", subscription, generation)
-    message = received(stream_messages([Run.of(position, [stored])], delivered))
+    message = received(stream_messages([Run.of(position, [stored], offset)], delivered))
     assert message.msg_id.producer_id == producer
-    assert message.msg_id.topic_offset == position
+    assert message.msg_id.topic_offset == offset
     assert tag_of(message.msg_id, subscription) == (delivered, position)
     sent.subscription_name = subscription
     sent.ClearField("msg_id")

@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Self
 
-from danube_common.archive.records import (
-    SHARED,
-    BundleArchive,
-    DeletedSegment,
-    ManifestEntry,
-    SegmentRecord,
-    pack_offsets,
-    unpack_offsets,
-)
+from danube_common.archive.records import BundleArchive, ManifestEntry, pack_offsets, unpack_offsets
 from danube_storage.archive.log_range import RangeSection
 
 
@@ -55,21 +47,11 @@ class Offsets:
 
     def count_entry(self, entry: ManifestEntry) -> None:
         """Count the entry that follows by its records; they do not count the topics of shared segments."""
-        for row in _rows(entry):
-            if row.topic_id != SHARED:
-                self._next[row.topic_id] = self.of(row.topic_id) + row.messages
+        for topic_id, messages in entry.own_messages():
+            self._next[topic_id] = self.of(topic_id) + messages
         self.through = entry.last_sequence
 
     def retain(self, topic_ids: Iterable[int]) -> None:
         """Drop the offsets of all other topics."""
         kept = set(topic_ids)
         self._next = {topic_id: offset for topic_id, offset in self._next.items() if topic_id in kept}
-
-
-def has_shared(entry: ManifestEntry) -> bool:
-    """Return whether the entry has shared segments, so that it does not count each topic's messages."""
-    return any(row.topic_id == SHARED for row in _rows(entry))
-
-
-def _rows(entry: ManifestEntry) -> tuple[SegmentRecord | DeletedSegment, ...]:
-    return (*entry.segments, *entry.deleted)

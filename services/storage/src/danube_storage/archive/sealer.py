@@ -14,7 +14,7 @@ from danube_common.errors import AlreadyExists, LogUnavailable
 from danube_common.log.port import LogEntry
 from danube_common.model.strategy import StorageBackend
 from danube_storage.archive.log_range import CorruptFrame, LogRange, read_range
-from danube_storage.archive.offsets import Offsets, has_shared
+from danube_storage.archive.offsets import Offsets
 from danube_storage.archive.seal_rules import SealRules, topic_rules
 from danube_storage.archive.segment_plan import PlannedSegment, plan_segments
 from danube_storage.archive.segment_writer import ATTEMPT_BYTES, SegmentWriter
@@ -55,7 +55,7 @@ class Sealer:
         offsets = Offsets.saved(await read_archive_state(self._ports.metadata, self._bundle))
         recounted = False
         for entry in session.manifest.from_sequence(offsets.through + 1):
-            if has_shared(entry):
+            if entry.has_shared:
                 await self._recount(entry, offsets)
                 recounted = True
             else:
@@ -109,7 +109,7 @@ class Sealer:
             (section for segment in plan for section in segment.sections), log_range.last_sequence
         )
         self._ports.metrics.cuts.labels(str(self._bundle)).inc()
-        if has_shared(entry):
+        if entry.has_shared:
             # Until they are saved, only the log says how many messages each topic has in a shared segment.
             await self._session.save_offsets()
         await self._purge()

@@ -51,7 +51,7 @@ class TopicReads:
             bytes_max = max(1, min(request.bytes_max, READ_BYTES_DEFAULT))
             reading = await self._archive.reader.read(topic, position, bytes_max)
         return TopicRead(
-            [(run.first, len(run), _body(run)) for run in reading.runs],
+            [(run.first, run.offset, len(run), _body(run)) for run in reading.runs],
             reading.position,
             position_of(end, 0, 0),
             missing + reading.missing,

@@ -11,6 +11,7 @@ from danube_common.model.bundle import Family
 from danube_topic_owner.catchup.expirer import Expirer
 from danube_topic_owner.catchup.history import History
 from danube_topic_owner.catchup.history_feed import HistoryFeed
+from danube_topic_owner.catchup.offset_fold import OffsetFold
 from danube_topic_owner.catchup.start_positions import StartPositions
 from danube_topic_owner.catchup.topic_reader import TopicReader
 from danube_topic_owner.context import OwnerContext
@@ -23,6 +24,7 @@ class ArchiveCatchUp:
 
     Attributes:
         manifest: of the bundle; None for the memory family.
+        offset_fold: counts the messages of topics.
         starts: finds start positions in archive and log.
         reader: reads topics for those without a subscription.
     """
@@ -34,9 +36,10 @@ class ArchiveCatchUp:
         if manifest is not None:
             self._history = History(context.ports.bus, context.catalogue, manifest)
             self._feed = HistoryFeed(context, manifest, self._history, on_gone=self.check)
+        self.offset_fold = OffsetFold(context, manifest)
         self._expirer = Expirer(context, manifest)
         self.starts = StartPositions(context.bundle, context.ports.log, manifest, self._history)
-        self.reader = TopicReader(context, manifest, self._history)
+        self.reader = TopicReader(context, manifest, self._history, self.offset_fold)
 
     @classmethod
     async def open(cls, context: OwnerContext) -> Self:
@@ -52,7 +55,7 @@ class ArchiveCatchUp:
         """Return the named coroutines that run until the bundle is given up."""
         self.check()
         feed = [] if self._feed is None else [(self._feed.run(), "history")]
-        return [*feed, (self._expirer.run(), "expiry")]
+        return [*feed, (self._expirer.run(), "expiry"), (self.offset_fold.run(), "offsets")]
 
     async def close(self) -> None:
         """Stop to follow the manifest and end reads that are under way. Idempotent."""

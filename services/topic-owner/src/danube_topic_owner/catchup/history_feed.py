@@ -165,7 +165,7 @@ class HistoryFeed:
             met = _meeting(lagging, start, entry.sequence)
             if not met:
                 continue
-            run = entry.section.run(entry.first_position)
+            run = entry.section.run(entry.first_position, entry.first_offset)
             for subscription in met:
                 subscription.dispatch.offer(run)
                 subscription.read_past(entry.sequence)

@@ -10,6 +10,7 @@ import structlog
 from danube_common.errors import CorruptData, LogUnavailable, NotFound
 from danube_common.log.port import LogEntry
 from danube_common.wire.frame import Frame, decode_frame
+from danube_topic_owner.catchup.offset_fold import OffsetFold
 from danube_topic_owner.context import OwnerContext
 from danube_topic_owner.delivery.subscription import LogSubscription
 
@@ -35,11 +36,13 @@ class LogCatchUp:
 
     Args:
         context: of the bundle; nothing above the tail of its log's extent is read here.
+        offsets: counts the messages of topics.
         on_below: called when the floor has moved, or when a subscription is below the floor.
     """
 
-    def __init__(self, context: OwnerContext, *, on_below: Callable[[], None]) -> None:
+    def __init__(self, context: OwnerContext, offsets: OffsetFold, *, on_below: Callable[[], None]) -> None:
         self._context = context
+        self._offsets = offsets
         self._on_below = on_below
         self._last_start = 0
 
@@ -75,6 +78,7 @@ class LogCatchUp:
             self._on_below()
         elif not entries:
             raise LogUnavailable(f"the log ends before {start}, which was read before")
+        await self._offsets.cover(max(start, first))
         for entry in entries:
             self._offer(entry, max(start, first))
 
@@ -106,7 +110,7 @@ class LogCatchUp:
             )
             frame = Frame(0, 0, ())
         for subscription in met:
-            subscription.offer_frame(entry.sequence, frame)
+            subscription.offer_frame(entry.sequence, frame, self._context.offsets)
             subscription.read_past(entry.sequence)
             self._context.dispatcher.mark_ready(subscription)
             if entry.sequence == self._context.extent.tail:

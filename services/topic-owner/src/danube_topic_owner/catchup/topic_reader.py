@@ -15,6 +15,7 @@ from danube_common.model.run import Run
 from danube_common.wire.frame import decode_frame
 from danube_topic_owner.catchup.expiry import gone_after, next_gone
 from danube_topic_owner.catchup.history import History
+from danube_topic_owner.catchup.offset_fold import OffsetFold
 from danube_topic_owner.context import OwnerContext
 
 FRAMES_PER_READ = 64
@@ -41,10 +42,13 @@ class Reading(NamedTuple):
 class TopicReader:
     """Reads one bundle's topics. ``manifest`` and ``history`` are None for a bundle of the memory family."""
 
-    def __init__(self, context: OwnerContext, manifest: Manifest | None, history: History | None) -> None:
+    def __init__(
+        self, context: OwnerContext, manifest: Manifest | None, history: History | None, offsets: OffsetFold
+    ) -> None:
         self._context = context
         self._manifest = manifest
         self._history = history
+        self._offsets = offsets
 
     async def read(self, topic: Topic, position: int, bytes_max: int) -> Reading:
         """Return the next messages at or after ``position``; none at the log's end, or if they are far.
@@ -77,6 +81,7 @@ class TopicReader:
         if first > sequence:
             context.extent.floor = max(context.extent.floor, first)
             return Reading([], position)
+        await self._offsets.cover(sequence)
         runs: list[Run] = []
         missing = 0
         for entry in entries:
@@ -89,7 +94,9 @@ class TopicReader:
                 sections, missing = (), missing + 1
             for number, section in enumerate(sections):
                 if section.topic_id == topic.topic_id:
-                    runs += _from(section.run(position_of(entry.sequence, number, 0)), position)
+                    first_position = position_of(entry.sequence, number, 0)
+                    offset = context.offsets.of(topic.topic_id, first_position)
+                    runs += _from(section.run(first_position, offset), position)
             sequence = entry.sequence + 1
         return Reading(runs, max(position, position_of(sequence, 0, 0)), missing)
 
@@ -109,7 +116,11 @@ class TopicReader:
         if (hole := next_gone(manifest, topic, position - 1, following)) is not None:
             entries = [entry for entry in entries if entry.first_position < hole.first_position]
             following = min(following, max(position, hole.first_position))
-        runs = [run for entry in entries for run in _from(entry.section.run(entry.first_position), position)]
+        runs = [
+            run
+            for entry in entries
+            for run in _from(entry.section.run(entry.first_position, entry.first_offset), position)
+        ]
         return Reading(runs, max(following, position))
 
     def _behind_damage(self, topic: Topic, manifest: Manifest, position: int) -> Reading:

@@ -50,7 +50,7 @@ def attributes_of(origin: Origin, message: FailedMessage) -> dict[str, str]:
     return {
         "x-original-topic": origin.topic,
         "x-original-subscription": origin.subscription,
-        "x-original-topic-offset": str(message.position),
+        "x-original-topic-offset": str(message.offset),
         "x-original-producer-id": str(msg_id.producer_id),
         "x-original-broker-addr": msg_id.broker_addr,
         "x-poison-policy": "DeadLetter",

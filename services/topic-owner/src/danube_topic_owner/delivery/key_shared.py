@@ -42,9 +42,10 @@ TURN_MESSAGES_MAX: Final = 32
 
 
 class Entry(NamedTuple):
-    """A message of a key; ``again``: it was delivered before."""
+    """A message of a key; ``offset`` is its offset in the topic, ``again``: it was delivered before."""
 
     position: int
+    offset: int
     message: bytes
     again: bool
 
@@ -143,12 +144,12 @@ class KeySharedDispatch(ReliableDispatch):
         retries = self.retries
         for first, last in self.cursor.admit(run.first, run.last):
             for position, message in run.part(first, last).entries():
-                key = self._key(key_of(message))
-                if retries.unread and retries.read(position, message):
+                key, offset = self._key(key_of(message)), run.offset_at(position)
+                if retries.unread and retries.read(position, message, offset):
                     heapq.heappush(key.failed, position)
                     self._key_of[position] = key
                 else:
-                    key.queue.append(Entry(position, message, again=False))
+                    key.queue.append(Entry(position, offset, message, again=False))
                     self._pending_messages += 1
                     self._pending_bytes += len(message)
 
@@ -271,7 +272,8 @@ class KeySharedDispatch(ReliableDispatch):
                     heapq.heappush(self._due, (due, key.name))
                 return None
             heapq.heappop(failed)
-            return Entry(position, self.retries.take_at(position), again=True)
+            message, offset = self.retries.take_at(position)
+            return Entry(position, offset, message, again=True)
         if not queue:
             return None
         entry = queue[0]
@@ -338,7 +340,8 @@ class KeySharedDispatch(ReliableDispatch):
         lowest: dict[Key, int] = {}
         for run in runs:
             for position, message in run.entries():
-                self.retries.fail(position, message, now, requested_ms=delay_ms, reason=reason)
+                offset = run.offset_at(position)
+                self.retries.fail(position, message, now, offset=offset, requested_ms=delay_ms, reason=reason)
                 key = self._key_of[position]
                 del key.in_flight[position]
                 heapq.heappush(key.failed, position)
@@ -362,7 +365,7 @@ class KeySharedDispatch(ReliableDispatch):
         for position, message in reversed(list(run.entries())):
             key = self._key_of.pop(position)
             del key.in_flight[position]
-            key.queue.appendleft(Entry(position, message, again=True))
+            key.queue.appendleft(Entry(position, run.offset_at(position), message, again=True))
             self._pending_messages += 1
             self._pending_bytes += len(message)
             self._ready[key.name] = None
@@ -394,5 +397,7 @@ def _runs(entries: list[Entry]) -> Iterator[tuple[bool, Run]]:
             entry = entries[at]
             if entry.position == before.position + 1 and entry.again is before.again:
                 continue
-        yield before.again, Run.of(entries[start].position, [each.message for each in entries[start:at]])
+        first = entries[start]
+        messages = [each.message for each in entries[start:at]]
+        yield first.again, Run.of(first.position, messages, first.offset)
         start = at

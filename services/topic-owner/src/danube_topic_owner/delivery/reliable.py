@@ -160,7 +160,7 @@ class ReliableDispatch(Dispatch):
         parts: list[Run] = []
         first = run.first
         for position, message in run.entries():
-            if self.retries.read(position, message):
+            if self.retries.read(position, message, run.offset_at(position)):
                 if first < position:
                     parts.append(run.part(first, position - 1))
                 first = position + 1
@@ -196,7 +196,8 @@ class ReliableDispatch(Dispatch):
         self._in_flight.remove(first, last, answered=answered)
         for run in failed:
             for position, message in run.entries():
-                self.retries.fail(position, message, now, requested_ms=delay_ms, reason=reason)
+                offset = run.offset_at(position)
+                self.retries.fail(position, message, now, offset=offset, requested_ms=delay_ms, reason=reason)
         return sum(map(len, failed))
 
     def change_policy(self, policy: FailurePolicy, now: float) -> None:
@@ -263,7 +264,7 @@ class ReliableDispatch(Dispatch):
                 return run
             if (retry := retries.next(self._now)) is not None:
                 self._source = _Source.RETRIES
-                return Run.of(retry[0], [retry[1]])
+                return Run.of(retry.position, [retry.data], retry.offset)
             if held_back is not None:
                 return None
         elif self._again and (run := self._first_again()) is not None:

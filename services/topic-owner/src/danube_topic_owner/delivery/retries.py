@@ -39,6 +39,7 @@ class FailedMessage:
     Attributes:
         failures: deliveries that failed.
         data: the message while it is kept here; otherwise empty.
+        offset: of the message in its topic; 0 until this owner has read it.
         due: when it may be delivered again (monotonic seconds).
         reason: why the last delivery failed, as the client told.
     """
@@ -49,6 +50,7 @@ class FailedMessage:
     data: bytes = b""
     due: float = 0.0
     reason: str = ""
+    offset: int = 0
 
 
 class Retries:
@@ -113,7 +115,14 @@ class Retries:
     # What happens to a message
 
     def fail(
-        self, position: int, data: bytes, now: float, *, requested_ms: int = 0, reason: str = ""
+        self,
+        position: int,
+        data: bytes,
+        now: float,
+        *,
+        offset: int = 0,
+        requested_ms: int = 0,
+        reason: str = "",
     ) -> None:
         """Take in a message whose delivery failed.
 
@@ -123,6 +132,7 @@ class Retries:
         if message is None:
             message = self._failed[position] = FailedMessage(position, 0, Stage.DELIVERED)
         message.failures += 1
+        message.offset = offset
         message.reason = reason[:REASON_CHARACTERS_MAX]
         message.due = now + self.policy.delay_ms(message.failures, requested_ms) / 1000
         self._changed.add(position)
@@ -130,12 +140,13 @@ class Retries:
             self.exhausted[self.policy.poison_policy] += 1
         self._keep(message, data)
 
-    def read(self, position: int, data: bytes) -> bool:
+    def read(self, position: int, data: bytes, offset: int = 0) -> bool:
         """Take in a message that was read, if it failed under an earlier owner; return whether it did."""
         message = self._failed.get(position)
         if message is None or message.stage is not Stage.UNREAD:
             return False
         self.unread -= 1
+        message.offset = offset
         self._keep(message, data)
         return True
 
@@ -155,12 +166,12 @@ class Retries:
 
     # Redelivery
 
-    def next(self, now: float) -> tuple[int, bytes] | None:
+    def next(self, now: float) -> FailedMessage | None:
         """Return the message to deliver again now; None if none is due, or one before it is not."""
         message = self._head()
         if message is None or message.stage is Stage.BLOCKED or message.due > now:
             return None
-        return message.position, message.data
+        return message
 
     def take(self) -> None:
         """Note that the message which `next` returned is being delivered."""
@@ -193,13 +204,13 @@ class Retries:
         message = self._failed[position]
         return message.due if message.stage is Stage.WAITING else None
 
-    def take_at(self, position: int) -> bytes:
-        """Note that a message which waits is being delivered, and return it."""
+    def take_at(self, position: int) -> tuple[bytes, int]:
+        """Note that a message which waits is being delivered, and return it with its offset."""
         message = self._failed[position]
         data = message.data
         self._release(message)
         message.stage = Stage.DELIVERED
-        return data
+        return data, message.offset
 
     # Poison
 

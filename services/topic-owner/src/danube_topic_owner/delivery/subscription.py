@@ -16,6 +16,7 @@ from danube_topic_owner.delivery.consumer import Window
 from danube_topic_owner.delivery.dispatch import Dispatch
 from danube_topic_owner.delivery.key_shared import KeySharedDispatch
 from danube_topic_owner.delivery.key_shared_non_reliable import KeySharedNonReliableDispatch
+from danube_topic_owner.delivery.log_offsets import LogOffsets
 from danube_topic_owner.delivery.missed import Missed
 from danube_topic_owner.delivery.non_reliable import NonReliableDispatch
 from danube_topic_owner.delivery.reliable import DEFAULT_POLICY, ReliableDispatch
@@ -166,11 +167,12 @@ class LogSubscription(ActiveSubscription):
         self.fall_behind(sequence)
         self.missed.add(sequence, len(run), self.next_sequence)
 
-    def offer_frame(self, sequence: int, frame: Frame) -> None:
+    def offer_frame(self, sequence: int, frame: Frame, offsets: LogOffsets) -> None:
         """Take the topic's messages in a frame that was read below the tail."""
         for number, section in enumerate(frame.sections):
             if section.topic_id == self.topic_id:
-                self.dispatch.offer(section.run(position_of(sequence, number, 0)))
+                first = position_of(sequence, number, 0)
+                self.dispatch.offer(section.run(first, offsets.of(self.topic_id, first)))
 
     def read_past(self, sequence: int) -> None:
         """Read on behind the frame ``sequence``, which was offered, and behind what is acknowledged there."""

@@ -20,6 +20,8 @@ FAILURES_PER_EVENT_MAX = 4_000
 """Messages that failed in one event, which then takes at most about 60 KB."""
 LASTS_PER_EVENT_MAX = 4_000
 """Sequences of producers in one event, which then takes at most about 70 KB."""
+COUNTS_PER_EVENT_MAX = 4_000
+"""Topics whose messages are counted in one event, which then takes at most about 70 KB."""
 
 
 class Claimed(msgspec.Struct, tag="claimed", frozen=True):
@@ -172,6 +174,17 @@ class ProducersStored(msgspec.Struct, tag="stored", frozen=True):
     lasts: list[tuple[int, int]]
 
 
+class MessagesCounted(msgspec.Struct, tag="counted", frozen=True):
+    """Messages that were published to topics since they were created: pairs of topic id and that number.
+
+    Without ``through`` more totals follow. With it, they and what was journaled before count every frame of
+    the log up to there.
+    """
+
+    through: int | None
+    totals: list[tuple[int, int]]
+
+
 class LogRestarted(msgspec.Struct, tag="log-restarted", frozen=True):
     """The log of a bundle of the memory family began anew: every cursor starts over."""
 
@@ -198,6 +211,7 @@ Fact = (
     | DispatchConfigSet
     | MessagesFailed
     | ProducersStored
+    | MessagesCounted
     | LogRestarted
     | LogSeen
 )
@@ -250,6 +264,13 @@ def producers_stored(through: int, lasts: list[tuple[int, int]]) -> Iterator[Pro
     for start in range(0, len(lasts), LASTS_PER_EVENT_MAX):
         yield ProducersStored(0, lasts[start : start + LASTS_PER_EVENT_MAX])
     yield ProducersStored(through, [])
+
+
+def messages_counted(through: int, totals: list[tuple[int, int]]) -> Iterator[MessagesCounted]:
+    """Yield what the totals take to journal, in events of COUNTS_PER_EVENT_MAX."""
+    for start in range(0, len(totals), COUNTS_PER_EVENT_MAX):
+        yield MessagesCounted(None, totals[start : start + COUNTS_PER_EVENT_MAX])
+    yield MessagesCounted(through, [])
 
 
 _ENCODER = msgspec.msgpack.Encoder()

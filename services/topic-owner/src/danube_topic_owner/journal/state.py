@@ -26,6 +26,7 @@ from danube_topic_owner.journal.events import (
     LogRestarted,
     LogSeen,
     LossesTold,
+    MessagesCounted,
     MessagesFailed,
     MessagesLost,
     ProducerCreated,
@@ -39,6 +40,7 @@ from danube_topic_owner.journal.events import (
     TopicRemoved,
     cursor_moves,
     failed_messages,
+    messages_counted,
     producers_stored,
 )
 from danube_topic_owner.journal.failure_counts import FailureCounts
@@ -133,6 +135,8 @@ class BundleState:
         topics: by topic id.
         log_seen: the last frame that was read of a volatile log.
         sequences: of idempotent producers.
+        counted_through: the last frame of the log that ``totals`` count.
+        totals: messages published to each topic since it was created, by topic id.
         log_restarted_ms: when a volatile log began anew (ms since the epoch); 0 if it never did.
     """
 
@@ -142,6 +146,10 @@ class BundleState:
         self.log_seen = LogSeen(0, "")
         self.log_restarted_ms = 0
         self.sequences = ProducerSequences()
+        self.counted_through = 0
+        self.totals: dict[int, int] = {}
+        self._counting: dict[int, int] = {}
+        """Totals to which the sequence that they count up to is still to come."""
         self._snapshot: BundleState | None = None
         """What a snapshot that has begun, and has not ended yet, says so far."""
         self._producers: dict[int, tuple[TopicState, ProducerState]] = {}
@@ -201,7 +209,7 @@ class BundleState:
             case GenerationReached(topic_id, topic_name, generation):
                 topic = self._topic(topic_id, topic_name)
                 topic.generation = max(topic.generation, generation)
-            case LogSeen() | LogRestarted() | ProducersStored():
+            case LogSeen() | LogRestarted() | ProducersStored() | MessagesCounted():
                 self._note_log(event)
 
     def snapshot(self) -> Iterator[Event]:
@@ -213,6 +221,8 @@ class BundleState:
             yield self.log_seen
         if self.sequences.through:
             yield from producers_stored(self.sequences.through, self.sequences.items())
+        if self.totals:
+            yield from messages_counted(self.counted_through, list(self.totals.items()))
         for topic in self.topics.values():
             yield from _facts_of(topic)
         yield SnapshotEnded()
@@ -283,6 +293,7 @@ class BundleState:
                 self._consumers.pop(consumer_id, None)
 
     def _remove_topic(self, topic_id: int) -> None:
+        self.totals.pop(topic_id, None)
         if (topic := self.topics.get(topic_id)) is not None:
             for producer_id in topic.producers:
                 self._producers.pop(producer_id, None)
@@ -290,7 +301,7 @@ class BundleState:
                 self._remove_subscription(topic_id, name)
             del self.topics[topic_id]
 
-    def _note_log(self, event: LogSeen | LogRestarted | ProducersStored) -> None:
+    def _note_log(self, event: LogSeen | LogRestarted | ProducersStored | MessagesCounted) -> None:
         match event:
             case LogSeen():
                 self.log_seen = event
@@ -300,11 +311,17 @@ class BundleState:
                 for key, last in lasts:
                     self.sequences.note(key, last)
                 self.sequences.through = max(self.sequences.through, through)
+            case MessagesCounted(through, totals):
+                self._counting.update(totals)
+                if through is not None:
+                    self.totals.update(self._counting)
+                    self._counting.clear()
+                    self.counted_through = through
 
     def _restart_log(self, at_ms: int) -> None:
         repeated, self.log_restarted_ms = at_ms == self.log_restarted_ms, at_ms
         self.log_seen = LogSeen(0, "")
-        self.sequences.through = 0
+        self.sequences.through = self.counted_through = 0
         for topic in self.topics.values():
             for subscription in topic.subscriptions.values():
                 subscription.mark_delete, subscription.acked = BEFORE_ALL, []

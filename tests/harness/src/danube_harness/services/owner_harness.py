@@ -124,6 +124,11 @@ class Gateway:
         """Return the positions of the messages that came, of one consumer or of all."""
         return [position for position, _ in self.entries(consumer_id)]
 
+    def offsets(self) -> list[tuple[str, int]]:
+        """Return the texts of the messages that came, with their offsets."""
+        runs = [run for delivery in self.deliveries for run in delivery.runs]
+        return [(text.decode(), run.offset_at(at)) for run in runs for at, text in run.entries()]
+
     def entries(self, consumer_id: int | None = None) -> list[tuple[int, bytes]]:
         """Return (position, message) of what came, of one consumer or of all."""
         return [

@@ -81,8 +81,8 @@ def stamp_of(message: api.StreamMessage) -> SchemaStamp | None:
 def stream_messages(runs: Iterable[Run], delivered: Delivered) -> bytes:
     """Return the messages of runs for one consumer, back to back with their gRPC prefixes.
 
-    ``broker_addr`` is the delivery tag, `tag_of` reads it. ``topic_offset`` is the message's position, which
-    grows but has gaps; it is 0 for a non-reliable topic. Fields that the contract does not have are left out:
+    ``broker_addr`` is the delivery tag, `tag_of` reads it. ``topic_offset`` counts the messages of the
+    topic before it; it is 0 for a non-reliable topic. Fields that the contract does not have are left out:
     clients refuse a message with a field of another type.
     """
     topic = TOPIC_NAME_TAG + _text(delivered.topic.encode())
@@ -90,6 +90,7 @@ def stream_messages(runs: Iterable[Run], delivered: Delivered) -> bytes:
     parts: list[bytes] = []
     for run in runs:
         for position, data in run.entries():
+            offset = run.offset_at(position)
             message = v0_2.StreamMessage.FromString(data)
             message.DiscardUnknownFields()
             producer = message.msg_id.producer_id
@@ -99,7 +100,7 @@ def stream_messages(runs: Iterable[Run], delivered: Delivered) -> bytes:
             msg_id = b"".join(
                 (
                     *(PRODUCER_ID_TAG, varint(producer), topic),
-                    *(BROKER_ADDR_TAG, varint(len(addr)), addr, TOPIC_OFFSET_TAG, varint(position)),
+                    *(BROKER_ADDR_TAG, varint(len(addr)), addr, TOPIC_OFFSET_TAG, varint(offset)),
                 )
             )
             body = message.SerializeToString()

@@ -112,8 +112,8 @@ class _Reading:
         if self._end is None and not self._follow:
             self._end = read.end
         before = self.next_request.position
-        for first, messages, body in read.runs:
-            run = decode_checked_section(RawSection(0, messages, body, 0)).run(first)
+        for first, offset, messages, body in read.runs:
+            run = decode_checked_section(RawSection(0, messages, body, 0)).run(first, offset)
             if self._last is not None and run.last > self._last:
                 run = run.head(max(self._last - run.first + 1, 0))
             if self._end is not None and run.first >= self._end:
