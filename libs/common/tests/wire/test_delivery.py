@@ -68,7 +68,7 @@ def said(deliveries: list[Delivery]) -> list[tuple[object, ...]]:
     return [
         (
             *(each.epoch, each.consumer_id, each.session, each.number),
-            *([list(run.entries()) for run in each.runs], list(each.failures)),
+            *([(run.offset, list(run.entries())) for run in each.runs], list(each.failures)),
         )
         for each in deliveries
     ]
