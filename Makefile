@@ -26,7 +26,7 @@ SLOW := acceptance or benchmark or docker or official
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help run unit test again acceptance official-test compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale bench-streaming chaos dist docs check format setup setup-test clean
+.PHONY: help run unit test again acceptance official-test compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale bench-streaming chaos fuzz dist docs check format setup setup-test clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ bench-scale: setup-test ## how cost grows with topics, subscriptions and process
 chaos: setup-test ## random faults under load for MINUTES; SEED repeats a plan, RATE is the load
 	$(BIN)/python -m danube_harness.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE))
 
+fuzz: $(VENV)/.installed-fuzz ## coverage-guided fuzzing of all decoders for MINUTES, inputs kept in reports/fuzz/
+	nice $(BIN)/python -m tests.fuzz --seconds $$((60 * $(MINUTES)))
+
 dist: setup ## wheels, sdists and bills of materials of danubepy (client, tools) and danubepy-server (platform), into dist/
 	$(BIN)/python tools/dist.py
 
@@ -125,6 +128,10 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements/test.txt requirements/d
 $(VENV)/.installed-bench: $(VENV)/.installed-test requirements/bench.txt
 	@echo "Installing what the benchmarks need: about 20 s the first time."
 	@$(PIP) --require-hashes -r requirements/bench.txt
+	@touch $@
+
+$(VENV)/.installed-fuzz: $(VENV)/.installed-test requirements/fuzz.txt
+	@$(PIP) --require-hashes -r requirements/fuzz.txt
 	@touch $@
 
 clean: ## delete caches and reports; .venv and data stay

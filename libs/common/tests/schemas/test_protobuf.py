@@ -180,6 +180,13 @@ def test_any_text_is_read_or_refused(words: list[str]) -> None:
         ProtobufDefinition(" ".join(words).encode())
 
 
+@pytest.mark.parametrize("at_end", ["message M { repeated", "enum E { option", "service S { option a"])
+def test_a_text_that_ends_in_a_declaration_is_refused(at_end: str) -> None:
+    """Found by fuzzing."""
+    with pytest.raises(InvalidInput, match="ends too early"):
+        ProtobufDefinition(f'syntax = "proto3"; {at_end}'.encode())
+
+
 def test_a_descriptor_set_of_protoc_is_taken_with_its_imports(tmp_path: Path) -> None:
     text = 'syntax = "proto3"; import "google/protobuf/any.proto"; message A { google.protobuf.Any x = 1; }'
     from_set = ProtobufDefinition(compiled(text, tmp_path))

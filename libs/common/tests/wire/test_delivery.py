@@ -144,6 +144,13 @@ def test_a_small_delivery_of_a_large_pack_keeps_only_its_own_messages() -> None:
     assert (len(small.runs[0].data), large.runs[0].size) == (9, 9999)
 
 
+def test_a_pack_whose_tables_do_not_fit_is_refused_although_its_checksum_is_right() -> None:
+    """Found by fuzzing: only a faulty or hostile owner makes one."""
+    head = struct.pack("<QIII", 1, 0, 9, 0) + bytes(8)
+    with pytest.raises(CorruptData, match="do not fit"):
+        decode_deliveries(struct.pack("<BI", 0xD2, google_crc32c.value(head)) + head)
+
+
 def test_a_notice_is_never_taken_for_a_delivery() -> None:
     assert encode_notice(SessionEnded(1, 2, 3, "over"))[0] != MAGIC
     assert packed([])[0] == MAGIC

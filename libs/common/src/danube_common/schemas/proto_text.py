@@ -83,8 +83,9 @@ class _Parser:
 
     # Tokens
 
-    def _peek(self) -> str:
-        return self._tokens[self._at][0] if self._at < len(self._tokens) else ""
+    def _peek(self, ahead: int = 0) -> str:
+        at = self._at + ahead
+        return self._tokens[at][0] if at < len(self._tokens) else ""
 
     def _next(self) -> str:
         word = self._peek()
@@ -231,7 +232,7 @@ class _Parser:
     def _field(self, message: DescriptorProto, scope: str, *, in_oneof: bool) -> FieldDescriptorProto:
         self._count()
         field = message.field.add()
-        label = self._peek() if self._peek() in _LABELS and self._tokens[self._at + 1][0] != "=" else ""
+        label = self._peek() if self._peek() in _LABELS and self._peek(1) != "=" else ""
         if label:
             self._next()
         if label and in_oneof:
@@ -294,7 +295,7 @@ class _Parser:
         index = len(message.oneof_decl) - 1
         self._expect("{")
         while not self._take("}"):
-            if self._peek() == "option" and self._tokens[self._at + 2][0] != "=":
+            if self._peek() == "option" and self._peek(2) != "=":
                 self._read_over()
             elif not self._take(";"):
                 self._field(message, scope, in_oneof=True).oneof_index = index
@@ -332,12 +333,12 @@ class _Parser:
         enum.name = self._identifier()
         self._expect("{")
         while not self._take("}"):
-            following = self._tokens[self._at + 1][0] if self._at + 1 < len(self._tokens) else ""
+            following = self._peek(1)
             if self._take(";"):
                 continue
             if self._peek() == "option" and following != "=":
                 if self._tokens[self._at + 1 : self._at + 2] and following == "allow_alias":
-                    enum.options.allow_alias = self._tokens[self._at + 3][0] == "true"
+                    enum.options.allow_alias = self._peek(3) == "true"
                 self._read_over()
             elif self._peek() == "reserved" and following != "=":
                 self._next()

@@ -157,10 +157,12 @@ def decode_deliveries(data: bytes) -> list[Delivery]:
     body_start = ends_start + 4 * messages
     if magic not in MAGICS or not count <= run_count <= MESSAGES_MAX or messages > MESSAGES_MAX:
         raise CorruptData("not a delivery")
+    if body_start > len(data):
+        raise CorruptData("the delivery's tables do not fit its bytes")
     body = data[body_start:]
     if google_crc32c.extend(google_crc32c.value(data[_LEAD.size : body_start]), body) != crc:
         raise CorruptData("the delivery fails its checksum")
-    ends = struct.unpack_from(f"<{messages}I", data, ends_start) if body_start <= len(data) else ()
+    ends = struct.unpack_from(f"<{messages}I", data, ends_start)
     runs: list[Run] = []
     for first, *offset, low, length in row.iter_unpack(data[runs_start:failures_start]):
         if not length or low + length > messages:
