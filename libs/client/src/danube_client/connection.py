@@ -172,14 +172,18 @@ class Stream(Generic[Request, Response]):
         self._given_up = ""
 
     async def write(self, request: Request) -> None:
-        """Send a request. Why the stream has ended, if it has, `read` tells.
+        """Send a request.
 
         Raises:
-            Unreachable: the stream has ended.
+            Unreachable: the stream has ended, and gRPC does not say why.
+            CallError: the stream has ended.
         """
         try:
             await self._call.write(request)
         except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+            # An AioRpcError is gRPC's own here: the status of the server is lost with it.
+            if isinstance(error, asyncio.InvalidStateError) and self._call.done():
+                await self.read()
             raise Unreachable("UNAVAILABLE", f"{self.address} has ended the stream") from error
         except asyncio.CancelledError:
             _raise_unless_cancelled()

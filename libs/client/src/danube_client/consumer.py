@@ -69,6 +69,11 @@ class Consumer:
         return None if using is None else using.created
 
     @property
+    def streaming(self) -> bool:
+        """Whether native streaming carries the messages, so that they have positions."""
+        return self._subscriber is not None
+
+    @property
     def ready(self) -> int:
         """The number of messages that the iteration returns without waiting."""
         if self._subscriber is not None:

@@ -47,6 +47,11 @@ class Producer:
         return [] if using is None else list(using.topics)
 
     @property
+    def streaming(self) -> bool:
+        """Whether native streaming carries the messages, so that ``send`` returns positions."""
+        return self._publisher is not None
+
+    @property
     def unanswered(self) -> int:
         """How many messages are neither stored nor refused yet; 0 on a platform without native streaming."""
         return 0 if self._publisher is None else self._publisher.unanswered

@@ -72,7 +72,7 @@ def as_escaped_line(message: Message, _error: ValueError) -> bytes:
 
 
 def _line(message: Message, shown: bytes) -> bytes:
-    line = b"Received bytes message: %d, with payload: %b" % (message.sequence_id, shown)
+    line = b"Received bytes message: %d, with payload: %b" % (message.position or message.sequence_id, shown)
     if message.attributes:
         pairs = ", ".join(f"{key}={value}" for key, value in sorted(message.attributes.items()))
         line += f", with attributes: {pairs}".encode()
@@ -131,3 +131,24 @@ def _int64(text: str) -> int:
     if not INT64_MIN <= value <= INT64_MAX:
         raise ValueError(f"beyond 64 bits: {text}")
     return value
+
+
+def key_in(payload: bytes, field: str) -> str | None:
+    """Return the key of a JSON object: the text or number in one of its fields; None if that is null.
+
+    Raises:
+        ValueError: it is no object, lacks the field, or has something else there.
+    """
+    value = decode(payload, SchemaType.JSON)
+    if not isinstance(value, dict):
+        raise ValueError(  # noqa: TRY004 - the type of a payload
+            f"not a JSON object, so that it has no field {field!r}"
+        )
+    if field not in value:
+        raise ValueError(f"no field {field!r}")
+    key = value[field]
+    if key is None or isinstance(key, str):
+        return key
+    if isinstance(key, (int, float)):  # true and false too
+        return orjson.dumps(key).decode()
+    raise ValueError(f"the field {field!r} is neither text nor a number")

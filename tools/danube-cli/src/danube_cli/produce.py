@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -13,6 +14,7 @@ from danube_cli.outcome import EXIT_CODES, run
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
+    from danube_cli.inputs.splitter import Splitter
     from danube_client import Schema, Strategy
 
 SCHEMA_NAME = "my_app"
@@ -44,6 +46,22 @@ class RetentionChoice(StrEnum):
     expire = "expire"
 
 
+class InputChoice(StrEnum):
+    """What is in a file, as words of the command line."""
+
+    lines = "lines"
+    csv = "csv"
+    length_prefixed = "length-prefixed"
+
+
+class CompressChoice(StrEnum):
+    """Compressions of batches, as words of the command line."""
+
+    none = "none"
+    lz4 = "lz4"
+    zstd = "zstd"
+
+
 DEFAULT_ADDR: Final = "http://127.0.0.1:6650"
 ServiceAddr = Annotated[
     str,
@@ -63,10 +81,19 @@ expire or --retention-period keeps them for a time instead, --non-reliable keeps
 is taken as it is; a schema or strategy that is given must be equal to what it has. If no consumer of a
 non-reliable topic is connected when sending begins or ends, a warning on stderr says so.
 
-Messages come from --message, or one per line from --file (`-` is stdin). They are sent as fast as the
-platform accepts them, --in-flight at a time, unless --interval spaces them out. For each --message the
-sequence id is printed; for --file the progress is shown on stderr. A line ends with a newline; a carriage
-return before it belongs to the message, but not to an int64.
+Messages come from --message or --file (`-` is stdin). They are sent as fast as the platform accepts them,
+unless --interval spaces them out. For each --message its ID is printed: its position in the topic, with which
+consume --from and replay begin (on a platform without native streaming, its sequence id). For --file the
+progress is shown on stderr.
+
+\b
+What is in the file says --input:
+  lines            one message a line; a carriage return at its end belongs to it, but not to an int64
+  csv              rows become JSON objects of texts, named by the first row
+  length-prefixed  four bytes, the highest first, say how long the message behind them is
+
+When the connection is lost, the command waits for the platform, and says so on stderr; each message is stored
+once. An interrupt ends it after what is on its way was answered.
 
 \b
 Examples:
@@ -74,6 +101,8 @@ Examples:
   danube-cli produce -s http://127.0.0.1:6650 -m hello --count 100 --interval 500
   danube-cli produce -s http://127.0.0.1:6650 -y json --json-schema '{{"type": "object"}}' -m '{{"a": 1}}'
   danube-cli produce -s http://127.0.0.1:6650 -y json --json-schema @order.schema.json --file orders.jsonl
+  danube-cli produce -s http://127.0.0.1:6650 -t /default/orders --file orders.csv --input csv --key-field id
+  danube-cli produce -s http://127.0.0.1:6650 -t /default/orders --file orders.jsonl --compress zstd
   danube-cli produce -s http://127.0.0.1:6650 -m hi --storage disk --retention-period 86400
   danube-cli produce -s http://127.0.0.1:6650 -t /default/glances -m hi --non-reliable
   danube-cli produce -s http://127.0.0.1:6650 -m hi -a "key1:value1,key2:value2"
@@ -102,8 +131,11 @@ def produce(
     ] = None,
     file: Annotated[
         typer.FileBinaryRead | None,
-        typer.Option("--file", metavar="FILE", help="Send each line of the file as one message; - is stdin."),
+        typer.Option("--file", metavar="FILE", help="Send the messages of a file; - is stdin."),
     ] = None,
+    input_: Annotated[
+        InputChoice, typer.Option("--input", help="What is in the file; see above.")
+    ] = InputChoice.lines,
     schema: Annotated[
         SchemaChoice | None,
         typer.Option("--schema", "-y", help="What the payloads are; string if absent and the topic is new."),
@@ -129,6 +161,17 @@ def produce(
             " key-shared subscription.",
         ),
     ] = None,
+    key_field: Annotated[
+        str | None,
+        typer.Option(
+            "--key-field",
+            metavar="FIELD",
+            help="Take the key of each message from this field of its JSON object.",
+        ),
+    ] = None,
+    compress: Annotated[
+        CompressChoice, typer.Option("--compress", help="Compress what is on its way to the platform.")
+    ] = CompressChoice.none,
     partitions: Annotated[
         int | None,
         typer.Option(
@@ -154,14 +197,24 @@ def produce(
         ),
     ] = None,
     in_flight: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--in-flight",
             metavar="N",
             min=1,
-            help="Unanswered messages at a time; 1 keeps the order through failures.",
+            help="Unanswered messages at a time; as many as go into 32 MiB if absent. On a platform without"
+            " native streaming 1 keeps the order through failures.",
         ),
-    ] = 64,
+    ] = None,
+    wait_max: Annotated[
+        float | None,
+        typer.Option(
+            "--wait-max",
+            metavar="SECS",
+            min=0,
+            help="End with code 3 when the platform is away for longer; wait without end if absent.",
+        ),
+    ] = None,
     reliable: Annotated[
         bool | None,
         typer.Option(
@@ -203,6 +256,10 @@ def produce(
         )
     if file is not None and (count != 1 or interval is not None):
         raise typer.BadParameter("--count and --interval go with --message", param_hint="'--file'")
+    if file is None and input_ is not InputChoice.lines:
+        raise typer.BadParameter("goes with --file", param_hint="'--input'")
+    if key is not None and key_field is not None:
+        raise typer.BadParameter("give either --key or --key-field", param_hint="'--key-field'")
     if schema is SchemaChoice.json and json_schema is None:
         raise typer.BadParameter("needed with --schema json", param_hint="'--json-schema'")
     pairs = parse_attributes(attributes or "")
@@ -214,18 +271,21 @@ def produce(
 
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from danube_cli import payload as payloads  # noqa: PLC0415 - slow to import, help needs nothing of it
-    from danube_cli.lines import Lines  # noqa: PLC0415
+    from danube_cli.inputs.source import Source  # noqa: PLC0415
     from danube_cli.sending import Job, Text, send  # noqa: PLC0415
+    from danube_client import Compression  # noqa: PLC0415
 
     the_schema = wire_schema(schema, json_schema)
-    source: Text | Lines
+    source: Text | Source
     if file is not None:
-        source = Lines(file)
+        source = Source(file, splitter(input_))
     else:
         payload = (message or "").encode(errors="surrogateescape")
         try:
             if the_schema is not None:
                 payloads.check(payload, the_schema.type)
+            if key_field is not None:
+                payloads.key_in(payload, key_field)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="'--message'") from error
         source = Text(payload, count, (interval or 0) / 1000)
@@ -240,9 +300,26 @@ def produce(
         in_flight_max=in_flight,
         attributes=pairs,
         key=key,
+        key_field=key_field,
+        compression=Compression[compress.name.upper()],
+        away_s_max=wait_max,
         source=source,
     )
     raise typer.Exit(run(send(job)))
+
+
+def splitter(choice: InputChoice) -> Splitter:
+    """Return what cuts a file into messages."""
+    from danube_cli.inputs.csv_rows import CsvRows  # noqa: PLC0415
+    from danube_cli.inputs.length_prefixed import LengthPrefixed  # noqa: PLC0415
+    from danube_cli.inputs.lines import Lines  # noqa: PLC0415
+
+    kinds: dict[InputChoice, Callable[[], Splitter]] = {
+        InputChoice.lines: Lines,
+        InputChoice.csv: CsvRows,
+        InputChoice.length_prefixed: LengthPrefixed,
+    }
+    return kinds[choice]()
 
 
 def parse_attributes(text: str) -> dict[str, str]:

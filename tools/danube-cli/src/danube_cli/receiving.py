@@ -9,15 +9,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from danube_cli.connectivity import Connectivity
 from danube_cli.consume import ErrorChoice
 from danube_cli.outcome import FAILED, INTERRUPTED, LOST, OK, UNFIT, complain
+from danube_cli.progress import Progress
 from danube_client import (
+    Closed,
     Consumer,
-    Disconnected,
-    Event,
-    Lost,
     Message,
-    Reconnected,
     SchemaType,
     Start,
     SubscriptionType,
@@ -26,7 +25,7 @@ from danube_client import (
 )
 
 # The most messages that are printed before they are acknowledged.
-UNACKNOWLEDGED_MAX = 64
+UNACKNOWLEDGED_MAX = 1024
 # How long the command waits at its end for the answers to its acknowledgements.
 SETTLE_S = 5.0
 
@@ -64,35 +63,6 @@ class Job:
 
 
 @dataclass(slots=True)
-class Connectivity:
-    """Says on stderr when the consumer is away and when it is back, and what it lost.
-
-    Attributes:
-        away: topics and partitions whose stream is lost.
-        lost: messages that expired before they were read, or were dropped.
-    """
-
-    away: set[str] = field(default_factory=set)
-    lost: int = 0
-
-    def note(self, event: Event) -> None:
-        """Take an event of the consumer."""
-        match event:
-            case Disconnected():
-                if not self.away:
-                    reason = f": {event.error}" if event.error else ""
-                    complain(f"Away from {event.topic}{reason}. Trying to come back.")
-                self.away.add(event.topic)
-            case Reconnected():
-                self.away.discard(event.topic)
-                if not self.away:
-                    complain(f"Back at {event.topic} after {event.away_s:.1f} s.")
-            case Lost():
-                self.lost += event.count
-                complain(f"{event}.")
-
-
-@dataclass(slots=True)
 class Printer:
     """Prints messages and acknowledges them after the output was flushed.
 
@@ -111,34 +81,48 @@ class Printer:
     last_s: float = 0.0
     done: list[Message] = field(default_factory=list)
 
-    def put(self, message: Message) -> None:
-        """Print a message; one that does not fit the schema is reported and handled as ``on_error`` says."""
+    def put(self, messages: list[Message]) -> None:
+        """Print messages, until one is to end the command."""
+        self.first_s = self.first_s or time.monotonic()
+        show, schema, lines = self.job.show, self.schema, []
+        received, shown = len(messages), len(messages)
+        for index, message in enumerate(messages):
+            try:
+                lines.append(show(message, schema))
+            except ValueError as error:
+                lines.append(self._unfit(message, error))
+                if self.stopped:
+                    received, shown = index + 1, index
+                    break
+        self.received += received
+        sys.stdout.buffer.write(b"".join(lines))
+        self.done += messages[:shown]
         self.last_s = time.monotonic()
-        self.first_s = self.first_s or self.last_s
-        self.received += 1
-        try:
-            line = self.job.show(message, self.schema)
-        except ValueError as error:
-            complain(f"Error processing message: {error}")
-            self.unfit += 1
-            self.stopped = self.job.on_error is ErrorChoice.stop
-            if self.stopped:
-                return
-            line = self.job.show_unfit(message, error) if self.job.on_error is ErrorChoice.show else b""
-        sys.stdout.buffer.write(line)
-        self.done.append(message)
+
+    def _unfit(self, message: Message, error: ValueError) -> bytes:
+        """Report a message that does not fit the schema, and return how it is shown."""
+        complain(f"Error processing message: {error}")
+        self.unfit += 1
+        self.stopped = self.job.on_error is ErrorChoice.stop
+        return self.job.show_unfit(message, error) if self.job.on_error is ErrorChoice.show else b""
 
     def summary(self) -> str:
         """Return the number of messages and their rate between the first and the last one."""
         seconds = self.last_s - self.first_s
         text = f"{_counted(self.received)} received"
-        return f"{text} in {seconds:.2f} s, {self.received / seconds:.0f} msg/s" if seconds else text
+        if self.received < 2:
+            return text
+        return f"{text} in {seconds:.2f} s, {self.received / seconds:.0f} msg/s"
 
     async def flush(self) -> None:
         """Flush the output, then acknowledge what was printed."""
         sys.stdout.buffer.flush()
-        for message in self.done:
-            (await self.consumer.post_ack(message)).add_done_callback(_report)
+        if self.consumer.streaming:
+            for message in self.done:
+                await message.ack()
+        else:
+            for message in self.done:
+                (await self.consumer.post_ack(message)).add_done_callback(_report)
         self.done.clear()
 
 
@@ -150,8 +134,7 @@ async def receive(job: Job) -> int:
         OSError: the output cannot be written.
     """
     connectivity = Connectivity()
-    streaming = job.type is SubscriptionType.KEY_SHARED
-    async with connect(*job.addresses, tls=job.tls, streaming=streaming) as client:
+    async with connect(*job.addresses, tls=job.tls, streaming=True) as client:
         schema = await client.schema(job.topic)
         consumer = await client.consumer(
             job.topic,
@@ -164,14 +147,17 @@ async def receive(job: Job) -> int:
             prefetch=job.prefetch,
             on_event=connectivity.note,
         )
-        if consumer.created is False:
+        if consumer.created is False and job.start is not None:
             complain(
                 f"Subscription {job.subscription} exists already: it goes on where it was, not at --from."
             )
         printer = Printer(consumer, job, schema.type)
         code = OK
         try:
-            code = await _receive(job, printer, connectivity)
+            # Messages on a terminal show themselves how far it is.
+            shown = sys.stderr.isatty() and not sys.stdout.isatty()
+            with Progress("received", job.count_max, shown=shown) as progress:
+                code = await _receive(job, printer, connectivity, progress)
         except asyncio.CancelledError:
             code = INTERRUPTED
         finally:
@@ -181,27 +167,32 @@ async def receive(job: Job) -> int:
                     await consumer.flush_acks()
                     await consumer.check_losses()
             await consumer.abort()
-            complain(printer.summary())
+            if not isinstance(sys.exception(), BrokenPipeError):
+                complain(printer.summary())
     if code == OK and connectivity.lost:
         return LOST
     return UNFIT if code == OK and printer.unfit else code
 
 
-async def _receive(job: Job, printer: Printer, connectivity: Connectivity) -> int:
+async def _receive(job: Job, printer: Printer, connectivity: Connectivity, progress: Progress) -> int:
+    consumer = printer.consumer
     while not printer.stopped and (job.count_max is None or printer.received < job.count_max):
-        if not printer.consumer.ready or len(printer.done) >= UNACKNOWLEDGED_MAX:
+        if not consumer.ready:
             await printer.flush()
+        left = UNACKNOWLEDGED_MAX - len(printer.done)
+        if job.count_max is not None:
+            left = min(left, job.count_max - printer.received)
         try:
-            async with asyncio.timeout(job.quiet_s):
-                message = await anext(printer.consumer)
-        except TimeoutError:
-            if connectivity.away:
-                continue  # silence means nothing without a connection
-            return OK
-        except StopAsyncIteration:
+            messages = await consumer.receive_batch(left, job.quiet_s)
+        except Closed:
             complain("The platform has ended the stream.")
             return FAILED
-        printer.put(message)
+        if not messages and not connectivity.away:  # silence means nothing without a connection
+            return OK
+        printer.put(messages)
+        if len(printer.done) >= UNACKNOWLEDGED_MAX:
+            await printer.flush()
+        progress.show(printer.received, printer.received)
     return OK
 
 

@@ -1,23 +1,28 @@
-"""The work of ``produce``: send messages, print their sequence ids or errors."""
+"""The work of ``produce``: send messages, print their positions or errors."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from danube_cli import payload as payloads
-from danube_cli.lines import Lines, UnreadableError
+from danube_cli.connectivity import Connectivity
+from danube_cli.inputs.source import Source
+from danube_cli.inputs.splitter import Records, UnreadableError
 from danube_cli.outcome import FAILED, INTERRUPTED, OK, UNREACHABLE, complain
-from danube_cli.progress import SendProgress
+from danube_cli.progress import Progress
 from danube_client import (
     Client,
     ClientError,
+    Closed,
+    Compression,
     NotReady,
     Producer,
+    Retry,
     Schema,
     SchemaType,
     Strategy,
@@ -28,6 +33,10 @@ from danube_client import (
 
 # How long an interrupted command waits for the answers to sent messages.
 SETTLE_S = 5.0
+# So many failures are told one by one; more of them are only counted.
+FAILURES_TOLD_MAX = 100
+# Messages of one text that are sent before the outcomes are looked at.
+TEXTS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +47,23 @@ class Text:
     count: int
     interval_s: float
 
+    async def __aiter__(self) -> AsyncIterator[Records]:
+        """Yield the message so often, some at once if there is no interval."""
+        at_once = 1 if self.interval_s else TEXTS_AT_ONCE
+        for sent in range(0, self.count, at_once):
+            if sent and self.interval_s:
+                await asyncio.sleep(self.interval_s)
+            yield [self.payload] * min(at_once, self.count - sent)
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to send, and where to; the fields are those of ``Client.producer``."""
+    """What to send, and where to; the fields are those of ``Client.producer``.
+
+    Attributes:
+        key_field: the field of a JSON payload that is its key.
+        away_s_max: after so many seconds without the platform the command fails; None is never.
+    """
 
     addresses: list[str]
     tls: Tls | None
@@ -50,10 +72,13 @@ class Job:
     schema: Schema | None
     strategy: Strategy | None
     partitions: int | None
-    in_flight_max: int
+    in_flight_max: int | None
     attributes: dict[str, str]
     key: str | None
-    source: Text | Lines
+    key_field: str | None
+    compression: Compression
+    away_s_max: float | None
+    source: Text | Source
 
 
 @dataclass(slots=True)
@@ -61,39 +86,71 @@ class Tally:
     """Counts the outcomes of the messages, in the order in which they were sent.
 
     Attributes:
-        announce: print the sequence id of each message.
+        noun: what a message is in the file; empty if there is no file.
+        announce: print where each message is.
+        positions: what a producer returns are positions, which a topic that stores nothing does not have.
         lost: the connection was lost beyond the retries.
-        waiting: the outcomes that are not counted yet, each with the number of its line or 0.
+        unanswered: the command ended without knowing what became of so many.
+        waiting: the outcomes that are not counted yet, each with the number of its message.
     """
 
+    noun: str
     announce: bool
+    positions: bool
     sent: int = 0
     failed: int = 0
+    unanswered: int = 0
     lost: bool = False
     waiting: deque[tuple[int, asyncio.Future[int]]] = field(default_factory=deque)
 
     def collect(self) -> None:
         """Count the answers that have arrived."""
-        while self.waiting and self.waiting[0][1].done():
-            self._count(*self.waiting.popleft())
-        if self.announce:
-            sys.stdout.flush()
-
-    def _count(self, line: int, outcome: asyncio.Future[int]) -> None:
-        try:
-            sequence_id = outcome.result()
-        except ClientError as error:
-            self.fail(str(error), line)
-            self.lost = self.lost or isinstance(error, (Unreachable, NotReady))
-        else:
+        waiting = self.waiting
+        if not self.announce:
+            while waiting and waiting[0][1].done():
+                number, outcome = waiting.popleft()
+                if outcome.exception() is None:
+                    self.sent += 1
+                else:
+                    self._count_failure(number, outcome)
+            return
+        while waiting and waiting[0][1].done():
+            number, outcome = waiting.popleft()
+            if outcome.exception() is not None:
+                self._count_failure(number, outcome)
+                continue
             self.sent += 1
-            if self.announce:
-                sys.stdout.write(f"Message sent successfully with ID: {sequence_id}\n")
+            position = outcome.result()
+            where = f" with ID: {position}" if position or not self.positions else ""
+            sys.stdout.write(f"Message sent successfully{where}\n")
+        sys.stdout.flush()
 
-    def fail(self, reason: str, line: int = 0) -> None:
-        """Count a message that was not sent, and report why and, unless it is 0, which line it is."""
+    def _count_failure(self, number: int, outcome: asyncio.Future[int]) -> None:
+        error = outcome.exception()
+        if isinstance(error, Closed):
+            self.unanswered += 1
+        else:
+            self.fail(str(error), number)
+            self.lost = self.lost or isinstance(error, (Unreachable, NotReady))
+
+    def fail(self, reason: str, number: int = 0) -> None:
+        """Count a message that was not sent, and report why and, if it is of a file, which one it is."""
         self.failed += 1
-        complain(f"Failed to send message: {f'line {line}: ' if line else ''}{reason}")
+        if self.failed <= FAILURES_TOLD_MAX:
+            where = f"{self.noun} {number}: " if self.noun else ""
+            complain(f"Failed to send message: {where}{reason}")
+        elif self.failed == FAILURES_TOLD_MAX + 1:
+            complain(f"More than {FAILURES_TOLD_MAX} messages failed; the others are only counted.")
+
+    def summary(self, seconds: float) -> str:
+        """Return what became of the messages."""
+        noun = "message" if self.sent == 1 else "messages"
+        text = f"{self.sent} {noun} sent in {seconds:.2f} s, {self.sent / seconds:.0f} msg/s"
+        if self.failed:
+            text += f", {self.failed} failed"
+        if self.unanswered:
+            text += f", {self.unanswered} unanswered, which may be stored or not"
+        return text
 
 
 async def send(job: Job) -> int:
@@ -102,9 +159,11 @@ async def send(job: Job) -> int:
     Raises:
         ClientError: the producer could not be created.
     """
-    tally = Tally(announce=isinstance(job.source, Text))
+    source = job.source if isinstance(job.source, Source) else None
+    connectivity = Connectivity()
     code = OK
-    async with connect(*job.addresses, tls=job.tls, streaming=job.key is not None) as client:
+    retry = Retry(reconnect_for_s=job.away_s_max)
+    async with connect(*job.addresses, tls=job.tls, retry=retry, streaming=True) as client:
         producer = await client.producer(
             job.topic,
             name=job.producer_name,
@@ -112,8 +171,10 @@ async def send(job: Job) -> int:
             strategy=job.strategy,
             partitions=job.partitions,
             in_flight_max=job.in_flight_max,
+            compression=job.compression,
+            on_event=connectivity.note,
         )
-        lines = job.source if isinstance(job.source, Lines) else None
+        tally = Tally(source.splitter.noun if source else "", source is None, producer.streaming)
         heard = await _is_heard(client, job.topic)
         if not heard:
             complain(
@@ -121,11 +182,11 @@ async def send(job: Job) -> int:
                 " and nothing is kept for later."
             )
         schema = job.schema
-        if lines is not None and schema is None:
+        if source is not None and schema is None:
             schema = await client.schema(job.topic)
-        with SendProgress(lines.size_bytes() if lines else None) as progress:
+        with Progress("sent", source.size_bytes() if source else None) as progress:
             try:
-                await _feed(job, producer, tally, progress, schema)
+                await _feed(job, producer, tally, progress, _preparation(job, schema))
                 await producer.flush()
             except asyncio.CancelledError:
                 code = INTERRUPTED
@@ -141,10 +202,8 @@ async def send(job: Job) -> int:
                 f"Warning: {job.topic} is non-reliable and had no consumer at the end: the last messages may"
                 " have reached nobody, and are not kept."
             )
-    if lines is not None or code == INTERRUPTED or (isinstance(job.source, Text) and job.source.count > 1):
-        failed = f", {tally.failed} failed" if tally.failed else ""
-        noun = "message" if tally.sent == 1 else "messages"
-        complain(f"{tally.sent} {noun} sent in {seconds:.2f} s, {tally.sent / seconds:.0f} msg/s{failed}")
+    if source is not None or code == INTERRUPTED or (isinstance(job.source, Text) and job.source.count > 1):
+        complain(tally.summary(seconds))
     if code != OK:
         return code
     if tally.lost:
@@ -160,43 +219,59 @@ async def _is_heard(client: Client, topic: str) -> bool:
         return True
 
 
+Prepare = Callable[[bytes], tuple[bytes, str | None]]
+"""Returns the payload of a message and its key. Raises ValueError if it cannot be sent."""
+
+
+def _preparation(job: Job, schema: Schema | None) -> Prepare | None:
+    """Return what is to be done to each message before it is sent; None is nothing."""
+    kind = SchemaType.BYTES if schema is None else schema.type
+    from_file, key, key_field = isinstance(job.source, Source), job.key, job.key_field
+    if key_field is None and (kind is SchemaType.BYTES or not from_file):
+        return None
+
+    def prepare(payload: bytes) -> tuple[bytes, str | None]:
+        if kind is SchemaType.INT64 and from_file:
+            payload = payload.removesuffix(b"\r")  # the line of a DOS file
+        if key_field is None:
+            payloads.check(payload, kind)
+            return payload, key
+        if kind is not SchemaType.JSON:
+            payloads.check(payload, kind)
+        return payload, payloads.key_in(payload, key_field)
+
+    return prepare
+
+
 async def _feed(
-    job: Job, producer: Producer, tally: Tally, progress: SendProgress, schema: Schema | None
+    job: Job, producer: Producer, tally: Tally, progress: Progress, prepare: Prepare | None
 ) -> None:
     """Send until nothing is left, or until nothing more can be read or sent."""
-    lines = job.source if isinstance(job.source, Lines) else None
+    source = job.source if isinstance(job.source, Source) else None
+    post, waiting, attributes, key = producer.post, tally.waiting, job.attributes or None, job.key
     number = 0
     try:
-        async for payload in _payloads(job.source):
-            number += 1
-            if lines is not None and schema is not None:
-                if schema.type is SchemaType.INT64:
-                    payload = payload.removesuffix(b"\r")  # noqa: PLW2901 - the line of a DOS file
-                try:
-                    payloads.check(payload, schema.type)
-                except ValueError as error:
-                    tally.fail(str(error), number)
+        async for records in job.source:
+            for record in records:
+                number += 1
+                if isinstance(record, ValueError):
+                    tally.fail(str(record), number)
+                    if isinstance(record, UnreadableError):
+                        return
                     continue
-            tally.waiting.append(
-                (number if lines else 0, await producer.post(payload, job.attributes, key=job.key))
-            )
+                payload = record
+                if prepare is not None:
+                    try:
+                        payload, key = prepare(record)
+                    except ValueError as error:
+                        tally.fail(str(error), number)
+                        continue
+                waiting.append((number, await post(payload, attributes, key=key)))
             tally.collect()
             if tally.lost:
                 return
-            if lines is not None:
-                progress.show(tally.sent, lines.read_bytes)
-    except UnreadableError as error:
-        tally.fail(str(error), number + 1)
+            if source is not None:
+                progress.show(tally.sent, source.read_bytes)
     except ClientError as error:
-        tally.fail(str(error), number if lines else 0)
-
-
-async def _payloads(source: Text | Lines) -> AsyncIterator[bytes]:
-    if isinstance(source, Lines):
-        async for line in source:
-            yield line
-        return
-    for number in range(source.count):
-        if number and source.interval_s:
-            await asyncio.sleep(source.interval_s)
-        yield source.payload
+        tally.fail(str(error), number)
+        tally.lost = tally.lost or isinstance(error, (Unreachable, NotReady))

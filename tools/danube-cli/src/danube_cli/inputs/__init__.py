@@ -1,0 +1,1 @@
+"""What ``produce --file`` reads: lines, rows of CSV, or messages behind their lengths."""
