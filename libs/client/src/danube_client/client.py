@@ -59,16 +59,15 @@ class Client:
 
     def __init__(
         self,
-        addresses: Sequence[str],
+        connections: Connections,
         retry: Retry,
-        connect_timeout_s: float,
-        call_timeout_s: float,
-        health_interval_s: float,
-        tls: Tls | None = None,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        call_timeout_s: float = CALL_TIMEOUT_S,
+        health_interval_s: float = INTERVAL_S,
         *,
-        streaming: bool = True,
+        streaming: bool = STREAMING,
     ) -> None:
-        self._connections = Connections(addresses, call_timeout_s, tls)
+        self._connections = connections
         self._retry = retry
         self._connect_timeout_s = connect_timeout_s
         self._call_timeout_s = call_timeout_s
@@ -551,12 +550,11 @@ def connect(
         InvalidAddress: an address is none of these.
     """
     return Client(
-        addresses,
+        Connections(addresses, call_timeout_s, tls),
         retry or Retry(),
         connect_timeout_s,
         call_timeout_s,
         health_interval_s,
-        tls,
         streaming=streaming,
     )
 

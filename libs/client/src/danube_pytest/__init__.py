@@ -1,8 +1,9 @@
-"""Fixtures for pytest wherever `danubepy` is installed: `danube_platform`, `danube_url`, `danube_client`.
+"""Fixtures for pytest wherever `danubepy` is installed.
 
-The platform starts with the first test that asks for one of them and serves the whole run, so a test takes
-topic names of its own. A package apart from the library, which is imported in the
-fixtures: a run that asks for none of them starts as fast as without.
+`danube_memory` is a platform in this process, a new one for each test; it needs no server. `danube_platform`,
+`danube_url` and `danube_client` are a real one, which starts with the first test that asks for it and serves
+the whole run, so a test takes topic names of its own. A package apart from the library, which is imported in
+the fixtures: a run that asks for none of them starts as fast as without.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ import pytest
 
 if TYPE_CHECKING:
     from danube_client.client import Client
+    from danube_client.testing.memory import MemoryPlatform
     from danube_client.testing.platform import LocalPlatform
+
+
+@pytest.fixture
+def danube_memory() -> MemoryPlatform:
+    """A platform in this process, without a server."""
+    from danube_client.testing.memory import MemoryPlatform  # noqa: PLC0415
+
+    return MemoryPlatform()
 
 
 @pytest.fixture(scope="session")

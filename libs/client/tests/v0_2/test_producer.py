@@ -388,7 +388,7 @@ async def test_a_producer_may_create_its_topic_again_as_it_was(gateway: StubGate
 
 
 def test_what_creates_a_topic_again_must_be_known() -> None:
-    client = danube_client.Client(["127.0.0.1:1"], Retry(), 1, 1, 1)
+    client = danube_client.connect("127.0.0.1:1")
     with pytest.raises(ValueError, match="schema and the strategy"):
         client.producer(TOPIC, schema=Schema.string(), recreate=True)
 
@@ -471,7 +471,7 @@ async def test_the_next_address_takes_over(gateway: StubGateway) -> None:
 
 @pytest.mark.parametrize("arguments", [{"partitions": 0}, {"in_flight_max": 0}])
 def test_impossible_numbers_are_refused(arguments: dict[str, int]) -> None:
-    client = danube_client.Client(["127.0.0.1:1"], Retry(), 1, 1, 1)
+    client = danube_client.connect("127.0.0.1:1")
     with pytest.raises(ValueError, match="at least 1"):
         client.producer(TOPIC, name="p", **arguments)  # type: ignore[arg-type]
 

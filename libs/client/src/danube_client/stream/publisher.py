@@ -131,7 +131,8 @@ class Publisher:
         if len(payload) > self._message_bytes_max:
             raise InvalidRequest(
                 "INVALID_ARGUMENT",
-                f"the payload has {len(payload)} bytes; the topic takes {self._message_bytes_max} at most",
+                f"the payload has {len(payload)} bytes; the topic takes {self._message_bytes_max} at most"
+                " (its policy max_message_size)",
             )
         outcome: asyncio.Future[int] = self._loop.create_future()
         entry = self._encoder.encode(payload, time.time_ns() // 1_000_000, key, attributes, outcome)

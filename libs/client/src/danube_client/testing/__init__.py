@@ -1,7 +1,8 @@
-"""For tests of programs that use Danube: a real platform on this machine, and fixtures for pytest."""
+"""For tests of programs that use Danube: a real platform on this machine, or one in memory."""
 
 from __future__ import annotations
 
+from danube_client.testing.memory import MemoryPlatform
 from danube_client.testing.platform import LocalPlatform, PlatformFailed, local_platform
 
-__all__ = ["LocalPlatform", "PlatformFailed", "local_platform"]
+__all__ = ["LocalPlatform", "MemoryPlatform", "PlatformFailed", "local_platform"]
