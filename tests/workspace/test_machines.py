@@ -20,7 +20,6 @@ PROGRAMS: Final = ("gateway", "topic-owner", "storage", "admin-service")
 
 def unit(name: str) -> ConfigParser:
     parser = ConfigParser(strict=True, interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(UNITS / name)
     return parser
 

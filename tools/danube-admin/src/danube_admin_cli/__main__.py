@@ -18,6 +18,7 @@ from danube_admin_cli import (
     topics,
 )
 from danube_admin_cli.admin import Endpoint, Output
+from danube_admin_cli.mcp import server as mcp_server
 from danube_admin_cli.outcome import EXIT_CODES
 from danube_terminal.program import tool_version
 from danube_terminal.streams import run
@@ -66,6 +67,7 @@ app.add_typer(topics.commands.app, name="topics", help="Topics, their segments a
 app.add_typer(schemas.commands.app, name="schemas", help="The schema registry.")
 app.add_typer(dead_letters.commands.app, name="dead-letters", help="Messages that failed too often.")
 app.add_typer(security.app, name="security", help="Who may do what: roles, bindings, API keys, tokens.")
+app.command("mcp", help=mcp_server.HELP)(mcp_server.mcp)
 app.add_typer(subscriptions.commands.app, name="subscriptions", help="The cursors of subscriptions.")
 
 

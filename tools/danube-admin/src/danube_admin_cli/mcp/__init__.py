@@ -1,0 +1,1 @@
+"""The commands of ``danube-admin`` as tools of the Model Context Protocol."""
