@@ -66,8 +66,8 @@ bench-peers: $(VENV)/.installed-bench ## RabbitMQ and Redis on this machine, fro
 bench-page: setup-test ## put the last figures of the three above into docs/performance.md
 	$(BIN)/python -m tests.benchmarks.speed_page
 
-bench-streaming: setup-test ## native streaming by the client library beside nats-py: 3 minutes
-	$(PYTEST) -m benchmark -s -p no:randomly tests/benchmarks/test_streaming.py
+bench-streaming: setup-test ## native streaming by the client library beside nats-py, and a backlog from segments beside the log: 6 minutes
+	$(PYTEST) -m benchmark -s -p no:randomly tests/benchmarks/test_streaming.py tests/benchmarks/test_backlog.py
 
 # DANUBE_BENCH_MB=1024 for the figures of a release.
 bench-storage: setup-test ## archive and replay beside cp, a bare upload and a bare log

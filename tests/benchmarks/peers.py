@@ -1,4 +1,4 @@
-"""RabbitMQ and Redis on this machine with the durability of a disk topic: `make bench-peers`.
+"""RabbitMQ, Redis and native streaming on this machine, with a disk topic's durability: `make bench-peers`.
 
 They are Debian's packages, started here on free ports with data of their own, and ended at the end. What is
 not installed, and cannot be, is left out with a word. The Python clients are in requirements/bench.txt.
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import statistics
@@ -23,6 +24,8 @@ from typing import Any
 
 from tests.benchmarks.scenarios import SECONDS
 from tests.benchmarks.speed_page import PEERS, REPORTS, peers_table
+
+from danube_harness.platforms.standalone import Platform
 
 PAYLOAD = bytes(1024)
 IN_FLIGHT = 256
@@ -155,6 +158,43 @@ async def rabbitmq_figures(port: int) -> dict[str, float]:
     return {"awaited_per_s": awaited, "in_flight_per_s": many, "consume_per_s": consumed}
 
 
+async def danube_figures(url: str) -> dict[str, float]:
+    """Measure native streaming by the client library."""
+    from danube_client import Reliable, Storage, SubscriptionType, connect  # noqa: PLC0415 - as the peers'
+
+    topic = f"/default/bench-{secrets.token_hex(4)}"
+    async with connect(url, streaming=True) as client:
+        async with client.producer(topic, strategy=Reliable(storage=Storage.DISK)) as producer:
+            awaited, some = await rate(lambda: producer.send(PAYLOAD), 1)
+            begun, more = time.perf_counter(), 0
+            while time.perf_counter() - begun < SECONDS:
+                await producer.post(PAYLOAD)
+                more += 1
+            await producer.flush()
+            many = more / (time.perf_counter() - begun)
+        begun, count = time.perf_counter(), 0
+        async with client.consumer(topic, "readers", type=SubscriptionType.EXCLUSIVE) as consumer:
+            async for message in consumer:
+                await message.ack()
+                count += 1
+                if count == some + more or time.perf_counter() - begun > SECONDS:
+                    break
+            await consumer.flush_acks()
+        consumed = count / (time.perf_counter() - begun)
+    return {"awaited_per_s": awaited, "in_flight_per_s": many, "consume_per_s": consumed}
+
+
+def danube_peer(directory: Path) -> dict[str, Any]:
+    """Return the medians of this platform."""
+    with Platform.run(directory) as platform:
+        rounds = [asyncio.run(danube_figures(f"http://{platform.gateway_addr}")) for _ in range(ROUNDS)]
+    return {
+        "name": "Danube, native streaming by the client library",
+        "durability": "synced to disk when it is answered",
+        **medians(rounds),
+    }
+
+
 def redis_peer(directory: Path) -> dict[str, Any]:
     """Return the medians of Redis."""
     server, port = program("redis-server"), free_port()
@@ -214,15 +254,13 @@ def main() -> int:
     """Measure what is here, print it, and keep it for the page."""
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="danube-peers-") as name:
-        for number, peer in enumerate((redis_peer, rabbitmq_peer)):
+        for number, peer in enumerate((danube_peer, redis_peer, rabbitmq_peer)):
             directory = Path(name) / str(number)
             directory.mkdir()
             try:
                 found.append(peer(directory))
             except (Missing, ImportError) as error:
                 print(f"NOT MEASURED: {error}")
-    if not found:
-        return 0
     REPORTS.mkdir(exist_ok=True)
     report = {"peers": found}
     PEERS.write_text(json.dumps(report, indent=2) + "\n")

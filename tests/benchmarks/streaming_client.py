@@ -63,9 +63,9 @@ async def for_seconds(seconds: float, once: Callable[[], Awaitable[Any]]) -> flo
     return count / (time.perf_counter() - begun)
 
 
-async def log_extent(context: JetStreamContext) -> tuple[int, int]:
-    """Return the frames and bytes of all streams."""
-    streams = await context.streams_info()
+async def log_extent(context: JetStreamContext, prefix: str = "") -> tuple[int, int]:
+    """Return the frames and bytes of all streams whose names begin so."""
+    streams = [each for each in await context.streams_info() if (each.config.name or "").startswith(prefix)]
     return sum(each.state.messages for each in streams), sum(each.state.bytes for each in streams)
 
 

@@ -44,6 +44,18 @@ async def test_what_is_sent_to_a_disk_topic_arrives_once_at_each_subscription(
     assert sorted(await admin.subscriptions(topic)) == ["perf-0", "perf-1"]
 
 
+async def test_native_streaming_is_measured_with_the_same_accounts(platform: Platform, topic: str) -> None:
+    found = await perf(
+        *("e2e", platform, "-t", topic, "--storage", "disk", "--streaming", "-n", "3000"),
+        *("--producers", "2", "--in-flight", "500", "--consumers", "2"),
+    )
+    assert found["publish"]["messages"] == 3000
+    assert found["consume"]["messages"] >= 3000
+    assert found["consume"]["ack_us"]["count"] >= 3000
+    integrity = found["integrity"]
+    assert (integrity["lost"], integrity["received"] - integrity["duplicated"]) == (0, integrity["sent"])
+
+
 async def test_a_backlog_is_consumed_and_acknowledged(platform: Platform, topic: str) -> None:
     await perf("e2e", platform, "-t", topic, "--storage", "disk", "-n", "1")
     await perf("produce", platform, "-t", topic, "--storage", "disk", "-n", "300", "--in-flight", "64")

@@ -63,6 +63,24 @@ def test_repeats_are_no_broken_guarantee() -> None:
 
 
 @pytest.mark.parametrize(
+    ("positions", "said"),
+    [
+        ([1, 2, 3], ""),
+        ([1, 2, 3, 2], "1 messages twice in the log"),
+        ([1, 3, 2], "1 out of order in the log"),
+    ],
+)
+def test_a_message_stored_twice_or_misplaced_is_a_broken_guarantee(positions: list[int], said: str) -> None:
+    outcome = outcome_of([1, 2, 3, 4])
+    for number, position in enumerate(positions):
+        outcome.subscriptions[0].take(("writer", number % 3 + 1), position * 10)
+        outcome.subscriptions[0].take(("writer", number % 3 + 1), position * 10)  # delivered again
+    (problem,) = outcome.problems() or [""]
+    assert said in problem
+    assert bool(problem) is bool(said)
+
+
+@pytest.mark.parametrize(
     ("received", "said"),
     [
         ([1, 2, 4], "lost 1"),

@@ -18,6 +18,7 @@ PRODUCE_HELP = f"""Publish, and measure how fast and how soon messages are answe
 \b
 Examples:
   danube-perf produce -s http://127.0.0.1:6650 --in-flight 64
+  danube-perf produce -s http://127.0.0.1:6650 --storage disk --streaming --in-flight 10000
   danube-perf produce -s http://127.0.0.1:6650 --storage disk --producers 8 --in-flight 16 --size 4k
   danube-perf produce -s http://127.0.0.1:6650 --rate 2000 --in-flight 256 --duration 60 -o json > run.json
 
@@ -87,6 +88,7 @@ def produce(
     warmup: o.Warmup = 1.0,
     connections: o.Connections = 1,
     processes: o.Processes = 1,
+    streaming: o.Streaming = False,
     watch: o.Watch = None,
     output: o.Output = o.OutputChoice.text,
     plot: o.Plot = None,
@@ -108,6 +110,7 @@ def produce(
         warmup_s=warmup,
         connections=connections,
         processes=processes,
+        streaming=streaming,
     )
     _end([scenario], watch, output, plot, no_progress)
 
@@ -123,6 +126,7 @@ def consume(
     duration: o.Duration = None,
     messages: o.Messages = None,
     warmup: o.Warmup = 0.0,
+    streaming: o.Streaming = False,
     watch: o.Watch = None,
     output: o.Output = o.OutputChoice.text,
     plot: o.Plot = None,
@@ -143,6 +147,7 @@ def consume(
         messages=messages,
         warmup_s=warmup,
         any_run=True,
+        streaming=streaming,
     )
     _end([scenario], watch, output, plot, no_progress)
 
@@ -165,6 +170,7 @@ def e2e(
     drain: o.Quiet = 3.0,
     connections: o.Connections = 1,
     processes: o.Processes = 1,
+    streaming: o.Streaming = False,
     watch: o.Watch = None,
     output: o.Output = o.OutputChoice.text,
     plot: o.Plot = None,
@@ -191,6 +197,7 @@ def e2e(
         quiet_s=drain,
         connections=connections,
         processes=processes,
+        streaming=streaming,
     )
     _end([scenario], watch, output, plot, no_progress)
 
@@ -211,6 +218,7 @@ def fanout(
     warmup: o.Warmup = 1.0,
     drain: o.Quiet = 3.0,
     processes: o.Processes = 1,
+    streaming: o.Streaming = False,
     watch: o.Watch = None,
     output: o.Output = o.OutputChoice.text,
     plot: o.Plot = None,
@@ -237,6 +245,7 @@ def fanout(
                 warmup_s=warmup,
                 quiet_s=drain,
                 processes=processes,
+                streaming=streaming,
             )
         )
     _end(scenarios, watch, output, plot, no_progress, varied="subscriptions")
@@ -269,6 +278,7 @@ def topics(
     warmup: o.Warmup = 1.0,
     drain: o.Quiet = 3.0,
     processes: o.Processes = 1,
+    streaming: o.Streaming = False,
     watch: o.Watch = None,
     output: o.Output = o.OutputChoice.text,
     plot: o.Plot = None,
@@ -295,6 +305,7 @@ def topics(
                 warmup_s=warmup,
                 quiet_s=drain,
                 processes=min(processes, count),
+                streaming=streaming,
             )
         )
     _end(scenarios, watch, output, plot, no_progress, varied="topics")

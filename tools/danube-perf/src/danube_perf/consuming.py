@@ -6,13 +6,18 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from danube_perf.channel import Channel
-from danube_perf.contract import Delivery, Subscription
+from danube_perf.contract import Subscription
 from danube_perf.integrity import Integrity
 from danube_perf.latency import Latencies
 from danube_perf.payload import Clock, stamp_of
 from danube_perf.plan import REASONS_MAX, ConsumerPlan, Start
+from danube_perf.streaming import Link, StreamSubscription
+
+Delivery = Any
+"""A message as its subscription hands it out and takes it back; it has a payload."""
 
 
 @dataclass(slots=True)
@@ -46,7 +51,7 @@ class Reader:
     def __init__(
         self,
         plan: ConsumerPlan,
-        channel: Channel,
+        channel: Channel | Link,
         run: int | None,  # None takes the messages of all runs
         acks_in_flight: int,
         integrity: Integrity,
@@ -73,11 +78,21 @@ class Reader:
         self._early: list[Delivery] = []
         self._acks = 0
         self._start: Start | None = None
-        self._subscription = Subscription(channel, plan.subscription, self._arrived, self._stream_ended)
+        self._subscription: Subscription | StreamSubscription
+        if isinstance(channel, Link):
+            self._subscription = StreamSubscription(
+                channel, plan.subscription, self._arrived, self._stream_ended
+            )
+        else:
+            self._subscription = Subscription(channel, plan.subscription, self._arrived, self._stream_ended)
 
     async def attach(self) -> None:
         """Subscribe. Raises CallError."""
         await self._subscription.attach(self._plan)
+
+    async def close(self) -> None:
+        """End the stream; the channel is the caller's."""
+        await self._subscription.close()
 
     def begin(self, start: Start, end_to_end: Latencies, ack: Latencies) -> None:
         """Measure what is sent from ``measure_ns`` on."""

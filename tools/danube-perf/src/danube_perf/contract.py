@@ -1,7 +1,7 @@
 """The client contract of Danube v0.2 as official clients speak it: one call for each message and each ack.
 
-The rest of the tool sees `Publisher` and `Subscription` only; another contract, such as native streaming, is
-another module with these two.
+The rest of the tool sees `Publisher` and `Subscription` only; `streaming` has their counterparts for native
+streaming.
 """
 
 from __future__ import annotations
@@ -139,6 +139,9 @@ class Subscription:
         """Let the stream send as much again as this message was."""
         if self._stream is not None:
             self._channel.grant(self._stream, delivery.size)
+
+    async def close(self) -> None:
+        """Do nothing: the stream ends with its channel."""
 
     def _deliver(self, messages: list[bytes]) -> None:
         try:

@@ -178,6 +178,14 @@ Lockstep = Annotated[
         " without load.",
     ),
 ]
+Streaming = Annotated[
+    bool,
+    typer.Option(
+        "--streaming",
+        help="Use native streaming, by the client library: messages travel in batches, and acknowledgements"
+        " count when they are handed over.",
+    ),
+]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No lines on stderr while it runs.")]
 
 

@@ -56,6 +56,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
         acks_in_flight: unanswered acknowledgements of each consumer.
         any_run: whether the consumers take the messages of all runs, whose numbers begin anywhere.
         lockstep: whether the producer waits until its last message was received and acknowledged.
+        streaming: whether native streaming is used, by the client library.
         receive_max: measured messages after which the consumers together take no more.
     """
 
@@ -71,6 +72,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     any_run: bool = False
     receive_max: int | None = None
     lockstep: bool = False
+    streaming: bool = False
     tick_s: float = 1.0
 
 

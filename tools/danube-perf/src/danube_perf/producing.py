@@ -12,6 +12,7 @@ from danube_perf.latency import Latencies
 from danube_perf.payload import Clock, stamped
 from danube_perf.plan import REASONS_MAX, REFUSED_MAX, ProducerPlan, Start
 from danube_perf.schedule import Schedule
+from danube_perf.streaming import StreamPublisher
 
 PAUSE_S: Final = 0.1
 """A producer whose message was refused sends the next one after so long."""
@@ -29,7 +30,13 @@ class Load:
     """
 
     def __init__(
-        self, plan: ProducerPlan, publisher: Publisher, run: int, rest: bytes, in_flight: int, clock: Clock
+        self,
+        plan: ProducerPlan,
+        publisher: Publisher | StreamPublisher,
+        run: int,
+        rest: bytes,
+        in_flight: int,
+        clock: Clock,
     ) -> None:
         self.answered = 0
         self.failed = 0

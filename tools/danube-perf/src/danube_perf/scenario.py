@@ -28,6 +28,7 @@ class Scenario(msgspec.Struct, frozen=True):
         subscription: the name of the only subscription; None names them by their numbers.
         any_run: see `WorkerPlan`.
         lockstep: see `WorkerPlan`.
+        streaming: see `WorkerPlan`.
     """
 
     address: str
@@ -50,6 +51,7 @@ class Scenario(msgspec.Struct, frozen=True):
     subscription: str | None = None
     any_run: bool = False
     lockstep: bool = False
+    streaming: bool = False
 
     def problem(self) -> str | None:
         """Return what is wrong with it, in a sentence; None if nothing is."""
@@ -108,6 +110,7 @@ class Scenario(msgspec.Struct, frozen=True):
                 acks_in_flight=self.acks_in_flight,
                 any_run=self.any_run,
                 lockstep=self.lockstep,
+                streaming=self.streaming,
                 receive_max=None if self.producers else self.messages,
             )
             for sending, receiving in zip(producers, consumers, strict=True)

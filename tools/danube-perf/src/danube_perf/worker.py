@@ -26,6 +26,7 @@ from danube_perf.plan import (
     Failed,
     Finish,
     Produced,
+    ProducerPlan,
     Ready,
     Report,
     Result,
@@ -38,6 +39,7 @@ from danube_perf.plan import (
     plans,
 )
 from danube_perf.producing import Load
+from danube_perf.streaming import Link, StreamPublisher
 
 LINE_BYTES_MAX: Final = 64 << 20
 SETTLE_S_MAX: Final = 10.0
@@ -53,7 +55,7 @@ class Worker:
     def __init__(self, plan: WorkerPlan) -> None:
         self._plan = plan
         self._clock = Clock()
-        self._channels: list[Channel] = []
+        self._channels: list[Channel | Link] = []
         self._loads: list[Load] = []
         self._readers: list[Reader] = []
         self._integrity: dict[tuple[str, str], Integrity] = {}
@@ -79,6 +81,8 @@ class Worker:
                 break
         for task in self._tasks:
             task.cancel()
+        for reader in self._readers:
+            await reader.close()
         for channel in self._channels:
             await channel.close()
 
@@ -91,9 +95,7 @@ class Worker:
         async def attach_producer(at: int) -> Load:
             one = plan.producers[at]
             async with room:
-                publisher = await Publisher.attach(
-                    shared[at % len(shared)], one.topic, f"perf-{one.number}", plan.storage, plan.address
-                )
+                publisher = await self._publisher(shared[at % len(shared)], one)
             return Load(one, publisher, plan.run, rest, plan.in_flight, self._clock)
 
         self._loads += await asyncio.gather(*map(attach_producer, range(len(plan.producers))))
@@ -114,10 +116,18 @@ class Worker:
             self._loads[0].wait_for_deliveries()
             self._readers[0].on_ack = self._loads[0].delivered
 
-    async def _connect(self) -> Channel:
-        channel = await Channel.connect(self._plan.address)
+    async def _connect(self) -> Channel | Link:
+        address = self._plan.address
+        channel = Link(address) if self._plan.streaming else await Channel.connect(address)
         self._channels.append(channel)
         return channel
+
+    async def _publisher(self, channel: Channel | Link, one: ProducerPlan) -> Publisher | StreamPublisher:
+        plan = self._plan
+        if isinstance(channel, Link):
+            # Idempotent producers of one name take over from each other.
+            return await channel.publisher(one.topic, f"perf-{plan.run:08x}-{one.number}", plan.storage)
+        return await Publisher.attach(channel, one.topic, f"perf-{one.number}", plan.storage, plan.address)
 
     def _begin(self, start: Start) -> None:
         for reader in self._readers:
@@ -166,7 +176,7 @@ class Worker:
             for future in gone:
                 future.cancel()
 
-    async def _closed(self, channel: Channel) -> object:
+    async def _closed(self, channel: Channel | Link) -> object:
         return f"{self._plan.address}: {await asyncio.shield(channel.closed)}"
 
     @staticmethod

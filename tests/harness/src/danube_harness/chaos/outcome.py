@@ -12,6 +12,8 @@ from danube_harness.chaos.plan import Strike
 from danube_harness.traffic.clients import Reader, Subscription, Writer, longest_gap_s
 from danube_harness.traffic.history import Receipt, Report, ranges
 
+SHOWN_MAX = 8
+"""Messages that a problem names."""
 NATS_ENDS = ("kill", "tear the logs of")
 
 
@@ -135,6 +137,10 @@ class Outcome:
                 found.append(f"{one.name} received {len(report.unexpected)} messages that nobody sent")
             if report.reordered and one.ordered:
                 found.append(f"{one.name} received {sum(report.reordered.values())} out of order")
+            if twice := sorted(one.stored_twice):
+                found.append(f"{one.name} has {len(twice)} messages twice in the log: {twice[:SHOWN_MAX]}")
+            if misplaced := one.misplaced:
+                found.append(f"{one.name}: {len(misplaced)} out of order in the log: {misplaced[:SHOWN_MAX]}")
         found += [f"segment {segment}" for segment in self.not_whole]
         return found + self._disagreements()
 

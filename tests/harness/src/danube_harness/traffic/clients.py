@@ -73,6 +73,8 @@ class Topic:
         survives_nats: what was acknowledged is kept when the NATS server ends.
         per_s: messages that each writer sends in a second, as long as there are answers.
         bytes_max: of nearly all payloads; BIG_PART of them have up to BIG_BYTES_MAX if these do.
+        streaming: its clients use native streaming. Its writers are idempotent: whatever is in flight, each
+            message is to be stored once and in its writer's order.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Topic:
     survives_nats: bool = True
     per_s: float = 10.0
     bytes_max: int = SMALL_BYTES_MAX
+    streaming: bool = False
 
 
 EXCLUSIVE = Reading("exclusive", SubscriptionType.EXCLUSIVE)
@@ -104,6 +107,7 @@ TOPICS = (
     Topic("/default/invoices", DISK, (EXCLUSIVE, FAILOVER)),
     Topic("/default/parcels", DISK, (EXCLUSIVE, LATE), writers=2, in_flight_max=IN_FLIGHT_MAX),
     Topic("/default/receipts", OBJECTS, (EXCLUSIVE, LATE)),
+    Topic("/default/streams", DISK, (EXCLUSIVE, FAILOVER, SHARED), writers=2, per_s=60.0, streaming=True),
     Topic("/default/glances", MEMORY, (EXCLUSIVE,), survives_nats=False),
 )
 
@@ -160,13 +164,13 @@ class Writer:
 
     async def run(self, opened: asyncio.Event, stop: asyncio.Event) -> None:
         """Write until told to stop, then wait for the answers, FLUSH_S_MAX at most."""
-        async with _client(self.addresses) as client:
+        async with _client(self.addresses, streaming=self.topic.streaming) as client:
             producer = await client.producer(
                 self.topic.name,
                 name=self.name,
                 schema=Schema.bytes(),
                 strategy=self.topic.strategy,
-                in_flight_max=self.topic.in_flight_max,
+                in_flight_max=None if self.topic.streaming else self.topic.in_flight_max,
             )
             opened.set()
             try:
@@ -216,7 +220,7 @@ class Reader:
         while True:
             try:
                 async with (
-                    _client(self.addresses) as client,
+                    _client(self.addresses, streaming=self.subscription.topic.streaming) as client,
                     client.consumer(
                         self.subscription.topic.name,
                         reading.name,
@@ -227,7 +231,7 @@ class Reader:
                     async for message in consumer:
                         self.received.append(receipt(message.payload, self.subscription.topic.bytes_max))
                         self.received_at.append(time.monotonic())
-                        self.subscription.take(self.received[-1])
+                        self.subscription.take(self.received[-1], message.position)
                         if not (reading.stuck and self.received[-1] == self.received[0]):
                             await consumer.post_ack(message)
             except ClientError as error:
@@ -241,12 +245,16 @@ class Subscription:
 
     Attributes:
         progressed_at: when a message came that was not there before, monotonic.
+        positions: where each message is stored, as native streaming tells.
+        stored_twice: messages that came from more than one position.
     """
 
     topic: Topic
     reading: Reading
     readers: list[Reader] = field(default_factory=list)
     progressed_at: list[float] = field(default_factory=list)
+    positions: dict[Receipt, int] = field(default_factory=dict)
+    stored_twice: set[Receipt] = field(default_factory=set)
     _got: set[Receipt] = field(default_factory=set)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -258,10 +266,25 @@ class Subscription:
     @property
     def ordered(self) -> bool:
         """Whether each writer's messages must come in the order they were sent."""
-        return self.reading.type is not SubscriptionType.SHARED and self.topic.in_flight_max == 1
+        return self.reading.type is not SubscriptionType.SHARED and (
+            self.topic.streaming or self.topic.in_flight_max == 1
+        )
 
-    def take(self, got: Receipt) -> None:
-        """A reader received this."""
+    @property
+    def misplaced(self) -> list[Receipt]:
+        """Messages that are stored after a later one of their writer."""
+        highest: dict[str, int] = {}
+        found = []
+        for writer, number in sorted(self.positions, key=self.positions.__getitem__):
+            if number < highest.get(writer, 0):
+                found.append((writer, number))
+            highest[writer] = max(number, highest.get(writer, 0))
+        return found
+
+    def take(self, got: Receipt, position: int = 0) -> None:
+        """A reader received this from a position; 0 if it does not know."""
+        if position and self.positions.setdefault(got, position) != position:
+            self.stored_twice.add(got)
         if got not in self._got:
             self._got.add(got)
             self.progressed_at.append(time.monotonic())
@@ -292,7 +315,11 @@ def longest_gap_s(moments: Sequence[float], since: float, until: float) -> float
     return max(later - earlier for earlier, later in itertools.pairwise(inside))
 
 
-def _client(addresses: Sequence[str]) -> Client:
+def _client(addresses: Sequence[str], *, streaming: bool) -> Client:
     return connect(
-        *addresses, retry=RETRY, call_timeout_s=CALL_TIMEOUT_S, health_interval_s=HEALTH_INTERVAL_S
+        *addresses,
+        retry=RETRY,
+        call_timeout_s=CALL_TIMEOUT_S,
+        health_interval_s=HEALTH_INTERVAL_S,
+        streaming=streaming,
     )
