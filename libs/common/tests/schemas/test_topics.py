@@ -63,6 +63,28 @@ async def test_an_operator_sets_subject_and_policy_anew(store: MemoryMetadata) -
     assert (found.schema_id, found.policy, found.payload_validation) == (2, ValidationPolicy.ENFORCE, False)
 
 
+async def test_a_schema_that_evolved_is_never_enforced_again_whatever_an_operator_sets(
+    store: MemoryMetadata,
+) -> None:
+    schemas = TopicSchemas(store)
+    await schemas.replace_own(topic(), ORDERS)
+    evolved = await schemas.get(topic())
+    assert evolved is not None
+    assert (evolved.policy, evolved.payload_validation, evolved.replaces_own) == (
+        ValidationPolicy.ENFORCE,
+        True,
+        True,
+    )
+    with pytest.raises(Refused, match="orders, not bills"):
+        await schemas.replace_own(topic(), BILLS)
+    await schemas.set_policy(topic(), ValidationPolicy.WARN, payload_validation=True)
+    await schemas.replace_own(topic(), ORDERS)
+    await schemas.configure(topic(), BILLS, ValidationPolicy.WARN, payload_validation=False)
+    found = await schemas.get(topic())
+    assert found is not None
+    assert (found.subject, found.policy, found.replaces_own) == ("bills", ValidationPolicy.WARN, True)
+
+
 async def test_a_topic_created_again_has_no_subject(store: MemoryMetadata, view: TopicSchemaView) -> None:
     schemas = TopicSchemas(store)
     await schemas.bind(topic(7), ORDERS)

@@ -44,6 +44,7 @@ from danube_gateway.isolation import Isolation
 from danube_gateway.publish.producers import Producers
 from danube_gateway.publish.publishing import Publishing
 from danube_gateway.publish.schema_checks import SchemaChecks
+from danube_gateway.publish.schema_evolution import SchemaEvolution
 from danube_gateway.publish.schema_worker import SchemaWorker
 from danube_gateway.publish.subject_checks import SubjectChecks
 from danube_gateway.publish.topic_limits import ENVELOPE_BYTES_MAX
@@ -113,12 +114,14 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         metrics = GatewayMetrics(runtime.metrics)
         topics = Topics(ports.metadata, ports.log, now_ms=_now_ms)
         registry = RegistryCalls(ports.metadata, topics, now_ms=_now_ms)
-        resolver = TopicResolver(topics, catalogue)
         producers = Producers(owners, catalogue)
         acks = Acknowledgements(owners, runtime.spawn, metrics)
         sessions = Sessions(runtime.instance_id, ports.bus, owners, acks, catalogue, runtime.spawn, metrics)
         checks = SchemaChecks(metrics, SchemaWorker(), SchemaWorker())
         subjects = await SubjectChecks.open(ports.metadata, registry.registry, checks, metrics)
+        resolver = TopicResolver(
+            topics, catalogue, SchemaEvolution(ports.metadata, registry.registry, subjects)
+        )
         publishing = Publishing(
             producers, catalogue, ports.log, ports.bus, runtime.spawn, metrics, checks, subjects
         )

@@ -49,6 +49,7 @@ from danube_gateway.gateway_metrics import GatewayMetrics
 from danube_gateway.publish.producers import Producers
 from danube_gateway.publish.publishing import Publishing
 from danube_gateway.publish.schema_checks import SchemaChecks
+from danube_gateway.publish.schema_evolution import SchemaEvolution
 from danube_gateway.publish.schema_worker import SchemaWorker
 from danube_gateway.publish.subject_checks import SubjectChecks
 from danube_gateway.publish.topic_limits import ENVELOPE_BYTES_MAX
@@ -126,10 +127,13 @@ async def open_scene() -> AsyncIterator[Scene]:
     await scene.bus.serve(owner_subject(BUNDLE, epoch), scene.answer)
     scene.catalogue = await Catalogue.open(scene.store)
     owners = OwnerClient(scene.bus, scene.catalogue)
-    scene.resolver = TopicResolver(scene.topics, scene.catalogue)
     scene.producers = Producers(owners, scene.catalogue)
     metrics = GatewayMetrics(scene.metrics)
     checks = SchemaChecks(metrics, SchemaWorker(), SchemaWorker())
+    registry = SchemaRegistry(scene.store, now_ms=lambda: 1)
+    subjects = SubjectChecks(TopicSchemaView(), registry, checks, metrics)
+    evolution = SchemaEvolution(scene.store, registry, subjects)
+    scene.resolver = TopicResolver(scene.topics, scene.catalogue, evolution)
     scene.publishing = Publishing(
         scene.producers,
         scene.catalogue,
@@ -138,7 +142,7 @@ async def open_scene() -> AsyncIterator[Scene]:
         scene.spawn,
         metrics,
         checks,
-        SubjectChecks(TopicSchemaView(), SchemaRegistry(scene.store, now_ms=lambda: 1), checks, metrics),
+        subjects,
     )
     try:
         yield scene

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
 
@@ -13,6 +14,7 @@ from danube_common.errors import AlreadyExists, MetadataUnavailable
 from danube_common.model.names import TopicName
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import Strategy
+from danube_gateway.publish.schema_evolution import SchemaEvolution
 from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_harness.memory.log import MemoryLog
 from danube_harness.memory.metadata import MemoryMetadata
@@ -28,7 +30,8 @@ async def test_topics_that_were_seen_are_found_while_the_store_is_away() -> None
     topics = Topics(store, MemoryLog(), now_ms=lambda: 0)
     parts = [await topics.create(NAME.partition(number), BYTES, Strategy()) for number in (10, 2)]
     catalogue = await Catalogue.open(store)
-    resolver = TopicResolver(topics, catalogue)
+    evolution = cast("SchemaEvolution", None)  # no topic has a JSON schema
+    resolver = TopicResolver(topics, catalogue, evolution)
     store.reachable = False
     assert await resolver.partitions(NAME) == [parts[1], parts[0]]
     assert await resolver.partitions(NAME.partition(2)) == [parts[1]]

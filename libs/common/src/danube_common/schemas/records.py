@@ -65,6 +65,8 @@ class TopicSchema(msgspec.Struct, frozen=True):
         topic_id: the topic that this was set for; a topic created again under the name has none.
         policy: what happens to a message whose schema is not the subject's.
         payload_validation: whether payloads are checked as well.
+        replaces_own: whether the subject has the place of the schema that the topic was created with: that
+            one is a version of it, and is enforced no more.
     """
 
     topic: str
@@ -73,3 +75,4 @@ class TopicSchema(msgspec.Struct, frozen=True):
     schema_id: int
     policy: ValidationPolicy = ValidationPolicy.NONE
     payload_validation: bool = False
+    replaces_own: bool = False

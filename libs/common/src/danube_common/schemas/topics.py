@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Final, Self
 
 from danube_common.cluster import keys
 from danube_common.cluster.records import Topic, decode_record, encode_record
@@ -13,6 +13,8 @@ from danube_common.metadata.rewrite import rewrite
 from danube_common.model.names import TopicName
 from danube_common.schemas.kinds import ValidationPolicy
 from danube_common.schemas.records import Subject, TopicSchema
+
+CATCH_UP_TIMEOUT_S: Final = 5.0
 
 
 class TopicSchemas:
@@ -34,8 +36,44 @@ class TopicSchemas:
         self, topic: Topic, subject: Subject, policy: ValidationPolicy, *, payload_validation: bool
     ) -> None:
         """Set the subject and the policy of a topic, in place of those it had."""
-        wanted = TopicSchema(*_holder(topic), subject.name, subject.schema_id, policy, payload_validation)
-        await self._store.put(_key(topic), encode_record(wanted))
+
+        def configured(value: bytes | None) -> bytes:
+            present = _of(topic, value)
+            return encode_record(
+                TopicSchema(
+                    *_holder(topic),
+                    subject.name,
+                    subject.schema_id,
+                    policy,
+                    payload_validation,
+                    replaces_own=present is not None and present.replaces_own,
+                )
+            )
+
+        await rewrite(self._store, _key(topic), configured)
+
+    async def replace_own(self, topic: Topic, subject: Subject) -> None:
+        """Have a subject in the place of the schema that the topic was created with.
+
+        Raises Refused if the topic has another subject.
+        """
+        wanted = TopicSchema(
+            *_holder(topic),
+            subject.name,
+            subject.schema_id,
+            ValidationPolicy.ENFORCE,
+            payload_validation=True,
+            replaces_own=True,
+        )
+
+        def replaced(value: bytes | None) -> bytes | None:
+            present = _of(topic, value)
+            if present is None:
+                return encode_record(wanted)
+            _check_same(topic, present, subject)
+            return None
+
+        await rewrite(self._store, _key(topic), replaced)
 
     async def bind(self, topic: Topic, subject: Subject) -> TopicSchema:
         """Set the subject of a topic that has none, as its first producer does; return what is set then.
@@ -51,10 +89,7 @@ class TopicSchemas:
             if present is None:
                 found = wanted
                 return encode_record(wanted)
-            if present.schema_id != subject.schema_id:
-                raise Refused(
-                    f"topic {topic.name} has the schema subject {present.subject}, not {subject.name}"
-                )
+            _check_same(topic, present, subject)
             found = present
             return None
 
@@ -75,6 +110,7 @@ class TopicSchemas:
                     present.schema_id,
                     policy,
                     payload_validation,
+                    present.replaces_own,
                 )
             )
 
@@ -88,11 +124,13 @@ class TopicSchemaView:
         self._by_key: dict[str, TopicSchema] = {}
         self._by_topic: dict[int, TopicSchema] = {}
         self._mirror: Mirror | None = None
+        self._store: MetadataStore | None = None
 
     @classmethod
     async def open(cls, store: MetadataStore) -> Self:
         """Return once everything stored so far was read. Raises MetadataUnavailable."""
         self = cls()
+        self._store = store
         self._mirror = await Mirror.open(store, keys.TOPIC_SCHEMAS, self._changed)
         return self
 
@@ -105,6 +143,13 @@ class TopicSchemaView:
         """Return the subject of a topic, or None."""
         return self._by_topic.get(topic.partitioned_id or topic.topic_id)
 
+    async def see(self, topic: Topic) -> None:
+        """Wait until the view holds what is stored of a topic now. Raises MetadataUnavailable."""
+        if self._store is not None and self._mirror is not None:
+            entry = await self._store.get(_key(topic))
+            if entry is not None:
+                await self._mirror.catch_up(entry.revision, CATCH_UP_TIMEOUT_S)
+
     def _changed(self, change: Change) -> None:
         before = self._by_key.pop(change.key, None)
         if before is not None:
@@ -112,6 +157,12 @@ class TopicSchemaView:
         if change.value is not None:
             after = decode_record(TopicSchema, change.value)
             self._by_key[change.key] = self._by_topic[after.topic_id] = after
+
+
+def _check_same(topic: Topic, present: TopicSchema, subject: Subject) -> None:
+    """Raise Refused if a topic has another subject."""
+    if present.schema_id != subject.schema_id:
+        raise Refused(f"topic {topic.name} has the schema subject {present.subject}, not {subject.name}")
 
 
 def _of(topic: Topic, value: bytes | None) -> TopicSchema | None:

@@ -98,6 +98,7 @@ class BatchLane:
         producer, limits = self.producer, self.limits
         checks, takes_all = self._publishing.checks, producer.check.takes_all
         by_subject = self._publishing.subjects.concern(producer.topic)
+        takes_all = takes_all or self._publishing.subjects.replaces_own(producer.topic)
         # A message of this size is within the limits, whatever part of it is the payload.
         small = min(limits.message_bytes_max, ENVELOPE_BYTES_MAX)
         payload_bytes = 0
@@ -175,8 +176,7 @@ class BatchLane:
         try:
             for index, payload, stamp in batch.unchecked:
                 try:
-                    await publishing.checks.check(producer.topic, producer.check, payload)
-                    await publishing.subjects.check(producer.topic, payload, stamp)
+                    await publishing.check(producer, payload, stamp)
                 except SchemaViolation as error:
                     self._refuse(batch, error, index)
                     return False

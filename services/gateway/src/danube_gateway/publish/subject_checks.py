@@ -89,6 +89,17 @@ class SubjectChecks:
         found = self._view.get(topic)
         return found.subject if found is not None else ""
 
+    def replaces_own(self, topic: Topic) -> bool:
+        """Return whether the subject has the place of the schema that the topic was created with."""
+        found = self._view.get(topic)
+        return found is not None and found.replaces_own
+
+    async def see(self, topic: Topic) -> None:
+        """Validate by the topic's subject and its latest version of now. Raises MetadataUnavailable."""
+        await self._view.see(topic)
+        if (found := self._view.get(topic)) is not None:
+            self._versions.pop((found.schema_id, None), None)
+
     async def check(self, topic: Topic, payload: bytes, stamp: SchemaStamp | None) -> None:
         """Return when the message may be published.
 

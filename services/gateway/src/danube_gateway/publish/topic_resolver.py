@@ -16,8 +16,9 @@ from danube_common.errors import (
     PartitionsDiffer,
 )
 from danube_common.model.names import TopicName
-from danube_common.model.schema import Schema
+from danube_common.model.schema import Schema, SchemaKind, check_schema
 from danube_common.model.strategy import Strategy
+from danube_gateway.publish.schema_evolution import SchemaEvolution
 
 STORE_TIMEOUT_S: Final = 1.0
 """After this wait the gateway answers from its own view of the cluster."""
@@ -34,9 +35,10 @@ class TopicDeleted(NotFound):
 class TopicResolver:
     """Finds topics in this gateway's view of the cluster, then in the metadata store."""
 
-    def __init__(self, topics: Topics, catalogue: Catalogue) -> None:
+    def __init__(self, topics: Topics, catalogue: Catalogue, evolution: SchemaEvolution) -> None:
         self._topics = topics
         self._catalogue = catalogue
+        self._evolution = evolution
 
     async def find(self, name: TopicName) -> Topic | None:
         """Return the topic, or None. Raises InvalidName, MetadataUnavailable."""
@@ -73,9 +75,9 @@ class TopicResolver:
         While another client may be adding partitions, one that is missing is waited for.
 
         Raises:
-            InvalidInput: the topic exists with another schema or strategy, or is missing and one of
-                the two was not given; or partitions of it exist, or the topic of which it would be a
-                partition.
+            InvalidInput: the topic exists with another strategy, or with a schema that is not compatible; or
+                it is missing and one of the two was not given; or partitions of it exist, or the topic of
+                which it would be a partition.
             NotFound: the topic and its namespace are missing.
             PartitionsDiffer: it is a partition that this producer may not add.
             TopicDeleted: the topic is missing and must not be created.
@@ -96,8 +98,22 @@ class TopicResolver:
                 topic = await self._topics.get(name)
                 if topic is None:
                     raise InvalidInput(str(error)) from None
-        check_fits(topic, schema, strategy)
+        await self._fit(topic, schema, strategy)
         return topic
+
+    async def schema_of(self, topic: Topic) -> Schema:
+        """Return the schema that messages are checked with. Raises NotFound if every version was deleted."""
+        return await self._evolution.schema_of(topic)
+
+    async def _fit(self, topic: Topic, schema: Schema | None, strategy: Strategy | None) -> None:
+        """Check what a producer asks for; a JSON schema may be a compatible one."""
+        json = schema is not None and schema.kind is topic.schema.kind is SchemaKind.JSON
+        if schema is None or not json or topic.schema.differs_from(schema) is None:
+            check_fits(topic, schema, strategy)
+            return
+        check_fits(topic, None, strategy)
+        check_schema(schema)
+        await self._evolution.evolve(topic, schema)
 
     async def create_partitions(
         self, name: TopicName, count: int, schema: Schema, strategy: Strategy

@@ -57,5 +57,6 @@ class Discovery:
         topics = await self._resolver.partitions(TopicName.parse(request.topic))
         if not topics:
             raise topic_not_found(request.topic)
-        response = api.SchemaResponse(request_id=request.request_id, schema=schema_message(topics[0].schema))
+        schema = await self._resolver.schema_of(topics[0])
+        response = api.SchemaResponse(request_id=request.request_id, schema=schema_message(schema))
         return response.SerializeToString()
