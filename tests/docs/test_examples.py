@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 import sysconfig
 import textwrap
 import venv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +25,8 @@ from danube_harness.platforms.standalone import Platform
 ROOT: Final = Path(__file__).resolve().parents[2]
 README: Final = ROOT / "README.md"
 QUICKSTART: Final = ROOT / "docs" / "quickstart.md"
+GUIDE: Final = ROOT / "docs" / "guide.md"
+SCRIPTS: Final = sorted((ROOT / "examples").glob("*.py"))
 DIST: Final = ROOT / "tools" / "dist.py"
 GUIDES: Final = [QUICKSTART, ROOT / "docs" / "client.md", ROOT / "docs" / "schemas.md"]
 BLOCK: Final = re.compile(r"^```(console|python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -103,12 +108,41 @@ def test_the_commands_of_the_readme_print_what_it_says(platform: Platform, tmp_p
     check(examples(README.read_text()), platform, tmp_path)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_the_examples_of_the_guides_and_of_the_library_print_what_they_say(
     platform: Platform, tmp_path: Path
 ) -> None:
     shown = [one for page in GUIDES for one in examples(page.read_text())]
     check([*shown, example_of_the_client_library()], platform, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def platform_of_scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """One for all scripts, whose topics have names of their own."""
+    with Platform.run(tmp_path_factory.mktemp("scripts") / "platform") as running:
+        yield running
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_a_script_prints_what_it_says(
+    script: Path,
+    platform_of_scripts: Platform,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(script), f"http://{platform_of_scripts.gateway_addr}"])
+    runpy.run_path(str(script), run_name="__main__")
+    described = ast.get_docstring(ast.parse(script.read_text())) or ""
+    assert capsys.readouterr().out == textwrap.dedent(described.partition("Prints::\n\n")[2]) + "\n"
+
+
+def test_the_pieces_of_the_guide_are_pieces_of_its_scripts() -> None:
+    page = GUIDE.read_text()
+    scripts = {re.sub(r"\s+", " ", script.read_text()) for script in SCRIPTS}
+    pieces = [re.sub(r"\s+", " ", block) for _, block in BLOCK.findall(page)]
+    assert len(pieces) == len(SCRIPTS) == 10
+    assert [piece for piece in pieces if not any(piece in script for script in scripts)] == []
+    assert [script.name for script in SCRIPTS if f"(../examples/{script.name})" not in page] == []
 
 
 def check(shown: list[Example], platform: Platform, directory: Path, scripts: Path = WORKSPACE) -> None:
