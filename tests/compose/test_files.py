@@ -161,7 +161,7 @@ def test_the_balancer_asks_each_server_whether_it_lives_and_listens(backend: str
     rules = [line.strip() for line in section.split("\n\n")[0].splitlines()]
     assert [rule.removeprefix("tcp-check ") for rule in rules if rule.startswith("tcp-check ")] == [
         "connect port 9040",
-        r'send "GET /livez HTTP/1.0\r\n\r\n"',
+        r'send "GET /livez HTTP/1.1\r\nHost: danube\r\nConnection: close\r\n\r\n"',
         "expect string 200",
         f"connect port {port}",
     ]

@@ -33,6 +33,11 @@ def platform(tmp_path: Path, authority: Authority) -> Iterator[Platform]:
         for service in ("GATEWAY", "ADMIN")
         for name, file in files.items()
     }
+    # The supervisor asks for readiness over TLS, too.
+    environment |= {
+        "DANUBE_GATEWAY_HTTP_TLS_CERT_FILE": str(cert),
+        "DANUBE_GATEWAY_HTTP_TLS_KEY_FILE": str(key),
+    }
     with Platform.run(tmp_path / "platform", environment=environment) as running:
         yield running
 
@@ -48,6 +53,8 @@ def run(tool: str, *arguments: str, **variables: str) -> subprocess.CompletedPro
 async def test_tools_and_library_reach_it_with_certificates_and_not_without(
     platform: Platform, authority: Authority
 ) -> None:
+    (http_url,) = platform.http_urls("gateway")
+    assert http_url.startswith("https://")
     gateway, admin = f"https://{platform.gateway_addr}", f"https://{platform.admin_addr}"
     cert, key = (str(file) for file in authority.issue("alice"))
     ca = str(authority.file)

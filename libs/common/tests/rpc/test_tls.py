@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from danube_common.errors import InvalidInput
-from danube_common.rpc import http_servers
 from danube_common.rpc.port import Call, Methods
+from danube_common.runtime import http_servers
 from danube_common.runtime.tls_config import TlsConfig
 from danube_harness.rpc.calls import NOTICE_S, Serve, connect, status_of
 from danube_harness.rpc.certificates import Authority, secure_channel

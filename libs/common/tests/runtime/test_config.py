@@ -7,9 +7,10 @@ from pydantic import Field, SecretStr
 
 from danube_common.errors import InvalidInput
 from danube_common.metadata.etcd_link import EtcdTls
-from danube_common.runtime.config import ConfigError, Loaded, Section, ServiceConfig, load
+from danube_common.runtime.config import ConfigError, Loaded, ServiceConfig, load
 from danube_common.runtime.etcd_access import etcd_access
 from danube_common.runtime.nats_access import nats_access
+from danube_common.runtime.section import Section
 
 
 class Limits(Section):

@@ -36,9 +36,10 @@ from danube_common.rpc.reflection import ReflectionService
 from danube_common.rpc.server import RpcServer
 from danube_common.runtime.address import reachable_url
 from danube_common.runtime.auth_config import GuardedPortConfig
-from danube_common.runtime.config import Address, Section
+from danube_common.runtime.config import Address
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import Registration, presence
+from danube_common.runtime.section import Section
 from danube_common.runtime.service import Runtime
 from danube_proto import (
     danube_admin_pb2,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
@@ -240,12 +241,15 @@ def keep_port(asked: str, announced: str) -> str:
 
 async def readiness(http_url: str) -> str | None:
     """Return the problems that /readyz of a service reports; None when the service is ready."""
-    host, port = split_address(http_url.removeprefix("http://"))
+    scheme, _, address = http_url.partition("://")
+    host, port = split_address(address)
     try:
         async with asyncio.timeout(HEALTH_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(host, port)
+            # A child of this process on the loopback interface: that it is the one needs no certificate.
+            tls = ssl._create_unverified_context() if scheme == "https" else None  # noqa: S323, SLF001
+            reader, writer = await asyncio.open_connection(host, port, ssl=tls)
             try:
-                writer.write(b"GET /readyz HTTP/1.0\r\n\r\n")
+                writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                 answer = b""
                 while len(answer) < HEALTH_BYTES_MAX and (part := await reader.read(HEALTH_BYTES_MAX)):
                     answer += part

@@ -18,11 +18,11 @@ from h2corn import Config, RequestPolicy
 
 from danube_common.rpc.dispatcher import Dispatcher
 from danube_common.rpc.guard import Guard
-from danube_common.rpc.http_servers import HttpServers
 from danube_common.rpc.port import Methods
 from danube_common.rpc.request import MessageLimit
 from danube_common.rpc.running import REQUEST_WAITS_MAX, HeldBytes, Refused, Running, nobody_counts
 from danube_common.runtime.address import bind, join_address, split_address
+from danube_common.runtime.http_servers import HttpServers
 from danube_common.runtime.metrics import Metrics
 from danube_common.runtime.tls_config import TlsConfig
 

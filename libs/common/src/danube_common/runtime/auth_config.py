@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from danube_common.runtime.address import split_address
-from danube_common.runtime.config import Address, Section, ServiceConfig
+from danube_common.runtime.config import Address, ServiceConfig
+from danube_common.runtime.section import Section
 from danube_common.runtime.tls_config import TlsConfig
 
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")

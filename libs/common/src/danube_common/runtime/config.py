@@ -22,7 +22,6 @@ from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar, get_a
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -33,6 +32,8 @@ from pydantic.fields import FieldInfo
 from danube_common.runtime.address import check_address, check_url
 from danube_common.runtime.config_faults import explain, given
 from danube_common.runtime.environment import unknown_variables, variable
+from danube_common.runtime.section import Section
+from danube_common.runtime.tls_config import TlsConfig
 from danube_common.runtime.version import platform_version
 
 INSTANCE_ID_MAX: Final = (1 << 63) - 1
@@ -41,12 +42,6 @@ _PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
 
 class ConfigError(Exception):
     """The configuration cannot be used. The text is one line that names the field or file."""
-
-
-class Section(BaseModel):
-    """A group of fields; unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 def _check_instance_id(text: str) -> str:
@@ -160,6 +155,7 @@ class ServiceConfig(Section):
         description="bound on the owners' journals together; a quarter of it comes on top for snapshots",
     )
     http_addr: Address = Field(default="127.0.0.1:0", description="listen address of health and metrics")
+    http_tls: TlsConfig = TlsConfig()
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe event"
     )

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import Callable
 from typing import Final
 
 import orjson
-from aiohttp import web
+from h2corn import Config, Receive, Scope, Send
 
 from danube_common.runtime.address import bind, join_address, reachable_url, split_address
+from danube_common.runtime.http_servers import HttpServers
 from danube_common.runtime.metrics import Metrics
+from danube_common.runtime.tls_config import TlsConfig
 
 Check = Callable[[], str | None]
 """None when all is well, else what is wrong."""
 
 CLOSE_S_MAX: Final = 1.0
+CONNECTIONS_MAX: Final = 64
+REQUESTS_MAX: Final = 64
+HEADER_BYTES_MAX: Final = 16 * 1024
+BODY_BYTES_MAX: Final = 1024
+"""No request has one; a small one is read and forgotten."""
+HEADER_S_MAX: Final = 5.0
+KEEP_ALIVE_S: Final = 30.0
+WRITE_S_MAX: Final = 10.0
+
+_Answer = tuple[int, str, bytes]
+"""Status, content type and body."""
 
 
 class Health:
@@ -56,34 +71,88 @@ class HttpServer:
 
     ``/livez`` answers 200 as long as the event loop turns. ``/readyz`` answers 200 or 503 and a JSON
     object ``{"ready": bool, "checks": {name: {"ok": bool, "vital": bool, "problem": text or null}}}``.
+
+    Args:
+        health: the checks.
+        metrics: what ``/metrics`` shows.
+        tls: the certificates, if the port speaks TLS.
     """
 
-    def __init__(self, health: Health, metrics: Metrics) -> None:
+    def __init__(self, health: Health, metrics: Metrics, tls: TlsConfig) -> None:
         self._health = health
         self._metrics = metrics
-        app = web.Application()
-        app.router.add_get("/livez", self._livez)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics_text)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_S_MAX)
+        self._tls = tls
+        self._pages: dict[str, Callable[[], _Answer]] = {
+            "/livez": lambda: _json({"live": True}, 200),
+            "/readyz": self._readyz,
+            "/metrics": lambda: (200, metrics.content_type, metrics.render()),
+        }
+        self._listener: socket.socket | None = None
+        self._servers: HttpServers | None = None
 
     async def start(self, address: str) -> str:
-        """Listen on ``address``, port 0 for a free one; returns the URL. Raises OSError, ValueError."""
-        host, _ = split_address(address)
-        socket = bind(address)
-        port = int(socket.getsockname()[1])
-        await self._runner.setup()
-        await web.SockSite(self._runner, socket).start()
-        return reachable_url(join_address(host, port))
+        """Listen on ``address``, port 0 for a free one; returns the URL.
+
+        Raises:
+            OSError: the address cannot be had.
+            ValueError: it is none.
+            InvalidInput: the files of TLS cannot be used.
+        """
+        self._listener = listener = bind(address)
+        port = int(listener.getsockname()[1])
+        self._servers = HttpServers(
+            self._answer, lambda: self._config(listener), self._tls.files, CLOSE_S_MAX
+        )
+        await self._servers.start()
+        return reachable_url(join_address(split_address(address)[0], port), tls=self._tls.enabled)
 
     async def stop(self) -> None:
         """Close every connection. Idempotent."""
-        await self._runner.cleanup()
+        if self._listener is not None:
+            self._listener.close()
+        if self._servers is not None:
+            await self._servers.stop()
 
-    async def _livez(self, _request: web.Request) -> web.Response:
-        return _json({"live": True}, 200)
+    def _config(self, listener: socket.socket) -> Config:
+        return Config(
+            bind=(f"fd://{listener.fileno()}",),
+            lifespan="off",
+            access_log=False,
+            log_format="json",
+            max_concurrent_streams=REQUESTS_MAX,
+            limit_concurrency=REQUESTS_MAX,
+            limit_connections=CONNECTIONS_MAX,
+            limit_request_head_size=HEADER_BYTES_MAX,
+            h2_max_header_list_size=HEADER_BYTES_MAX,
+            h2_max_header_block_size=HEADER_BYTES_MAX,
+            max_request_body_size=BODY_BYTES_MAX,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_request_header=HEADER_S_MAX,
+            timeout_request_body_idle=HEADER_S_MAX,
+            timeout_graceful_shutdown=CLOSE_S_MAX,
+            h2_timeout_write=WRITE_S_MAX,
+            certfile=self._tls.cert_file,
+            keyfile=self._tls.key_file,
+            ca_certs=self._tls.client_ca_file,
+            cert_reqs=self._tls.client_certs if self._tls.client_ca_file else "none",
+        )
 
-    async def _readyz(self, _request: web.Request) -> web.Response:
+    async def _answer(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        page = self._pages.get(scope["path"])
+        if page is None:
+            status, kind, body = 404, "text/plain", b"there are /livez, /readyz and /metrics\n"
+        elif scope["method"] not in ("GET", "HEAD"):
+            status, kind, body = 405, "text/plain", b"only GET is answered\n"
+        else:
+            status, kind, body = page()
+        headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body))]
+        with contextlib.suppress(OSError):  # the client left
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body if scope["method"] != "HEAD" else b""})
+
+    def _readyz(self) -> _Answer:
         problems = self._health.problems()
         vital = {name: self._health.is_vital(name) for name in problems}
         ready = all(problem is None for name, problem in problems.items() if vital[name])
@@ -93,9 +162,6 @@ class HttpServer:
         }
         return _json({"ready": ready, "checks": checks}, 200 if ready else 503)
 
-    async def _metrics_text(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.render(), headers={"Content-Type": self._metrics.content_type})
 
-
-def _json(value: object, status: int) -> web.Response:
-    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
+def _json(value: object, status: int) -> _Answer:
+    return status, "application/json", orjson.dumps(value)

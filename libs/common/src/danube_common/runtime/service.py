@@ -141,7 +141,7 @@ async def _live(service: str, loaded: Loaded[C], start: Start[C]) -> int:
     runtime = Runtime(service, config.instance_id)
     phase = "starting"
     runtime.add_check("service", lambda: None if phase == "ready" else phase)
-    http = HttpServer(runtime.health, runtime.metrics)
+    http = HttpServer(runtime.health, runtime.metrics, config.http_tls)
 
     async def serve() -> None:
         nonlocal phase

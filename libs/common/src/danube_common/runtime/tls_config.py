@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from danube_common.runtime.config import Section
+from danube_common.runtime.section import Section
 
 
 class TlsConfig(Section):

@@ -19,7 +19,7 @@ ENDING_MAX: Final = 8
 FILES_POLL_S: Final = 2.0
 """How soon a change of the certificates' files is seen."""
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.rpc")
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.http")
 
 
 class HttpServers:
@@ -52,7 +52,7 @@ class HttpServers:
                 raise
             raise InvalidInput(f"TLS cannot be used: {error}") from None
         if self._files:
-            self._watching = asyncio.create_task(self._watch(seen), name="rpc certificates")
+            self._watching = asyncio.create_task(self._watch(seen), name="http certificates")
 
     async def stop(self) -> None:
         """End all servers once their calls have ended."""
@@ -65,7 +65,7 @@ class HttpServers:
 
     async def _start(self) -> None:
         server = HttpServer(cast("Any", self._app), self._config())
-        task = asyncio.create_task(server.serve(), name="rpc server")
+        task = asyncio.create_task(server.serve(), name="http server")
         try:
             await server.wait_started()
         except BaseException:
@@ -78,7 +78,7 @@ class HttpServers:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._serving.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("rpc_server_failed", exc_info=error)
+            _log.error("http_server_failed", exc_info=error)
 
     async def _watch(self, seen: list[bytes]) -> None:
         """Replace the server whenever the content of the files has changed and can be used.
