@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import grpc.aio
 import pytest
 import pytest_asyncio
 
@@ -17,6 +19,7 @@ from danube_client.client import Client
 from danube_client.errors import CallError
 from danube_harness.platforms.admin_calls import ask_admin, describe_topic, until_described
 from danube_harness.platforms.standalone import Platform
+from danube_proto import danube_current_pb2 as current
 from danube_proto import danube_platform_pb2 as wire
 
 PATIENCE_S = 60.0
@@ -30,6 +33,8 @@ SETTINGS = {
     "DANUBE_STORAGE_RETENTION_INTERVAL_S": "0.3",
     "DANUBE_STORAGE_DELETE_DELAY_S": "0.5",
 }
+CURRENT = (("x-danube-broker-url", "http://x:1/"),)
+"""What clients of the current generation send with each call."""
 DETAILS = "/danube_platform.TopicDetails"
 
 
@@ -176,6 +181,53 @@ async def test_the_operator_sees_it_on_the_command_line(platform: Platform, clie
     assert sum(segment["messages"] for segment in segments) == MESSAGES
     assert {segment["topic"] for segment in segments} == {topic}
     assert f"Topic: {topic}\n" in danube_admin(platform, "topics", "describe", topic).stdout
+
+
+async def test_clients_of_the_current_generation_see_segments_and_messages_by_the_same_offsets(
+    platform: Platform, client: Client
+) -> None:
+    topic = "/default/offsets"
+    await publish(client, topic, Retention.UNTIL_EXPIRED)
+    await until_described([platform.admin_addr], topic, lambda told: kept(told) == MESSAGES)
+    await publish(client, topic, Retention.UNTIL_EXPIRED)
+    async with grpc.aio.insecure_channel(platform.gateway_addr) as channel:
+        segments: list[tuple[int, int]] = []
+        async with asyncio.timeout(PATIENCE_S):
+            while not segments or segments[-1][1] < 2 * MESSAGES - 1:
+                listed = await ask_current(
+                    channel,
+                    "StorageService/ListSegmentDescriptors",
+                    current.ListSegmentDescriptorsRequest(topic=topic),
+                    current.ListSegmentDescriptorsResponse,
+                )
+                segments = [(each.start_offset, each.end_offset) for each in listed.segments]
+                await asyncio.sleep(0.1)
+        assert segments[0][0] == 0
+        assert all(before[1] + 1 == after[0] for before, after in itertools.pairwise(segments))
+        after = current.ListSegmentDescriptorsRequest(topic=topic, after_offset=segments[0][1])
+        rest = await ask_current(
+            channel, "StorageService/ListSegmentDescriptors", after, current.ListSegmentDescriptorsResponse
+        )
+        assert [each.start_offset for each in rest.segments] == [first for first, _ in segments[1:]]
+        subscribe = current.ConsumerRequest(topic_name=topic, consumer_name="c", subscription="old")
+        found = await ask_current(channel, "ConsumerService/Subscribe", subscribe, current.ConsumerResponse)
+        await publish(client, topic, Retention.UNTIL_EXPIRED, count=3)  # from the log, or live
+        request = current.ReceiveRequest(consumer_id=found.consumer_id).SerializeToString()
+        receive: Any = channel.unary_stream("/danube.ConsumerService/ReceiveMessages", None, None)
+        stream = receive(request, metadata=CURRENT)
+        offsets: list[int] = []
+        async with asyncio.timeout(PATIENCE_S):
+            while len(offsets) < 2 * MESSAGES + 3:
+                message = current.StreamMessage.FromString(await stream.read())
+                offsets.append(message.msg_id.topic_offset)
+        stream.cancel()
+    assert offsets == [*range(2 * MESSAGES + 3)]
+
+
+async def ask_current(channel: grpc.aio.Channel, method: str, request: Any, response: Any) -> Any:
+    """Call as a client of the current generation."""
+    call: Any = channel.unary_unary(f"/danube.{method}", None, response.FromString)
+    return await call(request.SerializeToString(), metadata=CURRENT, timeout=PATIENCE_S)
 
 
 async def test_a_subscription_that_was_reset_gets_the_last_messages_again(

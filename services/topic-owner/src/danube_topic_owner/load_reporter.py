@@ -83,7 +83,7 @@ class LoadReporter:
             for each in owner.context.log_subscriptions():
                 if (oldest := each.oldest_open) is not None:
                     age_s = owner.context.stored_times.age_s(sequence_of(oldest), now_ms)
-                    lags[each.topic, each.state.name] = (each.lag, age_s)
+                    lags[each.topic, each.state.name] = (each.lag(owner.context.offsets), age_s)
                 if (retries := each.dispatch.retries).held:
                     failed[each.topic, each.state.name] = (retries.waiting, retries.blocked)
         for key in self._lagged | lags.keys():

@@ -73,7 +73,7 @@ class OwnerMetrics:
         )
         self.lag = metrics.gauge(
             "subscription_lag_messages",
-            "Messages not acknowledged; a lower bound while a subscription is behind the end of the log.",
+            "Messages not acknowledged; a lower bound if the owner has not read the log from where one is.",
             ("topic", "subscription"),
         )
         self.oldest_unacked_age_s = metrics.gauge(

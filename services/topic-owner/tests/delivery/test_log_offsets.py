@@ -60,5 +60,20 @@ class Counting(RuleBasedStateMachine):
                         self.offsets.of(topic, at)
         assert self.offsets.rows == rows
 
+    @invariant()
+    def what_is_behind_a_position_in_the_range_is_counted(self) -> None:
+        end = len(self.frames) + 1
+        for topic in TOPICS:
+            total = self.before(topic, end, 0)
+            assert self.offsets.count_after(topic, 0) == total - self.before(topic, self.offsets.first, 0)
+            for frame in self.frames[self.offsets.first - 1 :]:
+                for number, (each, messages) in enumerate(frame.sections):
+                    position = position_of(frame.sequence, number, 0)
+                    if each == topic:
+                        behind = total - self.before(topic, frame.sequence, number)
+                        assert self.offsets.count_after(topic, position - 1) == behind
+                        assert self.offsets.count_after(topic, position) == behind - 1
+                        assert self.offsets.count_after(topic, position + messages) == behind - messages
+
 
 TestCounting = Counting.TestCase

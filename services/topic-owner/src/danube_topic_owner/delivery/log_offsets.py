@@ -105,6 +105,17 @@ class LogOffsets:
             raise LookupError(f"position {position} of topic {topic_id} is not in the counted range")
         return offsets[at] + position - start
 
+    def count_after(self, topic_id: int, position: int) -> int:
+        """Return how many messages of a topic are behind a position, without those before the range."""
+        if (rows := self._rows.get(topic_id)) is None:
+            return 0
+        positions, offsets = rows
+        total, at = self.totals[topic_id], bisect_right(positions, position) - 1
+        if at < 0:
+            return total - offsets[0]
+        end = offsets[at + 1] if at + 1 < len(offsets) else total
+        return total - min(offsets[at] + position - positions[at] + 1, end)
+
     def forget_before(self, sequence: int) -> None:
         """Forget the frames before a sequence; totals stay."""
         if sequence <= self.first:

@@ -148,14 +148,13 @@ class LogSubscription(ActiveSubscription):
         after = self.unread_after
         return None if after is None else after + 1
 
-    @property
-    def lag(self) -> int:
-        """A lower bound of the messages that are not acknowledged.
+    def lag(self, offsets: LogOffsets) -> int:
+        """Return a lower bound of the messages that are not acknowledged.
 
-        Exact at the tail. Behind it, what passed before this owner served the bundle is not counted.
+        Exact unless the subscription is behind the counted part of the log.
         """
-        cursor = self.dispatch.cursor
-        unread = 0 if self.at_tail else self.missed.between(self.next_sequence, SEQUENCE_MAX)
+        cursor, after = self.dispatch.cursor, self.unread_after
+        unread = 0 if after is None else offsets.count_after(self.topic_id, after)
         return cursor.outstanding + max(unread - cursor.acked_unread(end_of_sequence(SEQUENCE_MAX)), 0)
 
     def offer_live(self, run: Run) -> None:
