@@ -26,6 +26,9 @@ STAND_INS_TAG: Final = "danube-test-servers:latest"
 FOREIGN: Final = ("NATS", "ETCD", "S3", "HAPROXY", "PROMETHEUS")
 """Each has a variable DANUBE_<NAME>_IMAGE in the compose file."""
 
+NATS_PASSWORDS: Final = tuple(
+    f"DANUBE_NATS_{user}_PASSWORD" for user in ("GATEWAY", "TOPIC_OWNER", "STORAGE", "ADMIN", "OPERATOR")
+)
 COMMAND_TIMEOUT_S: Final = 600.0
 HEALTHY_TIMEOUT_S: Final = 120.0
 POLL_INTERVAL_S: Final = 0.2
@@ -60,6 +63,7 @@ class Stack:
             "DANUBE_PROMETHEUS_PORT": str(prometheus),
             "DANUBE_S3_ACCESS_KEY_ID": secrets.token_hex(8),
             "DANUBE_S3_SECRET_ACCESS_KEY": secrets.token_hex(16),
+            **{name: f"p{secrets.token_hex(16)}" for name in NATS_PASSWORDS},
         }
         env_file = directory / f"{self.project}.env"
         self._compose = DockerCompose(
@@ -93,7 +97,7 @@ class Stack:
     @property
     def secrets(self) -> list[str]:
         """What must be found nowhere but where it is needed."""
-        return [self._settings["DANUBE_S3_SECRET_ACCESS_KEY"]]
+        return [self._settings[name] for name in ("DANUBE_S3_SECRET_ACCESS_KEY", *NATS_PASSWORDS)]
 
     def build(self) -> float:
         """Build our images, and the stand-ins if they are needed; returns the seconds it took."""

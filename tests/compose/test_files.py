@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import subprocess
 import sysconfig
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from tests.compose.stack import COMPOSE_DIR, OFFICIAL, ROOT
+from tests.compose.stack import COMPOSE_DIR, NATS_PASSWORDS, OFFICIAL, ROOT
 
 from danube_common.runtime.config import Loaded, ServiceConfig, load
 from danube_standalone.nats_config import (
@@ -21,6 +22,7 @@ from danube_standalone.nats_config import (
     DEFAULT_MEMORY_STORE_BYTES_MAX,
     render_nats_config,
 )
+from danube_standalone.nats_users import KINDS, OPERATOR, render_users
 from danube_standalone.programs import SERVICE_MODULES
 
 DOCKERFILE: Final = (ROOT / "deploy" / "docker" / "Dockerfile").read_text()
@@ -185,7 +187,7 @@ def secrets_given() -> Iterator[tuple[str, str]]:
 
 def test_no_secret_is_written_down() -> None:
     found = dict(secrets_given())
-    assert len(found) == 4
+    assert len(found) == 13  # S3's, and each service's at NATS, there and here
     for where, value in found.items():
         reference = VARIABLE.fullmatch(value)
         assert reference is not None, where
@@ -215,6 +217,18 @@ def test_nats_is_configured_as_the_standalone_platform_is() -> None:
     assert "  sync_interval: always\n" in lines
 
 
+def test_the_users_of_nats_may_do_what_those_of_the_standalone_platform_may() -> None:
+    users = {kind: f"$DANUBE_NATS_{kind.replace('-', '_').upper()}_PASSWORD" for kind in (*KINDS, OPERATOR)}
+    lines = (COMPOSE_DIR / "nats-users.conf").read_text().splitlines(keepends=True)
+    assert "".join(lines[1:]) == f"include nats.conf\n{render_users(users)}"
+    for kind in KINDS:
+        given = environment_of(BASE["services"][kind])
+        prefix = f"DANUBE_{kind.replace('-', '_').upper()}_NATS"
+        assert given[f"{prefix}_USER"] == kind
+        password = BASE["services"][kind]["environment"][f"{prefix}_PASSWORD"]
+        assert password == BASE["services"]["nats"]["environment"][users[kind].removeprefix("$")]
+
+
 def test_every_nats_server_reads_that_configuration_and_changes_nothing_of_it(
     services: dict[str, Service],
 ) -> None:
@@ -223,17 +237,19 @@ def test_every_nats_server_reads_that_configuration_and_changes_nothing_of_it(
         program, *flags = words(services[name])
         given = dict(flag.split("=", 1) for flag in flags)
         assert program == "nats-server"
-        assert given["--config"] == "/etc/nats/nats.conf"
+        assert given["--config"] == "/etc/nats/users.conf"
         assert given.keys() <= allowed
         assert {"source": "nats", "target": "/etc/nats/nats.conf"} in services[name]["configs"]
+        assert {"source": "nats-users", "target": "/etc/nats/users.conf"} in services[name]["configs"]
         assert "nats" not in OVERLAY["configs"]
 
 
 def test_the_nats_server_accepts_what_the_files_say(services: dict[str, Service]) -> None:
     for name in (name for name in services if name.startswith("nats")):
         flags = [flag for flag in words(services[name])[1:] if not flag.startswith("--config=")]
-        command = [str(NATS_SERVER), "-t", f"--config={COMPOSE_DIR / 'nats.conf'}", *flags]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = [str(NATS_SERVER), "-t", f"--config={COMPOSE_DIR / 'nats-users.conf'}", *flags]
+        passwords = {**os.environ, **dict.fromkeys(NATS_PASSWORDS, "p1")}
+        done = subprocess.run(command, env=passwords, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
 
