@@ -163,7 +163,10 @@ async def test_json_output_is_one_object_per_line(gateway: StubGateway, cli: Any
     assert json.loads(second) == {
         "topic": TOPIC,
         "producer": "p",
+        "position": None,
         "sequence_id": 0,
+        "key": None,
+        "publish_time": "1970-01-01T00:00:00.007Z",
         "publish_time_ms": 7,
         "attributes": {"k": "v"},
         "payload": {"a": 1},

@@ -6,17 +6,30 @@ from typing import Annotated
 
 import typer
 
-from danube_cli import consume, produce, schema, subscribe
+from danube_cli import consume, peek, produce, profile, replay, schema, subscribe, topics
+from danube_cli.address import ProfileName
 from danube_terminal.program import tool_version
 from danube_terminal.streams import run
 from danube_terminal.tls_options import Ca, Cert, Key, ServerName, TokenFile
 
+HELP = """Produce to and consume from Danube topics.
+
+\b
+Examples:
+  danube-cli produce -t /default/news -m hello
+  danube-cli consume -t /default/news -m readers --exit-at-end
+  danube-cli peek -t /default/news -o json
+  danube-cli topics list
+  danube-cli profile add prod --url https://danube.example:6650 --token-file prod.token
+  danube-cli -p prod consume -t /default/news -m readers
+  danube-cli --install-completion
+"""
+
 # Plain help and errors: they stay one line each in logs, and rich is slow to import.
 app = typer.Typer(
     name="danube-cli",
-    help="Produce to and consume from Danube topics.",
+    help=HELP,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -24,7 +37,11 @@ app = typer.Typer(
 app.command(help=produce.HELP)(produce.produce)
 app.command(help=consume.HELP)(consume.consume)
 app.command(help=subscribe.HELP)(subscribe.subscribe)
+app.command(help=peek.HELP)(peek.peek)
+app.command(help=replay.HELP)(replay.replay)
+app.add_typer(topics.app, name="topics")
 app.add_typer(schema.app, name="schema")
+app.add_typer(profile.app, name="profile")
 
 
 def show_version(asked: bool) -> None:
@@ -41,6 +58,7 @@ Version = Annotated[
 
 @app.callback()
 def root(
+    profile: ProfileName = None,
     ca: Ca = None,
     cert: Cert = None,
     key: Key = None,

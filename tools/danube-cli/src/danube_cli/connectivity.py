@@ -34,4 +34,8 @@ class Connectivity:
                     complain(f"Back at {event.topic} after {event.away_s:.1f} s.")
             case Lost():
                 self.lost += event.count
-                complain(f"{event}.")
+                if event.subscription:
+                    complain(f"{event}.")
+                else:
+                    noun = "message" if event.count == 1 else "messages"
+                    complain(f"{event.count} {noun} of {event.topic} expired, or cannot be read.")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from danube_cli.address import DEFAULT_ADDR, ServiceAddr
 from danube_cli.outcome import EXIT_CODES, run
-from danube_cli.produce import DEFAULT_ADDR, ServiceAddr
+from danube_cli.printing import Format, OutputChoice, OutputForm, Raw, form
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
@@ -23,13 +24,6 @@ class SubscriptionChoice(StrEnum):
     shared = "shared"
     fail_over = "fail-over"
     key_shared = "key-shared"
-
-
-class OutputChoice(StrEnum):
-    """Forms of output."""
-
-    text = "text"
-    json = "json"
 
 
 class ErrorChoice(StrEnum):
@@ -61,11 +55,12 @@ Examples:
   danube-cli consume -s http://127.0.0.1:6650 -t /default/news -m my_subscription
   danube-cli consume -s http://127.0.0.1:6650 -m my_exclusive --sub-type exclusive -n reader-1
   danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m export --exit-at-end --raw > events.txt
-  danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m peek --max 10 -o json | jq .payload
+  danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m sample --max 10 -o json | jq .payload
   danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m tail --from latest
   danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m look --from -100 --exit-at-end
   danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m replay --from 2026-11-23T10:00:00Z
   danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m audit --from 2h
+  danube-cli consume -s http://127.0.0.1:6650 -t /default/events -m table -f '%o %k %p\\n'
   danube-cli consume -s http://127.0.0.1:6650 -m eu --sub-type key-shared --key-filter 'eu-*'
 
 \b
@@ -124,9 +119,8 @@ def consume(
     quiet_time: Annotated[
         float, typer.Option("--quiet-time", metavar="SECS", min=0.001, help="See --exit-at-end.")
     ] = 2.0,
-    output: Annotated[
-        OutputChoice, typer.Option("--output", "-o", help="json prints one object per line.")
-    ] = OutputChoice.text,
+    output: OutputForm = OutputChoice.text,
+    format_: Format = None,
     on_error: Annotated[
         ErrorChoice,
         typer.Option(
@@ -149,20 +143,15 @@ def consume(
         bool,
         typer.Option("--reconnect/--no-reconnect", help="Whether to come back when the connection is lost."),
     ] = True,
-    raw: Annotated[bool, typer.Option("--raw", help="Print the payload's bytes and a newline only.")] = False,
+    raw: Raw = False,
 ) -> None:
     """Check the options and run the command."""
-    if raw and output is OutputChoice.json:
-        raise typer.BadParameter("goes with neither -o json nor any other form", param_hint="'--raw'")
     if key_filter and sub_type is not SubscriptionChoice.key_shared:
         raise typer.BadParameter("goes with --sub-type key-shared only", param_hint="'--key-filter'")
 
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from danube_cli import payload  # noqa: PLC0415
     from danube_cli.receiving import Job, receive  # noqa: PLC0415
 
-    start = parse_start(from_)
-    as_json = output is OutputChoice.json
     job = Job(
         addresses=service_addr.split(","),
         tls=tls(context),
@@ -171,9 +160,8 @@ def consume(
         consumer_name=consumer,
         type=type_of(sub_type),
         key_filters=key_filter or [],
-        start=start,
-        show=payload.as_raw if raw else payload.as_json if as_json else payload.as_line,
-        show_unfit=payload.as_escaped_json if as_json else payload.as_escaped_line,
+        start=None if from_ is None else parse_start(from_),
+        form=form(output, format_, raw=raw),
         on_error=on_error,
         prefetch=prefetch,
         reconnect=reconnect,
@@ -183,12 +171,12 @@ def consume(
     raise typer.Exit(run(receive(job)))
 
 
-def parse_start(text: str | None) -> Start | None:
+def parse_start(text: str) -> Start:
     """Return the start position that ``--from`` names."""
     from danube_client import Start  # noqa: PLC0415 - slow to import, help needs nothing of it
 
     try:
-        return Start.parse(text) if text is not None else None
+        return Start.parse(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="'--from'") from None
 

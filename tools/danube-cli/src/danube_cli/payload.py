@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import orjson
@@ -108,7 +109,11 @@ def _json(message: Message, **payload: Any) -> bytes:
     shown = {
         "topic": message.topic,
         "producer": message.producer_name,
+        # Without native streaming there is none.
+        "position": message.position or None,
         "sequence_id": message.sequence_id,
+        "key": message.key,
+        "publish_time": _time(message.publish_time_ms),
         "publish_time_ms": message.publish_time_ms,
         "attributes": dict(message.attributes),
     }
@@ -117,6 +122,20 @@ def _json(message: Message, **payload: Any) -> bytes:
 
 def _base64(message: Message) -> str:
     return base64.b64encode(message.payload).decode()
+
+
+def _time(milliseconds: int) -> str | None:
+    """Return a time in the form of RFC 3339; None for what a producer's clock cannot have said."""
+    try:
+        moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def as_length_prefixed(message: Message, _schema: SchemaType) -> bytes:
+    """Return the payload behind its length in four bytes, without any check."""
+    return len(message.payload).to_bytes(4, "big") + message.payload
 
 
 def as_raw(message: Message, _schema: SchemaType) -> bytes:

@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from danube_cli.address import DEFAULT_ADDR, ServiceAddr
 from danube_cli.outcome import EXIT_CODES, run
 from danube_terminal.tls_options import tls
 
@@ -61,18 +62,6 @@ class CompressChoice(StrEnum):
     lz4 = "lz4"
     zstd = "zstd"
 
-
-DEFAULT_ADDR: Final = "http://127.0.0.1:6650"
-ServiceAddr = Annotated[
-    str,
-    typer.Option(
-        "--service-addr",
-        "-s",
-        envvar="DANUBE_SERVICE_ADDR",
-        metavar="URL",
-        help="The gateway, e.g. http://127.0.0.1:6650; several, by commas, stand in for one another.",
-    ),
-]
 
 HELP = f"""Send messages to a topic, which is created if it is new.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from danube_cli.connectivity import Connectivity
 from danube_cli.consume import ErrorChoice
 from danube_cli.outcome import FAILED, INTERRUPTED, LOST, OK, UNFIT, complain
+from danube_cli.printing import Form
 from danube_cli.progress import Progress
 from danube_client import (
     Closed,
@@ -29,9 +29,6 @@ UNACKNOWLEDGED_MAX = 1024
 # How long the command waits at its end for the answers to its acknowledgements.
 SETTLE_S = 5.0
 
-Show = Callable[[Message, SchemaType], bytes]
-ShowUnfit = Callable[[Message, ValueError], bytes]
-
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -40,7 +37,7 @@ class Job:
     Attributes:
         consumer_name: None generates one.
         start: where a new subscription begins; None is the oldest message.
-        show_unfit: prints a message that does not fit the schema.
+        form: how messages are printed.
         count_max: the number of messages after which the command ends; None is no bound.
         quiet_s: the seconds without a message after which the command ends; None waits for ever.
     """
@@ -53,8 +50,7 @@ class Job:
     type: SubscriptionType
     key_filters: list[str]
     start: Start | None
-    show: Show
-    show_unfit: ShowUnfit
+    form: Form
     on_error: ErrorChoice
     prefetch: int | None
     reconnect: bool
@@ -84,7 +80,7 @@ class Printer:
     def put(self, messages: list[Message]) -> None:
         """Print messages, until one is to end the command."""
         self.first_s = self.first_s or time.monotonic()
-        show, schema, lines = self.job.show, self.schema, []
+        show, schema, lines = self.job.form.show, self.schema, []
         received, shown = len(messages), len(messages)
         for index, message in enumerate(messages):
             try:
@@ -104,7 +100,7 @@ class Printer:
         complain(f"Error processing message: {error}")
         self.unfit += 1
         self.stopped = self.job.on_error is ErrorChoice.stop
-        return self.job.show_unfit(message, error) if self.job.on_error is ErrorChoice.show else b""
+        return self.job.form.show_unfit(message, error) if self.job.on_error is ErrorChoice.show else b""
 
     def summary(self) -> str:
         """Return the number of messages and their rate between the first and the last one."""

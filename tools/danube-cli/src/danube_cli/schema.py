@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
 
 import typer
 
+from danube_cli.address import DEFAULT_ADDR, ServiceAddr
 from danube_cli.outcome import EXIT_CODES, FAILED, OK, run
-from danube_cli.produce import DEFAULT_ADDR, ServiceAddr
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
@@ -70,6 +70,25 @@ Examples:
 \b
 {EXIT_CODES}
 """
+GET_HELP = f"""Show a version of a subject with its definition; without --version the latest.
+
+\b
+Examples:
+  danube-cli schema get orders -s http://127.0.0.1:6650
+  danube-cli schema get orders --version 2 -o json
+
+\b
+{EXIT_CODES}
+"""
+VERSIONS_HELP = f"""List the versions of a subject.
+
+\b
+Examples:
+  danube-cli schema versions orders -s http://127.0.0.1:6650
+
+\b
+{EXIT_CODES}
+"""
 CHECK_HELP = f"""Tell whether a schema can become the next version of a subject; nothing is changed.
 
 Ends with exit code 1 and the reasons if it cannot.
@@ -117,7 +136,7 @@ def register(
     _run(context, service_addr, register_it)
 
 
-@app.command()
+@app.command(help=GET_HELP)
 def get(
     context: typer.Context,
     subject: Subject,
@@ -151,7 +170,7 @@ def get(
     _run(context, service_addr, get_it)
 
 
-@app.command()
+@app.command(help=VERSIONS_HELP)
 def versions(
     context: typer.Context,
     subject: Subject,

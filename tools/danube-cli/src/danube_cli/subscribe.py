@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from danube_cli.address import DEFAULT_ADDR, ServiceAddr
 from danube_cli.consume import SubscriptionChoice, SubscriptionName, parse_start, type_of
 from danube_cli.outcome import EXIT_CODES, OK, run
-from danube_cli.produce import DEFAULT_ADDR, ServiceAddr
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def subscribe(
             "a key-shared subscription is created by its first consumer: danube-cli consume",
             param_hint="'--sub-type'",
         )
-    start = parse_start(from_)
+    start = None if from_ is None else parse_start(from_)
     raise typer.Exit(
         run(
             _create(
