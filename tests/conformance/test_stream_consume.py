@@ -76,6 +76,17 @@ async def test_what_was_published_before_the_subscription_comes_with_its_positio
     assert payloads(got) == [b"one", b"two", b"three"]
 
 
+async def test_offsets_count_the_messages_whatever_gaps_the_positions_have(consume: Open, send: Send) -> None:
+    for count in (2, 3, 1):
+        await send(*numbers(count))
+    stream = await consume(start=api.Start(kind=api.Start.LAST, value=5))
+    offsets: list[int] = []
+    while len(offsets) < 5:
+        delivery = (await stream.await_one("delivery")).delivery
+        offsets += range(delivery.first_offset, delivery.first_offset + delivery.batch.messages)
+    assert offsets[-5:] == [1, 2, 3, 4, 5]
+
+
 async def test_what_is_acknowledged_does_not_come_again_and_the_rest_does(consume: Open, send: Send) -> None:
     positions = await send(*numbers(6))
     first = await consume(consumer_name="c")

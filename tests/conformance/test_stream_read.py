@@ -61,8 +61,10 @@ def payloads(first: int, last: int) -> list[bytes]:
 
 async def test_a_reading_returns_everything_with_its_positions_and_ends(send: Send, read: Read) -> None:
     positions = await send(35)
-    got = await read().rest()
+    reading = read()
+    got = await reading.rest()
     assert [position for position, _ in got] == positions
+    assert reading.offsets == list(range(35))
     assert [payload for _, payload in got] == payloads(0, 35)
 
 

@@ -42,8 +42,10 @@ async def test_what_is_streamed_is_listed_consumed_in_order_and_read_again(addre
             while len(received) < MESSAGES:
                 message = await consumer.receive(timeout=30)
                 received.append((message.text, message.position))
+                assert message.offset == len(received), "the first one is before them"
                 await message.ack()
             await consumer.flush_acks()
         assert received == list(zip(sent, positions, strict=True))
         async with client.reader(topic, start=Start.last(3)) as reader:
-            assert [message.text async for message in reader] == sent[-3:]
+            last = [(message.text, message.offset) async for message in reader]
+        assert last == [(text, MESSAGES - 2 + index) for index, text in enumerate(sent[-3:])]

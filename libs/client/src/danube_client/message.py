@@ -37,16 +37,26 @@ class Message:
         position: where the message lies in its topic's log; the next message has a higher one. 0 on a
             non-reliable topic, and on a platform without native streaming.
         redelivery_count: how often its delivery failed before.
+        offset: how many messages of its topic or partition are before it, without gaps. None on a
+            non-reliable topic, and on a platform without native streaming.
     """
 
-    __slots__ = ("_data", "_source", "_stored", "position", "redelivery_count")
+    __slots__ = ("_data", "_source", "_stored", "offset", "position", "redelivery_count")
 
-    def __init__(self, data: bytes, source: Source, position: int = 0, redelivery_count: int = 0) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        source: Source,
+        position: int = 0,
+        redelivery_count: int = 0,
+        offset: int | None = None,
+    ) -> None:
         self._data = data
         self._source = source
         self._stored: wire.StreamMessage | None = None
         self.position = position
         self.redelivery_count = redelivery_count
+        self.offset = offset
 
     @classmethod
     def of(cls, stored: wire.StreamMessage, source: Source) -> Self:

@@ -20,6 +20,16 @@ LIMITS = st.builds(
 )
 
 
+def test_a_sequence_that_was_never_sent_is_of_another_program() -> None:
+    outbox = Outbox(lambda _partition, first, entries: (first, entries))
+    assert not outbox.is_overtaken([7]), "an earlier run of this program"
+    outbox.open([7], Limits())
+    outbox.add(0, (b"", b"x", b"", 1, None))
+    assert outbox.next() is not None
+    assert not outbox.is_overtaken([8])
+    assert outbox.is_overtaken([9])
+
+
 class Outboxes(RuleBasedStateMachine):
     """A producer and a platform that stores each sequence once, with a connection that may be lost."""
 

@@ -122,6 +122,12 @@ class Outbox:
         self._again = deque(batch for lane in self._lanes for batch in lane.sent)
         self.grow(last_sequences)
 
+    def is_overtaken(self, last_sequences: Sequence[int]) -> bool:
+        """Return whether more is stored than was ever sent: another program uses the producer's name."""
+        return any(
+            last >= lane.next_sequence for lane, last in zip(self._lanes, last_sequences, strict=False)
+        )
+
     def grow(self, last_sequences: Sequence[int]) -> None:
         """Take the partitions that are new."""
         for last in last_sequences[len(self._lanes) :]:

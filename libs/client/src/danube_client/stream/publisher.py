@@ -340,8 +340,15 @@ class Publisher:
         self.reliable = opened.reliable
         self.schema = SchemaType(int(opened.schema.type))
         self._message_bytes_max = opened.message_bytes_max or 1 << 40
+        last_sequences = [partition.last_sequence for partition in opened.partitions]
+        if self._outbox.is_overtaken(last_sequences):
+            raise CallError(
+                "ABORTED",
+                f"another program has sent messages as the producer {self._request.producer_name}: give each"
+                " producer a name of its own, or none",
+            )
         self._outbox.open(
-            [partition.last_sequence for partition in opened.partitions],
+            last_sequences,
             Limits(
                 batch_bytes=min(opened.batch_bytes_max or BATCH_BYTES, BATCH_BYTES),
                 batch_messages=min(opened.batch_messages_max or BATCH_MESSAGES, BATCH_MESSAGES),

@@ -113,8 +113,10 @@ class Reading:
     def _take(self, answer: api.ReadResponse) -> None:
         position = answer.first_position
         messages = unpack(answer.batch)
+        shift = answer.first_offset - position if answer.HasField("first_offset") else None
         for data in messages:
-            self.ready.append(Message(data, self._source, position))
+            offset = None if shift is None else position + shift
+            self.ready.append(Message(data, self._source, position, 0, offset))
             position += 1
         self._handed += len(messages)
         request = self._request

@@ -530,14 +530,18 @@ class Subscriber:
             for data in messages:
                 append(Message(data, state))
             return
-        if not delivery.redelivered and not state.repeated:
+        shift = delivery.first_offset - position if delivery.HasField("first_offset") else None
+        if not delivery.redelivered and not state.repeated and shift is not None:
             for data in messages:
-                append(Message(data, state, position))
+                append(Message(data, state, position, 0, position + shift))
                 position += 1
             return
         failures = {item.index: item.failures for item in delivery.redelivered}
         for index, data in enumerate(messages):
-            message = Message(data, state, position + index, failures.get(index, 0))
+            here = position + index
+            message = Message(
+                data, state, here, failures.get(index, 0), None if shift is None else here + shift
+            )
             if state.repeated and contains(state.repeated, message.position):
                 state.ack(message)  # again: it was acknowledged on a stream that was lost
             else:

@@ -27,8 +27,12 @@ With the time in which a frame is repeated that is half of the log's duplicate w
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-class TakenOver(Exception):
-    """Another client has opened the producer, or has stored messages under its sequences."""
+class Overtaken(Exception):
+    """Another stream of the producer has stored messages under its sequences.
+
+    Mostly it is an earlier stream of the same client, whose gateway did not hear that it was taken over. The
+    client learns what is stored when it opens the producer again.
+    """
 
 
 class Claim(msgspec.Struct, array_like=True, frozen=True):
@@ -111,16 +115,18 @@ class Idempotence:
         self._confirmed_at = began
 
     async def confirm(self) -> None:
-        """Make sure that nobody else has stored messages since. Raises TakenOver, NotFound, Unavailable."""
+        """Make sure that nobody else has stored messages since. Raises Overtaken, NotFound, Unavailable."""
         if time.monotonic() - self._confirmed_at < CONFIRMED_S:
             return
         await self.check_last(self.last)
 
     async def check_last(self, last: int) -> None:
-        """Make sure that ``last`` is the last stored sequence. Raises TakenOver, NotFound, Unavailable."""
+        """Make sure that ``last`` is the last stored sequence. Raises Overtaken, NotFound, Unavailable."""
         await self.open()
         if self.last != last:
-            raise TakenOver(f"another client has stored messages of producer {self._name!r}")
+            raise Overtaken(
+                f"another stream has stored messages of producer {self._name!r}; opened again it tells which"
+            )
 
     def stored(self, last: int, sent_at: float) -> None:
         """Note that messages up to ``last`` were stored, by a frame that was sent at ``sent_at``."""

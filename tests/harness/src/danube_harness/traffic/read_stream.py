@@ -18,6 +18,7 @@ class ReadStream:
 
     Attributes:
         missing: messages of which the answers so far say that they are missing.
+        offsets: of the messages so far.
     """
 
     def __init__(self, addr: str, request: api.ReadRequest) -> None:
@@ -26,6 +27,7 @@ class ReadStream:
         method = self._channel.unary_stream(METHOD, None, None)
         self._call = method(request.SerializeToString())
         self.missing = 0
+        self.offsets: list[int] = []
 
     @classmethod
     def open(cls, addr: str, topic: str, **fields: object) -> Self:
@@ -64,6 +66,8 @@ class ReadStream:
             return None
         answer = api.ReadResponse.FromString(cast("bytes", data))
         self.missing += answer.missing
+        if answer.HasField("first_offset"):
+            self.offsets += range(answer.first_offset, answer.first_offset + answer.batch.messages)
         if not answer.HasField("batch"):
             return []
         return [

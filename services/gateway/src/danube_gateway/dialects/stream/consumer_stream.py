@@ -323,7 +323,12 @@ class ConsumerStream:
         runs = session.take(min(credit.messages, BATCH_MESSAGES_MAX), min(credit.bytes, BATCH_BYTES_MAX))
         for group in joined(runs):
             batch = batch_of(group, self._compression)
-            delivery = api.Delivery(topic=feed.index, first_position=group[0].first, batch=batch)
+            delivery = api.Delivery(
+                topic=feed.index,
+                first_position=group[0].first,
+                batch=batch,
+                first_offset=group[0].offset if group[0].first else None,
+            )
             for index, failures in session.take_failures(group):
                 delivery.redelivered.add(index=index, failures=failures)
             data = api.ConsumeResponse(delivery=delivery).SerializeToString()

@@ -19,7 +19,7 @@ from danube_gateway.dialects.stream.batches import BATCH_BYTES_MAX, BadMessage, 
 from danube_gateway.dialects.stream.model import access_mode_of, schema_message
 from danube_gateway.dialects.stream.topics import ProducerTopics
 from danube_gateway.publish.batch_lane import WINDOW_MESSAGES, BatchLane, MessageRefused, window_bytes
-from danube_gateway.publish.idempotence import Idempotence, ProducerClaims, TakenOver
+from danube_gateway.publish.idempotence import Idempotence, Overtaken, ProducerClaims
 from danube_gateway.publish.producers import Producer
 from danube_gateway.publish.publishing import Publishing
 from danube_gateway.publish.ready_batch import ReadyBatch
@@ -327,8 +327,8 @@ class _ProducerStream:
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            if isinstance(error, TakenOver):
-                error = RpcError(StatusCode.ABORTED, str(error))
+            if isinstance(error, Overtaken):
+                error = RpcError(StatusCode.UNAVAILABLE, str(error))
             self.error = self.error or error
             self._stop_sending()
         self._changed.set()

@@ -58,7 +58,9 @@ class ReadService:
                 answers: list[bytes] = []
                 for run in runs:
                     batch = batch_of([run], compression)
-                    answer = api.ReadResponse(batch=batch, first_position=run.first, missing=missing)
+                    answer = api.ReadResponse(
+                        batch=batch, first_position=run.first, first_offset=run.offset, missing=missing
+                    )
                     answers.append(answer.SerializeToString())
                     missing = 0
                 reading.untold += missing
