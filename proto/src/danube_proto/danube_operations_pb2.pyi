@@ -1,7 +1,8 @@
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -85,3 +86,57 @@ class RestoreProgress(_message.Message):
     records: int
     done: bool
     def __init__(self, bytes: _Optional[int] = ..., records: _Optional[int] = ..., done: _Optional[bool] = ...) -> None: ...
+
+class ExamineRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ExamineResponse(_message.Message):
+    __slots__ = ("now_ms", "findings", "checks")
+    NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    CHECKS_FIELD_NUMBER: _ClassVar[int]
+    now_ms: int
+    findings: _containers.RepeatedCompositeFieldContainer[Finding]
+    checks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, now_ms: _Optional[int] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping[str, object]]]] = ..., checks: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Finding(_message.Message):
+    __slots__ = ("severity", "check", "subject", "problem", "advice")
+    class Severity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNKNOWN: _ClassVar[Finding.Severity]
+        UNSEEN: _ClassVar[Finding.Severity]
+        WARNING: _ClassVar[Finding.Severity]
+        PROBLEM: _ClassVar[Finding.Severity]
+    UNKNOWN: Finding.Severity
+    UNSEEN: Finding.Severity
+    WARNING: Finding.Severity
+    PROBLEM: Finding.Severity
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    ADVICE_FIELD_NUMBER: _ClassVar[int]
+    severity: Finding.Severity
+    check: str
+    subject: str
+    problem: str
+    advice: str
+    def __init__(self, severity: _Optional[_Union[Finding.Severity, str]] = ..., check: _Optional[str] = ..., subject: _Optional[str] = ..., problem: _Optional[str] = ..., advice: _Optional[str] = ...) -> None: ...
+
+class WatchRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ClusterEvent(_message.Message):
+    __slots__ = ("at_ms", "kind", "subject", "text")
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    at_ms: int
+    kind: str
+    subject: str
+    text: str
+    def __init__(self, at_ms: _Optional[int] = ..., kind: _Optional[str] = ..., subject: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...

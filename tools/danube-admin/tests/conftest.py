@@ -11,7 +11,12 @@ from google.protobuf.message import Message
 from typer.testing import CliRunner
 
 from danube_admin_cli.__main__ import app
-from danube_proto import danube_admin_pb2, danube_platform_pb2, danube_schema_pb2
+from danube_proto import (
+    danube_admin_pb2,
+    danube_operations_pb2,
+    danube_platform_pb2,
+    danube_schema_pb2,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class StubAdmin(grpc.GenericRpcHandler):
         self.requests: list[tuple[str, Message]] = []
         self._types = {
             f"/{service.full_name}/{method.name}": method.input_type
-            for file in (danube_admin_pb2, danube_platform_pb2, danube_schema_pb2)
+            for file in (danube_admin_pb2, danube_operations_pb2, danube_platform_pb2, danube_schema_pb2)
             for service in file.DESCRIPTOR.services_by_name.values()
             for method in service.methods
         }

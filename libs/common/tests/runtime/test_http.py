@@ -24,7 +24,7 @@ ANSWER_S_MAX = 20.0
 
 @asynccontextmanager
 async def served(tls: TlsConfig | None = None) -> AsyncIterator[tuple[str, int]]:
-    server = HttpServer(Health(), Metrics("test", "1"), tls or TlsConfig())
+    server = HttpServer(Health(), Metrics("test", "1"), tls or TlsConfig(), dict)
     url = await server.start("127.0.0.1:0")
     scheme, _, addr = url.partition("://")
     assert scheme == ("https" if tls else "http")

@@ -20,6 +20,8 @@ from danube_admin_service.cluster.load_manager import LoadManager, RebalanceRule
 from danube_admin_service.cluster.ranking import LoadStrategy
 from danube_admin_service.cluster.rebalance import Aggressiveness
 from danube_admin_service.cluster.view import Cluster
+from danube_admin_service.doctor.look import Look
+from danube_admin_service.doctor.methods import DoctorMethods
 from danube_common.cluster.membership import INSTANCE_TTL_S
 from danube_common.cluster.namespaces import DEFAULT_NAMESPACES, Namespaces
 from danube_common.cluster.owner_client import OwnerClient
@@ -194,6 +196,8 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
             default_storage=StorageBackend(config.default_storage),
         )
         BackupMethods(store, ports.bus, ports.connection).register(admin)
+        look = Look(store, cluster, OwnerClient(ports.bus, cluster), ports.connection)
+        DoctorMethods(store, look).register(admin)
         methods = counted(admin, runtime.metrics)
         health = HealthService(runtime.health.is_ready)
         health.register(methods)

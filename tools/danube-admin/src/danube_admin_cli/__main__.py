@@ -11,13 +11,17 @@ from danube_admin_cli import (
     brokers,
     cluster,
     dead_letters,
+    doctor,
+    events,
     namespaces,
     schemas,
     security,
     subscriptions,
+    top,
     topics,
 )
 from danube_admin_cli.admin import Endpoint, Output
+from danube_admin_cli.commands import Commands
 from danube_admin_cli.mcp import server as mcp_server
 from danube_admin_cli.outcome import EXIT_CODES
 from danube_terminal.program import tool_version
@@ -41,6 +45,8 @@ Examples:
   danube-admin dead-letters browse /orders/failed
   danube-admin topics subscriptions /orders/new -o json --endpoint http://admin.example:50051
   danube-admin backup create /backups/danube
+  danube-admin doctor
+  danube-admin top --once
   danube-admin security bindings create --principal user:al --role viewer --scope topic --resource '/orders/*'
   danube-admin security tokens create --subject alice --type user --secret-key-file token.secret
   danube-admin --ca ca.pem --token-file my.token --endpoint https://admin.example:50051 brokers list
@@ -69,6 +75,10 @@ app.add_typer(dead_letters.commands.app, name="dead-letters", help="Messages tha
 app.add_typer(security.app, name="security", help="Who may do what: roles, bindings, API keys, tokens.")
 app.command("mcp", help=mcp_server.HELP)(mcp_server.mcp)
 app.add_typer(subscriptions.commands.app, name="subscriptions", help="The cursors of subscriptions.")
+
+single = Commands(app)
+for module in (doctor, events, top):
+    module.add_to(single)
 
 
 def show_version(asked: bool) -> None:

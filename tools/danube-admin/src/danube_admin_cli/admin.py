@@ -48,8 +48,13 @@ Output = Annotated[
 class Call(Protocol):
     """Calls a method by its full name and returns its answer, an ``answer``."""
 
-    def __call__(self, method: str, request: Message, answer: type[Response]) -> Response:
-        """Make the call. Ends the command with an error that says why it failed."""
+    def __call__(
+        self, method: str, request: Message, answer: type[Response], *, missing: bool = False
+    ) -> Response:
+        """Make the call. Ends the command with an error that says why it failed.
+
+        If what is asked for may be ``missing``, the answer is empty then.
+        """
 
 
 class Stream(Protocol):
@@ -103,7 +108,7 @@ def admin(context: typer.Context, endpoint: str | None) -> Iterator[tuple[Call, 
         address = f"https://{address.removeprefix('http://')}"
     with open_channel(address, tls(context), "an endpoint", RECEIVE_BYTES_MAX) as channel:
 
-        def call(method: str, request: Message, answer: type[Response]) -> Response:
+        def call(method: str, request: Message, answer: type[Response], *, missing: bool = False) -> Response:
             function = channel.unary_unary(
                 method,
                 request_serializer=type(request).SerializeToString,
@@ -112,6 +117,8 @@ def admin(context: typer.Context, endpoint: str | None) -> Iterator[tuple[Call, 
             try:
                 return function(request, timeout=TIMEOUT_S)
             except grpc.RpcError as error:
+                if missing and error.code() is grpc.StatusCode.NOT_FOUND:
+                    return answer()
                 _fail(address, method, error)
 
         def stream(

@@ -30,10 +30,10 @@ class Session:
 
 
 class Commands:
-    """A group of commands, e.g. all of ``danube-admin topics``."""
+    """A group of commands, e.g. all of ``danube-admin topics``; those of ``app`` itself, if it is given."""
 
-    def __init__(self) -> None:
-        self.app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    def __init__(self, app: typer.Typer | None = None) -> None:
+        self.app = app or typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
     def command(self, name: str, *, help_text: str | None = None) -> Callable[[Command], Command]:
         """Register a function, whose first parameter is a Session, as the command ``name``.

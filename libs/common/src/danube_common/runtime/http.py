@@ -1,11 +1,11 @@
-"""Health and metrics over HTTP: /livez, /readyz, /metrics."""
+"""Health, metrics and facts about the process over HTTP."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import orjson
 from h2corn import Config, Receive, Scope, Send
@@ -76,15 +76,19 @@ class HttpServer:
         health: the checks.
         metrics: what ``/metrics`` shows.
         tls: the certificates, if the port speaks TLS.
+        about: what ``/about`` shows.
     """
 
-    def __init__(self, health: Health, metrics: Metrics, tls: TlsConfig) -> None:
+    def __init__(
+        self, health: Health, metrics: Metrics, tls: TlsConfig, about: Callable[[], Mapping[str, Any]]
+    ) -> None:
         self._health = health
         self._metrics = metrics
         self._tls = tls
         self._pages: dict[str, Callable[[], _Answer]] = {
             "/livez": lambda: _json({"live": True}, 200),
             "/readyz": self._readyz,
+            "/about": lambda: _json(about(), 200),
             "/metrics": lambda: (200, metrics.content_type, metrics.render()),
         }
         self._listener: socket.socket | None = None

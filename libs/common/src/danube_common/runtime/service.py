@@ -18,6 +18,7 @@ import structlog
 import uvloop
 
 from danube_common.errors import DanubeError
+from danube_common.runtime.about import about
 from danube_common.runtime.config import ConfigError, Loaded, ServiceConfig, load, program_name
 from danube_common.runtime.http import Check, Health, HttpServer
 from danube_common.runtime.logs import configure_logs
@@ -141,7 +142,7 @@ async def _live(service: str, loaded: Loaded[C], start: Start[C]) -> int:
     runtime = Runtime(service, config.instance_id)
     phase = "starting"
     runtime.add_check("service", lambda: None if phase == "ready" else phase)
-    http = HttpServer(runtime.health, runtime.metrics, config.http_tls)
+    http = HttpServer(runtime.health, runtime.metrics, config.http_tls, lambda: about(service, config))
 
     async def serve() -> None:
         nonlocal phase

@@ -236,6 +236,8 @@ RULES: Final[Mapping[str, Rule]] = {
     **_service(
         "danube_operations.Backup", dict.fromkeys(("Create", "ReadSegment", "Restore"), _CLUSTER_MANAGED)
     ),
+    "/danube_operations.Doctor/Examine": SEEN,
+    "/danube_operations.Events/Watch": SEEN,
     # Every port: probes have no credentials, and services' names are no secret.
     **_service("grpc.health.v1.Health", dict.fromkeys(("Check", "List", "Watch"), PUBLIC)),
     **{

@@ -1,0 +1,40 @@
+"""``danube-admin events``."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final
+
+from danube_admin_cli.admin import Form
+from danube_admin_cli.commands import Commands, Session
+from danube_admin_cli.plain import moment, plain
+from danube_admin_cli.printing import show_json, show_text
+from danube_proto import danube_operations_pb2 as wire
+
+WATCH: Final = "/danube_operations.Events/Watch"
+
+EVENTS_HELP = """Follow what happens in the cluster: instances, owners of bundles, leaders, drains, faults.
+
+It begins with the faults that there are, and ends with Ctrl-C. Faults are what the admin service finds for
+doctor; it looks every 30 s.
+
+\b
+Examples:
+  danube-admin events
+  danube-admin events -o json | jq 'select(.kind == "owner-changed")'
+"""
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    commands.command("events", help_text=EVENTS_HELP)(events)
+
+
+def events(session: Session) -> None:
+    """Follow what happens in the cluster."""
+    with suppress(KeyboardInterrupt):
+        for event in session.stream(WATCH, wire.WatchRequest(), wire.ClusterEvent):
+            if session.form is Form.json:
+                show_json(plain(event))
+            else:
+                show_text(f"{moment(event.at_ms)} {event.kind:<15} {event.subject}: {event.text}")
