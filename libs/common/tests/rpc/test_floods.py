@@ -235,7 +235,10 @@ async def test_small_messages_that_are_large_once_decompressed_are_refused(serve
                 assert (await stream.end()).status == "8"
 
 
-async def idle_connections(server: Flooded, count: int) -> None:
+@pytest.mark.acceptance
+@pytest.mark.timeout(300)
+async def test_ten_thousand_idle_connections_keep_nobody_out_and_cost_little(server: Flooded) -> None:
+    count = 10_000
     host, port = server.addr.split(":")
     async with others_are_served(server, GROWTH_BYTES_MAX + count * CONNECTION_BYTES_MAX):
         opened: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
@@ -250,16 +253,6 @@ async def idle_connections(server: Flooded, count: int) -> None:
         assert not open_still
         for _, writer in opened:
             writer.close()
-
-
-async def test_connections_that_say_nothing_are_closed_and_idle_ones_cost_little(server: Flooded) -> None:
-    await idle_connections(server, 400)
-
-
-@pytest.mark.acceptance
-@pytest.mark.timeout(300)
-async def test_ten_thousand_idle_connections_keep_nobody_out(server: Flooded) -> None:
-    await idle_connections(server, 10_000)
 
 
 @pytest.mark.acceptance

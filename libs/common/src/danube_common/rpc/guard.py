@@ -235,7 +235,9 @@ class Guard:
         if verified is None:
             return None
         if not self._authenticator.still_holds(verified):
-            return RpcError(StatusCode.UNAUTHENTICATED, "the credentials have expired or were revoked")
+            # Not UNAUTHENTICATED, after which clients give up: another token may be at hand.
+            text = "the credentials have expired or were revoked: open the stream again with others"
+            return RpcError(StatusCode.UNAVAILABLE, text)
         if changed:
             authorizer = self._policies.authorizer
             for permission, resource in stream.required:
