@@ -8,11 +8,20 @@ from typing import Any
 
 import grpc.aio
 import lz4.frame  # type: ignore[import-untyped]
+import nats
 import pytest
 import pytest_asyncio
 import zstandard
 from tests.conformance.client import DEADLINE_S, Client
 
+from danube_common.wire.frame import (
+    IDEMPOTENT,
+    RawSection,
+    decode_frame,
+    encode_section,
+    make_frame_id,
+    sequence_key,
+)
 from danube_harness.platforms.admin_calls import ask_admin
 from danube_harness.platforms.standalone import Platform
 from danube_harness.traffic.publish_stream import (
@@ -313,6 +322,38 @@ async def test_a_batch_that_is_sent_again_is_stored_once(
     assert [position == 0 for _, position in batches] == [True, True, False]
     got = await client.receive(consumer).take(8)
     assert [message.payload for message in got] == payloads(*range(8))
+
+
+async def test_a_stream_that_an_earlier_one_has_overtaken_is_told_to_open_again(
+    platform: Platform, open_stream: Open
+) -> None:
+    """The earlier stream's gateway was cut off from the bus, and did not hear that it was taken over."""
+    stream = await open_stream(idempotent=True)
+    await stream.send(1, payloads(1, 2))
+    await stream.stored(2)
+    topic_id = stream.opened.partitions[0].topic_id
+    late = batch_of(payloads(3))
+    section = RawSection(topic_id, late.messages, late.body, late.crc32c)
+    gateway = IDEMPOTENT | sequence_key(topic_id, "p")
+    connection = await nats.connect(platform.nats_url)
+    try:
+        jetstream = connection.jetstream()
+        for found in await jetstream.streams_info():
+            if (found.config.name or "").startswith("DANUBE_LOG_") and found.state.messages:
+                (subject,) = found.config.subjects or ()
+                last = await jetstream.get_last_msg(found.config.name or "", subject)
+                if decode_frame(last.data or b"").gateway == gateway:
+                    headers = {"Nats-Msg-Id": make_frame_id(gateway, 3)}
+                    await jetstream.publish(subject, encode_section(gateway, 3, section), headers=headers)
+                    break
+        else:
+            pytest.fail("the frame of the first batch is in no log")
+    finally:
+        await connection.close()
+    await stream.send(3, payloads(3, 4))
+    assert (await stream.status())[0] == "UNAVAILABLE"
+    again = await open_stream(idempotent=True)
+    assert [part.last_sequence for part in again.opened.partitions] == [3]
 
 
 async def test_a_producer_that_starts_anew_learns_what_it_has_stored(open_stream: Open) -> None:
