@@ -26,7 +26,7 @@ SLOW := acceptance or benchmark or docker or official
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help run unit test again acceptance official-test compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale bench-streaming chaos fuzz dist docs check format setup setup-test clean
+.PHONY: help run unit test again acceptance official-test compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale bench-streaming bench-policies chaos fuzz dist docs check format setup setup-test clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ bench-page: setup-test ## put the last figures of the three above into docs/perf
 
 bench-streaming: setup-test ## native streaming by the client library beside nats-py, and a backlog from segments beside the log: 6 minutes
 	$(PYTEST) -m benchmark -s -p no:randomly tests/benchmarks/test_streaming.py tests/benchmarks/test_backlog.py
+
+bench-policies: setup-test ## key-shared subscriptions and failure policies beside shared ones
+	$(PYTEST) -m benchmark -s -p no:randomly tests/benchmarks/test_delivery_policies.py
 
 # DANUBE_BENCH_MB=1024 for the figures of a release.
 bench-storage: setup-test ## archive and replay beside cp, a bare upload and a bare log

@@ -180,7 +180,7 @@ def test_no_bytes_raise(data: bytes) -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 2000), st.binary(max_size=300)), max_size=20))
 def test_fields_are_found_where_they_lie(parts: list[tuple[int, bytes]]) -> None:
-    from danube_gateway.dialects.v0_2.model import varint  # noqa: PLC0415
+    from danube_common.wire.protobuf_fields import varint  # noqa: PLC0415
 
     data = b"".join(varint(number << 3 | 2) + varint(len(value)) + value for number, value in parts)
     found = [(number, data[start:end]) for number, _, start, end in fields(data, 0, len(data))]

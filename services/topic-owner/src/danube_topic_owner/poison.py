@@ -64,6 +64,7 @@ class Poison:
         self._on_resolved = on_resolved
         self._may_publish = may_publish
         self._waiting: dict[Key, LogSubscription] = {}
+        self._resolving: set[Key] = set()
         self._resting: set[Key] = set()
         """Subscriptions whose dead letters could not be stored a moment ago."""
         self._wake = asyncio.Event()
@@ -75,12 +76,22 @@ class Poison:
             self._wake.set()
 
     async def run(self) -> None:
-        """Resolve poison until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            waiting, self._waiting = self._waiting, {}
-            await asyncio.gather(*(self._resolve(subscription) for subscription in waiting.values()))
+        """Resolve poison until cancelled, each subscription by itself."""
+        async with asyncio.TaskGroup() as resolving:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                for key in self._waiting.keys() - self._resolving:
+                    self._resolving.add(key)
+                    resolving.create_task(self._resolve_alone(self._waiting.pop(key)))
+
+    async def _resolve_alone(self, subscription: LogSubscription) -> None:
+        try:
+            await self._resolve(subscription)
+        finally:
+            self._resolving.discard(subscription.key)
+            if subscription.key in self._waiting:
+                self._wake.set()
 
     async def _resolve(self, subscription: LogSubscription) -> None:
         retries = subscription.dispatch.retries

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -313,6 +314,35 @@ async def test_dead_letters_that_cannot_be_stored_wait_and_say_so(
     await consumer.set_policy(dead_letter_policy())
     await consumer.until_dead(1)
     assert (await consumer.until_backlog(1)).blocked == ""
+
+
+@pytest.mark.usefixtures("owner")
+async def test_dead_letters_that_take_long_delay_no_other_subscription(
+    harness: OwnerHarness, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = await consumer_of(harness, gateway, EXCLUSIVE, dead_letter_policy())
+    quick = Consumer(harness, gateway, await harness.topic("/default/quick"))
+    quick_id = await gateway.subscribe("/default/quick", "s")
+    policy = FailurePolicy(max_redelivery_count=1, ack_timeout_ms=0, poison_policy=PoisonPolicy.DROP)
+    await quick.set_policy(policy)
+    await gateway.attach(quick_id)
+    await harness.publish(slow.topic, "slow")
+    await harness.publish(quick.topic, "quick")
+    await gateway.until(lambda: sorted(gateway.texts()) == ["quick", "slow"])
+    going_on = asyncio.Event()
+    append = harness.log.append
+
+    async def wait(*args: Any, **more: Any) -> Any:
+        await going_on.wait()
+        return await append(*args, **more)
+
+    monkeypatch.setattr(harness.log, "append", wait)
+    await slow.fail("slow")
+    await quick.fail("quick")
+    await quick.until_backlog(0)
+    assert (await slow.described()).backlog == 1
+    going_on.set()
+    await slow.until_backlog(0)
 
 
 @pytest.mark.usefixtures("owner")

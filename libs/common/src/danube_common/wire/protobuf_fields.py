@@ -10,7 +10,13 @@ FIXED64: Final = 1
 LENGTH: Final = 2
 FIXED32: Final = 5
 
+VARINT_BITS_MAX: Final = 70
+"""Of the ten bytes that a number takes at most."""
 _SIZES: Final = {FIXED64: 8, FIXED32: 4}
+
+
+class Malformed(ValueError):
+    """The bytes are no protobuf message."""
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
@@ -18,21 +24,21 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     at = 0
     try:
         while at < len(data):
-            tag, at = _varint_at(data, at)
+            tag, at = varint_at(data, at, len(data))
             number, kind = tag >> 3, tag & 7
             if kind == VARINT:
-                value, at = _varint_at(data, at)
+                value, at = varint_at(data, at, len(data))
                 yield number, value
                 continue
             if kind == LENGTH:
-                size, at = _varint_at(data, at)
+                size, at = varint_at(data, at, len(data))
             else:
                 size = _SIZES[kind]
             if at + size > len(data):
                 return
             yield number, data[at : at + size]
             at += size
-    except (IndexError, KeyError):
+    except (IndexError, KeyError, Malformed):
         return
 
 
@@ -49,13 +55,13 @@ def last_texts(data: bytes, number: int, fallback: int) -> bytes:
             tag = data[at]
             at += 1
             if tag > 0x7F:
-                tag, at = _varint_at(data, at - 1)
+                tag, at = varint_at(data, at - 1, len(data))
             kind = tag & 7
             if kind == LENGTH:
                 size = data[at]
                 at += 1
                 if size > 0x7F:
-                    size, at = _varint_at(data, at - 1)
+                    size, at = varint_at(data, at - 1, len(data))
                 if tag == wanted:
                     found = data[at : at + size]
                 elif tag == spare:
@@ -67,7 +73,7 @@ def last_texts(data: bytes, number: int, fallback: int) -> bytes:
                 at += 1
             else:
                 at += _SIZES[kind]
-    except (IndexError, KeyError):
+    except (IndexError, KeyError, Malformed):
         pass
     return found or other
 
@@ -92,12 +98,14 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
-def _varint_at(data: bytes, at: int) -> tuple[int, int]:
+def varint_at(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """Return the number that begins at ``at``, and where it ends. Raises Malformed."""
     value = shift = 0
-    while True:
+    while at < end and shift < VARINT_BITS_MAX:
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
-        shift += 7
         if byte < 0x80:
             return value, at
+        shift += 7
+    raise Malformed("a number is cut or too long")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from danube_admin_service.api.errors import failure, precise_statuses, topic_name
+from danube_admin_service.api.errors import precise_statuses
+from danube_admin_service.api.subscription_settings import SubscriptionSettings
 from danube_admin_service.api.unary import unary
-from danube_common.cluster.owner_client import OwnerClient
-from danube_common.cluster.records import Topic
-from danube_common.cluster.topics import Topics
-from danube_common.errors import InvalidInput, NotFound
+from danube_common.errors import InvalidInput
 from danube_common.model.failure_policy import (
     BackoffStrategy,
     FailurePolicy,
@@ -17,21 +13,18 @@ from danube_common.model.failure_policy import (
     check_failure_policy,
 )
 from danube_common.model.names import check_label
-from danube_common.rpc.port import StatusCode, UnaryHandler
+from danube_common.rpc.port import UnaryHandler
 from danube_common.wire import owner as owner_protocol
 from danube_common.wire.envelope import Done
 from danube_proto import danube_admin_pb2 as wire
-from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND
-
-OWNER_TIMEOUT_S: Final = 5.0
+from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND
 
 
 class FailurePolicyAdmin:
     """Sets and tells failure policies: the owner of a topic has those of its subscriptions."""
 
-    def __init__(self, topics: Topics, owners: OwnerClient) -> None:
-        self._topics = topics
-        self._owners = owners
+    def __init__(self, settings: SubscriptionSettings) -> None:
+        self._settings = settings
 
     def methods(self) -> dict[str, UnaryHandler]:
         """Return the service's methods."""
@@ -50,39 +43,27 @@ class FailurePolicyAdmin:
             if not request.HasField("failure_policy"):
                 raise InvalidInput("the request has no failure_policy")
             policy = _policy(request.failure_policy)
-            topics = await self._named(request.topic)
+            topics = await self._settings.topics(request.topic)
             for name in (request.topic, *(topic.name for topic in topics)):
                 check_failure_policy(policy, name)
             for topic in topics:
-                await self._owners.ask(
-                    topic.home,
-                    owner_protocol.SetFailurePolicy(topic.name, subscription, policy),
-                    Done,
-                    timeout_s=OWNER_TIMEOUT_S,
-                )
+                change = owner_protocol.SetFailurePolicy(topic.name, subscription, policy)
+                await self._settings.ask(topic, change, Done)
             return wire.SubscriptionResponse(success=True)
 
     async def get(self, request: wire.SubscriptionRequest) -> wire.GetSubscriptionFailurePolicyResponse:
         """Tell the policy of a subscription; of a partitioned topic that of its first partition."""
         async with precise_statuses(SUBSCRIPTION_NOT_FOUND):
             subscription = check_label(request.subscription, "subscription")
-            topic = (await self._named(request.topic))[0]
-            found = await self._owners.ask(
-                topic.home,
+            topic = (await self._settings.topics(request.topic))[0]
+            found = await self._settings.ask(
+                topic,
                 owner_protocol.GetFailurePolicy(topic.name, subscription),
                 owner_protocol.FailurePolicyFound,
-                timeout_s=OWNER_TIMEOUT_S,
             )
             return wire.GetSubscriptionFailurePolicyResponse(
                 failure_policy=_message(found.policy), subscription_type=found.subscription_type
             )
-
-    async def _named(self, name: str) -> list[Topic]:
-        parsed = topic_name(name, code=StatusCode.INVALID_ARGUMENT)
-        try:
-            return await self._topics.named(parsed)
-        except NotFound as error:
-            raise failure(str(error), TOPIC_NOT_FOUND) from None
 
 
 def _policy(message: wire.SubscriptionFailurePolicy) -> FailurePolicy:

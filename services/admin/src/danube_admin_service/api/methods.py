@@ -19,6 +19,7 @@ from danube_admin_service.api.partition_admin import PartitionAdmin
 from danube_admin_service.api.policy_admin import PolicyAdmin
 from danube_admin_service.api.schema_registry import SchemaRegistryAdmin
 from danube_admin_service.api.security_admin import SecurityAdmin
+from danube_admin_service.api.subscription_settings import SubscriptionSettings
 from danube_admin_service.api.topic_admin import TopicAdmin
 from danube_admin_service.api.topic_details import TopicDetails
 from danube_admin_service.api.topic_readiness import TopicReadiness
@@ -83,8 +84,8 @@ def admin_methods(
         CurrentTopicAdmin(
             store, topics, cluster, registry.registry, topic_admin, default_storage=default_storage
         ),
-        FailurePolicyAdmin(topics, owners),
-        DispatchConfigAdmin(topics, owners),
+        FailurePolicyAdmin(SubscriptionSettings(topics, owners)),
+        DispatchConfigAdmin(SubscriptionSettings(topics, owners)),
         ClusterAdmin(store, instance_id),
         PolicyAdmin(namespaces, topics, effective_policies),
         TopicDetails(store, topics, owners, effective_policies),

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Final
 
+from danube_common.wire.protobuf_fields import Malformed, varint_at
+
 
 class Generation(Enum):
     """A generation of clients."""
@@ -68,10 +70,6 @@ _USUAL: Final = re.compile(
 _USUAL_LAYOUTS: Final = {b"\x10": Generation.V0_2, b"\x12": Generation.CURRENT}
 _AGENT: Final = re.compile(r"(tonic|grpc-go)/([0-9]{1,4})\.([0-9]{1,4})")
 _JAVA: Final = "grpc-java-netty/"
-
-
-class Malformed(ValueError):
-    """The bytes are no protobuf message."""
 
 
 def of_caller(metadata: Metadata) -> Generation:
@@ -166,13 +164,13 @@ def _of_schema(data: bytes, start: int, end: int) -> Generation | None:
 def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield (number, wire type, start, end) of the values in ``data[at:end]``; raises Malformed."""
     while at < end:
-        tag, at = _varint(data, at, end)
+        tag, at = varint_at(data, at, end)
         kind = tag & 7
         start = at
         if kind == VARINT:
-            _, at = _varint(data, at, end)
+            _, at = varint_at(data, at, end)
         elif kind == LENGTH:
-            length, start = _varint(data, at, end)
+            length, start = varint_at(data, at, end)
             at = start + length
         elif kind == FIXED64:
             at += 8
@@ -183,15 +181,3 @@ def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]
         if at > end:
             raise Malformed("a value is cut")
         yield tag >> 3, kind, start, at
-
-
-def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < end and shift < 70:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise Malformed("a number is cut or too long")

@@ -11,6 +11,7 @@ from danube_common.model.producer import AccessMode
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import DEFAULT_STORAGE, Retention, StorageBackend, Strategy
 from danube_common.model.subscription import SubscriptionType
+from danube_common.wire.protobuf_fields import varint
 from danube_gateway.dialects.errors import to_rpc_error
 from danube_gateway.dialects.v0_2.model import (
     access_mode_of,
@@ -20,7 +21,6 @@ from danube_gateway.dialects.v0_2.model import (
     schema_of,
     strategy_of,
     subscription_type_of,
-    varint,
 )
 from danube_proto import danube_api_pb2 as api
 

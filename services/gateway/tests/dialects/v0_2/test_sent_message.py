@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from danube_common.errors import CorruptData, InvalidInput
 from danube_common.rpc.protobuf_strict import parse_strict
+from danube_common.wire.protobuf_fields import varint
 from danube_gateway.dialects.v0_2 import sent_message
-from danube_gateway.dialects.v0_2.model import varint
 from danube_gateway.dialects.v0_2.producer_service import message_response
 from danube_gateway.dialects.v0_2.sent_message import (
     WHOLE_BYTES_MAX,

@@ -16,8 +16,9 @@ from danube_common.model.run import Run
 from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
 from danube_common.model.subscription import SubscriptionType
 from danube_common.rpc.grpc_framing import PREFIX
+from danube_common.wire.protobuf_fields import varint
 from danube_gateway.consume.ack_forwarder import Delivered
-from danube_gateway.dialects.v0_2.model import MSG_ID_TAG, SUBSCRIPTION_NAME_TAG, varint
+from danube_gateway.dialects.v0_2.model import MSG_ID_TAG, SUBSCRIPTION_NAME_TAG
 from danube_gateway.publish.subject_checks import SchemaStamp
 from danube_proto import danube_api_pb2 as v0_2
 from danube_proto import danube_current_pb2 as api

@@ -10,6 +10,7 @@ from danube_common.model.producer import AccessMode
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
 from danube_common.model.subscription import SubscriptionType
+from danube_common.wire.protobuf_fields import varint
 from danube_proto import danube_api_pb2 as api
 
 T = TypeVar("T")
@@ -119,16 +120,6 @@ def generation_of(msg_id: api.MsgID) -> int:
 def _text(value: str | bytes) -> bytes:
     data = value.encode() if isinstance(value, str) else value
     return varint(len(data)) + data
-
-
-def varint(number: int) -> bytes:
-    """Return protobuf's base-128 encoding of a non-negative integer."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
 
 
 def _pick(values: tuple[T, ...], number: int, field: str) -> T:

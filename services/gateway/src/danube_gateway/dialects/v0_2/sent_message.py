@@ -9,6 +9,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from danube_common.errors import InvalidInput
 from danube_common.rpc.protobuf_strict import parse_strict
+from danube_common.wire.protobuf_fields import Malformed, varint_at
 from danube_proto import danube_api_pb2 as api
 
 WHOLE_BYTES_MAX: Final = 64 * 1024
@@ -18,7 +19,6 @@ takes less time than to look for its place first."""
 _PAYLOAD_TAG: Final = 3 << 3 | 2
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _FIXED_BYTES: Final = {_FIXED64: 8, _FIXED32: 4}
-_VARINT_BYTES_MAX: Final = 10
 
 
 class SentMessage(NamedTuple):
@@ -76,7 +76,7 @@ def payload_place(data: bytes) -> tuple[int, int, int] | None:
             kind = tag & 7
             if tag > 0x7F or tag < 1 << 3:
                 return None
-            number, at = _varint(data, at + 1) if kind in (_VARINT, _LENGTH) else (0, at + 1)
+            number, at = varint_at(data, at + 1, size) if kind in (_VARINT, _LENGTH) else (0, at + 1)
             if kind == _LENGTH:
                 if tag == _PAYLOAD_TAG:
                     if place is not None:
@@ -85,18 +85,6 @@ def payload_place(data: bytes) -> tuple[int, int, int] | None:
                 at += number
             elif kind != _VARINT:
                 at += _FIXED_BYTES[kind]
-    except (IndexError, KeyError):
+    except (IndexError, KeyError, Malformed):
         return None
     return place if at == size else None
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return a number and where it ends. Raises IndexError, KeyError for one that is too long."""
-    number = shift = 0
-    for shift in range(0, 7 * _VARINT_BYTES_MAX, 7):
-        byte = data[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, at
-    raise KeyError

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from danube_common.model.position import INDEX_BITS, MESSAGES_PER_SECTION_MAX
 from danube_common.model.run import Run
 from danube_common.rpc.grpc_framing import PREFIX
-from danube_gateway.dialects.v0_2.model import REQUEST_ID_TAG, varint
+from danube_common.wire.protobuf_fields import varint
+from danube_gateway.dialects.v0_2.model import REQUEST_ID_TAG
 
 _INDEXES = tuple(
     REQUEST_ID_TAG + bytes((index & 0x7F | 0x80, index >> 7 | 0x80))

