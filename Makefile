@@ -85,7 +85,8 @@ chaos: setup-test ## random faults under load for MINUTES; SEED repeats a plan, 
 fuzz: $(VENV)/.installed-fuzz ## coverage-guided fuzzing of all decoders for MINUTES, inputs kept in reports/fuzz/
 	nice $(BIN)/python -m tests.fuzz --seconds $$((60 * $(MINUTES)))
 
-dist: setup ## wheels, sdists and bills of materials of danubepy (client, tools) and danubepy-server (platform), into dist/
+dist: setup ## wheels, sdists and bills of materials of danubepy (client, tools), danubepy-server (platform) and danubepy-faust, into dist/
+	@$(PIP) --require-hashes -r requirements/faust.txt
 	$(BIN)/python tools/dist.py
 
 docs: setup-test ## the documentation and the client's reference as a site, into site/
@@ -121,10 +122,11 @@ $(VENV)/.installed: $(VENV)/bin/python requirements/run.txt VERSION $(MEMBERS:%=
 	@$(PIP) --no-deps --no-build-isolation $(MEMBERS:%=-e %)
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed requirements/test.txt requirements/docs.txt requirements/data.txt
+$(VENV)/.installed-test: $(VENV)/.installed requirements/test.txt requirements/docs.txt requirements/faust.txt requirements/data.txt
 	@echo "Installing what the tests need: about 20 s the first time."
 	@$(PIP) --require-hashes -r requirements/test.txt
 	@$(PIP) --require-hashes -r requirements/docs.txt
+	@$(PIP) --require-hashes -r requirements/faust.txt
 	@$(PIP) --require-hashes --no-deps -r requirements/data.txt
 	@touch $@
 

@@ -1,8 +1,8 @@
-"""Builds what users install: the wheels and sdists of `danubepy` and `danubepy-server`, and what is in them.
+"""Builds what users install: wheels and sdists, and what is in them.
 
 A distribution holds the packages of several members of the workspace. Its metadata is put together from
-theirs: what they need beside each other, at least in the version that requirements/run.txt pins, and the
-programs they start. The sources are copied into a tree of their own, from which the sdist and the wheel
+theirs: what they need beside each other, at least in the version that requirements/run.txt pins (faust.txt
+for `danubepy-faust`), and the programs they start. The sources are copied into a tree of their own, from which the sdist and the wheel
 are built, so an sdist can be built anywhere. Beside them comes a bill of materials (CycloneDX, JSON): all
 that a distribution needs with its extras, in the versions that requirements/run.txt pins for the tests.
 
@@ -32,6 +32,7 @@ from packaging.utils import canonicalize_name
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PINS: Final = ROOT / "requirements" / "run.txt"
+FAUST_PINS: Final = PINS.with_name("faust.txt")
 OWN: Final = "danubepy"
 """How the names of the workspace's own members and distributions begin."""
 TOOL: Final = "danube_terminal.program:run"
@@ -73,6 +74,13 @@ DISTRIBUTIONS: Final = (
         ),
         needs=("danubepy[cli]",),
     ),
+    Distribution(
+        "danubepy-faust",
+        "Danube in Python: Faust over Danube topics, with agents, tables and windows.",
+        "docs/faust.md",
+        ("libs/faust",),
+        needs=("danubepy",),
+    ),
 )
 
 
@@ -82,6 +90,11 @@ def pins(text: str) -> dict[str, str]:
         name.lower(): version
         for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)", text, re.MULTILINE)
     }
+
+
+def all_pins() -> dict[str, str]:
+    """Return the pinned version of each distribution that what is built may need."""
+    return pins(FAUST_PINS.read_text("utf-8")) | pins(PINS.read_text("utf-8"))
 
 
 def project_of(member: str) -> dict[str, Any]:
@@ -171,7 +184,7 @@ def stage(distribution: Distribution, tree: Path, version: str) -> None:
             )
     shutil.copy(ROOT / "LICENSE", tree / "LICENSE")
     shutil.copy(ROOT / distribution.readme, tree / "README.md")
-    text = metadata(distribution, version, pins(PINS.read_text("utf-8")))
+    text = metadata(distribution, version, all_pins())
     (tree / "pyproject.toml").write_text(text, "utf-8")
 
 
@@ -184,8 +197,7 @@ def materials(distribution: Distribution, version: str, versions: dict[str, str]
     direct = [
         Requirement(need)
         for one in DISTRIBUTIONS
-        if one is distribution or any(need.startswith(f"{one.name}[") for need in distribution.needs)
-        for members in (one.members, *one.extras.values())
+        for members in members_of(one, distribution)
         for need in needed(members, versions)
     ]
     needs: dict[str, set[str]] = {}
@@ -227,6 +239,13 @@ def materials(distribution: Distribution, version: str, versions: dict[str, str]
             *({"ref": ref, "dependsOn": listed(refs, needs[name])} for name, ref in refs.items()),
         ],
     }
+
+
+def members_of(one: Distribution, needing: Distribution) -> list[tuple[str, ...]]:
+    """Return the members of a distribution that another one, or itself, needs; with its extras, if so asked."""
+    if one is needing or any(need.startswith(f"{one.name}[") for need in needing.needs):
+        return [one.members, *one.extras.values()]
+    return [one.members] if one.name in needing.needs else []
 
 
 def listed(refs: dict[str, str], names: Iterable[str]) -> list[str]:
@@ -274,7 +293,7 @@ def build(out: Path) -> list[Path]:
             stage(distribution, tree, version)
             command = [sys.executable, "-m", "hatchling", "build", "-d", str(out.resolve())]
             subprocess.run(command, cwd=tree, check=True, capture_output=True)
-            bill = materials(distribution, version, pins(PINS.read_text("utf-8")))
+            bill = materials(distribution, version, all_pins())
             (out / f"{distribution.name}-{version}.cdx.json").write_text(json.dumps(bill, indent=2), "utf-8")
     return sorted(path for path in out.iterdir() if f"-{version}" in path.name)
 

@@ -1,0 +1,92 @@
+"""Which worker works on which partitions: Faust's own assignor, asked by each worker for itself.
+
+All workers hear the same heartbeats and so come to the same answer. What they are told by the platform, which
+lets only one of them have a partition, decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
+from faust.assignor.client_assignment import ClientAssignment, ClientMetadata
+from faust.assignor.partition_assignor import PartitionAssignor
+from faust.types import TP
+
+from danube_faust.members import Member
+
+
+class _Partitions:
+    """What the assignor asks a Kafka cluster for."""
+
+    def __init__(self, partitions: Mapping[str, int]) -> None:
+        self._partitions = partitions
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        """Return the numbers of a topic's partitions."""
+        return set(range(self._partitions.get(topic, 0)))
+
+
+def assign(
+    assignor: PartitionAssignor, members: Mapping[str, Member], partitions: Mapping[str, int]
+) -> dict[str, ClientMetadata]:
+    """Return what each worker is to work on.
+
+    Args:
+        assignor: the app's.
+        members: the workers by name, in the same order everywhere.
+        partitions: how many partitions each topic has.
+    """
+    metadata = {
+        name: ConsumerProtocolMemberMetadata(
+            assignor.version,
+            [topic for topic in member.topics if topic in partitions],
+            _metadata(ClientAssignment(actives={}, standbys={}), member.url).dumps(),
+        )
+        for name, member in members.items()
+    }
+    answer = assignor.assign(_Partitions(partitions), metadata)
+    return {name: _loads(assignor, found) for name, found in answer.items()}
+
+
+def take(assignor: PartitionAssignor, metadata: ClientMetadata, have: Iterable[TP]) -> set[TP]:
+    """Tell the assignor which of its partitions this worker has; return them and those it follows."""
+    kept = set(have)
+    actives: dict[str, list[int]] = {
+        topic: [number for number in numbers if TP(topic, number) in kept]
+        for topic, numbers in metadata.assignment.actives.items()
+    }
+    mine = ClientMetadata(
+        assignment=ClientAssignment(
+            actives={topic: numbers for topic, numbers in actives.items() if numbers},
+            standbys=metadata.assignment.standbys,
+        ),
+        url=metadata.url,
+        changelog_distribution=metadata.changelog_distribution,
+        external_topic_distribution=metadata.external_topic_distribution,
+        topic_groups=metadata.topic_groups,
+    )
+    assignor.on_assignment(
+        ConsumerProtocolMemberAssignment(
+            assignor.version,
+            sorted(mine.assignment.kafka_protocol_assignment(assignor._table_manager)),  # noqa: SLF001
+            assignor._compress(mine.dumps()),  # noqa: SLF001 - what it decompresses
+        )
+    )
+    return assignor.assigned_actives() | assignor.assigned_standbys()
+
+
+def _metadata(assignment: ClientAssignment, url: str) -> ClientMetadata:
+    return ClientMetadata(
+        assignment=assignment,
+        url=url,
+        changelog_distribution={},
+        external_topic_distribution={},
+        topic_groups={},
+    )
+
+
+def _loads(assignor: PartitionAssignor, found: Any) -> ClientMetadata:
+    loaded: ClientMetadata = ClientMetadata.loads(assignor._decompress(found.user_data))  # noqa: SLF001
+    return loaded

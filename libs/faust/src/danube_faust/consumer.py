@@ -1,0 +1,350 @@
+"""Faust's consumer: partitions of Danube topics, shared among the workers of an app."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import uuid
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, Final, cast
+
+from faust.assignor.client_assignment import ClientMetadata
+from faust.assignor.partition_assignor import PartitionAssignor
+from faust.exceptions import ConsumerNotStarted, ImproperlyConfigured
+from faust.transport import base
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+from mode import Service
+
+from danube_client import Client, Message
+from danube_faust import assignment, record
+from danube_faust.group import Group
+from danube_faust.members import Member
+from danube_faust.settings import of_transport
+from danube_faust.source import Followed, Source, Subscribed
+from danube_faust.topics import Topics
+
+FETCH_MAX: Final = 1000
+"""Messages of a partition in one fetch."""
+COMMIT_EVERY: Final = 2000
+"""Acknowledged messages after which they are committed, at the latest."""
+TICK_S: Final = 0.5
+"""The members of the app are counted at least so often."""
+HANDOVER_S: Final = 3.0
+"""How long a rebalance waits for partitions that another worker has yet; then it goes on without them."""
+MEMBERS_TOPIC: Final = "-__members"
+
+
+class Consumer(base.Consumer):
+    """Consumes the partitions that this worker has.
+
+    A partition of a topic with acknowledgements comes from a failover subscription named as the app. Its one
+    active consumer, as the platform tells it, is the worker that has the partition. Changelogs have no
+    subscription.
+    """
+
+    def __post_init__(self) -> None:
+        self._client: Client | None = None
+        self._topics: Topics | None = None
+        self._group: Group | None = None
+        self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._subscribed: dict[TP, Subscribed] = {}
+        self._followed: dict[TP, Followed] = {}
+        self._assigned: set[TP] = set()
+        self._targets: ClientMetadata | None = None
+        self._subscription: tuple[str, ...] = ()
+        self._generation = 0
+        self._arrived = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._assignor = cast("PartitionAssignor", self.app.assignor)
+        self._commit_every = min(self._commit_every or COMMIT_EVERY, COMMIT_EVERY)
+
+    async def on_start(self) -> None:
+        """Connect."""
+        settings = of_transport(self.transport)
+        self._client = await settings.client()
+        names = settings.names()
+        self._topics = Topics(self._client, names)
+        members = names.topic(f"{self.app.conf.id}{MEMBERS_TOPIC}")
+        self._group = Group(self._client, members, self._changed.set)
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        """Commit, leave the app's workers, and close the connection."""
+        await super().on_stop()
+        await asyncio.gather(
+            *(source.close() for source in [*self._subscribed.values(), *self._followed.values()])
+        )
+        self._subscribed.clear()
+        self._followed.clear()
+        if self._group is not None:
+            await self._group.leave()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    # What Faust wants to consume, and what this worker has
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Consume so many topics, together with the other workers; those that do not exist are created."""
+        wanted = tuple(sorted(topics))
+        known = self._known_topics()
+        for topic in wanted:
+            if not await known.find(topic):
+                if not self.app.conf.topic_allow_declare:
+                    raise ImproperlyConfigured(f"there is no topic {topic!r}, and topic_allow_declare is off")
+                await known.create(topic, self.app.conf.topic_partitions)
+        self._subscription = wanted
+        url = str(self.app.conf.canonical_url)
+        await self._joined_group().join(Member(self._name, url, wanted))
+        self._changed.set()
+
+    def assignment(self) -> set[TP]:
+        """Return the partitions that this worker has, with the changelogs that it follows."""
+        return set(self._assigned)
+
+    @Service.task
+    async def _keep_assignment(self) -> None:
+        while not self.should_stop:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._changed.wait()
+            self._changed.clear()
+            self._raise_failure()
+            targets = self._new_targets()
+            if targets is not None and not self.should_stop:
+                await self._rebalance(targets)
+
+    def _new_targets(self) -> ClientMetadata | None:
+        """Return what this worker is to work on, if that or what it has is other than it was."""
+        if self._group is None or not self._subscription:
+            return None
+        living = self._group.living()
+        if living is None or self._name not in living:
+            return None
+        known = self._known_topics()
+        counts = {
+            topic: count for topic in self._subscription if (count := known.partitions(topic)) is not None
+        }
+        targets = assignment.assign(self._assignor, living, counts)[self._name]
+        old = self._targets
+        if (
+            old is None
+            or targets.assignment != old.assignment
+            or targets.changelog_distribution != old.changelog_distribution
+            or self._mine(targets) != self._assigned
+        ):
+            return targets
+        return None
+
+    def _sources_of(self, targets: ClientMetadata) -> set[TP]:
+        acked = self.app.topics.acks_enabled_for
+        return {
+            tp for tp in targets.assignment.active_tps if acked(tp.topic) or not self._is_changelog_tp(tp)
+        }
+
+    def _mine(self, targets: ClientMetadata) -> set[TP]:
+        """Return what this worker has of its targets: a changelog with all that its partition depends on."""
+        wanted = self._sources_of(targets)
+        missing = {tp for tp in wanted if (source := self._subscribed.get(tp)) is None or not source.active}
+        groups = targets.topic_groups
+        blocked = {(groups.get(tp.topic), tp.partition) for tp in missing}
+        return {
+            tp
+            for tp in targets.assignment.active_tps
+            if tp not in missing
+            and (not self._is_changelog_tp(tp) or (groups.get(tp.topic), tp.partition) not in blocked)
+        } | targets.assignment.standby_tps
+
+    async def _rebalance(self, targets: ClientMetadata) -> None:
+        self.app.on_rebalance_start()
+        await self.on_partitions_revoked(set(self._assigned))
+        wanted = self._sources_of(targets)
+        gone = [tp for tp in self._subscribed if tp not in wanted]
+        await asyncio.gather(*(self._subscribed.pop(tp).close() for tp in gone))
+        for tp in [
+            tp
+            for tp in self._followed
+            if tp not in targets.assignment.active_tps | targets.assignment.standby_tps
+        ]:
+            await self._followed.pop(tp).close()
+        await asyncio.gather(*(self._open(tp) for tp in wanted if tp not in self._subscribed))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HANDOVER_S):
+                while not all(self._subscribed[tp].active for tp in wanted):
+                    self._changed.clear()
+                    await self._changed.wait()
+                    self._raise_failure()
+        self._targets = targets
+        self._assigned = assignment.take(self._assignor, targets, self._mine(targets))
+        self._generation += 1
+        self.app.consumer_generation_id = self._generation
+        await self.on_partitions_assigned(set(self._assigned), self._generation)
+
+    async def _open(self, tp: TP) -> None:
+        source = Subscribed(
+            self._connected(), self._known_topics().name(tp), self._notify, self.app.conf.id, self._name
+        )
+        await source.open()
+        self._subscribed[tp] = source
+
+    def _notify(self) -> None:
+        self._arrived.set()
+        if any(
+            source.failed or (tp in self._assigned) != source.active
+            for tp, source in self._subscribed.items()
+        ):
+            self._changed.set()
+
+    def _raise_failure(self) -> None:
+        for source in self._subscribed.values():
+            if source.failed is not None:
+                raise source.failed
+
+    # Messages
+
+    async def _getmany(
+        self,
+        active_partitions: AbstractSet[TP] | None,
+        timeout: float,  # noqa: ASYNC109 - Faust's
+    ) -> dict[TP, list[Message]]:
+        self._arrived.clear()
+        found = self._take(active_partitions)
+        if not found:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._arrived.wait()
+            found = self._take(active_partitions)
+        return found
+
+    def _take(self, active_partitions: AbstractSet[TP] | None) -> dict[TP, list[Message]]:
+        found = {}
+        for tp in self._assigned if active_partitions is None else active_partitions & self._assigned:
+            source = self._source(tp)
+            if isinstance(source, Followed):
+                source.resume()
+            if messages := source.take(FETCH_MAX):
+                found[tp] = messages
+        return found
+
+    def _to_message(self, tp: TP, record_: Message) -> ConsumerMessage:
+        key, value, headers, timestamp_s = record.incoming(record_.payload, record_.attributes, record_.key)
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            record_.position,
+            record_.publish_time_ms / 1000 if timestamp_s is None else timestamp_s,
+            0,
+            headers,
+            key,
+            value,
+            None,
+            tp=tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    def _source(self, tp: TP) -> Source:
+        subscribed = self._subscribed.get(tp)
+        if subscribed is not None:
+            return subscribed
+        if tp not in self._followed:
+            self._followed[tp] = Followed(self._connected(), self._known_topics().name(tp), self._arrived.set)
+        return self._followed[tp]
+
+    def pause_partitions(self, tps: Iterable[TP]) -> None:
+        """Stop fetching from partitions; changelogs are not read meanwhile."""
+        paused = set(tps)
+        super().pause_partitions(paused)
+        for tp in paused:
+            if (followed := self._followed.get(tp)) is not None:
+                followed.pause()
+
+    # Offsets
+
+    def _new_offset(self, tp: TP) -> int | None:
+        source = self._subscribed.get(tp)
+        index = self._acked_index[tp]
+        if source is None or not index:
+            return None
+        offset = source.log.committable(index.__contains__)
+        if offset is not None:
+            kept = {position for position in index if position >= offset}
+            index.intersection_update(kept)
+            self._acked[tp][:] = sorted(kept)
+        return offset
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Do nothing: positions have gaps, and the partition's log knows them."""
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        due = [(source, offset) for tp, offset in offsets.items() if (source := self._subscribed.get(tp))]
+        await asyncio.gather(*(source.commit(offset) for source, offset in due))
+        return bool(due)
+
+    async def seek_to_committed(self) -> dict[TP, int]:
+        """Give everything again that is not committed."""
+        found = {tp: source.log.rewind() for tp, source in self._subscribed.items() if tp in self._assigned}
+        return {tp: offset for tp, offset in found.items() if offset is not None}
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        await self._source(partition).seek(offset)
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """Go on at other offsets."""
+        for tp, offset in partitions.items():
+            await self.seek(tp, offset)
+
+    async def position(self, tp: TP) -> int | None:
+        """Return what follows the last message that was received."""
+        return self._source(tp).log.end or None
+
+    def highwater(self, tp: TP) -> int:
+        """Return what follows the last message that was received, as far as this worker knows."""
+        return self._source(tp).log.end
+
+    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
+        """Return the offsets of the oldest messages; None for a partition without messages."""
+        found = await self._known_topics().earliest(partitions)
+        return cast("Mapping[TP, int]", found)  # None as in Faust's other drivers
+
+    async def highwaters(self, *partitions: TP) -> dict[TP, int]:
+        """Return what follows the newest messages."""
+        return await self._known_topics().ends(partitions)
+
+    # Topics
+
+    def topic_partitions(self, topic: str) -> int | None:
+        """Return how many partitions a topic has."""
+        return self._known_topics().partitions(topic)
+
+    def key_partition(self, topic: str, key: bytes | None, partition: int | None = None) -> int | None:
+        """Return the partition of a key."""
+        if partition is not None or key is None:
+            return partition
+        number: int = self.app.producer.key_partition(topic, key).partition
+        return number
+
+    async def create_topic(self, topic: str, partitions: int, replication: int, **options: Any) -> None:
+        """Create a topic; see the producer."""
+        await self.app.producer.create_topic(topic, partitions, replication, **options)
+
+    def _new_topicpartition(self, topic: str, partition: int) -> TP:
+        return TP(topic, partition)
+
+    def _known_topics(self) -> Topics:
+        if self._topics is None:
+            raise ConsumerNotStarted("the consumer is not started")
+        return self._topics
+
+    def _joined_group(self) -> Group:
+        if self._group is None:
+            raise ConsumerNotStarted("the consumer is not started")
+        return self._group
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            raise ConsumerNotStarted("the consumer is not started")
+        return self._client

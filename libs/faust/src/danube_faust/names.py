@@ -1,0 +1,37 @@
+"""Names of Danube topics for names of Faust topics."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+NAMESPACE: Final = "default"
+"""Where topics are, unless ``danube_namespace`` says otherwise."""
+
+_OTHER = re.compile(r"[^\w-]")
+
+
+class Names:
+    """The names of the topics of one app.
+
+    A Danube name may hold letters, digits, ``_`` and ``-``; Faust's own topics have dots, too, which become
+    ``-``.
+    """
+
+    def __init__(self, namespace: str = NAMESPACE) -> None:
+        self.namespace = namespace
+        self._taken: dict[str, str] = {}
+
+    def topic(self, name: str) -> str:
+        """Return the name of the Danube topic.
+
+        Raises:
+            ValueError: another topic of the app has it already.
+        """
+        local = _OTHER.sub("-", name)
+        other = self._taken.setdefault(local, name)
+        if other != name:
+            raise ValueError(
+                f"topics {other!r} and {name!r} would both be /{self.namespace}/{local}: rename one of them"
+            )
+        return f"/{self.namespace}/{local}"

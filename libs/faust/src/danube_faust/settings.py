@@ -1,0 +1,76 @@
+"""How an app reaches the platform."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from faust.exceptions import ImproperlyConfigured
+from faust.types import AppT
+from faust.types.enums import ProcessingGuarantee
+from faust.types.transports import TransportT
+from yarl import URL
+
+from danube_client import Client, Tls, connect
+from danube_faust.names import NAMESPACE, Names
+
+PORT = 6650
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options of an app that are Danube's.
+
+    Attributes:
+        addresses: of gateways.
+        namespace: where the app's topics are.
+        tls: how the platform is recognized, and the token of this app.
+    """
+
+    addresses: tuple[str, ...]
+    namespace: str = NAMESPACE
+    tls: Tls | None = None
+
+    @classmethod
+    def of(cls, app: AppT, urls: list[URL]) -> Self:
+        """Return the settings of an app: ``danube_namespace`` and ``danube_tls``, and its broker's addresses.
+
+        Raises:
+            ImproperlyConfigured: the app asks for what there is not.
+        """
+        if str(app.conf.processing_guarantee) == str(ProcessingGuarantee.EXACTLY_ONCE):
+            raise ImproperlyConfigured(
+                "processing_guarantee='exactly_once' is not offered over Danube: use 'at_least_once',"
+                " and make what an agent does harmless to repeat"
+            )
+        tls = option(app, "danube_tls")
+        scheme = "http" if tls is None or not tls.is_needed else "https"
+        addresses = tuple(f"{scheme}://{_host(url)}:{url.port or PORT}" for url in urls)
+        return cls(addresses, option(app, "danube_namespace") or NAMESPACE, tls)
+
+    def client(self) -> Client:
+        """Return a client, which is not open yet."""
+        return connect(*self.addresses, tls=self.tls, streaming=True)
+
+    def names(self) -> Names:
+        """Return the names of the app's topics."""
+        return Names(self.namespace)
+
+
+def of_transport(transport: TransportT) -> Settings:
+    """Return the settings of what is Danube's transport."""
+    settings = getattr(transport, "settings", None)
+    if not isinstance(settings, Settings):
+        raise ImproperlyConfigured(f"{transport!r} is not Danube's transport: broker='danube://host:port'")
+    return settings
+
+
+def option(app: AppT, name: str) -> Any:
+    """Return an option that Faust does not know: of ``app.conf``, or an argument of ``faust.App``."""
+    _, given = app._default_options  # noqa: SLF001 - where Faust keeps them
+    return getattr(app.conf, name, None) or given.get(name)
+
+
+def _host(url: URL) -> str:
+    host = url.host or "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,15 @@
+"""Without Faust there is nothing to test here: `make setup-test` installs it."""
+
+from __future__ import annotations
+
+import importlib.util
+
+collect_ignore_glob: list[str] = []
+if importlib.util.find_spec("faust") is None:
+    collect_ignore_glob = ["test_*.py"]
+
+
+def pytest_report_header() -> str | None:
+    if collect_ignore_glob:
+        return "tests of danube_faust are SKIPPED: Faust is not installed; `make setup-test` installs it"
+    return None
