@@ -2,9 +2,10 @@
 
 A distribution holds the packages of several members of the workspace. Its metadata is put together from
 theirs: what they need beside each other, at least in the version that requirements/run.txt pins (faust.txt
-for `danubepy-faust`), and the programs they start. The sources are copied into a tree of their own, from which the sdist and the wheel
-are built, so an sdist can be built anywhere. Beside them comes a bill of materials (CycloneDX, JSON): all
-that a distribution needs with its extras, in the versions that requirements/run.txt pins for the tests.
+for `danubepy-faust`), and the programs they start. The sources are copied into a tree of their own, from
+which the sdist and the wheel are built, so an sdist can be built anywhere. Beside them comes a bill of
+materials (CycloneDX, JSON): all that a distribution needs with its extras, in the versions that are pinned
+for the tests.
 
     python tools/dist.py            # into dist/
     python tools/dist.py --out DIR
@@ -150,7 +151,7 @@ def metadata(distribution: Distribution, version: str, versions: dict[str, str])
         *(f"{name} = {toml(target)}" for name, target in sorted(scripts.items())),
     ]
     for group, entries in sorted(entry_points.items()):
-        lines.append(f"[project.entry-points.{group}]")
+        lines.append(f'[project.entry-points."{group}"]')
         lines += [f"{name} = {toml(target)}" for name, target in sorted(entries.items())]
     lines += [
         "[build-system]",
@@ -242,7 +243,7 @@ def materials(distribution: Distribution, version: str, versions: dict[str, str]
 
 
 def members_of(one: Distribution, needing: Distribution) -> list[tuple[str, ...]]:
-    """Return the members of a distribution that another one, or itself, needs; with its extras, if so asked."""
+    """Return the members of a distribution that another one, or itself, needs, with extras if it says so."""
     if one is needing or any(need.startswith(f"{one.name}[") for need in needing.needs):
         return [one.members, *one.extras.values()]
     return [one.members] if one.name in needing.needs else []

@@ -55,3 +55,25 @@ SERVICE_ACCOUNT
 
 # typer keeps the options before a command for `tls_options.tls`.
 token_file
+
+# Faust calls these of a transport.
+_add_gap
+_getmany
+_new_offset
+_new_topicpartition
+_to_message
+_keep_assignment
+driver_version
+earliest_offsets
+highwater
+highwaters
+offset_from
+offset_to
+partitions_for_topic
+seek_to_committed
+seek_wait
+send_and_wait
+supports_headers
+
+# An option of an app.
+danube_namespace

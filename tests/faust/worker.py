@@ -29,10 +29,15 @@ class FaustWorker(ChildProcess):
 
     def __init__(self, name: str, directory: Path, app: str, addresses: Sequence[str]) -> None:
         broker = ";".join(f"danube://{address}" for address in addresses)
-        environment = {**os.environ, "DANUBE_BROKER": broker, "PYTHONPATH": str(EXAMPLES)}
+        (self._port,) = free_ports(1)
+        environment = {
+            **os.environ,
+            "DANUBE_BROKER": broker,
+            "NODE_CANONICAL_URL": self.url,
+            "PYTHONPATH": str(EXAMPLES),
+        }
         super().__init__(name, directory, environment=environment)
         self._app = app
-        (self._port,) = free_ports(1)
 
     @property
     def url(self) -> str:

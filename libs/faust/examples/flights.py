@@ -68,21 +68,14 @@ async def count(stream: StreamT[Flight]) -> None:
         delays[flight.carrier] = delays[flight.carrier].value().with_flight(flight)
 
 
-@app.page("/delays/")
-async def all_delays(view: View, _request: Request) -> Response:
-    """Answer with the hours that this worker has."""
-    return view.json(
-        [
-            [carrier, start, known.flights, known.delay_min]
-            for (carrier, (start, _end)), known in hours.items()
-        ]
-    )
-
-
-@app.page("/delays/{carrier}/{hour}/")
+@app.page("/delays/{carrier}/")
 @app.table_route(table=hours, match_info="carrier")
-async def delays_of(view: View, _request: Request, carrier: str, hour: str) -> Response:
-    """Answer with one hour of a carrier, such as 2013-01-01T05:00:00, from the worker that has it."""
-    start = datetime.fromisoformat(hour).replace(tzinfo=UTC).timestamp()
-    known = hours.get((carrier, (start, start + HOUR_S - 0.1))) or Delays()
-    return view.json({"flights": known.flights, "delay_min": known.delay_min})
+async def delays_of(view: View, _request: Request, carrier: str) -> Response:
+    """Answer with the flights and delays of a carrier by hour, from the worker that has them."""
+    return view.json(
+        {
+            datetime.fromtimestamp(start, UTC).isoformat(): [known.flights, known.delay_min]
+            for (one, (start, _end)), known in hours.items()
+            if one == carrier
+        }
+    )

@@ -62,6 +62,18 @@ def test_a_table_s_standby_is_never_with_the_worker_that_has_the_partition() -> 
         assert not one.assignment.active_tps & one.assignment.standby_tps
 
 
+def test_a_worker_follows_the_changelogs_of_its_standbys_and_never_their_messages() -> None:
+    app = app_of(1)
+    assignor = PartitionAssignor(app, 1)
+    metadata = assignment.assign(assignor, members(app, "a", "b"), COUNTS)["a"]
+
+    consumed = assignment.take(assignor, metadata, metadata.assignment.active_tps)
+
+    followed = consumed - metadata.assignment.active_tps
+    assert {tp.topic for tp in followed} == {"app-totals-changelog"}
+    assert len(followed) == 4
+
+
 def test_faust_is_told_what_the_worker_has_and_no_more() -> None:
     app = app_of()
     assignor = PartitionAssignor(app, 0)

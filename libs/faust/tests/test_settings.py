@@ -4,7 +4,7 @@ import faust
 import pytest
 from faust.exceptions import ImproperlyConfigured
 
-from danube_faust.settings import Settings, of_transport
+from danube_faust.settings import of_transport
 from danube_faust.transport import Transport
 
 
@@ -12,7 +12,7 @@ def test_an_app_s_broker_is_found_by_its_scheme() -> None:
     app = faust.App("orders", broker="danube://one:7000;danube://two")
 
     assert isinstance(app.transport, Transport)
-    assert of_transport(app.transport) == Settings(("http://one:7000", "http://two:6650"), "default", None)
+    assert of_transport(app.transport).addresses == ("http://one:7000", "http://two:6650")
 
 
 def test_the_namespace_is_an_argument_of_the_app_or_an_attribute_of_its_configuration() -> None:
@@ -20,8 +20,8 @@ def test_the_namespace_is_an_argument_of_the_app_or_an_attribute_of_its_configur
     changed = faust.App("orders", broker="danube://")
     changed.conf.danube_namespace = "till"
 
-    assert of_transport(given.transport).namespace == "shop"
-    assert of_transport(changed.transport).namespace == "till"
+    assert of_transport(given.transport).names.namespace == "shop"
+    assert of_transport(changed.transport).names.namespace == "till"
 
 
 def test_exactly_once_is_refused_at_the_start() -> None:

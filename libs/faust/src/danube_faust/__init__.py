@@ -20,9 +20,5 @@ from __future__ import annotations
 
 from faust.transport.drivers import TRANSPORTS
 
-from danube_faust.dead_letter import dead_letter
-
-__all__ = ["dead_letter"]
-
 # The entry point of the distribution says the same; this is for a source tree that is not installed.
 TRANSPORTS.aliases["danube"] = "danube_faust.transport:Transport"

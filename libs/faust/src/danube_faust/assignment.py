@@ -51,7 +51,7 @@ def assign(
 
 
 def take(assignor: PartitionAssignor, metadata: ClientMetadata, have: Iterable[TP]) -> set[TP]:
-    """Tell the assignor which of its partitions this worker has; return them and those it follows."""
+    """Tell the assignor which partitions this worker has; return them and the changelogs it follows."""
     kept = set(have)
     actives: dict[str, list[int]] = {
         topic: [number for number in numbers if TP(topic, number) in kept]
@@ -67,14 +67,16 @@ def take(assignor: PartitionAssignor, metadata: ClientMetadata, have: Iterable[T
         external_topic_distribution=metadata.external_topic_distribution,
         topic_groups=metadata.topic_groups,
     )
+    # Without the standbys of topics that are no changelogs: nobody reads these.
+    consumed = sorted(mine.assignment.kafka_protocol_assignment(assignor._table_manager))  # noqa: SLF001
     assignor.on_assignment(
         ConsumerProtocolMemberAssignment(
             assignor.version,
-            sorted(mine.assignment.kafka_protocol_assignment(assignor._table_manager)),  # noqa: SLF001
+            consumed,
             assignor._compress(mine.dumps()),  # noqa: SLF001 - what it decompresses
         )
     )
-    return assignor.assigned_actives() | assignor.assigned_standbys()
+    return {TP(topic, number) for topic, numbers in consumed for number in numbers}
 
 
 def _metadata(assignment: ClientAssignment, url: str) -> ClientMetadata:

@@ -20,10 +20,10 @@ from faust.types.tuples import ConsumerMessage
 from mode import Service
 
 from danube_client import Client, Message
-from danube_faust import assignment, record
+from danube_faust import assignment, dead_letter, record
 from danube_faust.group import Group
 from danube_faust.members import Member
-from danube_faust.settings import of_transport
+from danube_faust.settings import of_transport, option
 from danube_faust.source import Followed, Source, Subscribed
 from danube_faust.topics import Topics
 
@@ -66,10 +66,12 @@ class Consumer(base.Consumer):
         """Connect."""
         settings = of_transport(self.transport)
         self._client = await settings.client()
-        names = settings.names()
+        names = settings.names
         self._topics = Topics(self._client, names)
         members = names.topic(f"{self.app.conf.id}{MEMBERS_TOPIC}")
         self._group = Group(self._client, members, self._changed.set)
+        if topic := option(self.app, dead_letter.OPTION):
+            dead_letter.collect_failures(self.app, topic)
         await super().on_start()
 
     async def on_stop(self) -> None:
@@ -157,7 +159,7 @@ class Consumer(base.Consumer):
             for tp in targets.assignment.active_tps
             if tp not in missing
             and (not self._is_changelog_tp(tp) or (groups.get(tp.topic), tp.partition) not in blocked)
-        } | targets.assignment.standby_tps
+        } | {tp for tp in targets.assignment.standby_tps if self._is_changelog_tp(tp)}
 
     async def _rebalance(self, targets: ClientMetadata) -> None:
         self.app.on_rebalance_start()

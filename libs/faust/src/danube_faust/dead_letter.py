@@ -1,44 +1,49 @@
-"""What an agent failed at goes to a topic of its own, instead of being passed over."""
+"""What an agent failed at goes to a topic, instead of being passed over: the option `danube_dead_letter`."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 from faust.streams import current_event
-from faust.types import TopicT
+from faust.types import AppT
+
+OPTION: Final = "danube_dead_letter"
+
+OnError = Callable[[Any, BaseException], Awaitable[None]]
 
 
-def dead_letter(topic: TopicT) -> Callable[[Any, BaseException], Awaitable[None]]:
-    """Return an ``on_error`` for agents: it sends the message that failed, as it came, to a topic.
+def collect_failures(app: AppT, topic: str) -> None:
+    """Let all agents of an app send a message at which they failed to a topic, as it came.
 
-    The message's headers are kept, and those are added: ``error``, ``agent``, ``topic``, ``partition`` and
-    ``offset``. The message counts as processed once the letter is stored.
-
-    Example::
-
-        @app.agent(orders, on_error=dead_letter(app.topic("orders-dead")))
-        async def process(stream): ...
+    The message's headers are kept, and ``error``, ``agent``, ``topic``, ``partition`` and ``offset`` are
+    added. What fails in the topic itself is not sent there again.
     """
+    for agent in app.agents.values():
+        agent._on_error = _sending(app, topic, agent._on_error)  # noqa: SLF001
 
+
+def _sending(app: AppT, topic: str, then: OnError | None) -> OnError:
     async def on_error(agent: Any, error: BaseException) -> None:
         event = current_event()
-        if event is None:
-            return
-        message = event.message
-        await topic.send(
-            key=message.key,
-            value=message.value,
-            key_serializer="raw",
-            value_serializer="raw",
-            headers={
-                **dict(message.headers or {}),
-                "error": repr(error).encode(),
-                "agent": str(agent.name).encode(),
-                "topic": message.topic.encode(),
-                "partition": str(message.partition).encode(),
-                "offset": str(message.offset).encode(),
-            },
-        )
+        if event is not None and event.message.topic != topic:
+            message = event.message
+            await app.send(
+                topic,
+                key=message.key,
+                value=message.value,
+                key_serializer="raw",
+                value_serializer="raw",
+                headers={
+                    **dict(message.headers or {}),
+                    "error": repr(error).encode(),
+                    "agent": str(agent.name).encode(),
+                    "topic": message.topic.encode(),
+                    "partition": str(message.partition).encode(),
+                    "offset": str(message.offset).encode(),
+                },
+            )
+        if then is not None:
+            await then(agent, error)
 
     return on_error

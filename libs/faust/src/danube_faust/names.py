@@ -14,12 +14,17 @@ _OTHER = re.compile(r"[^\w-]")
 class Names:
     """The names of the topics of one app.
 
+    Attributes:
+        namespace: of all of them.
+        parts: the Danube topics of the partitions of each topic that was found or created.
+
     A Danube name may hold letters, digits, ``_`` and ``-``; Faust's own topics have dots, too, which become
     ``-``.
     """
 
     def __init__(self, namespace: str = NAMESPACE) -> None:
         self.namespace = namespace
+        self.parts: dict[str, list[str]] = {}
         self._taken: dict[str, str] = {}
 
     def topic(self, name: str) -> str:

@@ -42,7 +42,7 @@ class Producer(base.Producer):
         """Connect."""
         settings = of_transport(self.transport)
         self._client = await settings.client()
-        self._topics = Topics(self._client, settings.names())
+        self._topics = Topics(self._client, settings.names)
         await super().on_start()
 
     async def on_stop(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from faust.exceptions import ImproperlyConfigured
 from faust.types import AppT
@@ -11,24 +11,26 @@ from faust.types.enums import ProcessingGuarantee
 from faust.types.transports import TransportT
 from yarl import URL
 
-from danube_client import Client, Tls, connect
+from danube_client import Client, Retry, Tls, connect
 from danube_faust.names import NAMESPACE, Names
 
-PORT = 6650
+PORT: Final = 6650
+ATTEMPTS_MAX: Final = 60
+"""Attempts to open a stream, about two minutes of them, before the worker stops."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The options of an app that are Danube's.
+    """The options of an app that are Danube's, and what follows from them.
 
     Attributes:
         addresses: of gateways.
-        namespace: where the app's topics are.
+        names: of the app's topics.
         tls: how the platform is recognized, and the token of this app.
     """
 
     addresses: tuple[str, ...]
-    namespace: str = NAMESPACE
+    names: Names
     tls: Tls | None = None
 
     @classmethod
@@ -46,15 +48,11 @@ class Settings:
         tls = option(app, "danube_tls")
         scheme = "http" if tls is None or not tls.is_needed else "https"
         addresses = tuple(f"{scheme}://{_host(url)}:{url.port or PORT}" for url in urls)
-        return cls(addresses, option(app, "danube_namespace") or NAMESPACE, tls)
+        return cls(addresses, Names(option(app, "danube_namespace") or NAMESPACE), tls)
 
     def client(self) -> Client:
         """Return a client, which is not open yet."""
-        return connect(*self.addresses, tls=self.tls, streaming=True)
-
-    def names(self) -> Names:
-        """Return the names of the app's topics."""
-        return Names(self.namespace)
+        return connect(*self.addresses, tls=self.tls, streaming=True, retry=Retry(attempts_max=ATTEMPTS_MAX))
 
 
 def of_transport(transport: TransportT) -> Settings:

@@ -151,6 +151,12 @@ class Followed(Source):
         self.log.clear()
         self.log.end = offset
 
+    def take(self, count: int) -> list[Message]:
+        """Return at most so many messages that have arrived; nothing commits them, so they are forgotten."""
+        taken = super().take(count)
+        self.log.commit(self.log.end)
+        return taken
+
     def resume(self) -> None:
         """Read, if it does not already."""
         if self._task is None:

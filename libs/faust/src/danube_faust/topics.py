@@ -22,7 +22,7 @@ class Topics:
     def __init__(self, client: Client, names: Names) -> None:
         self._client = client
         self._names = names
-        self._parts: dict[str, list[str]] = {}
+        self._parts = names.parts
 
     def partitions(self, topic: str) -> int | None:
         """Return how many partitions a topic has, as far as this worker has asked."""
