@@ -6,6 +6,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -13,6 +14,8 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from danube_cli.__main__ import app
+from danube_harness.services.stub_gateway import StubGateway
+from danube_proto import danube_api_pb2 as wire
 
 
 def commands() -> Iterator[tuple[str, ...]]:
@@ -38,6 +41,26 @@ def test_the_shell_can_complete_commands() -> None:
     tool = Path(sysconfig.get_path("scripts")) / "danube-cli"
     done = subprocess.run([tool], env={**os.environ, **typed}, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["produce", "profile"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("peek",),
+        ("replay", "--into", "/default/x"),
+        ("topics", "list"),
+        ("produce", "-m", "x", "--key", "k"),
+        ("consume", "-m", "s", "--sub-type", "key-shared"),
+    ],
+)
+async def test_what_a_platform_without_streaming_cannot_do_is_refused(
+    gateway: StubGateway, cli: Any, arguments: tuple[str, ...]
+) -> None:
+    gateway.schemas["/default/test_topic"] = wire.Schema(type_schema=wire.Schema.String)
+    ended = await cli(*arguments)
+    assert (ended.code, ended.out) == (1, "")
+    assert "native streaming" in ended.err
+    assert not gateway.accepted
 
 
 def test_help_needs_no_slow_library() -> None:

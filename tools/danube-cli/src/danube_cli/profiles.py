@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Self
 
 FILE = Path("danube", "profiles.json")
-MODE = 0o600
 
 
 class ProfilesError(Exception):
@@ -120,7 +119,7 @@ def save(profiles: Profiles) -> None:
     file = path()
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A temporary file has MODE from the beginning.
+        # A temporary file is its owner's only, from the beginning.
         descriptor, written = tempfile.mkstemp(dir=file.parent, prefix=file.name)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
