@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
+import re
 import subprocess
 import sys
 import sysconfig
@@ -194,7 +196,7 @@ def test_guarded_ports_have_certificates_and_ask_for_tokens() -> None:
     for name in ("gateway", "admin"):
         pod = of_kind(rendered(GUARDED), "Deployment")[name]["spec"]["template"]["spec"]
         env = {
-            one["name"].removeprefix(f"DANUBE_{name.upper()}_"): one["value"]
+            one["name"].removeprefix(f"DANUBE_{name.upper()}_"): one.get("value")
             for one in pod["containers"][0]["env"]
         }
         assert env["TLS_CERT_FILE"] == "/etc/danube/tls/tls.crt"
@@ -228,6 +230,28 @@ def test_everything_that_is_replicated_may_lose_one_pod_at_a_time(resources: lis
         assert budget["spec"]["selector"] == workloads[name]["spec"]["selector"]
 
 
+def test_each_service_comes_to_nats_with_its_own_password() -> None:
+    resources = rendered(OPEN)
+    passwords = of_kind(resources, "Secret")["nats-passwords"]["data"]
+    assert passwords.keys() == {*CONFIGS, "operator"}
+    decoded = {base64.b64decode(one).decode() for one in passwords.values()}
+    assert len(decoded) == len(passwords)
+    assert all(re.fullmatch(r"p\w{40}", one) for one in decoded)
+    workloads = of_kind(resources, "Deployment") | of_kind(resources, "StatefulSet")
+    for kind in CONFIGS:
+        env = {
+            one["name"]: one for one in workloads[kind]["spec"]["template"]["spec"]["containers"][0]["env"]
+        }
+        prefix = f"DANUBE_{kind.replace('-', '_').upper()}_NATS"
+        assert env[f"{prefix}_USER"]["value"] == kind
+        chosen = env[f"{prefix}_PASSWORD"]["valueFrom"]["secretKeyRef"]
+        assert chosen == {"name": "d-nats-passwords", "key": kind}
+    server = workloads["nats"]["spec"]["template"]["spec"]["containers"][0]
+    users = (ROOT / "deploy" / "compose" / "nats-users.conf").read_text()
+    assert set(re.findall(r"\$(DANUBE_NATS_\w+)", users)) <= {one["name"] for one in server["env"]}
+    assert not of_kind(rendered(SERVERS_ELSEWHERE), "Secret")
+
+
 def test_what_scales_by_itself_has_no_fixed_number() -> None:
     resources = rendered(EVERYTHING)
     scaled = of_kind(resources, "HorizontalPodAutoscaler")
@@ -255,8 +279,9 @@ def test_rules_and_dashboards_are_those_of_the_other_stacks() -> None:
     pages = of_kind(resources, "ConfigMap")["dashboards"]["data"]
     folder = ROOT / "deploy" / "grafana" / "dashboards"
     assert pages == {path.name: path.read_text() for path in folder.glob("*.json")}
-    nats = of_kind(resources, "ConfigMap")["config"]["data"]["nats.conf"]
-    assert nats.strip() == (ROOT / "deploy" / "compose" / "nats.conf").read_text().strip()
+    for name in ("nats.conf", "nats-users.conf"):
+        config = of_kind(resources, "ConfigMap")["config"]["data"][name]
+        assert config.strip() == (ROOT / "deploy" / "compose" / name).read_text().strip()
 
 
 def test_the_chart_is_of_the_version_of_the_platform() -> None:

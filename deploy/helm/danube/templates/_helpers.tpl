@@ -63,6 +63,13 @@ securityContext:
 {{ .Values.nats.url | default (include "danube.peers" (dict "root" . "component" "nats" "scheme" "nats://" "port" 4222 "replicas" .Values.nats.replicas)) }}
 {{- end }}
 
+{{- /* The Secret with the passwords of NATS's users; empty if the named servers have none. */}}
+{{- define "danube.passwords" -}}
+{{- if .Values.nats.passwordsSecret }}{{ .Values.nats.passwordsSecret }}
+{{- else if not .Values.nats.url }}{{ .Release.Name }}-nats-passwords
+{{- end }}
+{{- end }}
+
 {{- define "danube.etcd" -}}
 {{ .Values.etcd.endpoints | default (include "danube.peers" (dict "root" . "component" "etcd" "scheme" "" "port" 2379 "replicas" .Values.etcd.replicas)) }}
 {{- end }}
@@ -108,6 +115,10 @@ readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 5, timeout
     - {name: grpc, containerPort: {{ . }}}
     {{- end }}
   env:
+    {{- with include "danube.passwords" .root }}
+    - {name: {{ $.prefix }}_NATS_USER, value: {{ $.component }}}
+    - {name: {{ $.prefix }}_NATS_PASSWORD, valueFrom: {secretKeyRef: {name: {{ . }}, key: {{ $.component }}}}}
+    {{- end }}
     {{- if .port }}
     - {name: {{ .prefix }}_GRPC_ADDR, value: "0.0.0.0:{{ .port }}"}
     - {name: {{ .prefix }}_DEFAULT_STORAGE, value: {{ .root.Values.defaultStorage }}}
@@ -119,7 +130,7 @@ readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 5, timeout
     {{- range $name, $value := .values.env }}
     - {name: {{ $name }}, value: {{ $value | quote }}}
     {{- end }}
-  {{- if not (or .port .env .values.env) }} []{{ end }}
+  {{- if not (or (include "danube.passwords" .root) .port .env .values.env) }} []{{ end }}
   resources: {{ toYaml .values.resources | nindent 4 }}
   {{- include "danube.probes" . | nindent 2 }}
   {{- if .port }}
