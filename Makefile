@@ -27,6 +27,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
 .PHONY: help run unit test again acceptance official-test compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale bench-streaming bench-policies chaos fuzz dist docs check format setup setup-test clean
+.PHONY: help run unit test again acceptance official-test compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale bench-streaming bench-security chaos fuzz dist docs check format setup setup-test clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +79,9 @@ bench-storage: setup-test ## archive and replay beside cp, a bare upload and a b
 
 bench-scale: setup-test ## how cost grows with topics, subscriptions and processes: 8 minutes, figures in reports/
 	$(PYTEST) -m scale -s -p no:randomly tests/benchmarks/test_scale.py
+
+bench-security: setup-test ## what TLS and tokens cost, with and without them in turn: 2 minutes
+	$(PYTEST) -m benchmark -s -p no:randomly tests/benchmarks/test_security_cost.py
 
 chaos: setup-test ## random faults under load for MINUTES; SEED repeats a plan, RATE is the load
 	$(BIN)/python -m danube_harness.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE))

@@ -1,0 +1,106 @@
+"""What TLS and tokens cost: the same work on two platforms in turn. See `make bench-security`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from danube_client import Reliable, Tls, connect
+from danube_harness.platforms.standalone import Platform
+from danube_harness.rpc.certificates import Authority, secure_channel
+from danube_harness.rpc.credentials import ADMIN, bearer, secret_file, token
+from danube_proto import danube_api_pb2 as v0_2
+
+ROUNDS = int(os.environ.get("DANUBE_BENCH_ROUNDS", "5"))
+SECONDS = float(os.environ.get("DANUBE_BENCH_SECONDS", "2"))
+UNARY_MIN, STREAMING_MIN = 0.75, 0.85
+IN_FLIGHT = 64
+PAYLOAD = b"x" * 256
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1200)]
+
+
+async def per_s(work: Callable[[], Awaitable[object]]) -> float:
+    """Return how often per second something is done, many at one time."""
+    done, began = 0, time.perf_counter()
+    ends = began + SECONDS
+
+    async def worker() -> None:
+        nonlocal done
+        while time.perf_counter() < ends:
+            await work()
+            done += 1
+
+    await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
+    return done / (time.perf_counter() - began)
+
+
+async def streaming(platform: Platform, authority: Authority | None, topic: str) -> float:
+    """Messages per second of one producer of the client library."""
+    address, tls = f"http://{platform.gateway_addr}", None
+    if authority is not None:
+        address, tls = f"https://{platform.gateway_addr}", Tls(str(authority.file), token=token(ADMIN))
+    async with (
+        connect(address, tls=tls) as client,
+        client.producer(topic, strategy=Reliable()) as producer,
+    ):
+        await producer.send(PAYLOAD)
+        return await per_s(lambda: producer.send(PAYLOAD))
+
+
+async def unary(platform: Platform, authority: Authority | None, topic: str) -> float:
+    """Calls of SendMessage per second on one connection, the token in each call's metadata."""
+    metadata = () if authority is None else bearer(token(ADMIN))
+    plain: Any = grpc.aio.insecure_channel(platform.gateway_addr)
+    async with plain if authority is None else secure_channel(platform.gateway_addr, authority) as channel:
+        asked = v0_2.ProducerRequest(
+            topic_name=topic,
+            producer_name="bench",
+            dispatch_strategy=v0_2.TopicDispatchStrategy(strategy="NonReliable"),
+            schema=v0_2.Schema(name="bytes"),
+        )
+        create = channel.unary_unary("/danube.ProducerService/CreateProducer")
+        found = v0_2.ProducerResponse.FromString(await create(asked.SerializeToString(), metadata=metadata))
+        msg_id = v0_2.MsgID(producer_id=found.producer_id, topic_name=topic, broker_addr="x")
+        message = v0_2.StreamMessage(msg_id=msg_id, payload=PAYLOAD).SerializeToString()
+        send = channel.unary_unary("/danube.ProducerService/SendMessage")
+        return await per_s(lambda: send(message, metadata=metadata))
+
+
+async def test_tls_and_tokens_cost_little(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("server")
+    settings = {
+        "AUTH_ENABLED": "true",
+        "AUTH_SECRET_KEY_FILE": str(secret_file(tmp_path)),
+        "AUTH_SUPER_ADMINS": f"user:{ADMIN}",
+    }
+    environment = {
+        f"DANUBE_{of}_{name}": value for of in ("ADMIN", "GATEWAY") for name, value in settings.items()
+    }
+    environment |= {"DANUBE_GATEWAY_TLS_CERT_FILE": str(cert), "DANUBE_GATEWAY_TLS_KEY_FILE": str(key)}
+    with (
+        Platform.run(tmp_path / "open") as plain,
+        Platform.run(tmp_path / "closed", environment=environment) as closed,
+    ):
+        for measured, least in ((unary, UNARY_MIN), (streaming, STREAMING_MIN)):
+            ratios = []
+            for number in range(ROUNDS):
+                topic = f"/default/{measured.__name__}{number}"
+                without, secured = (
+                    await measured(plain, None, topic),
+                    await measured(closed, authority, topic),
+                )
+                ratios.append(secured / without)
+                with capsys.disabled():
+                    print(f"\n{measured.__name__}: {without:.0f} and {secured:.0f}/s, {ratios[-1]:.2f} x")
+            assert statistics.median(ratios) >= least
