@@ -9,7 +9,7 @@ import structlog
 from danube_common.archive.manifest import Manifest
 from danube_common.archive.records import SHARED
 from danube_common.cluster.records import Topic
-from danube_common.errors import CorruptData, Quarantined
+from danube_common.errors import CorruptData, NotFound, Quarantined
 from danube_common.model.position import end_of_sequence, position_of, sequence_of
 from danube_common.model.run import Run
 from danube_common.wire.frame import decode_frame
@@ -53,7 +53,7 @@ class TopicReader:
     async def read(self, topic: Topic, position: int, bytes_max: int) -> Reading:
         """Return the next messages at or after ``position``; none at the log's end, or if they are far.
 
-        Raises LogUnavailable, StoreUnavailable, MetadataUnavailable.
+        Raises LogUnavailable, StoreUnavailable, MetadataUnavailable, NotFound.
         """
         missing = 0
         for _ in range(STEPS_MAX):
@@ -95,7 +95,10 @@ class TopicReader:
             for number, section in enumerate(sections):
                 if section.topic_id == topic.topic_id:
                     first_position = position_of(entry.sequence, number, 0)
-                    offset = context.offsets.of(topic.topic_id, first_position)
+                    try:
+                        offset = context.offsets.of(topic.topic_id, first_position)
+                    except LookupError:
+                        raise NotFound(f"topic {topic.name} was deleted") from None
                     runs += _from(section.run(first_position, offset), position)
             sequence = entry.sequence + 1
         return Reading(runs, max(position, position_of(sequence, 0, 0)), missing)
