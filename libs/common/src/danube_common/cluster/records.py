@@ -168,4 +168,4 @@ def decode_record(kind: type[R], data: bytes) -> R:
     try:
         return msgspec.json.decode(data, type=kind)
     except UNDECODABLE as error:
-        raise CorruptData(f"not a {kind.__name__} record: {error}") from None
+        raise CorruptData(f"not a {kind.__name__} record that this version knows: {error}") from None

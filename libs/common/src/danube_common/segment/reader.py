@@ -308,7 +308,7 @@ def parse_tail(end: bytes, size_bytes: int) -> SegmentIndex:
     footer_at = checked_bytes - TAIL_BYTES.size - FOOTER.size
     version, *footer = FOOTER.unpack_from(tail, footer_at)
     if version != VERSION:
-        raise CorruptData(f"a segment of version {version}, where {VERSION} is known")
+        raise CorruptData(f"a segment of version {version}, where {VERSION} is known: upgrade this process")
     kind, bundle, topic_id, entries, messages, ms_min, ms_max, data_bytes, data_crc, blocks, topics = footer
     if not (0 < blocks <= BLOCKS_MAX and 0 < topics <= TOPICS_MAX):
         raise CorruptData(f"a segment cannot have {blocks} blocks and {topics} topics")

@@ -155,7 +155,12 @@ def decode_deliveries(data: bytes) -> list[Delivery]:
     failures_start = runs_start + row.size * run_count
     ends_start = failures_start + _FAILURE.size * failure_count
     body_start = ends_start + 4 * messages
-    if magic not in MAGICS or not count <= run_count <= MESSAGES_MAX or messages > MESSAGES_MAX:
+    if magic not in MAGICS:
+        known = " and ".join(f"{one:#x}" for one in sorted(MAGICS))
+        raise CorruptData(
+            f"a pack of deliveries of format {magic:#x}, where {known} are known: upgrade gateways"
+        )
+    if not count <= run_count <= MESSAGES_MAX or messages > MESSAGES_MAX:
         raise CorruptData("not a delivery")
     if body_start > len(data):
         raise CorruptData("the delivery's tables do not fit its bytes")

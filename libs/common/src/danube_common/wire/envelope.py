@@ -112,14 +112,14 @@ class Protocol(Generic[Q, A]):
         try:
             return self._requests.decode(data)
         except UNDECODABLE as error:
-            raise CorruptData(f"not a request to {self._server}: {error}") from None
+            raise CorruptData(f"not a request that {self._server} of this version knows: {error}") from None
 
     def decode_reply(self, data: bytes) -> A | ErrorReply:
         """Decode a reply; raises CorruptData."""
         try:
             return self._replies.decode(data)
         except UNDECODABLE as error:
-            raise CorruptData(f"not a reply of {self._server}: {error}") from None
+            raise CorruptData(f"not a reply of {self._server} that this version knows: {error}") from None
 
     async def ask(self, bus: Bus, subject: str, request: Q, reply: type[R], *, timeout_s: float) -> R:
         """Send a request once and return its reply of the type ``reply``.

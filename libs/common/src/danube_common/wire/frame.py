@@ -212,8 +212,13 @@ def _split(data: bytes) -> tuple[int, int, list[RawSection]]:
         (crc,) = _CRC.unpack_from(data, table_end)
     except struct.error:
         raise CorruptData(f"{len(data)} bytes are too short for a frame") from None
-    if magic != MAGIC or version != VERSION or flags:
-        raise CorruptData(f"not a frame of version {VERSION}: {data[:6]!r}")
+    if magic != MAGIC:
+        raise CorruptData(f"not a frame: {data[:6]!r}")
+    if version != VERSION or flags:
+        raise CorruptData(
+            f"a frame of version {version} with flags {flags}, where version {VERSION} without flags is "
+            "known: upgrade this process"
+        )
     if google_crc32c.value(data[:table_end]) != crc:
         raise CorruptData("the frame's section table fails its checksum")
     sections: list[RawSection] = []

@@ -296,4 +296,7 @@ def decode_events(data: bytes) -> list[Event]:
     try:
         return _DECODER.decode(data)
     except UNDECODABLE as error:
-        raise CorruptData(f"not a journal record: {error}") from None
+        raise CorruptData(
+            f"not a journal record that this version knows ({error}): if a later version wrote it, "
+            "upgrade this topic owner"
+        ) from None
