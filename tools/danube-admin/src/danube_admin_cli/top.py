@@ -151,7 +151,15 @@ def rows_of(
                     note=note,
                 )
             )
-    return sorted(rows, key=lambda row: (-row.backlog, -(row.in_per_s or 0), row.topic, row.subscription))
+    return sorted(
+        rows,
+        key=lambda row: (
+            -row.backlog,
+            -(row.in_per_s or 0) - (row.out_per_s or 0),
+            row.topic,
+            row.subscription,
+        ),
+    )
 
 
 def counts_of(texts: Iterable[str]) -> tuple[Counter[str], Counter[str]]:
