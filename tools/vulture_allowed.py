@@ -77,3 +77,6 @@ supports_headers
 
 # An option of an app.
 danube_namespace
+
+# Pages of the console show it.
+bytes_out

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from danube_admin_service.api.call_metrics import counted
 from danube_admin_service.api.errors import status_of
-from danube_admin_service.api.methods import admin_methods
+from danube_admin_service.api.methods import admin_methods, wall_clock_ms
 from danube_admin_service.backup.methods import BackupMethods, RestoreMethods
 from danube_admin_service.cluster.assigner import Assigner
 from danube_admin_service.cluster.leader import Election
@@ -20,29 +20,36 @@ from danube_admin_service.cluster.load_manager import LoadManager, RebalanceRule
 from danube_admin_service.cluster.ranking import LoadStrategy
 from danube_admin_service.cluster.rebalance import Aggressiveness
 from danube_admin_service.cluster.view import Cluster
+from danube_admin_service.console.activity import Activity
+from danube_admin_service.console.collector import Collector
+from danube_admin_service.console.site import Served, Site
+from danube_admin_service.console.sources import Sources
+from danube_admin_service.console.visitor import Door
 from danube_admin_service.doctor.look import Look
 from danube_admin_service.doctor.methods import DoctorMethods
 from danube_common.cluster.membership import INSTANCE_TTL_S
 from danube_common.cluster.namespaces import DEFAULT_NAMESPACES, Namespaces
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Layout
+from danube_common.cluster.topics import Topics
 from danube_common.errors import InvalidName
-from danube_common.metadata.port import MetadataStore
 from danube_common.model.names import check_namespace
 from danube_common.model.policies import MESSAGE_BYTES_CEILING, POLICY_MAX, Policies
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.rpc.admission import open_guard
+from danube_common.rpc.guard import Guard
 from danube_common.rpc.health import HealthService
 from danube_common.rpc.port import Methods
 from danube_common.rpc.reflection import ReflectionService
 from danube_common.rpc.server import RpcServer
 from danube_common.runtime.address import reachable_url
-from danube_common.runtime.auth_config import GuardedPortConfig
+from danube_common.runtime.auth_config import GuardedPortConfig, is_loopback
 from danube_common.runtime.config import Address
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import Registration, presence
 from danube_common.runtime.section import Section
 from danube_common.runtime.service import Runtime
+from danube_common.security.audit import STDOUT
 from danube_proto import (
     danube_admin_pb2,
     danube_operations_pb2,
@@ -160,12 +167,18 @@ class AdminConfig(GuardedPortConfig):
     )
     rebalance: RebalanceConfig = RebalanceConfig()
     restore: RestoreConfig = RestoreConfig()
+    console: bool = Field(default=True, description="serve the web console on http_addr")
 
 
 @asynccontextmanager
-async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
-    """Serve until stopped; ready once there is a leader and the cluster has its layout."""
+async def start(runtime: Runtime, config: AdminConfig, site: Site | None = None) -> AsyncIterator[None]:
+    """Serve until stopped; ready once there is a leader and the cluster has its layout.
+
+    ``site`` is where the console is served, None for nowhere.
+    """
     if config.restore.enabled:
+        if site is not None:
+            site.refuse("this admin instance only restores a backup")
         async with _serve_restore(runtime, config):
             yield
         return
@@ -186,10 +199,11 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
         )
         rules = RebalanceRules(**config.rebalance.model_dump())
         manager = LoadManager(store, cluster, config.load_strategy, rules, leading=lambda: election.leading)
+        owners = OwnerClient(ports.bus, cluster)
         admin = admin_methods(
             store,
             ports.log,
-            OwnerClient(ports.bus, cluster),
+            owners,
             cluster,
             manager,
             instance_id=runtime.instance_id,
@@ -202,7 +216,13 @@ async def start(runtime: Runtime, config: AdminConfig) -> AsyncIterator[None]:
         health = HealthService(runtime.health.is_ready)
         health.register(methods)
         ReflectionService(CONTRACTS).register(methods)
-        grpc_addr = await _serve(opened, runtime, config, methods, store)
+        guard = await opened.enter_async_context(open_guard(runtime, config, store))
+        if site is not None:
+            topics = Topics(store, ports.log, now_ms=wall_clock_ms)
+            sources = Sources(Activity(), cluster, namespaces, topics, owners, _audit_file(config))
+            opened.callback(site.close)
+            _open_console(runtime, config, site, Door(methods, guard), sources)
+        grpc_addr = await _serve(opened, runtime, config, methods, guard)
         registration = Registration()
         await opened.enter_async_context(
             presence(
@@ -252,15 +272,15 @@ async def _serve_restore(runtime: Runtime, config: AdminConfig) -> AsyncIterator
         health = HealthService(runtime.health.is_ready)
         health.register(methods)
         runtime.spawn(health.run(), "health")
-        await _serve(opened, runtime, config, methods, ports.metadata)
+        guard = await opened.enter_async_context(open_guard(runtime, config, ports.metadata))
+        await _serve(opened, runtime, config, methods, guard)
         yield
 
 
 async def _serve(
-    opened: AsyncExitStack, runtime: Runtime, config: AdminConfig, methods: Methods, store: MetadataStore
+    opened: AsyncExitStack, runtime: Runtime, config: AdminConfig, methods: Methods, guard: Guard | None
 ) -> str:
     """Serve the methods on the admin port until ``opened`` ends; return its address."""
-    guard = await opened.enter_async_context(open_guard(runtime, config, store))
     server = RpcServer(
         methods,
         message_bytes_max=REQUEST_BYTES_MAX,
@@ -274,3 +294,25 @@ async def _serve(
     opened.push_async_callback(server.stop, GRACE_S)
     runtime.announce(grpc_addr=grpc_addr)
     return grpc_addr
+
+
+def _open_console(runtime: Runtime, config: AdminConfig, site: Site, door: Door, sources: Sources) -> None:
+    if not config.console:
+        site.refuse("the console is off: see the setting console")
+        return
+    if door.guard is None and not config.insecure and not is_loopback(config.http_addr):
+        reason = (
+            f"others reach http_addr {config.http_addr}, and nobody is asked for credentials: set "
+            "auth.enabled, listen on 127.0.0.1, or say insecure"
+        )
+        site.refuse(f"the console is not served: {reason}")
+        runtime.log.warning("console_not_served", problem=reason)
+        return
+    site.open(Served(door, sources, any_host=config.insecure))
+    collector = Collector(lambda: sources.cluster.instances, sources.activity)
+    runtime.spawn(collector.run(), "console")
+
+
+def _audit_file(config: AdminConfig) -> Path | None:
+    path = config.auth.audit_file
+    return path if path is not None and path != STDOUT else None

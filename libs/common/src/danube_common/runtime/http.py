@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -18,11 +18,16 @@ from danube_common.runtime.tls_config import TlsConfig
 Check = Callable[[], str | None]
 """None when all is well, else what is wrong."""
 
+App = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI application: what a service serves beside health and metrics."""
+
 CLOSE_S_MAX: Final = 1.0
 CONNECTIONS_MAX: Final = 64
 REQUESTS_MAX: Final = 64
 HEADER_BYTES_MAX: Final = 16 * 1024
 BODY_BYTES_MAX: Final = 1024
+APP_BODY_BYTES_MAX: Final = 1024 * 1024
+"""Of a service that serves more than health and metrics."""
 """No request has one; a small one is read and forgotten."""
 HEADER_S_MAX: Final = 5.0
 KEEP_ALIVE_S: Final = 30.0
@@ -77,11 +82,18 @@ class HttpServer:
         metrics: what ``/metrics`` shows.
         tls: the certificates, if the port speaks TLS.
         about: what ``/about`` shows.
+        app: answers all other paths, from before the service is ready.
     """
 
     def __init__(
-        self, health: Health, metrics: Metrics, tls: TlsConfig, about: Callable[[], Mapping[str, Any]]
+        self,
+        health: Health,
+        metrics: Metrics,
+        tls: TlsConfig,
+        about: Callable[[], Mapping[str, Any]],
+        app: App | None = None,
     ) -> None:
+        self._app = app
         self._health = health
         self._metrics = metrics
         self._tls = tls
@@ -129,7 +141,7 @@ class HttpServer:
             limit_request_head_size=HEADER_BYTES_MAX,
             h2_max_header_list_size=HEADER_BYTES_MAX,
             h2_max_header_block_size=HEADER_BYTES_MAX,
-            max_request_body_size=BODY_BYTES_MAX,
+            max_request_body_size=BODY_BYTES_MAX if self._app is None else APP_BODY_BYTES_MAX,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_request_header=HEADER_S_MAX,
             timeout_request_body_idle=HEADER_S_MAX,
@@ -141,10 +153,13 @@ class HttpServer:
             cert_reqs=self._tls.client_certs if self._tls.client_ca_file else "none",
         )
 
-    async def _answer(self, scope: Scope, _receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         page = self._pages.get(scope["path"])
+        if page is None and self._app is not None:
+            await self._app(scope, receive, send)
+            return
         if page is None:
             status, kind, body = 404, "text/plain", b"there are /livez, /readyz and /metrics\n"
         elif scope["method"] not in ("GET", "HEAD"):

@@ -20,7 +20,7 @@ import uvloop
 from danube_common.errors import DanubeError
 from danube_common.runtime.about import about
 from danube_common.runtime.config import ConfigError, Loaded, ServiceConfig, load, program_name
-from danube_common.runtime.http import Check, Health, HttpServer
+from danube_common.runtime.http import App, Check, Health, HttpServer
 from danube_common.runtime.logs import configure_logs
 from danube_common.runtime.metrics import Metrics
 
@@ -109,12 +109,20 @@ class Runtime:
         self.stopping.set()
 
 
-def run(service: str, config_type: type[C], start: Start[C], argv: Sequence[str] | None = None) -> int:
+def run(
+    service: str,
+    config_type: type[C],
+    start: Start[C],
+    argv: Sequence[str] | None = None,
+    *,
+    app: App | None = None,
+) -> int:
     """Run the service ``service`` until SIGTERM or SIGINT; return the exit status.
 
     ``start`` is entered with the runtime and the configuration. Once it has entered, the service is ready;
     its exit is the graceful shutdown and has ``shutdown_deadline_s`` from the first signal. A signal
-    before ready cancels the entering. A second signal ends the process at once.
+    before ready cancels the entering. A second signal ends the process at once. ``app`` is served on the
+    HTTP port beside health and metrics.
 
     To be called as the last act of a process: a stuck thread is not waited for.
 
@@ -134,15 +142,15 @@ def run(service: str, config_type: type[C], start: Start[C], argv: Sequence[str]
     config = loaded.config
     configure_logs(service, config.instance_id, level=config.log_level, log_format=config.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_live(service, loaded, start))
+        return runner.run(_live(service, loaded, start, app))
 
 
-async def _live(service: str, loaded: Loaded[C], start: Start[C]) -> int:
+async def _live(service: str, loaded: Loaded[C], start: Start[C], app: App | None) -> int:
     config = loaded.config
     runtime = Runtime(service, config.instance_id)
     phase = "starting"
     runtime.add_check("service", lambda: None if phase == "ready" else phase)
-    http = HttpServer(runtime.health, runtime.metrics, config.http_tls, lambda: about(service, config))
+    http = HttpServer(runtime.health, runtime.metrics, config.http_tls, lambda: about(service, config), app)
 
     async def serve() -> None:
         nonlocal phase

@@ -87,6 +87,11 @@ class Cluster:
         """Instance ids of the living topic-owners."""
         return {one.instance_id for one in self._of(Instance).values() if one.kind == OWNER_KIND}
 
+    @property
+    def instances(self) -> list[Instance]:
+        """The living processes of all kinds."""
+        return list(self._of(Instance).values())
+
     def kind(self, instance_id: str) -> str | None:
         """Return what kind of process an id is of; None if there is no such process."""
         instance = self._of(Instance).get(keys.instance_key(instance_id)) if instance_id else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from functools import partial
 
@@ -13,7 +14,8 @@ from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle
 from danube_common.model.failure_policy import FailurePolicy
 from danube_common.model.names import TopicName
-from danube_common.model.subscription import StartPosition, SubscriptionType
+from danube_common.model.position import position_of
+from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType
 from danube_common.wire.envelope import Done
 from danube_common.wire.owner import (
     OWNER,
@@ -28,6 +30,7 @@ from danube_common.wire.owner import (
     ListSubscriptions,
     OwnerReply,
     OwnerRequest,
+    ReadTopic,
     ResetSubscription,
     RetentionFloors,
     SetDispatchConfig,
@@ -37,6 +40,7 @@ from danube_common.wire.owner import (
     SubscriptionInfo,
     Subscriptions,
     TopicDescription,
+    TopicRead,
     Unsubscribe,
     owner_subject,
 )
@@ -53,6 +57,7 @@ class FakeOwner:
         unacked_bounds: `max_unacked_messages` by topic and subscription, where it was set.
         resets: (topic, subscription, start) of each ResetSubscription received.
         floors: the retention floors, by bundle.
+        messages: what topics hold, each message in a frame of its own from sequence 1 on.
         forgetful: how many more requests are answered with NotFound, as by an owner that lags.
     """
 
@@ -64,6 +69,7 @@ class FakeOwner:
         self.unacked_bounds: dict[tuple[str, str], int] = {}
         self.resets: list[tuple[str, str, StartPosition]] = []
         self.floors: dict[Bundle, dict[int, int]] = {}
+        self.messages: dict[str, list[bytes]] = {}
         self.forgetful = 0
         self._store = store
         self._bus = bus
@@ -74,9 +80,13 @@ class FakeOwner:
         for bundle in bundles:
             claim = encode_record(Claim(self._instance_id, "nonce"))
             epoch = await self._store.put(keys.owner_key(bundle), claim)
-            await self._bus.serve(
-                owner_subject(bundle, epoch), OWNER.handler(partial(self._carry_out, bundle))
-            )
+            await self._bus.serve(owner_subject(bundle, epoch), OWNER.handler(partial(self._answer, bundle)))
+
+    async def _answer(self, bundle: Bundle, request: OwnerRequest) -> OwnerReply:
+        if isinstance(request, ReadTopic):
+            await self._require(request.topic)
+            return _read(self.messages.get(request.topic, []), request.position, request.start)
+        return await self._carry_out(bundle, request)
 
     async def _carry_out(self, bundle: Bundle, request: OwnerRequest) -> OwnerReply:
         match request:
@@ -150,3 +160,22 @@ class FakeOwner:
             raise NotFound(f"topic {topic} is not known yet")
         if await self._store.get(keys.topic_key(TopicName.parse(topic))) is None:
             raise NotFound(f"topic {topic} does not exist")
+
+
+def _read(messages: list[bytes], position: int, start: StartPosition | None) -> TopicRead:
+    """The first message from there on, by itself."""
+    end = position_of(len(messages) + 1, 0, 0)
+    match start:
+        case StartPosition(StartKind.EARLIEST):
+            position = position_of(1, 0, 0)
+        case StartPosition(StartKind.LATEST):
+            position = end
+        case StartPosition(StartKind.LAST, value):
+            position = position_of(max(len(messages) - value, 0) + 1, 0, 0)
+        case StartPosition(_, value):
+            position = value
+    for sequence, message in enumerate(messages, 1):
+        if (first := position_of(sequence, 0, 0)) >= position:
+            body = struct.pack("<I", len(message)) + message
+            return TopicRead([(first, sequence - 1, 1, body)], first + 1, end)
+    return TopicRead([], end, end)

@@ -1,0 +1,25 @@
+// Replaces the live part of a page with what the server sends, each time it has changed.
+"use strict";
+const live = document.getElementById("live");
+const state = document.getElementById("state");
+if (live && live.dataset.stream) {
+  const source = new EventSource(live.dataset.stream);
+  source.onopen = () => { state.textContent = "Changes are shown as they come."; };
+  source.onerror = () => { state.textContent = "Not live: the admin service does not answer. Trying again."; };
+  source.onmessage = (event) => {
+    const focused = live.contains(document.activeElement) ? document.activeElement : null;
+    if (focused && focused.matches("input, select, textarea, button")) return;
+    const open = [...live.querySelectorAll("details[open][id]")].map((one) => one.id);
+    const scrolled = [...live.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
+    const href = focused && focused.getAttribute("href");
+    const label = focused && focused.getAttribute("aria-label");
+    live.innerHTML = event.data;
+    open.forEach((id) => { const one = document.getElementById(id); if (one) one.open = true; });
+    live.querySelectorAll(".scroll").forEach((one, index) => { one.scrollLeft = scrolled[index] || 0; });
+    if (href || label) {
+      const again = [...live.querySelectorAll("a, [aria-label]")].find(
+        (one) => href ? one.getAttribute("href") === href : one.getAttribute("aria-label") === label);
+      if (again) again.focus({ preventScroll: true });
+    }
+  };
+}
