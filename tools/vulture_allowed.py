@@ -80,3 +80,7 @@ danube_namespace
 
 # Pages of the console show it.
 bytes_out
+
+# Of http.server, which calls them by name.
+do_GET
+log_message
