@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import inspect
 
+import pytest
+
 import danube_client
+import danube_client.sync
 
 
 def test_every_public_name_is_exported_on_purpose() -> None:
@@ -22,3 +25,14 @@ def test_every_error_can_be_caught_by_the_base() -> None:
     ]
     assert len(errors) == 20
     assert all(issubclass(error, danube_client.ClientError) for error in errors)
+
+
+@pytest.mark.parametrize("name", ["Client", "Producer", "Consumer", "Reader"])
+def test_the_library_without_asyncio_has_the_same_names(name: str) -> None:
+    missing = public(getattr(danube_client, name)) - public(getattr(danube_client.sync, name))
+    # It opens what it makes, and its `ack` needs no other that does not wait.
+    assert missing <= {"open", "post_ack"}
+
+
+def public(kind: type) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}

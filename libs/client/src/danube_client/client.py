@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
 from types import TracebackType
@@ -29,7 +30,7 @@ from danube_client.start import Start, StartKind
 from danube_client.strategy import NonReliable, Strategy
 from danube_client.stream import batch, conversion
 from danube_client.stream.batch import Compression
-from danube_client.stream.presence import Presence
+from danube_client.stream.presence import Presence, logger
 from danube_client.stream.publisher import BUFFER_BYTES, BUFFER_MESSAGES, Publisher, PublisherOptions
 from danube_client.stream.reading import Reading
 from danube_client.stream.subscriber import Subscriber, SubscriberOptions
@@ -73,6 +74,7 @@ class Client:
         self._call_timeout_s = call_timeout_s
         self._health_interval_s = health_interval_s
         self._streaming = streaming
+        self._made: weakref.WeakSet[Producer | Consumer] = weakref.WeakSet()
 
     def producer(
         self,
@@ -201,7 +203,9 @@ class Client:
                 raise Unsupported.by(self._connections.home.address, "idempotent producers")
             return await by_calls()
 
-        return Producer(name, opening, codec_for(codec))
+        producer = Producer(name, opening, codec_for(codec))
+        self._made.add(producer)
+        return producer
 
     def consumer(
         self,
@@ -313,7 +317,9 @@ class Client:
                     raise Unsupported.by(self._connections.home.address, what)
             return await by_calls()
 
-        return Consumer(name, opening)
+        consumer = Consumer(name, opening)
+        self._made.add(consumer)
+        return consumer
 
     def reader(
         self,
@@ -484,8 +490,24 @@ class Client:
         return self
 
     async def close(self) -> None:
-        """Close the connections. Close producers and consumers first."""
-        await self._connections.close()
+        """Close the producers and consumers that are open, then the connections.
+
+        What they have not sent and not acknowledged is awaited for ``call_timeout_s`` at most; what is
+        unanswered then fails with Closed.
+        """
+        await self._close_all(self._call_timeout_s)
+
+    async def _close_all(self, timeout_s: float) -> None:
+        made = [one for one in self._made if not one.closed]
+        try:
+            if timeout_s:
+                async with asyncio.timeout(timeout_s):
+                    await asyncio.gather(*(one.close() for one in made), return_exceptions=True)
+        except TimeoutError:
+            logger.warning("the client was closed before everything was answered")
+        finally:
+            await asyncio.gather(*(one.abort() for one in made), return_exceptions=True)
+            await self._connections.close()
 
     async def _ask_streaming(self, question: Callable[[Connection], Awaitable[T]], what: str) -> T:
         try:
@@ -515,7 +537,7 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        await self._close_all(self._call_timeout_s if kind is None else 0)
 
 
 def _is_missing(error: CallError) -> bool:

@@ -9,7 +9,7 @@ from enum import IntEnum
 from types import TracebackType
 from typing import Any, Self
 
-from danube_client.errors import Closed, Unsupported
+from danube_client.errors import ClientError, Closed, Unsupported
 from danube_client.message import Message
 from danube_client.start import Start
 from danube_client.stream.subscriber import Subscriber
@@ -44,6 +44,8 @@ class Consumer:
     def __init__(self, name: str, opening: Opening) -> None:
         self.name = name
         """The consumer's name."""
+        self.closed = False
+        """Whether it was closed."""
         self._opening = opening
         self._subscriber: Subscriber | None = None
         self._calls: v0_2.Consumer | None = None
@@ -129,12 +131,17 @@ class Consumer:
             messages = [await self.receive(timeout)]
         except TimeoutError:
             return []
-        ready = self._ready
         while len(messages) < max:
-            if ready:
-                messages.append(ready.popleft())
+            if self._ready:
+                messages.append(self._ready.popleft())
+            elif self._subscriber is not None:
+                if not self._subscriber.unpack_next():
+                    break
             elif self.ready:
-                messages.append(await anext(self))
+                try:
+                    messages.append(await anext(self))
+                except (StopAsyncIteration, ClientError):
+                    break  # the next call raises it, too
             else:
                 break
         return messages
@@ -175,6 +182,7 @@ class Consumer:
 
         Raises:
             ValueError: the consumer has no such topic.
+            CallError: the platform refused, for example on a non-reliable topic; the cursor has not moved.
             Unreachable: the connection was lost, or the platform did not answer; the cursor may have moved.
             Unsupported: the platform has no native streaming.
         """
@@ -214,6 +222,7 @@ class Consumer:
 
         A consumer that has ended has nothing to wait for: the iteration raised why.
         """
+        self.closed = True
         try:
             if self._subscriber is None or not self._subscriber.ended:
                 await self.flush_acks()
@@ -222,6 +231,7 @@ class Consumer:
 
     async def abort(self) -> None:
         """Stop at once. Messages not taken or not acknowledged yet may be delivered again."""
+        self.closed = True
         using = self._subscriber or self._calls
         if using is not None:
             await using.abort()

@@ -38,7 +38,8 @@ class Producer:
         self._codec = codec
         self._publisher: Publisher | None = None
         self._calls: v0_2.Producer | None = None
-        self._closed = False
+        self.closed = False
+        """Whether it was closed: it takes no more messages."""
 
     @property
     def topics(self) -> list[str]:
@@ -104,11 +105,11 @@ class Producer:
             payload = self._codec.encode(payload)
         elif not isinstance(payload, bytes):
             payload = encode(payload, None if publisher is None else publisher.schema)
-        if publisher is not None and not self._closed:
+        if publisher is not None and not self.closed:
             return await publisher.post(payload, key, attributes)
-        if self._closed or self._calls is None:
+        if self.closed or self._calls is None:
             raise Closed(
-                "the producer is closed" if self._closed else "the producer is not open: use `async with`"
+                "the producer is closed" if self.closed else "the producer is not open: use `async with`"
             )
         return await self._calls.post(payload, attributes, key=key)
 
@@ -120,13 +121,13 @@ class Producer:
 
     async def close(self) -> None:
         """Accept no more messages, wait for those in flight, and stop."""
-        self._closed = True
+        self.closed = True
         await self.flush()
         await self.abort()
 
     async def abort(self) -> None:
         """Stop at once. Messages in flight fail with Closed; the platform may have stored them."""
-        self._closed = True
+        self.closed = True
         using = self._publisher or self._calls
         if using is not None:
             await using.abort()
@@ -161,7 +162,7 @@ class Producer:
 
     def __del__(self) -> None:
         publisher = getattr(self, "_publisher", None)
-        if publisher is None or self._closed:
+        if publisher is None or self.closed:
             return
         if count := publisher.unanswered:
             warnings.warn(

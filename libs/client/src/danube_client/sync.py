@@ -38,7 +38,7 @@ from danube_client.producer import Producer as AsyncProducer
 from danube_client.reader import Reader as AsyncReader
 from danube_client.schema import Schema
 from danube_client.start import Start
-from danube_client.topic_info import TopicInfo
+from danube_client.topic_info import Topic, TopicInfo
 
 T = TypeVar("T")
 
@@ -146,6 +146,10 @@ class Client(Closing):
         """See `danube_client.Client.create_subscription`."""
         return self._loop.run(lambda: self._client.create_subscription(topic, subscription, **options))
 
+    def topics(self, pattern: str = "/default/*") -> list[Topic]:
+        """See `danube_client.Client.topics`."""
+        return self._loop.run(lambda: self._client.topics(pattern))
+
     def partitions(self, topic: str) -> list[str]:
         """See `danube_client.Client.partitions`."""
         return self._loop.run(lambda: self._client.partitions(topic))
@@ -159,7 +163,7 @@ class Client(Closing):
         return self._loop.run(lambda: self._client.schema(topic))
 
     def close(self) -> None:
-        """Close the connection and end the thread; close producers and consumers before."""
+        """Close the producers and consumers that are open, then the connection, and end the thread."""
         try:
             self._loop.run(self._client.close)
         except Closed:
@@ -178,6 +182,26 @@ class Producer:
     def name(self) -> str:
         """The producer's name."""
         return self._producer.name
+
+    @property
+    def topics(self) -> list[str]:
+        """The topic itself, or its partitions in order."""
+        return self._producer.topics
+
+    @property
+    def unanswered(self) -> int:
+        """How many messages are neither stored nor refused yet."""
+        return self._producer.unanswered
+
+    @property
+    def streaming(self) -> bool:
+        """Whether native streaming carries the messages."""
+        return self._producer.streaming
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._producer.closed
 
     def send(
         self, payload: Any, attributes: Mapping[str, str] | None = None, *, key: str | None = None
@@ -212,6 +236,10 @@ class Producer:
     def close(self) -> None:
         """Accept no more messages, wait for those in flight, and stop."""
         self._loop.run(self._producer.close)
+
+    def abort(self) -> None:
+        """Stop at once. Messages in flight fail with Closed; the platform may have stored them."""
+        self._loop.run(self._producer.abort)
 
     def __enter__(self) -> Self:
         return self
@@ -267,6 +295,26 @@ class Consumer(Closing):
         """Whether the subscription is new."""
         return self._consumer.created
 
+    @property
+    def topics(self) -> list[str]:
+        """The topics and partitions that are consumed now."""
+        return self._consumer.topics
+
+    @property
+    def ready(self) -> int:
+        """The number of messages that the iteration returns without waiting."""
+        return len(self._here) + self._consumer.ready
+
+    @property
+    def streaming(self) -> bool:
+        """Whether native streaming carries the messages."""
+        return self._consumer.streaming
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._consumer.closed
+
     def __iter__(self) -> Self:
         return self
 
@@ -318,6 +366,14 @@ class Consumer(Closing):
         """Send the acknowledgements and stop."""
         self._loop.run(self._consumer.close)
 
+    def abort(self) -> None:
+        """Stop at once. Messages not taken or not acknowledged yet may be delivered again."""
+        self._loop.run(self._consumer.abort)
+
+    def check_losses(self) -> None:
+        """Ask now what the subscription lost. See `danube_client.Consumer.check_losses`."""
+        self._loop.run(self._consumer.check_losses)
+
 
 class Reader(Closing):
     """Reads a topic without a subscription; an iterator. See `danube_client.Reader`."""
@@ -325,6 +381,11 @@ class Reader(Closing):
     def __init__(self, loop: Loop, reader: AsyncReader) -> None:
         self._loop = loop
         self._reader = reader
+
+    @property
+    def missing(self) -> int:
+        """How many messages were retained no more, or could not be read; a lower bound."""
+        return self._reader.missing
 
     def __iter__(self) -> Self:
         return self

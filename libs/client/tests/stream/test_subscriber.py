@@ -13,6 +13,7 @@ from danube_client import (
     Consumer,
     Disconnected,
     Event,
+    NotReady,
     Reconnected,
     Start,
     SubscriptionType,
@@ -310,3 +311,13 @@ async def test_topics_are_listed(stub: StubStreaming, streaming: Client) -> None
         danube_client.Topic(TOPIC, 0, reliable=True),
     ]
     assert await streaming.topics("/default/t*") == [danube_client.Topic(TOPIC, 0, reliable=True)]
+
+
+async def test_after_a_refused_seek_what_was_here_comes_again(stub: StubStreaming, streaming: Client) -> None:
+    stub.publish(TOPIC, *numbered(3))
+    async with streaming.consumer(TOPIC, "s", type=SubscriptionType.EXCLUSIVE) as consumer:
+        assert await take(consumer, 1) == [b"0"]
+        stub.refuse_seeks = True
+        with pytest.raises(NotReady, match="as scripted"):
+            await consumer.seek(Start.latest())
+        assert await take(consumer, 3) == numbered(3)

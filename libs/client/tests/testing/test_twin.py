@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -35,14 +35,19 @@ QUIET_S = 0.3
 
 
 @pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.server)])
-async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+def another(request: pytest.FixtureRequest) -> Callable[[], Client]:
+    """Returns a client of the platform, not open yet."""
     if request.param == "memory":
         memory: MemoryPlatform = request.getfixturevalue("danube_memory")
-        async with memory.client() as client:
-            yield client
-    else:
-        async with connect(request.getfixturevalue("danube_url")) as client:
-            yield client
+        return memory.client
+    url: str = request.getfixturevalue("danube_url")
+    return lambda: connect(url)
+
+
+@pytest.fixture
+async def client(another: Callable[[], Client]) -> AsyncIterator[Client]:
+    async with another() as client:
+        yield client
 
 
 @pytest.fixture
@@ -310,6 +315,39 @@ async def test_the_end_of_the_backlog_is_told(client: Client, topic: str) -> Non
         async with asyncio.timeout(WAIT_S):
             while await events.get() != EndOfBacklog(topic):
                 pass
+
+
+async def test_a_client_that_is_closed_sends_and_acknowledges_what_was_left_to_it(
+    client: Client, topic: str, another: Callable[[], Client]
+) -> None:
+    async with another() as leaving:
+        producer = await leaving.producer(topic)
+        for number in range(100):
+            await producer.post(str(number))
+    assert producer.closed
+    async with another() as leaving:
+        consumer = await leaving.consumer(topic, "s", type=SubscriptionType.EXCLUSIVE)
+        assert await take(consumer, 60) == [str(number) for number in range(60)]
+    async with client.consumer(topic, "s", type=SubscriptionType.EXCLUSIVE) as consumer:
+        assert await take(consumer, 40) == [str(number) for number in range(60, 100)]
+
+
+async def test_a_batch_is_what_is_here(client: Client, topic: str) -> None:
+    await publish(client, topic, "0", "1", "2")
+    async with client.consumer(topic, "s") as consumer:
+        received = [message.text for message in await consumer.receive_batch(2, WAIT_S)]
+        while len(received) < 3:
+            received += [message.text for message in await consumer.receive_batch(2, WAIT_S)]
+    assert received == ["0", "1", "2"]
+
+
+async def test_a_seek_that_cannot_be_is_refused(client: Client, topic: str) -> None:
+    async with (
+        client.producer(topic, strategy=NonReliable()),
+        client.consumer(topic, "s") as consumer,
+    ):
+        with pytest.raises(InvalidRequest):
+            await consumer.seek(Start.earliest())
 
 
 async def test_models_travel_by_a_codec(client: Client, topic: str) -> None:

@@ -15,9 +15,11 @@ from danube_client.errors import (
     CallError,
     ClientError,
     Closed,
+    InvalidRequest,
     MessagesLost,
     SubscribeDenied,
     TopicDeleted,
+    UnknownClient,
     Unreachable,
     from_code,
 )
@@ -157,7 +159,7 @@ class Subscriber:
                     self._handed = 0
                     await asyncio.sleep(0)  # let the stream be read and acknowledgements leave
                     continue
-                self._open_delivery(*self._buffer.popleft())
+                self.unpack_next()
             elif self._ended is not None:
                 if isinstance(self._ended, Closed):
                     raise StopAsyncIteration
@@ -166,6 +168,13 @@ class Subscriber:
                 self._handed = 0
                 self._arrived.clear()
                 await self._arrived.wait()
+
+    def unpack_next(self) -> bool:
+        """Put the messages of the next delivery into `ready`; return False if none is here."""
+        if self._buffer:
+            self._open_delivery(*self._buffer.popleft())
+            return True
+        return False
 
     @property
     def ended(self) -> bool:
@@ -231,6 +240,9 @@ class Subscriber:
             if not moved:
                 raise ValueError(f"the consumer has no topic {topic}")
             request.topic = moved[0][0]
+        for _, state in moved:
+            if not state.reliable:
+                raise InvalidRequest("INVALID_ARGUMENT", f"{state.topic} is non-reliable: it has no past")
         answer: asyncio.Future[None] = self._loop.create_future()
         self._seeks[ticket] = answer
         void = {id(state) for _, state in moved}
@@ -475,8 +487,13 @@ class Subscriber:
                     if state.seeking == answer.seeked.ticket:
                         state.seeking = 0
                 done = self._seeks.get(answer.seeked.ticket)
-                if done is not None and not done.done():
-                    done.set_result(None)
+                if done is None or done.done():
+                    return
+                if answer.seeked.code:
+                    done.set_exception(from_code(answer.seeked.code, answer.seeked.message))
+                    # The cursor is where it was, and what was here has been thrown away.
+                    raise UnknownClient("ABORTED", "a seek was refused: the consumer subscribes again")
+                done.set_result(None)
 
     def _add_topic(self, added: api.TopicAdded) -> None:
         state = self._known.get(added.name)

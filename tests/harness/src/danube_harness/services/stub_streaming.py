@@ -97,6 +97,7 @@ class StubStreaming:
         self.acks: list[api.Ack] = []
         self.silent = False
         self.no_acks = False
+        self.refuse_seeks = False
         self.window = api.Window(messages=10_000, bytes=8 << 20)
         self.schema = api.Schema()
         self.delivery_messages = 100
@@ -454,6 +455,11 @@ class _Consuming:
                 self._paused = request.pause.paused
 
     def _seek(self, seek: api.Seek) -> None:
+        if self._stub.refuse_seeks:
+            code: int = grpc.StatusCode.UNAVAILABLE.value[0]
+            refused = api.Seeked(ticket=seek.ticket, code=code, message="as scripted")
+            self._answers.append(api.ConsumeResponse(seeked=refused))
+            return
         for number, (log, cursor) in enumerate(zip(self._logs, self._cursors, strict=True)):
             if not seek.HasField("topic") or seek.topic == number:
                 cursor.start = first_position(log, seek.start)
