@@ -110,6 +110,7 @@ class StubStreaming:
         self._wakers: set[asyncio.Event] = set()
         self._server: grpc.aio.Server | None = None
         self._ids = 0
+        self._breaks = 0
 
     @property
     def address(self) -> str:
@@ -174,6 +175,7 @@ class StubStreaming:
 
     def break_streams(self) -> None:
         """End all streams as a gateway that dies."""
+        self._breaks += 1
         for task in list(self._streams):
             task.cancel()
 
@@ -355,21 +357,17 @@ class StubStreaming:
         log = self.topics.get(request.topic)
         if log is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such topic")
-        task = asyncio.current_task()
-        assert task is not None
-        self._streams.add(task)
-        try:
-            start = first_position(log, request.start)
-            found = [(position, data) for position, data in log.messages if position >= start]
-            if request.HasField("end_position"):
-                found = [item for item in found if item[0] <= request.end_position]
-            for batch in runs(found[: request.messages_max or None], 3):
-                yield api.ReadResponse(batch=packed([data for _, data in batch]), first_position=batch[0][0])
-            yield api.ReadResponse()
-        except asyncio.CancelledError:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the stream was broken")
-        finally:
-            self._streams.discard(task)
+        breaks = self._breaks
+        start = first_position(log, request.start)
+        found = [(position, data) for position, data in log.messages if position >= start]
+        if request.HasField("end_position"):
+            found = [item for item in found if item[0] <= request.end_position]
+        for batch in runs(found[: request.messages_max or None], 3):
+            yield api.ReadResponse(batch=packed([data for _, data in batch]), first_position=batch[0][0])
+            # Not by cancelling: a cancelled write may leave the client without a status.
+            if self._breaks != breaks:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the stream was broken")
+        yield api.ReadResponse()
 
     async def _describe(
         self, request: api.DescribeTopicRequest, _context: Context
