@@ -96,7 +96,7 @@ class BundleOwner:
         self._listeners.append(await bus.serve(subject, OWNER.handler(self._answer)))
 
     async def stop(self) -> None:
-        """Take no more requests, journal the cursors, then end. Safe after a failed start."""
+        """Take no more requests, journal cursors and counts, then end. Safe after a failed start."""
         self._stopping = True
         for listener in self._listeners:
             await listener.close()
@@ -104,6 +104,7 @@ class BundleOwner:
         await self.reader.close()
         self.context.move_quiet_cursors()
         self.archive_catchup.offset_fold.checkpoint()
+        self.sequences.checkpoint()
         self.context.writer.stop()
         if self._journal is not None:
             await asyncio.wait((self._journal,), timeout=STOP_FLUSH_S)

@@ -64,6 +64,19 @@ async def test_the_last_sequence_survives_owners_whatever_they_have_journaled(ha
     assert [await writer.is_known() for writer in writers] == [True, True]
 
 
+async def test_an_owner_that_stops_in_order_journals_what_was_stored_last(harness: OwnerHarness) -> None:
+    """Storage may purge it before anybody owns the bundle again."""
+    topic = await harness.topic("/default/t")
+    owner = await harness.own()
+    writer = Writer(harness, topic, "a")
+    await writer.store(3)
+    assert await writer.is_known()
+    await harness.owners.pop(harness.epoch).stop()
+    await harness.log.purge(topic.home, 100)
+    assert owner is not await harness.own()
+    assert await writer.is_known()
+
+
 async def test_an_answer_covers_what_is_stored_when_the_question_comes(harness: OwnerHarness) -> None:
     """Also if the live feed has not brought it yet."""
     topic = await harness.topic("/default/t")

@@ -68,14 +68,18 @@ class SequenceFold:
         quiet_since = time.monotonic()
         while True:
             await asyncio.sleep(CHECKPOINT_S)
-            tail, now = context.extent.tail, time.monotonic()
-            moved = tail > context.state.sequences.through
-            if self._changed or (moved and now - quiet_since >= QUIET_CHECKPOINT_S):
+            now = time.monotonic()
+            if self._changed or now - quiet_since >= QUIET_CHECKPOINT_S:
                 quiet_since = now
-                sequences = context.state.sequences
-                lasts = [(key, sequences.last(key)) for key in self._changed]
-                self._changed.clear()
-                context.writer.record(*producers_stored(tail, lasts))
+                self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Journal what was folded since the last time; nothing before all up to the tail is."""
+        context, sequences = self._context, self._context.state.sequences
+        if self._complete and (self._changed or context.extent.tail > sequences.through):
+            lasts = [(key, sequences.last(key)) for key in self._changed]
+            self._changed.clear()
+            context.writer.record(*producers_stored(context.extent.tail, lasts))
 
     async def _catch_up(self, first: int, last: int) -> None:
         log, bundle = self._context.ports.log, self._context.bundle
