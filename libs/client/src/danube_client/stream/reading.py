@@ -14,8 +14,8 @@ from danube_client.message import Message
 from danube_client.payload import Codec
 from danube_client.retry import Retry
 from danube_client.stream.batch import unpack
+from danube_client.stream.consumed_topic import DONE
 from danube_client.stream.presence import Presence
-from danube_client.stream.subscriber import DONE
 from danube_proto import danube_stream_pb2 as api
 
 YIELD_MESSAGES: Final = 256

@@ -1,12 +1,12 @@
-"""One consumer on its stream: takes batches, gives messages, and gathers what is acknowledged."""
+"""One consumer on its stream: takes batches and gives messages."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from danube_client.connection import Connections, Stream
 from danube_client.errors import (
@@ -28,33 +28,20 @@ from danube_client.message import Message
 from danube_client.payload import Codec
 from danube_client.retry import Retry
 from danube_client.start import Start
-from danube_client.stream.ack_ranges import AckRanges, Ranges, contains, merged
+from danube_client.stream.ack_ranges import contains
+from danube_client.stream.acknowledgements import Acknowledgements
 from danube_client.stream.batch import unpack
+from danube_client.stream.consumed_topic import ConsumedTopic
 from danube_client.stream.conversion import start as start_to_wire
 from danube_client.stream.presence import Presence
 from danube_proto import danube_stream_pb2 as api
 
 ConsumeStream = Stream[api.ConsumeRequest, api.ConsumeResponse]
 
-ACK_DELAY_S: Final = 0.01
-"""An acknowledgement leaves so much later, or with ACKS others."""
-ACKS: Final = 256
-TICKETS_MAX: Final = 64
-"""So many sent acknowledgements may be unconfirmed; then they gather."""
 WINDOW_MESSAGES: Final = 8192
 WINDOW_BYTES: Final = 16 * 1024 * 1024
-RANGES_MAX: Final = 4096
-"""Ranges in one acknowledgement."""
-
-
-class Done:
-    """An awaitable that is done: what it stands for needs no waiting."""
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return iter(())  # type: ignore[return-value]  # an iterator is what `await` asks for
-
-
-DONE: Final = Done()
+HANDED_MAX: Final = 256
+"""Messages handed over without a turn of the event loop for the stream and acknowledgements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +92,7 @@ class Subscriber:
         self._taken_messages = self._taken_bytes = 0
         self._granted_messages = self._granted_bytes = 0
         self._paused = False
-        # Acknowledgements.
-        self.dirty: list[ConsumedTopic] = []
-        self.unflushed = 0
-        self.flush_at = ACKS if not request.prefetch else max(1, min(ACKS, request.prefetch // 2))
-        self._flush_due = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._ticket = self._confirmed = 0
-        self._flushes: dict[int, list[tuple[ConsumedTopic, Ranges, int]]] = {}
-        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._acknowledgements = Acknowledgements(request.prefetch, self._wake.set)
         self._seek_ticket = 0
         self._seeks: dict[int, asyncio.Future[None]] = {}
         self._established = False
@@ -155,7 +134,7 @@ class Subscriber:
         """
         while not self.ready:
             if self._buffer:
-                if self._handed >= ACKS:
+                if self._handed >= HANDED_MAX:
                     self._handed = 0
                     await asyncio.sleep(0)  # let the stream be read and acknowledgements leave
                     continue
@@ -185,42 +164,18 @@ class Subscriber:
         """Return how many messages are here and not taken."""
         return len(self.ready) + sum(delivery.batch.messages for _, delivery in self._buffer)
 
-    # Acknowledgements
-
-    def mark_dirty(self, state: ConsumedTopic) -> None:
-        """Remember that a topic has acknowledgements that are not sent."""
-        if not state.acks.count and not state.cumulative:
-            self.dirty.append(state)
-
-    def note_ack(self) -> None:
-        """Count an acknowledgement, and see that it leaves soon."""
-        self.unflushed += 1
-        if self.unflushed >= self.flush_at:
-            self._flush()
-        elif self._timer is None:
-            self._timer = self._loop.call_later(ACK_DELAY_S, self._flush)
-
-    def _flush(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._flush_due = True
-        self._wake.set()
-
     async def flush_acks(self) -> None:
         """Wait until the platform has everything that was acknowledged so far.
 
         Raises:
             ClientError: the consumer has ended.
         """
-        target = self._ticket + 1 if self.unflushed else self._ticket
-        if target <= self._confirmed:
+        waiter = self._acknowledgements.flushed()
+        if waiter is None:
             return
         if self._ended is not None:
+            waiter.cancel()
             raise self._ended
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiters.append((target, waiter))
-        self._flush()
         await waiter
 
     def send(self, request: api.ConsumeRequest) -> None:
@@ -374,57 +329,7 @@ class Subscriber:
             yield api.ConsumeRequest(
                 credit=api.Credit(messages_total=self._granted_messages, bytes_total=self._granted_bytes)
             )
-        if self._flush_due and len(self._flushes) < TICKETS_MAX:
-            self._flush_due = False
-            yield from self._flushed()
-
-    def _flushed(self) -> Iterator[api.ConsumeRequest]:
-        self.unflushed = 0
-        requests = []
-        flushed: list[tuple[ConsumedTopic, Ranges, int]] = []
-        dirty, self.dirty = self.dirty, []
-        for state in dirty:
-            index = state.index
-            if index is None:  # until the topic is added to this stream, if it ever is
-                if not state.void and self._known.get(state.topic) is state:
-                    self.dirty.append(state)
-                    self.unflushed += state.acks.count
-                continue
-            ranges, cumulative = state.acks.take(), state.cumulative
-            state.cumulative = 0
-            if not ranges and not cumulative:
-                continue
-            flushed.append((state, ranges, cumulative))
-            for first in range(0, len(ranges) or 1, RANGES_MAX):
-                ack = api.Ack(topic=index, cumulative=cumulative if not first else 0)
-                for low, high in ranges[first : first + RANGES_MAX]:
-                    ack.ranges.add(first=low, last=high)
-                requests.append(ack)
-        if not requests:
-            if self.dirty or not self._waiters:
-                return
-            # What was acknowledged belongs to no topic any more.
-            requests.append(api.Ack())
-        self._ticket += 1
-        self._flushes[self._ticket] = flushed
-        requests[-1].ticket = self._ticket
-        for ack in requests:
-            yield api.ConsumeRequest(ack=ack)
-
-    def _confirm(self, ticket: int) -> None:
-        self._confirmed = max(self._confirmed, ticket)
-        for number in [number for number in self._flushes if number <= ticket]:
-            flushed = self._flushes.pop(number)
-            if not self._buffer:  # nothing of them is here again
-                for state, _, _ in flushed:
-                    state.repeated = []
-        due = [waiter for target, waiter in self._waiters if target <= ticket]
-        self._waiters = [item for item in self._waiters if item[0] > ticket]
-        for waiter in due:
-            if not waiter.done():
-                waiter.set_result(None)
-        if self._flush_due or self._waiters:
-            self._flush()
+        yield from self._acknowledgements.due()
 
     def _forget_stream(self, error: ClientError) -> None:
         """Begin again: what was not taken comes again; what is not known to be acknowledged is sent again."""
@@ -434,18 +339,7 @@ class Subscriber:
         for state in self.topics.values():
             state.index = None
         self.topics.clear()
-        for flushed in self._flushes.values():
-            for state, ranges, cumulative in flushed:
-                self.mark_dirty(state)
-                state.acks.extend(ranges)
-                state.cumulative = max(state.cumulative, cumulative)
-        self._flushes.clear()
-        self.unflushed = 0
-        for state in self.dirty:
-            ranges = state.acks.take()
-            state.acks.extend(ranges)
-            state.repeated = merged([*state.repeated, *ranges])
-            self.unflushed += state.acks.count or 1
+        self._acknowledgements.lose_stream()
         for answer in self._seeks.values():
             if not answer.done():
                 answer.set_exception(error)
@@ -463,7 +357,7 @@ class Subscriber:
                     self._buffer.append((state, delivery))
                     self._arrived.set()
             case "acked":
-                self._confirm(answer.acked.ticket)
+                self._acknowledgements.confirm(answer.acked.ticket, settled=not self._buffer)
             case "topic_added":
                 self._add_topic(answer.topic_added)
             case "topic_ended":
@@ -498,26 +392,31 @@ class Subscriber:
     def _add_topic(self, added: api.TopicAdded) -> None:
         state = self._known.get(added.name)
         if state is None:
-            state = ConsumedTopic(self, added.name, added.topic_id, self._options.codec)
+            state = self._new_topic(added)
             self.created = added.created if self.created is None else self.created and added.created
         elif state.topic_id != added.topic_id:
             # Made again since: positions of the former topic mean nothing here.
             if added.name in self._request.topics:
                 raise TopicDeleted.made_again(added.name)
-            state = ConsumedTopic(self, added.name, added.topic_id, self._options.codec)
+            state.end()
+            state = self._new_topic(added)
         state.seeking = 0
         state.reliable = added.reliable
         state.index = added.topic
         self._known[added.name] = self.topics[added.topic] = state
         if state.acks.count or state.cumulative:
-            self._flush()
+            self._acknowledgements.flush()
+
+    def _new_topic(self, added: api.TopicAdded) -> ConsumedTopic:
+        codec = self._options.codec
+        return ConsumedTopic(self._acknowledgements, self.send, added.name, added.topic_id, codec)
 
     def _end_topic(self, ended: api.TopicEnded) -> None:
         state = self.topics.pop(ended.topic, None)
         if state is None:
             return
         self._known.pop(state.topic, None)
-        state.index, state.void = None, True
+        state.end()
         if self.topics or self._request.pattern or self._request.await_topics:
             return
         error = from_code(ended.code, ended.message)
@@ -568,90 +467,9 @@ class Subscriber:
         if self._ended is not None:
             return
         self._ended = error
-        if self._timer is not None:
-            self._timer.cancel()
-        for waiter in (self._opened, *(waiter for _, waiter in self._waiters), *self._seeks.values()):
+        self._acknowledgements.end(error)
+        for waiter in (self._opened, *self._seeks.values()):
             if not waiter.done():
                 waiter.set_exception(error)
                 waiter.exception()
-        self._waiters.clear()
         self._arrived.set()
-
-
-class ConsumedTopic:
-    """A topic or partition of a consumer: where its messages come from, and where acknowledgements go.
-
-    Attributes:
-        topic: its name.
-        index: its number on the stream; None while it is on none.
-        acks: acknowledged, and not sent.
-        cumulative: acknowledged up to here, and not sent; 0 for nothing.
-        repeated: acknowledged on a stream that was lost, and perhaps delivered again.
-        seeking: the ticket of a seek that is not answered; deliveries until then are void.
-    """
-
-    __slots__ = (
-        "_codec",
-        "_subscriber",
-        "acks",
-        "cumulative",
-        "index",
-        "reliable",
-        "repeated",
-        "seeking",
-        "topic",
-        "topic_id",
-        "void",
-    )
-
-    def __init__(self, subscriber: Subscriber, topic: str, topic_id: int, codec: Codec | None) -> None:
-        self._subscriber = subscriber
-        self._codec = codec
-        self.topic = topic
-        self.topic_id = topic_id
-        self.index: int | None = None
-        self.reliable = True
-        self.acks = AckRanges()
-        self.cumulative = 0
-        self.repeated: Ranges = []
-        self.seeking = 0
-        self.void = False
-
-    def after_seek(self, ticket: int) -> ConsumedTopic:
-        """Return the topic as it is after a seek; acknowledgements of earlier messages are void."""
-        state = ConsumedTopic(self._subscriber, self.topic, self.topic_id, self._codec)
-        state.reliable, state.seeking, state.index = self.reliable, ticket, self.index
-        self.void, self.index = True, None
-        return state
-
-    def ack(self, message: Message) -> Awaitable[None]:
-        """Acknowledge a message; it leaves with others."""
-        if message.position and not self.void:
-            acks = self.acks
-            if not acks.count:
-                self._subscriber.mark_dirty(self)
-            acks.add(message.position)
-            self._subscriber.note_ack()
-        return DONE
-
-    def ack_cumulative(self, message: Message) -> Awaitable[None]:
-        """Acknowledge a message and all before it."""
-        if message.position and not self.void:
-            self._subscriber.mark_dirty(self)
-            self.cumulative = max(self.cumulative, message.position)
-            self._subscriber.note_ack()
-        return DONE
-
-    def nack(self, message: Message, delay_s: float | None, reason: str) -> Awaitable[None]:
-        """Give a message back."""
-        if message.position and not self.void and self.index is not None:
-            nack = api.Nack(topic=self.index, reason=reason)
-            nack.ranges.add(first=message.position, last=message.position)
-            if delay_s is not None:
-                nack.delay_ms = round(delay_s * 1000)
-            self._subscriber.send(api.ConsumeRequest(nack=nack))
-        return DONE
-
-    def decode(self, payload: bytes) -> Any:
-        """Return what the consumer's codec makes of a payload."""
-        return payload if self._codec is None else self._codec.decode(payload)
