@@ -12,7 +12,7 @@ endif
 endif
 BIN := $(VENV)/bin
 DATA_DIR ?= data
-WORKERS ?= 3
+WORKERS ?= 2
 MINUTES ?= 10
 MEMBERS := $(shell sed -n '/^members = \[/,/^\]/s/^ *"\(.*\)",$$/\1/p' pyproject.toml)
 PACKAGES := $(notdir $(wildcard $(MEMBERS:%=%/src/*)))
@@ -30,13 +30,13 @@ PYTEST := $(BIN)/pytest -q
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Variables: PYTHON=python3.13 (for a new .venv), WORKERS=3, DATA_DIR=data, MINUTES=10, SEED=, RATE=, AGAINST=grpc-aio, ARGS="
+	@echo "Variables: PYTHON=python3.13 (for a new .venv), WORKERS=2, DATA_DIR=data, MINUTES=10, SEED=, RATE=, AGAINST=grpc-aio, ARGS="
 
 run: setup ## the platform on this machine, its data in DATA_DIR
 	@exec $(BIN)/danube-standalone --data-dir $(DATA_DIR) $(ARGS)
 
 unit: setup-test ## fast tests without servers, with few examples of each property: about a minute
-	$(PYTEST) -n 2 --hypothesis-profile=quick -m "not server and not ($(SLOW))" $(UNIT)
+	$(PYTEST) -n $(WORKERS) --hypothesis-profile=quick -m "not server and not ($(SLOW))" $(UNIT)
 
 test: check ## the whole gate: checks, then all tests but the long ones
 	@set -x; $(PYTEST) -n $(WORKERS) -m "not ($(SLOW))" || { test $$? -eq 1 && $(AGAIN); }
@@ -45,7 +45,7 @@ again: ## what failed in the last run, once more and one at a time: what passes 
 	$(PYTEST) --last-failed --last-failed-no-failures none -m "not ($(SLOW))"
 
 acceptance: setup-test ## the long tests: real data and a cluster, while processes are killed
-	$(PYTEST) -m acceptance tests/acceptance tests/integration services/admin/tests tests/streams
+	$(PYTEST) -m acceptance tests/acceptance tests/integration tests/conformance tests/streams services/admin/tests
 
 official-test: setup-test ## the official clients at length: Python, and Rust, which is compiled; OFFICIAL_MESSAGES=200000
 	$(PYTEST) -m "not benchmark" -s tests/official

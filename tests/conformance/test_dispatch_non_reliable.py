@@ -104,6 +104,7 @@ async def test_a_consumer_that_falls_behind_loses_messages_but_no_order(
     assert received == sorted(set(received))
 
 
+@pytest.mark.acceptance
 async def test_a_consumer_that_acknowledges_each_message_loses_nothing_of_eight_producers(
     client: Client, topic: str
 ) -> None:

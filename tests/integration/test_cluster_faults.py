@@ -164,6 +164,7 @@ async def loaded_cluster(directory: Path) -> AsyncIterator[Striker]:
         assert len(await platform.until_settled()) == 6, "every bundle has exactly one owner"
 
 
+@pytest.mark.acceptance
 @pytest.mark.timeout(300)
 async def test_one_part_after_another_fails_under_load_and_nothing_is_lost(tmp_path: Path) -> None:
     async with loaded_cluster(tmp_path) as striker:

@@ -158,6 +158,7 @@ async def policies_of(platform: ClusterPlatform, topic: str) -> str:
     return answer.policies
 
 
+@pytest.mark.acceptance
 @pytest.mark.timeout(300)
 async def test_a_cluster_that_lost_its_power_brings_topics_cursors_ids_and_policies_back(
     tmp_path: Path,

@@ -78,6 +78,7 @@ async def take_over(journal: CountedJournal, epoch: int) -> JournalWriter:
     return JournalWriter(journal, BUNDLE, claim, on_fenced=lambda: pytest.fail("fenced"))
 
 
+@pytest.mark.acceptance
 @pytest.mark.timeout(120)
 async def test_a_stuck_message_runs_ten_times_past_the_journals_bound(journal: CountedJournal) -> None:
     writer = await take_over(journal, 1)

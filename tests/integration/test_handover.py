@@ -263,6 +263,7 @@ def platform(tmp_path: Path) -> Iterator[Platform]:
         yield running
 
 
+@pytest.mark.acceptance
 @pytest.mark.timeout(240)
 async def test_bundles_move_under_traffic_without_loss_and_a_drain_outlives_a_restart(
     platform: Platform,

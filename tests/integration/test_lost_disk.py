@@ -78,6 +78,7 @@ def file_of(platform: ClusterPlatform, instance_id: str, key: str) -> Path:
     return archive / instance_id / key
 
 
+@pytest.mark.acceptance
 @pytest.mark.timeout(240)
 async def test_a_lost_disk_and_a_rotten_byte_end_with_all_copies_again_and_readers_never_fail(
     platform: ClusterPlatform,
