@@ -127,9 +127,7 @@ $(VENV)/.installed: $(VENV)/bin/python requirements/run.txt VERSION $(MEMBERS:%=
 
 $(VENV)/.installed-test: $(VENV)/.installed requirements/test.txt requirements/docs.txt requirements/faust.txt requirements/data.txt
 	@echo "Installing what the tests need: about 20 s the first time."
-	@$(PIP) --require-hashes -r requirements/test.txt
-	@$(PIP) --require-hashes -r requirements/docs.txt
-	@$(PIP) --require-hashes -r requirements/faust.txt
+	@$(PIP) --require-hashes -r requirements/test.txt -r requirements/docs.txt -r requirements/faust.txt
 	@$(PIP) --require-hashes --no-deps -r requirements/data.txt
 	@touch $@
 

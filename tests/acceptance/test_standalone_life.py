@@ -65,6 +65,7 @@ def test_a_second_start_finds_topics_cursors_and_messages_again(platform: Platfo
     assert consume(platform, "another") == MESSAGES
 
 
+@pytest.mark.acceptance
 def test_a_power_cut_loses_nothing_that_was_acknowledged(platform: Platform) -> None:
     platform.start()
     produce(platform)

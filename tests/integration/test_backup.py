@@ -218,6 +218,7 @@ class Load:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.acceptance
 async def test_a_backup_made_under_load_brings_everything_back_after_a_total_loss(tmp_path: Path) -> None:
     place = tmp_path / "backups"
     with Platform.run(tmp_path / "first", environment=SETTINGS) as platform:

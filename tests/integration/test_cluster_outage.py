@@ -91,6 +91,7 @@ async def outage(platform: ClusterPlatform, load: Load, begin: Act, end: Act, la
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.acceptance
 async def test_an_outage_of_the_metadata_store_stops_nothing_that_is_owned(tmp_path: Path) -> None:
     async with ClusterPlatform.run(tmp_path, COUNTS) as platform:
         async with connect(*platform.gateway_urls) as client:

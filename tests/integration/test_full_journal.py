@@ -137,6 +137,7 @@ async def test_a_journal_that_an_earlier_version_filled_has_room_again_after_a_t
     assert claim.state.topics[1].subscriptions["s"].mark_delete == 49
 
 
+@pytest.mark.acceptance
 def test_a_million_acknowledged_behind_a_hole_cost_what_a_thousand_do() -> None:
     subscription = Subscription(Cursor(0))
     stuck = position_of(1, 0, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danube_client import Reliable, Retry, Schema, TopicDeleted, connect
@@ -40,6 +40,7 @@ async def act(gateway: StubGateway, step: str) -> None:
             await asyncio.sleep(4 * HEALTH_INTERVAL_S)
 
 
+@settings(max_examples=20)  # each waits for health checks
 @given(STEPS, st.booleans())
 def test_a_producer_belongs_to_one_topic_and_creates_another_only_if_that_is_asked_for(
     steps: list[str], recreate: bool
@@ -68,6 +69,7 @@ async def produce(steps: list[str], *, recreate: bool) -> None:
         assert recreate or len(gateway.accepted[TOPIC]) <= steps.count("send") + 1
 
 
+@settings(max_examples=20)
 @given(STEPS)
 def test_a_consumer_belongs_to_one_topic(steps: list[str]) -> None:
     asyncio.run(consume(steps))
