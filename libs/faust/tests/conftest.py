@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
+from importlib.metadata import PackageNotFoundError, version
 
 collect_ignore_glob: list[str] = []
-if importlib.util.find_spec("faust") is None:
+try:
+    version("faust-streaming")
+except PackageNotFoundError:
     collect_ignore_glob = ["test_*.py"]
 
 
