@@ -55,7 +55,7 @@ async def client(platform: Platform) -> AsyncIterator[Client]:
 
 
 async def publish(client: Client, topic: str, numbers: range) -> None:
-    async with client.producer(topic, name="w", schema=Schema.bytes(), strategy=KEPT) as producer:
+    async with client.producer(topic, schema=Schema.bytes(), strategy=KEPT) as producer:
         for number in numbers:
             await producer.post(f"{number}:".encode() + bytes(100))
         await producer.flush()
