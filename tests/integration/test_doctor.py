@@ -65,6 +65,8 @@ def test_doctor_top_and_events_tell_of_health_of_lag_and_of_a_takeover(tmp_path:
         # The machine of the tests may lack room, limits or a steady clock; the platform lacks nothing.
         checks = {finding["check"] for finding in health["findings"] if finding["severity"] != "UNSEEN"}
         assert checks <= {"disks", "limits", "clocks"}, health
+        unseen = [finding["subject"] for finding in health["findings"] if finding["severity"] == "UNSEEN"]
+        assert unseen == ["nats"], health
 
         code, screen = told(platform, "top", "--once", "--interval", "0.5")
         assert code == 0

@@ -185,7 +185,9 @@ async def _about(http_url: str) -> dict[str, Any] | None:
             secure = _unverified() if address.scheme == "https" else None
             reader, writer = await asyncio.open_connection(address.hostname, address.port, ssl=secure)
             try:
-                writer.write(f"GET /about HTTP/1.0\r\nHost: {address.netloc}\r\n\r\n".encode())
+                writer.write(
+                    f"GET /about HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n\r\n".encode()
+                )
                 answer = b""
                 while len(answer) < ANSWER_BYTES_MAX and (part := await reader.read(ANSWER_BYTES_MAX)):
                     answer += part
