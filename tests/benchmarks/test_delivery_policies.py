@@ -23,10 +23,6 @@ ROUNDS = int(os.environ.get("DANUBE_BENCH_ROUNDS", "5"))
 MESSAGES = int(os.environ.get("DANUBE_BENCH_MESSAGES", "50000"))
 KEYS = 1000
 TOPIC = "/default/keyed"
-KEY_SHARED_MIN = 0.05
-"""Against shared, on any machine; 0.5 is asked for, see docs/performance.md."""
-DEFAULT_POLICY_MIN = 0.5
-"""The rate with the default policy against that without an acknowledgement timeout; the rest is noise."""
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 
@@ -50,8 +46,6 @@ async def test_key_shared_and_the_default_policy_beside_shared_without_a_timeout
         rate = statistics.median(found)
         rounds = [round(each) for each in found]
         print(f"{name}: {rate:.0f} msg/s, {rate / shared:.2f} of shared, rounds {rounds}")
-    assert statistics.median(rates["key-shared"]) >= KEY_SHARED_MIN * shared
-    assert shared >= DEFAULT_POLICY_MIN * statistics.median(rates["shared, no timeout"])
 
 
 async def publish(client: Client) -> None:
