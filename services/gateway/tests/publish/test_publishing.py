@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+import google_crc32c
 import pytest
 
 from danube_common.cluster import keys
@@ -33,7 +34,7 @@ from danube_common.runtime.metrics import Metrics
 from danube_common.schemas.registry import SchemaRegistry
 from danube_common.schemas.topics import TopicSchemaView
 from danube_common.wire.envelope import ErrorReply, Reason
-from danube_common.wire.frame import decode_frame
+from danube_common.wire.frame import decode_frame, encode_frame
 from danube_common.wire.owner import (
     OWNER,
     CreateProducer,
@@ -46,8 +47,10 @@ from danube_common.wire.owner import (
     owner_subject,
 )
 from danube_gateway.gateway_metrics import GatewayMetrics
+from danube_gateway.publish.batch_lane import BatchLane
 from danube_gateway.publish.producers import Producers
 from danube_gateway.publish.publishing import Publishing
+from danube_gateway.publish.ready_batch import Body, Message
 from danube_gateway.publish.schema_checks import SchemaChecks
 from danube_gateway.publish.schema_evolution import SchemaEvolution
 from danube_gateway.publish.schema_worker import SchemaWorker
@@ -57,6 +60,7 @@ from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_harness.memory.bus import MemoryBus, MemoryHub
 from danube_harness.memory.log import MemoryLog
 from danube_harness.memory.metadata import MemoryMetadata
+from danube_harness.traffic.publish_stream import body_of
 
 BUNDLE = Bundle.parse("f0")
 NAME = TopicName.parse("/default/t")
@@ -276,6 +280,20 @@ async def test_messages_are_counted_with_their_bytes_when_metrics_are_read(scene
         assert f"danube_topic_msg_in_counter{labels} {5.0 * round_number}" in rendered
         assert f"danube_topic_bytes_in_counter{labels} {10.0 * round_number}" in rendered
         assert f'danube_publish_seconds_count{{producer="{producer}"}} {5.0 * round_number}' in rendered
+
+
+async def test_batches_are_counted_while_their_stream_is_open(scene: Scene) -> None:
+    producer = await scene.publishing.producers.find(await scene.producer())
+    stored = asyncio.Event()
+    lane = BatchLane(scene.publishing, producer, lambda *_: stored.set(), lambda *_: None)
+    scene.spawn(lane.run(), "lane")
+    data = body_of([b"xyz"])
+    ends = decode_frame(encode_frame(1, 1, [(7, [b"xyz"])])).sections[0].ends
+    lane.add(lane.ready(1, Body(data, google_crc32c.value(data), ends), [Message(3, b"xy", None)]))
+    await stored.wait()
+    labels = f'{{producer="{producer.producer_id}",topic="{NAME}"}}'
+    assert f"danube_topic_msg_in_counter{labels} 1.0" in scene.metrics.render().decode()
+    lane.close()
 
 
 async def test_a_new_producers_first_message_waits_for_none_if_its_first_number_is_known(

@@ -91,6 +91,7 @@ class BatchLane:
         self._waiting: deque[ReadyBatch] = deque()
         self._wake = asyncio.Event()
         self._tally = publishing.metrics.tally(producer.topic.name, producer.producer_id)
+        publishing.batch_tallies.add(self._tally)
         publishing.producers.hold(producer.producer_id)
 
     def ready(self, first: int, body: Body, messages: Iterable[Message]) -> ReadyBatch:
@@ -121,6 +122,7 @@ class BatchLane:
 
     def close(self) -> None:
         """Hand the counts over, and let the producer's life end."""
+        self._publishing.batch_tallies.discard(self._tally)
         self._tally.flush()
         self._publishing.producers.release(self.producer.producer_id)
 

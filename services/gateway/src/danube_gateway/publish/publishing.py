@@ -60,6 +60,7 @@ class Publishing:
     Attributes:
         rates: of all topics.
         numbers: of the frames of this process.
+        batch_tallies: what producers of batches have counted since the metrics were read.
         draining: whether new messages are refused.
     """
 
@@ -86,6 +87,7 @@ class Publishing:
         self._publishers: dict[tuple[Bundle, bool], Publisher] = {}
         self.rates = PublishRates(catalogue)
         self._lanes: dict[int, Lane] = {}
+        self.batch_tallies: set[Tally] = set()
         self._on_drain: dict[Callable[[], None], None] = {}
         self.draining = False
         catalogue.on_topic_gone(self._topic_gone)
@@ -284,6 +286,8 @@ class Publishing:
     def _flush(self) -> None:
         for lane in self._lanes.values():
             lane.tally.flush()
+        for tally in self.batch_tallies:
+            tally.flush()
 
     def _topic_gone(self, topic: Topic) -> None:
         self.rates.forget(topic)
