@@ -57,6 +57,7 @@ SERVICE_ACCOUNT
 token_file
 
 # Faust calls these of a transport.
+_drain_messages
 _add_gap
 _getmany
 _new_offset

@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final, cast
 
@@ -17,18 +17,25 @@ from faust.exceptions import ConsumerNotStarted, ImproperlyConfigured
 from faust.transport import base
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
+from faust.types.tuples import Message as FaustMessage
 from mode import Service
+from mode.types import ServiceT
 
 from danube_client import Client, Message
 from danube_faust import assignment, dead_letter, record
 from danube_faust.group import Group
 from danube_faust.members import Member
+from danube_faust.restoring import restore
 from danube_faust.settings import of_transport, option
 from danube_faust.source import Followed, Source, Subscribed
 from danube_faust.topics import Topics
 
 FETCH_MAX: Final = 1000
 """Messages of a partition in one fetch."""
+FETCH_TIMEOUT_S: Final = 1.0
+"""A fetch that finds nothing ends so late."""
+YIELD_MESSAGES: Final = 100
+"""After so many messages agents get their turn."""
 COMMIT_EVERY: Final = 2000
 """Acknowledged messages after which they are committed, at the latest."""
 TICK_S: Final = 0.5
@@ -60,7 +67,7 @@ class Consumer(base.Consumer):
         self._arrived = asyncio.Event()
         self._changed = asyncio.Event()
         self._assignor = cast("PartitionAssignor", self.app.assignor)
-        self._commit_every = min(self._commit_every or COMMIT_EVERY, COMMIT_EVERY)
+        self._commit_max = min(self._commit_every or COMMIT_EVERY, COMMIT_EVERY)
 
     async def on_start(self) -> None:
         """Connect."""
@@ -220,7 +227,44 @@ class Consumer(base.Consumer):
                 async with asyncio.timeout(timeout):
                     await self._arrived.wait()
             found = self._take(active_partitions)
+        for tp in [tp for tp in found if tp in self._followed]:
+            await restore(self.app, tp, [self._to_message(tp, message) for message in found.pop(tp)])
+            await asyncio.sleep(0)
         return found
+
+    async def _drain_messages(self, fetcher: ServiceT) -> None:
+        """Hand messages on until the fetcher stops.
+
+        What waits for room when the flow stops is dropped, and comes again after the next seek.
+        """
+        stopped = cast("Service", fetcher)._stopped.is_set  # noqa: SLF001
+        while not (self.should_stop or stopped()):
+            if self._n_acked >= self._commit_max:
+                self._n_acked = 0
+                await self.commit()
+            fetched = self.getmany(timeout=FETCH_TIMEOUT_S)
+            async for tp, message in fetched:
+                await self.wait_first(self._hand_on(tp, message, fetched), self.suspend_flow.wait())
+            await asyncio.sleep(0)
+
+    async def _hand_on(
+        self, tp: TP, message: FaustMessage, others: AsyncIterator[tuple[TP, FaustMessage]]
+    ) -> None:
+        """Hand on messages of one fetch in one task; Faust's own way makes four tasks of each message."""
+        await self._hand_one_on(tp, message)
+        count = 1
+        async for another, message_of_it in others:
+            await self._hand_one_on(another, message_of_it)
+            count += 1
+            if count % YIELD_MESSAGES == 0:
+                await asyncio.sleep(0)
+
+    async def _hand_one_on(self, tp: TP, message: FaustMessage) -> None:
+        last = self._read_offset[tp]
+        if last is not None and message.offset < last:
+            return
+        await self.callback(message)
+        self._read_offset[tp] = message.offset
 
     def _take(self, active_partitions: AbstractSet[TP] | None) -> dict[TP, list[Message]]:
         found = {}
