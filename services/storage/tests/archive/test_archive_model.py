@@ -150,6 +150,10 @@ class ArchiveModel(RuleBasedStateMachine):
             sections.append((self.topics[index], [b"%d " % self.number * length for length in lengths]))
         self.run(self.harness.publish(*sections))
 
+    @rule(index=st.sampled_from(range(3)), producer=st.integers(1, 2), messages=st.integers(1, 3))
+    def publish_idempotently(self, index: int, producer: int, messages: int) -> None:
+        self.run(self.harness.publish_batch(self.topics[index], producer, [b"i" * 100] * messages))
+
     @precondition(lambda self: len(self.topics) > 1)
     @rule(data=st.data())
     def delete_a_topic_and_create_it_again(self, data: st.DataObject) -> None:
@@ -269,6 +273,7 @@ def test_a_seal_that_ends_at_any_step_is_finished_by_the_next_archiver(*, after:
             for number in range(3):
                 sections = ((disk, [b"%d" % number * 300]), (disk2, [b"b", b"c"]), (s3, [b"s" * 200] * 2))
                 model.run(model.harness.publish(*sections))
+                model.run(model.harness.publish_batch(disk, 1, [b"i"] * 2))
                 if number == 0:
                     model.seal()
             model.fuse.set(steps, after=after, fails=DanubeError(FAILURE) if fails else None)

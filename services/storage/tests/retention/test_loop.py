@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from danube_common.archive.records import SHARED, Deletions, ManifestEntry, SegmentRecord
+from danube_common.archive.state import read_archive_state
 from danube_common.cluster import keys
 from danube_common.cluster.membership import register
 from danube_common.cluster.owner_client import OwnerClient
@@ -33,7 +34,6 @@ from danube_harness.services.retention_harness import (
 from danube_storage.archive.offsets import Offsets
 from danube_storage.archive.replicas import ReplicaServer
 from danube_storage.archive.session import ArchiveSession
-from danube_storage.archive.state import read_archive_state
 from danube_storage.retention.archive_pass import FAILED_READS_MAX
 from danube_storage.retention.loop import TASK, RetentionLoop
 from danube_storage.segments.stores import Stores

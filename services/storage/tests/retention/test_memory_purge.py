@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from danube_common.archive.state import read_archive_state
+from danube_common.cluster import keys
 from danube_common.cluster.owner_client import OwnerClient
+from danube_common.model.producer_sequences import ProducerSequences
 from danube_harness.services.retention_harness import (
     LOG_BYTES_MAX,
     MEMORY,
@@ -11,7 +16,7 @@ from danube_harness.services.retention_harness import (
     BlindMetadata,
     RetentionHarness,
 )
-from danube_storage.archive.state import read_archive_state
+from danube_storage.retention import floors
 from danube_storage.retention.memory_purge import MemoryPurge
 
 NOW = 1 << 60
@@ -71,6 +76,26 @@ async def test_a_topic_that_the_view_has_not_seen_keeps_its_messages_in_memory(
     topic = await harness.topic("m", MEMORY_ACK)
     await harness.publish(topic)
     assert await harness.purge(await harness.new_session(MEMORY, blind)) == 1
+
+
+@pytest.mark.parametrize("journaled", [None, 0, 2, 3, 99], ids=lambda through: f"journaled={through}")
+async def test_what_a_producer_has_stored_is_noted_before_it_is_purged(
+    harness: RetentionHarness, monkeypatch: pytest.MonkeyPatch, journaled: int | None
+) -> None:
+    """Unless its owner has journaled it; without an owner, and with one of a lost log, all is noted."""
+    topic = await harness.topic("m", MEMORY_EXPIRE)
+    for first in (1, 3, 5):
+        await harness.publish_batch(topic, key=7, first=first, messages=2)
+    await harness.publish(topic, stored_ms=NOW)
+    if journaled is None:
+        monkeypatch.setattr(floors, "ANSWER_TIMEOUT_S", 0.1)
+        await harness.metadata.delete(keys.owner_key(MEMORY))
+    else:
+        harness.owner.sequences_through[MEMORY] = journaled
+    assert await harness.purge(await harness.new_session(MEMORY)) == 4
+    archive = await read_archive_state(harness.metadata, MEMORY)
+    noted = ProducerSequences.unpack(archive.sequences).items()
+    assert noted == ([] if journaled == 3 else [(7, 6)])
 
 
 async def test_an_empty_or_missing_memory_log_is_left_alone(harness: RetentionHarness) -> None:

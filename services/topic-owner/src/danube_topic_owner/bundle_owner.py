@@ -212,6 +212,7 @@ class BundleOwner:
 
     def _on_missed(self, sequence: int) -> None:
         """The log was purged beyond the live feed: subscriptions at the tail read on from ``sequence``."""
+        self.sequences.missed()
         if self.context.bundle.family is Family.FILE:
             self.context.offsets.complete = False  # the archive counted them: the next owner begins with it
         for subscription in self.context.log_subscriptions():

@@ -4,8 +4,11 @@ import asyncio
 
 import pytest
 
-from danube_common.cluster.records import Topic
+from danube_common.archive.records import BundleArchive
+from danube_common.cluster import keys
+from danube_common.cluster.records import Topic, encode_record
 from danube_common.errors import NotFound
+from danube_common.model.producer_sequences import ProducerSequences
 from danube_common.wire.frame import IDEMPOTENT, encode_frame, make_frame_id, sequence_key
 from danube_common.wire.owner import FindSequence, SequenceFound
 from danube_harness.services.owner_harness import PATIENCE_S, OwnerHarness
@@ -74,6 +77,44 @@ async def test_an_owner_that_stops_in_order_journals_what_was_stored_last(harnes
     await harness.owners.pop(harness.epoch).stop()
     await harness.log.purge(topic.home, 100)
     assert owner is not await harness.own()
+    assert await writer.is_known()
+
+
+async def note_in_archive(harness: OwnerHarness, writer: Writer) -> None:
+    """Do what storage does before it purges a log."""
+    lasts = ProducerSequences()
+    lasts.note(sequence_key(writer.topic.topic_id, writer.name), writer.last)
+    state = encode_record(BundleArchive(sequences=lasts.packed))
+    await harness.store.put(keys.archive_key(writer.topic.home), state)
+    await harness.log.purge(writer.topic.home, 100)
+
+
+async def test_what_was_purged_while_there_was_no_owner_is_known_from_the_archive(
+    harness: OwnerHarness,
+) -> None:
+    topic = await harness.topic("/default/t")
+    await harness.own()
+    writer = Writer(harness, topic, "a")
+    await writer.store(3)
+    await harness.kill()  # before its checkpoint
+    await writer.store(2)
+    await note_in_archive(harness, writer)
+    await harness.own()
+    assert await writer.is_known()
+    await until_journaled(harness)
+    await harness.store.delete(keys.archive_key(topic.home))
+    await harness.kill()
+    await harness.own()
+    assert await writer.is_known()
+
+
+async def test_what_was_purged_beyond_an_owner_is_known_from_the_archive(harness: OwnerHarness) -> None:
+    topic = await harness.topic("/default/t")
+    owner = await harness.own()
+    await owner.reader.close()  # as if it were paused: no live feed
+    writer = Writer(harness, topic, "a")
+    await writer.store(3)
+    await note_in_archive(harness, writer)
     assert await writer.is_known()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -31,6 +32,7 @@ from danube_topic_owner.journal.events import (
     MessagesLost,
     ProducerCreated,
     ProducerRemoved,
+    ProducersStored,
     SnapshotTaken,
     SubscriptionCreated,
     SubscriptionRemoved,
@@ -328,3 +330,26 @@ def test_failures_are_kept_until_their_message_is_acknowledged() -> None:
     assert failures(CursorMoved(1, "s", 9, [Range(12, 17, 6)])) == [(40, 2)]
     assert failures(CursorSet(1, "s", 2, [])) == [], "it was reset: every message has all its attempts"
     assert failures(SubscriptionRemoved(1, "s"), created) == []
+
+
+@given(st.lists(st.tuples(st.integers(1, 8), NUMBERS), max_size=40), st.integers(1, 1 << 40))
+def test_a_snapshot_holds_producers_in_the_order_in_which_they_stored(
+    notes: list[tuple[int, int]], through: int
+) -> None:
+    state = BundleState()
+    state.apply(ProducersStored(through, notes))
+    with patch.object(events_module, "LASTS_PER_EVENT_MAX", 2):
+        snapshot = decode_events(encode_events(list(state.snapshot())))
+    again = BundleState()
+    again.fold(snapshot)
+    assert again.sequences.items() == state.sequences.items()
+    assert again.sequences.through == through
+
+
+def test_a_log_that_began_anew_is_read_from_its_beginning() -> None:
+    """What producers have stored in it before stays stored in their eyes."""
+    state = BundleState()
+    state.apply(ProducersStored(5, [(1, 7)]))
+    state.apply(LogRestarted(1))
+    assert state.sequences.through == 0
+    assert state.sequences.last(1) == 7

@@ -187,6 +187,8 @@ class BundleArchive(msgspec.Struct, frozen=True):
         deletions: of removed entries, by topic id as a decimal (`SHARED` for shared segments).
         offsets_through: ``offsets`` counts the messages of all entries up to this sequence.
         offsets: `pack_offsets` of each topic's next offset.
+        sequences: `ProducerSequences.packed`; what idempotent producers have stored in the purged part of the
+            log, except, for a memory bundle, what an owner has journaled.
         memory_log: of a memory bundle.
     """
 
@@ -194,6 +196,7 @@ class BundleArchive(msgspec.Struct, frozen=True):
     deletions: Mapping[str, Deletions] = {}
     offsets_through: int = 0
     offsets: bytes = b""
+    sequences: bytes = b""
     memory_log: MemoryLogState = MemoryLogState()
 
 

@@ -606,9 +606,15 @@ class TopicRead(msgspec.Struct, tag="topic-read", frozen=True):
 
 
 class Floors(msgspec.Struct, tag="floors", frozen=True):
-    """The lowest mark-delete of each topic's subscriptions, by topic id; absent without subscriptions."""
+    """What the owner's journal says that the log need not keep.
+
+    Attributes:
+        floors: the lowest mark-delete of each topic's subscriptions, by topic id; absent without any.
+        sequences_through: up to which log sequence it has what idempotent producers stored.
+    """
 
     floors: dict[int, int]
+    sequences_through: int = 0
 
 
 OwnerReply = (

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from danube_common.archive.deletions import deletions
 from danube_common.archive.records import (
     SHARED,
-    BundleArchive,
     Deletions,
     ManifestEntry,
     MemoryLogState,
     SegmentRecord,
 )
+from danube_common.archive.state import read_archive_state
 from danube_common.cluster import keys
 from danube_common.cluster.records import Instance, Topic, decode_record
 from danube_common.metadata.port import MetadataStore
@@ -57,8 +57,7 @@ async def read_archive_view(store: MetadataStore, bundle: Bundle) -> ArchiveView
     listing = await store.list(keys.manifest_prefix(bundle))
     entries = [decode_record(ManifestEntry, entry.value) for entry in listing.entries]
     # Read after the entries, as `deletions` requires.
-    entry = await store.get(keys.archive_key(bundle))
-    archive = decode_record(BundleArchive, entry.value) if entry else BundleArchive()
+    archive = await read_archive_state(store, bundle)
     return ArchiveView(entries, deletions(archive, entries), archive.memory_log)
 
 

@@ -12,7 +12,7 @@ from danube_common.log.port import BundleLog, LogEntry
 from danube_common.model.bundle import Bundle
 from danube_common.model.position import position_of
 from danube_common.segment.format import ENTRY_HEAD_BYTES
-from danube_common.wire.frame import RawSection, split_frame
+from danube_common.wire.frame import ProducerBatch, RawSection, producer_batch_of, split_frame
 
 READ_BYTES = 8 << 20
 """About how many bytes one read of the log returns."""
@@ -23,12 +23,18 @@ SECTIONS_MAX = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class RangeSection:
-    """One section and where it is in the log; ``stored_ms`` is when the log stored its frame."""
+    """One section and where it is in the log.
+
+    Attributes:
+        stored_ms: when the log stored its frame.
+        batch: what an idempotent producer has stored with the frame, which has no other section then.
+    """
 
     sequence: int
     number: int
     stored_ms: int
     raw: RawSection
+    batch: ProducerBatch | None = None
 
     @property
     def first_position(self) -> int:
@@ -165,7 +171,11 @@ def _split(entries: Iterable[LogEntry]) -> tuple[list[list[RangeSection]], Corru
             parts = split_frame(entry.frame)
         except CorruptData as error:
             return found, CorruptFrame(entry, str(error))
+        batch = producer_batch_of(entry.frame)
         found.append(
-            [RangeSection(entry.sequence, number, entry.stored_ms, raw) for number, raw in enumerate(parts)]
+            [
+                RangeSection(entry.sequence, number, entry.stored_ms, raw, batch)
+                for number, raw in enumerate(parts)
+            ]
         )
     return found, None

@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator
 import structlog
 
 from danube_common.archive.records import ManifestEntry
+from danube_common.archive.state import read_archive_state
 from danube_common.errors import AlreadyExists, LogUnavailable
 from danube_common.log.port import LogEntry
+from danube_common.model.producer_sequences import ProducerSequences
 from danube_common.model.strategy import StorageBackend
 from danube_storage.archive.log_range import CorruptFrame, LogRange, read_range
 from danube_storage.archive.offsets import Offsets
@@ -19,7 +21,6 @@ from danube_storage.archive.seal_rules import SealRules, topic_rules
 from danube_storage.archive.segment_plan import PlannedSegment, plan_segments
 from danube_storage.archive.segment_writer import ATTEMPT_BYTES, SegmentWriter
 from danube_storage.archive.session import ArchiveSession
-from danube_storage.archive.state import read_archive_state
 
 CORRUPT = "corrupt"
 """Stands in keys where a segment's topic would: the sweep never deletes such a key."""
@@ -46,23 +47,20 @@ class Sealer:
         self._rules = rules
 
     async def take_over(self) -> None:
-        """Count offsets to the end of the manifest, and purge the archived part of the log.
+        """Count what is archived to the end of the manifest, and purge it from the log.
 
         Raises MetadataUnavailable, LogUnavailable.
         """
         session = self._session
         await session.manifest.refresh()
-        offsets = Offsets.saved(await read_archive_state(self._ports.metadata, self._bundle))
+        saved = await read_archive_state(self._ports.metadata, self._bundle)
+        session.offsets = Offsets.saved(saved)
+        session.sequences = ProducerSequences.unpack(saved.sequences)
         recounted = False
-        for entry in session.manifest.from_sequence(offsets.through + 1):
-            if entry.has_shared:
-                await self._recount(entry, offsets)
-                recounted = True
-            else:
-                offsets.count_entry(entry)
-        session.offsets = offsets
+        for entry in session.manifest.from_sequence(session.offsets.through + 1):
+            recounted = await self._recount(entry) or recounted
         if recounted:
-            await session.save_offsets()
+            await session.save_counts()
         await self._purge()
 
     async def seal(
@@ -105,13 +103,12 @@ class Sealer:
             segments=await self._writer.write(log_range, plan),
         )
         await self._commit(entry)
-        self._session.offsets.count(
-            (section for segment in plan for section in segment.sections), log_range.last_sequence
-        )
+        has_batches = self._session.count(log_range)
         self._ports.metrics.cuts.labels(str(self._bundle)).inc()
-        if entry.has_shared:
-            # Until they are saved, only the log says how many messages each topic has in a shared segment.
-            await self._session.save_offsets()
+        if entry.has_shared or has_batches:
+            # Until they are saved, only the log says how many messages each topic has in a shared segment,
+            # and what idempotent producers have stored.
+            await self._session.save_counts()
         await self._purge()
         return entry
 
@@ -169,12 +166,17 @@ class Sealer:
         await self._writer.discard([(segment.backend, segment.key) for segment in entry.segments])
         raise Fenced(f"another archiver has sealed {self._bundle} at {entry.first_sequence}, or may")
 
-    async def _recount(self, entry: ManifestEntry, offsets: Offsets) -> None:
-        """Count an entry's messages in the log, which has them: offsets are saved before a purge."""
+    async def _recount(self, entry: ManifestEntry) -> bool:
+        """Count an entry's messages in the log; return whether that has them.
+
+        If it was purged, what only the log says of it was saved before.
+        """
+        session = self._session
         if (await self._ports.log.bounds(self._bundle)).first_sequence > entry.first_sequence:
-            _log.error("offsets_uncounted", bundle=str(self._bundle), first=entry.first_sequence)
-            offsets.count_entry(entry)
-            return
+            if entry.has_shared:
+                _log.error("offsets_uncounted", bundle=str(self._bundle), first=entry.first_sequence)
+            session.offsets.count_entry(entry)
+            return False
         first = entry.first_sequence
         while first <= entry.last_sequence:
             log_range = await read_range(
@@ -184,8 +186,9 @@ class Sealer:
                 entry.last_sequence,
                 bytes_max=self._rules.seal_bytes_max,
             )
-            offsets.count(log_range.sections, log_range.last_sequence)
+            session.count(log_range)
             first = log_range.last_sequence + 1
+        return True
 
     async def _purge(self) -> None:
         # Not through the manifest's end: another archiver may have added that, and not saved its offsets.

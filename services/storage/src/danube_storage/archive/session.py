@@ -17,7 +17,9 @@ from danube_common.log.port import BundleLog
 from danube_common.metadata.lease import Lease
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle
+from danube_common.model.producer_sequences import ProducerSequences
 from danube_common.model.strategy import StorageBackend
+from danube_storage.archive.log_range import LogRange
 from danube_storage.archive.offsets import Offsets
 from danube_storage.archive.state import change_archive_state
 from danube_storage.segments.stores import Stores
@@ -57,6 +59,7 @@ class ArchiveSession:
         offsets: of each topic's next message, behind the newest manifest entry; only the archiver counts.
         problems: by task, why it fails; shown by the readiness check.
         unanswered_since: by backend, since when no segment could be stored there; monotonic.
+        sequences: of idempotent producers, in what was read of the log; only the archiver notes them.
     """
 
     bundle: Bundle
@@ -66,6 +69,7 @@ class ArchiveSession:
     offsets: Offsets = field(default_factory=Offsets)
     problems: dict[str, str] = field(default_factory=dict)
     unanswered_since: dict[StorageBackend, float] = field(default_factory=dict)
+    sequences: ProducerSequences = field(default_factory=ProducerSequences)
 
     def report(self, task: str, error: Exception) -> None:
         """Record why a task fails. The same text is logged once until the task works again."""
@@ -82,11 +86,19 @@ class ArchiveSession:
             )
         self.problems[task] = text
 
-    async def save_offsets(self) -> None:
-        """Store the offsets of the topics that exist.
+    def count(self, log_range: LogRange) -> bool:
+        """Count what follows in the log; return whether idempotent producers have stored some of it."""
+        self.offsets.count(log_range.sections, log_range.last_sequence)
+        batches = [section.batch for section in log_range.sections if section.batch is not None]
+        self.sequences.merge((batch.key, batch.last) for batch in batches)
+        return bool(batches)
 
-        A shared segment alone says how many messages of each topic it holds. So the offsets must be stored
-        before such a segment's log range is purged or its manifest entry removed. Raises MetadataUnavailable.
+    async def save_counts(self) -> None:
+        """Store the offsets of the topics that exist, and the sequences of idempotent producers.
+
+        A shared segment alone says how many messages of each topic it holds, and no segment whose messages
+        they are. So both must be stored before the log range of such messages is purged, or the manifest
+        entry of a shared segment is removed. Raises MetadataUnavailable.
         """
         self.offsets.retain(topic.topic_id for topic in self.ports.catalogue.topics_of(self.bundle))
         through, packed = self.offsets.through, self.offsets.packed
@@ -94,7 +106,11 @@ class ArchiveSession:
         def saved(archive: BundleArchive) -> BundleArchive:
             if archive.offsets_through >= through:
                 return archive
-            return msgspec.structs.replace(archive, offsets_through=through, offsets=packed)
+            sequences = ProducerSequences.unpack(archive.sequences)
+            sequences.merge(self.sequences.items())
+            return msgspec.structs.replace(
+                archive, offsets_through=through, offsets=packed, sequences=sequences.packed
+            )
 
         await change_archive_state(self.ports.metadata, self.bundle, saved)
 

@@ -12,12 +12,6 @@ from danube_common.metadata.rewrite import rewrite
 from danube_common.model.bundle import Bundle
 
 
-async def read_archive_state(store: MetadataStore, bundle: Bundle) -> BundleArchive:
-    """Return the stored state; an empty one if there is none. Raises MetadataUnavailable."""
-    entry = await store.get(keys.archive_key(bundle))
-    return decode_record(BundleArchive, entry.value) if entry else BundleArchive()
-
-
 async def change_archive_state(
     store: MetadataStore, bundle: Bundle, change: Callable[[BundleArchive], BundleArchive]
 ) -> BundleArchive:

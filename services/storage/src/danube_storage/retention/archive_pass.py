@@ -19,6 +19,7 @@ import structlog
 from danube_common.archive.deletions import compacted
 from danube_common.archive.records import SHARED, ManifestEntry, SegmentRecord
 from danube_common.archive.segment_clients import SegmentClients
+from danube_common.archive.state import read_archive_state
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Topic
 from danube_common.errors import DanubeError, StoreUnavailable
@@ -27,7 +28,7 @@ from danube_common.segment.format import TOPIC, TopicRange
 from danube_common.wire.archive import ListTopics, SegmentTopics
 from danube_storage.archive.replicas import ReplicaClient
 from danube_storage.archive.session import ArchiveSession
-from danube_storage.archive.state import change_archive_state, read_archive_state
+from danube_storage.archive.state import change_archive_state
 from danube_storage.retention.floors import ask_floors
 from danube_storage.retention.metrics import RetentionMetrics
 from danube_storage.retention.plan import (
@@ -101,7 +102,7 @@ class ArchiveRetention:
         todo = plan(entries, state, inputs, self._cache, forget_after_ms=self._forget_after_ms)
         await self._mark(todo.marks)
         if todo.checkpoint_through:
-            await self._session.save_offsets()
+            await self._session.save_counts()
         failure = await self._delete(todo.deletions[:DELETES_PER_PASS_MAX])
         await self._compact(todo)
         # Last, as it may wait for storage instances that do not answer.
@@ -115,7 +116,8 @@ class ArchiveRetention:
         await self._learn_deleted({segment.topic_id for segment in retained} - {SHARED})
         floors: Mapping[int, int] | None = None
         if retained and any(map(_until_ack, catalogue.topics_of(self._session.bundle))):
-            floors = await ask_floors(self._owners, self._session.bundle)
+            answer = await ask_floors(self._owners, self._session.bundle)
+            floors = answer.floors if answer else None
         return RetentionInput(time.time_ns() // 1_000_000, cache(self._rule), self._deleted_topics, floors)
 
     def _rule(self, topic_id: int) -> Rule | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import structlog
 
 from danube_common.cluster.owner_client import OwnerClient
@@ -17,11 +15,10 @@ ANSWER_TIMEOUT_S = 5.0
 _log = structlog.get_logger(__name__)
 
 
-async def ask_floors(owners: OwnerClient, bundle: Bundle) -> Mapping[int, int] | None:
-    """Return by topic id the position that every subscription has acknowledged; None if no owner answers."""
+async def ask_floors(owners: OwnerClient, bundle: Bundle) -> Floors | None:
+    """Return the positions that every subscription has acknowledged; None if no owner answers."""
     try:
-        answer = await owners.ask(bundle, RetentionFloors(), Floors, timeout_s=ANSWER_TIMEOUT_S)
+        return await owners.ask(bundle, RetentionFloors(), Floors, timeout_s=ANSWER_TIMEOUT_S)
     except DanubeError as error:
         _log.info("no_floors", bundle=str(bundle), reason=str(error))
         return None
-    return answer.floors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import msgspec
 import structlog
@@ -13,7 +13,9 @@ from danube_common.cluster.owner_client import OwnerClient
 from danube_common.errors import NotFound
 from danube_common.log.port import BundleLog, LogBounds
 from danube_common.model.bundle import Bundle
+from danube_common.model.producer_sequences import ProducerSequences
 from danube_common.model.strategy import Retention
+from danube_storage.archive.log_range import READ_BYTES, read_range
 from danube_storage.archive.session import ArchiveSession
 from danube_storage.archive.state import change_archive_state
 from danube_storage.retention.floors import ask_floors
@@ -53,11 +55,9 @@ class MemoryPurge:
             await self._tell(MemoryLogState())
             return
         pressed = under_pressure(bounds, self._bytes_max)
-        floors: Mapping[int, int] | None = None
-        if pressed or any(topic.retention is Retention.UNTIL_ACK for topic in self._topics()):
-            floors = await ask_floors(self._owners, bundle)
-            # Read again, so that floors beyond the end are recognised as those of a lost log.
-            bounds = await log.bounds(bundle)
+        answer = await ask_floors(self._owners, bundle)
+        # Read again, so that floors beyond the end are recognised as those of a lost log.
+        bounds = await log.bounds(bundle)
         # After the bounds: a topic that is not visible now has no message within them.
         await session.ports.catalogue.see_topics()
         topics = self._topics()
@@ -67,16 +67,37 @@ class MemoryPurge:
             bounds,
             {topic.period_ms for topic in topics if topic.retention is Retention.UNTIL_EXPIRE},
         )
-        point = purge_point(bounds, topics, floors, expired, pressed=pressed)
+        point = purge_point(bounds, topics, answer.floors if answer else None, expired, pressed=pressed)
         if not session.lease.held:
             return
         if point.through >= bounds.first_sequence:
+            journaled = answer.sequences_through if answer else 0
+            if journaled > bounds.last_sequence:
+                journaled = 0  # of a lost log
+            await self._note_sequences(max(bounds.first_sequence, journaled + 1), point.through)
             await log.purge(bundle, point.through)
             frames = point.through - bounds.first_sequence + 1
             self._metrics.purged_frames.labels(str(bundle)).inc(frames)
             _log.debug("log_purged", bundle=str(bundle), frames=frames, pressed=pressed)
             bounds = await log.bounds(bundle)
         await self._tell_holder(bounds, point.holder)
+
+    async def _note_sequences(self, first: int, last: int) -> None:
+        """Keep what idempotent producers have stored and the owner has not journaled."""
+        log, bundle = self._session.ports.log, self._session.bundle
+        noted = ProducerSequences()
+        while first <= last:
+            log_range = await read_range(log, bundle, first, last, bytes_max=READ_BYTES)
+            noted.merge((each.batch.key, each.batch.last) for each in log_range.sections if each.batch)
+            first = log_range.last_sequence + 1
+
+        def with_noted(archive: BundleArchive) -> BundleArchive:
+            sequences = ProducerSequences.unpack(archive.sequences)
+            sequences.merge(noted.items())
+            return msgspec.structs.replace(archive, sequences=sequences.packed)
+
+        if noted.items():
+            await change_archive_state(self._session.ports.metadata, bundle, with_noted)
 
     async def _tell_holder(self, bounds: LogBounds, topic_id: int) -> None:
         holder = self._session.ports.catalogue.topic_by_id(topic_id)

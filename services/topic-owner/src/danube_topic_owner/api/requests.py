@@ -54,7 +54,7 @@ class Requests:
         self.producers = Producers(context.bundle, context.state, context.clock())
         self.sessions = Sessions(context)
         self._context = context
-        self._subscriptions = SubscriptionRequests(context, archive_catchup, self.producers)
+        self._subscriptions = SubscriptionRequests(context, archive_catchup, self.producers, sequences)
         self._handlers: Final[Handlers] = {
             CreateProducer: self._create_producer,
             FindProducer: self._find_producer,

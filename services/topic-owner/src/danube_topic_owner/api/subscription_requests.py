@@ -41,6 +41,7 @@ from danube_topic_owner.api.description import describe
 from danube_topic_owner.api.producers import Producers
 from danube_topic_owner.catchup.archive_catchup import ArchiveCatchUp
 from danube_topic_owner.catchup.expiry import first_retained
+from danube_topic_owner.catchup.sequence_fold import SequenceFold
 from danube_topic_owner.catchup.start_positions import check_start
 from danube_topic_owner.context import Handlers, OwnerContext
 from danube_topic_owner.delivery.subscription import ActiveSubscription, LogSubscription
@@ -59,7 +60,13 @@ class SubscriptionRequests:
         handlers: by request type.
     """
 
-    def __init__(self, context: OwnerContext, archive_catchup: ArchiveCatchUp, producers: Producers) -> None:
+    def __init__(
+        self,
+        context: OwnerContext,
+        archive_catchup: ArchiveCatchUp,
+        producers: Producers,
+        sequences: SequenceFold,
+    ) -> None:
         self.handlers: Final[Handlers] = {
             FindTopic: self._find_topic,
             ListSubscriptions: self._list,
@@ -78,6 +85,7 @@ class SubscriptionRequests:
         self._context = context
         self._archive_catchup = archive_catchup
         self._producers = producers
+        self._sequences = sequences
 
     def earliest(self, topic: Topic) -> int:
         """Return the mark-delete of a subscription that begins at the oldest retained message."""
@@ -234,8 +242,10 @@ class SubscriptionRequests:
             for topic_id, active in context.subscriptions.items()
             if any(isinstance(each, LogSubscription) for each in active.values())
         }
+        self._sequences.checkpoint()
+        through = context.state.sequences.through
         await context.writer.flushed()
-        return Floors(floors)
+        return Floors(floors, through)
 
     def _open_after(self, subscription: ActiveSubscription) -> int:
         """Return the position up to which the subscription needs no message, once its cursor is journaled."""

@@ -8,9 +8,8 @@ from typing import Final
 import structlog
 
 from danube_common.archive.manifest import Manifest
-from danube_common.archive.records import BundleArchive, unpack_offsets
-from danube_common.cluster import keys
-from danube_common.cluster.records import decode_record
+from danube_common.archive.records import unpack_offsets
+from danube_common.archive.state import read_archive_state
 from danube_common.errors import CorruptData
 from danube_common.log.port import LogEntry
 from danube_common.wire.frame import split_frame
@@ -110,8 +109,7 @@ class OffsetFold:
         if self._manifest is None:
             return 0, {}
         await self._manifest.refresh()
-        entry = await self._context.ports.metadata.get(keys.archive_key(self._context.bundle))
-        state = decode_record(BundleArchive, entry.value) if entry else BundleArchive()
+        state = await read_archive_state(self._context.ports.metadata, self._context.bundle)
         through, totals = state.offsets_through, unpack_offsets(state.offsets)
         for archived in self._manifest.from_sequence(through + 1):
             if archived.has_shared:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import structlog
 
-from danube_common.errors import LogUnavailable, NotFound, Unavailable
+from danube_common.archive.state import read_archive_state
+from danube_common.errors import DanubeError, LogUnavailable, MetadataUnavailable, NotFound, Unavailable
+from danube_common.model.producer_sequences import ProducerSequences
 from danube_common.wire.frame import ProducerBatch, producer_batch_of
 from danube_topic_owner.context import OwnerContext
 from danube_topic_owner.journal.events import producers_stored
@@ -31,6 +34,8 @@ _log = structlog.get_logger(__name__)
 class SequenceFold:
     """Folds frames into the bundle's state: first what an earlier owner had not journaled, then what comes.
 
+    What storage has purged from the log meanwhile is in the state of the bundle's archive.
+
     Args:
         context: of the bundle.
         read_on: has the end of the log looked up now.
@@ -42,6 +47,8 @@ class SequenceFold:
         self._changed: dict[int, None] = {}
         self._complete = False
         """Whether everything up to the tail is folded."""
+        self._missed = asyncio.Event()
+        """Set while something that was purged is not folded."""
 
     def note(self, batch: ProducerBatch) -> None:
         """Fold a frame."""
@@ -60,14 +67,24 @@ class SequenceFold:
             await asyncio.sleep(POLL_S)
         return context.state.sequences.last(key)
 
+    def missed(self) -> None:
+        """The log was purged beyond what was read of it: storage has noted what was stored there."""
+        self._complete = False
+        self._missed.set()
+
     async def run(self) -> None:
         """Read what is behind the last checkpoint, then write checkpoints, until cancelled."""
         context = self._context
         await self._catch_up(context.state.sequences.through + 1, context.extent.tail)
-        self._complete = True
         quiet_since = time.monotonic()
         while True:
-            await asyncio.sleep(CHECKPOINT_S)
+            if self._missed.is_set():
+                self._missed.clear()
+                await self._fold_archived()
+            self._complete = not self._missed.is_set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CHECKPOINT_S):
+                    await self._missed.wait()
             now = time.monotonic()
             if self._changed or now - quiet_since >= QUIET_CHECKPOINT_S:
                 quiet_since = now
@@ -83,22 +100,38 @@ class SequenceFold:
 
     async def _catch_up(self, first: int, last: int) -> None:
         log, bundle = self._context.ports.log, self._context.bundle
-        if first < self._context.extent.floor <= last and first > 1:
-            _log.warning(
-                "sequences_missed", bundle=str(bundle), first=first, floor=self._context.extent.floor
-            )
         while first <= last:
             try:
                 entries = await log.read(
                     bundle, first, frames_max=FRAMES_PER_READ_MAX, bytes_max=BYTES_PER_READ_MAX
                 )
             except (LogUnavailable, NotFound) as error:
-                _log.warning("sequences_retried", bundle=str(bundle), error=str(error))
-                await asyncio.sleep(RETRY_WAIT_S)
+                await self._wait(error)
                 continue
+            if not entries or entries[0].sequence > first:
+                self._missed.set()
             for entry in entries:
                 if entry.sequence <= last and (batch := producer_batch_of(entry.frame)) is not None:
                     self.note(batch)
             if not entries:
                 return
             first = entries[-1].sequence + 1
+
+    async def _fold_archived(self) -> None:
+        """Fold what storage had noted before it purged the log."""
+        context = self._context
+        while True:
+            try:
+                state = await read_archive_state(context.ports.metadata, context.bundle)
+                break
+            except MetadataUnavailable as error:
+                await self._wait(error)
+        sequences = context.state.sequences
+        for key, last in ProducerSequences.unpack(state.sequences).items():
+            if last > sequences.last(key):
+                sequences.note(key, last)
+                self._changed[key] = None
+
+    async def _wait(self, error: DanubeError) -> None:
+        _log.warning("sequences_retried", bundle=str(self._context.bundle), error=str(error))
+        await asyncio.sleep(RETRY_WAIT_S)

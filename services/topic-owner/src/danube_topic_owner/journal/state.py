@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from danube_common.model.failure_policy import FailurePolicy
 from danube_common.model.position import BEFORE_ALL
 from danube_common.model.producer import AccessMode
+from danube_common.model.producer_sequences import ProducerSequences
 from danube_common.model.subscription import SubscriptionType
 from danube_topic_owner.journal.cursor import Range, merge_range
 from danube_topic_owner.journal.events import (
@@ -44,7 +45,6 @@ from danube_topic_owner.journal.events import (
     producers_stored,
 )
 from danube_topic_owner.journal.failure_counts import FailureCounts
-from danube_topic_owner.journal.producer_sequences import ProducerSequences
 
 
 @dataclass(slots=True)
@@ -308,8 +308,7 @@ class BundleState:
             case LogRestarted(at_ms):
                 self._restart_log(at_ms)
             case ProducersStored(through, lasts):
-                for key, last in lasts:
-                    self.sequences.note(key, last)
+                self.sequences.merge(lasts)
                 self.sequences.through = max(self.sequences.through, through)
             case MessagesCounted(through, totals):
                 self._counting.update(totals)

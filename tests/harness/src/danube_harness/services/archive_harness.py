@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from danube_common.archive.manifest import Manifest
+from danube_common.archive.state import read_archive_state
 from danube_common.bus.port import Bus
 from danube_common.cluster import keys
 from danube_common.cluster.catalogue import Catalogue
@@ -20,11 +21,18 @@ from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle
 from danube_common.model.names import TopicName
 from danube_common.model.position import position_of
+from danube_common.model.producer_sequences import ProducerSequences
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
 from danube_common.runtime.metrics import Metrics
 from danube_common.segment.reader import EntryReader, SegmentEntry, parse_tail
-from danube_common.wire.frame import decode_frame, encode_frame, make_frame_id
+from danube_common.wire.frame import (
+    IDEMPOTENT,
+    decode_frame,
+    encode_frame,
+    make_frame_id,
+    producer_batch_of,
+)
 from danube_storage.archive.session import ArchivePorts
 from danube_storage.segments.port import SegmentStore
 from danube_storage.segments.stores import Stores
@@ -47,6 +55,7 @@ class ArchiveHarness:
 
     Attributes:
         expected: the published messages of each topic that exists.
+        stored: what idempotent producers have published.
         manifest: the test's own view of the bundle's manifest.
     """
 
@@ -56,6 +65,7 @@ class ArchiveHarness:
         self.metadata = metadata
         self.topics = Topics(metadata, log, now_ms=lambda: time.time_ns() // 1_000_000)
         self.expected: Messages = {}
+        self.stored = ProducerSequences()
         self.catalogue: Catalogue
         self.manifest: Manifest
         self._frames = itertools.count(1)
@@ -106,6 +116,18 @@ class ArchiveHarness:
             ]
         return stored.sequence
 
+    async def publish_batch(self, topic: Topic, producer: int, messages: Sequence[bytes]) -> None:
+        """Publish the frame of an idempotent producer, which is known by its sequence key."""
+        first = self.stored.last(producer) + 1
+        gateway = IDEMPOTENT | producer
+        frame = encode_frame(gateway, first, [(topic.topic_id, messages)])
+        frame_id = make_frame_id(gateway, first)
+        stored = await self.log.append(BUNDLE, frame, frame_id=frame_id, timeout_s=PATIENCE_S)
+        self.stored.note(producer, first + len(messages) - 1)
+        self.expected[topic.topic_id] += [
+            (position_of(stored.sequence, 0, index), message) for index, message in enumerate(messages)
+        ]
+
     async def archived(self, sequence: int) -> None:
         """Wait until the log is archived through ``sequence``."""
         async with asyncio.timeout(PATIENCE_S):
@@ -126,11 +148,23 @@ class ArchiveHarness:
         begins = [entry.first_sequence for entry in manifest]
         expected = [1, *(entry.last_sequence + 1 for entry in manifest)][: len(manifest)]
         assert begins == expected, "manifest entries have a gap or overlap"
+        await self._check_sequences()
         held = await self.archive(stores)
         for topic_id, messages in (await self._in_log(self.manifest.archived_through + 1)).items():
             held.setdefault(topic_id, []).extend(messages)
         for topic_id, messages in self.expected.items():
             assert held.get(topic_id, []) == messages
+
+    async def _check_sequences(self) -> None:
+        """Assert that archive state and log tell what each idempotent producer has stored."""
+        told = ProducerSequences.unpack((await read_archive_state(self.metadata, BUNDLE)).sequences)
+        bounds = await self.log.bounds(BUNDLE)
+        for entry in await self.log.read(
+            BUNDLE, bounds.first_sequence, frames_max=FRAMES_PER_READ, bytes_max=READ_BYTES
+        ):
+            if (batch := producer_batch_of(entry.frame)) is not None:
+                told.note(batch.key, batch.last)
+        assert dict(told.items()) == dict(self.stored.items()), "a producer's last sequence is purged"
 
     async def archive(self, stores: Stores) -> Messages:
         """Return the messages in all segments; verify every checksum and offset."""

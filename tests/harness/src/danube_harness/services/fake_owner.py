@@ -57,6 +57,7 @@ class FakeOwner:
         unacked_bounds: `max_unacked_messages` by topic and subscription, where it was set.
         resets: (topic, subscription, start) of each ResetSubscription received.
         floors: the retention floors, by bundle.
+        sequences_through: up to which log sequence producers' sequences are journaled, by bundle.
         messages: what topics hold, each message in a frame of its own from sequence 1 on.
         forgetful: how many more requests are answered with NotFound, as by an owner that lags.
     """
@@ -69,6 +70,7 @@ class FakeOwner:
         self.unacked_bounds: dict[tuple[str, str], int] = {}
         self.resets: list[tuple[str, str, StartPosition]] = []
         self.floors: dict[Bundle, dict[int, int]] = {}
+        self.sequences_through: dict[Bundle, int] = {}
         self.messages: dict[str, list[bytes]] = {}
         self.forgetful = 0
         self._store = store
@@ -129,7 +131,7 @@ class FakeOwner:
                 self.resets.append((topic, name, start))
                 return SubscriptionFound(name, created=False, mark_delete=start.value)
             case RetentionFloors():
-                return Floors(self.floors.get(bundle, {}))
+                return Floors(self.floors.get(bundle, {}), self.sequences_through.get(bundle, 0))
         raise AssertionError(request)
 
     async def _describe(self, name: str) -> TopicDescription:

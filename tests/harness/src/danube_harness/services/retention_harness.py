@@ -10,6 +10,7 @@ from typing import Any
 from danube_common.archive.deletions import deletions
 from danube_common.archive.manifest import Manifest
 from danube_common.archive.records import Deletions, ManifestEntry, SegmentRecord
+from danube_common.archive.state import read_archive_state
 from danube_common.cluster import keys
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.namespaces import Namespaces
@@ -25,7 +26,7 @@ from danube_common.model.position import end_of_sequence
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
 from danube_common.runtime.metrics import Metrics
-from danube_common.wire.frame import encode_frame, make_frame_id
+from danube_common.wire.frame import IDEMPOTENT, encode_frame, make_frame_id
 from danube_harness.memory.bus import MemoryBus, MemoryHub
 from danube_harness.memory.log import MemoryLog
 from danube_harness.memory.metadata import MemoryMetadata
@@ -34,7 +35,6 @@ from danube_harness.services.fake_owner import FakeOwner
 from danube_harness.services.fake_storage import FakeStorage, archive
 from danube_storage.archive.offsets import Offsets
 from danube_storage.archive.session import ArchivePorts, ArchiveSession
-from danube_storage.archive.state import read_archive_state
 from danube_storage.retention.archive_pass import ArchiveRetention
 from danube_storage.retention.memory_purge import MemoryPurge
 from danube_storage.retention.metrics import RetentionMetrics
@@ -196,6 +196,13 @@ class RetentionHarness:
         bundle = topics[0].home
         stored = await self.log.append(bundle, frame, frame_id=make_frame_id(1, self.frames), timeout_s=1)
         return stored.sequence
+
+    async def publish_batch(self, topic: Topic, *, key: int, first: int, messages: int) -> None:
+        """Publish the frame of an idempotent producer, stored long ago."""
+        self.stored_ms = 0
+        frame = encode_frame(IDEMPOTENT | key, first, [(topic.topic_id, [b"m"] * messages)])
+        frame_id = make_frame_id(IDEMPOTENT | key, first)
+        await self.log.append(topic.home, frame, frame_id=frame_id, timeout_s=1)
 
     async def seal(
         self, *topics: Topic, shared: bool = False, holders: tuple[str, ...] = ("7",)

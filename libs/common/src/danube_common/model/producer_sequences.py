@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+import struct
+from collections.abc import Iterable
+from typing import Final, Self
+
+from danube_common.errors import CorruptData
 
 PRODUCERS_MAX: Final = 10_000
 """Producers that are remembered. Beyond it the one that stored nothing for the longest is forgotten. When it
 comes back, its sequences begin anew, and only the log's duplicate window knows its last batches."""
+
+_LAST = struct.Struct("<QQ")
 
 
 class ProducerSequences:
@@ -35,3 +41,22 @@ class ProducerSequences:
     def items(self) -> list[tuple[int, int]]:
         """Return (key, last sequence), the one that stored last at the end."""
         return list(self._last.items())
+
+    @property
+    def packed(self) -> bytes:
+        """The producers in their stored form: 16 bytes each."""
+        return b"".join(_LAST.pack(*item) for item in self._last.items())
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """Return what was `packed`. Raises CorruptData."""
+        if len(data) % _LAST.size:
+            raise CorruptData(f"{len(data)} bytes are no table of producers' sequences")
+        self = cls()
+        self.merge(_LAST.iter_unpack(data))
+        return self
+
+    def merge(self, lasts: Iterable[tuple[int, int]]) -> None:
+        """Note many (key, last sequence), in the order in which they were stored."""
+        for key, last in lasts:
+            self.note(key, last)
