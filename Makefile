@@ -19,7 +19,7 @@ PACKAGES := $(notdir $(wildcard $(MEMBERS:%=%/src/*)))
 # Each folder of tests is checked by itself, because file names repeat among them.
 TESTS := $(foreach m,$(MEMBERS),$(if $(wildcard $(m)/tests/*.py $(m)/tests/*/*.py),$(m)/tests)) tests conftest.py
 # The folders of `make unit`: what runs without a server, apart from tests with the marker `server`.
-UNIT := proto libs services tools/danube-admin
+UNIT := proto libs services
 # Not written as $(MAKE) in a recipe: `make -n test` would run that line, the whole gate.
 AGAIN = $(MAKE) --no-print-directory again
 SLOW := acceptance or benchmark or docker or official

@@ -81,11 +81,11 @@ def test_the_depth_bound_is_exact() -> None:
     ids=["an endless string", "an endless depth", "quotes", "empty arrays", "digits"],
 )
 def test_no_bytes_take_long(text: bytes) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(JsonTextError):
         parse_json(text)
     nesting(text)
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 @given(VALUES, VALUES)

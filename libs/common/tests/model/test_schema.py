@@ -233,14 +233,14 @@ def test_a_cheap_check_of_a_recursive_schema_is_quick_and_gives_a_reason_in_time
         return
     check = payload_check(schema)
     if check.cost(payload) <= CHEAP_COST_MAX:
-        began = time.perf_counter()
+        began = time.process_time()
         fits = check.fits(payload)
-        assert time.perf_counter() - began < 2
+        assert time.process_time() - began < 2
         assert fits is jsonschema_rs.validator_for(document).is_valid(value)
         if not fits and check.explanation_cost(payload) <= CHEAP_COST_MAX:
-            began = time.perf_counter()
+            began = time.process_time()
             assert str(check.explain(payload)).startswith("the payload breaks the JSON schema at '/")
-            assert time.perf_counter() - began < 2
+            assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize("definition", ["{}", PERSON, '{"items": {"$ref": "#"}}'])
@@ -320,10 +320,10 @@ def test_schemas_are_one_contract_when_they_demand_the_same(
 def test_a_definition_over_a_bound_is_refused_in_time_and_the_bound_is_named(
     document: Any, bound: str
 ) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(InvalidInput, match=bound):
         check_schema(json_schema(json.dumps(document)))
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_stored_definition_over_a_bound_still_checks_and_is_never_cheap() -> None:

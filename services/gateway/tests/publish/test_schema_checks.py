@@ -21,6 +21,7 @@ from danube_gateway.publish import schema_checks
 from danube_gateway.publish.schema_checks import SchemaChecks
 from danube_gateway.publish.schema_worker import SchemaWorker
 
+pytestmark = pytest.mark.server  # each test starts processes
 CHECK_S_MAX = 1.0
 OPERATORS = ["add", "sub", "mul", "div", "pow", "mod"]
 EXPRESSION = {
