@@ -18,7 +18,8 @@ from danube_harness.platforms.standalone import Platform
 
 TOPIC = "/default/flights"
 PARTITIONS = 4
-POLL_S = 0.2
+POLL_S = 1.0
+"""A view goes through the whole table."""
 
 Delays = dict[str, dict[str, list[int]]]
 """Flights and minutes of delay by carrier and hour."""

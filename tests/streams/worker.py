@@ -27,6 +27,8 @@ class FaustWorker(ChildProcess):
         addresses: ``host:port`` of gateways.
     """
 
+    start_timeout_s = 120.0
+
     def __init__(self, name: str, directory: Path, app: str, addresses: Sequence[str]) -> None:
         broker = ";".join(f"danube://{address}" for address in addresses)
         (self._port,) = free_ports(1)

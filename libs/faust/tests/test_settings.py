@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import faust
 import pytest
 from faust.exceptions import ImproperlyConfigured
@@ -29,3 +32,11 @@ def test_exactly_once_is_refused_at_the_start() -> None:
 
     with pytest.raises(ImproperlyConfigured, match="not offered over Danube"):
         _ = app.transport
+
+
+async def test_a_recovery_outlives_a_platform_that_does_not_answer_for_longer_than_faust_would_wait() -> None:
+    app = faust.App("orders", broker="danube://", broker_request_timeout=0.01)
+    assert isinstance(app.transport, Transport)
+
+    tables: Any = app.tables
+    await tables.recovery._wait(asyncio.sleep(0.1), timeout=app.conf.broker_request_timeout)

@@ -125,7 +125,11 @@ class Consumer(base.Consumer):
             self._raise_failure()
             targets = self._new_targets()
             if targets is not None and not self.should_stop:
-                await self._rebalance(targets)
+                try:
+                    await self._rebalance(targets)
+                except ConsumerNotStarted:
+                    if not self.should_stop:  # else closed meanwhile
+                        raise
 
     def _new_targets(self) -> ClientMetadata | None:
         """Return what this worker is to work on, if that or what it has is other than it was."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from faust.transport import base
 from faust.types import AppT
@@ -12,6 +13,10 @@ import danube_client
 from danube_faust.consumer import Consumer
 from danube_faust.producer import Producer
 from danube_faust.settings import Settings
+
+AWAY_MAX_S: Final = 86_400.0
+"""When an answer takes longer than ``broker_request_timeout``, 90 s, Faust's recovery ends without a word and
+its worker does nothing any more. A platform that is away for good raises long before, which ends the worker."""
 
 
 class Transport(base.Transport):
@@ -28,3 +33,4 @@ class Transport(base.Transport):
     def __init__(self, url: list[URL], app: AppT, loop: asyncio.AbstractEventLoop | None = None) -> None:
         super().__init__(url, app, loop)
         self.settings = Settings.of(app, url)
+        app.conf.broker_request_timeout = AWAY_MAX_S
