@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import runpy
 import subprocess
 import sysconfig
 import tomllib
@@ -16,13 +17,14 @@ import pytest
 import yaml
 from tests.compose.stack import COMPOSE_DIR, NATS_PASSWORDS, OFFICIAL, ROOT
 
+from danube_common.cluster.key_writers import KINDS
 from danube_common.runtime.config import Loaded, ServiceConfig, load
 from danube_standalone.nats_config import (
     DEFAULT_FILE_STORE_BYTES_MAX,
     DEFAULT_MEMORY_STORE_BYTES_MAX,
     render_nats_config,
 )
-from danube_standalone.nats_users import KINDS, OPERATOR, render_users
+from danube_standalone.nats_users import OPERATOR, render_users
 from danube_standalone.programs import SERVICE_MODULES
 
 DOCKERFILE: Final = (ROOT / "deploy" / "docker" / "Dockerfile").read_text()
@@ -35,6 +37,9 @@ OWN: Final = {
 }
 CHOWNER: Final = "volumes"
 """Ends before anything else begins."""
+CERTIFIER: Final = "certificates"
+ONCE: Final = {CHOWNER, CERTIFIER, "users"}
+"""These end."""
 UNPRIVILEGED: Final = "10001:10001"
 SECRET: Final = re.compile(r"KEY|SECRET|PASSWORD|TOKEN")
 VARIABLE: Final = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
@@ -78,6 +83,11 @@ def services(request: pytest.FixtureRequest) -> dict[str, Service]:
     return dict(SERVICES[request.param])
 
 
+def made_for(folder: Path) -> None:
+    """Make the certificates of the stack, each holder's in a folder of its own."""
+    runpy.run_path(str(ROOT / "deploy" / "docker" / "certificates.py"))["make_all"](folder)
+
+
 def words(service: Service) -> list[str]:
     """What is run in the container."""
     return [*service.get("entrypoint", ()), *service.get("command", ())]
@@ -99,14 +109,14 @@ def environment_of(service: Service) -> dict[str, str]:
 
 def test_every_part_of_the_stack_is_there(services: dict[str, Service]) -> None:
     assert {*OWN, "balancer", "nats", "etcd", "s3", "prometheus"} <= services.keys()
-    assert services.keys() - {*OWN, "balancer", "s3", "prometheus", "grafana", CHOWNER} <= {
+    assert services.keys() - {*OWN, "balancer", "s3", "prometheus", "grafana"} - ONCE <= {
         f"{server}{number}" for server in ("nats", "etcd") for number in ("", "-2", "-3")
     }
 
 
 def test_every_service_has_a_health_check(services: dict[str, Service]) -> None:
     assert re.search(r"^HEALTHCHECK ", DOCKERFILE, re.MULTILINE)
-    for name in services.keys() - {CHOWNER}:
+    for name in services.keys() - ONCE:
         assert "build" in services[name] or services[name]["healthcheck"]["test"][0] == "CMD", name
 
 
@@ -136,7 +146,10 @@ def test_what_gives_the_volumes_away_can_do_nothing_else(services: dict[str, Ser
     assert given == used
     for name, service in services.items():
         if name != CHOWNER and not given.isdisjoint(one.split(":")[0] for one in service.get("volumes", ())):
-            assert service["depends_on"][CHOWNER] == {"condition": "service_completed_successfully"}, name
+            awaited = {CHOWNER, CERTIFIER} & service["depends_on"].keys()
+            assert awaited, name
+            for one in awaited:
+                assert service["depends_on"][one] == {"condition": "service_completed_successfully"}, name
 
 
 def test_ports_are_published_on_the_loopback_only_and_by_nothing_that_is_scaled(
@@ -211,7 +224,12 @@ def test_every_variable_of_the_files_is_explained() -> None:
 
 
 def test_nats_is_configured_as_the_standalone_platform_is() -> None:
-    rendered = render_nats_config(store_dir=Path("/data/jetstream"), host="0.0.0.0", server_name="nats")  # noqa: S104
+    rendered = render_nats_config(
+        store_dir=Path("/data/jetstream"),
+        host="0.0.0.0",  # noqa: S104
+        server_name="nats",
+        tls=Path("/tls"),
+    )
     lines = (COMPOSE_DIR / "nats.conf").read_text().splitlines(keepends=True)
     assert "".join(line for line in lines if not line.startswith("#")) == rendered
     assert "  sync_interval: always\n" in lines
@@ -229,6 +247,17 @@ def test_the_users_of_nats_may_do_what_those_of_the_standalone_platform_may() ->
         assert password == BASE["services"]["nats"]["environment"][users[kind].removeprefix("$")]
 
 
+def test_each_holds_its_own_certificate_and_nobody_elses(services: dict[str, Service]) -> None:
+    for name, service in services.items():
+        if name in {CHOWNER, CERTIFIER}:
+            continue
+        kind = re.sub(r"-\d$", "", name)
+        holder = "root" if name == "users" else kind
+        held = [one for one in service.get("volumes", ()) if one.startswith("tls-")]
+        expected = [f"tls-{holder}:/tls:ro"] if kind in {*OWN, "nats", "etcd", "users"} else []
+        assert held == expected, name
+
+
 def test_every_nats_server_reads_that_configuration_and_changes_nothing_of_it(
     services: dict[str, Service],
 ) -> None:
@@ -244,10 +273,14 @@ def test_every_nats_server_reads_that_configuration_and_changes_nothing_of_it(
         assert "nats" not in OVERLAY["configs"]
 
 
-def test_the_nats_server_accepts_what_the_files_say(services: dict[str, Service]) -> None:
+def test_the_nats_server_accepts_what_the_files_say(services: dict[str, Service], tmp_path: Path) -> None:
+    made_for(tmp_path)
+    for file in ("nats.conf", "nats-users.conf"):
+        text = (COMPOSE_DIR / file).read_text()
+        (tmp_path / file).write_text(text.replace('"/tls/', f'"{tmp_path}/nats/'))
     for name in (name for name in services if name.startswith("nats")):
         flags = [flag for flag in words(services[name])[1:] if not flag.startswith("--config=")]
-        command = [str(NATS_SERVER), "-t", f"--config={COMPOSE_DIR / 'nats-users.conf'}", *flags]
+        command = [str(NATS_SERVER), "-t", f"--config={tmp_path / 'nats-users.conf'}", *flags]
         passwords = {**os.environ, **dict.fromkeys(NATS_PASSWORDS, "p1")}
         done = subprocess.run(command, env=passwords, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -286,7 +319,8 @@ def test_services_are_told_of_every_server(file: str, nodes: str) -> None:
 
 def test_three_servers_know_each_other_and_share_no_volume() -> None:
     servers = {name: one for name, one in three_nodes().items() if name.startswith(("nats", "etcd"))}
-    volumes = [place for one in servers.values() for place in one["volumes"]]
+    places = [place for one in servers.values() for place in one["volumes"]]
+    volumes = [place for place in places if not place.endswith(":ro")]
     assert len({place.split(":")[0] for place in volumes}) == len(servers) == 6
     for name, service in servers.items():
         text = " ".join(words(service))
@@ -295,8 +329,8 @@ def test_three_servers_know_each_other_and_share_no_volume() -> None:
             assert all(f"nats://{other}:6222" in text for other in servers if other.startswith("nats"))
         else:
             assert f"--name={name}" in text
-            assert f"--advertise-client-urls=http://{name}:2379" in text
-            members = [f"{other}=http://{other}:2380" for other in servers if other.startswith("etcd")]
+            assert f"--advertise-client-urls=https://{name}:2379" in text
+            members = [f"{other}=https://{other}:2380" for other in servers if other.startswith("etcd")]
             assert all(member in text for member in members)
     # One server's data cannot become a member's: the two stacks share nothing.
     assert OVERLAY["name"] != BASE["name"]

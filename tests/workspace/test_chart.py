@@ -17,6 +17,8 @@ from typing import Any, Final
 import jsonschema_rs
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from danube_common.runtime.config import load
 from danube_standalone.programs import SERVICE_MODULES
@@ -62,8 +64,15 @@ EVERYTHING: Final = (
     "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring",
 )
 ALONE: Final = (*OPEN, "nats.replicas=1", "etcd.replicas=1", "networkPolicy.enabled=false")
+OWN_CERTIFICATES: Final = (*OPEN, "inside.secrets=own", "nats.url=nats://bus:4222")
 SERVERS_ELSEWHERE: Final = (*OPEN, "nats.url=nats://bus:4222", "etcd.endpoints=store:2379")
-USES: Final = {"open": OPEN, "everything": EVERYTHING, "alone": ALONE, "elsewhere": SERVERS_ELSEWHERE}
+USES: Final = {
+    "open": OPEN,
+    "everything": EVERYTHING,
+    "alone": ALONE,
+    "elsewhere": SERVERS_ELSEWHERE,
+    "own": OWN_CERTIFICATES,
+}
 
 Resource = Mapping[str, Any]
 
@@ -184,11 +193,19 @@ def test_the_services_take_their_settings(use: str, tmp_path: Path) -> None:
         config_type = getattr(importlib.import_module(f"{SERVICE_MODULES[kind]}.service"), name)
         config = load(kind, config_type, ["--config", str(file)], given).config
         assert config.http_addr == "0.0.0.0:9040"
-        if use == "elsewhere":
+        pod = workloads[kind]["spec"]["template"]["spec"]
+        held = [one["secret"]["secretName"] for one in pod["volumes"] if one["name"] == "inside"]
+        beginning = {"elsewhere": [], "own": [f"own-{kind}"]}
+        assert held == beginning.get(use, [f"d-inside-{kind}"])
+        files = {config.nats_cert_file, config.etcd_cert_file}
+        assert files == ({None} if use == "elsewhere" else {Path("/tls/tls.crt")})
+        if use in {"elsewhere", "own"}:
             assert list(config.nats_urls) == ["nats://bus:4222"]
-            assert list(config.etcd_endpoints) == ["store:2379"]
         else:
             assert set(config.nats_urls) == {f"nats://d-nats-{at}.d-nats:4222" for at in range(servers)}
+        if use == "elsewhere":
+            assert list(config.etcd_endpoints) == ["store:2379"]
+        else:
             assert set(config.etcd_endpoints) == {f"d-etcd-{at}.d-etcd:2379" for at in range(servers)}
 
 
@@ -205,7 +222,7 @@ def test_guarded_ports_have_certificates_and_ask_for_tokens() -> None:
         assert env["AUTH_SUPER_ADMINS"] == "ann,bob"
         assert "INSECURE" not in env
         mounted = {one["name"] for one in pod["containers"][0]["volumeMounts"]}
-        assert {"tls", "auth"} <= mounted == {one["name"] for one in pod["volumes"]}
+        assert {"tls", "auth", "inside"} <= mounted == {one["name"] for one in pod["volumes"]}
 
 
 def test_nothing_runs_with_a_privilege_or_without_a_bound_of_memory(resources: list[Resource]) -> None:
@@ -250,6 +267,51 @@ def test_each_service_comes_to_nats_with_its_own_password() -> None:
     users = (ROOT / "deploy" / "compose" / "nats-users.conf").read_text()
     assert set(re.findall(r"\$(DANUBE_NATS_\w+)", users)) <= {one["name"] for one in server["env"]}
     assert not of_kind(rendered(SERVERS_ELSEWHERE), "Secret")
+
+
+def test_each_holds_a_certificate_of_its_name_that_the_others_accept() -> None:
+    resources = rendered(OPEN)
+    secrets = of_kind(resources, "Secret")
+    decoded = {
+        name.removeprefix("inside-"): {key: base64.b64decode(one) for key, one in secret["data"].items()}
+        for name, secret in secrets.items()
+        if name.startswith("inside-")
+    }
+    authority = x509.load_pem_x509_certificate(decoded.pop("authority")["ca.crt"])
+    assert decoded.keys() == {*CONFIGS, "nats", "etcd", "root"}
+    for holder, files in decoded.items():
+        own = x509.load_pem_x509_certificate(files["tls.crt"])
+        assert own.subject.rfc4514_string() == f"CN={holder}"
+        own.verify_directly_issued_by(authority)
+        assert files["ca.crt"] == authority.public_bytes(Encoding.PEM)
+        if holder in {"nats", "etcd"}:
+            peer = x509.load_pem_x509_certificate(files["peer.crt"])
+            for one in (own, peer):
+                names = one.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+                assert f"*.d-{holder}" in names.get_values_for_type(x509.DNSName)
+            peer.verify_directly_issued_by(peer)
+        else:
+            assert files.keys() == {"ca.crt", "tls.crt", "tls.key"}
+    (users,) = of_kind(resources, "Job").values()
+    pod = users["spec"]["template"]["spec"]
+    assert [one["secret"]["secretName"] for one in pod["volumes"]] == ["d-inside-root"]
+    mounted = {
+        one["secret"]["secretName"]
+        for kind in ("Deployment", "StatefulSet")
+        for workload in of_kind(resources, kind).values()
+        for one in workload["spec"]["template"]["spec"]["volumes"]
+        if "secret" in one
+    }
+    assert mounted == {f"d-inside-{holder}" for holder in decoded.keys() - {"root"}}
+
+
+def test_etcd_asks_for_certificates_as_in_the_compose_stack() -> None:
+    compose = yaml.safe_load((ROOT / "deploy" / "compose" / "docker-compose.yml").read_text())
+    wanted = {one for one in compose["services"]["etcd"]["entrypoint"] if "cert" in one or "/tls" in one}
+    etcd = of_kind(rendered(OPEN), "StatefulSet")["etcd"]["spec"]["template"]["spec"]["containers"][0]
+    assert len(wanted) == 8
+    assert wanted <= set(etcd["command"])
+    assert not [one for one in etcd["command"] if "http:" in one and "metrics" not in one]
 
 
 def test_what_scales_by_itself_has_no_fixed_number() -> None:

@@ -13,9 +13,10 @@ import pytest_asyncio
 from nats.aio.client import Client
 
 from danube_common.bus.nats import NatsBus
+from danube_common.cluster.key_writers import KINDS
 from danube_common.nats.access import NatsAccess
 from danube_harness.servers.nats_server import NatsServer
-from danube_standalone.nats_users import KINDS, OPERATOR
+from danube_standalone.nats_users import OPERATOR
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 
@@ -36,9 +37,15 @@ PUBLISHED = {
     "$KV.danube.security.roles.x": {"admin"},
     "$KV.danube.cluster.assignments.f0": {"admin"},
     "$KV.danube.cluster.leader": {"admin"},
-    "$KV.danube.cluster.owners.f0": {"topic-owner", "admin"},
+    "$KV.danube.cluster.layout": {"admin"},
+    "$KV.danube.cluster.register.1": set(KINDS),
+    "$KV.danube.cluster.owners.f0": {"topic-owner"},
+    "$KV.danube.cluster.load.1": {"topic-owner"},
     "$KV.danube.storage.cuts.f0.1": {"storage", "admin"},
-    "$KV.danube.topics.default.x.definition": set(KINDS),
+    "$KV.danube.topics.default.x.definition": {"gateway", "topic-owner", "admin"},
+    "$KV.danube.schemas.last_id": {"gateway", "admin"},
+    "$KV.danube.namespaces.default.policy": {"admin"},
+    "$KV.danube.anything": set(),
     f"{API}.STREAM.DELETE.DANUBE_LOG_f0": set(),
     f"{API}.STREAM.DELETE.DANUBE_JOURNAL": {"topic-owner"},
     f"{API}.STREAM.DELETE.KV_danube": set(),

@@ -74,6 +74,20 @@ securityContext:
 {{ .Values.etcd.endpoints | default (include "danube.peers" (dict "root" . "component" "etcd" "scheme" "" "port" 2379 "replicas" .Values.etcd.replicas)) }}
 {{- end }}
 
+{{- /* The beginning of the names of the Secrets that the platform, NATS and etcd show each other. */}}
+{{- define "danube.inside" -}}
+{{ .Values.inside.secrets | default (printf "%s-inside" .Release.Name) }}
+{{- end }}
+
+{{- /* Whether NATS, and etcd, are spoken to by TLS: of {root, elsewhere}. */}}
+{{- define "danube.inside.used" -}}
+{{- if or (not .elsewhere) .root.Values.inside.secrets }}yes{{ end }}
+{{- end }}
+
+{{- define "danube.inside.any" -}}
+{{ include "danube.inside.used" (dict "root" . "elsewhere" .Values.nats.url) }}{{ include "danube.inside.used" (dict "root" . "elsewhere" .Values.etcd.endpoints) }}
+{{- end }}
+
 {{- /* TLS and tokens of a port that others reach, as variables of {root, prefix}. */}}
 {{- define "danube.guard" -}}
 {{- $security := .root.Values.security }}
@@ -140,6 +154,9 @@ readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 5, timeout
   volumeMounts:
     - {name: config, mountPath: /etc/danube/danube.toml, subPath: danube.toml}
     - {name: tmp, mountPath: /tmp}
+    {{- if include "danube.inside.any" .root }}
+    - {name: inside, mountPath: /tls, readOnly: true}
+    {{- end }}
     {{- if and .port .root.Values.security.tlsSecret }}
     - {name: tls, mountPath: /etc/danube/tls, readOnly: true}
     - {name: auth, mountPath: /etc/danube/auth, readOnly: true}
@@ -152,6 +169,9 @@ readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 5, timeout
 {{- define "danube.volumes" -}}
 - {name: config, configMap: {name: {{ .root.Release.Name }}-config}}
 - {name: tmp, emptyDir: {}}
+{{- if include "danube.inside.any" .root }}
+- {name: inside, secret: {secretName: {{ include "danube.inside" .root }}-{{ .component }}, defaultMode: 0440}}
+{{- end }}
 {{- if and .port .root.Values.security.tlsSecret }}
 - {name: tls, secret: {secretName: {{ .root.Values.security.tlsSecret }}}}
 - {name: auth, secret: {secretName: {{ .root.Values.security.authSecret }}}}

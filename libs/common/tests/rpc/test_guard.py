@@ -81,7 +81,9 @@ class Port:
         self.audit_file = folder / "audit.log"
         self._serve, self._folder, self._stack = serve, folder, stack
 
-    async def start(self, tls: TlsConfig | None = None, streams: Any = None, **auth: Any) -> None:
+    async def start(
+        self, tls: TlsConfig | None = None, streams: Any = None, server: Any = None, **auth: Any
+    ) -> None:
         config = AuthConfig(
             enabled=True, super_admins=[ADMIN], **{"secret_key_file": secret_file(self._folder)} | auth
         )
@@ -93,12 +95,14 @@ class Port:
         audit = AuditLog(self.audit_file)
         audit.start()
         self._stack.callback(audit.close)
-        self.guard = Guard(self.authenticator, self.policies, Metrics("test", "1"), audit)
+        self.metrics = Metrics("test", "1")
+        self.guard = Guard(self.authenticator, self.policies, self.metrics, audit)
         for part in (self.guard, self.authenticator):
             task = asyncio.create_task(part.run())
             self._stack.callback(task.cancel)
         methods = Methods(dict(METHODS), streams or {RECEIVE: receive, READ: receive})
-        _, self.addr = await self._serve(methods, tls=tls, guard=self.guard)
+        more = server or {}
+        _, self.addr = await self._serve(methods, tls=tls, guard=self.guard, metrics=self.metrics, **more)
 
     async def bind(self, name: str, role: str, scope: str, resource: str) -> str:
         binding = new_binding(name, "user", name, [role], scope, resource)
@@ -391,11 +395,18 @@ class Issuer:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.asked = 0
         self.body: bytes | None = None
+        self.slow = False
 
-    async def answer(self, _request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         import jwt  # noqa: PLC0415
 
         self.asked += 1
+        if self.slow:
+            trickle = web.StreamResponse()
+            await trickle.prepare(request)
+            while True:
+                await trickle.write(b" ")
+                await asyncio.sleep(0.05)
         entry = jwt.algorithms.ECAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
         return web.Response(body=self.body or json.dumps({"keys": [entry]}).encode())
 
@@ -449,6 +460,69 @@ async def test_an_issuer_that_answers_nonsense_changes_nothing(
         assert (
             await channel.unary_unary(LOOKUP)(lookup("/a/b"), metadata=bearer(token(ADMIN))) == b"user:root"
         )
+
+
+async def test_an_issuer_whose_key_set_never_ends_holds_up_nobody_else(
+    port: Port,
+    issuer: tuple[Issuer, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    publisher, url = issuer
+    monkeypatch.setattr("danube_common.security.key_set_url.ASK_AGAIN_S", 0.0)
+    await port.start(jwks_url=url)
+    monkeypatch.setattr("danube_common.security.key_set_url.FETCH_S_MAX", 0.5)
+    publisher.slow, asked = True, publisher.asked
+    publisher.key = ec.generate_private_key(ec.SECP256R1())
+    async with connect(port.addr) as channel:
+        call = channel.unary_unary(LOOKUP)
+        unknown = [
+            asyncio.create_task(status_of(call(lookup("/a/b"), metadata=bearer(publisher.token()))))
+            for _ in range(20)
+        ]
+        waits_s = []
+        while not all(task.done() for task in unknown):
+            began = time.monotonic()
+            assert await call(lookup("/a/b"), metadata=bearer(token(ADMIN))) == b"user:root"
+            waits_s.append(time.monotonic() - began)
+    with capsys.disabled():
+        print(  # noqa: T201 - the figures
+            f"others: {len(waits_s)} calls, {max(waits_s) * 1e3:.0f} ms at most"
+        )
+    assert {task.result()[0] for task in unknown} == {UNAUTHENTICATED}
+    assert 0 < publisher.asked - asked < 5  # one for all who wait
+    assert max(waits_s) < NOTICE_S
+
+
+async def test_one_identity_runs_so_many_calls_and_others_go_on(port: Port) -> None:
+    await port.start(server={"concurrent_calls_max": 50, "calls_per_identity_max": 3})
+    for name in ("al", "bo"):
+        await port.bind(name, "consumer", "namespace", "a")
+    async with connect(port.addr) as one, connect(port.addr) as two:
+        streams = [
+            channel.unary_stream(RECEIVE)(b"/a/b", metadata=bearer(token("al")))
+            for channel in (one, two, one)
+        ]
+        for stream in streams:
+            assert await stream.read() == b"first"
+        code, text, _ = await status_of(
+            two.unary_stream(RECEIVE)(b"/a/b", metadata=bearer(token("al"))).read()
+        )
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "user:al" in text
+        other = one.unary_stream(RECEIVE)(b"/a/b", metadata=bearer(token("bo")))
+        assert await other.read() == b"first"
+        assert await one.unary_unary(LOOKUP)(lookup("/a/b"), metadata=bearer(token("al"))) == b"user:al"
+        streams[0].cancel()
+        async with asyncio.timeout(NOTICE_S):
+            while True:
+                again = one.unary_stream(RECEIVE)(b"/a/b", metadata=bearer(token("al")))
+                try:
+                    assert await again.read() == b"first"
+                    break
+                except grpc.aio.AioRpcError:  # the server has not heard of it yet
+                    await asyncio.sleep(0.01)
+    assert b'bound="calls_per_identity_max"' in port.metrics.render()
 
 
 async def test_keys_that_cannot_be_used_are_refused_at_the_start(port: Port, tmp_path: Path) -> None:

@@ -286,6 +286,8 @@ async def _serve(
         message_bytes_max=REQUEST_BYTES_MAX,
         message_bytes_hint="this is the admin port, and messages go to a gateway",
         concurrent_calls_max=CALLS_MAX,
+        calls_per_identity_max=config.auth.calls_per_identity_max,
+        connections_per_peer_max=config.connections_per_peer_max,
         tls=config.tls,
         guard=guard,
         metrics=runtime.metrics,

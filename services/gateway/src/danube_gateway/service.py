@@ -138,6 +138,8 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             message_bytes_hint=f"a payload may have max_message_size bytes, a policy of at most "
             f"{MESSAGE_BYTES_CEILING}",
             concurrent_calls_max=config.concurrent_calls_max,
+            calls_per_identity_max=config.auth.calls_per_identity_max,
+            connections_per_peer_max=config.connections_per_peer_max,
             tls=config.tls,
             guard=guard,
             metrics=runtime.metrics,

@@ -17,6 +17,7 @@ MAX_PENDING_BYTES = 4 * MAX_PAYLOAD_BYTES
 # is served elsewhere: until then its subscriptions take their share of the requests.
 PING_INTERVAL_S = 2
 PINGS_OUTSTANDING_MAX = 2
+HANDSHAKE_S_MAX = 10
 DEFAULT_FILE_STORE_BYTES_MAX = 64 * 1024**3
 DEFAULT_MEMORY_STORE_BYTES_MAX = 1024**3
 
@@ -51,6 +52,7 @@ def render_nats_config(
     memory_store_bytes_max: int = DEFAULT_MEMORY_STORE_BYTES_MAX,
     cluster: ClusterMember | None = None,
     passwords: Mapping[str, str] | None = None,
+    tls: Path | None = None,
 ) -> str:
     """Return the text of the server's configuration file.
 
@@ -66,6 +68,9 @@ def render_nats_config(
         memory_store_bytes_max: bound on the bytes of all memory streams.
         cluster: the cluster that this server belongs to; None for a single server.
         passwords: of the users, see `render_users`; None: whoever reaches the server may do everything.
+        tls: the folder with ``ca.crt``, ``tls.crt`` and ``tls.key`` for clients, who must show certificates
+            of the same authority, and ``peer.crt`` and ``peer.key``, which all servers of a cluster share
+            and trust alone; None: the server speaks plaintext.
     """
     alone = f"""\
 server_name: {_quoted(server_name)}
@@ -82,15 +87,20 @@ jetstream {{
   max_memory_store: {memory_store_bytes_max}
 }}
 """
+    if tls is not None:
+        alone += _tls_block(tls / "ca.crt", tls / "tls.crt", "  verify: true\n")
     if passwords is not None:
         alone += render_users(passwords)
-    return alone if cluster is None else alone + _cluster_block(cluster, host)
+    # Without `verify`: servers ask each other for certificates anyway.
+    inner = "" if tls is None else _tls_block(tls / "peer.crt", tls / "peer.crt")
+    if cluster is not None:
+        inner = _member(cluster, host) + inner
+    return f"{alone}cluster {{\n{inner}}}\n" if inner else alone
 
 
-def _cluster_block(cluster: ClusterMember, host: str) -> str:
+def _member(cluster: ClusterMember, host: str) -> str:
     routes = "\n".join(f"    {_quoted(f'nats://{route}')}" for route in cluster.routes)
     return f"""\
-cluster {{
   name: {_quoted(cluster.name)}
   host: {_quoted(host)}
   port: {cluster.port}
@@ -98,7 +108,17 @@ cluster {{
   routes: [
 {routes}
   ]
-}}
+"""
+
+
+def _tls_block(authority: Path, certificate: Path, more: str = "") -> str:
+    return f"""\
+tls {{
+  ca_file: {_quoted(str(authority))}
+  cert_file: {_quoted(str(certificate))}
+  key_file: {_quoted(str(certificate.with_suffix(".key")))}
+  timeout: {HANDSHAKE_S_MAX}
+{more}}}
 """
 
 

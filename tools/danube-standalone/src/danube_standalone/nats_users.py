@@ -7,12 +7,13 @@ Admin instances copy whole streams for backups. Nobody deletes a stream.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
+
+from danube_common.cluster.key_writers import withheld, written
 
 OPERATOR: Final = "operator"
 """May do everything: for people and their tools."""
-KINDS: Final = ("gateway", "topic-owner", "storage", "admin")
 
 _API = "$JS.API"
 _METADATA = (
@@ -50,22 +51,13 @@ SUBSCRIBED: Final[Mapping[str, tuple[str, ...]]] = {
     "storage": ("danube.storage.>", "danube.live.*"),
     "admin": (),
 }
-_LEADERS = (f"{_KEYS}.cluster.leader", f"{_KEYS}.cluster.assignments.>", f"{_KEYS}.security.>")
-"""What only admin instances write."""
 _NOT_PUBLISHED: Final[Mapping[str, tuple[str, ...]]] = {
-    "gateway": (
-        *_LEADERS,
-        *(f"{_KEYS}.cluster.owners.>", f"{_KEYS}.storage.>", f"{_API}.STREAM.*.{_JOURNAL}"),
-    ),
-    "topic-owner": (*_LEADERS, f"{_KEYS}.storage.>"),
-    "storage": (
-        *_LEADERS,
-        f"{_KEYS}.cluster.owners.>",
-        *(f"{_API}.STREAM.{verb}.{_JOURNAL}" for verb in ("PURGE", "UPDATE", "DELETE")),
-    ),
+    "gateway": (f"{_API}.STREAM.*.{_JOURNAL}",),
+    "topic-owner": (),
+    "storage": tuple(f"{_API}.STREAM.{verb}.{_JOURNAL}" for verb in ("PURGE", "UPDATE", "DELETE")),
     "admin": tuple(f"{_API}.STREAM.{verb}.{_JOURNAL}" for verb in ("CREATE", "UPDATE")),
 }
-"""Of what is allowed, streams and keys that are another's."""
+"""Of what is allowed, streams that are another's."""
 _METADATA_KEPT = tuple(f"{_API}.STREAM.{verb}.KV_danube" for verb in ("PURGE", "DELETE"))
 
 
@@ -85,8 +77,8 @@ def _user(name: str, password: str) -> str:
     head = f'    {{ user: "{name}", password: {secret}'
     if name == OPERATOR:
         return f"{head} }}"
-    publish = _listed((*PUBLISHED[name], *_LOGS_OPENED, *_METADATA, f"{_KEYS}.>", "_INBOX.>"))
-    deny = _listed((*_NOT_PUBLISHED[name], *_METADATA_KEPT))
+    publish = _listed((*PUBLISHED[name], *_LOGS_OPENED, *_METADATA, *_keys(written(name)), "_INBOX.>"))
+    deny = _listed((*_keys(withheld(name)), *_NOT_PUBLISHED[name], *_METADATA_KEPT))
     subscribe = _listed((*SUBSCRIBED[name], f"_INBOX.{name}.>"))
     return (
         f"{head}, permissions: {{\n"
@@ -94,6 +86,11 @@ def _user(name: str, password: str) -> str:
         f"      subscribe: {{ allow: {subscribe} }}\n"
         "    } }"
     )
+
+
+def _keys(prefixes: Iterable[str]) -> tuple[str, ...]:
+    """Return the subjects of the metadata keys that begin so."""
+    return tuple(f"{_KEYS}{prefix.replace('/', '.')}>" for prefix in prefixes)
 
 
 def _listed(subjects: tuple[str, ...]) -> str:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from danube_common.cluster.key_writers import KINDS
 from danube_common.runtime.address import PORT_MAX, bind, join_address, split_address
 from danube_standalone.data_dir import DataDir, write_secret
 from danube_standalone.nats_config import RANDOM_PORT, render_nats_config
-from danube_standalone.nats_users import KINDS, OPERATOR
+from danube_standalone.nats_users import OPERATOR
 from danube_standalone.program import Addresses, Program
 
 HOST: Final = "127.0.0.1"

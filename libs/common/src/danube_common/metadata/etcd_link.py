@@ -82,7 +82,7 @@ class EtcdLink:
         self.timeout_s = timeout_s
         self.answered = True
         self._endpoints = list(endpoints)
-        self._stubs = [_stubs(endpoint, tls) for endpoint in endpoints]
+        self._stubs = [open_stubs(endpoint, tls) for endpoint in endpoints]
         self._current = 0
         self._watches: defaultdict[int, set[grpc.aio.StreamStreamCall[Any, Any]]] = defaultdict(set)
         self._username = username
@@ -239,7 +239,8 @@ class EtcdLink:
             raise
 
 
-def _stubs(endpoint: str, tls: EtcdTls | None) -> Stubs:
+def open_stubs(endpoint: str, tls: EtcdTls | None) -> Stubs:
+    """Return the stubs of an endpoint. Raises InvalidInput."""
     scheme, separator, rest = endpoint.rpartition("://")
     target = rest.rstrip("/")
     if not target or (separator and scheme not in {"http", "https"}):

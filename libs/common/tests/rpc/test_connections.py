@@ -1,0 +1,80 @@
+"""Connections to a port are bounded for each address that they come from."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from danube_common.rpc import server as server_module
+from danube_common.rpc.connections import _site, close_excess
+from danube_common.rpc.grpc_framing import framed
+from danube_common.rpc.port import Call, Methods
+from danube_common.runtime.metrics import Metrics
+from danube_harness.rpc.calls import NOTICE_S, Serve
+from danube_harness.rpc.raw_http2 import RawClient
+
+LIMIT = 20
+OTHER_HOST = "127.0.0.2"
+ECHO, WAIT = "/a.B/Echo", "/a.B/Wait"
+
+
+async def echo(call: Call) -> bytes:
+    return call.request
+
+
+async def wait(_call: Call) -> AsyncIterator[bytes]:
+    yield b"first"
+    await asyncio.Event().wait()
+
+
+async def test_one_address_has_so_many_connections_and_those_with_calls_stay(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "LOOK_S", 0.05)
+    metrics = Metrics("test", "1")
+    methods = Methods({ECHO: echo}, {WAIT: wait})
+    _, addr = await serve(methods, connections_per_peer_max=LIMIT, metrics=metrics)
+    host, port = addr.split(":")
+    opened = [await asyncio.open_connection(host, int(port)) for _ in range(LIMIT)]
+    async with RawClient(addr) as working, RawClient(addr, own_host=OTHER_HOST) as other:
+        stream = working.open(WAIT)
+        stream.send(framed([b""]), end=True)
+        await stream.until(lambda answer: bool(answer.messages))
+        opened += [await asyncio.open_connection(host, int(port)) for _ in range(3 * LIMIT)]
+        closed = [asyncio.create_task(reader.read()) for reader, _ in opened]
+        async with asyncio.timeout(NOTICE_S):
+            while sum(task.done() for task in closed) < 3 * LIMIT + 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        for _ in range(3):
+            assert (await other.call(ECHO, framed([b"x"]))).messages == [b"x"]
+            assert (await working.call(ECHO, framed([b"x"]))).messages == [b"x"]
+    assert sum(task.done() for task in closed) <= 3 * LIMIT + 1
+    assert b'bound="connections_per_peer_max"} 61.0' in metrics.render()
+    for task, (_, writer) in zip(closed, opened, strict=True):
+        task.cancel()
+        writer.close()
+    await asyncio.gather(*closed, return_exceptions=True)
+
+
+def test_within_the_bound_nothing_is_looked_at() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)), listener.accept()[0]:
+            assert close_excess(port, 100_000, ()) == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "site"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::ffff:1", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+    ],
+)
+def test_who_has_an_address_of_ipv6_has_its_whole_network(host: str, site: str) -> None:
+    assert _site(host) == site
