@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 import pytest_asyncio
 import yaml
+from pydantic import SecretStr
 from tests.compose.stack import COMPOSE_DIR
 from tests.compose.test_files import made_for
 
@@ -83,7 +84,7 @@ class Inside:
         return ServiceConfig(
             nats_url=self.nats[0].url,
             nats_user=kind,
-            nats_password=PASSWORDS[kind],
+            nats_password=SecretStr(PASSWORDS[kind]),
             metadata=f"etcd://{self.etcd.endpoint.removeprefix('https://')}",
             nats_ca_file=ca,
             nats_cert_file=own / "tls.crt",

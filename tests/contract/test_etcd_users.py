@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 import grpc
 import grpc.aio
@@ -81,7 +81,7 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gua
         yield etcd
 
 
-async def done(tried: grpc.aio.Call) -> bool:
+async def done(tried: Awaitable[object]) -> bool:
     """Whether it was allowed; anything but a want of permission is raised."""
     try:
         await tried

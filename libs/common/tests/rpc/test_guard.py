@@ -30,6 +30,7 @@ from danube_common.security import tokens
 from danube_common.security.api_keys import PREFIX, ApiKey, new_key
 from danube_common.security.audit import AuditLog
 from danube_common.security.authenticator import Authenticator
+from danube_common.security.authorizer import Resource
 from danube_common.security.identity import Identity
 from danube_common.security.policies import SecurityPolicies
 from danube_common.security.roles import Permission, new_binding
@@ -96,7 +97,9 @@ class Port:
         audit.start()
         self._stack.callback(audit.close)
         self.metrics = Metrics("test", "1")
-        self.guard = Guard(self.authenticator, self.policies, self.metrics, audit)
+        self.guard = Guard(
+            self.authenticator, self.policies, self.metrics, audit, audit_required=config.audit_required
+        )
         for part in (self.guard, self.authenticator):
             task = asyncio.create_task(part.run())
             self._stack.callback(task.cancel)
@@ -223,7 +226,8 @@ async def test_what_no_binding_covers_is_denied_and_recorded(port: Port, name: s
         code, text, _ = await status_of(call)
     assert (code, "user:alice has no permission Lookup" in text) == (DENIED, True)
     (line,) = port.audited()
-    assert (line["identity"], line["allowed"], line["reason"]) == ("user:alice", False, "Lookup")
+    told = ("identity", "method", "resource", "allowed", "reason")
+    assert [line[key] for key in told] == ["user:alice", LOOKUP, str(Resource(topic=name)), False, "Lookup"]
     assert line["peer"].startswith("ipv4:127.0.0.1:")
 
 
@@ -249,6 +253,23 @@ async def test_administration_is_recorded(port: Port) -> None:
         ("", "", False),
     ]
     assert oct(port.audit_file.stat().st_mode)[-3:] == "600"
+
+
+async def test_by_choice_administration_stops_while_it_cannot_be_recorded_and_clients_go_on(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danube_common.security.audit.OPEN_AGAIN_S", 0.0)
+    await port.start(audit_file=port.audit_file, audit_required=True)
+    async with connect(port.addr) as channel:
+        create, look = channel.unary_unary(CREATE), channel.unary_unary(LOOKUP)
+        assert await create(namespace("shop"), metadata=bearer(token(ADMIN))) == b"user:root"
+        port.audit_file.unlink()
+        port.audit_file.mkdir()
+        code, text, _ = await status_of(create(namespace("shop"), metadata=bearer(token(ADMIN))))
+        assert (code, text) == (grpc.StatusCode.UNAVAILABLE, "the audit log cannot be written")
+        assert await look(lookup("/a/b"), metadata=bearer(token(ADMIN))) == b"user:root"
+        port.audit_file.rmdir()
+        assert await create(namespace("shop"), metadata=bearer(token(ADMIN))) == b"user:root"
 
 
 async def test_methods_for_everybody_need_no_credentials(port: Port) -> None:

@@ -46,7 +46,13 @@ async def test_who_logged_in_is_named_and_can_log_out(guarded: Browser) -> None:
     assert (await guarded.get("/")).status == 303
 
 
-@pytest.mark.parametrize("after", ["//attacker.example", "https://attacker.example", "/\\attacker.example"])
+@pytest.mark.parametrize(
+    "after",
+    [
+        *("//attacker.example", "https://attacker.example", "/\\attacker.example"),
+        *("/\t/attacker.example", "/\n//attacker.example", "\t//attacker.example", "/ /attacker.example"),
+    ],
+)
 async def test_logging_in_leads_to_no_other_site(guarded: Browser, after: str) -> None:
     shown = await guarded.post("/login", token=token(ADMIN), next=after)
     assert shown.location == "/"

@@ -53,17 +53,17 @@ class Access:
         """Who calls; None if that was not asked."""
         return self.verified.identity if self.verified is not None else None
 
-    def require(self, permission: Permission, topic: str) -> None:
+    def require(self, permission: Permission, topic: str, method: str = "") -> None:
         """See `Caller.require`."""
         if (permission, topic) not in self._allowed:
-            self.check(permission, Resource(topic=topic))
+            self.check(permission, Resource(topic=topic), method)
 
-    def check(self, permission: Permission, resource: Resource) -> None:
+    def check(self, permission: Permission, resource: Resource, method: str) -> None:
         """Return if it is allowed. Raises RpcError."""
         key = (permission, resource.topic or resource)
         if key in self._allowed:
             return
-        self._guard.decide(self, permission, resource)
+        self._guard.decide(self, permission, resource, method)
         if len(self._allowed) >= ALLOWED_MAX:
             self._allowed.clear()
         self._allowed.add(key)
@@ -87,13 +87,13 @@ class StreamAccess:
         """Who calls."""
         return self.access.identity
 
-    def require(self, permission: Permission, topic: str) -> None:
+    def require(self, permission: Permission, topic: str, method: str = "") -> None:
         """See `Caller.require`."""
-        self.check(permission, Resource(topic=topic))
+        self.check(permission, Resource(topic=topic), method)
 
-    def check(self, permission: Permission, resource: Resource) -> None:
+    def check(self, permission: Permission, resource: Resource, method: str) -> None:
         """Return if it is allowed. Raises RpcError."""
-        self.access.check(permission, resource)
+        self.access.check(permission, resource, method)
         self.required.add((permission, resource))
 
     def check_used(self) -> None:
@@ -205,7 +205,7 @@ class Guard:
             resource = rule.find(call.request)
         except InvalidInput as error:
             raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from None
-        access.check(rule.permission, resource)
+        access.check(rule.permission, resource, call.method)
         if rule.audited:
             recorded = self._record(
                 access.identity, call.peer, call.method, str(resource), rule.permission, allowed=True
@@ -224,13 +224,13 @@ class Guard:
         finally:
             self._streams.discard(stream)
 
-    def decide(self, access: Access, permission: Permission, resource: Resource) -> None:
+    def decide(self, access: Access, permission: Permission, resource: Resource, method: str) -> None:
         """Return if the caller may do it. Raises RpcError."""
         identity = access.identity
         if identity is not None and self._policies.authorizer.allows(identity, permission, resource):
             return
         self._refused.labels("denied").inc()
-        self._record(identity, access.peer, "", str(resource), permission, allowed=False)
+        self._record(identity, access.peer, method, str(resource), permission, allowed=False)
         raise _denied(identity, permission, resource)
 
     async def run(self) -> None:

@@ -61,8 +61,8 @@ class Caller(Protocol):
     def identity(self) -> Identity | None:
         """Who calls; None for methods that everybody may call."""
 
-    def require(self, permission: Permission, topic: str) -> None:
-        """Return if the caller may do it with the topic.
+    def require(self, permission: Permission, topic: str, method: str = "") -> None:
+        """Return if the caller may do it with the topic; the audit log names the method.
 
         A stream ends by itself once a permission that it has required is taken away.
 
@@ -87,7 +87,7 @@ class Call:
     def require(self, permission: Permission, topic: str) -> None:
         """See `Caller.require`. Methods that `danube_common.security.methods` marks BY_HANDLER call it."""
         if self.access is not None:
-            self.access.require(permission, topic)
+            self.access.require(permission, topic, self.method)
 
 
 class Opened:

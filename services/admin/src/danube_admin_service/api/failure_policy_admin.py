@@ -13,7 +13,8 @@ from danube_common.model.failure_policy import (
     check_failure_policy,
 )
 from danube_common.model.names import check_label
-from danube_common.rpc.port import UnaryHandler
+from danube_common.rpc.port import Call, UnaryHandler
+from danube_common.security.roles import Permission
 from danube_common.wire import owner as owner_protocol
 from danube_common.wire.envelope import Done
 from danube_proto import danube_admin_pb2 as wire
@@ -31,7 +32,7 @@ class FailurePolicyAdmin:
         prefix = "/danube_admin.TopicAdmin"
         return {
             f"{prefix}/SetSubscriptionFailurePolicy": unary(
-                wire.SetSubscriptionFailurePolicyRequest, self.set
+                wire.SetSubscriptionFailurePolicyRequest, self.set, _may_produce_dead_letters
             ),
             f"{prefix}/GetSubscriptionFailurePolicy": unary(wire.SubscriptionRequest, self.get),
         }
@@ -64,6 +65,12 @@ class FailurePolicyAdmin:
             return wire.GetSubscriptionFailurePolicyResponse(
                 failure_policy=_message(found.policy), subscription_type=found.subscription_type
             )
+
+
+def _may_produce_dead_letters(call: Call, request: wire.SetSubscriptionFailurePolicyRequest) -> None:
+    """Whoever has an owner publish to a topic needs the permission to do it. Raises RpcError."""
+    if topic := request.failure_policy.dead_letter_topic:
+        call.require(Permission.PRODUCE, topic)
 
 
 def _policy(message: wire.SubscriptionFailurePolicy) -> FailurePolicy:

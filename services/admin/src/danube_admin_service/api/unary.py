@@ -15,14 +15,23 @@ from danube_common.rpc.protobuf_strict import parse_strict
 Q = TypeVar("Q", bound=Message)
 
 
-def unary(request_type: type[Q], handler: Callable[[Q], Awaitable[Message]]) -> UnaryHandler:
-    """Serve ``handler``; bytes that are no ``request_type`` are refused before the handler sees them."""
+def unary(
+    request_type: type[Q],
+    handler: Callable[[Q], Awaitable[Message]],
+    require: Callable[[Call, Q], None] | None = None,
+) -> UnaryHandler:
+    """Serve ``handler``; bytes that are no ``request_type`` are refused before the handler sees them.
+
+    ``require`` asks for permissions that the table of methods does not know, with `Call.require`.
+    """
 
     async def answer(call: Call) -> bytes:
         try:
             request = parse_strict(request_type, call.request)
         except CorruptData as error:
             raise failure(str(error), code=StatusCode.INVALID_ARGUMENT) from None
+        if require is not None:
+            require(call, request)
         return (await handler(request)).SerializeToString()
 
     return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -41,6 +42,8 @@ STREAMS_MAX: Final = 24
 """Pages that are live at one time; further ones are shown and do not change by themselves."""
 STATIC: Final = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 POLICY: Final = "default-src 'self'; frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
+HERE: Final = re.compile(r"/(?:[!-.0-\[\]-~][!-~]*)?")
+"""A path of this site. Browsers leave out tabs and line ends, and take ``/\\`` for ``//``, before a host."""
 HTTP_STATUS: Final[Mapping[StatusCode, int]] = {
     StatusCode.INVALID_ARGUMENT: 400,
     StatusCode.FAILED_PRECONDITION: 400,
@@ -335,7 +338,7 @@ class Served:
         except RpcError as error:
             built = {"next": after, "problem": error.message}
             return self._rendered(request, None, "login.html", "Log in", built, status=401)
-        answer = _redirect(after if after.startswith("/") and not after.startswith(("//", "/\\")) else "/")
+        answer = _redirect(after if HERE.fullmatch(after) else "/")
         _set_cookie(request, answer, credential)
         return answer
 

@@ -62,18 +62,20 @@ class Visitor:
             access is not None and guard.may(access, method, request.SerializeToString())
         )
 
-    def require(self, method: str, request: Message) -> None:
+    def require(self, method: str, request: Message) -> Call:
         """Check, and record, a call that the console carries out by itself. Raises RpcError."""
         guard, access = self.door.guard, self.access
+        call = Call(method, request.SerializeToString(), peer=self.peer)
         if guard is not None and access is not None:
-            guard.authorize(Call(method, request.SerializeToString(), peer=self.peer), access)
+            guard.authorize(call, access)
+        return call
 
     async def ask(self, method: str, request: Message, answer: type[A]) -> A:
         """Make a call of the admin port. Raises RpcError."""
-        self.require(method, request)
+        call = self.require(method, request)
         methods = self.door.methods
         try:
-            data = await methods.unary[method](Call(method, request.SerializeToString(), peer=self.peer))
+            data = await methods.unary[method](call)
         except Exception as error:
             status = error if isinstance(error, RpcError) else methods.on_error(error)
             raise status or RpcError(StatusCode.INTERNAL, "internal error") from error
