@@ -158,12 +158,15 @@ async def producer(gateway: Any, topic: str, who: str) -> int:
     return int(found.producer_id)
 
 
+@pytest.mark.parametrize("streaming", [True, False], ids=["streaming", "calls"])
+@pytest.mark.parametrize("asked", [True, False], ids=["asked", "constant"])
 async def test_our_client_publishes_and_consumes_with_its_token(
-    platform: Platform, admin: Administrator
+    platform: Platform, admin: Administrator, *, asked: bool, streaming: bool
 ) -> None:
-    address, tls = f"http://{platform.gateway_addr}", Tls(token=lambda: token("owner"))
+    address = f"http://{platform.gateway_addr}"
+    tls = Tls(token=(lambda: token("owner")) if asked else token("owner"))
     async with (
-        danube_client.connect(address, tls=tls) as client,
+        danube_client.connect(address, tls=tls, streaming=streaming) as client,
         client.producer(NEW, strategy=danube_client.Reliable()) as sending,
         client.consumer(NEW, "own", initial_position=danube_client.Start.earliest()) as receiving,
     ):

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
+import grpc.aio
 import pytest
 
 import danube_client
@@ -94,3 +96,37 @@ async def test_the_first_address_that_answers_is_home(gateway: StubGateway) -> N
     async with danube_client.connect(dead.address, gateway.address) as client:
         await client.producer("/default/t", name="p")
     assert len(gateway.requests["CreateProducer"]) == 1
+
+
+class _EndsEarly:
+    """Methods whose calls end before the first request is written: gRPC has lost the server's status then."""
+
+    def __init__(self, methods: dict[str, int], name: str) -> None:
+        self._methods = methods
+        self._name = name
+
+    def __call__(self, **_metadata: object) -> _EndsEarly:
+        self._methods[self._name] = self._methods.get(self._name, 0) + 1
+        return self
+
+    async def write(self, _request: object) -> None:
+        nothing = grpc.aio.Metadata()
+        raise grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, "Internal error from Core")
+
+    def cancel(self) -> None:
+        """Nothing is on its way."""
+
+
+async def test_a_platform_without_streaming_is_known_though_grpc_has_lost_its_answer(
+    gateway: StubGateway,
+) -> None:
+    tried: dict[str, int] = {}
+    once = danube_client.Retry(attempts_max=1)
+    async with danube_client.connect(gateway.address, retry=once) as client:
+        home: Any = client._connections.home
+        home._publish, home._consume = (_EndsEarly(tried, name) for name in ("publish", "consume"))
+        producer = await client.producer("/default/t", name="p", schema=danube_client.Schema.string())
+        consumer = await client.consumer("/default/t", "s", name="c")
+        await producer.send("by the calls of v0.2")
+        assert (await consumer.receive()).text == "by the calls of v0.2"
+    assert tried == {"publish": 1, "consume": 1}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -88,7 +88,9 @@ class Unary(Generic[Request, Response]):
         address: str,
         timeout_s: float,
         missing: type[CallError] = UnknownClient,
+        credentials: Metadata = (),
     ) -> None:
+        self._credentials = credentials
         self._call = call
         self._address = address
         self._timeout_s = timeout_s
@@ -105,7 +107,7 @@ class Unary(Generic[Request, Response]):
             Closed: the connection is closed.
         """
         try:
-            return self._call(request, timeout=self._timeout_s, metadata=metadata or None)
+            return self._call(request, timeout=self._timeout_s, metadata=self._credentials + metadata or None)
         except grpc.aio.UsageError as error:
             raise Closed("the client is closed") from error
 
@@ -166,10 +168,30 @@ class Deliveries:
 class Stream(Generic[Request, Response]):
     """A stream of native streaming: requests up, if it has any beside the first, and answers down."""
 
-    def __init__(self, call: grpc.aio.StreamStreamCall[Request, Response], address: str) -> None:
+    def __init__(
+        self,
+        call: grpc.aio.StreamStreamCall[Request, Response],
+        address: str,
+        check: Callable[[], Awaitable[None]],
+    ) -> None:
         self._call = call
+        self._check = check
         self.address = address
         self._given_up = ""
+
+    async def open(self, request: Request) -> Response:
+        """Send the first request and return the first answer.
+
+        Raises:
+            CallError: the stream has ended: UNIMPLEMENTED if the platform has no native streaming, also if
+                gRPC has lost that because it still wanted to write.
+        """
+        try:
+            await self.write(request)
+        except CallError:
+            await self._check()
+            raise
+        return await self.read()
 
     async def write(self, request: Request) -> None:
         """Send a request.
@@ -221,9 +243,10 @@ def open_channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
     if scheme == "https":
         tls = tls or Tls()
         options = (*CHANNEL_OPTIONS, *tls.channel_options())
-        return grpc.aio.secure_channel(target, tls.credentials(), options=options)
+        return grpc.aio.secure_channel(target, tls.credentials(in_metadata=True), options=options)
     if tls is not None and not tls.is_needed and tls.token is not None:
-        return grpc.aio.secure_channel(target, tls.local_credentials(), options=CHANNEL_OPTIONS)
+        local = tls.local_credentials(in_metadata=True)
+        return grpc.aio.secure_channel(target, local, options=CHANNEL_OPTIONS)
     if tls is not None:
         raise InvalidAddress(f"{address!r}: with TLS an address is https://host:port")
     return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
@@ -239,6 +262,7 @@ class Connection:
     def __init__(self, address: str, call_timeout_s: float, tls: Tls | None = None) -> None:
         self.address = address
         self._channel = open_channel(address, tls)
+        self._credentials: Metadata = tls.metadata() if tls is not None else ()
 
         def unary(
             method: str,
@@ -252,7 +276,7 @@ class Connection:
                 request_serializer=question.SerializeToString,
                 response_deserializer=answer.FromString,
             )
-            return Unary(call, address, timeout_s, missing)
+            return Unary(call, address, timeout_s, missing, self._credentials)
 
         self.create_producer = unary(
             "/danube.ProducerService/CreateProducer", wire.ProducerRequest, wire.ProducerResponse
@@ -334,31 +358,43 @@ class Connection:
             Closed: the connection is closed.
         """
         try:
-            metadata: Metadata | None = ((PREFETCH_HEADER, str(prefetch)),) if prefetch is not None else None
-            return Deliveries(self._receive(request, metadata=metadata), self.address)
+            metadata: Metadata = ((PREFETCH_HEADER, str(prefetch)),) if prefetch is not None else ()
+            call = self._receive(request, metadata=self._credentials + metadata or None)
+            return Deliveries(call, self.address)
         except grpc.aio.UsageError as error:
             raise Closed("the client is closed") from error
 
     def publish(self) -> Stream[stream.PublishRequest, stream.PublishResponse]:
         """Open the stream of one producer. Raises Closed."""
         try:
-            return Stream(self._publish(), self.address)
+            call = self._publish(metadata=self._credentials or None)
+            return Stream(call, self.address, self._check_streaming)
         except grpc.aio.UsageError as error:
             raise Closed("the client is closed") from error
 
     def consume(self) -> Stream[stream.ConsumeRequest, stream.ConsumeResponse]:
         """Open the stream of one consumer. Raises Closed."""
         try:
-            return Stream(self._consume(), self.address)
+            call = self._consume(metadata=self._credentials or None)
+            return Stream(call, self.address, self._check_streaming)
         except grpc.aio.UsageError as error:
             raise Closed("the client is closed") from error
 
     def read(self, request: stream.ReadRequest) -> Stream[stream.ReadRequest, stream.ReadResponse]:
         """Open the stream of one reading. Raises Closed."""
         try:
-            return Stream(self._read(request), self.address)  # type: ignore[arg-type]  # it never writes
+            call = self._read(request, metadata=self._credentials or None)
+            return Stream(call, self.address, self._check_streaming)  # type: ignore[arg-type]  # never written to
         except grpc.aio.UsageError as error:
             raise Closed("the client is closed") from error
+
+    async def _check_streaming(self) -> None:
+        """Ask something of native streaming. Raises CallError with UNIMPLEMENTED if the platform lacks it."""
+        try:
+            await self.describe_topic(stream.DescribeTopicRequest())
+        except CallError as error:
+            if error.code == "UNIMPLEMENTED":
+                raise
 
     async def ready(self, timeout_s: float) -> None:
         """Wait until the connection is established.

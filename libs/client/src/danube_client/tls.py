@@ -21,7 +21,7 @@ class _Tokens(grpc.AuthMetadataPlugin):
     def __call__(self, _context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
         """Give the metadata of one call, or the error that keeps it from being made."""
         try:
-            callback((("authorization", f"Bearer {self._token()}"),), None)
+            callback((_authorization(self._token()),), None)
         except Exception as error:  # noqa: BLE001 - it belongs to the caller of the method
             callback((), error)
 
@@ -57,20 +57,24 @@ class Tls:
         """Whether more than a token was given, so that addresses must be ``https://`` ones."""
         return any((self.ca_file, self.cert_file, self.server_name))
 
-    def credentials(self) -> grpc.ChannelCredentials:
-        """Read the files. Raises OSError."""
+    def credentials(self, *, in_metadata: bool = False) -> grpc.ChannelCredentials:
+        """Read the files. With ``in_metadata`` calls are told what `metadata` returns. Raises OSError."""
         ca, key, cert = (
             None if file is None else Path(file).read_bytes()
             for file in (self.ca_file, self.key_file, self.cert_file)
         )
-        return self._with_token(grpc.ssl_channel_credentials(ca, key, cert))
+        return self._with_token(grpc.ssl_channel_credentials(ca, key, cert), in_metadata)
 
-    def local_credentials(self) -> grpc.ChannelCredentials:
+    def local_credentials(self, *, in_metadata: bool = False) -> grpc.ChannelCredentials:
         """Return what sends the token without TLS; gRPC refuses it to any machine but this."""
-        return self._with_token(grpc.local_channel_credentials())
+        return self._with_token(grpc.local_channel_credentials(), in_metadata)
 
-    def _with_token(self, channel: grpc.ChannelCredentials) -> grpc.ChannelCredentials:
-        if self.token is None:
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Return what to tell each call: a token that stays. For credentials gRPC starts a thread a call."""
+        return (_authorization(self.token),) if isinstance(self.token, str) else ()
+
+    def _with_token(self, channel: grpc.ChannelCredentials, in_metadata: bool) -> grpc.ChannelCredentials:
+        if self.token is None or (in_metadata and isinstance(self.token, str)):
             return channel
         if isinstance(self.token, str):
             call = grpc.access_token_call_credentials(self.token)
@@ -81,3 +85,7 @@ class Tls:
     def channel_options(self) -> tuple[tuple[str, str], ...]:
         """Return what a channel must be told beside its credentials."""
         return (("grpc.ssl_target_name_override", self.server_name),) if self.server_name else ()
+
+
+def _authorization(token: str) -> tuple[str, str]:
+    return ("authorization", f"Bearer {token}")

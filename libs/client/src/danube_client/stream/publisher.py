@@ -270,8 +270,7 @@ class Publisher:
         beside: list[asyncio.Task[None]] = []
         try:
             async with asyncio.timeout(self._options.answer_timeout_s):
-                await stream.write(api.PublishRequest(open=self._request))
-                answer = await stream.read()
+                answer = await stream.open(api.PublishRequest(open=self._request))
             self._take_opened(answer.opened)
             self._answered_s = self._loop.time()
             self._presence.back()

@@ -271,8 +271,7 @@ class Subscriber:
         writing: asyncio.Task[None] | None = None
         try:
             async with asyncio.timeout(options.call_timeout_s):
-                await stream.write(api.ConsumeRequest(subscribe=self._request))
-                answer = await stream.read()
+                answer = await stream.open(api.ConsumeRequest(subscribe=self._request))
                 self.name = answer.subscribed.consumer_name or self.name
                 while not self._opened.done() and not self._knows_topics():
                     self._take(await stream.read())

@@ -105,6 +105,11 @@ class MemoryStream:
         self._answers.append(answer)
         self._arrived.set()
 
+    async def open(self, request: Any) -> Any:
+        """Give the first request to the other side, and return its answer."""
+        await self.write(request)
+        return await self.read()
+
     async def write(self, request: Any) -> None:
         """Give a request to the other side."""
         if self._broken is not None or self.session is None:

@@ -266,18 +266,15 @@ class TopicConsumer:
             response = await self._connection.subscribe(self._request)
         except ClientError as error:
             self._last_error = error
+            if isinstance(error, TopicNotFound) and self._id:
+                raise TopicDeleted.gone(self.topic) from None
             raise
         self._id = response.consumer_id
 
     async def _find_topic(self) -> None:
         """Switch to the connection that serves the topic, and check that it is still the same topic."""
-        try:
-            self._connection = await self._connections.lookup(self._connection, self.topic)
-            info = await topic_info(self._connection, self.topic)
-        except TopicNotFound:
-            if self._id:
-                raise TopicDeleted.gone(self.topic) from None
-            raise
+        self._connection = await self._connections.lookup(self._connection, self.topic)
+        info = await topic_info(self._connection, self.topic)
         if info is not None:
             if self._topic_id not in (None, info.topic_id):
                 raise TopicDeleted.made_again(self.topic)
