@@ -156,13 +156,14 @@ class Stream:
         received = reading.result()
         if received is EOF:
             raise StopAsyncIteration
-        return decode("danube.StreamMessage", received)
+        return received
 
     async def _read(self) -> Any:
         try:
-            return await self._call.read()
+            received = await self._call.read()
         except grpc.aio.AioRpcError as error:
             raise Refusal("ReceiveMessages", error) from None
+        return decode("danube.StreamMessage", received) if isinstance(received, bytes) else EOF
 
     async def take(self, count: int) -> list[Any]:
         """The next ``count`` messages."""
@@ -189,12 +190,15 @@ class Stream:
 
     async def cancel(self) -> None:
         """The client goes away."""
-        self._call.cancel()
+        self._end()
         if self._reading is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({self._reading})
                 self._reading.exception()
             self._reading = None
+
+    def _end(self) -> None:
+        self._call.cancel()
 
 
 def strategy(reliable: bool, **options: int) -> Any:

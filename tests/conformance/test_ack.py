@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.conformance.client import FAILOVER, SERVICE_NOT_READY, SHARED, Admin, Client
 from tests.conformance.stubs import danube
 
@@ -13,6 +14,7 @@ async def test_the_answer_gives_back_the_request_id(client: Client, topic: str) 
     await client.ack(await consumer.next(), "sub")  # checks it
 
 
+@pytest.mark.wires("calls", "streaming")
 async def test_an_acknowledged_message_does_not_come_again(client: Client, topic: str) -> None:
     producer = await client.reliable_producer(topic)
     await producer.send_all(["0", "1", "2"])
@@ -24,6 +26,7 @@ async def test_an_acknowledged_message_does_not_come_again(client: Client, topic
     assert (await client.receive(consumer_id).next()).payload == b"2"
 
 
+@pytest.mark.wires("calls", "streaming")
 async def test_what_was_acknowledged_before_a_stream_closed_does_not_come_to_the_next_one(
     client: Client, topic: str
 ) -> None:
@@ -39,6 +42,7 @@ async def test_what_was_acknowledged_before_a_stream_closed_does_not_come_to_the
         await stream.cancel()
 
 
+@pytest.mark.wires("calls", "streaming")
 async def test_an_acknowledgement_counts_for_its_subscription_only(client: Client, topic: str) -> None:
     producer = await client.reliable_producer(topic)
     first = await client.consume(topic, "first")
@@ -70,6 +74,7 @@ async def test_a_missing_msg_id_is_refused(client: Client) -> None:
     assert "msg_id" in refusal.message
 
 
+@pytest.mark.wires("calls", "streaming")
 async def test_an_acknowledgement_may_be_repeated(client: Client, topic: str) -> None:
     producer = await client.reliable_producer(topic)
     consumer = await client.consume(topic, "sub")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from tests.conformance.client import FAILOVER, Client
+
+pytestmark = pytest.mark.wires("calls", "streaming")
 
 TAKE_OVER_S = 1.0
 SLACK_S = 2.0

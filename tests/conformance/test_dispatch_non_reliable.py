@@ -8,6 +8,8 @@ import pytest
 from tests.conformance.client import BYTES, EXCLUSIVE, FAILOVER, SHARED, Client, Producer
 from tests.conformance.stubs import danube
 
+pytestmark = pytest.mark.wires("calls", "streaming", acceptance="streaming")
+
 BLOCK = bytes(16 * 1024)
 EACH = 625
 

@@ -17,6 +17,8 @@ from tests.conformance.client import (
     Producer,
 )
 
+pytestmark = pytest.mark.wires("calls", "streaming")
+
 WINDOW = 1000
 BATCH = 64
 
@@ -76,6 +78,7 @@ async def test_every_subscription_has_its_own_cursor(client: Client, topic: str)
     assert await first.silent_for(0.1)
 
 
+@pytest.mark.wires("calls")
 async def test_at_most_a_window_of_messages_is_unacknowledged(client: Client, topic: str) -> None:
     producer = await client.reliable_producer(topic)
     await publish(producer, client, WINDOW + 10)
@@ -182,6 +185,7 @@ async def test_calls_in_flight_together_keep_the_order_they_were_made_in(client:
     assert numbers(await consumer.take(1000)) == list(range(1000))
 
 
+@pytest.mark.wires("calls")
 async def test_numbers_that_leap_repeat_or_begin_anew_hold_nothing_up(client: Client, topic: str) -> None:
     producer = await client.reliable_producer(topic)
     consumer = await client.consume(topic, "sub")

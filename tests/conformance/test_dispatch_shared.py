@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from tests.conformance.client import SHARED, Client, Stream
+
+pytestmark = pytest.mark.wires("calls", "streaming")
 
 
 async def collect(consumers: list[Stream], count: int) -> list[list[Any]]:

@@ -1,13 +1,15 @@
-"""The platform in memory behaves as a real one: each of these tests runs against both."""
+"""What a client does: in memory, on a real platform, and there without asyncio too."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import cast
 from uuid import uuid4
 
 import pytest
+from libs.client.tests.testing.blocking import Opening
 
 from danube_client import (
     AccessMode,
@@ -26,6 +28,7 @@ from danube_client import (
     Topic,
     TopicNotFound,
     connect,
+    sync,
 )
 from danube_client.testing import MemoryPlatform
 
@@ -34,13 +37,21 @@ QUIET_S = 0.3
 """So long nothing is received where nothing may come."""
 
 
-@pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.server)])
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("real", marks=pytest.mark.server),
+        pytest.param("sync", marks=[pytest.mark.server, pytest.mark.acceptance]),
+    ]
+)
 def another(request: pytest.FixtureRequest) -> Callable[[], Client]:
     """Returns a client of the platform, not open yet."""
     if request.param == "memory":
         memory: MemoryPlatform = request.getfixturevalue("danube_memory")
         return memory.client
     url: str = request.getfixturevalue("danube_url")
+    if request.param == "sync":
+        return lambda: cast("Client", Opening(lambda: sync.connect(url)))
     return lambda: connect(url)
 
 
