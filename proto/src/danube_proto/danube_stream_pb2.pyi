@@ -268,7 +268,7 @@ class Start(_message.Message):
     def __init__(self, kind: _Optional[_Union[Start.Kind, str]] = ..., value: _Optional[int] = ...) -> None: ...
 
 class Subscribe(_message.Message):
-    __slots__ = ("topics", "pattern", "subscription", "type", "consumer_name", "start", "key_filters", "credit", "compressions", "prefetch", "await_topics")
+    __slots__ = ("topics", "pattern", "subscription", "type", "consumer_name", "start", "key_filters", "credit", "compressions", "prefetch", "await_topics", "scattered")
     class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         EXCLUSIVE: _ClassVar[Subscribe.Type]
@@ -290,6 +290,7 @@ class Subscribe(_message.Message):
     COMPRESSIONS_FIELD_NUMBER: _ClassVar[int]
     PREFETCH_FIELD_NUMBER: _ClassVar[int]
     AWAIT_TOPICS_FIELD_NUMBER: _ClassVar[int]
+    SCATTERED_FIELD_NUMBER: _ClassVar[int]
     topics: _containers.RepeatedScalarFieldContainer[str]
     pattern: str
     subscription: str
@@ -301,7 +302,8 @@ class Subscribe(_message.Message):
     compressions: _containers.RepeatedScalarFieldContainer[Compression]
     prefetch: int
     await_topics: bool
-    def __init__(self, topics: _Optional[_Iterable[str]] = ..., pattern: _Optional[str] = ..., subscription: _Optional[str] = ..., type: _Optional[_Union[Subscribe.Type, str]] = ..., consumer_name: _Optional[str] = ..., start: _Optional[_Union[Start, _Mapping[str, object]]] = ..., key_filters: _Optional[_Iterable[str]] = ..., credit: _Optional[_Union[Credit, _Mapping[str, object]]] = ..., compressions: _Optional[_Iterable[_Union[Compression, str]]] = ..., prefetch: _Optional[int] = ..., await_topics: _Optional[bool] = ...) -> None: ...
+    scattered: bool
+    def __init__(self, topics: _Optional[_Iterable[str]] = ..., pattern: _Optional[str] = ..., subscription: _Optional[str] = ..., type: _Optional[_Union[Subscribe.Type, str]] = ..., consumer_name: _Optional[str] = ..., start: _Optional[_Union[Start, _Mapping[str, object]]] = ..., key_filters: _Optional[_Iterable[str]] = ..., credit: _Optional[_Union[Credit, _Mapping[str, object]]] = ..., compressions: _Optional[_Iterable[_Union[Compression, str]]] = ..., prefetch: _Optional[int] = ..., await_topics: _Optional[bool] = ..., scattered: _Optional[bool] = ...) -> None: ...
 
 class Credit(_message.Message):
     __slots__ = ("messages_total", "bytes_total")
@@ -414,18 +416,20 @@ class TopicEnded(_message.Message):
     def __init__(self, topic: _Optional[int] = ..., code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Delivery(_message.Message):
-    __slots__ = ("topic", "first_position", "batch", "redelivered", "first_offset")
+    __slots__ = ("topic", "first_position", "batch", "redelivered", "first_offset", "steps")
     TOPIC_FIELD_NUMBER: _ClassVar[int]
     FIRST_POSITION_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     REDELIVERED_FIELD_NUMBER: _ClassVar[int]
     FIRST_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     topic: int
     first_position: int
     batch: Batch
     redelivered: _containers.RepeatedCompositeFieldContainer[Redelivered]
     first_offset: int
-    def __init__(self, topic: _Optional[int] = ..., first_position: _Optional[int] = ..., batch: _Optional[_Union[Batch, _Mapping[str, object]]] = ..., redelivered: _Optional[_Iterable[_Union[Redelivered, _Mapping[str, object]]]] = ..., first_offset: _Optional[int] = ...) -> None: ...
+    steps: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, topic: _Optional[int] = ..., first_position: _Optional[int] = ..., batch: _Optional[_Union[Batch, _Mapping[str, object]]] = ..., redelivered: _Optional[_Iterable[_Union[Redelivered, _Mapping[str, object]]]] = ..., first_offset: _Optional[int] = ..., steps: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Redelivered(_message.Message):
     __slots__ = ("index", "failures")

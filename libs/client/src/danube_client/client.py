@@ -274,6 +274,7 @@ class Client:
             compressions=[api.Compression.Name(int(kind)) for kind in batch.available()],
             prefetch=prefetch or 0,
             await_topics=await_topics,
+            scattered=True,
         )
         options = SubscriberOptions(self._retry, self._call_timeout_s, reconnect, raise_on_loss, the_codec)
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.model.position import BEFORE_ALL
-from danube_common.model.run import COPY_BELOW, Run
+from danube_common.model.run import COPY_BELOW, Run, back_to_back
 
 MESSAGES = st.lists(st.binary(max_size=12), min_size=1, max_size=12)
 
@@ -59,3 +61,13 @@ def test_a_run_keeps_little_more_than_its_messages_in_memory(
     assert list(owned.entries()) == entries
     assert len(owned.data) <= COPY_BELOW * owned.size
     assert len(owned.ends) <= COPY_BELOW * len(owned)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.integers(1, 4)), max_size=8))
+def test_runs_that_lie_back_to_back_are_few_with_the_same_messages(parts: list[tuple[int, int, int]]) -> None:
+    sections = [Run.of(100 * number + 1, [b"%d %d" % (number, at) for at in range(8)]) for number in range(3)]
+    runs = [sections[number].tail(low).head(count) for number, low, count in parts]
+    found = back_to_back(runs)
+    assert [each for run in found for each in run.messages()] == [e for run in runs for e in run.messages()]
+    for before, after in pairwise(found):
+        assert before.data is not after.data or before.high != after.low

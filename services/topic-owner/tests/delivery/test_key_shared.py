@@ -169,7 +169,7 @@ class KeySharedMachine(RuleBasedStateMachine):
         outgoing = self.dispatch.dispatch(self.now, ())
         sent = {p for each in outgoing for run in each.runs for p, _ in run.entries()}
         # What timed out was taken back, and came again at most once.
-        still = {each for p in in_flight for each in [p] if self.dispatch._in_flight.within(p, p)}
+        still = in_flight & self.dispatch._flight._sent.keys()
         for position in in_flight - (still - sent):
             self.holders.pop(position, None)
         self.take(outgoing)
@@ -204,8 +204,12 @@ class KeySharedMachine(RuleBasedStateMachine):
             return
         assert self.dispatch.unacked == len(self.holders)
         keys = self.dispatch._keys.values()
-        assert self.dispatch._pending_messages == sum(len(key.queue) for key in keys)
-        assert self.dispatch._key_of.keys() >= self.holders.keys()
+        queued = [entry for key in keys for entry in key.queue]
+        laned = [entry for lane in self.dispatch._lanes.values() for entry in lane]
+        assert self.dispatch._pending_messages == len(queued) + len(laned)
+        assert self.dispatch._pending_bytes == sum(len(entry[2]) for entry in queued + laned)
+        assert sum(key.laned for key in keys) == len(laned)
+        assert sum(each.unacked for each in self.dispatch.consumers.values()) == len(self.holders)
 
     def teardown(self) -> None:
         """In the end everything comes to somebody: nothing is lost, whatever happened."""
@@ -221,7 +225,7 @@ class KeySharedMachine(RuleBasedStateMachine):
         assert not self.dispatch.waiting
         self.send()
         assert not self.dispatch._keys
-        assert not self.dispatch._key_of
+        assert not self.dispatch._failed_keys
 
 
 TestKeyShared = KeySharedMachine.TestCase

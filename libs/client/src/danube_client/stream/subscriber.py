@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate, repeat
 from typing import Final
 
 from danube_client.connection import Connections, Stream
@@ -446,14 +447,13 @@ class Subscriber:
                 append(Message(data, state))
             return
         shift = delivery.first_offset - position if delivery.HasField("first_offset") else None
+        positions = accumulate(delivery.steps or repeat(1, len(messages) - 1), initial=position)
         if not delivery.redelivered and not state.repeated and shift is not None:
-            for data in messages:
-                append(Message(data, state, position, 0, position + shift))
-                position += 1
+            for here, data in zip(positions, messages, strict=True):
+                append(Message(data, state, here, 0, here + shift))
             return
         failures = {item.index: item.failures for item in delivery.redelivered}
-        for index, data in enumerate(messages):
-            here = position + index
+        for index, (here, data) in enumerate(zip(positions, messages, strict=True)):
             message = Message(
                 data, state, here, failures.get(index, 0), None if shift is None else here + shift
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from danube_common.model.position import BEFORE_ALL
@@ -122,3 +122,21 @@ class Run:
         start = self.start
         ends = tuple([end - start for end in self.ends[self.low : self.high]])
         return Run(self.first, ends, 0, count, self.body(), self.offset)
+
+
+def back_to_back(runs: Iterable[Run]) -> list[Run]:
+    """Return the messages of runs in their order, in as few runs as they have stretches of bytes.
+
+    Of these only the bytes and the first positions count.
+    """
+    found: list[Run] = []
+    data: bytes | None = None
+    high = -1
+    for run in runs:
+        if run.data is data and run.low == high:
+            before = found[-1]
+            found[-1] = Run(before.first, before.ends, before.low, run.high, data, before.offset)
+        else:
+            found.append(run)
+        data, high = run.data, run.high
+    return found

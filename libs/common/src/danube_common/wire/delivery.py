@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import google_crc32c
 
 from danube_common.errors import CorruptData
-from danube_common.model.run import Run
+from danube_common.model.run import Run, back_to_back
 
 MAGIC = 0xD3
 OLD_MAGIC = 0xD2
@@ -90,7 +90,8 @@ class Pack:
 
         A pack has room for at least one delivery of at most MESSAGES_MAX messages.
         """
-        new = [run for run in runs if (id(run.data), run.low, run.high) not in self._held]
+        stretches = back_to_back(runs)
+        new = [run for run in stretches if (id(run.data), run.low, run.high) not in self._held]
         if self._deliveries and (
             self._size + sum([run.size for run in new]) > PACK_BYTES_MAX
             or len(self._ends) + sum([len(run) for run in new]) > MESSAGES_MAX
@@ -99,9 +100,15 @@ class Pack:
             return False
         for run in new:
             self._hold(run)
-        for run in runs:
-            low = self._held[id(run.data), run.low, run.high]
-            self._runs.append(_RUN.pack(run.first, run.offset, low, len(run)))
+        rest = iter(runs)
+        for stretch in stretches:
+            low = self._held[id(stretch.data), stretch.low, stretch.high]
+            end = low + len(stretch)
+            while low < end:
+                run = next(rest)
+                count = run.high - run.low
+                self._runs.append(_RUN.pack(run.first, run.offset, low, count))
+                low += count
         index = len(self._deliveries)
         self._failures += [_FAILURE.pack(index, position, count) for position, count in failures]
         self._deliveries.append(_DELIVERY.pack(consumer_id, session, number, len(runs)))
@@ -172,17 +179,32 @@ def decode_deliveries(data: bytes) -> list[Delivery]:
     for first, *offset, low, length in row.iter_unpack(data[runs_start:failures_start]):
         if not length or low + length > messages:
             raise CorruptData("the delivery has a run beyond its messages")
-        # A reader that keeps a small run keeps nothing else of the pack.
-        runs.append(Run(first, ends, low, low + length, body, offset[0] if offset else first).owned())
+        runs.append(Run(first, ends, low, low + length, body, offset[0] if offset else first))
     failures: dict[int, list[tuple[int, int]]] = {}
     for index, position, failed in _FAILURE.iter_unpack(data[failures_start:ends_start]):
         failures.setdefault(index, []).append((position, failed))
     deliveries: list[Delivery] = []
     at = 0
     for consumer_id, session, number, length in _DELIVERY.iter_unpack(data[deliveries_start:runs_start]):
-        part, found = tuple(runs[at : at + length]), failures.get(len(deliveries), ())
+        part, found = _owned(runs[at : at + length]), failures.get(len(deliveries), ())
         deliveries.append(Delivery(epoch, consumer_id, session, number, part, found))
         at += length
     if at != run_count or len(deliveries) != count or (ends[-1] if ends else 0) != len(body):
         raise CorruptData("the delivery's tables do not fit its bytes")
     return deliveries
+
+
+def _owned(runs: list[Run]) -> tuple[Run, ...]:
+    """Return the runs of a delivery: whoever keeps some of them keeps nothing else of the pack."""
+    kept: list[Run] = []
+    rest = iter(runs)
+    for stretch in back_to_back(runs):
+        owned = stretch.owned()
+        shift, low = stretch.low - owned.low, stretch.low
+        while low < stretch.high:
+            run = next(rest)
+            low = run.high
+            if owned is not stretch:
+                run = Run(run.first, owned.ends, run.low - shift, low - shift, owned.data, run.offset)
+            kept.append(run)
+    return tuple(kept)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import google_crc32c
 import pytest
@@ -17,6 +17,7 @@ from danube_gateway.dialects.stream.deliveries import (
     batch_of,
     compression_of,
     joined,
+    steps_of,
 )
 from danube_proto import danube_stream_pb2 as api
 
@@ -69,6 +70,30 @@ def test_joined_runs_have_the_positions_that_follow_from_the_first(
     for before, after in pairwise(groups):
         assert before[-1].last + 1 != after[0].first
         assert reliable
+
+
+@given(st.lists(st.tuples(st.integers(-3, 4), st.integers(0, 1), st.integers(1, 4)), min_size=1, max_size=8))
+def test_scattered_runs_have_the_positions_and_offsets_that_follow_from_the_first_and_the_steps(
+    parts: list[tuple[int, int, int]],
+) -> None:
+    runs: list[Run] = []
+    position, offset = 100, 50
+    for gap, repeated, count in parts:
+        position += gap
+        offset += gap - (repeated if gap else 0)  # a batch that was stored twice has no offsets
+        runs.append(Run.of(position, [b"x"] * count, offset))
+        position, offset = position + count, offset + count
+    groups = list(joined(runs, scattered=True))
+    assert [run for group in groups for run in group] == runs
+    for group in groups:
+        count = sum(map(len, group))
+        positions = list(accumulate(steps_of(group) or [1] * (count - 1), initial=group[0].first))
+        assert positions == positions_of(group)
+        offsets = [run.offset_at(position) for run in group for position, _ in run.entries()]
+        assert offsets == [group[0].offset + each - group[0].first for each in positions]
+    for before, after in pairwise(groups):
+        first, last = before[-1], after[0]
+        assert last.first <= first.last or last.offset - first.offset != last.first - first.first
 
 
 def positions_of(runs: Sequence[Run]) -> list[int]:

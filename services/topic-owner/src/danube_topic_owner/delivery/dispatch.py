@@ -262,11 +262,19 @@ class Deliveries:
         self._open: dict[int, tuple[Outgoing, int, int]] = {}
         """The delivery that is being filled, its messages and its bytes, by consumer id."""
 
+    def put(self, consumer: Consumer, runs: list[Run]) -> int:
+        """Add a delivery of its own, which its caller has bounded, and return its number."""
+        session = _session_of(consumer)
+        session.number += 1
+        outgoing = Outgoing(session.gateway, consumer.consumer_id, session.session, session.number, runs)
+        self.outgoing.append(outgoing)
+        session.messages_sent += sum(map(len, runs))
+        session.bytes_sent += sum([run.size for run in runs])
+        return session.number
+
     def add(self, consumer: Consumer, run: Run) -> Iterator[tuple[int, Run]]:
         """Add a run for a consumer with a session; yield its parts with the numbers of their deliveries."""
-        session = consumer.session
-        if session is None:
-            raise ValueError("a consumer without a session was chosen")
+        session = _session_of(consumer)
         outgoing, messages, size = self._open.get(consumer.consumer_id, (None, 0, 0))
         while len(run):
             fits = min(DELIVERY_MESSAGES_MAX - messages, run.count_within(DELIVERY_BYTES_MAX - size))
@@ -287,3 +295,9 @@ class Deliveries:
             session.bytes_sent += part.size
             run = run.tail(len(part))
             yield outgoing.number, part
+
+
+def _session_of(consumer: Consumer) -> Session:
+    if consumer.session is None:
+        raise ValueError("a consumer without a session was chosen")
+    return consumer.session

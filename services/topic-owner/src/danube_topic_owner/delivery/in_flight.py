@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import NamedTuple
 
 from danube_common.model.run import Run
 from danube_topic_owner.delivery.consumer import Consumer
@@ -27,10 +28,17 @@ class Delivered:
     again: bool
 
 
+class Held(NamedTuple):
+    """Adjacent messages that a consumer has, of delivery ``number``."""
+
+    number: int
+    first: int
+    last: int
+
+
 _TAKEN_BACK = -1
 _first = attrgetter("first")
 _last = attrgetter("last")
-_in_order_of_delivery = attrgetter("number", "first")
 
 
 class InFlight:
@@ -69,10 +77,10 @@ class InFlight:
             each.run.part(max(each.first, first), min(each.last, last)) for each in self._delivered[low:high]
         ]
 
-    def of(self, consumer: Consumer) -> list[Delivered]:
+    def held_by(self, consumer: Consumer) -> list[Held]:
         """Return what a consumer has, in the order of delivery."""
         mine = [each for each in self._delivered if each.consumer is consumer]
-        return sorted(mine, key=_in_order_of_delivery)
+        return sorted(Held(each.number, each.first, each.last) for each in mine)
 
     def remove(self, first: int, last: int, *, answered: bool = False) -> None:
         """Remove the messages at the positions ``first`` to ``last``, as far as they are in flight.

@@ -7,17 +7,18 @@ A key has several messages in flight at a time, all at one consumer. Per key:
 - If consumers come or go, a key moves when nothing of it is in flight at its old consumer any more.
 - A key that no consumer may have waits.
 
-The order among keys does not count (docs/adr/0037-a-key-waits-and-never-loses.md).
+Messages whose key waits for nothing of its own are in the lane of their consumer, in the order of the log.
+The others are in the queue of their key. The order among keys does not count
+(docs/adr/0037-a-key-waits-and-never-loses.md).
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final
 
 from danube_common.model.failure_policy import FailurePolicy
 from danube_common.model.position import BEFORE_ALL
@@ -26,7 +27,10 @@ from danube_common.model.run import Run
 from danube_common.model.subscription import SubscriptionType
 from danube_topic_owner.delivery.consumer import Consumer, Window
 from danube_topic_owner.delivery.dispatch import Deliveries, Outgoing
+from danube_topic_owner.delivery.in_flight import Held
 from danube_topic_owner.delivery.key_ring import KeyRing, key_of
+from danube_topic_owner.delivery.keyed_flight import Entry, Key, KeyedFlight
+from danube_topic_owner.delivery.keyed_share import Share, deliverable, runs_of
 from danube_topic_owner.delivery.reliable import DEFAULT_POLICY, FAILED_BYTES_MAX, ReliableDispatch
 from danube_topic_owner.journal.cursor import Cursor
 
@@ -41,53 +45,8 @@ TURN_MESSAGES_MAX: Final = 32
 """Messages that a key sends before the next one has its turn."""
 
 
-class Entry(NamedTuple):
-    """A message of a key; ``offset`` is its offset in the topic, ``again``: it was delivered before."""
-
-    position: int
-    offset: int
-    message: bytes
-    again: bool
-
-
-@dataclass(slots=True, eq=False)
-class Key:
-    """A key with messages that are not settled.
-
-    All positions in flight are lower than those in ``queue``, and all in ``queue`` ascend.
-
-    Attributes:
-        owner: id of the consumer that has what is in flight, or had it last.
-        in_flight: positions in the order of delivery, which is ascending.
-        failed: a heap of positions that wait in `Retries`; some may be settled meanwhile.
-        wakes_at: when it is looked at again because a message that failed is due.
-    """
-
-    name: bytes
-    owner: int = 0
-    queue: deque[Entry] = field(default_factory=deque)
-    in_flight: dict[int, None] = field(default_factory=dict)
-    failed: list[int] = field(default_factory=list)
-    wakes_at: float = -inf
-
-
-@dataclass(slots=True, eq=False)
-class Share:
-    """What a consumer gets in one dispatch, and the room that it has left."""
-
-    consumer: Consumer
-    messages: int
-    size: int
-    entries: list[Entry] = field(default_factory=list)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether one more message may be added; the last one may exceed the bound in bytes."""
-        return self.messages > 0 and self.size > 0
-
-
 class KeySharedDispatch(ReliableDispatch):
-    """Queues messages by key. Each key is at most in one of the sets below, by what it waits for."""
+    """Queues messages by key. Each key is at most in one of the sets below, by what its queue waits for."""
 
     def __init__(
         self,
@@ -98,9 +57,12 @@ class KeySharedDispatch(ReliableDispatch):
     ) -> None:
         super().__init__(SubscriptionType.KEY_SHARED, cursor, window, policy, failures)
         self._ring: KeyRing | None = None
+        self._flight = KeyedFlight()
         self._keys: dict[bytes, Key] = {}
-        self._key_of: dict[int, Key] = {}
-        """The key of each position in flight or failed."""
+        self._failed_keys: dict[int, Key] = {}
+        """The key of each position that failed."""
+        self._lanes: dict[int, deque[Entry]] = {}
+        """Messages that wait for room at their consumer only, by its id; none was delivered before."""
         self._ready: OrderedDict[bytes, None] = OrderedDict()
         """Keys to look at in the next dispatch."""
         self._parked: dict[int, dict[bytes, None]] = {}
@@ -114,6 +76,8 @@ class KeySharedDispatch(ReliableDispatch):
         self._acked_queued = False
         """Whether messages that are queued may be acknowledged or expired."""
         self._new_left = 0
+        self._lanes_first = False
+        """Whether lanes have their turn before keys, as they do every other time."""
 
     @property
     def has_room(self) -> bool:
@@ -125,6 +89,11 @@ class KeySharedDispatch(ReliableDispatch):
         )
 
     @property
+    def unacked(self) -> int:
+        """Messages that were delivered and are not acknowledged."""
+        return len(self._flight)
+
+    @property
     def unmatched(self) -> tuple[int, str]:
         """How many messages wait whose key no consumer may have, and one of these keys."""
         keys = [self._keys[name] for name in self._unmatched if name in self._keys]
@@ -134,24 +103,63 @@ class KeySharedDispatch(ReliableDispatch):
     @property
     def wake_at(self) -> float | None:
         """When `dispatch` has something to do even if nothing happens until then (monotonic seconds)."""
-        check_at = self._check_at if self._in_flight.messages and self.retries.policy.ack_timeout_ms else None
+        check_at = self._check_at if self.unacked and self.retries.policy.ack_timeout_ms else None
         if not self._due or not self.attached:
             return check_at
         return self._due[0][0] if check_at is None else min(self._due[0][0], check_at)
 
     def offer(self, run: Run) -> None:
-        """Queue the messages of a run by key, except what of it was acknowledged before."""
-        retries = self.retries
+        """Queue the messages of a run, except what of it was acknowledged before."""
+        retries, keys, ring = self.retries, self._keys, self._present_ring()
+        lanes, pending_bytes = self._lanes, 0
         for first, last in self.cursor.admit(run.first, run.last):
-            for position, message in run.part(first, last).entries():
-                key, offset = self._key(key_of(message)), run.offset_at(position)
-                if retries.unread and retries.read(position, message, offset):
-                    heapq.heappush(key.failed, position)
-                    self._key_of[position] = key
-                else:
-                    key.queue.append(Entry(position, offset, message, again=False))
-                    self._pending_messages += 1
-                    self._pending_bytes += len(message)
+            part = run.part(first, last)
+            offset = part.offset
+            for position, message in part.entries():
+                name = key_of(message)
+                if (key := keys.get(name)) is None:
+                    key = keys[name] = Key(name)
+                entry = (position, offset, message, key, False)
+                offset += 1
+                if retries.unread and retries.read(position, message, entry[1]):
+                    self._note_failed(key, position)
+                    continue
+                pending_bytes += len(message)
+                self._pending_messages += 1
+                if not key.laned and not self._enters_lane(key, ring):
+                    self._wait(key, entry)
+                    continue
+                key.laned += 1
+                if (lane := lanes.get(key.owner)) is None:
+                    lane = lanes[key.owner] = deque()
+                lane.append(entry)
+        self._pending_bytes += pending_bytes
+
+    def _present_ring(self) -> KeyRing:
+        if self._ring is None:
+            self._ring = KeyRing((each.consumer_id, each.key_filters) for each in self.attached)
+        return self._ring
+
+    def _enters_lane(self, key: Key, ring: KeyRing) -> bool:
+        """Return whether the next message of a key that has none in a lane waits for its consumer only."""
+        if key.queue or key.failed or (consumer_id := ring.consumer_of(key.name)) is None:
+            return False
+        if key.owner != consumer_id:
+            if key.in_flight:
+                return False
+            key.owner = consumer_id
+        return True
+
+    def _wait(self, key: Key, entry: Entry) -> None:
+        """Put a message behind all that waits of its key."""
+        if not key.queue and not key.failed:
+            self._ready[key.name] = None
+        key.queue.append(entry)
+
+    def _note_failed(self, key: Key, position: int) -> None:
+        self._ready[key.name] = None
+        self._failed_keys[position] = key
+        heapq.heappush(key.failed, position)
 
     def change_policy(self, policy: FailurePolicy, now: float) -> None:
         """Apply another failure policy from now on."""
@@ -167,7 +175,11 @@ class KeySharedDispatch(ReliableDispatch):
     def start_over(self, cursor: Cursor) -> None:
         """Go on at another cursor: forget every message, keep the sessions."""
         super().start_over(cursor)
-        for each in (self._keys, self._key_of, self._ready, self._parked, self._unmatched, self._paused):
+        self._flight.clear()
+        for each in (
+            *(self._keys, self._failed_keys, self._lanes),
+            *(self._ready, self._parked, self._unmatched, self._paused),
+        ):
             each.clear()
         self._due.clear()
 
@@ -178,27 +190,19 @@ class KeySharedDispatch(ReliableDispatch):
         self._now = now
         if now >= self._check_at:
             self._check_timeouts(now)
-        self._gather_ready(now)
-        ready = self._ready
-        if not ready or not self.attached:
+        if not self.attached:
             return []
-        if self._ring is None:
-            self._ring = KeyRing((each.consumer_id, each.key_filters) for each in self.attached)
+        self._gather_ready(now)
         budget = min((bucket.available(now) for bucket in buckets), default=inf)
         waiting = self.waiting
-        most = left = waiting if budget == inf else min(int(budget), waiting)
+        most = waiting if budget == inf else min(int(budget), waiting)
         self._new_left = 0 if self.retries.held_bytes >= FAILED_BYTES_MAX else max(self._room, 0)
         shares: dict[int, Share] = {}
-        while ready and (left > 0 or not waiting):
-            key = self._keys.get(ready.popitem(last=False)[0])
-            if key is None:
-                continue
-            self._drop_settled(key)
-            if not key.queue and not key.failed:
-                if not key.in_flight:
-                    del self._keys[key.name]
-            elif left > 0 and (share := self._share_of(key, self._ring, shares)) is not None:
-                left -= self._choose(key, share, left)
+        self._lanes_first = not self._lanes_first
+        left = self._empty_lanes(shares, most) if self._lanes_first else most
+        left = self._serve_ready(shares, left)
+        if not self._lanes_first:
+            left = self._empty_lanes(shares, left)
         if not self._pending_messages:
             self._acked_queued = False
         for bucket in buckets:
@@ -216,7 +220,67 @@ class KeySharedDispatch(ReliableDispatch):
                 if each.consumer_id in self._parked and each.has_room(self.window):
                     self._ready.update(self._parked.pop(each.consumer_id))
 
-    def _share_of(self, key: Key, ring: KeyRing, shares: dict[int, Share]) -> Share | None:
+    def _empty_lanes(self, shares: dict[int, Share], left: int) -> int:
+        """Add what waits in lanes to its consumers' shares; return what is left of so many messages."""
+        for consumer_id, lane in self._lanes.items():
+            if lane and left > 0 and self._new_left > 0:
+                share = self._share_of(consumer_id, shares)
+                count = self._empty_lane(lane, share, min(share.messages, left, self._new_left))
+                share.messages -= count
+                self._new_left -= count
+                left -= count
+        return left
+
+    def _empty_lane(self, lane: deque[Entry], share: Share, most: int) -> int:
+        """Add at most so many messages to a share, and return how many."""
+        entries, size, acked_queued, passed = share.entries, share.size, self._acked_queued, 0
+        before = len(entries)
+        room = most
+        while room > 0 and size > 0 and lane:
+            entry = lane.popleft()
+            position, _, message, key, _ = entry
+            key.laned -= 1
+            if acked_queued and self.cursor.is_acked(position):
+                passed += len(message)
+                self._pending_messages -= 1
+                if key.is_idle:
+                    del self._keys[key.name]
+            elif key.queue or key.failed or len(key.in_flight) >= KEY_IN_FLIGHT_MAX:
+                key.queue.append(entry)  # whoever lets the key go on looks there
+            else:
+                key.in_flight[position] = None
+                entries.append(entry)
+                size -= len(message)
+                room -= 1
+        count = most - room
+        self._pending_messages -= count
+        self._pending_bytes -= passed + share.size - size
+        share.size = size
+        return len(entries) - before
+
+    def _serve_ready(self, shares: dict[int, Share], left: int) -> int:
+        """Add messages of the keys that are ready; return what is left of so many messages."""
+        ready, ring, waiting = self._ready, self._present_ring(), self.waiting
+        while ready and (left > 0 or not waiting):
+            key = self._keys.get(ready.popitem(last=False)[0])
+            if key is None:
+                continue
+            self._drop_settled(key)
+            if not key.queue and not key.failed:
+                if key.is_idle:
+                    del self._keys[key.name]
+            elif left > 0 and (share := self._share_of_key(key, ring, shares)) is not None:
+                left -= self._choose(key, share, left)
+        return left
+
+    def _share_of(self, consumer_id: int, shares: dict[int, Share]) -> Share:
+        share = shares.get(consumer_id)
+        if share is None:
+            consumer = self.consumers[consumer_id]
+            share = shares[consumer_id] = Share(consumer, *consumer.room(self.window))
+        return share
+
+    def _share_of_key(self, key: Key, ring: KeyRing, shares: dict[int, Share]) -> Share | None:
         """Return the share of the consumer that may have more of a key now; None if the key has to wait."""
         consumer_id = ring.consumer_of(key.name)
         if consumer_id is None:
@@ -224,10 +288,7 @@ class KeySharedDispatch(ReliableDispatch):
             return None
         if key.in_flight and key.owner != consumer_id:
             return None
-        share = shares.get(consumer_id)
-        if share is None:
-            consumer = self.consumers[consumer_id]
-            share = shares[consumer_id] = Share(consumer, *consumer.room(self.window))
+        share = self._share_of(consumer_id, shares)
         if not share.has_room:
             self._parked.setdefault(consumer_id, {})[key.name] = None
             return None
@@ -245,9 +306,8 @@ class KeySharedDispatch(ReliableDispatch):
                 return count
             share.entries.append(entry)
             share.messages -= 1
-            share.size -= len(entry.message)
-            in_flight[entry.position] = None
-            self._key_of[entry.position] = key
+            share.size -= len(entry[2])
+            in_flight[entry[0]] = None
             count += 1
         if not key.queue and not key.failed:
             return count
@@ -261,7 +321,7 @@ class KeySharedDispatch(ReliableDispatch):
         """Take the next message of a key; None if there is none, or the key has to wait for something."""
         self._drop_settled(key)
         queue, failed = key.queue, key.failed
-        if failed and (not queue or failed[0] < queue[0].position):
+        if failed and (not queue or failed[0] < queue[0][0]):
             position = failed[0]
             due = self.retries.due_of(position)
             if due is None:  # blocked, or about to be dropped or dead-lettered
@@ -273,11 +333,12 @@ class KeySharedDispatch(ReliableDispatch):
                 return None
             heapq.heappop(failed)
             message, offset = self.retries.take_at(position)
-            return Entry(position, offset, message, again=True)
+            self._failed_keys.pop(position, None)
+            return position, offset, message, key, True
         if not queue:
             return None
         entry = queue[0]
-        if not entry.again:
+        if not entry[4]:
             if self._new_left <= 0:
                 self._paused[key.name] = None
                 return None
@@ -289,115 +350,92 @@ class KeySharedDispatch(ReliableDispatch):
         while key.failed and not self.retries.holds(key.failed[0]):
             heapq.heappop(key.failed)
         if self._acked_queued:
-            while key.queue and self.cursor.is_acked(key.queue[0].position):
+            while key.queue and self.cursor.is_acked(key.queue[0][0]):
                 self._drop_first(key)
 
     def _drop_first(self, key: Key) -> None:
         self._pending_messages -= 1
-        self._pending_bytes -= len(key.queue.popleft().message)
+        self._pending_bytes -= len(key.queue.popleft()[2])
 
     def _deliver(self, shares: Iterable[Share]) -> list[Outgoing]:
         deliveries = Deliveries()
         for share in shares:
-            for again, run in _runs(sorted(share.entries)):
-                for number, part in deliveries.add(share.consumer, run):
-                    self._in_flight.add(part, share.consumer, number, again=again)
-                if again:
-                    self.redelivered += len(run)
+            for entries in deliverable(sorted(share.entries)):
+                again = [entry for entry in entries if entry[4]]
+                self.redelivered += len(again)
+                number = deliveries.put(share.consumer, runs_of(entries))
+                new = [entry for entry in entries if not entry[4]] if again else entries
+                self._flight.add(share.consumer, number, again, again=True)
+                self._flight.add(share.consumer, number, new, again=False)
         return deliveries.outgoing
 
     # What becomes of messages in flight
 
     def _acked(self, first: int, last: int) -> None:
-        super()._acked(first, last)
-        self._settle(first, last)
+        if self.retries:
+            self.retries.forget(first, last)
+        self._settle(first, last, answered=True)
 
-    def _settle(self, first: int, last: int) -> None:
+    def _settle(self, first: int, last: int, *, answered: bool = False) -> None:
         """Forget the positions ``first`` to ``last``, and let their keys go on."""
-        known = self._key_of
-        positions: Iterable[int] = range(first, last + 1)
-        if last - first >= len(known):
-            positions = [position for position in known if first <= position <= last]
-        found = 0
-        for position in positions:
-            key = known.pop(position, None)
-            if key is not None:
-                found += 1
-                key.in_flight.pop(position, None)
-                if key.queue or key.failed:
-                    self._ready[key.name] = None
-                elif not key.in_flight:
-                    self._keys.pop(key.name, None)
-        if found <= last - first:
+        removed = self._flight.remove(first, last, answered=answered)
+        for position, _, _, key, _ in removed:
+            del key.in_flight[position]
+            self._go_on(key)
+        if len(removed) <= last - first:
             self._acked_queued = True
+            known = self._failed_keys
+            for position in [each for each in known if first <= each <= last]:
+                self._go_on(known.pop(position))
+
+    def _go_on(self, key: Key) -> None:
+        if key.queue or key.failed:
+            self._ready[key.name] = None
+        elif not key.in_flight and not key.laned:
+            self._keys.pop(key.name, None)
 
     def _fail(
         self, first: int, last: int, now: float, *, delay_ms: int = 0, reason: str, answered: bool = False
     ) -> int:
         """Let messages in flight fail, and take back what follows them in their keys."""
-        runs = self._in_flight.within(first, last)
-        self._in_flight.remove(first, last, answered=answered)
+        entries = self._flight.remove(first, last, answered=answered)
         lowest: dict[Key, int] = {}
-        for run in runs:
-            for position, message in run.entries():
-                offset = run.offset_at(position)
-                self.retries.fail(position, message, now, offset=offset, requested_ms=delay_ms, reason=reason)
-                key = self._key_of[position]
-                del key.in_flight[position]
-                heapq.heappush(key.failed, position)
-                lowest.setdefault(key, position)
+        for position, offset, message, key, _ in entries:
+            self.retries.fail(position, message, now, offset=offset, requested_ms=delay_ms, reason=reason)
+            del key.in_flight[position]
+            self._note_failed(key, position)
+            lowest.setdefault(key, position)
         for key, position in lowest.items():
-            self._ready[key.name] = None
-            later = [each for each in key.in_flight if each > position]
-            for each in reversed(later):
-                for run in self._in_flight.within(each, each):
-                    self._in_flight.remove(each, each)
-                    self._queue_again(run)
-        return sum(map(len, runs))
+            for each in reversed([each for each in key.in_flight if each > position]):
+                self._queue_first(self._flight.remove(each, each))
+        return len(entries)
+
+    def _held_by(self, consumer: Consumer) -> list[Held]:
+        return self._flight.held_by(consumer)
 
     def _session_over(self, consumer: Consumer, *, received: int | None) -> None:
-        runs = self._in_flight.take_back(consumer, received=received)
-        for run in sorted(runs, key=lambda each: each.first, reverse=True):
-            self._queue_again(run)
+        self._queue_first(self._flight.take_back(consumer, received=received))
 
-    def _queue_again(self, run: Run) -> None:
+    def _queue_first(self, entries: Sequence[Entry]) -> None:
         """Queue messages that were in flight before all that waits of their keys."""
-        for position, message in reversed(list(run.entries())):
-            key = self._key_of.pop(position)
+        for position, offset, message, key, _ in reversed(entries):
             del key.in_flight[position]
-            key.queue.appendleft(Entry(position, run.offset_at(position), message, again=True))
+            key.queue.appendleft((position, offset, message, key, True))
             self._pending_messages += 1
             self._pending_bytes += len(message)
             self._ready[key.name] = None
 
     def _consumers_changed(self) -> None:
         self._ring = None
+        for lane in self._lanes.values():
+            for entry in lane:
+                key = entry[3]
+                key.laned -= 1
+                key.queue.append(entry)
+        self._lanes.clear()
         self._look_at_all()
 
     def _look_at_all(self) -> None:
         self._parked.clear()
         self._unmatched.clear()
         self._ready.update(dict.fromkeys(self._keys))
-
-    def _key(self, name: bytes) -> Key:
-        key = self._keys.get(name)
-        if key is None:
-            key = self._keys[name] = Key(name)
-        if not key.queue and not key.failed:
-            self._ready[name] = None
-        return key
-
-
-def _runs(entries: list[Entry]) -> Iterator[tuple[bool, Run]]:
-    """Yield runs of adjacent messages that were all sent before, or all were not."""
-    start = 0
-    for at in range(1, len(entries) + 1):
-        before = entries[at - 1]
-        if at < len(entries):
-            entry = entries[at]
-            if entry.position == before.position + 1 and entry.again is before.again:
-                continue
-        first = entries[start]
-        messages = [each.message for each in entries[start:at]]
-        yield first.again, Run.of(first.position, messages, first.offset)
-        start = at

@@ -16,7 +16,7 @@ from danube_common.model.subscription import SubscriptionType
 from danube_topic_owner.delivery.ack_progress import MARKS_MAX, Overdue
 from danube_topic_owner.delivery.consumer import Consumer, Window
 from danube_topic_owner.delivery.dispatch import Dispatch, Outgoing
-from danube_topic_owner.delivery.in_flight import InFlight
+from danube_topic_owner.delivery.in_flight import Held, InFlight
 from danube_topic_owner.delivery.retries import Retries
 from danube_topic_owner.journal.cursor import Cursor
 
@@ -132,13 +132,13 @@ class ReliableDispatch(Dispatch):
 
     @property
     def _room(self) -> int:
-        return self.unacked_max - self._in_flight.messages - self._again_messages - self.retries.held
+        return self.unacked_max - self.unacked - self._again_messages - self.retries.held
 
     @property
     def wake_at(self) -> float | None:
         """When `dispatch` has something to do even if nothing happens until then (monotonic seconds)."""
         retries = self.retries
-        check_at = self._check_at if self._in_flight.messages and retries.policy.ack_timeout_ms else None
+        check_at = self._check_at if self.unacked and retries.policy.ack_timeout_ms else None
         if not retries.held or not self.attached:
             return check_at
         due = retries.due
@@ -234,7 +234,7 @@ class ReliableDispatch(Dispatch):
         if not timeout_s:
             return
         self._check_at = now + min(max(timeout_s / MARKS_MAX, CHECK_INTERVAL_MIN_S), CHECK_INTERVAL_MAX_S)
-        if not self._in_flight.messages:
+        if not self.unacked:
             return
         for consumer in self.attached:
             if consumer.unacked:
@@ -243,7 +243,7 @@ class ReliableDispatch(Dispatch):
                     self._time_out(consumer, overdue, now)
 
     def _time_out(self, consumer: Consumer, overdue: Overdue, now: float) -> None:
-        held = self._in_flight.of(consumer)
+        held = self._held_by(consumer)
         for each in held:
             if each.number <= overdue.through:
                 self._timed_out += self._fail(each.first, each.last, now, reason=NOT_ACKNOWLEDGED)
@@ -255,6 +255,9 @@ class ReliableDispatch(Dispatch):
         if self.subscription_type is SubscriptionType.SHARED and len(self.attached) > 1:
             self._session_over(consumer, received=None)
         consumer.progress.begin()
+
+    def _held_by(self, consumer: Consumer) -> list[Held]:
+        return self._in_flight.held_by(consumer)
 
     def _first(self) -> Run | None:
         retries = self.retries

@@ -38,6 +38,7 @@ from danube_gateway.dialects.stream.deliveries import (
     batch_of,
     compression_of,
     joined,
+    steps_of,
 )
 from danube_gateway.dialects.stream.model import schema_message, start_of, subscription_type_of
 from danube_gateway.publish.topic_resolver import TopicResolver
@@ -321,13 +322,14 @@ class ConsumerStream:
         """Put on its way what has arrived, as far as the credit goes."""
         credit = self._credit
         runs = session.take(min(credit.messages, BATCH_MESSAGES_MAX), min(credit.bytes, BATCH_BYTES_MAX))
-        for group in joined(runs):
+        for group in joined(runs, scattered=self._wanted.scattered):
             batch = batch_of(group, self._compression)
             delivery = api.Delivery(
                 topic=feed.index,
                 first_position=group[0].first,
                 batch=batch,
                 first_offset=group[0].offset if group[0].first else None,
+                steps=steps_of(group),
             )
             for index, failures in session.take_failures(group):
                 delivery.redelivered.add(index=index, failures=failures)

@@ -11,7 +11,7 @@ import lz4.frame  # type: ignore[import-untyped]
 import zstandard
 
 from danube_common.errors import InvalidInput
-from danube_common.model.run import Run
+from danube_common.model.run import Run, back_to_back
 from danube_proto import danube_stream_pb2 as api
 
 COMPRESSED_FROM_BYTES: Final = 512
@@ -52,16 +52,37 @@ class ClientCredit:
         self.bytes -= size
 
 
-def joined(runs: Iterable[Run]) -> Iterator[list[Run]]:
-    """Yield the runs in order, in lists of those that one delivery names by its first position."""
+def joined(runs: Iterable[Run], *, scattered: bool = False) -> Iterator[list[Run]]:
+    """Yield the runs in order, in lists of those that one delivery names by its first position.
+
+    ``scattered``: and by `steps_of`, for which offsets have to grow as positions do.
+    """
     group: list[Run] = []
+    after = shift = 0
     for run in runs:
-        if group and run.first != (group[-1].last + 1 if group[-1].first else 0):
+        first = run.first
+        if group and first != after and (not scattered or first < after or first - run.offset != shift):
             yield group
             group = []
         group.append(run)
+        after = first + len(run) if first else 0
+        shift = first - run.offset
     if group:
         yield group
+
+
+def steps_of(runs: Sequence[Run]) -> list[int]:
+    """Return how far each message but the first lies behind the one before it; nothing if always one."""
+    if len(runs) == 1 or runs[-1].last - runs[0].first == sum(map(len, runs)) - 1 or not runs[0].first:
+        return []
+    steps = [1] * (len(runs[0]) - 1)
+    last = runs[0].last
+    for run in runs[1:]:
+        steps.append(run.first - last)
+        if (count := len(run)) > 1:
+            steps += [1] * (count - 1)
+        last = run.first + count - 1
+    return steps
 
 
 def compression_of(accepted: Iterable[api.Compression]) -> api.Compression:
@@ -77,12 +98,13 @@ def batch_of(runs: Sequence[Run], compression: api.Compression = api.COMPRESSION
     """Return the messages of runs, one after the other, as a batch."""
     ends: list[int] = []
     size = 0
-    for run in runs:
+    stretches = back_to_back(runs)
+    for run in stretches:
         shift = size - run.start
         part = run.ends[run.low : run.high]
         ends += [end + shift for end in part] if shift else part
         size += run.size
-    body = b"".join((struct.pack(f"<{len(ends)}I", *ends), *[run.body() for run in runs]))
+    body = b"".join((struct.pack(f"<{len(ends)}I", *ends), *[run.body() for run in stretches]))
     sent, used = body, api.COMPRESSION_NONE
     if compression and len(body) >= COMPRESSED_FROM_BYTES:
         shorter = _compressed(body, compression)
