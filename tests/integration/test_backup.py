@@ -252,14 +252,14 @@ async def test_a_backup_made_under_load_brings_everything_back_after_a_total_los
         assert first["segments_copied"] > 0
         assert second["segments"] > second["segments_copied"], "nothing was taken from the first backup"
         assert (await told(platform, "backup", "verify", str(place)))["damaged"] == 0
-        refused = admin(platform, "backup", "restore", str(place))
+        refused = admin(platform, "backup", "restore", str(place), "--yes")
         assert refused.exit_code == 1
         assert "this platform runs" in refused.stderr
     shutil.rmtree(tmp_path / "first")
 
     restored = tmp_path / "second"
     with Platform.run(restored, environment=SETTINGS, arguments=["--restore"]) as platform:
-        done = await told(platform, "backup", "restore", str(place), "--name", second["name"])
+        done = await told(platform, "backup", "restore", str(place), "--name", second["name"], "--yes")
         assert done["records"] > 0
     with Platform.run(restored, environment=SETTINGS) as platform:
         assert await everything(platform) == before

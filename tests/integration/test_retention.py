@@ -148,7 +148,7 @@ async def test_a_deleted_topics_files_go(platform: Platform, client: Client) -> 
     described = await until_described([platform.admin_addr], topic, lambda told: kept(told) == MESSAGES)
     files = f"{described.topic_id:016x}/*"
     assert [*(platform.data_dir / "segments").rglob(files)]
-    assert danube_admin(platform, "topics", "delete", topic).returncode == 0
+    assert danube_admin(platform, "topics", "delete", topic, "--yes").returncode == 0
     async with asyncio.timeout(PATIENCE_S):
         while [*(platform.data_dir / "segments").rglob(files)]:  # noqa: ASYNC110 - a directory of another process
             await asyncio.sleep(0.1)
@@ -238,7 +238,7 @@ async def test_a_subscription_that_was_reset_gets_the_last_messages_again(
     await subscribe(client, topic, "reader")
     await acknowledge(client, topic, "reader")
     await until_described([platform.admin_addr], topic, lambda told: kept(told) == MESSAGES)
-    (place,) = shown(platform, "subscriptions", "reset", topic, "reader", "--to", "-5")
+    (place,) = shown(platform, "subscriptions", "reset", topic, "reader", "--to", "-5", "--yes")
     assert place["topic"] == topic
     async with client.consumer(topic, "reader", name="reader") as consumer:
         again = [int.from_bytes((await anext(consumer)).payload[:4], "big") for _ in range(5)]

@@ -248,6 +248,6 @@ def test_the_balance_has_a_verdict(service: Any, cli: Any, variation: float, wor
     told = json.loads(cli("brokers", "balance", "-o", "json").out)
     assert (told["verdict"], told["assignment_strategy"]) == (word, "fair")
     assert told["brokers"] == [
-        {"broker_id": "7", "load": "0.500", "topic_count": "3", "verdict": "overloaded"}
+        {"broker_id": 7, "load": 0.5, "topic_count": 3, "is_overloaded": True, "is_underloaded": False}
     ]
     assert "7         | 0.500 | 3      | overloaded\n" in cli("brokers", "balance").out

@@ -11,6 +11,7 @@ import pytest
 from danube_admin_cli import outcome
 from danube_proto import danube_admin_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
+from danube_proto import danube_schema_pb2 as schema
 
 CLUSTER = "/danube_admin.ClusterAdmin"
 BROKER = "/danube_admin.BrokerAdmin"
@@ -67,7 +68,7 @@ def test_what_is_unknown_is_an_error(service: Any, cli: Any, method: str) -> Non
 def test_a_topic_may_be_named_with_its_namespace_beside_it(service: Any, cli: Any) -> None:
     service.answers[f"{TOPIC}/DeleteTopic"] = wire.TopicResponse(success=True)
     for arguments in (("new", "--namespace", "orders"), ("/orders/new", "--namespace", "orders")):
-        assert cli("topics", "delete", *arguments).code == 0
+        assert cli("topics", "delete", *arguments, "--yes").code == 0
     assert [request.name for _, request in service.requests] == ["/orders/new"] * 2
     wrong: tuple[tuple[str, ...], ...] = (
         ("new",),
@@ -171,20 +172,35 @@ DESTRUCTIVE = {
         wire.NamespaceResponse(success=True),
         "namespaces delete n",
     ),
+    "/danube_schema.SchemaRegistry/DeleteSchemaVersion": (
+        schema.DeleteSchemaVersionResponse(success=True),
+        "schemas delete orders --version 1",
+    ),
+    "/danube_admin.SecurityAdmin/DeleteRole": (
+        wire.SecurityResponse(success=True),
+        "security roles delete auditor",
+    ),
+    "/danube_admin.SecurityAdmin/DeleteBinding": (
+        wire.SecurityResponse(success=True),
+        "security bindings delete b1 --scope cluster",
+    ),
+    "/danube_platform.ApiKeys/RevokeKey": (platform.RevokeKeyResponse(), "security keys revoke 0011"),
 }
 
 
 @pytest.mark.parametrize("method", DESTRUCTIVE)
-def test_what_destroys_is_asked_for_on_a_terminal(
+def test_what_destroys_is_asked_for_on_a_terminal_and_needs_yes_elsewhere(
     service: Any, cli: Any, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     service.answers[method], line = DESTRUCTIVE[method]
     arguments = line.split()
-    assert cli(*arguments).code == 0, "scripts are not asked"
+    ended = cli(*arguments)
+    assert (ended.code, "say --yes" in ended.err, service.requests) == (2, True, [])
     terminal = type("Terminal", (), {"isatty": staticmethod(lambda: True)})
     monkeypatch.setattr(outcome, "sys", type("Sys", (), {"stdin": terminal}))
     assert cli(*arguments, stdin=b"n\n").code == 1
-    assert len(service.requests) == 1
+    assert not service.requests
     assert cli(*arguments, stdin=b"y\n").code == 0
-    assert cli(*arguments, "--yes").code == 0
-    assert len(service.requests) == 3
+    for flag in ("--yes", "-y", "--confirm"):
+        assert cli(*arguments, flag).code == 0
+    assert [name for name, _ in service.requests] == [method] * 4

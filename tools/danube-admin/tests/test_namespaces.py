@@ -18,28 +18,31 @@ GET = "/danube_platform.PolicyAdmin/GetNamespacePolicies"
 
 @pytest.mark.parametrize(
     ("command", "method", "label"),
-    [("create", "CreateNamespace", "Namespace Created"), ("delete", "DeleteNamespace", "Namespace Deleted")],
+    [
+        (("create", "ns"), "CreateNamespace", "Namespace Created"),
+        (("delete", "ns", "--yes"), "DeleteNamespace", "Namespace Deleted"),
+    ],
 )
 def test_creating_and_deleting_say_what_they_did(
-    service: Any, cli: Any, command: str, method: str, label: str
+    service: Any, cli: Any, command: tuple[str, ...], method: str, label: str
 ) -> None:
     service.answers[f"{SERVICE}/{method}"] = wire.NamespaceResponse(success=True)
-    ended = cli("namespaces", command, "ns")
+    ended = cli("namespaces", *command)
     assert (ended.code, ended.out, ended.err) == (0, f"{label}: true\n", "")
     assert service.requests == [(f"{SERVICE}/{method}", wire.NamespaceRequest(name="ns"))]
-    assert json.loads(cli("namespaces", command, "ns", "-o", "json").out) == {"success": True}
+    assert json.loads(cli("namespaces", *command, "-o", "json").out) == {"success": True}
 
 
 def test_what_was_not_done_is_a_failure(service: Any, cli: Any) -> None:
     service.answers[f"{SERVICE}/DeleteNamespace"] = wire.NamespaceResponse(success=False)
-    ended = cli("namespaces", "delete", "ns")
+    ended = cli("namespaces", "delete", "ns", "--yes")
     assert (ended.code, ended.out) == (1, "Namespace Deleted: false\n")
     assert ended.err == "Error: the admin service says it did not do it\n"
 
 
 def test_a_refusal_is_the_service_s_own_sentence(service: Any, cli: Any) -> None:
     service.answers[f"{SERVICE}/DeleteNamespace"] = (grpc.StatusCode.NOT_FOUND, "ns still has\ntopics")
-    ended = cli("namespaces", "delete", "ns")
+    ended = cli("namespaces", "delete", "ns", "--yes")
     assert (ended.code, ended.out, ended.err) == (1, "", "Error: ns still has topics\n")
 
 

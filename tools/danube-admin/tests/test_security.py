@@ -118,7 +118,7 @@ def test_bindings_are_made_found_and_deleted(service: Any, cli: Any) -> None:
     assert json.loads(made.out) == {"success": True, "id": sent.id}
     service.answers[f"{SERVICE}/ListAllBindings"] = wire.BindingListResponse(bindings=[sent])
     assert f"{sent.id} | user:a:b  | viewer | topic | /orders/eu*" in cli("security", "bindings", "list").out
-    assert cli("security", "bindings", "delete", sent.id, *where).out == "Binding Deleted: true\n"
+    assert cli("security", "bindings", "delete", sent.id, *where, "--yes").out == "Binding Deleted: true\n"
     assert service.requests[-1][1] == wire.BindingRequest(
         scope="topic", resource_name="/orders/eu*", binding_id=sent.id
     )
@@ -133,4 +133,4 @@ def test_api_keys_are_made_listed_and_revoked(service: Any, cli: Any) -> None:
     assert cli("security", "keys", "create", "--principal", "user:al", "--ttl-days", "2").out == "dk_0011_x\n"
     assert service.requests[-1][1].ttl_s == 172_800
     assert "0011 | user:al   | 1970-01-01T00:00:01Z | never" in cli("security", "keys", "list").out
-    assert cli("security", "keys", "revoke", "0011").out == "Key Revoked: true\n"
+    assert cli("security", "keys", "revoke", "0011", "--yes").out == "Key Revoked: true\n"

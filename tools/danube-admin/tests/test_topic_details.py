@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
+from danube_proto import danube_admin_pb2 as admin
 from danube_proto import danube_platform_pb2 as platform
 
 SERVICE = "/danube_platform.TopicDetails"
@@ -13,6 +14,7 @@ DESCRIBE, SEGMENTS, RESET = (
     f"{SERVICE}/{name}" for name in ("DescribeTopic", "ListSegments", "ResetSubscription")
 )
 
+BOUND = "/danube_admin.TopicAdmin/DescribeTopic"
 DESCRIBED = platform.TopicDescription(
     topic="/default/orders",
     topic_id=77,
@@ -96,8 +98,23 @@ def test_what_holds_a_shared_memory_log_and_what_cannot_be_read_is_said(service:
 
 def test_a_description_is_read_by_programs(service: Any, cli: Any) -> None:
     service.answers[DESCRIBE] = platform.DescribeTopicResponse(topics=[DESCRIBED])
+    bound = admin.DescribeTopicResponse(
+        schema_subject="orders",
+        schema_id=3,
+        schema_version=2,
+        schema_type="avro",
+        compatibility_mode="FULL",
+        broker_id="71",
+    )
+    subject = ("schema_subject", "schema_id", "schema_version", "schema_type", "compatibility_mode")
+    service.answers[BOUND] = admin.DescribeTopicResponse(broker_id="71")
     (told,) = json.loads(cli("topics", "describe", "/default/orders", "-o", "json").out)
-    assert told.keys() == {field.name for field in platform.TopicDescription.DESCRIPTOR.fields}
+    assert [told[name] for name in subject] == [None, None, None, "json", None]
+    service.answers[BOUND] = bound
+    (told,) = json.loads(cli("topics", "describe", "/default/orders", "-o", "json").out)
+    assert [told[name] for name in subject] == ["orders", 3, 2, "avro", "FULL"]
+    assert (told["broker_id"], told["delivery"]) == ("71", "Reliable")
+    assert told.keys() > {field.name for field in platform.TopicDescription.DESCRIPTOR.fields}
     assert (told["topic_id"], told["policies"]["max_retained_mb"], told["reliable"]) == (77, 9, True)
     assert told["subscriptions"][0]["consumers"] == ["c1", "c2"]
     assert told["deleted"] == {"segments": 1, "messages": 22, "size_bytes": 1536}
@@ -174,7 +191,7 @@ def test_a_reset_asks_for_the_place_and_tells_it(
 ) -> None:
     places = [platform.SubscriptionPlace(topic="/default/a", mark_delete=98)]
     service.answers[RESET] = platform.ResetSubscriptionResponse(places=places)
-    ended = cli("subscriptions", "reset", "/default/a", "billing", "--to", to)
+    ended = cli("subscriptions", "reset", "/default/a", "billing", "--to", to, "--yes")
     assert (ended.code, ended.out) == (0, "TOPIC      | ACKNOWLEDGED THROUGH\n/default/a | 98\n")
     assert service.requests == [
         (
@@ -182,7 +199,7 @@ def test_a_reset_asks_for_the_place_and_tells_it(
             platform.ResetSubscriptionRequest(topic="/default/a", subscription="billing", start=start),
         )
     ]
-    ended = cli("subscriptions", "reset", "/default/a", "billing", "--to", to, "-o", "json")
+    ended = cli("subscriptions", "reset", "/default/a", "billing", "--to", to, "--yes", "-o", "json")
     assert json.loads(ended.out) == [{"topic": "/default/a", "mark_delete": 98}]
 
 

@@ -86,8 +86,8 @@ def test_the_first_partitions_that_fail_are_the_last_tried(service: Any, cli: An
 def test_deleting_and_unsubscribing_say_what_they_did(service: Any, cli: Any) -> None:
     service.answers[f"{SERVICE}/DeleteTopic"] = wire.TopicResponse(success=True)
     service.answers[f"{SERVICE}/Unsubscribe"] = wire.SubscriptionResponse(success=True)
-    assert cli("topics", "delete", "/default/t").out == "Topic Deleted: true\n"
-    assert cli("topics", "unsubscribe", "/default/t", "-s", "sub").out == "Unsubscribed: true\n"
+    assert cli("topics", "delete", "/default/t", "--yes").out == "Topic Deleted: true\n"
+    assert cli("topics", "unsubscribe", "/default/t", "-s", "sub", "--yes").out == "Unsubscribed: true\n"
     assert [request for _, request in service.requests] == [
         wire.TopicRequest(name="/default/t"),
         wire.SubscriptionRequest(topic="/default/t", subscription="sub"),
@@ -103,52 +103,25 @@ def test_lists(service: Any, cli: Any) -> None:
     assert json.loads(cli("topics", "subscriptions", "/default/a", "-o", "json").out) == ["a", "ü"]
 
 
-def test_an_empty_namespace_has_no_topics_and_one_that_is_missing_is_an_error(service: Any, cli: Any) -> None:
-    policies = "/danube_platform.PolicyAdmin/GetNamespacePolicies"
-    for method, command in (
-        (f"{SERVICE}/ListTopics", "topics list"),
-        ("/danube_admin.NamespaceAdmin/GetNamespaceTopics", "namespaces topics"),
-    ):
-        service.answers[method] = wire.TopicListResponse()
-        service.answers[policies] = platform.PoliciesResponse(policies="{}")
-        ended = cli(*command.split(), "depot")
-        assert (ended.code, ended.out, ended.err) == (0, "", "")
-        service.answers[policies] = (grpc.StatusCode.NOT_FOUND, "namespace 'depot' does not exist")
-        ended = cli(*command.split(), "depot", "-o", "json")
-        assert (ended.code, ended.out, ended.err) == (1, "", "Error: namespace 'depot' does not exist\n")
-
-
-def described(**fields: Any) -> platform.DescribeTopicResponse:
-    return platform.DescribeTopicResponse(topics=[platform.TopicDescription(topic="/default/a", **fields)])
-
-
-def test_a_topic_without_subscriptions_is_told_from_one_that_is_missing(service: Any, cli: Any) -> None:
-    describe = "/danube_platform.TopicDetails/DescribeTopic"
-    service.answers[f"{SERVICE}/ListSubscriptions"] = wire.SubscriptionListResponse()
-    service.answers[describe] = described()
-    ended = cli("topics", "subscriptions", "/default/a")
-    assert (ended.code, ended.out) == (0, "Subscriptions: []\n")
-    service.answers[describe] = (grpc.StatusCode.NOT_FOUND, "topic /default/a does not exist")
-    ended = cli("topics", "subscriptions", "/default/a")
-    assert (ended.code, ended.out, ended.err) == (1, "", "Error: topic /default/a does not exist\n")
-    service.answers[describe] = described(owner_problem="no owner of bundle f0")
-    ended = cli("topics", "subscriptions", "/default/a")
-    assert (ended.code, ended.out) == (1, "")
-    assert ended.err == ("Error: the subscriptions of /default/a are not known: no owner of bundle f0\n")
-
-
-def test_the_subscriptions_of_all_partitions_are_those_of_the_topic(service: Any, cli: Any) -> None:
-    service.answers[f"{SERVICE}/ListSubscriptions"] = wire.SubscriptionListResponse()
-    service.answers["/danube_platform.TopicDetails/DescribeTopic"] = platform.DescribeTopicResponse(
-        topics=[
-            platform.TopicDescription(
-                topic=f"/default/a-part-{number}",
-                subscriptions=[platform.SubscriptionDescription(name=name) for name in names],
-            )
-            for number, names in enumerate((["b"], ["b", "a"]))
-        ]
+@pytest.mark.parametrize(
+    ("method", "command"),
+    [
+        (f"{SERVICE}/ListTopics", "topics list depot"),
+        ("/danube_admin.NamespaceAdmin/GetNamespaceTopics", "namespaces topics depot"),
+        (f"{SERVICE}/ListSubscriptions", "topics subscriptions /depot/a"),
+    ],
+)
+def test_what_is_empty_is_told_from_what_is_missing(
+    service: Any, cli: Any, method: str, command: str
+) -> None:
+    service.answers[method] = (
+        wire.SubscriptionListResponse() if "Subscriptions" in method else wire.TopicListResponse()
     )
-    assert cli("topics", "subscriptions", "/default/a").out == 'Subscriptions: ["a", "b"]\n'
+    ended = cli(*command.split(), "-o", "json")
+    assert (ended.code, ended.out, ended.err) == (0, "[]\n", "")
+    service.answers[method] = (grpc.StatusCode.NOT_FOUND, "depot does not exist")
+    ended = cli(*command.split())
+    assert (ended.code, ended.out, ended.err) == (1, "", "Error: depot does not exist\n")
 
 
 def test_policies_of_a_topic_are_shown_and_set(service: Any, cli: Any) -> None:

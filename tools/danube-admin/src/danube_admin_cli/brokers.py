@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from danube_admin_cli.admin import Form
 from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.namespaces import list_namespaces
 from danube_admin_cli.outcome import FAILED, give_up
-from danube_admin_cli.printing import show_figures, show_success, show_table, show_value
+from danube_admin_cli.plain import plain
+from danube_admin_cli.printing import show_figures, show_json, show_success, show_table, show_value
 from danube_proto import danube_admin_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
 
@@ -160,6 +162,9 @@ def balance(session: Session) -> None:
         wire.ClusterBalanceRequest(),
         wire.ClusterBalanceResponse,
     )
+    if session.form is Form.json:
+        show_json(plain(answer) | {"verdict": verdict(answer.coefficient_of_variation)})
+        return
     brokers = [
         {
             "broker_id": str(one.broker_id),

@@ -34,11 +34,8 @@ def topics(session: Session, namespace: Namespace) -> None:
 
 
 def show_topics(session: Session, method: str, namespace: str) -> None:
-    """Print the topics of a namespace, asked with ``method``; end with an error if it does not exist."""
+    """Print the topics of a namespace, asked with ``method``."""
     answer = session.call(method, wire.NamespaceRequest(name=namespace), wire.TopicListResponse)
-    if not answer.topics:
-        # The contract of v0.2 answers an unknown namespace with no topics; this call refuses it.
-        _policies(session, namespace)
     show_lines(session.form, "Topic", answer.topics)
 
 

@@ -25,14 +25,20 @@ def give_up(reason: str, code: int = FAILED) -> NoReturn:
     raise typer.Exit(code)
 
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", "-y", "--confirm", help="Do not ask; needed where there is no terminal.")
+]
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask on a terminal whether to go on, unless ``yes``; scripts are not asked.
+    """Ask on a terminal whether to go on, unless ``yes``.
 
     Raises:
         typer.Abort: the answer is no.
+        typer.Exit: there is no terminal to ask on.
     """
-    if not yes and sys.stdin.isatty():
-        typer.confirm(question, abort=True, err=True)
+    if yes:
+        return
+    if sys.stdin is None or not sys.stdin.isatty():
+        give_up(f"{question} There is no terminal to ask on: say --yes", USAGE)
+    typer.confirm(question, abort=True, err=True)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from danube_admin_cli.commands import Commands, Session
-from danube_admin_cli.outcome import FAILED, USAGE, give_up
+from danube_admin_cli.outcome import FAILED, USAGE, Yes, confirm, give_up
 from danube_admin_cli.plain import moment, plain
 from danube_admin_cli.printing import (
     show_figures,
@@ -256,13 +256,10 @@ def delete(
     session: Session,
     subject: Subject,
     version: Annotated[int, typer.Option("--version", metavar="N", min=1)],
-    confirmed: Annotated[bool, typer.Option("--yes", "-y", "--confirm", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Delete a version of a subject. Its number is not used again."""
-    if not confirmed:
-        if not sys.stdin.isatty():
-            give_up("a version is deleted only with --yes, or when asked for on a terminal", USAGE)
-        typer.confirm(f"Delete version {version} of {subject}?", abort=True, err=True)
+    confirm(f"Delete version {version} of {subject}?", yes=yes)
     request = wire.DeleteSchemaVersionRequest(subject=subject, version=version)
     answer = session.call(f"{SERVICE}/DeleteSchemaVersion", request, wire.DeleteSchemaVersionResponse)
     show_success(session.form, "Version Deleted", success=answer.success)

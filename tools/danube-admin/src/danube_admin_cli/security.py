@@ -10,7 +10,7 @@ import typer
 from danube_admin_cli import tokens
 from danube_admin_cli.admin import Form
 from danube_admin_cli.commands import Commands, Session
-from danube_admin_cli.outcome import USAGE, give_up
+from danube_admin_cli.outcome import USAGE, Yes, confirm, give_up
 from danube_admin_cli.plain import moment, plain
 from danube_admin_cli.printing import show_json, show_success, show_table, show_text
 from danube_proto import danube_admin_pb2 as wire
@@ -84,8 +84,9 @@ def list_roles(session: Session) -> None:
 
 
 @roles.command("delete")
-def delete_role(session: Session, name: Name) -> None:
+def delete_role(session: Session, name: Name, yes: Yes = False) -> None:
     """Delete a role that no binding uses."""
+    confirm(f"Delete role {name}?", yes=yes)
     answer = session.call(f"{SERVICE}/DeleteRole", wire.RoleRequest(name=name), wire.SecurityResponse)
     show_success(session.form, "Role Deleted", success=answer.success)
 
@@ -139,8 +140,11 @@ def list_bindings(session: Session, scope: Scope = "", resource: Resource = "") 
 
 
 @bindings.command("delete")
-def delete_binding(session: Session, identifier: Name, scope: Scope, resource: Resource = "") -> None:
+def delete_binding(
+    session: Session, identifier: Name, scope: Scope, resource: Resource = "", yes: Yes = False
+) -> None:
     """Delete a binding: within 5 s nothing that it allowed is allowed any more."""
+    confirm(f"Delete binding {identifier}?", yes=yes)
     request = wire.BindingRequest(scope=scope, resource_name=resource, binding_id=identifier)
     answer = session.call(f"{SERVICE}/DeleteBinding", request, wire.SecurityResponse)
     show_success(session.form, "Binding Deleted", success=answer.success)
@@ -187,8 +191,9 @@ def list_keys(session: Session) -> None:
 
 
 @keys.command("revoke")
-def revoke_key(session: Session, identifier: Name) -> None:
+def revoke_key(session: Session, identifier: Name, yes: Yes = False) -> None:
     """Revoke a key by its id: within 5 s it is refused everywhere, and its open streams have ended."""
+    confirm(f"Revoke key {identifier}?", yes=yes)
     request = platform.RevokeKeyRequest(key_id=identifier)
     session.call(f"{API_KEYS}/RevokeKey", request, platform.RevokeKeyResponse)
     show_success(session.form, "Key Revoked", success=True)

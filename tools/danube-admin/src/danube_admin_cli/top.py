@@ -199,7 +199,11 @@ def _topics(call: Call, namespace: str | None) -> list[str]:
         listed = call("/danube_admin.BrokerAdmin/ListNamespaces", admin.Empty(), admin.NamespaceListResponse)
         namespaces = listed.namespaces
     method = "/danube_admin.NamespaceAdmin/GetNamespaceTopics"
-    answers = (call(method, admin.NamespaceRequest(name=one), admin.TopicListResponse) for one in namespaces)
+    # A namespace may be deleted meanwhile.
+    answers = (
+        call(method, admin.NamespaceRequest(name=one), admin.TopicListResponse, missing=not namespace)
+        for one in namespaces
+    )
     return [topic for answer in answers for topic in answer.topics]
 
 

@@ -10,9 +10,9 @@ import typer
 
 from danube_admin_cli.admin import Form
 from danube_admin_cli.commands import Session
-from danube_admin_cli.outcome import give_up
 from danube_admin_cli.plain import counted, moment, plain, size
 from danube_admin_cli.printing import show_json, show_section, show_table
+from danube_proto import danube_admin_pb2 as admin
 from danube_proto import danube_platform_pb2 as platform
 
 SERVICE = "/danube_platform.TopicDetails"
@@ -78,7 +78,8 @@ def describe(session: Session, topic: Topic) -> None:
     request = platform.DescribeTopicRequest(topic=topic)
     answer = session.call(f"{SERVICE}/DescribeTopic", request, platform.DescribeTopicResponse)
     if session.form is Form.json:
-        show_json([_object(described) for described in answer.topics])
+        bound = _bound_schema(session, topic)
+        show_json([_object(described) | bound for described in answer.topics])
         return
     for described in answer.topics:
         show_section(f"Topic: {described.topic}", _lines(described))
@@ -102,22 +103,22 @@ def segments(session: Session, topic: Topic) -> None:
         show_table(Form.table, SEGMENT_COLUMNS, [_segment(segment) for segment in answer.segments])
 
 
-def subscriptions(session: Session, topic: str) -> list[str]:
-    """Return the names of the subscriptions of a topic or its partitions, sorted.
-
-    Ends the command with an error if there is neither the topic nor a partition, or if an owner does not
-    answer.
-    """
-    request = platform.DescribeTopicRequest(topic=topic)
-    answer = session.call(f"{SERVICE}/DescribeTopic", request, platform.DescribeTopicResponse)
-    for described in answer.topics:
-        if described.owner_problem:
-            give_up(f"the subscriptions of {described.topic} are not known: {described.owner_problem}")
-    return sorted({one.name for described in answer.topics for one in described.subscriptions})
+def _bound_schema(session: Session, topic: str) -> dict[str, Any]:
+    """Return the topic's subject and its latest version, without ``schema_type`` if it has none."""
+    answer = session.call(
+        "/danube_admin.TopicAdmin/DescribeTopic", admin.TopicRequest(name=topic), admin.DescribeTopicResponse
+    )
+    names = ("schema_subject", "schema_id", "schema_version", "compatibility_mode")
+    found = {name: getattr(answer, name) if answer.HasField(name) else None for name in names}
+    return found | ({"schema_type": answer.schema_type} if answer.HasField("schema_type") else {})
 
 
 def _object(described: platform.TopicDescription) -> dict[str, Any]:
-    return plain(described) | {"policies": _policies(described)}
+    return plain(described) | {
+        "policies": _policies(described),
+        "broker_id": described.owner,
+        "delivery": "Reliable" if described.reliable else "NonReliable",
+    }
 
 
 def _policies(described: platform.TopicDescription) -> dict[str, Any]:

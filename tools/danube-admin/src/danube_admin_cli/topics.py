@@ -151,9 +151,7 @@ def subscriptions(session: Session, topic: Topic) -> None:
     answer = session.call(
         "/danube_admin.TopicAdmin/ListSubscriptions", request, wire.SubscriptionListResponse
     )
-    # The contract of v0.2 answers an unknown topic, and the name that partitions share, with none.
-    names = list(answer.subscriptions) or topic_details.subscriptions(session, topic)
-    show_quoted(session.form, "Subscriptions", names)
+    show_quoted(session.form, "Subscriptions", list(answer.subscriptions))
 
 
 @commands.command("unsubscribe")
