@@ -80,9 +80,9 @@ async def test_topics_are_listed_by_their_whole_name_with_the_leading_slash(admi
         assert list(answer.topics) == ["/default/a", "/default/b"]
 
 
-async def test_an_unknown_namespace_has_no_topics(admin: Admin) -> None:
-    request = pb.NamespaceRequest(name="nowhere")
-    assert list((await admin.call(f"{TOPIC}/ListTopics", request, pb.TopicListResponse)).topics) == []
+async def test_the_topics_of_an_unknown_namespace_are_not_found(admin: Admin) -> None:
+    status = await admin.refused(f"{TOPIC}/ListTopics", pb.NamespaceRequest(name="nowhere"))
+    assert (status.code, status.message) == (StatusCode.NOT_FOUND, "namespace 'nowhere' does not exist")
 
 
 async def test_policies_are_the_eight_in_force_in_the_order_of_their_declaration(admin: Admin) -> None:

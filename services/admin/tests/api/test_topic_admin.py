@@ -154,11 +154,10 @@ async def test_subscriptions_are_those_the_owner_has(admin: Admin) -> None:
     assert list(answer.subscriptions) == ["a", "b"]
 
 
-async def test_an_unknown_topic_has_no_subscriptions(admin: Admin) -> None:
-    answer = await admin.call(
-        f"{TOPIC}/ListSubscriptions", pb.TopicRequest(name="/default/a"), pb.SubscriptionListResponse
-    )
-    assert list(answer.subscriptions) == []
+async def test_the_subscriptions_of_an_unknown_topic_are_not_found(admin: Admin) -> None:
+    status = await admin.refused(f"{TOPIC}/ListSubscriptions", pb.TopicRequest(name="/default/a"))
+    assert status.code is StatusCode.NOT_FOUND
+    assert error_message(status).error_type == TOPIC_NOT_FOUND
 
 
 async def test_an_unsubscribed_name_is_listed_no_more(admin: Admin) -> None:

@@ -38,8 +38,9 @@ class NamespaceAdmin:
         }
 
     async def list_topics(self, request: NamespaceRequest) -> TopicListResponse:
-        """List full topic names with their leading slash; an unknown namespace has none."""
+        """List full topic names with their leading slash."""
         namespace = check_namespace(request.name)
+        await self._namespaces.get(namespace)
         return TopicListResponse(topics=[t.name for t in await self._topics.in_namespace(namespace)])
 
     async def get_policies(self, request: NamespaceRequest) -> PolicyResponse:

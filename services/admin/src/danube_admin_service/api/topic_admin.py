@@ -93,12 +93,9 @@ class TopicAdmin:
         return TopicResponse(success=True)
 
     async def list_subscriptions(self, request: TopicRequest) -> SubscriptionListResponse:
-        """List the names of a topic's subscriptions, or those of its partitions together, sorted.
-
-        An unknown topic has none.
-        """
+        """List the names of a topic's subscriptions, or those of its partitions together, sorted."""
         names: set[str] = set()
-        for topic in await self._topics.partitions(topic_name(request.name)):
+        for topic in await self._named(topic_name(request.name)):
             try:
                 answer = await self._owners.ask(
                     topic.home,
