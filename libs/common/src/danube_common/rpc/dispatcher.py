@@ -13,6 +13,7 @@ from h2corn import HTTPScope, Receive, Scope, Send
 
 from danube_common.errors import DanubeError, LimitExceeded, Unavailable
 from danube_common.rpc.answer import Answer, ClientLeft, refusal_of_http, send_text, send_unary
+from danube_common.rpc.call_counts import CallCounts
 from danube_common.rpc.call_head import CallHead, head_of
 from danube_common.rpc.grpc_framing import framed
 from danube_common.rpc.guard import Access, Guard, StreamAccess
@@ -44,6 +45,7 @@ class Dispatcher:
         limit: of a message of a request.
         calls: the unary calls that run, and their bound.
         streams: the server and bidirectional streams that run, and their bound.
+        counts: of the calls that have ended.
         guard: admits the calls; None: all are.
 
     Attributes:
@@ -58,9 +60,11 @@ class Dispatcher:
         limit: MessageLimit,
         calls: Running,
         streams: Running,
+        counts: CallCounts,
         guard: Guard | None = None,
     ) -> None:
         self._methods = methods
+        self._counts = counts
         self._guard = guard
         self._limit = limit
         self._calls = calls
@@ -88,6 +92,7 @@ class Dispatcher:
                     access = await self._guard.admit(scope, head.headers, peer_of(scope.get("client")))
             if (unary := self._methods.unary.get(name)) is not None:
                 await self._answer_unary(unary, scope, head, receive, send, access)
+                self._counts.succeeded(name)
                 return
             answer = Answer(send)
             if (stream := self._methods.stream.get(name)) is not None:
@@ -96,10 +101,12 @@ class Dispatcher:
                 await self._answer_stream(bidi, scope, head, receive, answer, access, bidi=True)
             else:
                 raise self._methods.unknown(name)
+            self._counts.succeeded(name)
         except ClientLeft:
             return
         except Exception as raised:  # noqa: BLE001 - the boundary: everything becomes a status
             error = raised if isinstance(raised, RpcError) else self._status_of(name, raised)
+            self._counts.ended(name if self._methods.has(name) else "", error.code)
             if self._guard is not None and error.code in _NOT_ALLOWED and name not in self._methods.unary:
                 await self._pause()
             with contextlib.suppress(ClientLeft):

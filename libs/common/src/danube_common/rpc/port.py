@@ -145,6 +145,10 @@ class Methods:
     on_error: Callable[[Exception], RpcError | None] = lambda _error: None
     unknown: Callable[[str], RpcError] = unknown_method
 
+    def has(self, name: str) -> bool:
+        """Return whether a method is registered."""
+        return name in self.unary or name in self.stream or name in self.bidi
+
     def services(self) -> list[str]:
         """Return the full names of the services that have a method here, in order."""
         names = (*self.unary, *self.stream, *self.bidi)

@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 from h2corn import Config, RequestPolicy
 
+from danube_common.rpc.call_counts import CallCounts
 from danube_common.rpc.connections import LOOK_S, close_excess
 from danube_common.rpc.dispatcher import Dispatcher
 from danube_common.rpc.guard import Guard
@@ -84,7 +85,7 @@ class RpcServer:
         request_s_max: how long a request may take to arrive.
         tls: the certificates, if the port speaks TLS.
         guard: admits the calls; None: all are.
-        metrics: counts what is refused; None: nobody does.
+        metrics: counts the calls and what is refused; None: nobody does.
     """
 
     def __init__(
@@ -121,7 +122,8 @@ class RpcServer:
         )
         self._streams = Running("streams_max", streams_max, held, refused, calls_per_identity_max)
         limit = MessageLimit(message_bytes_max, message_bytes_hint)
-        self._dispatcher = Dispatcher(methods, limit, self._calls, self._streams, guard)
+        counts = CallCounts(metrics)
+        self._dispatcher = Dispatcher(methods, limit, self._calls, self._streams, counts, guard)
         self._refused = refused
         self._connections_per_peer_max = connections_per_peer_max or int(_connections_max() * PEER_SHARE)
         self._tls = tls or TlsConfig()
