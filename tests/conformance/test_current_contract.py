@@ -69,6 +69,15 @@ CheckCompatibilityRequest: subject=1:str new_schema_definition=2:bytes schema_ty
 CheckCompatibilityResponse: is_compatible=1:bool errors=2:rep.str
 DeleteSchemaVersionRequest: subject=1:str version=2:u32
 DeleteSchemaVersionResponse: success=1:bool message=2:str
+ListVersionsResponse: versions=1:rep.SchemaVersionInfo
+SchemaVersionInfo: version=1:u32 created_at=2:u64 created_by=3:str description=4:str fingerprint=5:str
+    schema_id=6:u64
+ListSubjectsResponse: subjects=1:rep.SubjectInfo
+SubjectInfo: subject=1:str schema_type=2:str latest_version=3:u32 compatibility_mode=4:str schema_id=5:u64
+    tags=6:rep.str
+SetCompatibilityModeResponse: success=1:bool message=2:str
+ConfigureTopicSchemaResponse: success=1:bool message=2:str
+UpdateTopicValidationPolicyResponse: success=1:bool message=2:str
 SetCompatibilityModeRequest: subject=1:str compatibility_mode=2:str
 ConfigureTopicSchemaRequest: topic_name=1:str schema_subject=2:str validation_policy=3:str
     enable_payload_validation=4:bool

@@ -184,7 +184,10 @@ async def test_an_unknown_subscription_type_is_refused_as_other_subscriptions_ar
         "danube.Discovery/TopicPartitions",
         "danube.HealthCheck/HealthCheck",
         "danube.StorageService/ListSegmentDescriptors",
-        "danube_schema.SchemaRegistry/RegisterSchema",
+        *(
+            f"danube_schema.SchemaRegistry/{each.name}"
+            for each in schemas.DESCRIPTOR.services_by_name["SchemaRegistry"].methods
+        ),
     ],
 )
 @pytest.mark.parametrize(

@@ -54,6 +54,13 @@ def tree(*more: Schema) -> Schema:
     return record(field("children", {"type": "array", "items": "R"}), *more)
 
 
+LONG_LIST = {
+    "type": "record",
+    "name": "LongList",
+    "aliases": ["LinkedLongs"],
+    "fields": [{"name": "value", "type": "long"}, {"name": "next", "type": ["null", "LongList"]}],
+}
+
 # The cases of "Schema Resolution" in Avro's specification: reader, writer.
 READ = [
     ("long", "int"),
@@ -82,6 +89,15 @@ READ = [
     (decimal(4, 2), decimal(4, 2)),
     (tree(field("x", "int", default=1)), tree()),
     ([record(field("x", "int"), name="a.R"), record(name="b.R")],) * 2,
+    # The specification's own examples: a linked list, renamed fields and types, a fingerprint.
+    (LONG_LIST, LONG_LIST),
+    (LONG_LIST, json.loads(json.dumps(LONG_LIST | {"aliases": []}).replace("LongList", "LinkedLongs"))),
+    (record(field("number", "long", aliases=["value"])), record(field("value", "long"))),
+    ({"type": "fixed", "name": "a.md5", "size": 16}, {"type": "fixed", "name": "b.md5", "size": 16}),
+    ({**fixed(16), "aliases": ["md5"]}, {"type": "fixed", "name": "md5", "size": 16}),
+    ({**enum("SPADES"), "name": "a.Suit"}, {**enum("SPADES"), "name": "b.Suit"}),
+    (["int", "string"], ["string", "int"]),
+    (["null", "double"], ["null", "float", "int"]),
 ]
 UNREAD = [
     ("int", "long"),
@@ -100,6 +116,13 @@ UNREAD = [
     (decimal(4, 2), decimal(4, 3)),
     (tree(field("x", "int")), tree()),
     (record(field("x", "int", aliases=["y"])), record(field("x", "int"), field("y", "int"))),
+    ({"type": "fixed", "name": "sha", "size": 16}, {"type": "fixed", "name": "md5", "size": 16}),
+    ({**enum("SPADES"), "name": "Color"}, {**enum("SPADES"), "name": "Suit"}),
+    (["int"], ["int", "string"]),
+    (["null", "float"], ["null", "double"]),
+    ("long", "float"),
+    ("boolean", "string"),
+    ("null", "int"),
 ]
 
 
