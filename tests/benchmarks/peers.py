@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -184,36 +185,45 @@ async def danube_figures(url: str) -> dict[str, float]:
     return {"awaited_per_s": awaited, "in_flight_per_s": many, "consume_per_s": consumed}
 
 
-def danube_peer(directory: Path) -> dict[str, Any]:
-    """Return the medians of this platform."""
+@dataclass(frozen=True)
+class Peer:
+    """A system that runs; ``measure`` is one round."""
+
+    name: str
+    durability: str
+    measure: Callable[[], Awaitable[dict[str, float]]]
+
+
+@contextlib.contextmanager
+def danube_peer(directory: Path) -> Iterator[Peer]:
+    """Run this platform."""
     with Platform.run(directory) as platform:
-        rounds = [asyncio.run(danube_figures(f"http://{platform.gateway_addr}")) for _ in range(ROUNDS)]
-    return {
-        "name": "Danube, native streaming by the client library",
-        "durability": "synced to disk when it is answered",
-        **medians(rounds),
-    }
+        yield Peer(
+            "Danube, native streaming by the client library",
+            "synced to disk when it is answered",
+            lambda: danube_figures(f"http://{platform.gateway_addr}"),
+        )
 
 
-def redis_peer(directory: Path) -> dict[str, Any]:
-    """Return the medians of Redis."""
+@contextlib.contextmanager
+def redis_peer(directory: Path) -> Iterator[Peer]:
+    """Run Redis."""
     server, port = program("redis-server"), free_port()
     words = [server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory)]
     words += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+    told = subprocess.run([server, "--version"], capture_output=True, text=True, check=True)
+    version = told.stdout.split()[2].removeprefix("v=")
     with running(words, port, {}, directory / "redis.log"):
-        rounds = [asyncio.run(redis_figures(port)) for _ in range(ROUNDS)]
-    version = subprocess.run(
-        [server, "--version"], capture_output=True, text=True, check=True
-    ).stdout.split()[2]
-    return {
-        "name": f"Redis {version.removeprefix('v=')} stream, redis-py, pipelines and reads of {IN_FLIGHT}",
-        "durability": "synced to disk when it is answered (`appendfsync always`)",
-        **medians(rounds),
-    }
+        yield Peer(
+            f"Redis {version} stream, redis-py, pipelines and reads of {IN_FLIGHT}",
+            "synced to disk when it is answered (`appendfsync always`)",
+            lambda: redis_figures(port),
+        )
 
 
-def rabbitmq_peer(directory: Path) -> dict[str, Any]:
-    """Return the medians of RabbitMQ."""
+@contextlib.contextmanager
+def rabbitmq_peer(directory: Path) -> Iterator[Peer]:
+    """Run RabbitMQ."""
     server, port = program("rabbitmq-server"), free_port()
     environment = {
         "RABBITMQ_NODENAME": f"bench{port}@localhost",
@@ -228,21 +238,25 @@ def rabbitmq_peer(directory: Path) -> dict[str, Any]:
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         "ERL_EPMD_PORT": str(free_port()),
     }
+    words = ["dpkg-query", "-W", "-f", "${Version}", "rabbitmq-server"]
+    told = subprocess.run(words, capture_output=True, text=True, check=False).stdout
     try:
         with running([server], port, environment, directory / "rabbitmq.log"):
             time.sleep(2.0)  # the port answers a little before the node does
-            rounds = [asyncio.run(rabbitmq_figures(port)) for _ in range(ROUNDS)]
+            yield Peer(
+                f"RabbitMQ {told.partition('-')[0]} quorum queue, confirms, aio-pika, {IN_FLIGHT} in flight",
+                "synced to disk when it is confirmed (one replica)",
+                lambda: rabbitmq_figures(port),
+            )
     finally:
         # Erlang's port mapper, which the node started on its own port, outlives it.
         epmd = [shutil.which("epmd") or "epmd", "-kill"]
         subprocess.run(epmd, env={**os.environ, **environment}, check=False, stdout=subprocess.DEVNULL)
-    words = ["dpkg-query", "-W", "-f", "${Version}", "rabbitmq-server"]
-    told = subprocess.run(words, capture_output=True, text=True, check=False).stdout
-    return {
-        "name": f"RabbitMQ {told.partition('-')[0]} quorum queue, confirms, aio-pika, {IN_FLIGHT} in flight",
-        "durability": "synced to disk when it is confirmed (one replica)",
-        **medians(rounds),
-    }
+
+
+async def in_turn(peers: list[Peer]) -> list[list[dict[str, float]]]:
+    """Return the figures of each peer, round by round: all of them meet whatever else this machine does."""
+    return [[await peer.measure() for peer in peers] for _ in range(ROUNDS)]
 
 
 def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
@@ -251,16 +265,21 @@ def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
 
 
 def main() -> int:
-    """Measure what is here, print it, and keep it for the page."""
-    found: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="danube-peers-") as name:
+    """Measure what is here in turn, print it, and keep it for the page."""
+    peers: list[Peer] = []
+    with tempfile.TemporaryDirectory(prefix="danube-peers-") as name, contextlib.ExitStack() as stack:
         for number, peer in enumerate((danube_peer, redis_peer, rabbitmq_peer)):
             directory = Path(name) / str(number)
             directory.mkdir()
             try:
-                found.append(peer(directory))
-            except (Missing, ImportError) as error:
+                peers.append(stack.enter_context(peer(directory)))
+            except Missing as error:
                 print(f"NOT MEASURED: {error}")
+        rounds = asyncio.run(in_turn(peers))
+    found = [
+        {"name": peer.name, "durability": peer.durability, **medians([one[number] for one in rounds])}
+        for number, peer in enumerate(peers)
+    ]
     REPORTS.mkdir(exist_ok=True)
     report = {"peers": found}
     PEERS.write_text(json.dumps(report, indent=2) + "\n")
