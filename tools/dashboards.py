@@ -59,6 +59,8 @@ def slowest(histogram: str) -> str:
 
 
 TOPIC: Final = 'topic=~"$topic"'
+FULLNESS: Final = "danube_cluster_stream_bytes / danube_cluster_stream_bytes_max"
+JOURNALS: Final = 'danube_cluster_stream_bytes{stream="DANUBE_JOURNAL"}'
 CPU_BY_SERVICE: Final = (
     "sum by (service) (rate(process_cpu_seconds_total[1m])"
     " * on (instance, job) group_left (service) danube_instance)"
@@ -291,6 +293,44 @@ DASHBOARDS: Final = (
                     "cps",
                     ("sum by (reason) (rate(danube_storage_retries_total[5m]))", "archive {{reason}}"),
                     ("sum by (reason) (rate(danube_retention_retries_total[5m]))", "retention {{reason}}"),
+                ),
+            ),
+        ),
+    ),
+    Dashboard(
+        "nats",
+        "Danube: NATS",
+        (
+            (
+                number(
+                    "Fullest log",
+                    f"max({FULLNESS} unless {JOURNALS})",
+                    "percentunit",
+                    text="At its bound publishing is refused.",
+                ),
+                number(
+                    "Journals",
+                    f"max({FULLNESS} and {JOURNALS})",
+                    "percentunit",
+                    text="At the bound cursors are not kept.",
+                ),
+                number("Replicas away or behind", "sum(danube_cluster_stream_replicas_away)"),
+                number("Bundles without an owner", "max(danube_cluster_unowned_bundles)"),
+            ),
+            (
+                lines("What the streams have", "bytes", ("danube_cluster_stream_bytes", "{{stream}}")),
+                lines("What they may have", "bytes", ("danube_cluster_stream_bytes_max", "{{stream}}")),
+            ),
+            (
+                lines(
+                    "Replicas away or behind",
+                    "short",
+                    ("danube_cluster_stream_replicas_away", "{{stream}}"),
+                ),
+                lines(
+                    "Journal writes refused",
+                    "cps",
+                    ("sum by (broker) (rate(danube_journal_fenced_total[5m]))", "{{broker}}"),
                 ),
             ),
         ),

@@ -11,6 +11,7 @@ import aiohttp
 import orjson
 import structlog
 
+from danube_admin_service.cluster.process_http import body_of, open_session
 from danube_admin_service.console.activity import SAMPLE_S, Activity, Reading
 from danube_admin_service.console.scrape import parse
 from danube_common.cluster.records import Instance
@@ -32,7 +33,7 @@ class Collector:
 
     async def run(self) -> None:
         """Sample until cancelled."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S_MAX)) as session:
+        async with open_session(ANSWER_S_MAX) as session:
             while True:
                 await self.sample(session)
                 await asyncio.sleep(SAMPLE_S)
@@ -47,8 +48,8 @@ class Collector:
     async def _read(self, session: aiohttp.ClientSession, instance: Instance) -> Reading:
         try:
             async with self._asking:
-                ready = await _get(session, f"{instance.http_url}/readyz")
-                text = await _get(session, f"{instance.http_url}/metrics")
+                ready = await body_of(session, f"{instance.http_url}/readyz", ANSWER_BYTES_MAX)
+                text = await body_of(session, f"{instance.http_url}/metrics", ANSWER_BYTES_MAX)
             scrape = await asyncio.to_thread(parse, text.decode())
             return Reading(scrape, _problem(ready))
         except TimeoutError:
@@ -56,17 +57,6 @@ class Collector:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             _log.debug("metrics_not_read", instance=instance.instance_id, reason=str(error))
             return Reading(None, f"cannot be asked at {instance.http_url}: {error}")
-
-
-async def _get(session: aiohttp.ClientSession, url: str) -> bytes:
-    """Return the body of any answer. Raises ClientError, TimeoutError; ValueError if it is too long."""
-    async with session.get(url) as answer:
-        body = bytearray()
-        async for chunk in answer.content.iter_chunked(1 << 16):
-            body += chunk
-            if len(body) > ANSWER_BYTES_MAX:
-                raise ValueError(f"more than {ANSWER_BYTES_MAX} bytes")
-        return bytes(body)
 
 
 def _problem(readiness: bytes) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
+import aiohttp
 import msgspec
 
 from danube_admin_service.api.archive_view import is_unreadable
+from danube_admin_service.cluster.process_http import body_of, open_session
 from danube_admin_service.cluster.view import Cluster
 from danube_admin_service.doctor.rules import (
     Facts,
@@ -66,17 +66,18 @@ class Look:
         self._connection = connection
         self._jetstream = JetStream(connection, attempt_timeout_s=ANSWER_TIMEOUT_S)
 
-    async def facts(self) -> Facts:
-        """Return what is seen now. Raises MetadataUnavailable."""
+    async def facts(self, *, topics_max: int = TOPICS_MAX) -> Facts:
+        """Return what is seen now, with the subscriptions of so many topics. Raises MetadataUnavailable."""
         registered = [
             decode_record(Instance, entry.value) for entry in (await self._store.list(keys.REGISTER)).entries
         ]
         layout = self._cluster.layout
         bundles = layout.bundles() if layout else []
-        processes = await asyncio.gather(*map(_process, registered))
+        async with open_session(ANSWER_TIMEOUT_S) as session:
+            processes = await asyncio.gather(*(_process(session, one) for one in registered))
         streams = [await self._stream(name) for name in (JOURNAL, *map(stream_name, bundles))]
         topics, _ = existing_topics((await self._store.list(keys.TOPICS)).entries)
-        looked = await self._subscriptions(topics[:TOPICS_MAX])
+        looked = await self._subscriptions(topics[:topics_max])
         claimed = self._cluster.claimed
         return Facts(
             now_ms=_now_ms(),
@@ -155,10 +156,10 @@ class Look:
         return await asyncio.gather(*map(of, topics))
 
 
-async def _process(instance: Instance) -> ProcessFacts:
+async def _process(session: aiohttp.ClientSession, instance: Instance) -> ProcessFacts:
     sent_ms = _now_ms()
     facts = ProcessFacts(instance.kind, instance.instance_id, instance.http_url)
-    told = await _about(instance.http_url)
+    told = await _about(session, instance.http_url)
     if told is None:
         return facts
     try:
@@ -177,33 +178,13 @@ async def _process(instance: Instance) -> ProcessFacts:
 _NUMBERS: Final = ("open_files_max", "disk_free_bytes", "disk_bytes", "certificate_expires_ms")
 
 
-async def _about(http_url: str) -> dict[str, Any] | None:
+async def _about(session: aiohttp.ClientSession, http_url: str) -> dict[str, Any] | None:
     """Return what a process tells at /about; None if it does not answer."""
-    address = urlsplit(http_url)
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            secure = _unverified() if address.scheme == "https" else None
-            reader, writer = await asyncio.open_connection(address.hostname, address.port, ssl=secure)
-            try:
-                writer.write(
-                    f"GET /about HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n\r\n".encode()
-                )
-                answer = b""
-                while len(answer) < ANSWER_BYTES_MAX and (part := await reader.read(ANSWER_BYTES_MAX)):
-                    answer += part
-            finally:
-                writer.close()
-        return msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=dict[str, Any])
-    except (OSError, ValueError, TimeoutError):
+        answer = await body_of(session, f"{http_url}/about", ANSWER_BYTES_MAX)
+        return msgspec.json.decode(answer, type=dict[str, Any])
+    except (aiohttp.ClientError, OSError, ValueError, TimeoutError):
         return None
-
-
-def _unverified() -> ssl.SSLContext:
-    """A context for reading facts that are no secret from a port whose authority is not known here."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _ahead_ms(told_ms: int, sent_ms: int) -> int:
