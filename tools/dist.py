@@ -2,10 +2,10 @@
 
 A distribution holds the packages of several members of the workspace. Its metadata is put together from
 theirs: what they need beside each other, at least in the version that requirements/run.txt pins (faust.txt
-for `danubepy-faust`), and the programs they start. The sources are copied into a tree of their own, from
-which the sdist and the wheel are built, so an sdist can be built anywhere. Beside them comes a bill of
-materials (CycloneDX, JSON): all that a distribution needs with its extras, in the versions that are pinned
-for the tests.
+for `danubepy-faust`, otlp.txt for the extra `otlp`), and the programs they start. The sources are copied into
+a tree of their own, from which the sdist and the wheel are built, so an sdist can be built anywhere. Beside
+them comes a bill of materials (CycloneDX, JSON): all that a distribution needs with its extras, in the
+versions that are pinned for the tests.
 
     python tools/dist.py            # into dist/
     python tools/dist.py --out DIR
@@ -24,6 +24,7 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import metadata as installed
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
@@ -34,6 +35,7 @@ from packaging.utils import canonicalize_name
 ROOT: Final = Path(__file__).resolve().parents[1]
 PINS: Final = ROOT / "requirements" / "run.txt"
 FAUST_PINS: Final = PINS.with_name("faust.txt")
+OTLP_PINS: Final = PINS.with_name("otlp.txt")
 OWN: Final = "danubepy"
 """How the names of the workspace's own members and distributions begin."""
 TOOL: Final = "danube_terminal.program:run"
@@ -43,7 +45,10 @@ NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 @dataclass(frozen=True)
 class Distribution:
-    """What one wheel holds; the members of an extra are in it too, what they need comes with the extra."""
+    """What one wheel holds; the members of an extra are in it too, what they need comes with the extra.
+
+    ``own_extras`` are those that the members have themselves.
+    """
 
     name: str
     description: str
@@ -51,6 +56,7 @@ class Distribution:
     members: tuple[str, ...]
     needs: tuple[str, ...] = ()
     extras: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    own_extras: tuple[str, ...] = ()
 
 
 DISTRIBUTIONS: Final = (
@@ -74,6 +80,7 @@ DISTRIBUTIONS: Final = (
             "tools/danube-standalone",
         ),
         needs=("danubepy[cli]",),
+        own_extras=("otlp",),
     ),
     Distribution(
         "danubepy-faust",
@@ -95,7 +102,8 @@ def pins(text: str) -> dict[str, str]:
 
 def all_pins() -> dict[str, str]:
     """Return the pinned version of each distribution that what is built may need."""
-    return pins(FAUST_PINS.read_text("utf-8")) | pins(PINS.read_text("utf-8"))
+    files = (OTLP_PINS, FAUST_PINS, PINS)
+    return {name: pin for file in files for name, pin in pins(file.read_text("utf-8")).items()}
 
 
 def project_of(member: str) -> dict[str, Any]:
@@ -109,13 +117,29 @@ def needed(members: tuple[str, ...], versions: dict[str, str]) -> list[str]:
 
     Raises KeyError for a dependency without a pin.
     """
+    return at_least(
+        [one for member in members for one in project_of(member).get("dependencies", [])], versions
+    )
+
+
+def optional(distribution: Distribution, versions: dict[str, str]) -> dict[str, list[str]]:
+    """Return what the extras of the distribution's members need, as `needed`."""
+    return {
+        extra: at_least(needs, versions)
+        for member in distribution.members
+        for extra, needs in project_of(member).get("optional-dependencies", {}).items()
+        if extra in distribution.own_extras
+    }
+
+
+def at_least(requirements: Iterable[str], versions: dict[str, str]) -> list[str]:
+    """Return the requirements that are none of the workspace, with their pinned versions."""
     found: set[str] = set()
-    for member in members:
-        for requirement in project_of(member).get("dependencies", []):
-            name = NAME.match(requirement)
-            if name is None or name.group().startswith(OWN):
-                continue
-            found.add(f"{requirement}>={versions[name.group().lower()]}")
+    for requirement in requirements:
+        name = NAME.match(requirement)
+        if name is None or name.group().startswith(OWN):
+            continue
+        found.add(f"{requirement}>={versions[name.group().lower()]}")
     return sorted(found)
 
 
@@ -147,6 +171,7 @@ def metadata(distribution: Distribution, version: str, versions: dict[str, str])
         f"dependencies = {toml([*own, *needed(distribution.members, versions)])}",
         "[project.optional-dependencies]",
         *(f"{extra} = {toml(needed(of, versions))}" for extra, of in distribution.extras.items()),
+        *(f"{extra} = {toml(of)}" for extra, of in optional(distribution, versions).items()),
         "[project.scripts]",
         *(f"{name} = {toml(target)}" for name, target in sorted(scripts.items())),
     ]
@@ -201,6 +226,7 @@ def materials(distribution: Distribution, version: str, versions: dict[str, str]
         for members in members_of(one, distribution)
         for need in needed(members, versions)
     ]
+    direct += map(Requirement, chain(*optional(distribution, versions).values()))
     needs: dict[str, set[str]] = {}
     todo = [*direct]
     while todo:

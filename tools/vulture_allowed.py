@@ -84,4 +84,5 @@ bytes_out
 
 # Of http.server, which calls them by name.
 do_GET
+do_POST
 log_message

@@ -20,7 +20,7 @@ import pytest
 SCRIPT: Final = Path(__file__).resolve().parents[2] / "tools" / "dist.py"
 BROUGHT: Final = {"botocore", "pydantic_core"}
 """Parts of what is asked for: of aiobotocore and of pydantic."""
-OPTIONAL: Final = {"matplotlib", "mcp", "mcp_types", "pytest", "pytest_asyncio"}
+OPTIONAL: Final = {"matplotlib", "mcp", "mcp_types", "opentelemetry", "pytest", "pytest_asyncio"}
 """Imported where a user asks for what needs it, with a sentence that says so."""
 
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 from danube_client.errors import Closed
 from danube_client.payload import Codec, encode
 from danube_client.stream.publisher import Publisher
+from danube_client.tracing import with_trace
 from danube_client.v0_2 import producer as v0_2
 
 IN_FLIGHT_MAX = v0_2.IN_FLIGHT_MAX
@@ -35,6 +36,7 @@ class Producer:
         self.name = name
         """The producer's name."""
         self._opening = opening
+        self._with_trace = with_trace()
         self._codec = codec
         self._publisher: Publisher | None = None
         self._calls: v0_2.Producer | None = None
@@ -101,6 +103,8 @@ class Producer:
             ClientError: the producer has ended, or was not opened.
         """
         publisher = self._publisher
+        if self._with_trace is not None:
+            attributes = self._with_trace(attributes)
         if self._codec is not None:
             payload = self._codec.encode(payload)
         elif not isinstance(payload, bytes):

@@ -25,6 +25,7 @@ from danube_admin_service.console.collector import Collector
 from danube_admin_service.console.site import Served, Site
 from danube_admin_service.console.sources import Sources
 from danube_admin_service.console.visitor import Door
+from danube_admin_service.doctor.gauges import ClusterGauges
 from danube_admin_service.doctor.look import Look
 from danube_admin_service.doctor.methods import DoctorMethods
 from danube_common.cluster.membership import INSTANCE_TTL_S
@@ -42,6 +43,7 @@ from danube_common.rpc.health import HealthService
 from danube_common.rpc.port import Methods
 from danube_common.rpc.reflection import ReflectionService
 from danube_common.rpc.server import RpcServer
+from danube_common.rpc.traced_calls import add_call_ids
 from danube_common.runtime.address import reachable_url
 from danube_common.runtime.auth_config import GuardedPortConfig, is_loopback
 from danube_common.runtime.config import Address
@@ -213,6 +215,7 @@ async def start(runtime: Runtime, config: AdminConfig, site: Site | None = None)
         look = Look(store, cluster, OwnerClient(ports.bus, cluster), ports.connection)
         DoctorMethods(store, look).register(admin)
         methods = counted(admin, runtime.metrics)
+        add_call_ids(methods, runtime.tracer)
         health = HealthService(runtime.health.is_ready)
         health.register(methods)
         ReflectionService(CONTRACTS).register(methods)
@@ -241,8 +244,10 @@ async def start(runtime: Runtime, config: AdminConfig, site: Site | None = None)
             returns_awaited=lambda: registration.held_s < RETURN_GRACE_S,
             strategy=config.load_strategy,
         )
+        gauges = ClusterGauges(runtime.metrics, look, lambda: election.leading)
         runtime.spawn(health.run(), "health")
         tasks = [
+            runtime.spawn(gauges.run(), "gauges"),
             runtime.spawn(assigner.run(), "assigner"),
             runtime.spawn(election.run(), "election"),
             runtime.spawn(manager.run(), "rebalancing"),

@@ -19,6 +19,7 @@ from danube_common.rpc.health import CHECK_METHOD, HealthService
 from danube_common.rpc.port import Methods
 from danube_common.rpc.reflection import ReflectionService
 from danube_common.rpc.server import RpcServer
+from danube_common.rpc.traced_calls import add_call_ids
 from danube_common.runtime.address import reachable_url
 from danube_common.runtime.auth_config import GuardedPortConfig
 from danube_common.runtime.config import Address, Url
@@ -26,6 +27,7 @@ from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import presence
 from danube_common.runtime.service import Runtime
 from danube_common.schemas.calls import RegistryCalls
+from danube_common.tracing.tracer import Tracer
 from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.sessions import Sessions
 from danube_gateway.dialects import schema_registry
@@ -49,6 +51,7 @@ from danube_gateway.publish.schema_worker import SchemaWorker
 from danube_gateway.publish.subject_checks import SubjectChecks
 from danube_gateway.publish.topic_limits import ENVELOPE_BYTES_MAX
 from danube_gateway.publish.topic_resolver import TopicResolver
+from danube_gateway.publish.traces import TracedLog, traced_send
 from danube_proto import (
     danube_api_pb2,
     danube_current_pb2,
@@ -68,11 +71,10 @@ CONTRACTS: Final = (
 """What reflection tells of; of a name that both generations have, v0.2's definition."""
 STREAM_GRACE_S: Final = 2.0
 """Calls in progress may take this long when the gateway stops."""
-SERVED_TO_THE_END: Final = (
-    "/danube.ProducerService/SendMessage",
-    "/danube.ConsumerService/Ack",
-    CHECK_METHOD,
-)
+SEND: Final = "/danube.ProducerService/SendMessage"
+OF_MESSAGES: Final = (SEND, "/danube.ConsumerService/Ack")
+"""Called for each message: what they log has no id of a call, and they have spans of their own."""
+SERVED_TO_THE_END: Final = (*OF_MESSAGES, CHECK_METHOD)
 """Calls that a stopping gateway still answers; `Publishing.drain` decides which messages it accepts."""
 QUIET_S: Final = 0.1
 DRAIN_S_MAX: Final = 1.0
@@ -111,11 +113,11 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
     ):
         catalogue = await Catalogue.open(ports.metadata)
         owners = OwnerClient(ports.bus, catalogue)
-        metrics = GatewayMetrics(runtime.metrics)
+        metrics, tracer = GatewayMetrics(runtime.metrics), runtime.tracer
         topics = Topics(ports.metadata, ports.log, now_ms=_now_ms)
         registry = RegistryCalls(ports.metadata, topics, now_ms=_now_ms)
         producers = Producers(owners, catalogue)
-        acks = Acknowledgements(owners, runtime.spawn, metrics)
+        acks = Acknowledgements(owners, runtime.spawn, metrics, tracer)
         sessions = Sessions(runtime.instance_id, ports.bus, owners, acks, catalogue, runtime.spawn, metrics)
         checks = SchemaChecks(metrics, SchemaWorker(), SchemaWorker())
         subjects = await SubjectChecks.open(ports.metadata, registry.registry, checks, metrics)
@@ -123,7 +125,14 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             topics, catalogue, SchemaEvolution(ports.metadata, registry.registry, subjects)
         )
         publishing = Publishing(
-            producers, catalogue, ports.log, ports.bus, runtime.spawn, metrics, checks, subjects
+            producers,
+            catalogue,
+            ports.log if tracer is None else TracedLog(ports.log, tracer),
+            ports.bus,
+            runtime.spawn,
+            metrics,
+            checks,
+            subjects,
         )
 
         methods = Methods(
@@ -163,6 +172,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             SubscriptionService(resolver, owners),
             TopicService(resolver, owners),
             HealthCheck(producers, sessions),
+            ReflectionService(CONTRACTS),
         ):
             service.register(methods)
         schema_registry.register(registry, methods)
@@ -170,7 +180,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         discovery.register(methods)
         health = HealthService(runtime.health.is_ready)
         health.register(methods)
-        ReflectionService(CONTRACTS).register(methods)
+        _observe(methods, tracer)
 
         await sessions.start()
         runtime.add_check("layout", lambda: None if catalogue.layout else "no bundle layout yet")
@@ -195,6 +205,13 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             await checks.close()
             await subjects.close()
             await catalogue.close()
+
+
+def _observe(methods: Methods, tracer: Tracer | None) -> None:
+    """Give calls their ids and spans; without traces the methods of messages stay as they are."""
+    add_call_ids(methods, tracer, but=OF_MESSAGES)
+    if tracer is not None:
+        methods.unary[SEND] = traced_send(methods.unary[SEND], tracer)
 
 
 def _now_ms() -> int:

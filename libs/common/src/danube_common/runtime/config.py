@@ -34,6 +34,7 @@ from danube_common.runtime.config_faults import explain, given
 from danube_common.runtime.environment import unknown_variables, variable
 from danube_common.runtime.section import Section
 from danube_common.runtime.tls_config import TlsConfig
+from danube_common.runtime.tracing_config import TracingConfig
 from danube_common.runtime.version import platform_version
 
 INSTANCE_ID_MAX: Final = (1 << 63) - 1
@@ -156,6 +157,7 @@ class ServiceConfig(Section):
     )
     http_addr: Address = Field(default="127.0.0.1:0", description="listen address of health and metrics")
     http_tls: TlsConfig = TlsConfig()
+    tracing: TracingConfig = TracingConfig()
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe event"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import faulthandler
 import gc
 import os
@@ -23,6 +24,8 @@ from danube_common.runtime.config import ConfigError, Loaded, ServiceConfig, loa
 from danube_common.runtime.http import App, Check, Health, HttpServer
 from danube_common.runtime.logs import configure_logs
 from danube_common.runtime.metrics import Metrics
+from danube_common.runtime.tracing_config import open_tracer
+from danube_common.tracing.tracer import Tracer
 
 EXIT_STOPPED: Final = 0
 EXIT_FAILED: Final = 1
@@ -54,6 +57,7 @@ class Runtime:
         metrics: the registry of this process.
         stopping: set when the process is asked to end or a background task failed.
         http_url: where health and metrics are served.
+        tracer: records spans; None: there are no traces.
     """
 
     def __init__(self, service: str, instance_id: str) -> None:
@@ -63,6 +67,7 @@ class Runtime:
         self.metrics = Metrics(service, instance_id)
         self.stopping = asyncio.Event()
         self.http_url = ""
+        self.tracer: Tracer | None = None
         self.health = Health()
         self.failed = False
         self.addresses: dict[str, str] = {}
@@ -83,9 +88,10 @@ class Runtime:
         """Run ``work`` in the background.
 
         If it raises, the service ends with exit status 1. It may return. Its owner may cancel it; what
-        is left when the service's own context has ended is cancelled then.
+        is left when the service's own context has ended is cancelled then. What the caller has bound to its
+        lines of log is not bound to those of ``work``, which may outlive it.
         """
-        task = asyncio.create_task(work, name=name)
+        task = asyncio.create_task(work, name=name, context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
@@ -148,6 +154,7 @@ def run(
 async def _live(service: str, loaded: Loaded[C], start: Start[C], app: App | None) -> int:
     config = loaded.config
     runtime = Runtime(service, config.instance_id)
+    runtime.tracer = open_tracer(config.tracing, service, config.instance_id, runtime.metrics)
     phase = "starting"
     runtime.add_check("service", lambda: None if phase == "ready" else phase)
     http = HttpServer(runtime.health, runtime.metrics, config.http_tls, lambda: about(service, config), app)
@@ -185,6 +192,8 @@ async def _live(service: str, loaded: Loaded[C], start: Start[C], app: App | Non
     await runtime.cancel_tasks()
     await http.stop()
     await _sweep(runtime)
+    if runtime.tracer is not None:
+        runtime.tracer.close()
     _remove_ready_file(config.ready_file)
     runtime.log.info("stopped", status=status)
     return status

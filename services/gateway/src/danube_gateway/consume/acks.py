@@ -10,10 +10,12 @@ from danube_common.cluster.owner_client import OwnerClient
 from danube_common.model.bundle import Bundle
 from danube_common.model.failure_policy import REASON_CHARACTERS_MAX
 from danube_common.runtime.service import Spawn
+from danube_common.tracing.tracer import Tracer
 from danube_common.wire.envelope import Done
 from danube_common.wire.owner import Nack
 from danube_gateway.consume.ack_forwarder import AckForwarder, Delivered
 from danube_gateway.consume.source import Source
+from danube_gateway.consume.traces import TracedSource
 from danube_gateway.consume.unacked import Unacked
 from danube_gateway.gateway_metrics import GatewayMetrics
 
@@ -23,10 +25,13 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 class Acknowledgements:
     """The acknowledgements of all bundles; each has an `AckForwarder`, made when it is first needed."""
 
-    def __init__(self, owners: OwnerClient, spawn: Spawn, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self, owners: OwnerClient, spawn: Spawn, metrics: GatewayMetrics, tracer: Tracer | None = None
+    ) -> None:
         self._owners = owners
         self._spawn = spawn
         self._metrics = metrics
+        self._tracer = tracer
         self._forwarders: dict[Bundle, AckForwarder] = {}
         self._sources: dict[Delivered, Source] = {}
         self._joined: dict[object, Delivered] = {}
@@ -93,7 +98,11 @@ class Acknowledgements:
             self.leave(stream)
         source = self._sources.get(delivered)
         if source is None:
-            source = Source(delivered, self._forwarder(bundle), Unacked() if reliable else None)
+            forwarder, unacked = self._forwarder(bundle), Unacked() if reliable else None
+            if self._tracer is None:
+                source = Source(delivered, forwarder, unacked)
+            else:
+                source = TracedSource(delivered, forwarder, unacked, self._tracer)
             self._sources[delivered] = source
         source.streams.add(stream)
         source.prefetch |= prefetch

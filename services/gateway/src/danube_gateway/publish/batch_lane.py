@@ -86,6 +86,8 @@ class BatchLane:
         self._idempotence = idempotence
         self.limits = TopicLimits(publishing.catalogue, producer.topic_name)
         self._publishing = publishing
+        if (log := publishing.traced_log) is not None:
+            on_stored = log.traced_stored(on_stored, producer)
         self._on_stored = on_stored
         self._on_refused = on_refused
         self._waiting: deque[ReadyBatch] = deque()

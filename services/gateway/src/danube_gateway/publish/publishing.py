@@ -20,6 +20,7 @@ from danube_gateway.publish.reorder_buffer import ReorderBuffer
 from danube_gateway.publish.schema_checks import SchemaChecks
 from danube_gateway.publish.subject_checks import SchemaStamp, SubjectChecks
 from danube_gateway.publish.topic_limits import PublishRates, TopicLimits
+from danube_gateway.publish.traces import TracedLog
 
 PRODUCER_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of one producer's messages that may wait for their order, a check, the rate or an answer; more are
@@ -62,6 +63,7 @@ class Publishing:
         numbers: of the frames of this process.
         batch_tallies: what producers of batches have counted since the metrics were read.
         draining: whether new messages are refused.
+        traced_log: what ``log`` is if there are traces.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Publishing:
         self.batch_tallies: set[Tally] = set()
         self._on_drain: dict[Callable[[], None], None] = {}
         self.draining = False
+        self.traced_log = log if isinstance(log, TracedLog) else None
         catalogue.on_topic_gone(self._topic_gone)
         metrics.on_render(self._flush)
 
