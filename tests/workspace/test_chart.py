@@ -48,6 +48,8 @@ EVERYTHING: Final = (
     *GUARDED,
     "gateway.autoscaling.enabled=true",
     "topicOwner.autoscaling.enabled=true",
+    "topicOwner.autoscaling.podMetrics[0].name=danube_broker_topics",
+    "topicOwner.autoscaling.podMetrics[0].average=5000",
     "gateway.advertisedUrl=https://danube.example.org:6650",
     "gateway.service.type=LoadBalancer",
     "storage.s3.bucket=danube",
@@ -320,6 +322,22 @@ def test_what_scales_by_itself_has_no_fixed_number() -> None:
     assert scaled.keys() == {"gateway", "topic-owner"}
     deployments = of_kind(resources, "Deployment")
     assert {name for name, one in deployments.items() if "replicas" not in one["spec"]} == scaled.keys()
+    metrics = {name: [one["type"] for one in scaler["spec"]["metrics"]] for name, scaler in scaled.items()}
+    assert metrics == {"gateway": ["Resource"], "topic-owner": ["Resource", "Pods"]}
+
+
+def test_readiness_is_asked_over_grpc_where_kubernetes_can() -> None:
+    for given, asked in ((OPEN, "grpc"), (GUARDED, "httpGet")):
+        deployments = of_kind(rendered(given), "Deployment")
+        probes = {
+            name: one["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
+            for name, one in deployments.items()
+        }
+        assert {name: asked in probes[name] for name in ("gateway", "admin")} == {
+            "gateway": True,
+            "admin": True,
+        }
+        assert "httpGet" in probes["topic-owner"], "it has no gRPC port"
 
 
 def test_only_the_platform_reaches_nats_and_etcd() -> None:

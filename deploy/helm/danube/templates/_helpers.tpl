@@ -113,7 +113,12 @@ securityContext:
 {{- define "danube.probes" -}}
 startupProbe: {httpGet: {path: /livez, port: http}, periodSeconds: 2, failureThreshold: 45}
 livenessProbe: {httpGet: {path: /livez, port: http}, periodSeconds: 10, timeoutSeconds: 5}
+{{- /* Kubernetes asks grpc.health.v1 in plaintext only. */}}
+{{- if and .port (not .root.Values.security.tlsSecret) }}
+readinessProbe: {grpc: {port: {{ .port }}}, periodSeconds: 5, timeoutSeconds: 5}
+{{- else }}
 readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 5, timeoutSeconds: 5}
+{{- end }}
 {{- end }}
 
 {{- /* The container of a service: {root, component, values, prefix, port (optional), env (optional)}. */}}

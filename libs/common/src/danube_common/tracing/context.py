@@ -9,8 +9,10 @@ ATTRIBUTE: Final = "traceparent"
 FOUND_MAX: Final = 32
 """Contexts of one batch that are looked at; what is behind them is not traced there."""
 
-_ENTRY: Final = b"\x0a\x0btraceparent\x12\x37"
-"""How the attribute begins in a serialized message: its name, then a text of 55 bytes."""
+_VERSION: Final = b"00-"
+_ENTRY: Final = b"\x0a\x0btraceparent\x12\x37" + _VERSION
+"""How the attribute begins in a serialized message: its name, then a text of 55 bytes. The longer what is
+searched for, the faster the search."""
 _TEXT: Final = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f][0-9a-f]")
 _TEXT_BYTES: Final = 55
 _ATTRIBUTES_TAG: Final = 7 << 3 | 2
@@ -46,7 +48,7 @@ def find_contexts(data: bytes, start: int = 0, end: int | None = None) -> list[t
     at = data.find(_ENTRY, start, stop)
     found: list[tuple[int, TraceContext]] = []
     while at >= 0 and len(found) < FOUND_MAX:
-        begin = at + len(_ENTRY)
+        begin = at + len(_ENTRY) - len(_VERSION)
         context = parse_context(data[begin : min(begin + _TEXT_BYTES, stop)])
         if context is not None:
             found.append((at, context))
@@ -56,5 +58,5 @@ def find_contexts(data: bytes, start: int = 0, end: int | None = None) -> list[t
 
 def with_context(message: bytes, context: TraceContext) -> bytes:
     """Return a serialized message with the attribute added. It must have none of this name."""
-    entry = _ENTRY + str(context).encode()
+    entry = _ENTRY.removesuffix(_VERSION) + str(context).encode()
     return b"".join((message, bytes((_ATTRIBUTES_TAG, len(entry))), entry))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_right
-from collections import OrderedDict
+from bisect import bisect_left, bisect_right, insort
 from typing import Final
 
 from danube_common.model.run import Run
@@ -15,7 +14,7 @@ from danube_gateway.consume.source import Source
 from danube_gateway.consume.unacked import Unacked
 
 DELIVERED_MAX: Final = 1000
-"""Traced messages of a subscription whose acknowledgement is awaited; beyond it the oldest are forgotten."""
+"""Traced messages of a subscription whose acknowledgement is awaited; beyond it the first are forgotten."""
 
 
 class TracedSource(Source):
@@ -26,7 +25,9 @@ class TracedSource(Source):
     ) -> None:
         super().__init__(delivered, forwarder, unacked)
         self._tracer = tracer
-        self._awaited: OrderedDict[int, tuple[TraceContext, int]] = OrderedDict()
+        self._awaited: dict[int, tuple[TraceContext, int]] = {}
+        self._positions: list[int] = []
+        """Those of ``_awaited``, ascending."""
 
     def hand_out(self, stream: object, batch: list[Run]) -> list[Run]:
         """See `Source.hand_out`."""
@@ -40,7 +41,7 @@ class TracedSource(Source):
     def accept(self, position: int) -> bool:
         """See `Source.accept`."""
         accepted = super().accept(position)
-        if accepted and self._awaited:
+        if accepted and position in self._awaited:
             self._acknowledged(position)
         return accepted
 
@@ -49,7 +50,8 @@ class TracedSource(Source):
         super().accept_spans(stream, spans)
         if self._awaited:
             for first, last in spans:
-                for position in [one for one in self._awaited if first <= one <= last]:
+                begin = bisect_left(self._positions, first)
+                for position in self._positions[begin : bisect_right(self._positions, last)]:
                     self._acknowledged(position)
 
     def _delivered(self, run: Run, at: int, parent: TraceContext) -> None:
@@ -67,15 +69,16 @@ class TracedSource(Source):
             return
         span.end()
         if position and self.unacked is not None:
-            if len(self._awaited) >= DELIVERED_MAX:
-                self._awaited.popitem(last=False)
+            if position not in self._awaited:
+                insort(self._positions, position)
             self._awaited[position] = span.context, time.time_ns()
+            if len(self._positions) > DELIVERED_MAX:
+                del self._awaited[self._positions.pop(0)]
 
     def _acknowledged(self, position: int) -> None:
         """Record the span of an acknowledgement: it lasts from the delivery on."""
-        parent, delivered_ns = self._awaited.pop(position, (None, 0))
-        if parent is None:
-            return
+        parent, delivered_ns = self._awaited.pop(position)
+        del self._positions[bisect_left(self._positions, position)]
         span = self._tracer.start(
             "ack",
             parent,
