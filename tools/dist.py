@@ -66,6 +66,7 @@ DISTRIBUTIONS: Final = (
         "docs/client.md",
         ("proto", "libs/client"),
         extras={"cli": ("tools/danube-cli", "tools/danube-admin", "tools/danube-perf")},
+        own_extras=("s3",),
     ),
     Distribution(
         "danubepy-server",
@@ -126,7 +127,7 @@ def optional(distribution: Distribution, versions: dict[str, str]) -> dict[str, 
     """Return what the extras of the distribution's members need, as `needed`."""
     return {
         extra: at_least(needs, versions)
-        for member in distribution.members
+        for member in (*distribution.members, *chain(*distribution.extras.values()))
         for extra, needs in project_of(member).get("optional-dependencies", {}).items()
         if extra in distribution.own_extras
     }

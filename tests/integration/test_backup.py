@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from danube_admin_cli.__main__ import app
 from danube_client import Client, Reliable, Retention, Start, Storage, SubscriptionType, connect
 from danube_harness.platforms.admin_calls import ask_admin, describe_topic, until_described
 from danube_harness.platforms.standalone import Platform
+from danube_harness.servers.s3_server import BUCKET, S3Kind, S3Server
 from danube_proto import danube_admin_pb2 as admin_wire
 from danube_proto import danube_platform_pb2 as platform_wire
 from danube_proto import danube_schema_pb2 as schema_wire
@@ -217,10 +218,27 @@ class Load:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
+@pytest.fixture(params=["directory", "s3"])
+async def place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[str]:
+    """Where backups are kept."""
+    if request.param == "directory":
+        yield str(tmp_path / "backups")
+        return
+    (tmp_path / "s3").mkdir()
+    async with S3Server.run(S3Kind.MOTO, tmp_path / "s3") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.endpoint)
+        yield f"s3://{BUCKET}/danube/backups"
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.acceptance
-async def test_a_backup_made_under_load_brings_everything_back_after_a_total_loss(tmp_path: Path) -> None:
-    place = tmp_path / "backups"
+async def test_a_backup_made_under_load_brings_everything_back_after_a_total_loss(
+    tmp_path: Path, place: str
+) -> None:
     with Platform.run(tmp_path / "first", environment=SETTINGS) as platform:
         for method, request, answer in CREATED:
             await ask_admin([platform.admin_addr], method, request, answer)
@@ -241,25 +259,25 @@ async def test_a_backup_made_under_load_brings_everything_back_after_a_total_los
 
         load = Load(platform)
         await load.reach(150)
-        first = await told(platform, "backup", "create", str(place))
+        first = await told(platform, "backup", "create", place)
         await load.reach(load.sent + 60)
         sent_before, acked_before = load.sent, load.acked
         await load.reach(load.sent + 40)
-        second = await told(platform, "backup", "create", str(place))
+        second = await told(platform, "backup", "create", place)
         acked_after = load.acked
         assert load.sent > sent_before, "the load has stopped"
         await load.stop()
         assert first["segments_copied"] > 0
         assert second["segments"] > second["segments_copied"], "nothing was taken from the first backup"
-        assert (await told(platform, "backup", "verify", str(place)))["damaged"] == 0
-        refused = admin(platform, "backup", "restore", str(place), "--yes")
+        assert (await told(platform, "backup", "verify", place))["damaged"] == 0
+        refused = admin(platform, "backup", "restore", place, "--yes")
         assert refused.exit_code == 1
         assert "this platform runs" in refused.stderr
     shutil.rmtree(tmp_path / "first")
 
     restored = tmp_path / "second"
     with Platform.run(restored, environment=SETTINGS, arguments=["--restore"]) as platform:
-        done = await told(platform, "backup", "restore", str(place), "--name", second["name"], "--yes")
+        done = await told(platform, "backup", "restore", place, "--name", second["name"], "--yes")
         assert done["records"] > 0
     with Platform.run(restored, environment=SETTINGS) as platform:
         assert await everything(platform) == before

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -17,13 +16,12 @@ from danube_admin_cli.backup_files import (
     METADATA,
     STREAMS,
     Backups,
-    Output,
     Record,
     StoredFile,
     StoredSegment,
-    Unreadable,
     digest_of,
 )
+from danube_admin_cli.backup_places import Output, Unreadable, place_of
 from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.outcome import FAILED, USAGE, Yes, confirm, give_up
 from danube_admin_cli.plain import counted, size
@@ -37,19 +35,31 @@ SERVICE: Final = "/danube_operations.Backup"
 PROGRESS_INTERVAL_S: Final = 2.0
 FAULTS_SHOWN_MAX: Final = 20
 
-Place = Annotated[Path, typer.Argument(metavar="DIR", help="The directory that holds the backups.")]
+Where = Annotated[
+    str, typer.Argument(metavar="PLACE", help="What holds the backups: a directory, or s3://BUCKET/PREFIX.")
+]
+Endpoint = Annotated[
+    str,
+    typer.Option(
+        "--s3-endpoint-url",
+        metavar="URL",
+        envvar="AWS_ENDPOINT_URL_S3",
+        help="Of an S3-compatible store other than Amazon S3.",
+    ),
+]
 Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Which backup; the newest if absent.")]
 
 CREATE_HELP = """Make a backup while the platform runs.
 
 It holds the metadata, the journals, the logs of topics on disk, and the segments on disk. Segments in S3
-are only named. Segments that an earlier backup in DIR has are not copied again. Messages of topics in memory
-are in no backup.
+are only named. Segments that an earlier backup in PLACE has are not copied again. Messages of topics in
+memory are in no backup.
 
 \b
 Examples:
   danube-admin backup create /backups/danube
   danube-admin backup create /backups/danube -o json
+  danube-admin backup create s3://backups/danube
 """
 RESTORE_HELP = """Fill an empty cluster from a backup.
 
@@ -77,13 +87,13 @@ class _Progress:
 
 
 @commands.command("create", help_text=CREATE_HELP)
-def create(session: Session, place: Place) -> None:
+def create(session: Session, place: Where, s3_endpoint_url: Endpoint = "") -> None:
     """Make a backup while the platform runs."""
     began_s = time.monotonic()
-    backups = Backups(place)
     now = datetime.now(UTC)
     name = now.strftime("%Y%m%dT%H%M%SZ")
     try:
+        backups = Backups(place_of(place, s3_endpoint_url))
         backups.begin(name)
         known = backups.known_segments()
         files, wanted, archive = _receive(session, backups, name)
@@ -96,7 +106,7 @@ def create(session: Session, place: Place) -> None:
     except FileExistsError:
         give_up(f"{place} has a backup {name} already, or is no directory", USAGE)
     except OSError as error:
-        give_up(f"{error.filename or place}: {error.strerror}")
+        give_up(_told(place, error))
     except Unreadable as error:
         give_up(str(error))
     took_s = time.monotonic() - began_s
@@ -117,12 +127,14 @@ def create(session: Session, place: Place) -> None:
 
 
 @commands.command("verify")
-def verify(session: Session, place: Place, name: Name = "") -> None:
+def verify(session: Session, place: Where, name: Name = "", s3_endpoint_url: Endpoint = "") -> None:
     """Read a backup whole and compare it with its digests. Needs no cluster; looks at nothing in S3."""
-    backups = Backups(place)
     try:
+        backups = Backups(place_of(place, s3_endpoint_url))
         record = backups.chosen(name)
         faults = list(_faults(backups, record))
+    except OSError as error:
+        give_up(_told(place, error))
     except Unreadable as error:
         give_up(str(error), USAGE)
     for fault in faults[:FAULTS_SHOWN_MAX]:
@@ -144,13 +156,17 @@ def verify(session: Session, place: Place, name: Name = "") -> None:
 
 
 @commands.command("restore", help_text=RESTORE_HELP)
-def restore(session: Session, place: Place, name: Name = "", yes: Yes = False) -> None:
+def restore(
+    session: Session, place: Where, name: Name = "", s3_endpoint_url: Endpoint = "", yes: Yes = False
+) -> None:
     """Fill an empty cluster from a backup."""
     began_s = time.monotonic()
-    backups = Backups(place)
     try:
+        backups = Backups(place_of(place, s3_endpoint_url))
         record = backups.chosen(name)
         fault = next(_faults(backups, record), None)
+    except OSError as error:
+        give_up(_told(place, error))
     except Unreadable as error:
         give_up(str(error), USAGE)
     if fault is not None:
@@ -172,6 +188,10 @@ def restore(session: Session, place: Place, name: Name = "", yes: Yes = False) -
             "records": last.records,
         },
     )
+
+
+def _told(place: str, error: OSError) -> str:
+    return f"{error.filename or place}: {error.strerror}"
 
 
 class _Copied:
@@ -258,14 +278,17 @@ def _segment(
             copied.progress.tell(f"segments ({copied.count} copied)", copied.size_bytes + offset)
             yield answer.data
 
-    size_bytes, digest = backups.write_segment(archive, segment.key, fetch())
+    output = backups.segment_output(archive, segment.key)
+    for data in fetch():
+        output.write(data)
+    digest = output.close()
     if gone:
-        backups.segment_path(archive, segment.key).unlink()
+        backups.delete_segment(archive, segment.key)
         return replace(segment, gone=True)
-    if size_bytes != segment.size_bytes:
-        give_up(f"segment {segment.key} has {size_bytes} bytes and not {segment.size_bytes}")
+    if output.size_bytes != segment.size_bytes:
+        give_up(f"segment {segment.key} has {output.size_bytes} bytes and not {segment.size_bytes}")
     copied.count += 1
-    copied.size_bytes += size_bytes
+    copied.size_bytes += output.size_bytes
     return replace(segment, blake2b=digest)
 
 
