@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import subprocess
+import sys
+import sysconfig
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -16,6 +19,7 @@ from pydantic import SecretStr
 from tests.compose.stack import COMPOSE_DIR
 from tests.compose.test_files import made_for
 
+import danube_client
 from danube_admin_service.cluster.etcd_users import main as make_users
 from danube_common.bus.nats import NatsBus
 from danube_common.cluster.key_writers import KINDS
@@ -26,6 +30,7 @@ from danube_common.runtime.etcd_access import etcd_access
 from danube_common.runtime.nats_access import nats_access
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.service import Runtime
+from danube_harness.platforms.service_process import ServiceProcess
 from danube_harness.servers.etcd_server import EtcdServer
 from danube_harness.servers.nats_server import NatsServer
 from danube_harness.servers.server import HOST, free_ports
@@ -232,3 +237,64 @@ async def test_a_password_is_sent_by_tls_or_not_at_all(inside: Inside) -> None:
 async def test_a_service_opens_both(inside: Inside) -> None:
     async with open_ports(Runtime("storage", "1"), inside.config("storage")) as ports:
         await ports.metadata.put("/storage/id", b"x")
+
+
+async def run(*command: str) -> None:
+    await asyncio.to_thread(lambda: subprocess.run(command, check=True, capture_output=True))
+
+
+@pytest.mark.acceptance
+@pytest.mark.timeout(300)
+async def test_the_whole_platform_works_with_what_each_service_may(inside: Inside, tmp_path: Path) -> None:
+    """Topics, schemas, archiving, cursors and administration; nobody is refused anything."""
+    address = inside.etcd.endpoint.removeprefix("https://")
+    root = inside.certificates / "root"
+    await run(sys.executable, "-m", "danube_admin_service.cluster.etcd_users", address, str(root))
+    services = []
+    for number, kind in enumerate(("admin", "topic-owner", "storage", "gateway"), 1):
+        password = tmp_path / f"{kind}.password"
+        password.write_text(PASSWORDS[kind])
+        cert, key = inside.pair(kind)
+        flags = ["--metadata", f"etcd://{address}", "--nats-url", inside.nats[0].url]
+        flags += ["--nats-user", kind, "--nats-password-file", str(password)]
+        for server in ("nats", "etcd"):
+            flags += [f"--{server}-ca-file", str(inside.certificates / kind / "ca.crt")]
+            flags += [f"--{server}-cert-file", str(cert), f"--{server}-key-file", str(key)]
+        if kind == "storage":
+            flags += ["--data-dir", str(tmp_path / "segments"), "--seal-age-s", "1"]
+        services.append(ServiceProcess(kind, kind, str(number), tmp_path, flags))
+    try:
+        await asyncio.gather(*(service.start() for service in services))
+        gateway, admin = services[3], services[0]
+        topic, count = "/default/orders", 200
+        async with danube_client.connect(f"http://{gateway.grpc_addr}") as client:
+            async with client.producer(topic, strategy=danube_client.Reliable()) as producer:
+                await asyncio.gather(*(producer.send(b"%d" % number) for number in range(count)))
+            async with client.consumer(topic, "jobs") as consumer:
+                for _ in range(count):
+                    message = await consumer.receive()
+                    await message.ack()
+        tool = [
+            str(Path(sysconfig.get_path("scripts")) / "danube-admin"),
+            "--endpoint",
+            f"http://{admin.grpc_addr}",
+        ]
+        for words in (
+            ["namespaces", "create", "shop"],
+            ["topics", "create", "/shop/new"],
+            ["security", "roles", "list"],
+            ["topics", "delete", "/shop/new"],
+        ):
+            await run(*tool, *words)
+        async with asyncio.timeout(60):
+            # Storage tells nobody.
+            while not [one for one in (tmp_path / "segments").rglob("*") if one.is_file()]:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+    finally:
+        for service in services:
+            await service.kill()
+    for service in services:
+        assert service.output
+        assert "permission denied" not in service.output.lower(), service.output
+    for nats in inside.nats:
+        assert "Violation" not in nats.output

@@ -1,18 +1,21 @@
 """Coverage-guided fuzzing of all decoders, one process each: `make fuzz MINUTES=5`.
 
-What a process finds is kept in reports/fuzz/NAME, and the next run begins with it. A crash stays there as
-crash-...; the status is 1. `python -m tests.fuzz NAME FILE` repeats one.
+What a process finds is kept in reports/fuzz/NAME. The next run begins with it, and with the corpus of the
+repository, to which `python -m tests.fuzz --keep` adds. A crash stays in reports/fuzz as crash-...; status 1.
+`python -m tests.fuzz NAME FILE` repeats one.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
+from tests.fuzz.corpus import keep
 from tests.fuzz.targets import TARGETS, open_target
 
 KEPT: Final = Path("reports/fuzz")
@@ -44,10 +47,17 @@ def main() -> int:
     )
     parser.add_argument("name", nargs="?", choices=sorted(TARGETS), help="one decoder; default: all, in turn")
     parser.add_argument("file", nargs="?", type=Path, help="repeat this input")
+    parser.add_argument("--keep", action="store_true", help="put what was found into the repository's corpus")
     parser.add_argument("--seconds", type=int, default=60, help="for all together")
     given = parser.parse_args()
     if given.file:
-        open_target(given.name).decode(given.file.read_bytes())
+        target = open_target(given.name)
+        with contextlib.suppress(*target.allowed):
+            target.decode(given.file.read_bytes())
+        return 0
+    if given.keep:
+        for name in TARGETS:
+            keep(name, KEPT / name)
         return 0
     names = [given.name] if given.name else list(TARGETS)
     well = [run(name, max(given.seconds // len(names), 1)) for name in names]

@@ -81,6 +81,7 @@ class StreamAccess:
         self.end = end
         self._by_handler = by_handler
         self.required: set[tuple[Permission, Resource]] = set()
+        self._topics: set[tuple[Permission, str]] = set()
 
     @property
     def identity(self) -> Identity | None:
@@ -88,8 +89,10 @@ class StreamAccess:
         return self.access.identity
 
     def require(self, permission: Permission, topic: str, method: str = "") -> None:
-        """See `Caller.require`."""
-        self.check(permission, Resource(topic=topic), method)
+        """See `Caller.require`. What is taken away ends the stream, so it is not looked up for each message."""
+        if (permission, topic) not in self._topics:
+            self.check(permission, Resource(topic=topic), method)
+            self._topics.add((permission, topic))
 
     def check(self, permission: Permission, resource: Resource, method: str) -> None:
         """Return if it is allowed. Raises RpcError."""
