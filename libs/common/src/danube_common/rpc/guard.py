@@ -89,7 +89,7 @@ class StreamAccess:
         return self.access.identity
 
     def require(self, permission: Permission, topic: str, method: str = "") -> None:
-        """See `Caller.require`. What is taken away ends the stream, so it is not looked up for each message."""
+        """See `Caller.require`. What is taken away ends the stream, so it is not looked up each time."""
         if (permission, topic) not in self._topics:
             self.check(permission, Resource(topic=topic), method)
             self._topics.add((permission, topic))
