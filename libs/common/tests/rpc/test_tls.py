@@ -64,6 +64,24 @@ async def test_calls_go_over_tls_and_plaintext_gets_nowhere(serve: Serve, author
         assert code is grpc.StatusCode.UNAVAILABLE
 
 
+async def test_handshakes_that_are_never_finished_end_and_others_go_on(
+    serve: Serve, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danube_common.rpc.server.HANDSHAKE_S_MAX", 1.0)
+    _, addr = await serve(METHODS, tls=config(authority))
+    host, port = addr.split(":")
+    opened = [await asyncio.open_connection(host, int(port)) for _ in range(50)]
+    for number, (_, writer) in enumerate(opened):
+        writer.write(b"\x16\x03\x01\x02\x00\x01"[: number % 7])
+    async with secure_channel(addr, authority) as channel, asyncio.timeout(4 * NOTICE_S):
+        assert await channel.unary_unary("/a.B/C")(b"", wait_for_ready=True) == b""
+        ended = await asyncio.gather(*(reader.read() for reader, _ in opened), return_exceptions=True)
+        assert await channel.unary_unary("/a.B/C")(b"", wait_for_ready=True) == b""
+    assert {end if isinstance(end, bytes) else type(end) for end in ended} <= {b"", ConnectionResetError}
+    for _, writer in opened:
+        writer.close()
+
+
 async def test_a_client_that_trusts_another_authority_does_not_connect(
     serve: Serve, authority: Authority, tmp_path: Path
 ) -> None:

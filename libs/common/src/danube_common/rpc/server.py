@@ -39,6 +39,8 @@ FILES_KEPT: Final = 256
 """Open files that connections leave to everything else: NATS, etcd, disks."""
 HEADER_BYTES_MAX: Final = 16 * 1024
 """Of one call, compressed and not. Clients of gRPC send 8 KiB at most by default."""
+HANDSHAKE_S_MAX: Final = 5.0
+"""TLS, and the first bytes of a connection, must be done within this time."""
 HEADER_S_MAX: Final = 10.0
 """The header of a call must arrive within this time once it has begun."""
 BODY_SLACK_BYTES: Final = 1 << 20
@@ -191,6 +193,7 @@ class RpcServer:
             h2_initial_connection_window_size=CONNECTION_WINDOW_BYTES,
             request_policies=(*endless, one_message),
             timeout_keep_alive=0,
+            timeout_handshake=HANDSHAKE_S_MAX,
             timeout_request_header=HEADER_S_MAX,
             timeout_graceful_shutdown=OLD_CERTIFICATE_S_MAX if self._tls.enabled else CLEANUP_S_MAX,
             h2_timeout_write=WRITE_S_MAX,
