@@ -10,7 +10,7 @@ from danube_common.cluster.records import Topic, encode_record
 from danube_common.errors import NotFound
 from danube_common.model.producer_sequences import ProducerSequences
 from danube_common.wire.frame import IDEMPOTENT, encode_frame, make_frame_id, sequence_key
-from danube_common.wire.owner import FindSequence, SequenceFound
+from danube_common.wire.owner import FindSequence, Floors, RetentionFloors, SequenceFound
 from danube_harness.services.owner_harness import PATIENCE_S, OwnerHarness
 
 
@@ -115,6 +115,23 @@ async def test_what_was_purged_beyond_an_owner_is_known_from_the_archive(harness
     writer = Writer(harness, topic, "a")
     await writer.store(3)
     await note_in_archive(harness, writer)
+    assert await writer.is_known()
+
+
+async def test_retention_is_told_up_to_where_the_journal_knows_what_was_stored(
+    harness: OwnerHarness,
+) -> None:
+    """Storage notes the rest before it purges a log in memory; what it is told it need not."""
+    topic = await harness.topic("/default/t")
+    await harness.own()
+    writer = Writer(harness, topic, "a")
+    await writer.store(3)
+    assert await writer.is_known()
+    told = await harness.ask(RetentionFloors(), Floors)
+    assert told.sequences_through == 1
+    await harness.log.purge(topic.home, told.sequences_through)
+    await harness.kill()
+    await harness.own()
     assert await writer.is_known()
 
 
