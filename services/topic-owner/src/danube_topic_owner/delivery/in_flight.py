@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from danube_common.model.run import Run
 from danube_topic_owner.delivery.consumer import Consumer
@@ -36,7 +36,8 @@ class Held(NamedTuple):
     last: int
 
 
-_TAKEN_BACK = -1
+REMOVED_ONE_BY_ONE_MAX: Final = 64
+"""Runs of a session that ends which are looked up among all in flight; of more, one pass goes over these."""
 _first = attrgetter("first")
 _last = attrgetter("last")
 
@@ -51,6 +52,8 @@ class InFlight:
     def __init__(self) -> None:
         self.messages = 0
         self._delivered: list[Delivered] = []
+        self._of: dict[int, dict[Delivered, None]] = {}
+        """The same by consumer id."""
 
     def __iter__(self) -> Iterator[Delivered]:
         return iter(self._delivered)
@@ -63,6 +66,7 @@ class InFlight:
             self._delivered.append(delivered)
         else:
             insort(self._delivered, delivered, key=_first)
+        self._of.setdefault(consumer.consumer_id, {})[delivered] = None
         self.messages += len(run)
         if not consumer.unacked:
             consumer.progress.begin()
@@ -79,7 +83,7 @@ class InFlight:
 
     def held_by(self, consumer: Consumer) -> list[Held]:
         """Return what a consumer has, in the order of delivery."""
-        mine = [each for each in self._delivered if each.consumer is consumer]
+        mine = self._of.get(consumer.consumer_id, ())
         return sorted(Held(each.number, each.first, each.last) for each in mine)
 
     def remove(self, first: int, last: int, *, answered: bool = False) -> None:
@@ -105,24 +109,28 @@ class InFlight:
 
     def take_back(self, consumer: Consumer, *, received: int | None) -> list[Run]:
         """Remove and return what was sent in a consumer's session, or only what came after ``received``."""
-        if not consumer.unacked:
-            return []
-        back: list[Run] = []
-        for each in [each for each in self._delivered if each.consumer is consumer]:
+        back: list[Delivered] = []
+        for each in self._of.get(consumer.consumer_id, ()):
             if received is not None and each.number <= received:
                 each.number = 0
             else:
-                each.number = _TAKEN_BACK
-                self._uncount(each)
-                back.append(each.run)
-        self._delivered = [each for each in self._delivered if each.number != _TAKEN_BACK]
-        return back
+                back.append(each)
+        for each in back:
+            self._uncount(each)
+        if len(back) > REMOVED_ONE_BY_ONE_MAX:
+            gone = set(back)
+            self._delivered = [each for each in self._delivered if each not in gone]
+        else:
+            for each in back:
+                del self._delivered[bisect_left(self._delivered, each.first, key=_first)]
+        return [each.run for each in sorted(back, key=_first)]
 
     def clear(self) -> None:
         """Forget everything."""
         for each in self._delivered:
             self._uncount(each)
         self._delivered.clear()
+        self._of.clear()
 
     def _recount(self, before: Delivered, rest: Run) -> Delivered:
         """Count what is left of a run from which messages were removed, and return it."""
@@ -131,10 +139,16 @@ class InFlight:
         self.messages += count
         before.consumer.unacked += count
         before.consumer.unacked_bytes += rest.size
-        return Delivered(rest.first, rest.last, rest, before.consumer, before.number, before.again)
+        left = Delivered(rest.first, rest.last, rest, before.consumer, before.number, before.again)
+        self._of.setdefault(before.consumer.consumer_id, {})[left] = None
+        return left
 
     def _uncount(self, each: Delivered) -> None:
         count = len(each.run)
         self.messages -= count
         each.consumer.unacked -= count
         each.consumer.unacked_bytes -= each.run.size
+        mine = self._of[each.consumer.consumer_id]
+        del mine[each]
+        if not mine:
+            del self._of[each.consumer.consumer_id]

@@ -14,6 +14,7 @@ from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Topic
 from danube_common.errors import AlreadyExists, DanubeError, InvalidInput, NotFound, Refused, Unavailable
+from danube_common.model.failure_policy import REASON_CHARACTERS_MAX
 from danube_common.model.names import TopicName
 from danube_common.model.subscription import SubscriptionType, check_key_filters
 from danube_common.rpc.port import Call, RpcError
@@ -26,6 +27,7 @@ from danube_common.wire.owner import (
     SubscriptionFound,
     TellLosses,
 )
+from danube_gateway.consume.ack_forwarder import Span
 from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.admission import create_consumer
 from danube_gateway.consume.session import Session, Status, extent
@@ -41,6 +43,7 @@ from danube_gateway.dialects.stream.deliveries import (
     steps_of,
 )
 from danube_gateway.dialects.stream.model import schema_message, start_of, subscription_type_of
+from danube_gateway.dialects.stream.nacks import Failure, Nacks
 from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_proto import danube_stream_pb2 as api
 
@@ -149,6 +152,7 @@ class ConsumerStream:
         self._tasks: set[asyncio.Task[None]] = set()
         self._tickets = asyncio.Semaphore(TICKETS_MAX)
         self._confirming: set[asyncio.Task[None]] = set()
+        self._nacks = Nacks(self._tell_failure)
 
     # The call
 
@@ -176,6 +180,7 @@ class ConsumerStream:
 
     def read(self, requests: AsyncIterator[bytes]) -> None:
         """Begin to obey the client."""
+        self._spawn(self._nacks.run())
         self._spawn(self._read(requests))
 
     @property
@@ -411,7 +416,7 @@ class ConsumerStream:
                     self._grant()
                 case _:
                     raise InvalidInput("after subscribe come credit, ack, nack, seek and pause")
-        await asyncio.gather(*self._confirming)
+        await asyncio.gather(*self._confirming, self._nacks.told())
         self._over = True
         self._changed.set()
 
@@ -447,14 +452,14 @@ class ConsumerStream:
         spans = spans_of(nack.ranges)
         if session is None or session.source is None or (unacked := session.source.unacked) is None:
             return
-        delivered = session.source.delivered
-        try:
-            for first, last in [each for span in spans for each in unacked.overlap(session, *span)]:
-                await self._acks.nack(
-                    feed.topic.home, delivered, first, last=last, delay_ms=nack.delay_ms, reason=nack.reason
-                )
-        except DanubeError as error:  # they come again when their acknowledgement is overdue
-            _log.warning("nack_lost", topic=feed.name, error=str(error))
+        failure = Failure(
+            feed.topic.home, session.source.delivered, nack.delay_ms, nack.reason[:REASON_CHARACTERS_MAX]
+        )
+        await self._nacks.add(failure, [each for span in spans for each in unacked.overlap(session, *span)])
+
+    async def _tell_failure(self, failure: Failure, span: Span) -> None:
+        home, delivered, delay_ms, reason = failure
+        await self._acks.nack(home, delivered, span[0], last=span[1], delay_ms=delay_ms, reason=reason)
 
     async def _seek(self, seek: api.Seek) -> None:
         feeds = [self._feed(seek.topic)] if seek.HasField("topic") else list(self._feeds)
