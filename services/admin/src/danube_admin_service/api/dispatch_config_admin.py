@@ -9,7 +9,6 @@ from danube_common.errors import InvalidInput
 from danube_common.model.names import check_label
 from danube_common.rpc.port import UnaryHandler
 from danube_common.wire import owner as owner_protocol
-from danube_common.wire.envelope import Done
 from danube_proto import danube_admin_pb2 as wire
 from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND
 
@@ -36,22 +35,17 @@ class DispatchConfigAdmin:
             subscription = check_label(request.subscription, "subscription")
             if not request.HasField("dispatch_config"):
                 raise InvalidInput("the request has no dispatch_config")
-            for topic in await self._settings.topics(request.topic):
-                config = owner_protocol.SetDispatchConfig(
-                    topic.name, subscription, request.dispatch_config.max_unacked_messages
-                )
-                await self._settings.ask(topic, config, Done)
-            return wire.SubscriptionResponse(success=True)
+            bound = request.dispatch_config.max_unacked_messages
+            return await self._settings.change(
+                await self._settings.topics(request.topic),
+                lambda topic: owner_protocol.SetDispatchConfig(topic, subscription, bound),
+            )
 
     async def get(self, request: wire.SubscriptionRequest) -> wire.GetSubscriptionDispatchConfigResponse:
         """Tell what was set; of a partitioned topic what was set for its first partition."""
         async with precise_statuses(SUBSCRIPTION_NOT_FOUND):
-            subscription = check_label(request.subscription, "subscription")
-            topic = (await self._settings.topics(request.topic))[0]
-            found = await self._settings.ask(
-                topic,
-                owner_protocol.GetDispatchConfig(topic.name, subscription),
-                owner_protocol.DispatchConfigFound,
+            found = await self._settings.tell(
+                request, owner_protocol.GetDispatchConfig, owner_protocol.DispatchConfigFound
             )
             if not found.max_unacked_messages:
                 return wire.GetSubscriptionDispatchConfigResponse()

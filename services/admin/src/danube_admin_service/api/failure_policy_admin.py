@@ -16,7 +16,6 @@ from danube_common.model.names import check_label
 from danube_common.rpc.port import Call, UnaryHandler
 from danube_common.security.roles import Permission
 from danube_common.wire import owner as owner_protocol
-from danube_common.wire.envelope import Done
 from danube_proto import danube_admin_pb2 as wire
 from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND
 
@@ -47,20 +46,15 @@ class FailurePolicyAdmin:
             topics = await self._settings.topics(request.topic)
             for name in (request.topic, *(topic.name for topic in topics)):
                 check_failure_policy(policy, name)
-            for topic in topics:
-                change = owner_protocol.SetFailurePolicy(topic.name, subscription, policy)
-                await self._settings.ask(topic, change, Done)
-            return wire.SubscriptionResponse(success=True)
+            return await self._settings.change(
+                topics, lambda topic: owner_protocol.SetFailurePolicy(topic, subscription, policy)
+            )
 
     async def get(self, request: wire.SubscriptionRequest) -> wire.GetSubscriptionFailurePolicyResponse:
         """Tell the policy of a subscription; of a partitioned topic that of its first partition."""
         async with precise_statuses(SUBSCRIPTION_NOT_FOUND):
-            subscription = check_label(request.subscription, "subscription")
-            topic = (await self._settings.topics(request.topic))[0]
-            found = await self._settings.ask(
-                topic,
-                owner_protocol.GetFailurePolicy(topic.name, subscription),
-                owner_protocol.FailurePolicyFound,
+            found = await self._settings.tell(
+                request, owner_protocol.GetFailurePolicy, owner_protocol.FailurePolicyFound
             )
             return wire.GetSubscriptionFailurePolicyResponse(
                 failure_policy=_message(found.policy), subscription_type=found.subscription_type
