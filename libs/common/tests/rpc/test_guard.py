@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import h2.exceptions
 import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -20,6 +21,7 @@ from danube_common.cluster.records import encode_record
 from danube_common.errors import InvalidInput
 from danube_common.rpc import dispatcher
 from danube_common.rpc import guard as guard_module
+from danube_common.rpc.grpc_framing import framed
 from danube_common.rpc.guard import Guard
 from danube_common.rpc.port import OPENED, Call, Methods, Opened, RpcError, StatusCode
 from danube_common.runtime.auth_config import AuthConfig
@@ -38,6 +40,7 @@ from danube_harness.memory.metadata import MemoryMetadata
 from danube_harness.rpc.calls import NOTICE_S, Serve, connect, status_of
 from danube_harness.rpc.certificates import Authority, secure_channel
 from danube_harness.rpc.credentials import ADMIN, bearer, secret_file, token
+from danube_harness.rpc.raw_http2 import RawClient
 from danube_proto import danube_admin_pb2, danube_api_pb2
 
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
@@ -182,6 +185,25 @@ async def test_a_token_in_the_query_is_no_credential(port: Port) -> None:
         call = channel.unary_unary(f"{LOOKUP}?access_token={token(ADMIN)}")(lookup("/a/b"))
         code, _, _ = await status_of(call)
     assert code in (UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"{CREATE}/", f"/{CREATE}", f"{CREATE}?x", f"{CREATE}#x", f"{CREATE};x", f"/x/..{CREATE}"),
+        *(CREATE.lower(), CREATE.replace(".", "%2e"), CREATE.replace("/C", "%2fC"), f"{CREATE}%00"),
+        *(f"http://x{CREATE}", CREATE[1:], f"{CREATE} ", f"{CREATE}\t"),
+    ],
+)
+async def test_no_spelling_of_a_path_goes_around_the_guard(port: Port, path: str) -> None:
+    await port.start()
+    async with RawClient(port.addr) as client:
+        try:
+            answer = await client.call(path, framed([namespace("stolen")]))
+        except (OSError, AssertionError, h2.exceptions.ProtocolError):
+            answer = None  # it is no path
+    assert answer is None or answer.messages == []
+    assert not [line for line in port.audited() if line["allowed"]]
 
 
 async def test_a_token_names_the_caller_and_is_verified_once_for_a_connection(
