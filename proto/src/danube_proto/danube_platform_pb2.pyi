@@ -273,7 +273,7 @@ class DeletedTotals(_message.Message):
     def __init__(self, segments: _Optional[int] = ..., messages: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class SubscriptionDescription(_message.Message):
-    __slots__ = ("name", "type", "consumers", "mark_delete", "backlog", "backlog_exact", "unacked", "lost", "blocked", "prefetch", "failed")
+    __slots__ = ("name", "type", "consumers", "mark_delete", "backlog", "backlog_exact", "unacked", "lost", "blocked", "prefetch", "failed", "holes", "acked_ahead")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     CONSUMERS_FIELD_NUMBER: _ClassVar[int]
@@ -285,6 +285,8 @@ class SubscriptionDescription(_message.Message):
     BLOCKED_FIELD_NUMBER: _ClassVar[int]
     PREFETCH_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
+    HOLES_FIELD_NUMBER: _ClassVar[int]
+    ACKED_AHEAD_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: str
     consumers: _containers.RepeatedScalarFieldContainer[str]
@@ -296,7 +298,9 @@ class SubscriptionDescription(_message.Message):
     blocked: str
     prefetch: int
     failed: int
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., consumers: _Optional[_Iterable[str]] = ..., mark_delete: _Optional[int] = ..., backlog: _Optional[int] = ..., backlog_exact: _Optional[bool] = ..., unacked: _Optional[int] = ..., lost: _Optional[int] = ..., blocked: _Optional[str] = ..., prefetch: _Optional[int] = ..., failed: _Optional[int] = ...) -> None: ...
+    holes: int
+    acked_ahead: int
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., consumers: _Optional[_Iterable[str]] = ..., mark_delete: _Optional[int] = ..., backlog: _Optional[int] = ..., backlog_exact: _Optional[bool] = ..., unacked: _Optional[int] = ..., lost: _Optional[int] = ..., blocked: _Optional[str] = ..., prefetch: _Optional[int] = ..., failed: _Optional[int] = ..., holes: _Optional[int] = ..., acked_ahead: _Optional[int] = ...) -> None: ...
 
 class ListSegmentsRequest(_message.Message):
     __slots__ = ("topic",)

@@ -181,3 +181,14 @@ def test_a_message_read_is_acknowledged_whatever_lies_ahead() -> None:
     assert cursor.admit(1, 5) == [Span(1, 5)]
     assert all(cursor.ack(position, position) for position in (5, 4, 3, 2, 1))
     assert cursor.mark_delete >= 5
+
+
+def test_holes_and_what_is_acknowledged_beyond_them_are_counted() -> None:
+    cursor = Cursor(0)
+    cursor.admit(1, 9)
+    assert (cursor.holes, cursor.acked_ahead) == (0, 0)
+    cursor.ack(3, 4)
+    cursor.ack(7, 7)
+    assert (cursor.holes, cursor.acked_ahead) == (2, 3)
+    cursor.ack(1, 2)
+    assert (cursor.holes, cursor.acked_ahead) == (1, 1)

@@ -535,6 +535,8 @@ class SubscriptionDetail(msgspec.Struct, frozen=True):
         blocked: why messages wait (a segment in quarantine, storage that does not answer, poison), or empty.
         failed: messages that wait to be delivered again, or are poison; part of ``backlog``.
         key_filters: of the consumers that have a stream and filters of keys, by consumer name.
+        holes: stretches of unacknowledged messages before acknowledged ones.
+        acked_ahead: messages acknowledged beyond ``mark_delete``.
     """
 
     name: str
@@ -549,6 +551,8 @@ class SubscriptionDetail(msgspec.Struct, frozen=True):
     prefetch: int = 0
     failed: int = 0
     key_filters: dict[str, tuple[str, ...]] = {}
+    holes: int = 0
+    acked_ahead: int = 0
 
 
 class TopicDescription(msgspec.Struct, tag="topic-description", frozen=True):

@@ -218,6 +218,8 @@ def _add_owners_part(described: wire.TopicDescription, part: owner_protocol.Topi
             blocked=one.blocked,
             prefetch=one.prefetch,
             failed=one.failed,
+            holes=one.holes,
+            acked_ahead=one.acked_ahead,
         )
         for one in sorted(part.subscriptions, key=lambda one: one.name)
     )

@@ -107,5 +107,7 @@ def _detail(subscription: ActiveSubscription, read: int, unread: int, exact: boo
         blocked=_blocked(subscription),
         prefetch=state.prefetch,
         failed=reliable.retries.held if reliable else 0,
+        holes=reliable.cursor.holes if reliable else 0,
+        acked_ahead=reliable.cursor.acked_ahead if reliable else 0,
         key_filters={each.name: each.key_filters for each in dispatch.attached if each.key_filters},
     )

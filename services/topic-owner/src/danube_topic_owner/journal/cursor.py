@@ -71,6 +71,16 @@ class Cursor:
         self._rest = 0
         """Messages beyond the read position of the range that contains it."""
 
+    @property
+    def holes(self) -> int:
+        """How many stretches of unacknowledged messages lie before acknowledged ones."""
+        return len(self._ranges)
+
+    @property
+    def acked_ahead(self) -> int:
+        """Messages beyond mark-delete that are acknowledged."""
+        return sum(each.messages for each in self._ranges)
+
     def admit(self, first: int, last: int) -> list[Span]:
         """Note that a run was read; return the parts of it that must be delivered.
 
