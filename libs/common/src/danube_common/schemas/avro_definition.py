@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import fastavro
 
-from danube_common.errors import SchemaViolation
+from danube_common.errors import InvalidInput, SchemaViolation
 from danube_common.model.json_schema import first_line
 from danube_common.model.json_text import parse_json
 from danube_common.model.schema import PayloadCheck
@@ -150,9 +150,13 @@ class _AvroCheck(PayloadCheck):
         return self.cost(payload)
 
     def fits(self, payload: bytes) -> bool:
+        self.read(payload)
+        return True
+
+    def read(self, payload: bytes) -> Any:
         stream = io.BytesIO(payload)
         try:
-            fastavro.schemaless_reader(stream, self._schema, None)
+            datum = fastavro.schemaless_reader(stream, self._schema, None)
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - the decoder raises whatever its reads of the bytes lead to
@@ -160,7 +164,18 @@ class _AvroCheck(PayloadCheck):
             raise SchemaViolation(f"the payload is no datum of the Avro schema: {reason}") from None
         if left := len(payload) - stream.tell():
             raise SchemaViolation(f"the payload has {left} bytes after its datum of the Avro schema")
-        return True
+        return datum
+
+
+def read_datum(definition: bytes, payload: bytes) -> Any:
+    """Return a payload as plain values. Raises InvalidInput (a recursive schema, too), SchemaViolation.
+
+    Types take bytes of the payload, so its length bounds the work; but not for a recursive schema.
+    """
+    check = _AvroCheck(read_avro(definition))
+    if check.cost(b"") == UNBOUNDED:
+        raise InvalidInput("payloads of a recursive Avro schema are not decoded here")
+    return check.read(payload)
 
 
 def _decoded(node: Node, defined: set[str]) -> Any:
