@@ -22,11 +22,11 @@ TESTS := $(foreach m,$(MEMBERS),$(if $(wildcard $(m)/tests/*.py $(m)/tests/*/*.p
 UNIT := proto libs services
 # Not written as $(MAKE) in a recipe: `make -n test` would run that line, the whole gate.
 AGAIN = $(MAKE) --no-print-directory again
-SLOW := acceptance or benchmark or docker or official
+SLOW := acceptance or benchmark or browser or docker or official
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help run unit test again acceptance official-test compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale bench-streaming bench-policies bench-security bench-tracing chaos fuzz dist docs check format setup setup-test clean
+.PHONY: help run unit test again acceptance official-test console-test setup-browser compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale bench-streaming bench-policies bench-security bench-tracing chaos fuzz dist docs check format setup setup-test clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,12 @@ acceptance: setup-test ## the long tests: real data and a cluster, while process
 
 official-test: setup-test ## the official clients at length: Python, and Rust, which is compiled; OFFICIAL_MESSAGES=200000
 	$(PYTEST) -m "not benchmark" -s tests/official
+
+console-test: setup-browser $(VENV)/.installed-browser ## the console in Chromium: each page and action; its pictures go into docs/images
+	DANUBE_CONSOLE_IMAGES=docs/images $(PYTEST) -m browser -p no:randomly services/admin/tests/console tests/integration
+
+setup-browser: ## Chromium and a font from Debian's packages, if there is none: by apt-get, as root
+	@command -v chromium >/dev/null || { set -x; apt-get update -qq && apt-get install -y --no-install-recommends chromium fonts-inter; }
 
 compose-test: setup-test ## the container stack under faults; needs a Docker engine
 	$(PYTEST) -m docker tests/compose
@@ -137,6 +143,10 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements/test.txt requirements/d
 $(VENV)/.installed-bench: $(VENV)/.installed-test requirements/bench.txt
 	@echo "Installing what the benchmarks need: about 20 s the first time."
 	@$(PIP) --require-hashes -r requirements/bench.txt
+	@touch $@
+
+$(VENV)/.installed-browser: $(VENV)/.installed-test requirements/browser.txt
+	@$(PIP) --require-hashes -r requirements/browser.txt
 	@touch $@
 
 $(VENV)/.installed-fuzz: $(VENV)/.installed-test requirements/fuzz.txt

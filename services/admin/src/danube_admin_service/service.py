@@ -22,7 +22,10 @@ from danube_admin_service.cluster.rebalance import Aggressiveness
 from danube_admin_service.cluster.view import Cluster
 from danube_admin_service.console.activity import Activity
 from danube_admin_service.console.collector import Collector
-from danube_admin_service.console.site import Served, Site
+from danube_admin_service.console.gateways import Gateways
+from danube_admin_service.console.prometheus import Prometheus
+from danube_admin_service.console.served import Served
+from danube_admin_service.console.site import Site
 from danube_admin_service.console.sources import Sources
 from danube_admin_service.console.visitor import Door
 from danube_admin_service.doctor.gauges import ClusterGauges
@@ -85,6 +88,12 @@ def _check_namespaces(names: list[str]) -> list[str]:
         except InvalidName as error:
             raise ValueError(str(error)) from None
     return names
+
+
+def _check_url(text: str) -> str:
+    if text and not text.startswith(("http://", "https://")):
+        raise ValueError("it is no URL, as http://prometheus:9090")
+    return text
 
 
 def _limit(description: str) -> Any:
@@ -170,6 +179,18 @@ class AdminConfig(GuardedPortConfig):
     rebalance: RebalanceConfig = RebalanceConfig()
     restore: RestoreConfig = RestoreConfig()
     console: bool = Field(default=True, description="serve the web console on http_addr")
+    console_ca_file: Path | None = Field(
+        default=None,
+        description="PEM of the authorities that the console checks gateways' certificates with; default the "
+        "system's",
+    )
+    console_origins: list[str] = Field(
+        default=[],
+        description="origins of pages elsewhere that may ask /ui/v1, as http://ui.example:3000",
+    )
+    prometheus_url: Annotated[str, AfterValidator(_check_url)] = Field(
+        default="", description="a Prometheus server that the console's charts come from"
+    )
 
 
 @asynccontextmanager
@@ -222,7 +243,16 @@ async def start(runtime: Runtime, config: AdminConfig, site: Site | None = None)
         guard = await opened.enter_async_context(open_guard(runtime, config, store))
         if site is not None:
             topics = Topics(store, ports.log, now_ms=wall_clock_ms)
-            sources = Sources(Activity(), cluster, namespaces, topics, owners, _audit_file(config))
+            sources = Sources(
+                Activity(),
+                cluster,
+                namespaces,
+                topics,
+                owners,
+                Gateways(lambda: cluster.instances, config.console_ca_file),
+                Prometheus(config.prometheus_url) if config.prometheus_url else None,
+                _audit_file(config),
+            )
             opened.callback(site.close)
             _open_console(runtime, config, site, Door(methods, guard), sources)
         grpc_addr = await _serve(opened, runtime, config, methods, guard)
@@ -315,7 +345,8 @@ def _open_console(runtime: Runtime, config: AdminConfig, site: Site, door: Door,
         site.refuse(f"the console is not served: {reason}")
         runtime.log.warning("console_not_served", problem=reason)
         return
-    site.open(Served(door, sources, any_host=config.insecure))
+    served = Served(door, sources, any_host=config.insecure, origins=config.console_origins)
+    site.open(served)
     collector = Collector(lambda: sources.cluster.instances, sources.activity)
     runtime.spawn(collector.run(), "console")
 

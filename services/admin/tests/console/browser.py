@@ -15,8 +15,10 @@ from danube_common.cluster.topics import Topics
 from danube_common.model.names import TopicName
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
+from danube_common.rpc.port import Methods
 from danube_harness.memory.metadata import MemoryMetadata
 from danube_harness.services.fake_owner import FakeOwner
+from danube_proto.danube_api_pb2 import StreamMessage
 
 RELIABLE = Strategy(ReliableOptions(storage=StorageBackend.DISK))
 BYTES = Schema("s", SchemaKind.BYTES)
@@ -52,6 +54,7 @@ class Browser:
     store: MemoryMetadata
     topics: Topics
     owner: FakeOwner
+    methods: Methods
 
     async def get(self, path: str, headers: Mapping[str, str] | None = None) -> Shown:
         async with self.client.get(path, headers=headers, allow_redirects=False) as answer:
@@ -66,3 +69,27 @@ class Browser:
 
     async def create(self, name: str, strategy: Strategy = RELIABLE) -> None:
         await self.topics.create(TopicName.parse(name), BYTES, strategy)
+
+
+async def act(browser: Browser, action: str, page: str = "/topics", **form: str) -> Shown:
+    """Send a form of a page."""
+    token = (await browser.get(page)).form_token
+    return await browser.post(f"/do/{action}", form_token=token, **form)
+
+
+def stored(payload: bytes, **attributes: str) -> bytes:
+    """A message as topics hold it."""
+    return StreamMessage(
+        payload=payload, publish_time=1_700_000_000_000, producer_name="till", attributes=attributes
+    ).SerializeToString()
+
+
+def dead(payload: bytes, topic: str = "/default/orders") -> bytes:
+    """A dead letter."""
+    added = {
+        "x-original-topic": topic,
+        "x-original-subscription": "kitchen",
+        "x-delivery-attempt": "3",
+        "x-failure-reason": "oven is off",
+    }
+    return stored(payload, shop="north", **added)

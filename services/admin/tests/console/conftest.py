@@ -14,7 +14,9 @@ from danube_admin_service.cluster.load_manager import LoadManager, RebalanceRule
 from danube_admin_service.cluster.ranking import LoadStrategy
 from danube_admin_service.cluster.view import Cluster
 from danube_admin_service.console.activity import Activity
-from danube_admin_service.console.site import Served, Site
+from danube_admin_service.console.gateways import Gateways
+from danube_admin_service.console.served import Served
+from danube_admin_service.console.site import Site
 from danube_admin_service.console.sources import Sources
 from danube_admin_service.console.visitor import Door
 from danube_common.cluster import keys
@@ -63,15 +65,17 @@ async def open_browser(stack: AsyncExitStack, folder: Path | None = None) -> Bro
         audit_file = folder / "audit.log"
         guard = await _guard(stack, store, folder, audit_file)
     topics = Topics(store, log, now_ms=lambda: NOW_MS)
-    sources = Sources(Activity(), cluster, namespaces, topics, owners, audit_file)
+    sources = Sources(
+        Activity(), cluster, namespaces, topics, owners, Gateways(lambda: cluster.instances), None, audit_file
+    )
     site = Site()
     http = HttpServer(Health(), Metrics("admin", "1"), TlsConfig(), dict, site.app)
     stack.push_async_callback(http.stop)
     client = ClientSession(await http.start("127.0.0.1:0"), cookie_jar=CookieJar(unsafe=True))
     stack.push_async_callback(client.close)
-    site.open(Served(Door(methods, guard), sources))
+    site.open(Served(Door(methods, guard), sources, origins=["http://ui.example:3000"]))
     stack.callback(site.close)
-    return Browser(client, site, sources, store, topics, owner)
+    return Browser(client, site, sources, store, topics, owner, methods)
 
 
 async def _guard(stack: AsyncExitStack, store: MemoryMetadata, folder: Path, audit_file: Path) -> Guard:

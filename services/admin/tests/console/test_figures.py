@@ -20,6 +20,7 @@ from danube_admin_service.console import figures
         (figures.size(1536), "1.5 KiB"),
         (figures.size(3 << 40), "3.0 TiB"),
         (figures.age(-1), "0 s"),
+        (figures.age(0.2), "200 ms"),
         (figures.age(59), "59 s"),
         (figures.age(150), "2 min"),
         (figures.age(7200), "2 h"),
@@ -30,9 +31,3 @@ from danube_admin_service.console import figures
 )
 def test_figures_are_written_for_people(written: str, expected: str) -> None:
     assert written.replace("\u202f", " ") == expected
-
-
-def test_the_newest_value_of_a_chart_is_at_its_right_and_the_greatest_at_its_top() -> None:
-    assert figures.polyline([0, 2, 1], 2, 5) == "300.0,120.0 450.0,0.0 600.0,60.0"
-    assert figures.polyline([0, 0], 0, 2) == "0.0,120.0 600.0,120.0"
-    assert figures.polyline([], 0, 2) == ""

@@ -5,7 +5,7 @@ import re
 import pytest
 from services.admin.tests.console.browser import Browser
 
-from danube_admin_service.console.site import PAGES
+from danube_admin_service.console.pages import PAGES
 from danube_common.cluster import keys
 from danube_common.cluster.records import encode_record
 from danube_common.security.roles import new_binding

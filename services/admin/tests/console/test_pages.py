@@ -3,17 +3,16 @@ from __future__ import annotations
 import re
 
 import pytest
-from services.admin.tests.console.browser import BYTES, RELIABLE, Browser
+from services.admin.tests.console.browser import BYTES, RELIABLE, Browser, stored
 
 from danube_admin_service.console.activity import Process
+from danube_admin_service.console.pages import PAGES
 from danube_admin_service.console.scrape import Flow, Lag
-from danube_admin_service.console.site import PAGES
 from danube_common.model.names import TopicName
 from danube_common.model.policies import PolicyOverrides
 from danube_common.model.strategy import Strategy
 from danube_common.model.subscription import SubscriptionType
 from danube_common.wire.owner import SubscriptionDetail
-from danube_proto.danube_api_pb2 import StreamMessage
 
 KITCHEN = SubscriptionDetail(
     "kitchen",
@@ -39,13 +38,9 @@ async def shop(browser: Browser) -> None:
     activity.sampled_ms = 1
 
 
-def stored(payload: bytes, **attributes: str) -> bytes:
-    return StreamMessage(
-        payload=payload, publish_time=1_700_000_000_000, producer_name="till", attributes=attributes
-    ).SerializeToString()
-
-
-@pytest.mark.parametrize("path", sorted(PAGES.keys() - {"/topic", "/subscription", "/peek", "/schema"}))
+@pytest.mark.parametrize(
+    "path", sorted(PAGES.keys() - {"/topic", "/subscription", "/peek", "/schema", "/dead-letters"})
+)
 async def test_each_page_of_an_empty_platform_says_so_and_is_complete(browser: Browser, path: str) -> None:
     shown = await browser.get(path)
     assert shown.status == 200
@@ -65,7 +60,7 @@ async def test_the_overview_tells_rates_what_is_behind_and_who_is_not_well(brows
     assert "Messages in 4.5/s" in words
     assert "/default/orders kitchen 34 2 min 6" in words
     assert "gateway 5: metadata: away" in words
-    assert re.search("topic owner . 1", words)
+    assert re.search("Topic owner . 1", words)
 
 
 async def test_topics_are_found_by_a_part_of_their_name_and_sorted(browser: Browser) -> None:
@@ -80,7 +75,7 @@ async def test_topics_are_found_by_a_part_of_their_name_and_sorted(browser: Brow
     ]
     assert "non-reliable" in shown.words
     shown = await browser.get("/topics?q=QUIET")
-    assert "1 topics" in shown.words
+    assert "1 topic" in shown.words
     assert "name=%2Fdefault%2Forders" not in shown.text
     assert "0 topics" in (await browser.get("/topics?q=<script>&page=x")).words
 
@@ -91,10 +86,10 @@ async def test_partitions_are_folded_under_their_topic(browser: Browser) -> None
     browser.sources.activity.rates = {"/default/p-part-0": Flow(1), "/default/p-part-2": Flow(2)}
     browser.sources.activity.lags = {("/default/p-part-1", "s"): Lag(7, 3)}
     words = (await browser.get("/topics")).words
-    assert "1 topics" in words
+    assert "1 topic" in words
     assert "/default/p reliable 3 3.0/s 0/s 7 3 s 71" in words
     words = (await browser.get("/topic?name=/default/p")).words
-    assert "Partitions 3" in words
+    assert "3 partitions" in words
     assert "/default/p-part-2" in words
 
 
@@ -109,7 +104,7 @@ async def test_a_topic_tells_who_uses_it_where_it_is_and_where_its_policies_come
     words = (await browser.get("/topic?name=/default/orders")).words
     assert "kitchen shared cook 34 2 min 5 0 6 0" in words
     assert "kitchen waits: it is poison" in words
-    assert "max_publish_rate 50 namespace" in words
+    assert "max_publish_rate 50 messages/s namespace" in words
     assert "max_consumers_per_topic 3 this topic" in words
     assert "max_retained_mb no limit cluster" in words
     assert "71" in words
@@ -142,7 +137,7 @@ async def test_messages_are_looked_at_as_json_text_or_hexadecimal(browser: Brows
     shown = await browser.get("/peek?topic=/default/orders&from=earliest&n=1&as=hex")
     assert "7b 22 77 68" in shown.words
     assert "plain" not in shown.words
-    following = re.search(r'<a rel="next" href="([^"]+)"', shown.text)
+    following = re.search(r'<a rel="next" class="button" href="([^"]+)"', shown.text)
     assert following is not None
     assert "70 6c 61 69 6e" in (await browser.get(following[1].replace("&amp;", "&"))).words
     for wrong in ("n=0", "n=101", "from=time&value=noon", "from=position&value=-1", "from=nowhere"):
@@ -184,7 +179,7 @@ async def test_live_pages_send_their_part_when_it_has_changed(browser: Browser) 
     async with browser.client.get("/live") as answer:
         assert answer.content_type == "text/event-stream"
         first = await answer.content.readuntil(b"\n\n")
-        assert first.startswith(b'data: <dl class="tiles">')
+        assert first.startswith(b'data: <dl class="tiles eight">')
         assert b"<html" not in first
         browser.site.close()
         assert await answer.content.read() == b""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from danube_admin_service.console.scrape import Flow, Lag, Scrape
+from danube_admin_service.console.scrape import Connected, Flow, Lag, Scrape
 
 SAMPLE_S: Final = 10.0
 SAMPLES_MAX: Final = 360
@@ -46,6 +47,9 @@ class Activity:
         processes: by instance id.
         rates: by topic, of the last sample; topics without traffic are absent.
         lags: by topic and subscription; those without a backlog may be absent.
+        connected: by topic.
+        archived_bytes: that storage has made durable, a second.
+        replayed_bytes: that storage has read of segments for topic owners, a second.
         sampled_ms: when the last sample was taken, wall clock; 0 before the first.
     """
 
@@ -53,6 +57,8 @@ class Activity:
         self.processes: dict[str, Process] = {}
         self.rates: dict[str, Flow] = {}
         self.lags: dict[tuple[str, str], Lag] = {}
+        self.archived_bytes = self.replayed_bytes = 0.0
+        self.connected: dict[str, Connected] = {}
         self.sampled_ms = 0
         self._before: dict[str, tuple[float, Scrape]] = {}
         self._total = _Ring()
@@ -63,6 +69,8 @@ class Activity:
         rates: dict[str, Flow] = {}
         lags: dict[tuple[str, str], Lag] = {}
         processes: dict[str, Process] = {}
+        connected: dict[str, Connected] = {}
+        archived = replayed = 0.0
         for instance_id, reading in readings.items():
             cpu_percent = memory_bytes = 0.0
             if (scrape := reading.scrape) is not None:
@@ -70,13 +78,18 @@ class Activity:
                 if (before := self._before.get(instance_id)) is not None:
                     seconds = max(at_s - before[0], 1e-3)
                     cpu_percent = 100 * max(scrape.cpu_s - before[1].cpu_s, 0.0) / seconds
+                    archived += max(scrape.archived_bytes - before[1].archived_bytes, 0.0) / seconds
+                    replayed += max(scrape.replayed_bytes - before[1].replayed_bytes, 0.0) / seconds
                     for topic, rate in _rates(before[1].flows, scrape.flows, seconds):
                         rates[topic] = rates.get(topic, Flow()).plus(rate)
                 lags.update(scrape.lags)
+                connected.update(scrape.connected)
                 self._before[instance_id] = at_s, scrape
             processes[instance_id] = Process(cpu_percent, memory_bytes, reading.problem)
         for gone in self._before.keys() - readings.keys():
             del self._before[gone]
+        self.connected = connected
+        self.archived_bytes, self.replayed_bytes = archived, replayed
         self.processes, self.rates, self.lags, self.sampled_ms = processes, rates, lags, now_ms
         self._keep(rates)
 
@@ -84,6 +97,28 @@ class Activity:
     def total(self) -> Flow:
         """The rates of all topics together."""
         return self.rate_of(self.rates)
+
+    def totals_of(self, topics: Iterable[str]) -> Flow:
+        """Return what the living processes have counted of some topics together."""
+        total = Flow()
+        for topic in topics:
+            for _, scrape in self._before.values():
+                total = total.plus(scrape.flows.get(topic, Flow()))
+        return total
+
+    def calls_of(self, instance_id: str) -> int:
+        """Return how many RPCs a process has answered, 0 if it is not known."""
+        _, scrape = self._before.get(instance_id, (0.0, Scrape()))
+        return int(scrape.calls)
+
+    def failures_of(self, topic: str) -> dict[str, int]:
+        """Return by reason how many messages the living processes have not published."""
+        found: Counter[str] = Counter()
+        for _, scrape in self._before.values():
+            for (name, reason), messages in scrape.failures.items():
+                if name == topic:
+                    found[reason] += int(messages)
+        return dict(sorted(found.items()))
 
     def rate_of(self, topics: Iterable[str]) -> Flow:
         """Return the rates of some topics together."""

@@ -1,27 +1,30 @@
-"""The pages of namespaces, schemas, security and the audit log."""
+"""The pages of namespaces, security and the audit log."""
 
 from __future__ import annotations
 
 import asyncio
-import difflib
-import json
 import os
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import orjson
 
 from danube_admin_service.console import calls
+from danube_admin_service.console.policy_rows import policy_rows
 from danube_admin_service.console.sources import Query, Sources
-from danube_admin_service.console.topic_pages import namespaces_of
+from danube_admin_service.console.topic_list import namespaces_of
 from danube_admin_service.console.visitor import Visitor
 from danube_common.rpc.port import RpcError, StatusCode
+from danube_common.security.identity import PrincipalType
+from danube_common.security.roles import Permission, Scope
 from danube_proto import danube_admin_pb2 as admin
 from danube_proto import danube_platform_pb2 as platform
-from danube_proto import danube_schema_pb2 as schema
 
 AUDIT_LINES: Final = 200
 AUDIT_BYTES_MAX: Final = 256 * 1024
+KEY_TYPES: Final = ("user", "service_account")
+"""Who may have an API key."""
 
 
 async def namespaces(visitor: Visitor, sources: Sources, _query: Query) -> dict[str, object]:
@@ -32,63 +35,9 @@ async def namespaces(visitor: Visitor, sources: Sources, _query: Query) -> dict[
         request = platform.GetNamespacePoliciesRequest(namespace=name)
         answer = await visitor.ask(calls.NAMESPACE_POLICIES, request, platform.PoliciesResponse)
         topics = len([one for one in plain if not one.partitioned_id]) + len(partitioned)
-        rows.append((name, topics, json.loads(answer.policies)))
+        own = msgspec.structs.asdict((await sources.namespaces.get(name)).policies)
+        rows.append((name, topics, policy_rows(answer.policies, (("this namespace", own),))))
     return {"rows": rows}
-
-
-async def schemas(visitor: Visitor, _sources: Sources, _query: Query) -> dict[str, object]:
-    """The subjects of the schema registry."""
-    listed = await visitor.ask(
-        f"{calls.REGISTRY}/ListSubjects", schema.ListSubjectsRequest(), schema.ListSubjectsResponse
-    )
-    return {"subjects": sorted(listed.subjects, key=lambda one: one.subject)}
-
-
-async def subject(visitor: Visitor, _sources: Sources, query: Query) -> dict[str, object]:
-    """One subject: its latest version or the one asked for, and what changed since the one before."""
-    name = query.get("name", "")
-    listing = schema.ListVersionsRequest(subject=name)
-    listed = await visitor.ask(f"{calls.REGISTRY}/ListVersions", listing, schema.ListVersionsResponse)
-    versions = sorted(listed.versions, key=lambda one: one.version)
-    if not versions:
-        raise RpcError(StatusCode.NOT_FOUND, f"subject {name} has no version")
-    numbers = [one.version for one in versions]
-    asked = query.get("version", "")
-    number = int(asked) if asked.isascii() and asked.isdigit() else numbers[-1]
-    shown = await _version(visitor, versions[0].schema_id, number)
-    before = max((one for one in numbers if one < number), default=None)
-    difference: list[str] = []
-    if before is not None:
-        old = await _version(visitor, versions[0].schema_id, before)
-        difference = list(
-            difflib.unified_diff(
-                pretty(old.schema_definition).splitlines(),
-                pretty(shown.schema_definition).splitlines(),
-                f"version {before}",
-                f"version {number}",
-                lineterm="",
-            )
-        )
-    return {
-        "name": name,
-        "versions": versions,
-        "shown": shown,
-        "definition": pretty(shown.schema_definition),
-        "difference": difference,
-    }
-
-
-async def _version(visitor: Visitor, schema_id: int, number: int) -> schema.GetSchemaResponse:
-    request = schema.GetSchemaRequest(schema_id=schema_id, version=number)
-    return await visitor.ask(f"{calls.REGISTRY}/GetSchema", request, schema.GetSchemaResponse)
-
-
-def pretty(definition: bytes) -> str:
-    """Return a definition as text, JSON indented."""
-    try:
-        return orjson.dumps(orjson.loads(definition), option=orjson.OPT_INDENT_2).decode()
-    except orjson.JSONDecodeError:
-        return definition.decode(errors="replace")
 
 
 async def security(visitor: Visitor, _sources: Sources, _query: Query) -> dict[str, object]:
@@ -97,7 +46,15 @@ async def security(visitor: Visitor, _sources: Sources, _query: Query) -> dict[s
     method = f"{calls.SECURITY}/ListAllBindings"
     bindings = await visitor.ask(method, admin.Empty(), admin.BindingListResponse)
     keys = await visitor.ask(calls.LIST_KEYS, platform.ListKeysRequest(), platform.ListKeysResponse)
-    return {"roles": roles.roles, "bindings": bindings.bindings, "keys": keys.keys}
+    return {
+        "roles": roles.roles,
+        "bindings": bindings.bindings,
+        "keys": keys.keys,
+        "permissions": tuple(Permission),
+        "scopes": tuple(Scope),
+        "principal_types": tuple(PrincipalType),
+        "key_types": KEY_TYPES,
+    }
 
 
 async def audit(visitor: Visitor, sources: Sources, _query: Query) -> dict[str, object]:

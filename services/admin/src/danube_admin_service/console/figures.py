@@ -1,14 +1,11 @@
-"""How figures are written for people, and drawn: pure. The pages' templates use these as filters."""
+"""How figures are written for people: pure. The pages' templates use these as filters."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Final
 
 _STEPS: Final = ((60, "s"), (60, "min"), (24, "h"))
-CHART_WIDTH: Final = 600
-CHART_HEIGHT: Final = 120
 
 
 def count(value: float) -> str:
@@ -31,14 +28,16 @@ def size(value: float) -> str:
     """Write bytes: 12 B, 3.4 MiB."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:
-            return f"{value:.0f}\u202f{unit}" if unit == "B" else f"{value:.1f}\u202f{unit}"
+            return f"{value:.0f}\u202f{unit}" if unit == "B" or value >= 100 else f"{value:.1f}\u202f{unit}"
         value /= 1024
     return f"{value:.1f}\u202fTiB"
 
 
 def age(seconds: float) -> str:
-    """Write a duration with its largest unit: 12 s, 3 min, 5 h, 2 d."""
+    """Write a duration with its largest unit: 200 ms, 12 s, 3 min, 5 h, 2 d."""
     value = max(seconds, 0.0)
+    if 0 < value < 1:
+        return f"{1000 * value:.0f}\u202fms"
     for step, unit in _STEPS:
         if value < step:
             return f"{value:.0f}\u202f{unit}"
@@ -51,11 +50,10 @@ def moment(ms: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms / 1000)) + " UTC" if ms else "—"
 
 
-def polyline(values: Sequence[float], top: float, samples_max: int) -> str:
-    """Return the points of a line in a chart of CHART_WIDTH by CHART_HEIGHT; the newest value is right."""
-    start = samples_max - len(values)
-    return " ".join(
-        f"{CHART_WIDTH * (start + index) / max(samples_max - 1, 1):.1f},"
-        f"{CHART_HEIGHT * (1 - value / top) if top else CHART_HEIGHT:.1f}"
-        for index, value in enumerate(values)
-    )
+def clock(ms: int) -> str:
+    """Write a time of a day in UTC: 12:30, or with the day if it is not of today."""
+    if not ms:
+        return "—"
+    at = time.gmtime(ms / 1000)
+    today = time.gmtime()[:3] == at[:3]
+    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M", at)

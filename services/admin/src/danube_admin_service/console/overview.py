@@ -8,6 +8,8 @@ from typing import Final
 
 from danube_admin_service.console import calls
 from danube_admin_service.console.activity import Process
+from danube_admin_service.console.history import charts
+from danube_admin_service.console.move_plan import move_plan
 from danube_admin_service.console.sources import Query, Sources, together
 from danube_admin_service.console.visitor import Visitor
 from danube_common.model.bundle import Bundle
@@ -16,6 +18,17 @@ from danube_proto import danube_platform_pb2 as platform
 
 TOP_MAX: Final = 10
 """Rows of a table of the greatest."""
+
+
+def _loads(loads: platform.BrokerLoadsResponse) -> platform.Load:
+    """What topic owners read of the log and send to gateways, together."""
+    totals = [one.total for one in loads.brokers]
+    return platform.Load(
+        in_messages=sum(one.in_messages for one in totals),
+        in_bytes=sum(one.in_bytes for one in totals),
+        out_messages=sum(one.out_messages for one in totals),
+        out_bytes=sum(one.out_bytes for one in totals),
+    )
 
 
 @dataclass(frozen=True)
@@ -47,13 +60,17 @@ async def overview(visitor: Visitor, sources: Sources, _query: Query) -> dict[st
         "counts": Counter(row.instance.kind for row in rows),
         "problems": [row for row in rows if row.process.problem],
         "rate": activity.total,
+        "owned": _loads(loads),
+        "archived_bytes": activity.archived_bytes,
+        "replayed_bytes": activity.replayed_bytes,
+        "bundles": len(sources.cluster.claimed),
         "lag": together(activity.lags.values()),
         "topics": sum(one.total.topics for one in loads.brokers),
         "subscriptions": sum(one.total.subscriptions for one in loads.brokers),
         "consumers": sum(one.total.consumers for one in loads.brokers),
         "lagging": lagging[:TOP_MAX],
         "busiest": busiest[:TOP_MAX],
-        "history": activity.history(),
+        **await charts(sources),
         "sampled_ms": activity.sampled_ms,
     }
 
@@ -68,14 +85,23 @@ async def cluster(visitor: Visitor, sources: Sources, query: Query) -> dict[str,
         plan = await visitor.ask(
             calls.REBALANCE, admin.RebalanceRequest(dry_run=True), admin.RebalanceResponse
         )
+    owners = [row.instance for row in rows if row.instance.kind == "topic-owner"]
+    claimed = {str(bundle): owner for bundle, owner in sources.cluster.claimed.items()}
+    moves = plan.proposed_moves if plan is not None else ()
     return {
         "rows": rows,
         "loads": {one.broker_id: one for one in loads.brokers},
-        "owners": [row.instance for row in rows if row.instance.kind == "topic-owner"],
+        "owners": owners,
+        "bundles": {one.instance_id: _of_owner(claimed, one.instance_id) for one in owners},
         "balance": balance,
         "plan": plan,
+        "drawn": move_plan([one.instance_id for one in owners], claimed, moves),
         "unassigned": sorted(str(one) for one in _bundles(sources) - sources.cluster.claimed.keys()),
     }
+
+
+def _of_owner(claimed: dict[str, str], owner: str) -> list[str]:
+    return sorted(bundle for bundle, instance_id in claimed.items() if instance_id == owner)
 
 
 def _bundles(sources: Sources) -> set[Bundle]:

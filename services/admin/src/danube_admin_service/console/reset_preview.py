@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from danube_admin_service.console.actions import number
 from danube_admin_service.console.figures import count as written
+from danube_admin_service.console.forms import number
 from danube_admin_service.console.peek import READ_TIMEOUT_S, start_position
 from danube_admin_service.console.sources import Query, Sources
 from danube_common.errors import CorruptData, DanubeError, InvalidInput

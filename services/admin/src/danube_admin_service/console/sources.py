@@ -9,6 +9,8 @@ from pathlib import Path
 
 from danube_admin_service.cluster.view import Cluster
 from danube_admin_service.console.activity import Activity
+from danube_admin_service.console.gateways import Gateways
+from danube_admin_service.console.prometheus import Prometheus
 from danube_admin_service.console.scrape import Lag
 from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.owner_client import OwnerClient
@@ -23,6 +25,8 @@ class Sources:
     """Read by pages after they have checked that their visitor may see it.
 
     Attributes:
+        gateways: for what clients do.
+        prometheus: where the charts come from; None: from ``activity``.
         audit_file: where this process records who did what; None: nowhere that can be read.
     """
 
@@ -31,6 +35,8 @@ class Sources:
     namespaces: Namespaces
     topics: Topics
     owners: OwnerClient
+    gateways: Gateways
+    prometheus: Prometheus | None = None
     audit_file: Path | None = None
 
     def backlogs(self) -> dict[str, Lag]:

@@ -34,7 +34,8 @@ class Door:
         access = (
             await self.guard.admit_bearer(credential, peer, "console") if self.guard is not None else None
         )
-        return Visitor(self, access, peer, form_token(credential))
+        bearer = credential if self.guard is not None else ""
+        return Visitor(self, access, peer, form_token(credential), bearer)
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ class Visitor:
 
     Attributes:
         form_token: what the visitor's forms must contain.
+        credential: for calls to gateways; empty while authentication is off.
     """
 
     door: Door
     access: Access | None
     peer: str
     form_token: str
+    credential: str
 
     @property
     def name(self) -> str:

@@ -4,8 +4,9 @@ const live = document.getElementById("live");
 const state = document.getElementById("state");
 if (live && live.dataset.stream) {
   const source = new EventSource(live.dataset.stream);
-  source.onopen = () => { state.textContent = "Changes are shown as they come."; };
-  source.onerror = () => { state.textContent = "Not live: the admin service does not answer. Trying again."; };
+  const say = (word, text) => { state.dataset.state = word; state.textContent = text; };
+  source.onopen = () => say("live", "Live");
+  source.onerror = () => say("lost", "Not live: the admin service does not answer. Trying again.");
   source.onmessage = (event) => {
     const focused = live.contains(document.activeElement) ? document.activeElement : null;
     if (focused && focused.matches("input, select, textarea, button")) return;
