@@ -73,7 +73,9 @@ async def check_accessible(page: Page) -> None:
 async def picture(page: Page, name: str, part: Locator | None = None) -> None:
     """Keep what is seen, or one part of the page, if pictures are wanted."""
     # By its place, because what is live may be replaced meanwhile.
-    clip = await part.bounding_box() if part is not None else None
+    clip = None
+    while part is not None and clip is None:
+        clip = await part.bounding_box()
     data = await page.screenshot(full_page=clip is not None, clip=clip)
     assert len(data) < IMAGE_BYTES_MAX, f"{name}: {len(data)} bytes"
     if IMAGES:

@@ -34,7 +34,7 @@ _READ: Final = (
     "danube_subscription_",
     "danube_publish_failures",
     "danube_storage_s",
-    _CALLS,
+    "danube_broker_rpc_total",
     "process_",
 )
 _FAILURES: Final = "danube_publish_failures_total"
