@@ -58,6 +58,7 @@ class ClusterPlatform:
         etcd_members: int = 3,
         nats_servers: int = 3,
         lines: bool = False,
+        sources: Sequence[Path] = (),
     ) -> AsyncIterator[Self]:
         """Start the servers, then all services at once; kill all of them at the end.
 
@@ -68,6 +69,7 @@ class ClusterPlatform:
             etcd_members: size of the etcd cluster.
             nats_servers: size of the NATS cluster.
             lines: whether each service reaches its servers through proxies, so that it can be cut off.
+            sources: the import folders of the services' code; none: what is installed.
         """
         async with AsyncExitStack() as stack:
             etcd = await stack.enter_async_context(EtcdCluster.run(directory / "etcd", members=etcd_members))
@@ -80,6 +82,8 @@ class ClusterPlatform:
             listed = [
                 await platform.place(kind, lines=lines) for kind in KINDS for _ in range(counts.get(kind, 0))
             ]
+            for process in listed:
+                process.run_from(sources)
             await asyncio.gather(*(process.start() for process in listed))
             yield platform
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,6 +57,16 @@ class ServiceProcess(ChildProcess):
     def http_url(self) -> str:
         """URL of its health and metrics server."""
         return self._addresses["http_url"]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that it starts with."""
+        return {**os.environ, **(self._environment or {})}
+
+    def run_from(self, sources: Sequence[Path]) -> None:
+        """Run the code in these import folders from its next start on; none: what is installed."""
+        path = {"PYTHONPATH": os.pathsep.join(map(str, sources))} if sources else {}
+        self._environment = {**os.environ, **path}
 
     def cut_off(self) -> None:
         """Partition it from its servers: what is under way arrives after `heal`."""
