@@ -26,7 +26,7 @@ SLOW := acceptance or benchmark or browser or docker or official
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help run unit test again acceptance official-test console-test setup-browser compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale bench-streaming bench-policies bench-security bench-tracing chaos fuzz dist docs check format setup setup-test clean
+.PHONY: help run unit test again acceptance official-test console-test setup-browser compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale bench-streaming bench-policies bench-security bench-tracing bench-faust chaos fuzz dist docs check format setup setup-test clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ bench-security: setup-test ## what TLS and tokens cost, with and without them in
 
 bench-tracing: setup-test ## what traces of one message in a hundred cost, with and without them in turn: 2 minutes
 	$(PYTEST) -m benchmark -s -p no:randomly tests/benchmarks/test_tracing_cost.py
+
+bench-faust: setup-test ## Faust over Danube topics beside Faust in memory, and the recovery of a table: a minute
+	$(PYTEST) -m benchmark -s -p no:randomly tests/benchmarks/test_faust.py
 
 chaos: setup-test ## random faults under load for MINUTES; SEED repeats a plan, RATE is the load
 	$(BIN)/python -m danube_harness.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE))

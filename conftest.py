@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -14,6 +16,20 @@ __all__ = ["etcd_server", "nats_server", "s3_server"]
 
 SERVER_FIXTURES: Final = frozenset({"etcd_server", "nats_server", "platform", "s3_server"})
 """A test that asks for one of these starts a real server."""
+
+FAUST_TESTS: Final = tuple(Path(__file__).parent / one for one in ("libs/faust/tests", "tests/streams"))
+
+
+def _has_faust() -> bool:
+    try:
+        version("faust-streaming")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+HAS_FAUST: Final = _has_faust()
+"""What is installed without `make setup-test` may lack it."""
 
 # The duration of an example depends on the load of the machine: pytest's timeout is enough.
 settings.register_profile(
@@ -28,3 +44,13 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
         if SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("server")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    return True if not HAS_FAUST and collection_path.parent in FAUST_TESTS else None
+
+
+def pytest_report_header() -> str | None:
+    if HAS_FAUST:
+        return None
+    return "tests of danube_faust are SKIPPED: Faust is not installed; `make setup-test` installs it"

@@ -109,7 +109,7 @@ def environment_of(service: Service) -> dict[str, str]:
 
 def test_every_part_of_the_stack_is_there(services: dict[str, Service]) -> None:
     assert {*OWN, "balancer", "nats", "etcd", "s3", "prometheus"} <= services.keys()
-    assert services.keys() - {*OWN, "balancer", "s3", "prometheus", "grafana"} - ONCE <= {
+    assert services.keys() - {*OWN, "balancer", "s3", "prometheus", "grafana", "streams"} - ONCE <= {
         f"{server}{number}" for server in ("nats", "etcd") for number in ("", "-2", "-3")
     }
 
@@ -130,6 +130,25 @@ def test_nothing_runs_with_a_privilege_it_does_not_need(services: dict[str, Serv
         if name != CHOWNER:
             assert service["user"] == UNPRIVILEGED, name
             assert "cap_add" not in service, name
+
+
+def test_a_faust_worker_is_there_when_asked_for_and_has_nothing_of_the_services() -> None:
+    worker = BASE["services"]["streams"]
+    dockerfile = (ROOT / worker["build"]["dockerfile"]).read_text()
+    assert worker["profiles"] == ["streams"]
+    assert re.search(rf"^USER {UNPRIVILEGED}$", dockerfile, re.MULTILINE)
+    assert "COPY services" not in dockerfile
+    copied = re.findall(r"^COPY (?!--)(.+) \S+$", dockerfile, re.MULTILINE)
+    ignored = (ROOT / f"{worker['build']['dockerfile']}.dockerignore").read_text().splitlines()
+    assert {f"!{one}" for line in copied for one in line.split()} - {"!libs/faust/examples"} == {
+        line for line in ignored if line.startswith("!")
+    }
+    defaults = {found[1]: found[3] for found in VARIABLE.finditer(f"{worker['command']} {worker['volumes']}")}
+    assert (COMPOSE_DIR / defaults["DANUBE_STREAMS_DIR"] / f"{defaults['DANUBE_STREAMS_APP']}.py").exists()
+    (port,) = worker["ports"]
+    assert port.endswith(f":{worker['command'][-1]}")
+    assert f"EXPOSE {worker['command'][-1]}\n" in dockerfile
+    assert environment_of(worker)["DANUBE_BROKER"] == "danube://balancer:6650"
 
 
 def test_what_gives_the_volumes_away_can_do_nothing_else(services: dict[str, Service]) -> None:
@@ -156,7 +175,7 @@ def test_ports_are_published_on_the_loopback_only_and_by_nothing_that_is_scaled(
     services: dict[str, Service],
 ) -> None:
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert published.keys() == {"balancer", "prometheus", "grafana"}
+    assert published.keys() == {"balancer", "prometheus", "grafana", "streams"}
     assert not published.keys() & OFFICIAL.keys()
     for ports in published.values():
         assert all(re.match(r"127\.0\.0\.1:\$\{\w+:-\d+\}:\d+$", port) for port in ports)

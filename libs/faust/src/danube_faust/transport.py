@@ -15,8 +15,8 @@ from danube_faust.producer import Producer
 from danube_faust.settings import Settings
 
 AWAY_MAX_S: Final = 86_400.0
-"""When an answer takes longer than ``broker_request_timeout``, 90 s, Faust's recovery ends without a word and
-its worker does nothing any more. A platform that is away for good raises long before, which ends the worker."""
+"""Faust's recovery ends without a word, and its worker does nothing any more, when an answer takes longer
+than ``broker_request_timeout``, 90 s. A platform that is away for good raises before: the worker ends."""
 
 
 class Transport(base.Transport):
