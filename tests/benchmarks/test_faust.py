@@ -1,4 +1,4 @@
-"""Faust over Danube topics and over a channel in memory, and the recovery of a table. See `make bench-faust`."""
+"""Faust over Danube topics and in memory, and the recovery of a table. See `make bench-faust`."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ reading begins, when it ends and what follows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 
 from faust.types import TP, AppT
@@ -36,6 +37,8 @@ async def restore(app: AppT, tp: TP, messages: Sequence[Message]) -> None:
         return
     table.apply_changelog_batch(events)
     offsets[tp] = events[-1].message.offset
+    # Else it warns that nothing happens.
+    recovery._last_flush_at = recovery._active_events_received_at[tp] = monotonic()  # noqa: SLF001
     for event in events:
         await table.on_changelog_event(event)
     # What the recovery has already, it passes over; then it looks whether that was all.
