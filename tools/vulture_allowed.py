@@ -58,6 +58,7 @@ token_file
 
 # Faust calls these of a transport.
 _drain_messages
+_last_flush_at
 _add_gap
 _getmany
 _new_offset
