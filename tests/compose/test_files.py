@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import pytest
 import yaml
+from cryptography import x509
 from tests.compose.stack import COMPOSE_DIR, NATS_PASSWORDS, OFFICIAL, ROOT
 
 from danube_common.cluster.key_writers import KINDS
@@ -83,9 +84,9 @@ def services(request: pytest.FixtureRequest) -> dict[str, Service]:
     return dict(SERVICES[request.param])
 
 
-def made_for(folder: Path) -> None:
+def made_for(folder: Path, *, renew: bool = False) -> None:
     """Make the certificates of the stack, each holder's in a folder of its own."""
-    runpy.run_path(str(ROOT / "deploy" / "docker" / "certificates.py"))["make_all"](folder)
+    runpy.run_path(str(ROOT / "deploy" / "docker" / "certificates.py"))["make_all"](folder, renew=renew)
 
 
 def words(service: Service) -> list[str]:
@@ -373,3 +374,23 @@ def test_both_files_of_settings_agree_on_what_is_not_about_servers() -> None:
     assert {k: v for k, v in one.items() if k not in servers} == {
         k: v for k, v in three.items() if k not in servers
     }
+
+
+def test_certificates_are_made_once_are_their_owners_and_can_be_renewed(tmp_path: Path) -> None:
+    def found() -> dict[str, bytes]:
+        return {str(file.relative_to(tmp_path)): file.read_bytes() for file in tmp_path.rglob("*.*")}
+
+    made_for(tmp_path)
+    first = found()
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.rglob("*.*")} == {0o600}
+    made_for(tmp_path)
+    assert found() == first
+    made_for(tmp_path, renew=True)
+    renewed = found()
+    changed = {name for name, content in renewed.items() if content != first[name]}
+    holders = (*OWN, "root", "nats", "etcd")
+    assert changed == {f"{holder}/tls.{end}" for holder in holders for end in ("crt", "key")}
+    authority = x509.load_pem_x509_certificate(renewed["authority/ca.crt"])
+    for name in changed:
+        if name.endswith(".crt"):
+            x509.load_pem_x509_certificate(renewed[name]).verify_directly_issued_by(authority)
