@@ -96,6 +96,7 @@ def test_a_tool_tells_its_arguments_and_what_it_does(tool: Tool) -> None:
             {"topic": "/default/t"},
             ["topics", "describe", "--output=json", "--", "/default/t"],
         ),
+        ("top", {"limit": 5}, ["top", "--once", "--limit=5", "--output=json"]),
         ("topics_describe", {"topic": "--help"}, ["topics", "describe", "--output=json", "--", "--help"]),
         (
             "topics_delete",

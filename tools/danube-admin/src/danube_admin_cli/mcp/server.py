@@ -21,16 +21,16 @@ OUTPUT_BYTES_MAX: Final = 256 * 1024
 """What of a command's output is handed on."""
 PASSED_ON: Final = ("endpoint", "ca", "cert", "key", "server_name", "token_file")
 INSTRUCTIONS: Final = """Administers a cluster of Danube, a publish/subscribe platform. Topics are
-named /namespace/topic. Begin with brokers_list and topics_list; topics_describe tells of a topic's
+named /namespace/topic. Begin with doctor, top and topics_list; topics_describe tells of a topic's
 subscriptions, their backlog and where its messages are. A tool that changes something wants the
 name of what it changes once more."""
-LAG: Final = """Find out which subscriptions of this Danube cluster lag and why. Call topics_list,
-then topics_describe of each topic with a backlog. For each subscription that lags tell: how many
+LAG: Final = """Find out which subscriptions of this Danube cluster lag and why. Call top for
+the largest backlogs, then topics_describe of their topics. For each subscription that lags tell: how many
 messages and since when, whether consumers are connected, whether it waits for acknowledgements, for
 storage, or stands still at a message that failed too often (topics_get_failure_policy), and what to
 do. Change nothing."""
-HEALTH: Final = """Look over this Danube cluster. Call cluster_status, brokers_list, brokers_balance
-and, if it is offered, doctor. Tell what is wrong or will be soon, each with what to do, the worst
+HEALTH: Final = """Look over this Danube cluster. Call doctor, cluster_status, brokers_list
+and brokers_balance. Tell what is wrong or will be soon, each with what to do, the worst
 first; say so if nothing is. Change nothing."""
 PROMPTS: Final = {
     "lag": ("Find the subscriptions that lag, and why", LAG),

@@ -19,6 +19,7 @@ READS: Final = frozenset(
         "brokers namespaces",
         "cluster status",
         "dead-letters browse",
+        "doctor",
         "namespaces list",
         "namespaces policies",
         "namespaces topics",
@@ -32,6 +33,7 @@ READS: Final = frozenset(
         "security keys list",
         "security roles get",
         "security roles list",
+        "top",
         "topics describe",
         "topics get-dispatch-config",
         "topics get-failure-policy",
@@ -44,11 +46,13 @@ READS: Final = frozenset(
 )
 """What changes nothing. A command that is not here counts as one that does."""
 LEFT_OUT: Final = frozenset(
-    {"events", "mcp", "top", "security keys create", "security tokens create", "security tokens validate"}
+    {"events", "mcp", "security keys create", "security tokens create", "security tokens validate"}
 )
 """What does not end by itself, and what handles secrets: these are for people."""
-UNASKED: Final = frozenset({"endpoint", "help", "output", "yes"})
+UNASKED: Final = frozenset({"endpoint", "help", "once", "output", "yes"})
 """Options that the server sets."""
+ENDS: Final = {"top": ["--once"]}
+"""What makes a command end by itself that otherwise goes on until Ctrl-C."""
 TYPES: Final = {bool: "boolean", int: "integer", float: "number"}
 
 
@@ -133,7 +137,8 @@ class Tool:
         places = self._written(rest, by_place=True)
         silent = ["--yes"] if self.can_be_silent else []
         # What begins with a dash behind "--" is no option.
-        return [*self.words, *silent, *options, "--output=json", *(["--", *places] if places else [])]
+        ends = ENDS.get(" ".join(self.words), [])
+        return [*self.words, *ends, *silent, *options, "--output=json", *(["--", *places] if places else [])]
 
     def _written(self, given: Mapping[str, Any], *, by_place: bool) -> list[str]:
         wanted = (one for one in self.arguments if one.name in given and (one.flag is None) is by_place)
