@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from tests.official import rust_build
+from tests.official.rust_build import CannotBuild
+
+__all__ = ["CannotBuild", "build", "measure"]
+
 SOURCE = Path(__file__).with_name("rust-bench")
-BUILD_S_MAX = 1800.0
 RUN_S_MAX = 300.0
 SIZE_BYTES = 1024
 
 
-class CannotBuild(Exception):
-    """The program cannot be built here; the text says why."""
-
-
 def build() -> Path:
     """Return the built program; the first time takes minutes and needs crates.io."""
-    cargo = shutil.which("cargo")
-    if cargo is None:
-        raise CannotBuild("cargo is not installed: the official Rust client is not measured")
-    target = Path(os.environ.get("CARGO_TARGET_DIR", SOURCE / "target"))
-    words = [cargo, "build", "--release", "--locked", "--quiet"]
-    ended = subprocess.run(
-        words, cwd=SOURCE, capture_output=True, text=True, timeout=BUILD_S_MAX, check=False
-    )
-    if ended.returncode:
-        raise CannotBuild(f"cargo build ended with {ended.returncode}: {ended.stderr.strip()[-2000:]}")
-    return target / "release" / "danube-rust-bench"
+    return rust_build.build(SOURCE, "--release", profile="release") / "danube-rust-bench"
 
 
 def measure(program: Path, url: str, command: str, kind: str, producers: int, seconds: float) -> Any:

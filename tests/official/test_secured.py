@@ -13,6 +13,8 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.official.rust_build import BUILD_S_MAX
+from tests.official.scenario import Scenario
 
 from danube_client import Tls, connect
 from danube_harness.platforms.standalone import Platform
@@ -30,7 +32,7 @@ NEW_SECRET = "another secret of the tests, longer than 32 bytes"
 REPLACED_S_MAX = 60
 SEEN_S = 2.5
 """A change of a file is seen within 2 s, which has no event."""
-TOPIC, OTHERS = "/default/mine", "/default/others"
+TOPIC, RUST_TOPIC, OTHERS = "/default/mine", "/default/rusts", "/default/others"
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +68,17 @@ def platform(
                 request_serializer=admin_pb.CreateBindingRequest.SerializeToString,
                 response_deserializer=admin_pb.SecurityResponse.FromString,
             )
-            binding = admin_pb.BindingDefinition(
-                id="python",
-                principal_type="user",
-                principal_name="python",
-                role_names=["producer", "consumer"],
-                scope="topic",
-                resource_name=TOPIC,
-            )
-            create(admin_pb.CreateBindingRequest(binding=binding), metadata=bearer(token(ADMIN)), timeout=30)
+            for name, topic in (("python", TOPIC), ("rust", RUST_TOPIC)):
+                binding = admin_pb.BindingDefinition(
+                    id=name,
+                    principal_type="user",
+                    principal_name=name,
+                    role_names=["producer", "consumer"],
+                    scope="topic",
+                    resource_name=topic,
+                )
+                request = admin_pb.CreateBindingRequest(binding=binding)
+                create(request, metadata=bearer(token(ADMIN)), timeout=30)
         yield running
 
 
@@ -112,6 +116,34 @@ def test_the_python_client_is_told_what_it_may_not(
     done = run(platform, authority, topic, token("python", **wrong))
     assert done.returncode != 0
     assert code in done.stderr
+
+
+@pytest.mark.official
+@pytest.mark.timeout(BUILD_S_MAX)
+@pytest.mark.filterwarnings("default::pytest.PytestWarning")
+@pytest.mark.parametrize(
+    ("topic", "wrong", "said"),
+    [
+        (RUST_TOPIC, {}, "reliable: done"),
+        (OTHERS, {}, "PermissionDenied"),
+        (RUST_TOPIC, {"ttl_s": -60}, "Unauthenticated"),
+        (RUST_TOPIC, {"secret": "x" * 40}, "Unauthenticated"),
+    ],
+    ids=["allowed", "another topic", "expired", "another secret"],
+)
+def test_the_rust_client_may_with_its_token_over_tls_what_it_is_allowed(
+    platform: Platform,
+    authority: Authority,
+    rust_programs: Path,
+    topic: str,
+    wrong: dict[str, Any],
+    said: str,
+) -> None:
+    secured = {"DANUBE_TOKEN": token("rust", **wrong), "DANUBE_CA": str(authority.file)}
+    program = (rust_programs / "current",)
+    url = f"https://{platform.gateway_addr}"
+    code, told = Scenario(program, url, "reliable", topic, COUNT, **secured).ends(FLOW_S_MAX)
+    assert (code == 0, said in told) == (not wrong and topic == RUST_TOPIC, True), told
 
 
 async def test_certificate_and_secret_are_replaced_under_load_without_a_failed_call(
