@@ -283,7 +283,7 @@ async def test_the_whole_platform_works_with_what_each_service_may(inside: Insid
             ["namespaces", "create", "shop"],
             ["topics", "create", "/shop/new"],
             ["security", "roles", "list"],
-            ["topics", "delete", "/shop/new"],
+            ["topics", "delete", "/shop/new", "--yes"],
         ):
             await run(*tool, *words)
         async with asyncio.timeout(60):
