@@ -5,9 +5,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from services.admin.tests.console.chromium import open_chromium, open_page
 
 from danube_client import Reliable, connect
+from danube_harness.chromium import open_chromium, open_page
 from danube_harness.platforms.standalone import Platform
 
 pytestmark = [pytest.mark.browser, pytest.mark.server, pytest.mark.timeout(400)]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 from services.admin.tests.console.browser import BYTES, RELIABLE, Browser
-from services.admin.tests.console.chromium import check_accessible, open_chromium, open_page, picture
 from services.admin.tests.console.conftest import open_browser
 from services.admin.tests.console.shop import FAILED, ORDERS, SCHEMA, open_shop, second_owner
 
@@ -20,6 +19,7 @@ from danube_admin_service.console.scrape import Flow
 from danube_common.cluster import keys
 from danube_common.cluster.records import Topic, encode_record
 from danube_common.model.names import TopicName
+from danube_harness.chromium import check_accessible, open_chromium, open_page, picture
 from danube_harness.rpc.credentials import ADMIN, token
 from danube_harness.services.stub_gateway import StubGateway
 from danube_proto import danube_admin_pb2 as admin
