@@ -83,6 +83,9 @@ danube_namespace
 # Pages of the console show it.
 bytes_out
 
+# Of a task, which h2corn calls by name.
+set_name
+
 # Of http.server, which calls them by name.
 do_GET
 do_POST

@@ -6,7 +6,7 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
-from danube_common.rpc.port import Call, Methods
+from danube_common.rpc.port import Call, Methods, answered
 from danube_common.rpc.traced_calls import ID_CHARACTERS_MAX, add_call_ids
 from danube_common.tracing.tracer import Span, Tracer
 
@@ -28,10 +28,10 @@ async def test_lines_of_log_carry_the_ids_of_their_call(tracing: bool) -> None:
     methods = Methods(unary={"/a.Admin/Do": handler, "/a.Admin/Message": handler})
     add_call_ids(methods, tracer, but=["/a.Admin/Message"])
     do = methods.unary["/a.Admin/Do"]
-    await do(Call("/a.Admin/Do", b"", {"x-request-id": "ticket-" + "9" * 100, **TRACED}))
-    await do(Call("/a.Admin/Do", b""))
+    await answered(do, Call("/a.Admin/Do", b"", {"x-request-id": "ticket-" + "9" * 100, **TRACED}))
+    await answered(do, Call("/a.Admin/Do", b""))
     with pytest.raises(ValueError, match="bad"):
-        await do(Call("/a.Admin/Do", b"!", TRACED))
+        await answered(do, Call("/a.Admin/Do", b"!", TRACED))
     assert methods.unary["/a.Admin/Message"] is handler
     given, made, failed = lines.entries
     assert given["call"] == ("ticket-" + "9" * 100)[:ID_CHARACTERS_MAX]

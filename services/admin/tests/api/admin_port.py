@@ -12,7 +12,7 @@ from danube_common.cluster import keys
 from danube_common.cluster.records import Layout, Topic, decode_record
 from danube_common.metadata.port import Entry
 from danube_common.model.names import TopicName
-from danube_common.rpc.port import Call, Methods, RpcError
+from danube_common.rpc.port import Call, Methods, RpcError, answered
 from danube_harness.memory.bus import MemoryHub
 from danube_harness.memory.log import MemoryLog
 from danube_harness.memory.metadata import MemoryMetadata
@@ -51,7 +51,7 @@ class Admin:
         """As the server does it: what is raised becomes a status."""
         data = request if isinstance(request, bytes) else request.SerializeToString()
         try:
-            return await self.methods.unary[method](Call(method, data))
+            return await answered(self.methods.unary[method], Call(method, data))
         except Exception as error:
             status = error if isinstance(error, RpcError) else self.methods.on_error(error)
             if status is None:

@@ -5,7 +5,7 @@ import pytest
 from danube_admin_service.api.call_metrics import counted
 from danube_admin_service.api.errors import status_of
 from danube_common.errors import LimitExceeded, NotFound
-from danube_common.rpc.port import Call, Methods, RpcError, StatusCode
+from danube_common.rpc.port import Call, Methods, RpcError, StatusCode, answered
 from danube_common.runtime.metrics import Metrics
 
 METHOD = "/danube_admin.TopicAdmin/DeleteTopic"
@@ -37,9 +37,9 @@ async def test_each_call_counts_once_under_the_status_it_ended_with(
     methods = counted(Methods({METHOD: handler}, on_error=status_of), metrics)
     call = Call(METHOD, b"ab")
     if raised is None:
-        assert await methods.unary[METHOD](call) == b"ba"
+        assert await answered(methods.unary[METHOD], call) == b"ba"
     else:
         with pytest.raises(RpcError) as caught:
-            await methods.unary[METHOD](call)
+            await answered(methods.unary[METHOD], call)
         assert caught.value.code.name == code
     assert calls(metrics, code) == 1

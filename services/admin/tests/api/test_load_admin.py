@@ -30,7 +30,7 @@ from danube_common.model.names import TopicName
 from danube_common.model.policies import Policies
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, Strategy
-from danube_common.rpc.port import Call, Methods, RpcError, StatusCode
+from danube_common.rpc.port import Call, Methods, RpcError, StatusCode, answered
 from danube_harness.memory.bus import MemoryBus, MemoryHub
 from danube_harness.memory.log import MemoryLog
 from danube_harness.memory.metadata import MemoryMetadata
@@ -132,7 +132,7 @@ class World:
 
     async def attempt(self, method: str, request: Message) -> bytes | RpcError:
         try:
-            return await self.methods.unary[method](Call(method, request.SerializeToString()))
+            return await answered(self.methods.unary[method], Call(method, request.SerializeToString()))
         except Exception as error:
             status = error if isinstance(error, RpcError) else self.methods.on_error(error)
             if status is None:

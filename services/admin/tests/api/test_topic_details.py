@@ -34,7 +34,7 @@ from danube_common.model.policies import PolicyOverrides
 from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
 from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType
-from danube_common.rpc.port import Call, RpcError, StatusCode
+from danube_common.rpc.port import Call, RpcError, StatusCode, answered
 from danube_common.wire.owner import SubscriptionDetail
 from danube_harness.memory.bus import MemoryBus, MemoryHub
 from danube_harness.memory.log import MemoryLog
@@ -78,7 +78,7 @@ class Scene:
 
     async def _answer(self, request: Message) -> bytes:
         method = f"{PREFIX}/{type(request).__name__.removesuffix('Request')}"
-        return await self.details.methods()[method](Call(method, request.SerializeToString()))
+        return await answered(self.details.methods()[method], Call(method, request.SerializeToString()))
 
     async def describe(self, name: str = "/default/a") -> list[pb.TopicDescription]:
         answer = await self.call(pb.DescribeTopicRequest(topic=name), pb.DescribeTopicResponse)

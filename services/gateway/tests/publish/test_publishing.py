@@ -66,6 +66,7 @@ BUNDLE = Bundle.parse("f0")
 NAME = TopicName.parse("/default/t")
 DISK = Strategy(ReliableOptions(storage=StorageBackend.DISK))
 TEXT = Schema("s", SchemaKind.STRING)
+NOTHING_TO_CHECK = Schema("s", SchemaKind.BYTES)
 
 
 class Scene:
@@ -181,6 +182,50 @@ async def test_a_non_reliable_message_goes_to_the_owner_and_not_to_the_log(scene
     await scene.publishing.publish(producer, 0, b"text", b"whole message")
     assert decode_frame(await frames.get()).sections[0].messages == b"whole message"
     assert await scene.stored() == []
+
+
+async def test_a_non_reliable_message_that_nothing_holds_up_is_published_in_one_step(scene: Scene) -> None:
+    producer = await scene.producer(NOTHING_TO_CHECK, Strategy())
+    frames: asyncio.Queue[bytes] = asyncio.Queue()
+    await scene.bus.subscribe(non_reliable_subject(BUNDLE), frames.put_nowait)
+    scene.publishing.producer_created(producer)
+    known = scene.producers.known(producer)
+    assert known is not None
+    publish = scene.publishing.publish_at_once
+    second = asyncio.create_task(scene.publishing.publish(producer, 1, b"2", b"second"))
+    await asyncio.sleep(0)
+    assert not publish(known, 2, b"3", b"third")  # the first has not come
+    assert publish(known, 0, b"1", b"first")
+    await second
+    assert publish(known, 2, b"3", b"third")
+    sections = [section for frame in [await frames.get()] for section in decode_frame(frame).sections]
+    while sum(map(len, sections)) < 3:
+        sections += decode_frame(await frames.get()).sections
+    messages = [section.message(index) for section in sections for index in range(len(section))]
+    assert messages == [b"first", b"second", b"third"]
+
+
+@pytest.mark.parametrize("why", ["schema", "reliable", "size", "envelope", "rate", "draining", "bus"])
+async def test_what_may_be_refused_or_wait_is_not_published_in_one_step(scene: Scene, why: str) -> None:
+    schema = TEXT if why == "schema" else NOTHING_TO_CHECK
+    producer = await scene.producer(schema, DISK if why == "reliable" else Strategy())
+    scene.publishing.producer_created(producer)
+    known = scene.producers.known(producer)
+    assert known is not None
+    message = b"whole message"
+    match why:
+        case "size":
+            await scene.topics.set_policies(NAME, PolicyOverrides(max_message_size=3))
+        case "envelope":
+            message = bytes(ENVELOPE_BYTES_MAX + 5)
+        case "rate":
+            await scene.topics.set_policies(NAME, PolicyOverrides(max_publish_rate=10))
+        case "draining":
+            scene.publishing.drain()
+        case "bus":
+            await scene.bus.close()
+    await scene.seen()
+    assert not scene.publishing.publish_at_once(known, 0, b"text", message)
 
 
 async def test_a_producer_made_at_another_gateway_is_looked_up_once(scene: Scene) -> None:

@@ -9,7 +9,7 @@ import pytest
 from danube_common.errors import Unavailable
 from danube_common.model.bundle import Bundle
 from danube_common.model.run import Run
-from danube_common.rpc.port import Call
+from danube_common.rpc.port import Call, answered
 from danube_common.tracing.context import TraceContext, with_context
 from danube_common.tracing.tracer import Span, Tracer
 from danube_common.wire.frame import encode_frame
@@ -50,12 +50,12 @@ async def test_a_message_is_published_in_its_trace_and_one_without_begins_one_fo
 
     send = traced_send(handler, recorded.tracer)
     for message in (traced(ONE), traced(UNSAMPLED), PLAIN):
-        assert await send(Call("m", message)) == b"answer"
+        assert await answered(send, Call("m", message)) == b"answer"
     assert recorded.spans() == [("publish", 1, 11)]
     assert sent == [traced(ONE), traced(UNSAMPLED), PLAIN]
 
     beginning = Recorded(sample=1.0)
-    await traced_send(handler, beginning.tracer)(Call("m", PLAIN))
+    await answered(traced_send(handler, beginning.tracer), Call("m", PLAIN))
     ((_, trace_id, parent),) = beginning.spans()
     text = api.StreamMessage.FromString(sent[-1]).attributes["traceparent"]
     assert text.split("-")[1] == f"{trace_id:032x}"
@@ -65,7 +65,7 @@ async def test_a_message_is_published_in_its_trace_and_one_without_begins_one_fo
         raise Unavailable("the log is away")
 
     with pytest.raises(Unavailable):
-        await traced_send(failing, recorded.tracer)(Call("m", traced(ONE)))
+        await answered(traced_send(failing, recorded.tracer), Call("m", traced(ONE)))
     assert recorded.ended[-1].error == "Unavailable: the log is away"
 
 

@@ -8,19 +8,21 @@ import structlog
 from h2corn import HTTPResponseStart, HTTPResponseTrailers, HTTPScope, Send, SendMessage
 
 from danube_common.rpc.call_head import CallHead
-from danube_common.rpc.grpc_framing import ENCODINGS, PREFIX, Headers, status_headers
+from danube_common.rpc.grpc_framing import ENCODINGS, Headers, status_headers
 from danube_common.rpc.port import RpcError, StatusCode
 
 _CONTENT_TYPE: Final = (b"content-type", b"application/grpc")
 _OPENING: Final[Headers] = [_CONTENT_TYPE, (b"grpc-accept-encoding", ENCODINGS)]
 _OK: Final[Headers] = [(b"grpc-status", b"0")]
-_OPENING_EVENT: Final[HTTPResponseStart] = {
+OPENING_EVENT: Final[HTTPResponseStart] = {
     "type": "http.response.start",
     "status": 200,
     "headers": _OPENING,
     "trailers": True,
 }
-_OK_EVENT: Final[HTTPResponseTrailers] = {"type": "http.response.trailers", "headers": _OK}
+"""What begins an answer that has messages."""
+OK_EVENT: Final[HTTPResponseTrailers] = {"type": "http.response.trailers", "headers": _OK}
+"""What ends it."""
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.rpc")
 
@@ -50,7 +52,7 @@ class Answer:
     async def _open(self) -> None:
         if not self._opened:
             self._opened = True
-            await self._put(_OPENING_EVENT)
+            await self._put(OPENING_EVENT)
 
     async def write(self, messages: bytes) -> None:
         """Send messages with their prefixes, in one piece."""
@@ -67,16 +69,6 @@ class Answer:
             return
         await self._put({"type": "http.response.body"})
         await self._put({"type": "http.response.trailers", "headers": status})
-
-
-async def send_unary(send: Send, message: bytes) -> None:
-    """Send a whole answer: the headers, one message and the status OK."""
-    try:
-        await send(_OPENING_EVENT)
-        await send({"type": "http.response.body", "body": PREFIX.pack(0, len(message)) + message})
-        await send(_OK_EVENT)
-    except OSError:
-        return  # the client left
 
 
 def _headers_of(error: RpcError) -> Headers:

@@ -5,20 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Collection
-from typing import Final, cast
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
+from typing import Any, Final, cast
 
 import structlog
 from h2corn import HTTPScope, Receive, Scope, Send
 
 from danube_common.errors import DanubeError, LimitExceeded, Unavailable
-from danube_common.rpc.answer import Answer, ClientLeft, refusal_of_http, send_text, send_unary
+from danube_common.rpc.answer import OK_EVENT, OPENING_EVENT, Answer, ClientLeft, refusal_of_http, send_text
 from danube_common.rpc.call_counts import CallCounts
 from danube_common.rpc.call_head import CallHead, head_of
-from danube_common.rpc.grpc_framing import framed
+from danube_common.rpc.first_step import run_first_steps
+from danube_common.rpc.grpc_framing import PREFIX, framed
 from danube_common.rpc.guard import Access, Guard, StreamAccess
-from danube_common.rpc.port import Framed, Methods, Opened, RpcError, StatusCode, UnaryHandler
-from danube_common.rpc.request import MessageLimit, Request, call_of, peer_of, single_message
+from danube_common.rpc.port import Framed, Methods, Opened, RpcError, StatusCode, UnaryHandler, answered
+from danube_common.rpc.request import (
+    MessageLimit,
+    Request,
+    call_of,
+    is_end,
+    peer_of,
+    single_message,
+    small_message,
+)
 from danube_common.rpc.running import ARRIVED, Caller, Running, RunningCall, client_deadline
 
 _REFUSALS: Final = {
@@ -73,9 +82,71 @@ class Dispatcher:
         self.stopping = False
         self.still_served: Collection[str] | None = None
         self._pausing = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one call. This is the path of every message: it makes no object that it can do without."""
+    def run_first_steps(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run the first step of unary calls of this loop at once (`danube_common.rpc.first_step`)."""
+        self._loop = loop
+        run_first_steps(loop, Dispatcher._unary.__code__)
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        """Answer one call."""
+        if scope["type"] == "http" and (unary := self._methods.unary.get(scope["path"])) is not None:
+            return self._unary(unary, scope, receive, send)
+        return self._any(scope, receive, send)
+
+    async def _unary(self, handler: UnaryHandler, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        """Answer a unary call. The path of every message makes no object that it can do without."""
+        head = head_of(tuple(scope["headers"]))
+        if refusal := refusal_of_http(scope, head):
+            await send_text(send, *refusal)
+            return
+        name = scope["path"]
+        access: Access | None = None
+        try:
+            if self._guard is not None:
+                access = self._guard.known(scope, head.headers) or await self._admit(scope, head)
+            self.called_at = time.monotonic()
+            if self.stopping or (self.still_served is not None and name not in self.still_served):
+                raise _stopping()
+            running = self._calls.enter(scope.get("client"), _caller(scope, access), self._loop)
+            try:
+                with running:
+                    event = await receive()
+                    request = small_message(event, head, self._limit)
+                    # That no more bytes come is often an event of its own.
+                    if request is None or (event.get("more_body") and not is_end(last := await receive())):
+                        earlier = (event,) if request is None else (event, last)
+                        request = await single_message(head, receive, self._limit, running.hold, earlier)
+                        if request is None:
+                            return
+                    running.waited = ARRIVED
+                    call = call_of(scope, head, request)
+                    if access is not None and self._guard is not None:
+                        self._guard.authorize(call, access)
+                    if head.has_deadline:
+                        async with client_deadline(name, head):
+                            response = await answered(handler, call)
+                    else:
+                        answer = handler(call)
+                        response = answer if isinstance(answer, bytes) else await answer
+            except asyncio.CancelledError:
+                self._check_cancelled(name, running)
+                return
+        except Exception as raised:  # noqa: BLE001 - the boundary: everything becomes a status
+            with contextlib.suppress(ClientLeft):
+                await Answer(send).end(self._error_of(name, raised))
+            return
+        try:
+            await send(OPENING_EVENT)
+            await send({"type": "http.response.body", "body": PREFIX.pack(0, len(response)) + response})
+            await send(OK_EVENT)
+        except OSError:
+            pass  # the client left
+        self._counts.succeeded(name)
+
+    async def _any(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a call that is not unary, or refuse it."""
         if scope["type"] != "http":
             return
         head = head_of(tuple(scope["headers"]))
@@ -83,18 +154,11 @@ class Dispatcher:
             await send_text(send, *refusal)
             return
         name = scope["path"]
-        answer = None
-        access: Access | None = None
+        answer = Answer(send)
         try:
+            access = None
             if self._guard is not None:
-                access = self._guard.known(scope, head.headers)
-                if access is None:
-                    access = await self._guard.admit(scope, head.headers, peer_of(scope.get("client")))
-            if (unary := self._methods.unary.get(name)) is not None:
-                await self._answer_unary(unary, scope, head, receive, send, access)
-                self._counts.succeeded(name)
-                return
-            answer = Answer(send)
+                access = self._guard.known(scope, head.headers) or await self._admit(scope, head)
             if (stream := self._methods.stream.get(name)) is not None:
                 await self._answer_stream(stream, scope, head, receive, answer, access)
             elif (bidi := self._methods.bidi.get(name)) is not None:
@@ -105,12 +169,22 @@ class Dispatcher:
         except ClientLeft:
             return
         except Exception as raised:  # noqa: BLE001 - the boundary: everything becomes a status
-            error = raised if isinstance(raised, RpcError) else self._status_of(name, raised)
-            self._counts.ended(name if self._methods.has(name) else "", error.code)
-            if self._guard is not None and error.code in _NOT_ALLOWED and name not in self._methods.unary:
+            error = self._error_of(name, raised)
+            if self._guard is not None and error.code in _NOT_ALLOWED:
                 await self._pause()
             with contextlib.suppress(ClientLeft):
-                await (answer or Answer(send)).end(error)
+                await answer.end(error)
+
+    def _error_of(self, name: str, raised: Exception) -> RpcError:
+        """Return what the client is told of a failure, which is counted."""
+        error = raised if isinstance(raised, RpcError) else self._status_of(name, raised)
+        self._counts.ended(name if self._methods.has(name) else "", error.code)
+        return error
+
+    async def _admit(self, scope: HTTPScope, head: CallHead) -> Access | None:
+        if self._guard is None:
+            return None
+        return await self._guard.admit(scope, head.headers, peer_of(scope.get("client")))
 
     async def _pause(self) -> None:
         if self._pausing >= DENIED_STREAMS_MAX:
@@ -120,39 +194,6 @@ class Dispatcher:
             await asyncio.sleep(DENIED_STREAM_PAUSE_S)
         finally:
             self._pausing -= 1
-
-    async def _answer_unary(
-        self,
-        handler: UnaryHandler,
-        scope: HTTPScope,
-        head: CallHead,
-        receive: Receive,
-        send: Send,
-        access: Access | None,
-    ) -> None:
-        name = scope["path"]
-        self.called_at = time.monotonic()
-        if self.stopping or (self.still_served is not None and name not in self.still_served):
-            raise _stopping()
-        running = self._calls.enter(scope.get("client"), _caller(scope, access))
-        try:
-            with running:
-                request = await single_message(head, receive, self._limit, running.hold)
-                if request is None:
-                    return
-                running.waited = ARRIVED
-                call = call_of(scope, head, request)
-                if access is not None and self._guard is not None:
-                    self._guard.authorize(call, access)
-                if head.has_deadline:
-                    async with client_deadline(name, head):
-                        response = await handler(call)
-                else:
-                    response = await handler(call)
-        except asyncio.CancelledError:
-            self._check_cancelled(name, running)
-            return
-        await send_unary(send, response)
 
     async def _answer_stream(
         self,
@@ -168,7 +209,7 @@ class Dispatcher:
         name = scope["path"]
         if self.stopping or self.still_served is not None:
             raise _stopping()
-        running = self._streams.enter(scope.get("client"), _caller(scope, access))
+        running = self._streams.enter(scope.get("client"), _caller(scope, access), self._loop)
         try:
             with running, contextlib.ExitStack() as allowed:
                 request = b"" if bidi else await single_message(head, receive, self._limit, running.hold)

@@ -116,7 +116,8 @@ def unknown_method(name: str) -> RpcError:
     return RpcError(StatusCode.UNIMPLEMENTED, f"there is no method {name[:METHOD_CHARACTERS_MAX]} here")
 
 
-UnaryHandler = Callable[[Call], Awaitable[bytes]]
+UnaryHandler = Callable[[Call], Awaitable[bytes] | bytes]
+"""Returns the response, or what gives it when it has waited; `answered` takes both."""
 StreamHandler = Callable[[Call], AsyncIterator[bytes | list[bytes] | Framed | Opened]]
 """Yields messages; a list of them, or `Framed` ones, are written in one piece."""
 BidiHandler = Callable[[Call, AsyncIterator[bytes]], AsyncIterator[bytes | list[bytes] | Framed | Opened]]
@@ -126,6 +127,12 @@ The second argument ends when the client has half-closed. It raises RpcError or 
 that is malformed or too large; a handler that lets it through ends the call with that status. Only as much is
 received as the handler takes and HTTP/2's window of the stream allows. One reader at a time.
 """
+
+
+async def answered(handler: UnaryHandler, call: Call) -> bytes:
+    """Return a handler's response."""
+    answer = handler(call)
+    return answer if isinstance(answer, bytes) else await answer
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final, Self
 
@@ -30,6 +30,7 @@ class MessageLimit:
 
     def __init__(self, bytes_max: int, hint: str) -> None:
         self.bytes_max = bytes_max
+        self.small_bytes_max = min(bytes_max, SMALL_BYTES_MAX)
         self._hint = hint
 
     def refusal(self, size: int) -> LimitExceeded:
@@ -98,10 +99,26 @@ class Request:
         return True
 
 
+def small_message(event: ReceiveMessage, head: CallHead, limit: MessageLimit) -> bytes | None:
+    """Return the message if the event has it whole, and it is small and not compressed: the usual request."""
+    if event["type"] != "http.request" or head.is_encoded:
+        return None
+    return whole_message(event.get("body", b""), limit.small_bytes_max)
+
+
+def is_end(event: ReceiveMessage) -> bool:
+    """Return whether the event says nothing but that the request has ended."""
+    return event["type"] == "http.request" and not event.get("body") and not event.get("more_body")
+
+
 async def single_message(
-    head: CallHead, receive: Receive, limit: MessageLimit, hold: Callable[[int], None]
+    head: CallHead,
+    receive: Receive,
+    limit: MessageLimit,
+    hold: Callable[[int], None],
+    received: Sequence[ReceiveMessage] = (),
 ) -> bytes | None:
-    """Receive the one message of a unary or server-streaming call.
+    """Receive the one message of a unary or server-streaming call, of which some was received already.
 
     ``hold`` counts a message's bytes as soon as they are announced, before they are received.
 
@@ -112,23 +129,12 @@ async def single_message(
         RpcError: it is malformed.
         LimitExceeded: it is too large, or too many bytes are held.
     """
-    event = await receive()
-    if event["type"] != "http.request":
+    first, *further = received or (await receive(),)
+    if first["type"] != "http.request":
         return None
-    body = event.get("body", b"")
-    message = None if head.is_encoded else whole_message(body, limit.bytes_max)
-    if message is None or len(message) > SMALL_BYTES_MAX:
-        if (size := announced_bytes(body, limit.bytes_max)) > SMALL_BYTES_MAX:
-            hold(size)
-        if message is None:
-            return await Request(head, receive, limit).single(event)
-    if not event.get("more_body"):
-        return message
-    # That no more bytes come is often an event of its own.
-    last = await receive()
-    if last["type"] == "http.request" and not last.get("body") and not last.get("more_body"):
-        return message
-    return await Request(head, receive, limit).single(event, last)
+    if (size := announced_bytes(first.get("body", b""), limit.bytes_max)) > SMALL_BYTES_MAX:
+        hold(size)
+    return await Request(head, receive, limit).single(first, *further)
 
 
 def call_of(scope: HTTPScope, head: CallHead, request: bytes) -> Call:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, Final, cast
 
 from danube_common.errors import LimitExceeded
 from danube_common.rpc.call_head import CallHead
+from danube_common.rpc.first_step import FirstStep
 from danube_common.rpc.grpc_framing import timeout_s_of
 from danube_common.rpc.port import RpcError, StatusCode
 from danube_common.security.identity import Identity
@@ -83,7 +84,7 @@ class Running:
         refused: Refused = nobody_counts,
         identity_max: int | None = None,
     ) -> None:
-        self.tasks: dict[asyncio.Task[Any], RunningCall] = {}
+        self._calls: set[RunningCall] = set()
         self._name = name
         self._limit = limit
         self._reserved = int(limit * RESERVED_SHARE)
@@ -92,24 +93,37 @@ class Running:
         self._refused = refused
         self._of: dict[Caller, int] = {}
 
-    def enter(self, peer: Peer, caller: Caller) -> RunningCall:
+    def __len__(self) -> int:
+        """Return how many run."""
+        return len(self._calls)
+
+    def __iter__(self) -> Iterator[RunningCall]:
+        """Yield them, in no order."""
+        return iter(self._calls)
+
+    @property
+    def tasks(self) -> set[asyncio.Task[Any]]:
+        """The tasks of those that wait for something."""
+        return {call.task for call in self._calls if call.task is not None}
+
+    def enter(self, peer: Peer, caller: Caller, loop: asyncio.AbstractEventLoop | None) -> RunningCall:
         """Return a context in which the current task is counted. Raises LimitExceeded."""
         own = self._of.get(caller, 0)
         if own >= self._identity_max and isinstance(caller, Identity):
             self._refused("calls_per_identity_max")
             text = f"{caller} runs {own} calls of {self._name} already, and may run no more at one time"
             raise LimitExceeded("calls_per_identity_max", text)
-        if len(self.tasks) >= self._limit and not self._may_go_beyond(own):
+        if len(self._calls) >= self._limit and not self._may_go_beyond(own):
             self._refused(self._name)
             raise LimitExceeded(self._name, f"{self._name} ({self._limit}) is reached, try again later")
-        return RunningCall(self.tasks, self._of, self._held, peer, caller)
+        return RunningCall(self._calls, self._of, self._held, peer, caller, loop)
 
     def _may_go_beyond(self, own: int) -> bool:
-        return own < self._reserved and len(self.tasks) < self._limit + min(RESERVED_MAX, self._limit)
+        return own < self._reserved and len(self._calls) < self._limit + min(RESERVED_MAX, self._limit)
 
     def end_late(self) -> None:
         """End the calls whose request has not arrived in full since the call before the last to this."""
-        for call in self.tasks.values():
+        for call in self._calls:
             if call.waited == ARRIVED:
                 continue
             call.waited += 1
@@ -130,13 +144,15 @@ class RunningCall:
 
     def __init__(
         self,
-        running: dict[asyncio.Task[Any], RunningCall],
+        running: set[RunningCall],
         of: dict[Caller, int],
         held: HeldBytes,
         peer: Peer,
         caller: Caller,
+        loop: asyncio.AbstractEventLoop | None,
     ) -> None:
-        self._task = cast("asyncio.Task[Any]", asyncio.current_task())
+        # Without the loop it is looked for, with a system call.
+        self._task = cast("asyncio.Task[Any] | FirstStep", asyncio.current_task(loop))
         self._running = running
         self._of = of
         self._held = held
@@ -148,17 +164,22 @@ class RunningCall:
         self.waited = 0
         """How many looks of `Running.end_late` it was waiting for its request, or `ARRIVED`."""
 
+    @property
+    def task(self) -> asyncio.Task[Any] | None:
+        """Its task; None in its first step."""
+        return self._task.task if isinstance(self._task, FirstStep) else self._task
+
     def end(self, status: RpcError) -> None:
         """End the call with a status, as if its handler had raised it."""
         self.status = status
         self._task.cancel()
 
     def __enter__(self) -> None:
-        self._running[self._task] = self
+        self._running.add(self)
         self._of[self._caller] = self._of.get(self._caller, 0) + 1
 
     def __exit__(self, *_: object) -> None:
-        del self._running[self._task]
+        self._running.discard(self)
         if (left := self._of[self._caller] - 1) > 0:
             self._of[self._caller] = left
         else:

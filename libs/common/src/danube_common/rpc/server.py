@@ -156,6 +156,7 @@ class RpcServer:
         listener = bind(addr, reuse_port=reuse_port)
         try:
             _watch_peers(listener, self._keepalive_s, self._keepalive_timeout_s)
+            self._dispatcher.run_first_steps(asyncio.get_running_loop())
             servers = HttpServers(
                 self._dispatcher, lambda: self._config(listener), self._tls.files, CLEANUP_S_MAX
             )
@@ -212,8 +213,7 @@ class RpcServer:
     async def _close_excess(self, port: int) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            calls = (*self._calls.tasks.values(), *self._streams.tasks.values())
-            busy = {call.peer for call in calls if call.peer is not None}
+            busy = {call.peer for call in (*self._calls, *self._streams) if call.peer is not None}
             closed = await asyncio.to_thread(close_excess, port, self._connections_per_peer_max, busy)
             for _ in range(closed):
                 self._refused("connections_per_peer_max")
@@ -233,7 +233,7 @@ class RpcServer:
         clock = time.monotonic
         deadline = clock() + timeout_s
         # That nothing comes has no event.
-        while clock() < deadline and (self._calls.tasks or clock() < self._dispatcher.called_at + quiet_s):  # noqa: ASYNC110
+        while clock() < deadline and (len(self._calls) or clock() < self._dispatcher.called_at + quiet_s):  # noqa: ASYNC110
             await asyncio.sleep(QUIET_POLL_S)
 
     async def stop(self, grace_s: float) -> None:
@@ -245,8 +245,8 @@ class RpcServer:
             return
         self._dispatcher.stopping = True
         self._streams.cancel()
-        if self._calls.tasks:
-            await asyncio.wait(self._calls.tasks, timeout=grace_s)
+        if running := self._calls.tasks:
+            await asyncio.wait(running, timeout=grace_s)
         self._calls.cancel()
         if running := self._calls.tasks | self._streams.tasks:
             _done, left = await asyncio.wait(running, timeout=CLEANUP_S_MAX)

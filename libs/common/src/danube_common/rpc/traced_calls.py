@@ -9,7 +9,7 @@ from typing import Final
 
 from structlog.contextvars import bound_contextvars
 
-from danube_common.rpc.port import Call, Methods, UnaryHandler
+from danube_common.rpc.port import Call, Methods, UnaryHandler, answered
 from danube_common.tracing.context import ATTRIBUTE, TraceContext, parse_context
 from danube_common.tracing.tracer import Tracer
 
@@ -39,9 +39,9 @@ def _with_id(name: str, handler: UnaryHandler, tracer: Tracer | None) -> UnaryHa
     async def answer(call: Call) -> bytes:
         with bound_contextvars(call=_call_id(call)):
             if tracer is None:
-                return await handler(call)
+                return await answered(handler, call)
             with _spanned(tracer, span_name, call, name):
-                return await handler(call)
+                return await answered(handler, call)
 
     return answer
 

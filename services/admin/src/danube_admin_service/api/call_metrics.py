@@ -6,7 +6,7 @@ import dataclasses
 
 from prometheus_client import Counter
 
-from danube_common.rpc.port import Call, Methods, RpcError, StatusCode, UnaryHandler
+from danube_common.rpc.port import Call, Methods, RpcError, StatusCode, UnaryHandler, answered
 from danube_common.runtime.metrics import Family, Metrics
 
 FAULT = StatusCode.INTERNAL
@@ -23,7 +23,7 @@ def _counting(name: str, handler: UnaryHandler, methods: Methods, calls: Family[
     async def answer(call: Call) -> bytes:
         code = StatusCode.CANCELLED
         try:
-            data = await handler(call)
+            data = await answered(handler, call)
             code = StatusCode.OK
             return data
         except Exception as error:  # noqa: BLE001 - the boundary: everything becomes a status

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from google.protobuf.message import DecodeError
 
 from danube_admin_service.api.errors import failure, precise_statuses, topic_name
@@ -54,8 +56,8 @@ class CurrentTopicAdmin:
         older = self._admin.methods()[f"{prefix}/CreateTopic"]
         current = unary(wire.NewTopicRequestCurrent, self.create)
 
-        async def create(call: Call) -> bytes:
-            return await (current if is_current(call.request) else older)(call)
+        def create(call: Call) -> Awaitable[bytes] | bytes:
+            return (current if is_current(call.request) else older)(call)
 
         return {
             f"{prefix}/CreateTopic": create,

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from google.protobuf.message import Message
 
 from danube_common.rpc.guard import Access, Guard
-from danube_common.rpc.port import Call, Methods, RpcError, StatusCode
+from danube_common.rpc.port import Call, Methods, RpcError, StatusCode, answered
 
 FORM: Final = b"danube console form"
 
@@ -78,7 +78,7 @@ class Visitor:
         call = self.require(method, request)
         methods = self.door.methods
         try:
-            data = await methods.unary[method](call)
+            data = await answered(methods.unary[method], call)
         except Exception as error:
             status = error if isinstance(error, RpcError) else methods.on_error(error)
             raise status or RpcError(StatusCode.INTERNAL, "internal error") from error

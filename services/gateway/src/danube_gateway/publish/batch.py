@@ -17,25 +17,26 @@ Token = TypeVar("Token")
 class _Frame(Generic[Token]):
     """A frame that is being filled."""
 
-    __slots__ = ("bytes", "sections", "tokens")
+    __slots__ = ("bytes", "messages", "sections", "tokens")
 
     def __init__(self) -> None:
         self.sections: dict[int, list[bytes]] = {}
         self.tokens: list[Token] = []
+        self.messages = 0
         self.bytes = 0
 
     def has_room(self, topic_id: int, size: int) -> bool:
         return (
             self.bytes + size <= FRAME_BYTES_TARGET
-            and len(self.tokens) < FRAME_MESSAGES_MAX
+            and self.messages < FRAME_MESSAGES_MAX
             and (topic_id in self.sections or len(self.sections) < SECTIONS_PER_FRAME_MAX - 1)
-        ) or not self.tokens
+        ) or not self.messages
 
 
 class Batch(Generic[Token]):
     """The frames to come, filled in order of arrival.
 
-    A token stands for the waiting caller; it is returned with the frame that holds the message.
+    A token stands for the caller, if one waits; it is returned with the frame that holds the message.
     """
 
     def __init__(self) -> None:
@@ -45,7 +46,7 @@ class Batch(Generic[Token]):
     def __len__(self) -> int:
         return len(self._frames)
 
-    def add(self, topic_id: int, message: bytes, token: Token) -> None:
+    def add(self, topic_id: int, message: bytes, token: Token | None = None) -> None:
         """Append a message; ``token`` comes back with the frame that takes it."""
         size = len(message)
         if not self._frames or not self._frames[-1].has_room(topic_id, size):
@@ -55,7 +56,9 @@ class Batch(Generic[Token]):
         if section is None:
             section = frame.sections[topic_id] = []
         section.append(message)
-        frame.tokens.append(token)
+        if token is not None:
+            frame.tokens.append(token)
+        frame.messages += 1
         frame.bytes += size
         self.bytes += size
 

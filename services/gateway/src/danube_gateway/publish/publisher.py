@@ -63,6 +63,10 @@ class Publisher(ABC):
         self._batch.add(topic_id, message, stored)
         self._wake.set()
 
+    def enqueue_at_once(self, topic_id: int, message: bytes) -> bool:  # noqa: ARG002 - not here
+        """Queue a message that nobody waits for; return False if `enqueue` is to do it."""
+        return False
+
     async def run(self) -> None:
         """Send frames until cancelled."""
         while True:
@@ -126,6 +130,15 @@ class NonReliablePublisher(Publisher):
         super().enqueue(topic_id, message, stored)
         if not self._sending and self._bus.connected:
             stored.set_result(True)
+
+    def enqueue_at_once(self, topic_id: int, message: bytes) -> bool:
+        """Queue a message that counts as sent, as `enqueue` says; return False if it does not."""
+        batch = self._batch
+        if self._sending or batch.bytes + len(message) > PENDING_BYTES_MAX or not self._bus.connected:
+            return False
+        batch.add(topic_id, message)
+        self._wake.set()
+        return True
 
     async def _send(self, number: int, frame: bytes) -> None:  # noqa: ARG002 - the bus keeps no ids
         subject = non_reliable_subject(self.bundle)

@@ -79,6 +79,10 @@ class SubjectChecks:
         """Stop following the subjects of topics."""
         await self._view.close()
 
+    def find(self, topic: Topic) -> TopicSchema | None:
+        """Return the topic's subject and its policy, if it has one."""
+        return self._view.get(topic)
+
     def concern(self, topic: Topic) -> bool:
         """Return whether messages of the topic have to be validated."""
         found = self._view.get(topic)

@@ -42,6 +42,15 @@ class TopicLimits:
         self._refresh()
         return self._publish_rate_max
 
+    def leave_alone(self, payload_bytes: int, message_bytes: int) -> bool:
+        """Return whether a message has nothing to wait for and is not too large."""
+        self._refresh()
+        return (
+            not self._publish_rate_max
+            and payload_bytes <= self._message_bytes_max
+            and message_bytes - payload_bytes <= ENVELOPE_BYTES_MAX
+        )
+
     def check(self, payload_bytes: int, message_bytes: int) -> None:
         """Raise LimitExceeded if a message is too large."""
         self._refresh()

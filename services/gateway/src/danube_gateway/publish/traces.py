@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from danube_common.log.port import Appended, BundleLog
 from danube_common.model.bundle import Bundle
 from danube_common.model.position import sequence_of
-from danube_common.rpc.port import Call, UnaryHandler
+from danube_common.rpc.port import Call, UnaryHandler, answered
 from danube_common.tracing.context import TraceContext, find_contexts, with_context
 from danube_common.tracing.tracer import Span, Tracer
 from danube_gateway.publish.producers import Producer
@@ -34,7 +34,7 @@ def traced_send(handler: UnaryHandler, tracer: Tracer) -> UnaryHandler:
     A trace that is begun here goes with the message, as its attribute.
     """
 
-    def send(call: Call) -> Awaitable[bytes]:
+    def send(call: Call) -> Awaitable[bytes] | bytes:
         found = find_contexts(call.request)
         parent = found[0][1] if found else None
         span = None
@@ -44,7 +44,7 @@ def traced_send(handler: UnaryHandler, tracer: Tracer) -> UnaryHandler:
             return handler(call)
         if parent is None:
             call = replace(call, request=with_context(call.request, span.context))
-        return _spanned(handler(call), span)
+        return _spanned(answered(handler, call), span)
 
     return send
 

@@ -83,7 +83,7 @@ class CurrentGeneration:
 
 
 def _either(decide: Decision, v0_2: UnaryHandler, current: UnaryHandler) -> UnaryHandler:
-    def answer(call: Call) -> Awaitable[bytes]:
+    def answer(call: Call) -> Awaitable[bytes] | bytes:
         is_current = decide(call.request, call.metadata) is Generation.CURRENT
         return current(call) if is_current else v0_2(call)
 

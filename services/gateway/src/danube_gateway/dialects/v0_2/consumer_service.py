@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.errors import InvalidInput, InvalidName, NotFound
@@ -10,6 +10,7 @@ from danube_common.model.names import TopicName, check_label
 from danube_common.rpc.port import OPENED, Call, Framed, Methods, Opened, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.security.roles import Permission
+from danube_gateway.consume.ack_forwarder import Delivered
 from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.admission import create_consumer
 from danube_gateway.consume.session import extent
@@ -98,12 +99,15 @@ class ConsumerService:
         finally:
             self._sessions.close(session)
 
-    async def ack(self, call: Call) -> bytes:
+    def ack(self, call: Call) -> bytes | Awaitable[bytes]:
         """Acknowledge one message; answers at once if a stream here delivered it, else with its owner."""
         position, delivered, response = self._ack_requests.read(call.request)
         call.require(Permission.CONSUME, delivered.topic)
         if self._acknowledgements.accept(delivered, position):
             return response
+        return self._ask_owner(delivered, position, response)
+
+    async def _ask_owner(self, delivered: Delivered, position: int, response: bytes) -> bytes:
         try:
             topic = await self._resolver.find(TopicName.parse(delivered.topic))
         except InvalidName:

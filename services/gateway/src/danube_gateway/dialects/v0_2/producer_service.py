@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Final
 
 from danube_common.errors import NotFound
@@ -9,11 +10,12 @@ from danube_common.model.names import TopicName, check_label
 from danube_common.model.strategy import StorageBackend
 from danube_common.rpc.port import Call, Methods, RpcError, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
+from danube_common.security.roles import Permission
 from danube_gateway.dialects.errors import rpc_error
 from danube_gateway.dialects.generations import RECREATE_HEADER
 from danube_gateway.dialects.permissions import require_produce
 from danube_gateway.dialects.v0_2.model import access_mode_of, schema_of, strategy_of
-from danube_gateway.dialects.v0_2.sent_message import read_sent_message
+from danube_gateway.dialects.v0_2.sent_message import SentMessage, read_sent_message
 from danube_gateway.publish.producers import Producers, ProducersOfConnections
 from danube_gateway.publish.publishing import Publishing
 from danube_gateway.publish.topic_resolver import TopicDeleted, TopicResolver
@@ -83,9 +85,18 @@ class ProducerService:
         )
         return response.SerializeToString()
 
-    async def send_message(self, call: Call) -> bytes:
+    def send_message(self, call: Call) -> bytes | Awaitable[bytes]:
         """Publish one message; answers when it is stored, or sent to the owner if it is non-reliable."""
         message = read_sent_message(call.request)
+        request_id, producer_id, sequence_id, payload = message
+        producer = self._producers.known(producer_id)
+        if producer is not None:
+            call.require(Permission.PRODUCE, producer.topic.name)
+            if self._publishing.publish_at_once(producer, sequence_id, payload, call.request):
+                return message_response(request_id, sequence_id)
+        return self._send_message(call, message)
+
+    async def _send_message(self, call: Call, message: SentMessage) -> bytes:
         request_id, producer_id, sequence_id, payload = message
         if call.access is not None:
             await require_produce(call, self._producers, producer_id)
