@@ -9,13 +9,15 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 from danube_harness.platforms.standalone import Platform
 
 ADMIN_S_MAX = 60
 CALLS_PER_S_MAX = 5
+WORKS_S_MAX = 120.0
 WATCH_S = 10.0
 POLL_S = 0.2
 RPC_TOTAL = "danube_broker_rpc_total{"
@@ -98,11 +100,16 @@ FAULTS = (
 """Kills, then a rolling restart."""
 
 
-def roll_and_kill(platform: Platform) -> Iterator[int]:
-    """Kill and restart services one after the other; the caller waits until the platform works again."""
-    for number, (how, name) in enumerate(FAULTS):
+def roll_and_kill(platform: Platform, begin: Callable[[str], Scenario]) -> None:
+    """Kill and restart services, each once the platform works again: a scenario succeeds on a new topic."""
+    for how, name in FAULTS:
         platform.kill(name, how)
-        yield number
+        deadline = time.monotonic() + WORKS_S_MAX
+        while True:
+            code, said = begin(f"/default/official_{uuid4().hex[:12]}").ends(WORKS_S_MAX)
+            if code == 0:
+                break
+            assert time.monotonic() < deadline, said
 
 
 def no_hot_loop(platform: Platform, scenario: Scenario, topic: str) -> None:

@@ -75,6 +75,5 @@ def test_the_python_client_loses_nothing_through_kills_and_a_rolling_restart(
 ) -> None:
     scenario = begin(platform, "survive", topic, LONG)
     scenario.await_ready()
-    for number in roll_and_kill(platform):
-        begin(platform, "plain", f"{topic}_{number}", 1).succeeds(SHORT_S_MAX)
+    roll_and_kill(platform, lambda other: begin(platform, "plain", other, 1))
     scenario.succeeds(LONG_S_MAX)
