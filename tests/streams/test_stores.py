@@ -16,6 +16,7 @@ from danube_faust.restoring import restore
 
 pytestmark = [
     pytest.mark.server,
+    pytest.mark.acceptance,
     pytest.mark.timeout(300),
     # Of Faust and its libraries.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
