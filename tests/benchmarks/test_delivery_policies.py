@@ -9,9 +9,11 @@ import asyncio
 import os
 import statistics
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.benchmarks.growth import cpu_s
 
 from danube_client import Reliable, Schema, Storage, SubscriptionType, connect
 from danube_client.client import Client
@@ -23,12 +25,14 @@ ROUNDS = int(os.environ.get("DANUBE_BENCH_ROUNDS", "5"))
 MESSAGES = int(os.environ.get("DANUBE_BENCH_MESSAGES", "50000"))
 KEYS = 1000
 TOPIC = "/default/keyed"
+COSTS = ("topic-owner", "gateway", "nats", "client")
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 
 
 async def test_key_shared_and_the_default_policy_beside_shared_without_a_timeout(tmp_path: Path) -> None:
     rates: dict[str, list[float]] = {"shared": [], "key-shared": [], "shared, no timeout": []}
+    costs: dict[str, list[Counter[str]]] = {name: [] for name in rates}
     with Platform.run(tmp_path) as platform:
         async with connect(f"http://{platform.gateway_addr}") as client:
             await publish(client)
@@ -40,12 +44,20 @@ async def test_key_shared_and_the_default_policy_beside_shared_without_a_timeout
                         pass
                     if "no timeout" in name:
                         await without_timeout(platform, subscription)
+                    before, own = cpu_s(platform), time.process_time()
                     found.append(await consume(client, subscription, kind))
+                    used = cpu_s(platform)
+                    used.subtract(before)
+                    used["client"] = time.process_time() - own  # type: ignore[assignment]
+                    costs[name].append(used)
     shared = statistics.median(rates["shared"])
     for name, found in rates.items():
         rate = statistics.median(found)
         rounds = [round(each) for each in found]
         print(f"{name}: {rate:.0f} msg/s, {rate / shared:.2f} of shared, rounds {rounds}")
+        cost = {kind: statistics.median(each[kind] for each in costs[name]) for kind in COSTS}
+        shown = ", ".join(f"{kind} {seconds / MESSAGES * 1e6:.1f}" for kind, seconds in cost.items())
+        print(f"  CPU us a message: {shown}, together {sum(cost.values()) / MESSAGES * 1e6:.1f}")
 
 
 async def publish(client: Client) -> None:

@@ -11,7 +11,9 @@ from danube_harness.chaos.outcome import Outcome, Struck
 from danube_harness.chaos.plan import Strike
 from danube_harness.chaos.report import page, text
 from danube_harness.traffic.clients import (
+    DISK,
     EXCLUSIVE,
+    KEYED,
     LATE,
     TOPICS,
     Reader,
@@ -23,6 +25,7 @@ from danube_harness.traffic.clients import (
     payload,
     receipt,
 )
+from danube_harness.traffic.load import Load
 
 TOPIC = TOPICS[0]
 VOLATILE = TOPICS[-1]
@@ -121,6 +124,24 @@ def test_a_volatile_topic_may_lose_what_its_server_held_but_not_otherwise() -> N
     gateway = Struck(Strike(1.0, "kill", "gateway", 0.0), 101.0, 102.0)
     (problem,) = outcome_of([1, 2], topic=VOLATILE, struck=gateway).problems()
     assert "lost 2" in problem
+
+
+def test_a_message_that_is_neither_acknowledged_nor_a_dead_letter_is_a_broken_guarantee() -> None:
+    keyed = Topic("/default/accounts", DISK, (KEYED,), streaming=True)
+    load = Load()
+    load.writers = [Writer("accounts-1", keyed, [], sent=23, acknowledged=set(range(1, 24)))]
+    dead = Subscription(next(each for each in TOPICS if each.dead_letters), EXCLUSIVE)
+    one = Subscription(keyed, KEYED)
+    load.subscriptions = [one, dead]
+    for number in range(1, 24):
+        for _ in range(2):
+            one.answers.answer(("accounts-1", number), 0)
+    assert load.unsettled(one) == {("accounts-1", 11)}  # poison
+    outcome = outcome_of([1, 2, 3, 4])
+    outcome.unsettled = {one.name: sorted(load.unsettled(one))}
+    assert "neither acknowledged nor dead letters" in outcome.problems()[0]
+    dead.take(("accounts-1", 11), 7)
+    assert not load.unsettled(one)
 
 
 def test_what_never_serves_again_is_a_broken_guarantee() -> None:

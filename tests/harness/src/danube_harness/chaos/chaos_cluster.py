@@ -125,6 +125,12 @@ class ChaosCluster:
         return [f"http://{proxy.address}" for proxy in self.client_lines.values()]
 
     @property
+    def admin_addrs(self) -> list[str]:
+        """The administration ports."""
+        addresses = self._services.addresses
+        return [addresses[name]["grpc_addr"] for name in self.nats_lines if kind_of(name) == "admin"]
+
+    @property
     def nats_url(self) -> str:
         """The NATS server itself, past every proxy, with the credentials of an operator."""
         password = (self.directory.path / "nats" / "operator.password").read_text()

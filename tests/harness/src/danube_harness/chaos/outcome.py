@@ -61,6 +61,7 @@ class Outcome:
         began: monotonic, as are `healed` (the writers had their last answers) and `ended`.
         archived: what was in segments in the end.
         not_whole: segments that lack an intact copy in the end.
+        unsettled: by subscription of failing readers, what is neither acknowledged nor a dead letter.
         left_out: what this machine did not allow to prove, in capitals.
         launcher: what the supervisor told.
     """
@@ -75,6 +76,7 @@ class Outcome:
     ended: float = 0.0
     archived: Archived = field(default_factory=Archived)
     not_whole: list[str] = field(default_factory=list)
+    unsettled: dict[str, list[Receipt]] = field(default_factory=dict)
     left_out: str = ""
     launcher: list[str] = field(default_factory=list)
 
@@ -141,6 +143,15 @@ class Outcome:
                 found.append(f"{one.name} has {len(twice)} messages twice in the log: {twice[:SHOWN_MAX]}")
             if misplaced := one.misplaced:
                 found.append(f"{one.name}: {len(misplaced)} out of order in the log: {misplaced[:SHOWN_MAX]}")
+            if late := one.answers.disordered:
+                found.append(f"{one.name}: {len(late)} after a later one of their key: {late[:SHOWN_MAX]}")
+            if forgotten := one.answers.forgotten:
+                found.append(f"{one.name}: failures of {len(forgotten)} forgotten: {forgotten[:SHOWN_MAX]}")
+        found += [
+            f"{name}: {len(those)} neither acknowledged nor dead letters: {those[:SHOWN_MAX]}"
+            for name, those in self.unsettled.items()
+            if those
+        ]
         found += [f"segment {segment}" for segment in self.not_whole]
         return found + self._disagreements()
 
@@ -149,7 +160,7 @@ class Outcome:
         found = []
         for one in self.subscriptions:
             for reader in one.readers:
-                if one.reading.type is not SubscriptionType.SHARED:
+                if one.reading.type in (SubscriptionType.EXCLUSIVE, SubscriptionType.FAILOVER):
                     found += [f"{one.name}: {line}" for line in self._disorder_of(reader)]
         return found
 

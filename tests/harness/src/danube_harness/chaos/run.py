@@ -14,6 +14,7 @@ from danube_harness.chaos.copies import until_whole
 from danube_harness.chaos.nemesis import NEMESES, hazards
 from danube_harness.chaos.outcome import Outcome, Struck
 from danube_harness.chaos.plan import Hazard, Strike, plan
+from danube_harness.chaos.refusing import refuse
 from danube_harness.traffic.clients import TOPICS, Topic
 from danube_harness.traffic.load import Load
 
@@ -76,6 +77,7 @@ async def run(
             cluster.gateway_urls, topics, duration_s=duration_s, addresses=_addresses
         ) as load:
             outcome.writers, outcome.subscriptions = load.writers, load.subscriptions
+            await refuse(cluster.admin_addrs, load.subscriptions)
             outcome.began = time.monotonic()
             outcome.struck = await _strike(cluster, strikes, random.Random(seed), outcome.began, tell)
             await asyncio.sleep(max(0.0, outcome.began + duration_s - time.monotonic()))
@@ -84,6 +86,7 @@ async def run(
             outcome.healed = time.monotonic()
             await load.caught_up(CATCH_UP_S_MAX, quiet_s=QUIET_S)
             outcome.ended = time.monotonic()
+            outcome.unsettled = {one.name: sorted(load.unsettled(one)) for one in load.subscriptions}
         outcome.not_whole = await until_whole(cluster, COPIES, WHOLE_S_MAX)
         outcome.archived = await look(cluster)
         outcome.launcher = list(cluster.said)

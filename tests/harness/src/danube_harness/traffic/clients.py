@@ -24,6 +24,7 @@ from danube_client import (
 )
 from danube_client.producer import IN_FLIGHT_MAX
 from danube_harness.traffic.history import Receipt, Report, check
+from danube_harness.traffic.unwilling import Answer, Answers, key_of
 
 RETRY = Retry(attempts_max=200, first_s=0.1, max_s=1.0)
 """Longer than any fault lasts: an error in spite of these retries is a finding."""
@@ -33,6 +34,8 @@ TICK_S = 0.1
 """How often a writer sends what its rate asks for."""
 PAUSE_AFTER_ERROR_S = 0.5
 FLUSH_S_MAX = 60.0
+STAYS_FOR = 400
+"""A failing reader ends its consumer after so many messages, and comes back."""
 BIG_PART = 0.03
 """So many payloads have up to BIG_BYTES_MAX, the others up to SMALL_BYTES_MAX."""
 SMALL_BYTES_MAX = 1500
@@ -50,6 +53,7 @@ class Reading:
         readers: how many.
         starts_at: it is created when this part of the run is over, and gets all from the earliest.
         stuck: its first message is never acknowledged.
+        failing: its readers refuse and forget messages (`unwilling.answer_to`), and come and go.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Reading:
     readers: int = 1
     starts_at: float = 0.0
     stuck: bool = False
+    failing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class Topic:
         bytes_max: of nearly all payloads; BIG_PART of them have up to BIG_BYTES_MAX if these do.
         streaming: its clients use native streaming. Its writers are idempotent: whatever is in flight, each
             message is to be stored once and in its writer's order.
+        dead_letters: dead letters of other topics come here, too.
     """
 
     name: str
@@ -86,6 +92,7 @@ class Topic:
     per_s: float = 10.0
     bytes_max: int = SMALL_BYTES_MAX
     streaming: bool = False
+    dead_letters: bool = False
 
 
 EXCLUSIVE = Reading("exclusive", SubscriptionType.EXCLUSIVE)
@@ -93,9 +100,12 @@ SHARED = Reading("shared", SubscriptionType.SHARED, readers=3)
 FAILOVER = Reading("failover", SubscriptionType.FAILOVER, readers=2)
 STUCK = Reading("stuck", SubscriptionType.SHARED, stuck=True)
 LATE = Reading("late", SubscriptionType.EXCLUSIVE, starts_at=0.7)
+KEYED = Reading("keyed", SubscriptionType.KEY_SHARED, readers=3, failing=True)
+FAILING = Reading("failing", SubscriptionType.SHARED, readers=2, failing=True)
 
 KEPT_S = 7 * 24 * 3600
 """Longer than a run: late readers get everything."""
+DEAD_LETTERS = "/default/refused"
 DISK = Reliable(storage=Storage.DISK, segment_size_mib=1, retention_period_s=KEPT_S)
 UNTIL_ACKNOWLEDGED = Reliable(
     storage=Storage.DISK, segment_size_mib=1, retention=Retention.UNTIL_ACKNOWLEDGED
@@ -108,6 +118,9 @@ TOPICS = (
     Topic("/default/parcels", DISK, (EXCLUSIVE, LATE), writers=2, in_flight_max=IN_FLIGHT_MAX),
     Topic("/default/receipts", OBJECTS, (EXCLUSIVE, LATE)),
     Topic("/default/streams", DISK, (EXCLUSIVE, FAILOVER, SHARED), writers=2, per_s=60.0, streaming=True),
+    Topic(DEAD_LETTERS, DISK, (EXCLUSIVE,), per_s=1.0, streaming=True, dead_letters=True),
+    Topic("/default/accounts", UNTIL_ACKNOWLEDGED, (KEYED,), writers=2, per_s=40.0, streaming=True),
+    Topic("/default/tasks", DISK, (FAILING,), per_s=20.0, streaming=True),
     Topic("/default/glances", MEMORY, (EXCLUSIVE,), survives_nats=False),
 )
 
@@ -177,7 +190,9 @@ class Writer:
                 while not stop.is_set():
                     for _ in range(max(round(self.topic.per_s * TICK_S), 1)):
                         self.sent += 1
-                        outcome = await producer.post(payload(self.name, self.sent, self.topic.bytes_max))
+                        content = payload(self.name, self.sent, self.topic.bytes_max)
+                        key = key_of((self.name, self.sent)) if self.topic.streaming else None
+                        outcome = await producer.post(content, key=key)
                         outcome.add_done_callback(partial(self._settled, self.sent))
                     await asyncio.sleep(TICK_S)
                 async with asyncio.timeout(FLUSH_S_MAX):
@@ -231,9 +246,19 @@ class Reader:
                     async for message in consumer:
                         self.received.append(receipt(message.payload, self.subscription.topic.bytes_max))
                         self.received_at.append(time.monotonic())
-                        self.subscription.take(self.received[-1], message.position)
-                        if not (reading.stuck and self.received[-1] == self.received[0]):
-                            await consumer.post_ack(message)
+                        got = self.received[-1]
+                        self.subscription.take(got, message.position)
+                        if not reading.failing:
+                            if not (reading.stuck and got == self.received[0]):
+                                await consumer.post_ack(message)
+                            continue
+                        match self.subscription.answers.answer(got, message.redelivery_count):
+                            case Answer.ACK:
+                                await consumer.post_ack(message)
+                            case Answer.NACK:
+                                await message.nack(reason="refused by the test")
+                        if len(self.received) % STAYS_FOR == 0:
+                            break
             except ClientError as error:
                 self.errors[f"{type(error).__name__}: {error}"] += 1
             await asyncio.sleep(PAUSE_AFTER_ERROR_S)
@@ -245,6 +270,7 @@ class Subscription:
 
     Attributes:
         progressed_at: when a message came that was not there before, monotonic.
+        answers: what its readers said to messages, if they are failing.
         positions: where each message is stored, as native streaming tells.
         stored_twice: messages that came from more than one position.
     """
@@ -253,6 +279,7 @@ class Subscription:
     reading: Reading
     readers: list[Reader] = field(default_factory=list)
     progressed_at: list[float] = field(default_factory=list)
+    answers: Answers = field(default_factory=Answers)
     positions: dict[Receipt, int] = field(default_factory=dict)
     stored_twice: set[Receipt] = field(default_factory=set)
     _got: set[Receipt] = field(default_factory=set)
@@ -266,7 +293,7 @@ class Subscription:
     @property
     def ordered(self) -> bool:
         """Whether each writer's messages must come in the order they were sent."""
-        return self.reading.type is not SubscriptionType.SHARED and (
+        return self.reading.type in (SubscriptionType.EXCLUSIVE, SubscriptionType.FAILOVER) and (
             self.topic.streaming or self.topic.in_flight_max == 1
         )
 
@@ -274,7 +301,9 @@ class Subscription:
     def misplaced(self) -> list[Receipt]:
         """Messages that are stored after a later one of their writer."""
         highest: dict[str, int] = {}
-        found = []
+        found: list[Receipt] = []
+        if self.topic.dead_letters:
+            return found  # they come in the order in which they fail
         for writer, number in sorted(self.positions, key=self.positions.__getitem__):
             if number < highest.get(writer, 0):
                 found.append((writer, number))
@@ -294,6 +323,10 @@ class Subscription:
         """Whether all of these were received."""
         return wanted <= self._got
 
+    def unsettled(self, wanted: set[Receipt], dead: Subscription) -> set[Receipt]:
+        """What of these failing readers have not acknowledged and is no dead letter either."""
+        return wanted - self.answers.acknowledged - dead._got
+
     async def until_changed(self) -> None:
         """Returns when the next message comes, new or not."""
         self._changed.clear()
@@ -302,9 +335,15 @@ class Subscription:
     def report(self, writers: Iterable[Writer]) -> Report:
         """The reconciliation with what the topic's writers sent."""
         own = [writer for writer in writers if writer.topic is self.topic]
+        names = {writer.name for writer in own}
+        received = {reader.name: reader.received for reader in self.readers}
+        if self.topic.dead_letters:
+            received = {
+                name: [each for each in those if each[0] in names] for name, those in received.items()
+            }
         return check(
             {writer.name: range(1, writer.sent + 1) for writer in own},
-            {reader.name: reader.received for reader in self.readers},
+            received,
             {writer.name: writer.acknowledged for writer in own},
         )
 

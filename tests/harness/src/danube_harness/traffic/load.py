@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,12 +13,14 @@ from danube_client import Reliable, Storage
 from danube_harness.traffic.clients import (
     EXCLUSIVE,
     SHARED,
+    TICK_S,
     Reader,
     Subscription,
     Topic,
     Writer,
     longest_gap_s,
 )
+from danube_harness.traffic.history import Receipt
 
 OPEN_S_MAX = 60.0
 FLOW_S_MAX = 60.0
@@ -194,23 +196,37 @@ class Load:
         assert not problems, "\n".join(problems)
 
     async def _caught_up(self, one: Subscription, limit_s: float, quiet_s: float) -> bool:
-        wanted = {
-            (writer.name, number)
-            for writer in self.writers
-            if writer.topic is one.topic
-            for number in writer.acknowledged
-        }
+        wanted = self._wanted_of(one)
         try:
             async with asyncio.timeout(limit_s):
                 while not one.has(wanted):
                     async with asyncio.timeout(None if one.topic.survives_nats else VOLATILE_QUIET_S):
                         await one.until_changed()
+                while self.unsettled(one):
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(TICK_S):  # dead letters come to another subscription
+                            await one.until_changed()
                 while quiet_s:
                     async with asyncio.timeout(quiet_s):
                         await one.until_changed()
         except TimeoutError:
             pass  # quiet, or too late: what was received tells which
         return one.has(wanted)
+
+    def unsettled(self, one: Subscription) -> set[Receipt]:
+        """What a subscription of failing readers has not acknowledged and is no dead letter."""
+        dead = next((each for each in self.subscriptions if each.topic.dead_letters), None)
+        if dead is None or not one.reading.failing:
+            return set()
+        return one.unsettled(self._wanted_of(one), dead)
+
+    def _wanted_of(self, one: Subscription) -> set[Receipt]:
+        return {
+            (writer.name, number)
+            for writer in self.writers
+            if writer.topic is one.topic
+            for number in writer.acknowledged
+        }
 
     def _silent_since(self, since: float) -> list[str]:
         moments = {one.name: one.acknowledged_at for one in self.writers}
