@@ -143,7 +143,8 @@ class Outcome:
                 found.append(f"{one.name} has {len(twice)} messages twice in the log: {twice[:SHOWN_MAX]}")
             if misplaced := one.misplaced:
                 found.append(f"{one.name}: {len(misplaced)} out of order in the log: {misplaced[:SHOWN_MAX]}")
-            if late := one.answers.disordered:
+            keyed = one.reading.type is SubscriptionType.KEY_SHARED
+            if keyed and (late := one.answers.disordered):
                 found.append(f"{one.name}: {len(late)} after a later one of their key: {late[:SHOWN_MAX]}")
             if forgotten := one.answers.forgotten:
                 found.append(f"{one.name}: failures of {len(forgotten)} forgotten: {forgotten[:SHOWN_MAX]}")

@@ -118,8 +118,8 @@ TOPICS = (
     Topic("/default/parcels", DISK, (EXCLUSIVE, LATE), writers=2, in_flight_max=IN_FLIGHT_MAX),
     Topic("/default/receipts", OBJECTS, (EXCLUSIVE, LATE)),
     Topic("/default/streams", DISK, (EXCLUSIVE, FAILOVER, SHARED), writers=2, per_s=60.0, streaming=True),
-    Topic(DEAD_LETTERS, DISK, (EXCLUSIVE,), per_s=1.0, streaming=True, dead_letters=True),
-    Topic("/default/accounts", UNTIL_ACKNOWLEDGED, (KEYED,), writers=2, per_s=40.0, streaming=True),
+    Topic(DEAD_LETTERS, DISK, (EXCLUSIVE,), streaming=True, dead_letters=True),
+    Topic("/default/accounts", UNTIL_ACKNOWLEDGED, (KEYED,), writers=2, per_s=20.0, streaming=True),
     Topic("/default/tasks", DISK, (FAILING,), per_s=20.0, streaming=True),
     Topic("/default/glances", MEMORY, (EXCLUSIVE,), survives_nats=False),
 )

@@ -12,12 +12,11 @@ KEYS = 12
 """Keys of each writer."""
 REDELIVERIES_MAX = 6
 """Of the failure policy: more than a message fails that is not poison, whatever faults add."""
-POISON, REFUSED, FORGOTTEN = (23, 11), (17, 3), (101, 5)
+POISON, REFUSED, FORGOTTEN = (211, 11), (37, 3), (101, 5)
 """(n, r): every message whose number leaves r when divided by n is refused each time, is refused the first
 time, or gets no answer the first time."""
-COUNTS_LOST_MAX = 1
-"""Failures of a message that an owner which dies has not journaled: redeliveries are further apart than it
-takes."""
+COUNTS_LOST_MAX = 3
+"""Failures of a message that owners which died may not have journaled. On a busy machine that takes long."""
 
 
 class Answer(Enum):
