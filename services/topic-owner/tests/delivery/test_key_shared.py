@@ -252,7 +252,11 @@ def test_what_was_delivered_after_a_message_of_its_key_that_failed_comes_again_a
     dispatch = dispatch_of(["a", "b", "a", "a", "b"], anna=())
     assert sent(dispatch) == [1, 2, 3, 4, 5]
     dispatch.nack(1, 1, 0.0)
-    assert sent(dispatch) == [1, 3, 4]
+    assert sent(dispatch) == [1]
+    dispatch.offer(Run.of(6, [message_of("a"), message_of("b")]))
+    assert sent(dispatch) == [7]
+    dispatch.ack([(1, 1)], 7)
+    assert sent(dispatch) == [3, 4, 6]
 
 
 def test_a_blocked_message_blocks_its_key_only_until_the_policy_changes() -> None:
@@ -265,7 +269,9 @@ def test_a_blocked_message_blocks_its_key_only_until_the_policy_changes() -> Non
     dispatch.offer(Run.of(4, [message_of("a"), message_of("b")]))
     assert sent(dispatch) == [5]
     dispatch.change_policy(FailurePolicy(base_redelivery_delay_ms=0), 0.0)
-    assert sent(dispatch) == [1, 3, 4]
+    assert sent(dispatch) == [1]
+    dispatch.ack([(1, 1)], 5)
+    assert sent(dispatch) == [3, 4]
 
 
 def test_a_key_moves_when_its_old_consumer_has_settled_it() -> None:
@@ -313,8 +319,10 @@ def test_failures_of_an_earlier_owner_keep_their_key_in_order() -> None:
     dispatch.add(1, "anna")
     dispatch.attach(Attach(1, "gateway", 1, PLENTY, PLENTY), 0.0)
     dispatch.offer(Run.of(1, [message_of("a")] * 3))
-    assert sent(dispatch, 100.0) == [1, 2, 3]
+    assert sent(dispatch, 100.0) == [1, 2]
     assert dispatch.retries.failures(2) == 1
+    dispatch.ack([(2, 2)], 3)
+    assert sent(dispatch, 100.0) == [3]
 
 
 def test_a_consumer_that_is_silent_keeps_its_keys_and_gets_them_again_in_order() -> None:
@@ -323,7 +331,10 @@ def test_a_consumer_that_is_silent_keeps_its_keys_and_gets_them_again_in_order()
     )
     assert sent(dispatch) == [1, 2]
     assert not sent(dispatch, 0.5)
-    assert [p for now in range(1, 8) for p in sent(dispatch, float(now))][:2] == [1, 2]
+    again = [p for now in range(1, 8) for p in sent(dispatch, float(now))]
+    assert set(again) == {1}
+    dispatch.ack([(1, 1)], 2)
+    assert sent(dispatch, 8.0) == [2]
 
 
 def test_a_non_reliable_topic_goes_by_the_ring() -> None:

@@ -3,7 +3,7 @@
 A key has several messages in flight at a time, all at one consumer. Per key:
 
 - Messages are sent in the order of their positions. One that failed holds back those that follow it, and
-  those that were delivered already come again after it. Other keys go on.
+  those that were delivered already come again after it is acknowledged. Other keys go on.
 - If consumers come or go, a key moves when nothing of it is in flight at its old consumer any more.
 - A key that no consumer may have waits.
 
@@ -245,7 +245,7 @@ class KeySharedDispatch(ReliableDispatch):
                 self._pending_messages -= 1
                 if key.is_idle:
                     del self._keys[key.name]
-            elif key.queue or key.failed or len(key.in_flight) >= KEY_IN_FLIGHT_MAX:
+            elif key.queue or key.failed or key.is_tried or len(key.in_flight) >= KEY_IN_FLIGHT_MAX:
                 key.queue.append(entry)  # whoever lets the key go on looks there
             else:
                 key.in_flight[position] = None
@@ -300,7 +300,7 @@ class KeySharedDispatch(ReliableDispatch):
         in_flight = key.in_flight
         most = min(left, TURN_MESSAGES_MAX, KEY_IN_FLIGHT_MAX - len(in_flight))
         count = 0
-        while count < most and share.has_room:
+        while count < most and share.has_room and not key.is_tried:
             entry = self._take(key)
             if entry is None:
                 return count
@@ -313,7 +313,7 @@ class KeySharedDispatch(ReliableDispatch):
             return count
         if not share.has_room:
             self._parked.setdefault(key.owner, {})[key.name] = None
-        elif len(in_flight) < KEY_IN_FLIGHT_MAX:
+        elif len(in_flight) < KEY_IN_FLIGHT_MAX and not key.is_tried:
             self._ready[key.name] = None
         return count
 
@@ -334,6 +334,7 @@ class KeySharedDispatch(ReliableDispatch):
             heapq.heappop(failed)
             message, offset = self.retries.take_at(position)
             self._failed_keys.pop(position, None)
+            key.tried = position
             return position, offset, message, key, True
         if not queue:
             return None

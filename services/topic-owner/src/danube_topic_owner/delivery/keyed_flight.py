@@ -28,6 +28,7 @@ class Key:
         laned: how many messages wait in the lane of ``owner``.
         failed: a heap of positions that wait in `Retries`; some may be settled meanwhile.
         wakes_at: when it is looked at again because a message that failed is due.
+        tried: position of the message that was delivered last of those that failed.
     """
 
     name: bytes
@@ -37,6 +38,12 @@ class Key:
     laned: int = 0
     failed: list[int] = field(default_factory=list)
     wakes_at: float = -inf
+    tried: int = 0
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether a message that failed before is in flight: nothing follows it until it is settled."""
+        return self.tried in self.in_flight
 
     @property
     def is_idle(self) -> bool:
