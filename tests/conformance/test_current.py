@@ -362,7 +362,10 @@ async def test_a_nacked_message_comes_again_before_what_follows_in_its_key(
         await current.send(topic, producer, b"%d" % number, routing_key="k")
     got = [await read(stream) for _ in range(3)]
     await current.nack(got[0], "sub")
-    assert [(await read(stream)).payload for _ in range(3)] == [b"0", b"1", b"2"]
+    again = await read(stream)
+    assert again.payload == b"0"
+    await current.ack(again, "sub")
+    assert [(await read(stream)).payload for _ in range(2)] == [b"1", b"2"]
     stream.cancel()
 
 
