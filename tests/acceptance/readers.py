@@ -17,6 +17,7 @@ from danube_harness.process_death import die_with_parent
 from danube_harness.traffic.history import Receipt
 
 CLI = Path(sysconfig.get_path("scripts")) / "danube-cli"
+ADMIN = CLI.with_name("danube-admin")
 END_TIMEOUT_S = 20.0
 INTERRUPTED = 130
 POLL_INTERVAL_S = 0.02

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import subprocess
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.flights import FLIGHTS_TOTAL, lines, schema_text
-from tests.acceptance.readers import CLI, Reader, Subscription, start, watch
+from tests.acceptance.readers import ADMIN, CLI, Reader, Subscription, start, watch
 
 from danube_harness.platforms.standalone import Platform
 from danube_harness.traffic.history import check
@@ -22,6 +23,7 @@ BOUND_S = 150.0
 WHOLE_BOUND_S = 3600.0
 """How long it may take until all have arrived."""
 
+CONNECT_S_MAX = 60.0
 TOPIC = "/default/flights"
 KILLS = ((0.20, "gateway"), (0.45, "topic-owner"), (0.70, "nats"))
 """At which part of the lines received which process is ended by SIGKILL."""
@@ -66,6 +68,29 @@ def consume(platform: Platform, subscription: str, kind: str) -> list[str]:
     return ["-s", f"http://{platform.gateway_addr}", "-t", TOPIC, "-m", subscription, "--sub-type", kind]
 
 
+def wait_until_connected(platform: Platform, readers: list[Reader]) -> None:
+    """Wait until the platform names every reader: one that never was connected gives up at a dead gateway."""
+    names = {reader.name for reader in readers}
+    describe = [
+        ADMIN,
+        "topics",
+        "describe",
+        TOPIC,
+        "-o",
+        "json",
+        "--endpoint",
+        f"http://{platform.admin_addr}",
+    ]
+    deadline = time.monotonic() + CONNECT_S_MAX
+    connected: set[str] = set()
+    while not names <= connected:
+        assert time.monotonic() < deadline, f"only {connected} connected"
+        for reader in readers:
+            reader.check_runs()
+        (topic,) = json.loads(subprocess.run(describe, check=True, capture_output=True).stdout)
+        connected = {name for each in topic["subscriptions"] for name in each["consumers"]}
+
+
 @contextlib.contextmanager
 def reading(
     platform: Platform, directory: Path, sent: list[bytes], kinds: dict[str, int]
@@ -80,6 +105,7 @@ def reading(
             own = [Reader(f"{kind}-{number}", arguments, directory, sent) for number in range(1, count + 1)]
             readers.extend(own)
             subscriptions.append(Subscription(name, own))
+        wait_until_connected(platform, readers)
         yield subscriptions
         for reader in readers:
             reader.interrupt()

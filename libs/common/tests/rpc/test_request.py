@@ -175,7 +175,11 @@ async def test_headers_that_are_too_large_end_the_call_and_not_the_server(serve:
     [b"GET / HTTP/1.1\r\n\r\n", bytes(200), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 100],
     ids=["http1", "zeros", "bad-frames"],
 )
-async def test_wire_noise_on_one_connection_does_not_disturb_others(serve: Serve, noise: bytes) -> None:
+async def test_wire_noise_on_one_connection_does_not_disturb_others(
+    serve: Serve, noise: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danube_common.rpc.server.HEADER_S_MAX", 1.0)
+
     async def answer(_call: Call) -> bytes:
         return b"ok"
 
