@@ -71,7 +71,7 @@ def consume(platform: Platform, subscription: str, kind: str) -> list[str]:
 def wait_until_connected(platform: Platform, readers: list[Reader]) -> None:
     """Wait until the platform names every reader: one that never was connected gives up at a dead gateway."""
     names = {reader.name for reader in readers}
-    describe = [
+    describe: list[str | Path] = [
         ADMIN,
         "topics",
         "describe",

@@ -122,7 +122,7 @@ class StreamingStream(Stream):
     async def _handed_over(self, stream: ConsumeStream) -> None:
         confirmed = asyncio.create_task(self._confirmed.wait())
         try:
-            while not confirmed.done():
+            while not self._confirmed.is_set():
                 if self._reading is not None and not self._reading.done():
                     await asyncio.wait({self._reading, confirmed}, return_when=asyncio.FIRST_COMPLETED)
                 else:
