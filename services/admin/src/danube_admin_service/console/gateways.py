@@ -22,6 +22,7 @@ from danube_proto import danube_api_pb2 as api
 CALL_S_MAX: Final = 10.0
 CONNECT_S_MAX: Final = 2.0
 GATEWAYS_TRIED_MAX: Final = 3
+ATTEMPTED: Final = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE)
 
 A = TypeVar("A", bound=Message)
 
@@ -67,12 +68,9 @@ class Gateways:
         secrets.SystemRandom().shuffle(urls)
         for url in urls[:GATEWAYS_TRIED_MAX]:
             async with self._channel(url) as channel:
-                try:
-                    await _connected(channel)
-                except TimeoutError:
-                    continue
-                yield Gateway(channel, credential)
-                return
+                if await _connects(channel):
+                    yield Gateway(channel, credential)
+                    return
         tried = ", ".join(urls[:GATEWAYS_TRIED_MAX]) or "there is none"
         raise RpcError(StatusCode.UNAVAILABLE, f"no gateway could be reached from the admin service: {tried}")
 
@@ -84,10 +82,15 @@ class Gateways:
         return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(roots))
 
 
-async def _connected(channel: grpc.aio.Channel) -> None:
-    """Wait until the channel is connected. Raises TimeoutError."""
-    async with asyncio.timeout(CONNECT_S_MAX):
-        await channel.channel_ready()
+async def _connects(channel: grpc.aio.Channel) -> bool:
+    """Return whether the first attempt to connect succeeds within `CONNECT_S_MAX`."""
+    try:
+        async with asyncio.timeout(CONNECT_S_MAX):
+            while (state := channel.get_state(try_to_connect=True)) not in ATTEMPTED:
+                await channel.wait_for_state_change(state)
+    except TimeoutError:
+        return False
+    return state is grpc.ChannelConnectivity.READY
 
 
 class Publisher:
