@@ -14,7 +14,7 @@ from danube_harness.fixtures import etcd_server, nats_server, s3_server
 
 __all__ = ["etcd_server", "nats_server", "s3_server"]
 
-SERVER_FIXTURES: Final = frozenset({"etcd_server", "nats_server", "platform", "s3_server"})
+SERVER_FIXTURES: Final = frozenset({"etcd_server", "nats_server", "platform", "s3_server", "serve"})
 """A test that asks for one of these starts a real server."""
 
 FAUST_TESTS: Final = tuple(Path(__file__).parent / one for one in ("libs/faust/tests", "tests/streams"))

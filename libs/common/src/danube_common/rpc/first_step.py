@@ -13,6 +13,35 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from typing import Any, Final, cast
 
+_TOLD: Final = object()
+
+
+class _Rest(Coroutine[Any, Any, None]):
+    """A coroutine that has begun and waits. As it has begun, a task that is cancelled at once tells it."""
+
+    __slots__ = ("_coroutine", "_waits_for")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: object) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def send(self, value: Any) -> Any:
+        """Tell the task once what is waited for already; then go on."""
+        waits_for, self._waits_for = self._waits_for, _TOLD
+        return self._coroutine.send(value) if waits_for is _TOLD else waits_for
+
+    def throw(self, *error: Any) -> Any:
+        """Raise an error, such as a cancellation, where the coroutine waits."""
+        self._waits_for = _TOLD
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        """Close the coroutine."""
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._coroutine.__await__()
+
 
 class FirstStep:
     """What `asyncio.current_task` returns in the first step of a call; later it stands for the call's task.
@@ -51,9 +80,7 @@ class FirstStep:
 
     def go_on(self, coroutine: Coroutine[Any, Any, None], context: Context, waits_for: object) -> None:
         """Leave a call that waits for the first time to a task."""
-        rest = cast("Coroutine[Any, Any, None]", _rest(coroutine, waits_for))
-        rest.send(None)
-        self.task = asyncio.Task(rest, context=context)
+        self.task = asyncio.Task(_Rest(coroutine, waits_for), context=context)
         if self._cancelled:
             self.task.cancel()
 
@@ -112,20 +139,3 @@ def _task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], 
 
 async def _failed(error: BaseException) -> None:
     raise error
-
-
-@types.coroutine
-def _rest(coroutine: Coroutine[Any, Any, None], waits_for: object) -> Generator[Any, Any, None]:
-    """Go on with a coroutine that waits. Begun before its task, which may be cancelled."""
-    gives: object = None
-    resume: Callable[[Any], Any] = lambda _: waits_for  # noqa: E731
-    while True:
-        try:
-            sent = yield gives
-        except BaseException as error:  # noqa: BLE001 - a cancellation, too, is the coroutine's
-            sent, resume = error, coroutine.throw
-        try:
-            gives = resume(sent)
-        except StopIteration:
-            return
-        resume = coroutine.send
