@@ -32,6 +32,18 @@ HOLDERS: Final = ("gateway", "topic-owner", "storage", "admin", "root", "nats", 
 SERVERS: Final = ("nats", "etcd")
 MEMBERS_MAX: Final = 3
 VALID: Final = dt.timedelta(days=3650)
+SIGNS: Final = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+"""What the key of an authority may do; Python 3.13 refuses one that does not say so."""
 BEFORE: Final = dt.timedelta(hours=1)
 """For clocks that are behind."""
 LOOPBACK: Final = ipaddress.ip_address("127.0.0.1")
@@ -76,11 +88,17 @@ def certificate(
         .not_valid_before(now - BEFORE)
         .not_valid_after(now + VALID)
         .add_extension(x509.BasicConstraints(ca=common == AUTHORITY, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key((by or key).public_key()), critical=False
+        )
     )
     if names:
         alternatives = [*(x509.DNSName(name) for name in names), x509.IPAddress(LOOPBACK)]
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-    if common != AUTHORITY:
+    if common == AUTHORITY:
+        builder = builder.add_extension(SIGNS, critical=True)
+    else:
         builder = builder.add_extension(USES, critical=False)
     return builder.sign(by or key, hashes.SHA256())
 
