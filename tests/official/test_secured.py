@@ -32,7 +32,8 @@ NEW_SECRET = "another secret of the tests, longer than 32 bytes"
 REPLACED_S_MAX = 60
 SEEN_S = 2.5
 """A change of a file is seen within 2 s, which has no event."""
-TOPIC, RUST_TOPIC, OTHERS = "/default/mine", "/default/rusts", "/default/others"
+TOPIC, LOAD_TOPIC, RUST_TOPIC = "/default/mine", "/default/loads", "/default/rusts"
+OTHERS = "/default/others"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def platform(
                 request_serializer=admin_pb.CreateBindingRequest.SerializeToString,
                 response_deserializer=admin_pb.SecurityResponse.FromString,
             )
-            for name, topic in (("python", TOPIC), ("rust", RUST_TOPIC)):
+            for name, topic in (("python", TOPIC), ("loads", LOAD_TOPIC), ("rust", RUST_TOPIC)):
                 binding = admin_pb.BindingDefinition(
                     id=name,
                     principal_type="user",
@@ -149,7 +150,7 @@ def test_the_rust_client_may_with_its_token_over_tls_what_it_is_allowed(
 async def test_certificate_and_secret_are_replaced_under_load_without_a_failed_call(
     platform: Platform, authority: Authority, secrets: Path
 ) -> None:
-    credential = [token("python")]
+    credential = [token("loads")]
     failed: list[BaseException] = []
     calls = 0
 
@@ -167,11 +168,11 @@ async def test_certificate_and_secret_are_replaced_under_load_without_a_failed_c
         host, port = platform.gateway_addr.split(":")
         return ssl.get_server_certificate((host, int(port)), timeout=10)
 
-    asked = v0_2.TopicLookupRequest(topic=TOPIC).SerializeToString()
+    asked = v0_2.TopicLookupRequest(topic=LOAD_TOPIC).SerializeToString()
     tls = Tls(str(authority.file), token=lambda: credential[0])
     async with (
         connect(f"https://{platform.gateway_addr}", tls=tls) as client,
-        client.producer(TOPIC) as producer,
+        client.producer(LOAD_TOPIC) as producer,
         secure_channel(platform.gateway_addr, authority) as channel,
     ):
         lookup = channel.unary_unary("/danube.Discovery/TopicLookup")
@@ -188,7 +189,7 @@ async def test_certificate_and_secret_are_replaced_under_load_without_a_failed_c
         for lines in (f"{NEW_SECRET}\n{SECRET}\n", f"{NEW_SECRET}\n"):
             secrets.write_text(lines)  # noqa: ASYNC240 - a line
             await asyncio.sleep(SEEN_S)
-            credential[0] = token("python", secret=NEW_SECRET)
+            credential[0] = token("loads", secret=NEW_SECRET)
             seen = calls
             async with asyncio.timeout(REPLACED_S_MAX):
                 while calls < seen + 50 and not failed:  # noqa: ASYNC110
@@ -198,6 +199,6 @@ async def test_certificate_and_secret_are_replaced_under_load_without_a_failed_c
         await asyncio.wait(loads)
         assert not failed, (len(failed), calls, failed[0])
         with pytest.raises(grpc.aio.AioRpcError, match="no key that is known"):
-            await lookup(asked, metadata=bearer(token("python")), timeout=30)
+            await lookup(asked, metadata=bearer(token("loads")), timeout=30)
     secrets.write_text(SECRET)  # noqa: ASYNC240
     await asyncio.sleep(SEEN_S)

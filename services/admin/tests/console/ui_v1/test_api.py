@@ -15,8 +15,6 @@ from danube_harness.rpc.credentials import ADMIN, token
 
 IDENTITY = {"broker_id", "broker_addr", "broker_role", "broker_status"}
 MINI = {"name", "delivery", "producers_connected", "consumers_connected", "subscriptions"}
-ANN = {"Authorization": f"Bearer {token('ann')}"}
-ROOT = {"Authorization": f"Bearer {token(ADMIN)}"}
 
 
 async def ask(browser: Browser, path: str, **headers: str) -> dict[str, Any]:
@@ -203,15 +201,17 @@ async def test_roles_and_bindings_are_made_and_deleted(browser: Browser) -> None
 
 
 async def test_the_same_may_ask_as_at_the_admin_port(guarded: Browser) -> None:
+    ann = {"Authorization": f"Bearer {token('ann')}"}
+    root = {"Authorization": f"Bearer {token(ADMIN)}"}
     await guarded.create(ORDERS)
     for path in ("/cluster", "/topics", "/topics/default/orders", "/namespaces", "/security/roles"):
         assert (await guarded.get(f"/ui/v1{path}")).status == 401, path
         assert (await guarded.get(f"/ui/v1{path}", {"Authorization": "Bearer nonsense"})).status == 401, path
-        assert (await guarded.get(f"/ui/v1{path}", ROOT)).status == 200, path
+        assert (await guarded.get(f"/ui/v1{path}", root)).status == 200, path
     for path in ("/cluster", "/topics/default/orders", "/security/roles"):
-        assert (await guarded.get(f"/ui/v1{path}", ANN)).status == 403, path
+        assert (await guarded.get(f"/ui/v1{path}", ann)).status == 403, path
     body = {"action": "delete", "topic": ORDERS}
-    async with guarded.client.post("/ui/v1/topics/actions", json=body, headers=ANN) as answer:
+    async with guarded.client.post("/ui/v1/topics/actions", json=body, headers=ann) as answer:
         assert answer.status == 403
     await guarded.topics.require(TopicName.parse(ORDERS))
     await guarded.log_in(token(ADMIN))
