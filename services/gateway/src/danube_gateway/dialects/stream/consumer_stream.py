@@ -204,9 +204,11 @@ class ConsumerStream:
         """End the sessions and the tasks."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for feed in self._feeds:
-            self._end_session(feed)
+        try:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        finally:  # the call may be cancelled meanwhile: its client has left
+            for feed in self._feeds:
+                self._end_session(feed)
 
     def raise_error(self) -> None:
         """Raise what the stream ends with, if it is not OK."""

@@ -276,9 +276,11 @@ class _ProducerStream:
                 self._claims.release(key, nonce)
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for partition in self._partitions:
-            partition.lane.close()
+        try:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        finally:  # the call may be cancelled meanwhile: its client has left
+            for partition in self._partitions:
+                partition.lane.close()
 
     def _on_stored(self, partition: _Partition, batch: ReadyBatch, position: int) -> None:
         partition.stored.append(api.StoredBatch(first_sequence=batch.first, first_position=position))
