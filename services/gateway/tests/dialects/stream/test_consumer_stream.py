@@ -25,7 +25,7 @@ async def test_a_call_that_is_cancelled_while_it_closes_leaves_no_session_behind
             await asyncio.Event().wait()
         finally:
             closing_began.set()
-            await asyncio.sleep(0.05)
+            await asyncio.Event().wait()  # until it is cancelled once more
 
     stream._spawn(lingering())
     await asyncio.sleep(0)
