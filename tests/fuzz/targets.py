@@ -52,7 +52,8 @@ from danube_common.segment.reader import EntryReader, parse_tail, split_entries
 from danube_common.wire.archive import ARCHIVE
 from danube_common.wire.delivery import decode_deliveries
 from danube_common.wire.frame import decode_frame, encode_frame, frame_id_of, producer_batch_of, split_frame
-from danube_common.wire.owner import OWNER, decode_notice
+from danube_common.wire.owner.notices import decode_notice
+from danube_common.wire.owner.protocol import OWNER
 from danube_common.wire.repair import REPAIR
 from danube_common.wire.replica import REPLICA
 from danube_gateway.dialects.generations import of_caller, of_consumer, of_message, of_producer

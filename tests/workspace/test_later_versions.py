@@ -15,7 +15,7 @@ from danube_common.segment.format import CRC, END_MAGIC, FOOTER, HEADER_BYTES, T
 from danube_common.segment.reader import parse_tail
 from danube_common.wire.delivery import decode_deliveries
 from danube_common.wire.frame import decode_frame, encode_frame
-from danube_common.wire.owner import OWNER
+from danube_common.wire.owner.protocol import OWNER
 from danube_topic_owner.journal.events import Claimed, decode_events, encode_events
 
 VERSION_AT = 4

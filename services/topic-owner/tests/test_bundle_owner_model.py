@@ -12,7 +12,9 @@ from danube_common.model.failure_policy import FailurePolicy
 from danube_common.model.position import sequence_of
 from danube_common.model.subscription import SubscriptionType
 from danube_common.wire.envelope import Done
-from danube_common.wire.owner import Credit, Detach, Nack, SessionState, SetFailurePolicy, Sync, Synced
+from danube_common.wire.owner.acknowledgements import Nack
+from danube_common.wire.owner.sessions import Credit, Detach, SessionState, Sync, Synced
+from danube_common.wire.owner.subscriptions import SetFailurePolicy
 from danube_harness.services.owner_harness import (
     EXCLUSIVE,
     PATIENCE_S,

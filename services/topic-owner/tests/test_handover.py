@@ -11,7 +11,7 @@ from danube_common.cluster.membership import register
 from danube_common.cluster.records import Assignment, Claim, Instance, encode_record
 from danube_common.errors import Conflict, JournalFenced, MetadataUnavailable
 from danube_common.runtime.registration import Registration, RegistrationState
-from danube_common.wire.owner import ConsumerFound, FindConsumer
+from danube_common.wire.owner.sessions import ConsumerFound, FindConsumer
 from danube_harness.services.owner_harness import PATIENCE_S, OwnerHarness
 from danube_topic_owner import ownership as ownership_module
 from danube_topic_owner.delivery.consumer import Window

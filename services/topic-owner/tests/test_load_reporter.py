@@ -9,7 +9,8 @@ from danube_common.cluster.load import BundleLoad, LoadReport
 from danube_common.cluster.records import decode_record
 from danube_common.model.failure_policy import FailurePolicy
 from danube_common.wire.envelope import Done
-from danube_common.wire.owner import Nack, SetFailurePolicy
+from danube_common.wire.owner.acknowledgements import Nack
+from danube_common.wire.owner.subscriptions import SetFailurePolicy
 from danube_harness.services.owner_harness import Gateway, OwnerHarness
 from danube_topic_owner import process_usage
 from danube_topic_owner.bundle_owner import BundleOwner

@@ -8,19 +8,15 @@ from danube_common.errors import (
     NotFound,
 )
 from danube_common.model.producer import AccessMode
-from danube_common.wire.owner import (
+from danube_common.wire.owner.acknowledgements import Acked, Acks, TopicAcks, ack_ranges
+from danube_common.wire.owner.producers import CreateProducer, ProducerFound
+from danube_common.wire.owner.sessions import (
     GATEWAY_SILENCE_S,
-    Acked,
-    Acks,
     ConsumerFound,
-    CreateProducer,
     FindConsumer,
-    ProducerFound,
     SessionState,
     Sync,
     Synced,
-    TopicAcks,
-    ack_ranges,
 )
 from danube_harness.services.owner_harness import (
     PLENTY,

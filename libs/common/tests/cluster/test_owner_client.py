@@ -13,15 +13,8 @@ from danube_common.cluster.records import Claim, encode_record
 from danube_common.errors import CorruptData, NotFound, Unavailable
 from danube_common.model.bundle import Bundle
 from danube_common.wire.envelope import Done, ErrorReply, Reason
-from danube_common.wire.owner import (
-    OWNER,
-    ConsumerFound,
-    Credit,
-    FindConsumer,
-    OwnerReply,
-    SessionState,
-    owner_subject,
-)
+from danube_common.wire.owner.protocol import OWNER, OwnerReply, owner_subject
+from danube_common.wire.owner.sessions import ConsumerFound, Credit, FindConsumer, SessionState
 from danube_harness.memory.bus import MemoryBus, MemoryHub
 from danube_harness.memory.metadata import MemoryMetadata
 

@@ -18,7 +18,7 @@ from danube_common.wire.delivery import (
     decode_deliveries,
     encode_delivery,
 )
-from danube_common.wire.owner import SessionEnded, encode_notice
+from danube_common.wire.owner.notices import SessionEnded, encode_notice
 
 U64 = st.integers(0, (1 << 64) - 1)
 SECTIONS = st.lists(

@@ -26,18 +26,9 @@ from danube_common.errors import (
     Unavailable,
 )
 from danube_common.wire.envelope import error_of, error_reply
-from danube_common.wire.owner import (
-    ACKED_POSITIONS_MAX,
-    OWNER,
-    OwnerReply,
-    OwnerRequest,
-    SessionEnded,
-    TopicAcks,
-    ack_ranges,
-    decode_notice,
-    encode_notice,
-    span_ranges,
-)
+from danube_common.wire.owner.acknowledgements import ACKED_POSITIONS_MAX, TopicAcks, ack_ranges, span_ranges
+from danube_common.wire.owner.notices import SessionEnded, decode_notice, encode_notice
+from danube_common.wire.owner.protocol import OWNER, OwnerReply, OwnerRequest
 
 
 def values(kind: typing.Any) -> st.SearchStrategy[typing.Any]:

@@ -35,7 +35,7 @@ from danube_common.model.schema import Schema, SchemaKind
 from danube_common.model.strategy import ReliableOptions, StorageBackend, Strategy
 from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType
 from danube_common.rpc.port import Call, RpcError, StatusCode, answered
-from danube_common.wire.owner import SubscriptionDetail
+from danube_common.wire.owner.topics import SubscriptionDetail
 from danube_harness.memory.bus import MemoryBus, MemoryHub
 from danube_harness.memory.log import MemoryLog
 from danube_harness.memory.metadata import MemoryMetadata

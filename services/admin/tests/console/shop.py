@@ -23,7 +23,7 @@ from danube_common.model.policies import PolicyOverrides
 from danube_common.model.position import position_of
 from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
 from danube_common.model.subscription import SubscriptionType
-from danube_common.wire.owner import SubscriptionDetail
+from danube_common.wire.owner.topics import SubscriptionDetail
 from danube_proto.danube_api_pb2 import StreamMessage
 
 ORDERS: Final = "/default/orders"

@@ -7,7 +7,7 @@ from danube_admin_service.console import calls
 from danube_common.cluster import keys
 from danube_common.model.names import TopicName
 from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType
-from danube_common.wire.owner import SubscriptionDetail
+from danube_common.wire.owner.topics import SubscriptionDetail
 from danube_proto import danube_admin_pb2 as admin
 
 ORDERS = TopicName.parse("/default/orders")

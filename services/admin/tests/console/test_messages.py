@@ -11,7 +11,7 @@ from danube_common.cluster import keys
 from danube_common.cluster.records import Instance, encode_record
 from danube_common.model.position import position_of
 from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType
-from danube_common.wire.owner import SubscriptionDetail
+from danube_common.wire.owner.topics import SubscriptionDetail
 from danube_harness.services.stub_gateway import StubGateway
 from danube_proto.danube_api_pb2 import Schema
 

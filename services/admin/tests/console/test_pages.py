@@ -12,7 +12,7 @@ from danube_common.model.names import TopicName
 from danube_common.model.policies import PolicyOverrides
 from danube_common.model.strategy import Strategy
 from danube_common.model.subscription import SubscriptionType
-from danube_common.wire.owner import SubscriptionDetail
+from danube_common.wire.owner.topics import SubscriptionDetail
 
 KITCHEN = SubscriptionDetail(
     "kitchen",

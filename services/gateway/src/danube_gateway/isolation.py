@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from danube_common.errors import DanubeError, Unavailable
-from danube_common.wire.owner import GATEWAY_SILENCE_S
+from danube_common.wire.owner.sessions import GATEWAY_SILENCE_S
 
 CUT_OFF_S: Final = GATEWAY_SILENCE_S
 """After this long without a Sync the owners have ended this gateway's streams."""

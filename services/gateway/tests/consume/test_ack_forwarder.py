@@ -10,7 +10,7 @@ import pytest
 from danube_common.errors import InvalidInput, LimitExceeded, NotFound, Unavailable
 from danube_common.model.bundle import Bundle
 from danube_common.runtime.metrics import Metrics
-from danube_common.wire.owner import ACKS_PER_BATCH_MAX, Acked, Acks, TopicAcks
+from danube_common.wire.owner.acknowledgements import ACKS_PER_BATCH_MAX, Acked, Acks, TopicAcks
 from danube_gateway.consume import ack_forwarder as forwarder_module
 from danube_gateway.consume.ack_forwarder import AckForwarder, Delivered
 from danube_gateway.gateway_metrics import GatewayMetrics

@@ -11,7 +11,7 @@ from danube_common.model.failure_policy import REASON_CHARACTERS_MAX
 from danube_common.model.run import Run
 from danube_common.runtime.metrics import Metrics
 from danube_common.wire.envelope import Done
-from danube_common.wire.owner import Acked, Acks, Nack
+from danube_common.wire.owner.acknowledgements import Acked, Acks, Nack
 from danube_gateway.consume import ack_forwarder as forwarder_module
 from danube_gateway.consume.ack_forwarder import Delivered
 from danube_gateway.consume.acks import Acknowledgements

@@ -7,7 +7,7 @@ import pytest
 from danube_common.errors import Refused
 from danube_common.model.bundle import Bundle
 from danube_common.model.subscription import SubscriptionType
-from danube_common.wire.owner import ConsumerFound, CreateConsumer
+from danube_common.wire.owner.sessions import ConsumerFound, CreateConsumer
 from danube_gateway.consume import admission
 from danube_gateway.consume.admission import create_consumer
 

@@ -18,23 +18,18 @@ from danube_common.model.run import Run
 from danube_common.runtime.metrics import Metrics
 from danube_common.wire.delivery import Delivery, encode_delivery
 from danube_common.wire.envelope import Done, ErrorReply, Reason
-from danube_common.wire.owner import (
-    OWNER,
-    Acked,
-    Acks,
+from danube_common.wire.owner.acknowledgements import Acked, Acks
+from danube_common.wire.owner.notices import SessionEnded, encode_notice
+from danube_common.wire.owner.protocol import OWNER, OwnerReply, gateway_subject, owner_subject
+from danube_common.wire.owner.sessions import (
     Attach,
     ConsumerFound,
     Credit,
     Detach,
     FindConsumer,
-    OwnerReply,
-    SessionEnded,
     SessionState,
     Sync,
     Synced,
-    encode_notice,
-    gateway_subject,
-    owner_subject,
 )
 from danube_gateway.consume import sessions as sessions_module
 from danube_gateway.consume.ack_forwarder import Delivered

@@ -13,7 +13,7 @@ from danube_common.errors import LimitExceeded, LogFull, LogUnavailable, Unavail
 from danube_common.log.port import Appended
 from danube_common.model.bundle import Bundle
 from danube_common.wire.frame import decode_frame
-from danube_common.wire.owner import non_reliable_subject
+from danube_common.wire.owner.protocol import non_reliable_subject
 from danube_gateway.publish.publisher import (
     PENDING_BYTES_MAX,
     FrameNumbers,

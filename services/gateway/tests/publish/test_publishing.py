@@ -35,17 +35,14 @@ from danube_common.schemas.registry import SchemaRegistry
 from danube_common.schemas.topics import TopicSchemaView
 from danube_common.wire.envelope import ErrorReply, Reason
 from danube_common.wire.frame import decode_frame, encode_frame
-from danube_common.wire.owner import (
-    OWNER,
+from danube_common.wire.owner.producers import (
     CreateProducer,
     FindProducer,
-    OwnerReply,
     ProducerFound,
     TouchProducers,
     UnknownIds,
-    non_reliable_subject,
-    owner_subject,
 )
+from danube_common.wire.owner.protocol import OWNER, OwnerReply, non_reliable_subject, owner_subject
 from danube_gateway.gateway_metrics import GatewayMetrics
 from danube_gateway.publish.batch_lane import BatchLane
 from danube_gateway.publish.producers import Producers

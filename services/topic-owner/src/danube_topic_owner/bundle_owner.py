@@ -17,7 +17,13 @@ from danube_common.model.bundle import Family
 from danube_common.model.names import TopicName
 from danube_common.model.position import BEFORE_ALL, position_of
 from danube_common.wire.frame import Frame, decode_frame
-from danube_common.wire.owner import OWNER, OwnerReply, OwnerRequest, non_reliable_subject, owner_subject
+from danube_common.wire.owner.protocol import (
+    OWNER,
+    OwnerReply,
+    OwnerRequest,
+    non_reliable_subject,
+    owner_subject,
+)
 from danube_topic_owner.api.requests import Requests
 from danube_topic_owner.catchup.archive_catchup import ArchiveCatchUp
 from danube_topic_owner.catchup.log_catchup import LogCatchUp

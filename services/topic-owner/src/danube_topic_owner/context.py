@@ -15,7 +15,8 @@ from danube_common.errors import NotFound
 from danube_common.model.bundle import Bundle, Family
 from danube_common.model.names import TopicName
 from danube_common.runtime.ports import Ports
-from danube_common.wire.owner import OwnerReply, OwnerRequest, SessionEnded
+from danube_common.wire.owner.notices import SessionEnded
+from danube_common.wire.owner.protocol import OwnerReply, OwnerRequest
 from danube_topic_owner.delivery.consumer import Session, Window
 from danube_topic_owner.delivery.dispatcher import Dispatcher
 from danube_topic_owner.delivery.log_offsets import LogOffsets

@@ -5,7 +5,7 @@ import pytest
 from danube_common.errors import InvalidInput, NotFound, Refused
 from danube_common.model.subscription import SubscriptionType
 from danube_common.wire.envelope import Done
-from danube_common.wire.owner import (
+from danube_common.wire.owner.subscriptions import (
     MAX_UNACKED_MESSAGES,
     DispatchConfigFound,
     GetDispatchConfig,

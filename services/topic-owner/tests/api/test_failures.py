@@ -12,18 +12,16 @@ from danube_common.model.names import TopicName
 from danube_common.model.subscription import StartPosition, SubscriptionType
 from danube_common.wire.envelope import Done
 from danube_common.wire.frame import decode_frame
-from danube_common.wire.owner import (
-    DescribeTopic,
+from danube_common.wire.owner.acknowledgements import Nack
+from danube_common.wire.owner.subscriptions import (
     FailurePolicyFound,
     GetFailurePolicy,
-    Nack,
     ResetSubscription,
     SetFailurePolicy,
-    SubscriptionDetail,
     SubscriptionFound,
-    TopicDescription,
     Unsubscribe,
 )
+from danube_common.wire.owner.topics import DescribeTopic, SubscriptionDetail, TopicDescription
 from danube_harness.services.owner_harness import (
     EXCLUSIVE,
     FAILOVER,

@@ -21,33 +21,24 @@ from danube_common.model.position import end_of_sequence
 from danube_common.model.producer import AccessMode
 from danube_common.model.strategy import Strategy
 from danube_common.wire.envelope import Done, ErrorReply
-from danube_common.wire.owner import (
-    OWNER,
-    Acked,
-    Acks,
-    Attach,
-    ConsumerFound,
-    CreateConsumer,
+from danube_common.wire.owner.acknowledgements import Acked, Acks, TopicAcks, ack_ranges
+from danube_common.wire.owner.producers import (
     CreateProducer,
-    Detach,
-    FindConsumer,
     FindProducer,
-    FindTopic,
-    Floors,
-    ListSubscriptions,
-    LossTotals,
-    OwnerRequest,
     ProducerFound,
-    RetentionFloors,
-    Subscriptions,
-    TellLosses,
-    TopicAcks,
     TouchProducers,
     UnknownIds,
-    Unsubscribe,
-    ack_ranges,
-    owner_subject,
 )
+from danube_common.wire.owner.protocol import OWNER, OwnerRequest, owner_subject
+from danube_common.wire.owner.sessions import Attach, ConsumerFound, CreateConsumer, Detach, FindConsumer
+from danube_common.wire.owner.subscriptions import (
+    ListSubscriptions,
+    LossTotals,
+    Subscriptions,
+    TellLosses,
+    Unsubscribe,
+)
+from danube_common.wire.owner.topics import FindTopic, Floors, RetentionFloors
 from danube_harness.services.owner_harness import (
     EXCLUSIVE,
     FAILOVER,

@@ -11,7 +11,8 @@ from danube_common.cluster.records import Topic
 from danube_common.model.position import position_of
 from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
 from danube_common.wire.envelope import Done
-from danube_common.wire.owner import DescribeTopic, Detach, SubscriptionDetail, TopicDescription
+from danube_common.wire.owner.sessions import Detach
+from danube_common.wire.owner.topics import DescribeTopic, SubscriptionDetail, TopicDescription
 from danube_harness.services.fake_archive import FakeArchive, open_fake_archive
 from danube_harness.services.owner_harness import PATIENCE_S, SHARED, Gateway, OwnerHarness
 from danube_topic_owner.catchup import expirer, history_feed

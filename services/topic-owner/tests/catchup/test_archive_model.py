@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from danube_common.cluster.records import Topic
 from danube_common.wire.envelope import Done
-from danube_common.wire.owner import Detach
+from danube_common.wire.owner.sessions import Detach
 from danube_harness.services.fake_archive import FakeArchive, open_fake_archive
 from danube_harness.services.owner_harness import PATIENCE_S, Gateway, OwnerHarness, open_owner_harness
 from danube_topic_owner.catchup import history_feed

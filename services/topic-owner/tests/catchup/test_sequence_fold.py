@@ -10,7 +10,8 @@ from danube_common.cluster.records import Topic, encode_record
 from danube_common.errors import NotFound
 from danube_common.model.producer_sequences import ProducerSequences
 from danube_common.wire.frame import IDEMPOTENT, encode_frame, make_frame_id, sequence_key
-from danube_common.wire.owner import FindSequence, Floors, RetentionFloors, SequenceFound
+from danube_common.wire.owner.producers import FindSequence, SequenceFound
+from danube_common.wire.owner.topics import Floors, RetentionFloors
 from danube_harness.services.owner_harness import PATIENCE_S, OwnerHarness
 
 

@@ -9,17 +9,9 @@ from danube_common.errors import AlreadyExists, InvalidInput, LimitExceeded, Not
 from danube_common.model.policies import PolicyOverrides
 from danube_common.model.position import position_of
 from danube_common.model.subscription import StartKind, StartPosition
-from danube_common.wire.owner import (
-    Acked,
-    Acks,
-    CreateSubscription,
-    DescribeTopic,
-    ResetSubscription,
-    SubscriptionFound,
-    TopicAcks,
-    TopicDescription,
-    ack_ranges,
-)
+from danube_common.wire.owner.acknowledgements import Acked, Acks, TopicAcks, ack_ranges
+from danube_common.wire.owner.subscriptions import CreateSubscription, ResetSubscription, SubscriptionFound
+from danube_common.wire.owner.topics import DescribeTopic, TopicDescription
 from danube_harness.services.fake_archive import FakeArchive, open_fake_archive
 from danube_harness.services.owner_harness import DISK, EXCLUSIVE, NON_RELIABLE, SHARED, Gateway, OwnerHarness
 

@@ -6,7 +6,7 @@ import pytest
 from danube_common.model.failure_policy import FailurePolicy
 from danube_common.model.run import Run
 from danube_common.model.subscription import SubscriptionType
-from danube_common.wire.owner import Attach
+from danube_common.wire.owner.sessions import Attach
 from danube_topic_owner.delivery.consumer import Window
 from danube_topic_owner.delivery.reliable import ReliableDispatch
 from danube_topic_owner.journal.cursor import Cursor

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 
 from danube_common.errors import Refused
 from danube_common.model.subscription import SubscriptionType
-from danube_common.wire.owner import Attach
+from danube_common.wire.owner.sessions import Attach
 from danube_topic_owner.delivery.consumer import DISPLACED_MAX, Consumer, Session
 from danube_topic_owner.delivery.non_reliable import NonReliableDispatch
 

@@ -7,7 +7,8 @@ from danube_common.errors import (
 )
 from danube_common.model.policies import PolicyOverrides
 from danube_common.wire.envelope import Done
-from danube_common.wire.owner import OWNER, Credit, Detach, SessionState, owner_subject
+from danube_common.wire.owner.protocol import OWNER, owner_subject
+from danube_common.wire.owner.sessions import Credit, Detach, SessionState
 from danube_harness.services.owner_harness import (
     NON_RELIABLE,
     PLENTY,

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from danube_common.model.failure_policy import BackoffStrategy, FailurePolicy, PoisonPolicy
 from danube_common.model.run import Run
-from danube_common.wire.owner import Attach
+from danube_common.wire.owner.sessions import Attach
 from danube_proto import danube_api_pb2 as api
 from danube_topic_owner.delivery import key_shared as module
 from danube_topic_owner.delivery.consumer import Window

@@ -8,7 +8,7 @@ from danube_common.model.position import BEFORE_ALL
 from danube_common.model.rate_limit import TokenBucket
 from danube_common.model.run import Run
 from danube_common.model.subscription import SubscriptionType
-from danube_common.wire.owner import Attach, SessionState
+from danube_common.wire.owner.sessions import Attach, SessionState
 from danube_topic_owner.delivery.non_reliable import (
     MESSAGE_OVERHEAD_BYTES,
     WAITING_BYTES_MAX,

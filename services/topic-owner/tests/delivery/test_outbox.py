@@ -13,7 +13,8 @@ from danube_common.bus.port import Bus
 from danube_common.errors import BusUnavailable
 from danube_common.model.run import Run
 from danube_common.wire.delivery import MAGIC, PACK_BYTES_MAX, decode_deliveries
-from danube_common.wire.owner import SessionEnded, decode_notice, gateway_subject
+from danube_common.wire.owner.notices import SessionEnded, decode_notice
+from danube_common.wire.owner.protocol import gateway_subject
 from danube_topic_owner.delivery.dispatch import Outgoing
 from danube_topic_owner.delivery.outbox import Outbox
 

@@ -12,7 +12,7 @@ from danube_common.model.failure_policy import BackoffStrategy, FailurePolicy, P
 from danube_common.model.rate_limit import TokenBucket
 from danube_common.model.run import COPY_BELOW, Run
 from danube_common.model.subscription import SubscriptionType
-from danube_common.wire.owner import Attach, SessionState
+from danube_common.wire.owner.sessions import Attach, SessionState
 from danube_topic_owner.delivery import reliable as reliable_module
 from danube_topic_owner.delivery.consumer import Window
 from danube_topic_owner.delivery.dispatch import (

@@ -11,7 +11,8 @@ from typing import Protocol, TypeVar
 from danube_common.bus.port import Bus
 from danube_common.errors import BusUnavailable, Unavailable
 from danube_common.model.bundle import Bundle
-from danube_common.wire.owner import OWNER, Credit, OwnerReply, OwnerRequest, owner_subject
+from danube_common.wire.owner.protocol import OWNER, OwnerReply, OwnerRequest, owner_subject
+from danube_common.wire.owner.sessions import Credit
 
 OWNER_TIMEOUT_S = 15.0
 """A request waits this long for a bundle's owner: longer than a takeover may take."""

@@ -8,7 +8,7 @@ from danube_admin_service.api.unary import unary
 from danube_common.errors import InvalidInput
 from danube_common.model.names import check_label
 from danube_common.rpc.port import UnaryHandler
-from danube_common.wire import owner as owner_protocol
+from danube_common.wire.owner.subscriptions import DispatchConfigFound, GetDispatchConfig, SetDispatchConfig
 from danube_proto import danube_admin_pb2 as wire
 from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND
 
@@ -38,15 +38,13 @@ class DispatchConfigAdmin:
             bound = request.dispatch_config.max_unacked_messages
             return await self._settings.change(
                 await self._settings.topics(request.topic),
-                lambda topic: owner_protocol.SetDispatchConfig(topic, subscription, bound),
+                lambda topic: SetDispatchConfig(topic, subscription, bound),
             )
 
     async def get(self, request: wire.SubscriptionRequest) -> wire.GetSubscriptionDispatchConfigResponse:
         """Tell what was set; of a partitioned topic what was set for its first partition."""
         async with precise_statuses(SUBSCRIPTION_NOT_FOUND):
-            found = await self._settings.tell(
-                request, owner_protocol.GetDispatchConfig, owner_protocol.DispatchConfigFound
-            )
+            found = await self._settings.tell(request, GetDispatchConfig, DispatchConfigFound)
             if not found.max_unacked_messages:
                 return wire.GetSubscriptionDispatchConfigResponse()
             config = wire.SubscriptionDispatchConfig(max_unacked_messages=found.max_unacked_messages)

@@ -15,7 +15,7 @@ from danube_common.model.failure_policy import (
 from danube_common.model.names import check_label
 from danube_common.rpc.port import Call, UnaryHandler
 from danube_common.security.roles import Permission
-from danube_common.wire import owner as owner_protocol
+from danube_common.wire.owner.subscriptions import FailurePolicyFound, GetFailurePolicy, SetFailurePolicy
 from danube_proto import danube_admin_pb2 as wire
 from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND
 
@@ -47,15 +47,13 @@ class FailurePolicyAdmin:
             for name in (request.topic, *(topic.name for topic in topics)):
                 check_failure_policy(policy, name)
             return await self._settings.change(
-                topics, lambda topic: owner_protocol.SetFailurePolicy(topic, subscription, policy)
+                topics, lambda topic: SetFailurePolicy(topic, subscription, policy)
             )
 
     async def get(self, request: wire.SubscriptionRequest) -> wire.GetSubscriptionFailurePolicyResponse:
         """Tell the policy of a subscription; of a partitioned topic that of its first partition."""
         async with precise_statuses(SUBSCRIPTION_NOT_FOUND):
-            found = await self._settings.tell(
-                request, owner_protocol.GetFailurePolicy, owner_protocol.FailurePolicyFound
-            )
+            found = await self._settings.tell(request, GetFailurePolicy, FailurePolicyFound)
             return wire.GetSubscriptionFailurePolicyResponse(
                 failure_policy=_message(found.policy), subscription_type=found.subscription_type
             )

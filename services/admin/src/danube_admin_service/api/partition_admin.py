@@ -18,8 +18,19 @@ from danube_common.model.names import check_namespace
 from danube_common.model.strategy import StorageBackend
 from danube_common.model.subscription import StartKind, StartPosition
 from danube_common.rpc.port import StatusCode, UnaryHandler
-from danube_common.wire import owner as protocol
 from danube_common.wire.envelope import Done
+from danube_common.wire.owner.subscriptions import (
+    CreateSubscription,
+    DispatchConfigFound,
+    FailurePolicyFound,
+    GetDispatchConfig,
+    GetFailurePolicy,
+    ListSubscriptions,
+    SetDispatchConfig,
+    SetFailurePolicy,
+    SubscriptionFound,
+    Subscriptions,
+)
 from danube_proto import danube_platform_pb2 as wire
 from danube_proto.danube_api_pb2 import TOPIC_NOT_FOUND
 
@@ -104,40 +115,40 @@ class PartitionAdmin:
             )
 
     async def _copy_subscriptions(self, source: Topic, targets: list[Topic]) -> None:
-        asked = protocol.ListSubscriptions(source.name)
-        found = await self._owners.ask(source.home, asked, protocol.Subscriptions, timeout_s=OWNER_TIMEOUT_S)
+        asked = ListSubscriptions(source.name)
+        found = await self._owners.ask(source.home, asked, Subscriptions, timeout_s=OWNER_TIMEOUT_S)
         for one in found.subscriptions:
             policy = await self._owners.ask(
                 source.home,
-                protocol.GetFailurePolicy(source.name, one.name),
-                protocol.FailurePolicyFound,
+                GetFailurePolicy(source.name, one.name),
+                FailurePolicyFound,
                 timeout_s=OWNER_TIMEOUT_S,
             )
             config = await self._owners.ask(
                 source.home,
-                protocol.GetDispatchConfig(source.name, one.name),
-                protocol.DispatchConfigFound,
+                GetDispatchConfig(source.name, one.name),
+                DispatchConfigFound,
                 timeout_s=OWNER_TIMEOUT_S,
             )
             for target in targets:
                 await self._owners.ask(
                     target.home,
-                    protocol.CreateSubscription(
+                    CreateSubscription(
                         target.name, one.name, one.subscription_type, StartPosition(StartKind.EARLIEST)
                     ),
-                    protocol.SubscriptionFound,
+                    SubscriptionFound,
                     timeout_s=OWNER_TIMEOUT_S,
                 )
                 await self._owners.ask(
                     target.home,
-                    protocol.SetFailurePolicy(target.name, one.name, policy.policy),
+                    SetFailurePolicy(target.name, one.name, policy.policy),
                     Done,
                     timeout_s=OWNER_TIMEOUT_S,
                 )
                 if config.max_unacked_messages:
                     await self._owners.ask(
                         target.home,
-                        protocol.SetDispatchConfig(target.name, one.name, config.max_unacked_messages),
+                        SetDispatchConfig(target.name, one.name, config.max_unacked_messages),
                         Done,
                         timeout_s=OWNER_TIMEOUT_S,
                     )

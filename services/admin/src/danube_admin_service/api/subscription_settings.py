@@ -13,7 +13,7 @@ from danube_common.errors import NotFound
 from danube_common.model.names import check_label
 from danube_common.rpc.port import StatusCode
 from danube_common.wire.envelope import Done
-from danube_common.wire.owner import OwnerReply, OwnerRequest
+from danube_common.wire.owner.protocol import OwnerReply, OwnerRequest
 from danube_proto import danube_admin_pb2 as wire
 from danube_proto.danube_api_pb2 import TOPIC_NOT_FOUND
 

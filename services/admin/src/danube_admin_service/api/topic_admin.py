@@ -16,8 +16,8 @@ from danube_common.errors import InvalidInput, NotFound, Refused
 from danube_common.model.names import TopicName, check_label
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.rpc.port import StatusCode, UnaryHandler
-from danube_common.wire import owner as owner_protocol
 from danube_common.wire.envelope import Done
+from danube_common.wire.owner.subscriptions import ListSubscriptions, Subscriptions, Unsubscribe
 from danube_proto.danube_admin_pb2 import (
     NewTopicRequest,
     SubscriptionListResponse,
@@ -99,8 +99,8 @@ class TopicAdmin:
             try:
                 answer = await self._owners.ask(
                     topic.home,
-                    owner_protocol.ListSubscriptions(topic.name),
-                    owner_protocol.Subscriptions,
+                    ListSubscriptions(topic.name),
+                    Subscriptions,
                     timeout_s=OWNER_TIMEOUT_S,
                 )
             except NotFound:  # deleted meanwhile
@@ -124,7 +124,7 @@ class TopicAdmin:
             try:
                 await self._owners.ask(
                     topic.home,
-                    owner_protocol.Unsubscribe(topic.name, subscription),
+                    Unsubscribe(topic.name, subscription),
                     Done,
                     timeout_s=OWNER_TIMEOUT_S,
                 )

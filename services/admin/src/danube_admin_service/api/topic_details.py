@@ -31,7 +31,8 @@ from danube_common.model.names import TopicName, check_label
 from danube_common.model.strategy import StorageBackend
 from danube_common.model.subscription import StartKind, StartPosition
 from danube_common.rpc.port import StatusCode, UnaryHandler
-from danube_common.wire import owner as owner_protocol
+from danube_common.wire.owner.subscriptions import ResetSubscription, SubscriptionFound
+from danube_common.wire.owner.topics import DescribeTopic, TopicDescription
 from danube_proto import danube_platform_pb2 as wire
 from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND
 
@@ -158,19 +159,19 @@ class TopicDetails:
                 described.memory_log.CopyFrom(
                     wire.MemoryLog(size_bytes=log.size_bytes, oldest_ms=log.oldest_ms, held_by=log.held_by)
                 )
-        if isinstance(described_by_owner, owner_protocol.TopicDescription):
+        if isinstance(described_by_owner, TopicDescription):
             _add_owners_part(described, described_by_owner)
         else:
             described.owner_problem = str(described_by_owner)
         return described
 
-    async def _ask_owner(self, topic: Topic) -> owner_protocol.TopicDescription | DanubeError:
+    async def _ask_owner(self, topic: Topic) -> TopicDescription | DanubeError:
         try:
             async with self._asking:
                 return await self._owners.ask(
                     topic.home,
-                    owner_protocol.DescribeTopic(topic.name),
-                    owner_protocol.TopicDescription,
+                    DescribeTopic(topic.name),
+                    TopicDescription,
                     timeout_s=OWNER_TIMEOUT_S,
                 )
         except CorruptData:
@@ -183,8 +184,8 @@ class TopicDetails:
             async with self._asking:
                 found = await self._owners.ask(
                     topic.home,
-                    owner_protocol.ResetSubscription(topic.name, subscription, start),
-                    owner_protocol.SubscriptionFound,
+                    ResetSubscription(topic.name, subscription, start),
+                    SubscriptionFound,
                     timeout_s=OWNER_TIMEOUT_S,
                 )
         except NotFound as error:
@@ -201,7 +202,7 @@ class TopicDetails:
         return decode_record(ArchiverLease, entry.value).instance_id if entry else ""
 
 
-def _add_owners_part(described: wire.TopicDescription, part: owner_protocol.TopicDescription) -> None:
+def _add_owners_part(described: wire.TopicDescription, part: TopicDescription) -> None:
     described.log_first_sequence = part.log_first_sequence
     described.log_last_sequence = part.log_last_sequence
     described.producers.extend(part.producers)

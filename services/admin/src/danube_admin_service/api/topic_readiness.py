@@ -14,7 +14,7 @@ from danube_common.errors import DanubeError, NotFound, Unavailable
 from danube_common.model.bundle import Bundle
 from danube_common.model.names import TopicName
 from danube_common.wire.envelope import Done
-from danube_common.wire.owner import FindTopic
+from danube_common.wire.owner.topics import FindTopic
 
 ANSWER_TIMEOUT_S: Final = 5.0
 """How long a call waits for a bundle's owner: long enough for most changes of owners."""

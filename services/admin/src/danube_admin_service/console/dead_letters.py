@@ -30,7 +30,7 @@ from danube_common.errors import DanubeError, InvalidInput
 from danube_common.model.names import TopicName
 from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType
 from danube_common.rpc.port import RpcError, StatusCode
-from danube_common.wire.owner import CreateSubscription, SubscriptionFound
+from danube_common.wire.owner.subscriptions import CreateSubscription, SubscriptionFound
 from danube_proto import danube_api_pb2 as api
 from danube_proto import danube_platform_pb2 as platform
 from danube_proto import danube_stream_pb2 as stream

@@ -19,7 +19,7 @@ from danube_common.model.names import TopicName
 from danube_common.model.subscription import StartKind, StartPosition
 from danube_common.rpc.port import RpcError, StatusCode
 from danube_common.wire.frame import RawSection, decode_checked_section
-from danube_common.wire.owner import ReadTopic, TopicRead
+from danube_common.wire.owner.topics import ReadTopic, TopicRead
 from danube_proto import danube_schema_pb2 as schema
 from danube_proto import danube_stream_pb2 as stream
 from danube_proto.danube_api_pb2 import StreamMessage

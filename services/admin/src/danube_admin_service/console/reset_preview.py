@@ -16,7 +16,7 @@ from danube_common.model.position import BEFORE_ALL
 from danube_common.model.subscription import StartPosition
 from danube_common.rpc.port import RpcError, StatusCode
 from danube_common.wire.frame import RawSection, decode_checked_section
-from danube_common.wire.owner import ReadTopic, TopicRead
+from danube_common.wire.owner.topics import ReadTopic, TopicRead
 
 READS_MAX: Final = 32
 """Requests to one owner, of about 1 MiB of messages each: what is beyond is not counted."""

@@ -32,7 +32,7 @@ from danube_common.metadata.port import MetadataStore
 from danube_common.nats.connection import Connection
 from danube_common.nats.jetstream import JetStream, JetStreamRefused, StreamAnswer
 from danube_common.runtime.version import platform_version
-from danube_common.wire.owner import DescribeTopic, TopicDescription
+from danube_common.wire.owner.topics import DescribeTopic, TopicDescription
 
 ANSWER_TIMEOUT_S: Final = 3.0
 ANSWER_BYTES_MAX: Final = 64 << 10

@@ -13,7 +13,14 @@ import structlog
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.errors import DanubeError, LimitExceeded, NotFound, Unavailable
 from danube_common.model.bundle import Bundle
-from danube_common.wire.owner import ACKS_PER_BATCH_MAX, Acked, Acks, TopicAcks, ack_ranges, span_ranges
+from danube_common.wire.owner.acknowledgements import (
+    ACKS_PER_BATCH_MAX,
+    Acked,
+    Acks,
+    TopicAcks,
+    ack_ranges,
+    span_ranges,
+)
 from danube_gateway.gateway_metrics import GatewayMetrics
 
 UNCONFIRMED_ACKS_MAX = 5_000

@@ -12,7 +12,7 @@ from danube_common.model.failure_policy import REASON_CHARACTERS_MAX
 from danube_common.runtime.service import Spawn
 from danube_common.tracing.tracer import Tracer
 from danube_common.wire.envelope import Done
-from danube_common.wire.owner import Nack
+from danube_common.wire.owner.acknowledgements import Nack
 from danube_gateway.consume.ack_forwarder import AckForwarder, Delivered
 from danube_gateway.consume.source import Source
 from danube_gateway.consume.traces import TracedSource

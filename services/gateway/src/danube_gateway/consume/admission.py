@@ -10,7 +10,7 @@ from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Topic
 from danube_common.errors import Refused
 from danube_common.model.subscription import SubscriptionType, check_key_filters
-from danube_common.wire.owner import ConsumerFound, CreateConsumer
+from danube_common.wire.owner.sessions import ConsumerFound, CreateConsumer
 from danube_gateway.consume.sessions import Sessions
 
 LEAVING_S: Final = 0.1

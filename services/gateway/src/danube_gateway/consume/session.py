@@ -12,7 +12,7 @@ from danube_common.errors import DanubeError
 from danube_common.model.bundle import Bundle
 from danube_common.model.run import Run
 from danube_common.wire.delivery import Delivery
-from danube_common.wire.owner import Attach, SessionState
+from danube_common.wire.owner.sessions import Attach, SessionState
 from danube_gateway.consume.source import Source
 
 WINDOW_MESSAGES = 1000

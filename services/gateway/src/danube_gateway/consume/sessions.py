@@ -17,7 +17,9 @@ from danube_common.model.bundle import Bundle
 from danube_common.runtime.service import Spawn
 from danube_common.wire.delivery import MAGICS, Delivery, decode_deliveries
 from danube_common.wire.envelope import Done
-from danube_common.wire.owner import (
+from danube_common.wire.owner.notices import decode_notice, taken_over
+from danube_common.wire.owner.protocol import gateway_subject
+from danube_common.wire.owner.sessions import (
     SESSIONS_PER_SYNC_MAX,
     SYNC_INTERVAL_S,
     ConsumerFound,
@@ -26,9 +28,6 @@ from danube_common.wire.owner import (
     FindConsumer,
     Sync,
     Synced,
-    decode_notice,
-    gateway_subject,
-    taken_over,
 )
 from danube_gateway.consume.ack_forwarder import Delivered
 from danube_gateway.consume.acks import Acknowledgements

@@ -9,7 +9,7 @@ from danube_common.model.names import TopicName, check_label
 from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType, start_at
 from danube_common.rpc.port import Call, Methods, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
-from danube_common.wire.owner import (
+from danube_common.wire.owner.subscriptions import (
     CreateSubscription,
     ListSubscriptions,
     LossTotals,

@@ -21,7 +21,7 @@ from danube_common.errors import (
 )
 from danube_common.model.position import MESSAGES_PER_SECTION_MAX, position_of
 from danube_common.wire.frame import IDEMPOTENT, RawSection, encode_section, make_frame_id
-from danube_common.wire.owner import non_reliable_subject
+from danube_common.wire.owner.protocol import non_reliable_subject
 from danube_gateway.publish.batch import FRAME_BYTES_TARGET
 from danube_gateway.publish.idempotence import Idempotence
 from danube_gateway.publish.producers import Producer

@@ -16,7 +16,7 @@ from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Topic
 from danube_common.errors import UNDECODABLE, BusUnavailable, Unavailable
 from danube_common.wire.frame import sequence_key
-from danube_common.wire.owner import FindSequence, SequenceFound
+from danube_common.wire.owner.producers import FindSequence, SequenceFound
 
 SUBJECT: Final = "danube.producers"
 """Where gateways tell each other of idempotent producers that were opened."""

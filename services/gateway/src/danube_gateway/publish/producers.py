@@ -17,7 +17,7 @@ from danube_common.model.ids import bundle_of
 from danube_common.model.names import TopicName
 from danube_common.model.producer import AccessMode
 from danube_common.model.schema import PayloadCheck, payload_check
-from danube_common.wire.owner import (
+from danube_common.wire.owner.producers import (
     TOUCHED_PRODUCERS_MAX,
     CreateProducer,
     FindProducer,

@@ -14,7 +14,7 @@ from danube_common.errors import BusUnavailable, DanubeError, LimitExceeded, Una
 from danube_common.log.port import BundleLog
 from danube_common.model.bundle import Bundle
 from danube_common.wire.frame import encode_frame, make_frame_id
-from danube_common.wire.owner import non_reliable_subject
+from danube_common.wire.owner.protocol import non_reliable_subject
 from danube_gateway.publish.batch import Batch
 
 PENDING_BYTES_MAX = 64 * 1024 * 1024

@@ -7,7 +7,7 @@ import structlog
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.errors import DanubeError
 from danube_common.model.bundle import Bundle
-from danube_common.wire.owner import Floors, RetentionFloors
+from danube_common.wire.owner.topics import Floors, RetentionFloors
 
 ANSWER_TIMEOUT_S = 5.0
 """The owner answers when its journal holds the floors: usually within 0.1 s."""

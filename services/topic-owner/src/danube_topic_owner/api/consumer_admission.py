@@ -10,7 +10,7 @@ from danube_common.model.bundle import Bundle
 from danube_common.model.policies import Policies
 from danube_common.model.position import BEFORE_ALL, end_of_sequence
 from danube_common.model.subscription import SubscriptionType, check_key_filters
-from danube_common.wire.owner import CreateConsumer
+from danube_common.wire.owner.sessions import CreateConsumer
 from danube_topic_owner.api.admission import Admission, check_limit, unused_id
 from danube_topic_owner.delivery.subscription import ActiveSubscription
 from danube_topic_owner.journal.events import ConsumerCreated, ConsumerRemoved, Event, SubscriptionCreated

@@ -5,7 +5,7 @@ from __future__ import annotations
 from danube_common.cluster.records import Topic
 from danube_common.model.position import SEQUENCE_MAX, end_of_sequence
 from danube_common.model.subscription import SubscriptionType
-from danube_common.wire.owner import SubscriptionDetail, TopicDescription
+from danube_common.wire.owner.topics import SubscriptionDetail, TopicDescription
 from danube_topic_owner.api.producers import Producers
 from danube_topic_owner.catchup.archive_catchup import ArchiveCatchUp
 from danube_topic_owner.context import OwnerContext

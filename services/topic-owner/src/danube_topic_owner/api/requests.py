@@ -8,22 +8,18 @@ from danube_common.errors import NotFound
 from danube_common.model.names import check_label
 from danube_common.wire.envelope import Done
 from danube_common.wire.frame import sequence_key
-from danube_common.wire.owner import (
-    Acked,
-    Acks,
-    ConsumerFound,
-    CreateConsumer,
+from danube_common.wire.owner.acknowledgements import Acked, Acks, Nack
+from danube_common.wire.owner.producers import (
     CreateProducer,
     FindProducer,
     FindSequence,
-    Nack,
-    OwnerReply,
-    OwnerRequest,
     ProducerFound,
     SequenceFound,
     TouchProducers,
     UnknownIds,
 )
+from danube_common.wire.owner.protocol import OwnerReply, OwnerRequest
+from danube_common.wire.owner.sessions import ConsumerFound, CreateConsumer
 from danube_topic_owner.api.consumer_admission import admit_consumer
 from danube_topic_owner.api.producers import Producers
 from danube_topic_owner.api.sessions import Sessions, consumer_found

@@ -10,7 +10,8 @@ import structlog
 
 from danube_common.errors import NotFound
 from danube_common.wire.envelope import Done
-from danube_common.wire.owner import (
+from danube_common.wire.owner.notices import taken_over
+from danube_common.wire.owner.sessions import (
     GATEWAY_SILENCE_S,
     Attach,
     ConsumerFound,
@@ -19,7 +20,6 @@ from danube_common.wire.owner import (
     FindConsumer,
     Sync,
     Synced,
-    taken_over,
 )
 from danube_topic_owner.context import Handlers, OwnerContext
 from danube_topic_owner.delivery.reliable import ReliableDispatch

@@ -11,30 +11,32 @@ from danube_common.model.names import check_label
 from danube_common.model.position import BEFORE_ALL, end_of_sequence
 from danube_common.model.subscription import StartPosition
 from danube_common.wire.envelope import Done
-from danube_common.wire.owner import (
+from danube_common.wire.owner.subscriptions import (
     MAX_UNACKED_MESSAGES,
-    BoundsFound,
     CreateSubscription,
-    DescribeTopic,
     DispatchConfigFound,
     FailurePolicyFound,
-    FindBounds,
-    FindTopic,
-    Floors,
     GetDispatchConfig,
     GetFailurePolicy,
     ListSubscriptions,
     LossTotals,
     ResetSubscription,
-    RetentionFloors,
     SetDispatchConfig,
     SetFailurePolicy,
     SubscriptionFound,
     SubscriptionInfo,
     Subscriptions,
     TellLosses,
-    TopicDescription,
     Unsubscribe,
+)
+from danube_common.wire.owner.topics import (
+    BoundsFound,
+    DescribeTopic,
+    FindBounds,
+    FindTopic,
+    Floors,
+    RetentionFloors,
+    TopicDescription,
 )
 from danube_topic_owner.api.consumer_admission import admit_subscription, starting_mark
 from danube_topic_owner.api.description import describe

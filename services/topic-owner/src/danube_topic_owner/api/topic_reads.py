@@ -11,7 +11,7 @@ from danube_common.model.position import position_of
 from danube_common.model.run import Run
 from danube_common.model.subscription import StartKind
 from danube_common.wire.archive import READ_BYTES_DEFAULT
-from danube_common.wire.owner import ReadTopic, TopicRead
+from danube_common.wire.owner.topics import ReadTopic, TopicRead
 from danube_topic_owner.api.consumer_admission import starting_mark
 from danube_topic_owner.catchup.archive_catchup import ArchiveCatchUp
 from danube_topic_owner.catchup.start_positions import check_start

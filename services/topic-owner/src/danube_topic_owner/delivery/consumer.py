@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from danube_common.errors import Refused
-from danube_common.wire.owner import taken_over
+from danube_common.wire.owner.notices import taken_over
 from danube_topic_owner.delivery.ack_progress import AckProgress
 
 PREFETCH_MAX = 10_000
@@ -39,7 +39,7 @@ class Session:
         messages_sent: messages sent in this session.
         bytes_sent: likewise in bytes.
         number: the number of the last delivery.
-        client: the client's connection (`danube_common.wire.owner.Attach`).
+        client: the client's connection (`danube_common.wire.owner.sessions.Attach`).
     """
 
     gateway: str

@@ -17,7 +17,7 @@ from danube_common.model.rate_limit import TokenBucket
 from danube_common.model.run import Run
 from danube_common.model.subscription import SubscriptionType
 from danube_common.wire.delivery import Failures
-from danube_common.wire.owner import Attach, SessionState
+from danube_common.wire.owner.sessions import Attach, SessionState
 from danube_topic_owner.delivery.consumer import Consumer, Session, Window
 
 DELIVERY_MESSAGES_MAX = 1000

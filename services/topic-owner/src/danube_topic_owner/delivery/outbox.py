@@ -9,7 +9,8 @@ from contextlib import suppress
 from danube_common.bus.port import Bus
 from danube_common.errors import BusUnavailable
 from danube_common.wire.delivery import Pack
-from danube_common.wire.owner import SessionEnded, encode_notice, gateway_subject
+from danube_common.wire.owner.notices import SessionEnded, encode_notice
+from danube_common.wire.owner.protocol import gateway_subject
 from danube_topic_owner.delivery.dispatch import Outgoing
 
 

@@ -17,32 +17,31 @@ from danube_common.model.names import TopicName
 from danube_common.model.position import position_of
 from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType
 from danube_common.wire.envelope import Done
-from danube_common.wire.owner import (
-    OWNER,
+from danube_common.wire.owner.protocol import OWNER, OwnerReply, OwnerRequest, owner_subject
+from danube_common.wire.owner.subscriptions import (
     CreateSubscription,
-    DescribeTopic,
     DispatchConfigFound,
     FailurePolicyFound,
-    FindTopic,
-    Floors,
     GetDispatchConfig,
     GetFailurePolicy,
     ListSubscriptions,
-    OwnerReply,
-    OwnerRequest,
-    ReadTopic,
     ResetSubscription,
-    RetentionFloors,
     SetDispatchConfig,
     SetFailurePolicy,
-    SubscriptionDetail,
     SubscriptionFound,
     SubscriptionInfo,
     Subscriptions,
+    Unsubscribe,
+)
+from danube_common.wire.owner.topics import (
+    DescribeTopic,
+    FindTopic,
+    Floors,
+    ReadTopic,
+    RetentionFloors,
+    SubscriptionDetail,
     TopicDescription,
     TopicRead,
-    Unsubscribe,
-    owner_subject,
 )
 
 

@@ -25,23 +25,17 @@ from danube_common.runtime.metrics import Metrics
 from danube_common.runtime.ports import Ports
 from danube_common.wire.delivery import MAGIC, Delivery, decode_deliveries
 from danube_common.wire.frame import encode_frame, make_frame_id
-from danube_common.wire.owner import (
+from danube_common.wire.owner.acknowledgements import Acked, Acks, TopicAcks, ack_ranges
+from danube_common.wire.owner.notices import SessionEnded, decode_notice
+from danube_common.wire.owner.protocol import (
     OWNER,
-    Acked,
-    Acks,
-    Attach,
-    ConsumerFound,
-    CreateConsumer,
     OwnerReply,
     OwnerRequest,
-    SessionEnded,
-    TopicAcks,
-    ack_ranges,
-    decode_notice,
     gateway_subject,
     non_reliable_subject,
     owner_subject,
 )
+from danube_common.wire.owner.sessions import Attach, ConsumerFound, CreateConsumer
 from danube_harness.memory.bus import MemoryBus, MemoryHub
 from danube_harness.memory.journal import MemoryJournal
 from danube_harness.memory.log import MemoryLog

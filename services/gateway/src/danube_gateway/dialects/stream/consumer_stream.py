@@ -20,7 +20,7 @@ from danube_common.model.subscription import SubscriptionType, check_key_filters
 from danube_common.rpc.port import Call, RpcError
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.security.roles import Permission
-from danube_common.wire.owner import (
+from danube_common.wire.owner.subscriptions import (
     CreateSubscription,
     LossTotals,
     ResetSubscription,

@@ -13,7 +13,7 @@ from danube_common.errors import InvalidName
 from danube_common.model.names import TopicName, check_namespace
 from danube_common.rpc.port import Call, Methods
 from danube_common.rpc.protobuf_strict import parse_strict
-from danube_common.wire.owner import BoundsFound, FindBounds
+from danube_common.wire.owner.topics import BoundsFound, FindBounds
 from danube_gateway.dialects.stream.model import schema_message
 from danube_gateway.publish.subject_checks import SubjectChecks
 from danube_gateway.publish.topic_resolver import TopicResolver

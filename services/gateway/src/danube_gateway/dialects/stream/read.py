@@ -16,7 +16,7 @@ from danube_common.rpc.port import OPENED, Call, Methods, Opened
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.security.roles import Permission
 from danube_common.wire.frame import RawSection, decode_checked_section
-from danube_common.wire.owner import ReadTopic, TopicRead
+from danube_common.wire.owner.topics import ReadTopic, TopicRead
 from danube_gateway.dialects.stream.deliveries import batch_of, compression_of
 from danube_gateway.dialects.stream.model import start_of
 from danube_gateway.publish.topic_resolver import TopicResolver
