@@ -14,6 +14,8 @@ BIN := $(VENV)/bin
 DATA_DIR ?= data
 WORKERS ?= 2
 MINUTES ?= 10
+# The last version whose gRPC server was grpc.aio.
+AGAINST ?= 2c1152d4ec
 MEMBERS := $(shell sed -n '/^members = \[/,/^\]/s/^ *"\(.*\)",$$/\1/p' pyproject.toml)
 PACKAGES := $(notdir $(wildcard $(MEMBERS:%=%/src/*)))
 # Each folder of tests is checked by itself, because file names repeat among them.
@@ -30,7 +32,7 @@ PYTEST := $(BIN)/pytest -q
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Variables: PYTHON=python3.13 (for a new .venv), WORKERS=2, DATA_DIR=data, MINUTES=10, SEED=, RATE=, AGAINST=grpc-aio, ARGS="
+	@echo "Variables: PYTHON=python3.13 (for a new .venv), WORKERS=2, DATA_DIR=data, MINUTES=10, SEED=, RATE=, AGAINST=$(AGAINST), ARGS="
 
 run: setup ## the platform on this machine, its data in DATA_DIR
 	@exec $(BIN)/danube-standalone --data-dir $(DATA_DIR) $(ARGS)
@@ -63,8 +65,8 @@ compose-test: setup-test ## the container stack under faults; needs a Docker eng
 bench: $(VENV)/.installed-bench ## speed beside bare peers of the same run, figures in reports/: 10 minutes
 	$(PYTEST) -m "benchmark and not scale" -s -p no:randomly tests/benchmarks/test_speed.py
 
-bench-compare: $(VENV)/.installed-bench ## speed beside the version AGAINST, e.g. AGAINST=grpc-aio
-	$(BIN)/python -m tests.benchmarks.compare $(or $(AGAINST),grpc-aio)
+bench-compare: $(VENV)/.installed-bench ## speed beside the version AGAINST, the last one with grpc.aio as its server, in turn: 10 minutes
+	$(BIN)/python -m tests.benchmarks.compare $(AGAINST)
 
 bench-peers: $(VENV)/.installed-bench ## RabbitMQ and Redis on this machine, from Debian's packages
 	$(BIN)/python -m tests.benchmarks.peers

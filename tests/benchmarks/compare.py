@@ -1,4 +1,4 @@
-"""This version beside another one of the repository, in turn: `make bench-compare AGAINST=tag`.
+"""This version beside another one of the repository, in turn: `make bench-compare AGAINST=version`.
 
 The other version is checked out in a worktree of its own and gets an environment of its own, both of which
 are removed at the end. The same clients measure both: `h2load` if it is installed, else `danube-perf`; and
@@ -72,7 +72,7 @@ def table(against: str, rounds: list[dict[str, float]]) -> str:
 def main() -> int:
     """Compare, print, and keep the figures for the page."""
     parser = argparse.ArgumentParser(description="This version beside another one.")
-    parser.add_argument("against", help="a tag, a branch or a commit, e.g. grpc-aio")
+    parser.add_argument("against", help="a tag, a branch or a commit")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     try:
