@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
-from inspect import Parameter, Signature, signature
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from dataclasses import dataclass
+from inspect import signature
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from danube_admin_cli.admin import Call, Endpoint, Form, Output, Stream, admin, form_of
 from danube_admin_cli.topic_options import Namespace, topic_name
+from danube_terminal.option_groups import option, spread, with_options
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
@@ -44,41 +45,23 @@ class Commands:
         """
 
         def register(function: Command) -> Command:
-            hints = get_type_hints(function, include_extras=True)
-            accepted = [_parameter("context", typer.Context)]
-            groups: dict[str, type] = {}
-            for given in list(signature(function).parameters.values())[1:]:
-                kind = hints[given.name]
-                if isinstance(kind, type) and is_dataclass(kind):
-                    groups[given.name] = kind
-                    options = get_type_hints(kind, include_extras=True)
-                    accepted += [
-                        _parameter(field.name, options[field.name], field.default) for field in fields(kind)
-                    ]
-                else:
-                    accepted.append(_parameter(given.name, kind, given.default))
-            names_topic = "topic" in hints
+            spread_out = spread(function, own=1)
+            session, *options = signature(spread_out).parameters.values()
+            names_topic = any(each.name == "topic" for each in options)
             if names_topic:
-                accepted.append(_parameter("namespace", Namespace, None))
-            accepted += [_parameter("endpoint", Endpoint, None), _parameter("output", Output, None)]
+                options.append(option("namespace", Namespace, None))
 
             def run(context: typer.Context, endpoint: str | None, output: Form | None, **given: Any) -> None:
                 if names_topic:
                     given["topic"] = topic_name(given["topic"], given.pop("namespace"))
-                for group, kind in groups.items():
-                    given[group] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
                 with admin(context, endpoint) as (call, stream):
-                    function(Session(call, form_of(context, output), tls(context), stream), **given)
+                    given[session.name] = Session(call, form_of(context, output), tls(context), stream)
+                    spread_out(**given)
 
-            # Typer reads what a command takes from its signature.
-            run.__signature__ = Signature(accepted)  # type: ignore[attr-defined]
-            run.__annotations__ = {each.name: each.annotation for each in accepted}
             run.__doc__ = function.__doc__
-            self.app.command(name, help=help_text)(run)
+            common = [option("endpoint", Endpoint, None), option("output", Output, None)]
+            command = with_options(run, [option("context", typer.Context), *options, *common])
+            self.app.command(name, help=help_text)(command)
             return function
 
         return register
-
-
-def _parameter(name: str, annotation: Any, default: Any = Parameter.empty) -> Parameter:
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from danube_perf import commands
+from danube_terminal.option_groups import spread
 from danube_terminal.program import tool_version
 
 # Plain help and errors: they stay one line each in logs, and rich is slow to import.
@@ -19,11 +20,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(help=commands.PRODUCE_HELP)(commands.produce)
-app.command(help=commands.CONSUME_HELP)(commands.consume)
-app.command(help=commands.E2E_HELP)(commands.e2e)
-app.command(help=commands.FANOUT_HELP)(commands.fanout)
-app.command(help=commands.TOPICS_HELP)(commands.topics)
+app.command(help=commands.PRODUCE_HELP)(spread(commands.produce))
+app.command(help=commands.CONSUME_HELP)(spread(commands.consume))
+app.command(help=commands.E2E_HELP)(spread(commands.e2e))
+app.command(help=commands.FANOUT_HELP)(spread(commands.fanout))
+app.command(help=commands.TOPICS_HELP)(spread(commands.topics))
 
 
 def show_version(asked: bool) -> None:

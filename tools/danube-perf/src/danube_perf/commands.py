@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, NoReturn
 
+import msgspec
 import typer
 
 from danube_perf import options as o
@@ -75,189 +76,160 @@ Examples:
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What every command takes."""
+
+    service_addr: o.Service
+    duration: o.Duration = None
+    messages: o.Messages = None
+    streaming: o.Streaming = False
+    watch: o.Watch = None
+    output: o.Output = o.OutputChoice.text
+    plot: o.Plot = None
+    no_progress: o.NoProgress = False
+
+    def scenario(self, topic: str | None, **more: Any) -> Scenario:
+        """Return a run with ``topic``, a new one if it is None, and more fields of a `Scenario`."""
+        run = o.new_run()
+        return Scenario(
+            address=o.address_of(self.service_addr),
+            run=run,
+            topics=[o.topic_of(topic, run)],
+            duration_s=o.duration_of(self.duration, self.messages),
+            messages=self.messages,
+            streaming=self.streaming,
+            **more,
+        )
+
+    def execute(self, scenarios: list[Scenario], varied: str | None = None) -> NoReturn:
+        """Run the scenarios, which differ in ``varied``, and end the program."""
+        raise typer.Exit(
+            execute(
+                scenarios,
+                [(one.name, one.pids) for one in o.watched_of(self.watch)],
+                varied=varied,
+                as_json=self.output is o.OutputChoice.json,
+                plot=self.plot,
+                progress=not self.no_progress,
+            )
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publishing(Asked):
+    """What commands that publish take as well."""
+
+    storage: o.Storage = o.StorageChoice.none
+    size: o.Size = "1024"
+    rate: o.Rate = None
+    warmup: o.Warmup = 1.0
+    processes: o.Processes = 1
+
+    def scenario(self, topic: str | None, **more: Any) -> Scenario:
+        """Return a run as `Asked.scenario` does, that publishes."""
+        published = {
+            "storage": self.storage.value,
+            "size_bytes": o.size_of(self.size),
+            "rate": self.rate,
+            "warmup_s": self.warmup,
+            "processes": self.processes,
+        }
+        return super().scenario(topic, **(published | more))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receiving(Publishing):
+    """What commands that publish and receive take as well."""
+
+    acks_in_flight: o.AcksInFlight = 64
+    drain: o.Quiet = 3.0
+
+    def scenario(self, topic: str | None, **more: Any) -> Scenario:
+        """Return a run as `Publishing.scenario` does, that receives as well."""
+        received = {"acks_in_flight": self.acks_in_flight, "quiet_s": self.drain}
+        return super().scenario(topic, **(received | more))
+
+
 def produce(
-    service_addr: o.Service,
+    asked: Publishing,
     topic: o.Topic = None,
-    storage: o.Storage = o.StorageChoice.none,
-    size: o.Size = "1024",
     producers: o.Producers = 1,
     in_flight: o.InFlight = 1,
-    rate: o.Rate = None,
-    duration: o.Duration = None,
-    messages: o.Messages = None,
-    warmup: o.Warmup = 1.0,
     connections: o.Connections = 1,
-    processes: o.Processes = 1,
-    streaming: o.Streaming = False,
-    watch: o.Watch = None,
-    output: o.Output = o.OutputChoice.text,
-    plot: o.Plot = None,
-    no_progress: o.NoProgress = False,
 ) -> None:
     """Check the options and run the command."""
-    run = o.new_run()
-    scenario = Scenario(
-        address=o.address_of(service_addr),
-        run=run,
-        topics=[o.topic_of(topic, run)],
-        storage=storage.value,
-        size_bytes=o.size_of(size),
-        producers=producers,
-        in_flight=in_flight,
-        rate=rate,
-        duration_s=o.duration_of(duration, messages),
-        messages=messages,
-        warmup_s=warmup,
-        connections=connections,
-        processes=processes,
-        streaming=streaming,
-    )
-    _end([scenario], watch, output, plot, no_progress)
+    asked.execute([asked.scenario(topic, producers=producers, in_flight=in_flight, connections=connections)])
 
 
 def consume(
-    service_addr: o.Service,
+    asked: Asked,
     topic: Annotated[str, typer.Option("--topic", "-t", metavar="TOPIC", help="/namespace/topic")],
     subscription: Annotated[
         str, typer.Option("--subscription", "-m", metavar="NAME", help="The subscription.")
     ] = "perf-0",
     consumers: o.Consumers = 1,
     acks_in_flight: o.AcksInFlight = 64,
-    duration: o.Duration = None,
-    messages: o.Messages = None,
     warmup: o.Warmup = 0.0,
-    streaming: o.Streaming = False,
-    watch: o.Watch = None,
-    output: o.Output = o.OutputChoice.text,
-    plot: o.Plot = None,
-    no_progress: o.NoProgress = False,
 ) -> None:
     """Check the options and run the command."""
-    run = o.new_run()
-    scenario = Scenario(
-        address=o.address_of(service_addr),
-        run=run,
-        topics=[o.topic_of(topic, run)],
+    scenario = asked.scenario(
+        topic,
         producers=0,
         consumers=consumers,
         subscriptions=1,
         subscription=subscription,
         acks_in_flight=acks_in_flight,
-        duration_s=o.duration_of(duration, messages),
-        messages=messages,
         warmup_s=warmup,
         any_run=True,
-        streaming=streaming,
     )
-    _end([scenario], watch, output, plot, no_progress)
+    asked.execute([scenario])
 
 
 def e2e(
-    service_addr: o.Service,
+    asked: Receiving,
     topic: o.Topic = None,
-    storage: o.Storage = o.StorageChoice.none,
-    size: o.Size = "1024",
     producers: o.Producers = 1,
     consumers: o.Consumers = 1,
     subscriptions: o.Subscriptions = 1,
     in_flight: o.InFlight = 1,
-    acks_in_flight: o.AcksInFlight = 64,
     lockstep: o.Lockstep = False,
-    rate: o.Rate = None,
-    duration: o.Duration = None,
-    messages: o.Messages = None,
-    warmup: o.Warmup = 1.0,
-    drain: o.Quiet = 3.0,
     connections: o.Connections = 1,
-    processes: o.Processes = 1,
-    streaming: o.Streaming = False,
-    watch: o.Watch = None,
-    output: o.Output = o.OutputChoice.text,
-    plot: o.Plot = None,
-    no_progress: o.NoProgress = False,
 ) -> None:
     """Check the options and run the command."""
-    run = o.new_run()
-    scenario = Scenario(
-        address=o.address_of(service_addr),
-        run=run,
-        topics=[o.topic_of(topic, run)],
-        storage=storage.value,
-        size_bytes=o.size_of(size),
+    scenario = asked.scenario(
+        topic,
         producers=producers,
         consumers=consumers,
         subscriptions=subscriptions,
         in_flight=in_flight,
-        acks_in_flight=acks_in_flight,
         lockstep=lockstep,
-        rate=rate,
-        duration_s=o.duration_of(duration, messages),
-        messages=messages,
-        warmup_s=warmup,
-        quiet_s=drain,
         connections=connections,
-        processes=processes,
-        streaming=streaming,
     )
-    _end([scenario], watch, output, plot, no_progress)
+    asked.execute([scenario])
 
 
 def fanout(
-    service_addr: o.Service,
+    asked: Receiving,
     subscriptions: Annotated[
         str, typer.Option("--subscriptions", metavar="N,N,...", help="One run for each number.")
     ] = "1,10",
-    storage: o.Storage = o.StorageChoice.none,
-    size: o.Size = "1024",
     producers: o.Producers = 1,
     in_flight: o.InFlight = 1,
-    acks_in_flight: o.AcksInFlight = 64,
-    rate: o.Rate = None,
-    duration: o.Duration = None,
-    messages: o.Messages = None,
-    warmup: o.Warmup = 1.0,
-    drain: o.Quiet = 3.0,
-    processes: o.Processes = 1,
-    streaming: o.Streaming = False,
-    watch: o.Watch = None,
-    output: o.Output = o.OutputChoice.text,
-    plot: o.Plot = None,
-    no_progress: o.NoProgress = False,
 ) -> None:
     """Check the options and run the command."""
-    scenarios = []
-    for count in o.counts_of(subscriptions, "--subscriptions", SUBSCRIPTIONS_MAX):
-        run = o.new_run()
-        scenarios.append(
-            Scenario(
-                address=o.address_of(service_addr),
-                run=run,
-                topics=[o.topic_of(None, run)],
-                storage=storage.value,
-                size_bytes=o.size_of(size),
-                producers=producers,
-                subscriptions=count,
-                in_flight=in_flight,
-                acks_in_flight=acks_in_flight,
-                rate=rate,
-                duration_s=o.duration_of(duration, messages),
-                messages=messages,
-                warmup_s=warmup,
-                quiet_s=drain,
-                processes=processes,
-                streaming=streaming,
-            )
-        )
-    _end(scenarios, watch, output, plot, no_progress, varied="subscriptions")
+    scenarios = [
+        asked.scenario(None, producers=producers, subscriptions=count, in_flight=in_flight)
+        for count in o.counts_of(subscriptions, "--subscriptions", SUBSCRIPTIONS_MAX)
+    ]
+    asked.execute(scenarios, varied="subscriptions")
 
 
 def topics(
-    service_addr: o.Service,
+    asked: Receiving,
     topics: Annotated[
         str, typer.Option("--topics", metavar="N,N,...", help="One run for each number.")
     ] = "1,10,100",
-    storage: o.Storage = o.StorageChoice.none,
-    size: o.Size = "1024",
     subscriptions: Annotated[
         int, typer.Option("--subscriptions", metavar="N", min=0, help="Of each topic; 0 only publishes.")
     ] = 1,
@@ -271,61 +243,17 @@ def topics(
             help="Unanswered publishes of all topics together; each topic has one producer and at least one.",
         ),
     ] = 64,
-    acks_in_flight: o.AcksInFlight = 64,
-    rate: o.Rate = None,
-    duration: o.Duration = None,
-    messages: o.Messages = None,
-    warmup: o.Warmup = 1.0,
-    drain: o.Quiet = 3.0,
-    processes: o.Processes = 1,
-    streaming: o.Streaming = False,
-    watch: o.Watch = None,
-    output: o.Output = o.OutputChoice.text,
-    plot: o.Plot = None,
-    no_progress: o.NoProgress = False,
 ) -> None:
     """Check the options and run the command."""
     scenarios = []
     for count in o.counts_of(topics, "--topics", min(TOPICS_MAX, CLIENTS_MAX)):
-        run = o.new_run()
-        scenarios.append(
-            Scenario(
-                address=o.address_of(service_addr),
-                run=run,
-                topics=[f"{o.topic_of(None, run)}-{number}" for number in range(count)],
-                storage=storage.value,
-                size_bytes=o.size_of(size),
-                producers=count,
-                subscriptions=subscriptions,
-                in_flight=max(in_flight // count, 1),
-                acks_in_flight=acks_in_flight,
-                rate=rate,
-                duration_s=o.duration_of(duration, messages),
-                messages=messages,
-                warmup_s=warmup,
-                quiet_s=drain,
-                processes=min(processes, count),
-                streaming=streaming,
-            )
+        scenario = asked.scenario(
+            None,
+            producers=count,
+            subscriptions=subscriptions,
+            in_flight=max(in_flight // count, 1),
+            processes=min(asked.processes, count),
         )
-    _end(scenarios, watch, output, plot, no_progress, varied="topics")
-
-
-def _end(
-    scenarios: list[Scenario],
-    watch: list[str] | None,
-    output: o.OutputChoice,
-    plot: Path | None,
-    no_progress: bool,
-    **more: Any,
-) -> None:
-    raise typer.Exit(
-        execute(
-            scenarios,
-            [(one.name, one.pids) for one in o.watched_of(watch)],
-            varied=more.get("varied"),
-            as_json=output is o.OutputChoice.json,
-            plot=plot,
-            progress=not no_progress,
-        )
-    )
+        names = [f"{scenario.topics[0]}-{number}" for number in range(count)]
+        scenarios.append(msgspec.structs.replace(scenario, topics=names))
+    asked.execute(scenarios, varied="topics")
