@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import struct
 from collections.abc import Iterable
-from typing import Self, cast
+from typing import Self
 
 import google_crc32c
-import grpc.aio
 import lz4.frame  # type: ignore[import-untyped]
 import zstandard
 
+from danube_harness.traffic.native_call import NativeCall
 from danube_proto import danube_stream_pb2 as api
 
-METHOD = "/danube.stream.v1.Streaming/Consume"
-ANSWER_S = 20.0
-"""No answer of a test takes this long; it turns a hang into a failure."""
 PLENTY = api.Credit(messages_total=1 << 40, bytes_total=1 << 50)
 
 
@@ -37,19 +33,11 @@ def messages_of(batch: api.Batch) -> list[api.StoredMessage]:
     return found
 
 
-class ConsumeStream:
-    """One call of Consume.
-
-    Attributes:
-        other: answers that were read on the way to what a test waited for.
-    """
+class ConsumeStream(NativeCall[api.ConsumeRequest, api.ConsumeResponse]):
+    """One call of Consume; `other` also has answers that came before what a test waited for."""
 
     def __init__(self, addr: str) -> None:
-        self._channel = grpc.aio.insecure_channel(addr, options=(("grpc.max_receive_message_length", -1),))
-        method: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
-        method = self._channel.stream_stream(METHOD, None, None)
-        self._call = method()
-        self.other: list[api.ConsumeResponse] = []
+        super().__init__(addr, "Consume", api.ConsumeResponse)
 
     @classmethod
     async def open(
@@ -71,18 +59,9 @@ class ConsumeStream:
             raise
         return self
 
-    async def close(self) -> None:
-        """End the call and its connection."""
-        self._call.cancel()
-        await self._channel.close(None)
-
     async def send(self, **fields: object) -> None:
         """Send one request."""
-        request = api.ConsumeRequest(**fields)  # type: ignore[arg-type]
-        try:
-            await self._call.write(request.SerializeToString())
-        except asyncio.InvalidStateError:
-            await self._raise_status()
+        await self.send_request(api.ConsumeRequest(**fields))  # type: ignore[arg-type]
 
     async def ack(self, *spans: tuple[int, int], topic: int = 0, **fields: int) -> None:
         """Acknowledge spans of positions."""
@@ -93,18 +72,6 @@ class ConsumeStream:
         """Wait until the owner has every acknowledgement."""
         await self.send(ack=api.Ack(ticket=ticket))
         assert (await self.await_one("acked")).acked.ticket == ticket
-
-    async def done(self) -> None:
-        """Half-close."""
-        await self._call.done_writing()
-
-    async def answer(self) -> api.ConsumeResponse:
-        """Return the next answer. Raises grpc.aio.AioRpcError, EOFError when the call ended well."""
-        async with asyncio.timeout(ANSWER_S):
-            data = await self._call.read()
-        if data is grpc.aio.EOF:
-            await self._raise_status()
-        return api.ConsumeResponse.FromString(cast("bytes", data))
 
     async def await_one(self, kind: str) -> api.ConsumeResponse:
         """Return the next answer of a kind; others go to `other`."""
@@ -125,24 +92,3 @@ class ConsumeStream:
                 for index, message in enumerate(messages_of(delivery.batch))
             ]
         return found
-
-    async def status(self) -> tuple[str, str]:
-        """Read to the end; return the name and the message of the status."""
-        try:
-            while True:
-                self.other.append(await self.answer())
-        except EOFError:
-            return "OK", ""
-        except grpc.aio.AioRpcError as error:
-            return error.code().name, error.details() or ""
-
-    async def _raise_status(self) -> None:
-        code = await self._call.code()
-        if code is grpc.StatusCode.OK:
-            raise EOFError
-        raise grpc.aio.AioRpcError(
-            code,
-            await self._call.initial_metadata(),
-            await self._call.trailing_metadata(),
-            await self._call.details(),
-        )

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Self, cast
+from typing import Self
 
 import google_crc32c
-import grpc.aio
 
+from danube_harness.traffic.native_call import NativeCall
 from danube_proto import danube_stream_pb2 as api
-
-METHOD = "/danube.stream.v1.Streaming/Publish"
-ANSWER_S = 20.0
-"""No answer of a test takes this long; it turns a hang into a failure."""
 
 
 def message_of(payload: bytes, **fields: object) -> bytes:
@@ -39,7 +34,7 @@ def batch_of_body(body: bytes, messages: int) -> api.Batch:
     return api.Batch(body=body, messages=messages, crc32c=google_crc32c.value(body), body_bytes=len(body))
 
 
-class PublishStream:
+class PublishStream(NativeCall[api.PublishRequest, api.PublishResponse]):
     """One call of Publish.
 
     Attributes:
@@ -47,12 +42,7 @@ class PublishStream:
     """
 
     def __init__(self, addr: str) -> None:
-        self._channel = grpc.aio.insecure_channel(
-            addr, options=(("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
-        )
-        method: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
-        method = self._channel.stream_stream(METHOD, None, None)
-        self._call = method()
+        super().__init__(addr, "Publish", api.PublishResponse)
         self.opened = api.Opened()
 
     @classmethod
@@ -68,36 +58,12 @@ class PublishStream:
             raise
         return self
 
-    async def close(self) -> None:
-        """End the call and its connection."""
-        self._call.cancel()
-        await self._channel.close(None)
-
-    async def send_request(self, request: api.PublishRequest) -> None:
-        """Send one request."""
-        try:
-            await self._call.write(request.SerializeToString())
-        except asyncio.InvalidStateError:
-            await self._raise_status()
-
     async def send(self, first: int, batch: api.Batch | Sequence[bytes], partition: int = 0) -> None:
         """Send a batch, or one of payloads."""
         if not isinstance(batch, api.Batch):
             batch = batch_of(batch)
         wanted = api.PublishBatch(partition=partition, first_sequence=first, batch=batch)
         await self.send_request(api.PublishRequest(batch=wanted))
-
-    async def done(self) -> None:
-        """Half-close."""
-        await self._call.done_writing()
-
-    async def answer(self) -> api.PublishResponse:
-        """Return the next answer. Raises grpc.aio.AioRpcError, EOFError when the call ended well."""
-        async with asyncio.timeout(ANSWER_S):
-            data = await self._call.read()
-        if data is grpc.aio.EOF:
-            await self._raise_status()
-        return api.PublishResponse.FromString(cast("bytes", data))
 
     async def stored(self, through: int, partition: int = 0) -> list[tuple[int, int]]:
         """Read until all up to ``through`` is answered; return (first sequence, first position) of batches.
@@ -118,24 +84,3 @@ class PublishStream:
         answer = await self.answer()
         assert answer.HasField("refused"), answer
         return answer.refused
-
-    async def status(self) -> tuple[str, str]:
-        """Read to the end; return the name and the message of the status."""
-        try:
-            while True:
-                await self.answer()
-        except EOFError:
-            return "OK", ""
-        except grpc.aio.AioRpcError as error:
-            return error.code().name, error.details() or ""
-
-    async def _raise_status(self) -> None:
-        code = await self._call.code()
-        if code is grpc.StatusCode.OK:
-            raise EOFError
-        raise grpc.aio.AioRpcError(
-            code,
-            await self._call.initial_metadata(),
-            await self._call.trailing_metadata(),
-            await self._call.details(),
-        )

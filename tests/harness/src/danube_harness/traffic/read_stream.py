@@ -7,7 +7,8 @@ from typing import Self, cast
 
 import grpc.aio
 
-from danube_harness.traffic.consume_stream import ANSWER_S, messages_of
+from danube_harness.traffic.consume_stream import messages_of
+from danube_harness.traffic.native_call import ANSWER_S
 from danube_proto import danube_stream_pb2 as api
 
 METHOD = "/danube.stream.v1.Streaming/Read"
