@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import time
@@ -265,6 +266,27 @@ async def test_an_interrupt_ends_with_a_summary_of_what_was_sent(gateway: StubGa
     assert await process.wait() == 130
     assert err.startswith(b"2 messages sent in ")
     assert err.count(b"\n") == 1
+
+
+async def test_an_interrupt_behind_the_last_message_has_the_summary_too(
+    gateway: StubGateway, cli: Any
+) -> None:
+    asked = (
+        "TopicPartitions"  # whether anybody heard it: asked before the first message and behind the last one
+    )
+    gateway.gates[asked] = asyncio.Event()
+    gateway.gates[asked].set()
+    process = await cli.start("produce", "--file", "-")
+    process.stdin.write(b"a\nb\n")
+    await gateway.until(lambda: len(gateway.accepted[TOPIC]) == 2)
+    gateway.gates[asked].clear()
+    before = len(gateway.requests[asked])
+    process.stdin.close()
+    await gateway.until(lambda: len(gateway.requests[asked]) > before)
+    process.send_signal(signal.SIGINT)
+    err = await process.stderr.read()
+    assert await process.wait() == 130
+    assert err.startswith(b"2 messages sent in ")
 
 
 async def test_a_reader_that_leaves_is_no_failure(gateway: StubGateway, cli: Any) -> None:

@@ -184,26 +184,35 @@ async def send(job: Job) -> int:
         schema = job.schema
         if source is not None and schema is None:
             schema = await client.schema(job.topic)
+        unheard = False
         with Progress("sent", source.size_bytes() if source else None) as progress:
+            # An interrupt may come at any await, also behind the last message: what was sent is told.
             try:
                 await _feed(job, producer, tally, progress, _preparation(job, schema))
                 await producer.flush()
+                tally.collect()
+                seconds = progress.seconds()
+                unheard = heard and bool(tally.sent) and not await _is_heard(client, job.topic)
+                await producer.abort()
             except asyncio.CancelledError:
                 code = INTERRUPTED
                 with suppress(TimeoutError):
                     async with asyncio.timeout(SETTLE_S):
                         await producer.flush()
-            finally:
+                seconds = progress.seconds()
                 await producer.abort()
-            tally.collect()
-            seconds = progress.seconds()
-        if heard and tally.sent and not await _is_heard(client, job.topic):
+        tally.collect()
+        if unheard:
             complain(
                 f"Warning: {job.topic} is non-reliable and had no consumer at the end: the last messages may"
                 " have reached nobody, and are not kept."
             )
-    if source is not None or code == INTERRUPTED or (isinstance(job.source, Text) and job.source.count > 1):
-        complain(tally.summary(seconds))
+        if (
+            source is not None
+            or code == INTERRUPTED
+            or (isinstance(job.source, Text) and job.source.count > 1)
+        ):
+            complain(tally.summary(seconds))
     if code != OK:
         return code
     if tally.lost:
