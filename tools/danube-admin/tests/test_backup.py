@@ -67,6 +67,14 @@ def test_a_damaged_backup_is_told_and_not_restored(cli: Any, tmp_path: Path, dam
         assert "metadata.jsonl" in ended.err
 
 
+def test_a_sound_backup_is_not_restored_without_yes_where_nobody_can_be_asked(
+    service: Any, cli: Any, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    ended = cli("backup", "restore", str(tmp_path))
+    assert (ended.code, "say --yes" in ended.err, service.requests) == (2, True, [])
+
+
 def test_a_backup_of_a_later_format_is_refused_with_a_sentence(cli: Any, tmp_path: Path) -> None:
     write(tmp_path, format=2)
     ended = cli("backup", "restore", str(tmp_path))

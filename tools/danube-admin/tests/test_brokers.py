@@ -181,19 +181,19 @@ def test_an_unload_shows_its_progress_and_then_the_count(service: Any, cli: Any)
         wire.UnloadBrokerResponse(started=True, total=4, succeeded=3, pending=1),
         done,
     ]
-    ended = cli("brokers", "unload", "7", "--max-parallel", "2")
+    ended = cli("brokers", "unload", "7", "--yes", "--max-parallel", "2")
     assert (ended.code, ended.out) == (0, "started: true, total: 4, succeeded: 4, failed: 0, pending: 0\n")
     assert ended.err == "1 of 4 bundles handed over\n3 of 4 bundles handed over\n"
     asked = [request for _, request in service.requests]
     assert {(one.broker_id, one.max_parallel, one.dry_run) for one in asked} == {("7", 2, False)}
     service.answers[UNLOAD] = done
     counted = {"started": True, "total": 4, "succeeded": 4, "failed": 0, "pending": 0}
-    assert json.loads(cli("brokers", "unload", "7", "-o", "json").out) == counted
+    assert json.loads(cli("brokers", "unload", "7", "-y", "-o", "json").out) == counted
 
 
 def test_an_unload_that_takes_longer_fails_and_says_that_it_goes_on(service: Any, cli: Any) -> None:
     service.answers[UNLOAD] = wire.UnloadBrokerResponse(started=True, total=4, succeeded=1, pending=3)
-    ended = cli("brokers", "unload", "7", "--timeout-seconds", "0")
+    ended = cli("brokers", "unload", "7", "--yes", "--timeout-seconds", "0")
     assert (ended.code, ended.err) == (1, "Error: 3 bundles are not handed over yet; it goes on\n")
 
 

@@ -8,10 +8,8 @@ from typing import Any
 import grpc
 import pytest
 
-from danube_admin_cli import outcome
 from danube_proto import danube_admin_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
-from danube_proto import danube_schema_pb2 as schema
 
 CLUSTER = "/danube_admin.ClusterAdmin"
 BROKER = "/danube_admin.BrokerAdmin"
@@ -163,44 +161,3 @@ def test_a_broker_is_named_by_an_argument_or_an_option(service: Any, cli: Any) -
     assert list(service.requests[-1][1].namespaces_include) == ["a", "b"]
     assert cli("brokers", "activate").code == 2
     assert cli("brokers", "activate", "7", "--broker-id", "8").code == 2
-
-
-DESTRUCTIVE = {
-    f"{TOPIC}/DeleteTopic": (wire.TopicResponse(success=True), "topics delete /default/t"),
-    f"{TOPIC}/Unsubscribe": (wire.SubscriptionResponse(success=True), "topics unsubscribe /default/t -s s"),
-    "/danube_admin.NamespaceAdmin/DeleteNamespace": (
-        wire.NamespaceResponse(success=True),
-        "namespaces delete n",
-    ),
-    "/danube_schema.SchemaRegistry/DeleteSchemaVersion": (
-        schema.DeleteSchemaVersionResponse(success=True),
-        "schemas delete orders --version 1",
-    ),
-    "/danube_admin.SecurityAdmin/DeleteRole": (
-        wire.SecurityResponse(success=True),
-        "security roles delete auditor",
-    ),
-    "/danube_admin.SecurityAdmin/DeleteBinding": (
-        wire.SecurityResponse(success=True),
-        "security bindings delete b1 --scope cluster",
-    ),
-    "/danube_platform.ApiKeys/RevokeKey": (platform.RevokeKeyResponse(), "security keys revoke 0011"),
-}
-
-
-@pytest.mark.parametrize("method", DESTRUCTIVE)
-def test_what_destroys_is_asked_for_on_a_terminal_and_needs_yes_elsewhere(
-    service: Any, cli: Any, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    service.answers[method], line = DESTRUCTIVE[method]
-    arguments = line.split()
-    ended = cli(*arguments)
-    assert (ended.code, "say --yes" in ended.err, service.requests) == (2, True, [])
-    terminal = type("Terminal", (), {"isatty": staticmethod(lambda: True)})
-    monkeypatch.setattr(outcome, "sys", type("Sys", (), {"stdin": terminal}))
-    assert cli(*arguments, stdin=b"n\n").code == 1
-    assert not service.requests
-    assert cli(*arguments, stdin=b"y\n").code == 0
-    for flag in ("--yes", "-y", "--confirm"):
-        assert cli(*arguments, flag).code == 0
-    assert [name for name, _ in service.requests] == [method] * 4

@@ -11,7 +11,7 @@ import typer
 from danube_admin_cli.admin import Form
 from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.namespaces import list_namespaces
-from danube_admin_cli.outcome import FAILED, give_up
+from danube_admin_cli.outcome import FAILED, Yes, confirm, give_up
 from danube_admin_cli.plain import plain
 from danube_admin_cli.printing import show_figures, show_json, show_success, show_table, show_value
 from danube_proto import danube_admin_pb2 as wire
@@ -115,16 +115,20 @@ def unload(
     namespaces_exclude: Annotated[
         list[str] | None, typer.Option("--namespaces-exclude", metavar="NAMESPACE", help=NOT_BY_NAMESPACE)
     ] = None,
+    yes: Yes = False,
 ) -> None:
     """Move all topics off a broker; it gets no new ones until it is activated.
 
     Topics move in bundles; the figures count bundles. Clients stay connected.
     """
+    identifier = _named(broker, broker_id)
+    if not dry_run:
+        confirm(f"Move all topics off broker {identifier}, and let it take none?", yes=yes)
     deadline = time.monotonic() + timeout_s
     while True:
         left_s = max(0, round(deadline - time.monotonic()))
         request = wire.UnloadBrokerRequest(
-            broker_id=_named(broker, broker_id),
+            broker_id=identifier,
             namespaces_include=_split(namespaces_include),
             namespaces_exclude=_split(namespaces_exclude),
             max_parallel=max_parallel,
