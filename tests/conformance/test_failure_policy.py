@@ -12,6 +12,7 @@ from tests.conformance.client import EXCLUSIVE, SHARED, Client
 from danube_harness.platforms.admin_calls import ask_admin, until_described
 from danube_harness.platforms.standalone import Platform
 from danube_proto import danube_admin_pb2 as admin_pb
+from danube_proto import danube_platform_pb2 as platform_pb
 
 SUBSCRIPTION = "careful"
 
@@ -120,3 +121,23 @@ async def test_dead_letters_are_looked_at_and_sent_again(
     assert sorted(message.payload.decode() for message in again) == sorted(texts)
     assert all(dict(message.attributes) == {"key": message.payload.decode()} for message in again)
     assert {message.producer_name for message in again} == {"producer"}
+
+
+async def test_dead_letters_of_all_partitions_are_looked_at_and_sent_again(
+    platform: Platform, client: Client, topic: str
+) -> None:
+    dead = f"{topic}_dead"
+    await client.reliable_producer(topic)
+    stream = await client.consume(topic, SUBSCRIPTION, kind=SHARED)
+    partitions = platform_pb.CreatePartitionsRequest(
+        topic=dead, partitions=2, schema_type="bytes", dispatch_strategy="reliable"
+    )
+    method = "/danube_platform.PartitionAdmin/CreatePartitions"
+    await ask_admin([platform.admin_addr], method, partitions, platform_pb.CreatePartitionsResponse)
+    for number, text in enumerate(["one", "two"]):
+        producer = await client.reliable_producer(f"{dead}-part-{number}", name=f"failing-{number}")
+        await producer.send(text, attributes={"x-original-topic": topic})
+    found = await danube_admin(platform, "dead-letters", "browse", dead)
+    assert [each["payload"] for each in found] == ["one", "two"]
+    assert await danube_admin(platform, "dead-letters", "redeliver", dead) == {"redelivered": 2}
+    assert {message.payload for message in await stream.take(2)} == {b"one", b"two"}

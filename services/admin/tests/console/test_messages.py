@@ -4,11 +4,15 @@ import json
 import re
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 from services.admin.tests.console.browser import Browser, act, dead, stored
 
+from danube_admin_service.api import topic_details
 from danube_common.cluster import keys
 from danube_common.cluster.records import Instance, encode_record
+from danube_common.model.bundle import Bundle
+from danube_common.model.names import TopicName
 from danube_common.model.position import position_of
 from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType
 from danube_common.wire.owner.topics import SubscriptionDetail
@@ -78,7 +82,7 @@ async def test_dead_letters_are_published_again_as_they_were_and_then_passed(
 ) -> None:
     await letters(browser, dead(b"tea"), dead(b"soup"), dead(b"toast"))
     through = str(position_of(2, 0, 0))
-    shown = await act(browser, "redeliver", PAGE, topic=FAILED, through=through)
+    shown = await act(browser, "redeliver", PAGE, topic=FAILED, through=f"{FAILED}={through}")
     assert shown.status == 303, shown.words
     accepted = gateway.accepted["/default/orders"]
     assert [one.payload for one in accepted] == [b"tea", b"soup"]
@@ -91,7 +95,7 @@ async def test_what_was_published_before_a_failure_is_passed_and_the_rest_is_not
     browser: Browser, gateway: StubGateway
 ) -> None:
     await letters(browser, dead(b"tea"), stored(b"no dead letter"), dead(b"toast"))
-    shown = await act(browser, "redeliver", PAGE, topic=FAILED, through=str(position_of(3, 0, 0)))
+    shown = await act(browser, "redeliver", PAGE, topic=FAILED, through=f"{FAILED}={position_of(3, 0, 0)}")
     assert shown.status == 400
     assert "is no dead letter" in shown.words
     assert [one.payload for one in gateway.accepted["/default/orders"]] == [b"tea"]
@@ -100,7 +104,7 @@ async def test_what_was_published_before_a_failure_is_passed_and_the_rest_is_not
 
 async def test_dead_letters_are_dropped_when_the_topics_name_was_typed(browser: Browser) -> None:
     await letters(browser, dead(b"tea"), dead(b"soup"))
-    form = {"topic": FAILED, "through": str(position_of(9, 0, 0))}
+    form = {"topic": FAILED, "through": f"{FAILED}={position_of(9, 0, 0)}"}
     assert (await act(browser, "drop-dead-letters", PAGE, **form)).status == 400
     assert browser.owner.resets == []
     shown = await act(browser, "drop-dead-letters", PAGE, **form, confirm=FAILED)
@@ -117,6 +121,46 @@ async def test_dead_letters_that_were_passed_are_not_shown_again(browser: Browse
     words = (await browser.get(PAGE)).words
     assert "1 dead letters wait" in words
     assert "soup" in words
+
+
+async def test_dead_letters_of_all_partitions_are_shown_published_again_and_dropped(
+    browser: Browser, gateway: StubGateway
+) -> None:
+    await browser.create("/default/orders")
+    form = {"topic": FAILED, "partitions": "3", "strategy": "Reliable"}
+    assert (await act(browser, "create-partitions", **form)).status == 303
+    first, second, third = (f"{FAILED}-part-{number}" for number in range(3))
+    browser.owner.messages = {second: [dead(b"tea"), dead(b"soup")], third: [dead(b"toast")]}
+    shown = await browser.get(PAGE)
+    assert "3 dead letters wait" in shown.words
+    assert re.search("tea .* soup .* toast", shown.words)
+
+    through = re.findall(r'name="through" value="([^",]+)"', shown.text)[0]
+    await act(browser, "redeliver", PAGE, topic=FAILED, through=through)
+    assert [one.payload for one in gateway.accepted["/default/orders"]] == [b"tea"]
+    assert [topic for topic, _, _ in browser.owner.resets] == [second]
+
+    (through,) = set(re.findall(r'name="through" value="([^"]+,[^"]+)"', shown.text))
+    browser.owner.resets.clear()
+    shown = await act(browser, "drop-dead-letters", PAGE, topic=FAILED, through=through, confirm=FAILED)
+    assert "3+dead+letters+were+dropped" in shown.location
+    assert [topic for topic, _, _ in browser.owner.resets] == [second, third]
+    assert first not in through
+
+
+async def test_a_partition_that_cannot_be_read_is_named_beside_the_dead_letters_of_the_others(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topic_details, "OWNER_TIMEOUT_S", 0.2)
+    form = {"topic": FAILED, "partitions": "2", "strategy": "Reliable"}
+    assert (await act(browser, "create-partitions", **form)).status == 303
+    first, second = (f"{FAILED}-part-{number}" for number in range(2))
+    browser.owner.messages = {second: [dead(b"soup")]}
+    owned = await browser.topics.require(TopicName.parse(first))
+    await browser.store.delete(keys.owner_key(Bundle.parse(owned.bundle)))
+    words = (await browser.get(PAGE)).words
+    assert "1 dead letters wait" in words
+    assert f"{first}: " in words
 
 
 async def test_avro_payloads_are_decoded_by_the_subject_of_their_topic(browser: Browser) -> None:

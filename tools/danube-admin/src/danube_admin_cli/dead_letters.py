@@ -15,21 +15,11 @@ from danube_admin_cli.outcome import give_up
 from danube_admin_cli.plain import moment
 from danube_admin_cli.printing import show_json, show_table
 from danube_admin_cli.topic_options import Topic, topic_name
+from danube_client import dead_letter as names
 from danube_proto import danube_api_pb2 as api
 
 commands = Commands()
 
-ADDED = (
-    "x-original-topic",
-    "x-original-subscription",
-    "x-original-topic-offset",
-    "x-original-producer-id",
-    "x-original-broker-addr",
-    "x-poison-policy",
-    "x-delivery-attempt",
-    "x-failure-reason",
-)
-"""What a dead letter has beyond its message."""
 BROWSE_MAX = 1000
 """What a consumer gets without acknowledging."""
 REDELIVER_MAX = 1_000_000
@@ -45,7 +35,8 @@ COLUMNS = {
     "reason": "REASON",
     "payload": "PAYLOAD",
 }
-BROWSE_HELP = """Show the messages of a dead-letter topic, oldest first, and leave them there.
+BROWSE_HELP = """Show the messages of a dead-letter topic and of all its partitions, oldest first, and leave
+them there.
 
 Reads through a gateway, with a subscription of its own that is deleted afterwards.
 
@@ -54,7 +45,8 @@ Examples:
   danube-admin dead-letters browse /default/orders-failed
   danube-admin dead-letters browse /default/orders-failed -n 1000 -o json | jq -r '.[].reason' | sort
 """
-REDELIVER_HELP = f"""Publish dead letters to the topics that they come from, oldest first.
+REDELIVER_HELP = f"""Publish dead letters to the topics that they come from, oldest first, one partition
+after the other.
 
 Each is published as it was, without the attributes that a dead letter has, then acknowledged in the
 subscription {SUBSCRIPTION} of the dead-letter topic: the next call goes on behind it. All subscriptions of
@@ -95,6 +87,7 @@ def browse(
                 found += [_shown(message) for message in client.read(name, subscription, limit)]
             finally:
                 client.unsubscribe(name, subscription)
+    found.sort(key=lambda each: int(each["published_ms"]))
     if session.form is Form.json:
         show_json(found)
         return
@@ -127,7 +120,7 @@ def redeliver(
         publisher = _Publisher(client)
         for name in client.topics(topic):
             for message in client.read(name, SUBSCRIPTION, limit - done):
-                original = to or message.attributes.get("x-original-topic", "")
+                original = to or message.attributes.get(names.ORIGINAL_TOPIC, "")
                 if not original:
                     give_up(f"{name} has a message that is no dead letter, at {message.request_id}: use --to")
                 publisher.publish(original, message)
@@ -161,7 +154,7 @@ class _Publisher:
         number = self._numbers[topic] = self._numbers.get(topic, 0) + 1
         message = api.StreamMessage()
         message.CopyFrom(dead_letter)  # with the fields of later generations
-        for attribute in ADDED:
+        for attribute in names.ADDED:
             message.attributes.pop(attribute, None)
         message.ClearField("subscription_name")
         message.msg_id.Clear()
@@ -174,17 +167,17 @@ class _Publisher:
 
 def _shown(message: api.StreamMessage) -> dict[str, Any]:
     attributes = dict(message.attributes)
-    origin = {name: attributes.pop(name, "") for name in ADDED}
+    origin = {name: attributes.pop(name, "") for name in names.ADDED}
     shown: dict[str, Any] = {
         "topic": message.msg_id.topic_name,
         "position": message.request_id,
         "published_ms": message.publish_time,
         "producer": message.producer_name,
-        "original_topic": origin["x-original-topic"],
-        "original_subscription": origin["x-original-subscription"],
-        "original_position": origin["x-original-topic-offset"],
-        "attempts": origin["x-delivery-attempt"],
-        "reason": origin["x-failure-reason"],
+        "original_topic": origin[names.ORIGINAL_TOPIC],
+        "original_subscription": origin[names.ORIGINAL_SUBSCRIPTION],
+        "original_position": origin[names.ORIGINAL_OFFSET],
+        "attempts": origin[names.ATTEMPTS],
+        "reason": origin[names.REASON],
         "attributes": attributes,
     }
     try:

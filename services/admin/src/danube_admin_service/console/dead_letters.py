@@ -6,7 +6,8 @@ Those with which something was done are behind the cursor of a subscription, whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,7 @@ from danube_admin_service.console.gateways import Publisher
 from danube_admin_service.console.peek import (
     READ_TIMEOUT_S,
     AvroSchemas,
+    Found,
     Shown,
     read_messages,
     shown,
@@ -30,6 +32,7 @@ from danube_common.errors import DanubeError, InvalidInput
 from danube_common.model.names import TopicName
 from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType
 from danube_common.rpc.port import RpcError, StatusCode
+from danube_common.wire import dead_letter as names
 from danube_common.wire.owner.subscriptions import CreateSubscription, SubscriptionFound
 from danube_proto import danube_api_pb2 as api
 from danube_proto import danube_platform_pb2 as platform
@@ -37,25 +40,17 @@ from danube_proto import danube_stream_pb2 as stream
 
 SUBSCRIPTION: Final = "danube-admin-redeliver"
 LETTERS_MAX: Final = 100
-"""That one page shows, and one action is about."""
-ADDED: Final = (
-    "x-original-topic",
-    "x-original-subscription",
-    "x-original-topic-offset",
-    "x-original-producer-id",
-    "x-original-broker-addr",
-    "x-poison-policy",
-    "x-delivery-attempt",
-    "x-failure-reason",
-)
-"""What a dead letter has beyond its message."""
+"""That one page shows, and one action is about; of a partitioned topic each partition has its share."""
+SHARE_MIN: Final = 10
+"""What each partition has at least."""
 
 
 @dataclass(frozen=True)
 class Letter:
-    """One dead letter."""
+    """One dead letter; ``place`` is the topic or partition that holds it, with its position."""
 
     message: Shown
+    place: str
     topic: str
     subscription: str
     attempts: str
@@ -63,33 +58,66 @@ class Letter:
     attributes: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """The oldest dead letters of one topic or partition with which nothing was done.
+
+    Attributes:
+        found: None if they could not be read.
+        problem: why.
+    """
+
+    topic: str
+    found: Found | None
+    problem: str = ""
+
+    @property
+    def messages(self) -> list[tuple[int, bytes]]:
+        """Each with its position."""
+        return self.found.messages if self.found is not None else []
+
+
 async def dead_letters(visitor: Visitor, sources: Sources, query: Query) -> dict[str, object]:
-    """The dead letters of a topic with which nothing was done yet, oldest first."""
+    """The dead letters of a topic with which nothing was done yet, oldest first in each partition."""
     name = query.get("topic", "")
     visitor.require(calls.READ, stream.ReadRequest(topic=name))
-    described = await _described(visitor, name)
-    topic = described.topic
-    if described.owner_problem:
-        raise RpcError(StatusCode.UNAVAILABLE, described.owner_problem)
-    try:
-        found = await read_messages(sources, TopicName.parse(topic), _start(described), LETTERS_MAX)
-    except DanubeError as error:
-        raise status_of_reading(error) from error
-    schemas = AvroSchemas(visitor, topic)
-    letters = [_letter(await shown(at, data, "auto", schemas)) for at, data in found.messages]
+    waiting = await _waiting(visitor, sources, name)
+    schemas = AvroSchemas(visitor, name)
+    letters = [
+        _letter(one.topic, await shown(at, data, "auto", schemas))
+        for one in waiting
+        for at, data in one.messages
+    ]
     return {
-        "topic": topic,
-        "base": str(TopicName.parse(topic).partition_of or topic),
+        "topic": name,
+        "partitioned": [one.topic for one in waiting] != [name],
         "letters": letters,
-        "more": found.after < found.end and len(letters) == LETTERS_MAX,
+        "through": ",".join(_place(one.topic, one.messages[-1][0]) for one in waiting if one.messages),
+        "problems": [(one.topic, one.problem) for one in waiting if one.problem],
+        "more": any(one.found is not None and one.found.after < one.found.end for one in waiting),
         "subscription": SUBSCRIPTION,
     }
 
 
-async def _described(visitor: Visitor, name: str) -> platform.TopicDescription:
-    """Return a topic; of a partitioned one the first partition."""
+async def _waiting(visitor: Visitor, sources: Sources, name: str) -> list[Waiting]:
+    """Read a topic, or all partitions of one. Raises RpcError: no owner of any answers."""
     asked = platform.DescribeTopicRequest(topic=name)
-    return (await visitor.ask(calls.DESCRIBE, asked, platform.DescribeTopicResponse)).topics[0]
+    topics = (await visitor.ask(calls.DESCRIBE, asked, platform.DescribeTopicResponse)).topics
+    share = max(LETTERS_MAX // len(topics), SHARE_MIN)
+    waiting = await asyncio.gather(*(_waiting_in(sources, one, share) for one in topics))
+    if all(one.problem for one in waiting):
+        raise RpcError(StatusCode.UNAVAILABLE, waiting[0].problem)
+    return list(waiting)
+
+
+async def _waiting_in(sources: Sources, topic: platform.TopicDescription, limit: int) -> Waiting:
+    if topic.owner_problem:
+        return Waiting(topic.topic, None, topic.owner_problem)
+    try:
+        name = TopicName.parse(topic.topic)
+        return Waiting(topic.topic, await read_messages(sources, name, _start(topic), limit))
+    except DanubeError as error:
+        return Waiting(topic.topic, None, status_of_reading(error).message)
 
 
 def _start(topic: platform.TopicDescription) -> StartPosition:
@@ -99,54 +127,71 @@ def _start(topic: platform.TopicDescription) -> StartPosition:
     return StartPosition(StartKind.EARLIEST)
 
 
-def _letter(message: Shown) -> Letter:
+def _letter(place: str, message: Shown) -> Letter:
     attributes = dict(message.attributes)
-    added = {name: attributes.pop(name, "") for name in ADDED}
+    added = {name: attributes.pop(name, "") for name in names.ADDED}
     return Letter(
         message,
-        added["x-original-topic"],
-        added["x-original-subscription"],
-        added["x-delivery-attempt"],
-        added["x-failure-reason"],
+        _place(place, message.position),
+        added[names.ORIGINAL_TOPIC],
+        added[names.ORIGINAL_SUBSCRIPTION],
+        added[names.ATTEMPTS],
+        added[names.REASON],
         attributes,
     )
 
 
+def _place(topic: str, position: int) -> str:
+    return f"{topic}={position}"
+
+
+def _places(text: str) -> dict[str, int]:
+    """Return up to which position a form is about each topic or partition. Raises InvalidInput."""
+    found = {}
+    for one in text.split(","):
+        topic, _, position = one.rpartition("=")
+        found[topic] = number(position, "a position")
+    return found
+
+
 async def _redeliver(visitor: Visitor, sources: Sources, form: Form) -> str:
-    """Publish dead letters to the topics they come from; the cursor follows, whatever happens between."""
-    topic = form["topic"]
-    waiting = await _waiting(visitor, sources, topic, number(form["through"], "a position"))
+    """Publish dead letters to the topics they come from; the cursors follow, whatever happens between."""
     done = 0
-    passed = 0
+    chosen = await _chosen(visitor, sources, form)
     async with sources.gateways.open(visitor.credential) as gateway:
         publisher = Publisher(gateway)
-        try:
-            for position, data in waiting:
-                original, message = _original(position, data)
-                await publisher.publish(original, message)
-                done, passed = done + 1, position
-        finally:
-            if passed:
-                await _move(visitor, sources, topic, passed)
+        for topic, waiting in chosen:
+            passed = 0
+            try:
+                for position, data in waiting:
+                    original, message = _original(position, data)
+                    await publisher.publish(original, message)
+                    done, passed = done + 1, position
+            finally:
+                if passed:
+                    await _move(visitor, sources, topic, passed)
     return f"{done} dead letters were published again."
 
 
 async def _drop(visitor: Visitor, sources: Sources, form: Form) -> str:
-    """Move the cursor behind dead letters."""
-    through = number(form["through"], "a position")
-    waiting = await _waiting(visitor, sources, form["topic"], through)
-    if waiting:
-        await _move(visitor, sources, form["topic"], waiting[-1][0])
-    return f"{len(waiting)} dead letters were dropped."
+    """Move the cursors behind dead letters."""
+    chosen = await _chosen(visitor, sources, form)
+    for topic, waiting in chosen:
+        await _move(visitor, sources, topic, waiting[-1][0])
+    return f"{sum(len(waiting) for _, waiting in chosen)} dead letters were dropped."
 
 
-async def _waiting(visitor: Visitor, sources: Sources, topic: str, through: int) -> list[tuple[int, bytes]]:
-    described = await _described(visitor, topic)
-    try:
-        found = await read_messages(sources, TopicName.parse(topic), _start(described), LETTERS_MAX)
-    except DanubeError as error:
-        raise status_of_reading(error) from error
-    return [(position, data) for position, data in found.messages if position <= through]
+async def _chosen(
+    visitor: Visitor, sources: Sources, form: Form
+) -> Sequence[tuple[str, list[tuple[int, bytes]]]]:
+    """Return what a form is about, by topic or partition, without those of which nothing is chosen."""
+    places = _places(form["through"])
+    chosen = []
+    for one in await _waiting(visitor, sources, form["topic"]):
+        through = places.get(one.topic, -1)
+        if messages := [(position, data) for position, data in one.messages if position <= through]:
+            chosen.append((one.topic, messages))
+    return chosen
 
 
 def _original(position: int, data: bytes) -> tuple[str, api.StreamMessage]:
@@ -155,10 +200,10 @@ def _original(position: int, data: bytes) -> tuple[str, api.StreamMessage]:
         message = api.StreamMessage.FromString(data)
     except DecodeError:
         raise InvalidInput(f"what is at position {position} cannot be decoded") from None
-    original = message.attributes.get("x-original-topic", "")
+    original = message.attributes.get(names.ORIGINAL_TOPIC, "")
     if not original:
         raise InvalidInput(f"the message at position {position} is no dead letter: no topic is named in it")
-    for attribute in ADDED:
+    for attribute in names.ADDED:
         message.attributes.pop(attribute, None)
     message.ClearField("subscription_name")
     return original, message

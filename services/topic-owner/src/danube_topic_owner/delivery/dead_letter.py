@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from danube_common.wire import dead_letter as names
 from danube_common.wire.frame import encode_frame, make_frame_id
 from danube_common.wire.protobuf_fields import fields, length_field, text_field
 from danube_topic_owner.delivery.retries import FailedMessage
@@ -48,14 +49,14 @@ def attributes_of(origin: Origin, message: FailedMessage) -> dict[str, str]:
     """Return what a dead letter says beyond its message."""
     msg_id = _msg_id_of(message.data)
     return {
-        "x-original-topic": origin.topic,
-        "x-original-subscription": origin.subscription,
-        "x-original-topic-offset": str(message.offset),
-        "x-original-producer-id": str(msg_id.producer_id),
-        "x-original-broker-addr": msg_id.broker_addr,
-        "x-poison-policy": "DeadLetter",
-        "x-delivery-attempt": str(message.failures),
-        "x-failure-reason": message.reason or UNKNOWN,
+        names.ORIGINAL_TOPIC: origin.topic,
+        names.ORIGINAL_SUBSCRIPTION: origin.subscription,
+        names.ORIGINAL_OFFSET: str(message.offset),
+        names.ORIGINAL_PRODUCER_ID: str(msg_id.producer_id),
+        names.ORIGINAL_BROKER_ADDR: msg_id.broker_addr,
+        names.POISON_POLICY: "DeadLetter",
+        names.ATTEMPTS: str(message.failures),
+        names.REASON: message.reason or UNKNOWN,
     }
 
 
