@@ -58,6 +58,42 @@ async def test_logging_in_leads_to_no_other_site(guarded: Browser, after: str) -
     assert shown.location == "/"
 
 
+@pytest.mark.parametrize(
+    "sender",
+    [
+        {"Origin": "https://attacker.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "https://127.0.0.1"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/login", "/logout", "/do/create-topic"])
+async def test_a_page_of_another_site_logs_nobody_in_or_out(
+    guarded: Browser, path: str, sender: dict[str, str]
+) -> None:
+    """Who is logged in as somebody else without knowing it tells that one what was meant for the own."""
+    await guarded.log_in(token(ADMIN))
+    form = {"token": token("mallory")}
+    async with guarded.client.post(path, data=form, headers=sender, allow_redirects=False) as answer:
+        assert (answer.status, answer.cookies) == (403, {})
+    assert f"user:{ADMIN}" in (await guarded.get("/")).words
+
+
+async def test_a_page_of_this_site_sends_its_forms_also_behind_a_proxy_that_speaks_tls(
+    guarded: Browser,
+) -> None:
+    own = f"https://{guarded.client._base_url.authority}"  # type: ignore[union-attr]
+    for sender in ({"Origin": own}, {"Origin": own, "Sec-Fetch-Site": "same-origin"}):
+        form = {"token": token(ADMIN)}
+        async with guarded.client.post("/login", data=form, headers=sender, allow_redirects=False) as answer:
+            assert answer.status == 303
+
+
+async def test_no_answer_leads_to_the_host_that_a_request_names(guarded: Browser) -> None:
+    shown = await guarded.get("/topics/", {"Host": "attacker.example"})
+    assert (shown.status, shown.location) == (404, "")
+
+
 async def test_what_one_may_not_is_neither_offered_nor_done(guarded: Browser) -> None:
     await guarded.create("/default/orders")
     await guarded.create("/system/secrets")

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from hmac import compare_digest
 from typing import Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
@@ -37,6 +37,8 @@ STREAMS_MAX: Final = 24
 POLICY: Final = "default-src 'self'; frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
 HERE: Final = re.compile(r"/(?:[!-.0-\[\]-~][!-~]*)?")
 """A path of this site. Browsers leave out tabs and line ends, and take ``/\\`` for ``//``, before a host."""
+OWN_SITE: Final = ("same-origin", "none")
+"""What browsers say of where a request comes from, if from this site's pages or from a person."""
 FAILED: Final = {403: "Not allowed", 404: "Not found", 500: "Broken", 503: "Not reached", 504: "Not in time"}
 """Titles of pages that say why there is nothing else."""
 HTTP_STATUS: Final[Mapping[StatusCode, int]] = {
@@ -84,6 +86,8 @@ class Served:
         """Answer a request; what goes wrong becomes a page that says so."""
         try:
             self._check_host(request)
+            if request.method == "POST" and handler is not Served.api:
+                _check_sender(request)
             return await handler(self, request)
         except _LoginNeeded:
             after = {"next": _path_and_query(request)} if request.method == "GET" else {}
@@ -280,6 +284,20 @@ class Served:
         if not compare_digest(form.pop("form_token", "").encode(), visitor.form_token.encode()):
             raise RpcError(StatusCode.PERMISSION_DENIED, "the form is too old: load the page again")
         return form
+
+
+def _check_sender(request: Request) -> None:
+    """Refuse a form that a page of another site sends: it would log a person in as somebody else.
+
+    A proxy in front may speak TLS, so only the host is compared.
+    """
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is not None:
+        own = site in OWN_SITE
+    else:
+        own = origin is None or urlsplit(origin).netloc == request.url.netloc
+    if not own:
+        raise RpcError(StatusCode.PERMISSION_DENIED, "pages of other sites may send no form here")
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Final
 
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 
 from danube_admin_service.console.pages import PAGES
 from danube_admin_service.console.served import Handler, Served
@@ -37,8 +36,8 @@ class Site:
             for path, page in PAGES.items()
             if page.live
         ]
-        self.app = Starlette(
-            routes=[
+        self.app = Router(
+            [
                 *(
                     Route(path, self._to(Served.page), methods=["GET", "POST"][: 1 + page.asked_by_form])
                     for path, page in PAGES.items()
@@ -51,7 +50,8 @@ class Site:
                 Route("/do/{action}", self._to(Served.act), methods=["POST"]),
                 *(Route(PREFIX + path, self._to(Served.api), methods=["POST", "OPTIONS"]) for path in ACTS),
                 *(Route(PREFIX + path, self._to(Served.api), methods=["GET", "OPTIONS"]) for path in READS),
-            ]
+            ],
+            redirect_slashes=False,  # it would be to the host that the request names, whatever that is
         )
 
     def open(self, served: Served) -> None:

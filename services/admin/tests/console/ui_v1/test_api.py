@@ -208,6 +208,9 @@ async def test_the_same_may_ask_as_at_the_admin_port(guarded: Browser) -> None:
         assert (await guarded.get(f"/ui/v1{path}")).status == 401, path
         assert (await guarded.get(f"/ui/v1{path}", {"Authorization": "Bearer nonsense"})).status == 401, path
         assert (await guarded.get(f"/ui/v1{path}", root)).status == 200, path
+    await guarded.log_in(token(ADMIN))
+    assert "a bearer token is needed" in (await guarded.get("/audit")).words
+    await guarded.post("/logout")
     for path in ("/cluster", "/topics/default/orders", "/security/roles"):
         assert (await guarded.get(f"/ui/v1{path}", ann)).status == 403, path
     body = {"action": "delete", "topic": ORDERS}
