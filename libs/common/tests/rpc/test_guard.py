@@ -336,6 +336,8 @@ async def test_a_stream_ends_when_its_binding_is_taken_away_and_others_stay(port
         )
         assert code is DENIED
         assert not streams[1].done()
+    told = [(line["identity"], line["method"], line["resource"]) for line in port.audited()]
+    assert told == [("user:alice", RECEIVE, "topic /a/b"), ("user:alice", RECEIVE, "topic /a/b")]
 
 
 async def test_a_stream_ends_when_its_token_expires(port: Port) -> None:

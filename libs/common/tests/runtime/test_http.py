@@ -98,6 +98,14 @@ async def test_a_request_whose_end_is_ambiguous_is_refused_and_hides_no_other(he
         assert answer.count(b"HTTP/1.1 ") == 1
 
 
+async def test_a_web_socket_is_refused() -> None:
+    upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+    key = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    async with served() as addr:
+        answer = await asked(addr, b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + upgrade + key + b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 403")
+
+
 async def test_large_heads_and_bodies_are_refused() -> None:
     async with served() as addr:
         large = [

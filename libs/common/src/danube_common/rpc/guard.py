@@ -76,8 +76,9 @@ class Access:
 class StreamAccess:
     """The same for one stream, which remembers what it needs, and ends when that is no longer allowed."""
 
-    def __init__(self, access: Access, end: End, *, by_handler: bool) -> None:
+    def __init__(self, access: Access, method: str, end: End, *, by_handler: bool) -> None:
         self.access = access
+        self.method = method
         self.end = end
         self._by_handler = by_handler
         self.required: set[tuple[Permission, Resource]] = set()
@@ -172,9 +173,10 @@ class Guard:
     async def admit_bearer(self, token: str, peer: str, name: str) -> Access:
         """Find out who holds a token that did not come with a call; the audit tells ``name``.
 
-        Raises RpcError if nobody is known.
+        Raises RpcError if nobody is known, or the token is empty.
         """
-        return Access(self, await self._identify(f"Bearer {token}", None, peer, name), peer)
+        authorization = f"Bearer {token}" if token else None
+        return Access(self, await self._identify(authorization, None, peer, name), peer)
 
     async def _identify(
         self, authorization: str | None, certificate: str | None, peer: str, name: str
@@ -219,7 +221,7 @@ class Guard:
     @contextmanager
     def stream(self, call: Call, access: Access, end: End) -> Iterator[StreamAccess]:
         """Authorize a stream; ``end`` is called once it is no longer allowed. Raises RpcError."""
-        stream = StreamAccess(access, end, by_handler=self._rules[call.method].by_handler)
+        stream = StreamAccess(access, call.method, end, by_handler=self._rules[call.method].by_handler)
         self.authorize(call, stream)
         self._streams.add(stream)
         try:
@@ -254,24 +256,30 @@ class Guard:
             for access in self._known.values():
                 access.forget()
         for stream in list(self._streams):
-            if (error := self._end_of(stream, changed=changed)) is not None:
+            if changed:
+                stream.access.forget()  # it may be known no longer
+            if (end := self._end_of(stream, changed=changed)) is not None:
+                error, resource = end
                 self._streams.discard(stream)
-                self._record(stream.identity, stream.access.peer, "", "", error.message, allowed=False)
+                self._record(
+                    stream.identity, stream.access.peer, stream.method, resource, error.message, allowed=False
+                )
                 stream.end(error)
 
-    def _end_of(self, stream: StreamAccess, *, changed: bool) -> RpcError | None:
+    def _end_of(self, stream: StreamAccess, *, changed: bool) -> tuple[RpcError, str] | None:
+        """Return why a stream is no longer allowed, and on which resource; "" if on any."""
         verified = stream.access.verified
         if verified is None:
             return None
         if not self._authenticator.still_holds(verified):
             # Not UNAUTHENTICATED, after which clients give up: another token may be at hand.
             text = "the credentials have expired or were revoked: open the stream again with others"
-            return RpcError(StatusCode.UNAVAILABLE, text)
+            return RpcError(StatusCode.UNAVAILABLE, text), ""
         if changed:
             authorizer = self._policies.authorizer
             for permission, resource in stream.required:
                 if not authorizer.allows(verified.identity, permission, resource):
-                    return _denied(verified.identity, permission, resource)
+                    return _denied(verified.identity, permission, resource), str(resource)
         return None
 
     def _record(

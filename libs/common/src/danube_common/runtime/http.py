@@ -154,6 +154,8 @@ class HttpServer:
         )
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
         if scope["type"] != "http":
             return
         page = self._pages.get(scope["path"])
