@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.DescriptorPool().AddSerializedFile(b'\n$danube_proto/danube_operations.proto\x12\x11\x64\x61nube_operations\"\x15\n\x13\x43reateBackupRequest\"\xf9\x01\n\nBackupPart\x12\x30\n\x04kind\x18\x01 \x01(\x0e\x32\".danube_operations.BackupPart.Kind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04head\x18\x03 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\x0c\n\x04last\x18\x05 \x01(\x08\x12+\n\x07segment\x18\x06 \x01(\x0b\x32\x1a.danube_operations.Segment\x12\x0f\n\x07\x61rchive\x18\x07 \x01(\t\"C\n\x04Kind\x12\x0b\n\x07UNKNOWN\x10\x00\x12\n\n\x06STREAM\x10\x01\x12\x0c\n\x08METADATA\x10\x02\x12\x0b\n\x07SEGMENT\x10\x03\x12\x07\n\x03\x45ND\x10\x04\"d\n\x07Segment\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x04\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\x12\x0c\n\x04gone\x18\x05 \x01(\x08\"Y\n\x12ReadSegmentRequest\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x04\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x04\"E\n\x13ReadSegmentResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0c\n\x04gone\x18\x03 \x01(\x08\"?\n\x0fRestoreProgress\x12\r\n\x05\x62ytes\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x01(\x04\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\"\x10\n\x0e\x45xamineRequest\"_\n\x0f\x45xamineResponse\x12\x0e\n\x06now_ms\x18\x01 \x01(\x04\x12,\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1a.danube_operations.Finding\x12\x0e\n\x06\x63hecks\x18\x03 \x03(\t\"\xc0\x01\n\x07\x46inding\x12\x35\n\x08severity\x18\x01 \x01(\x0e\x32#.danube_operations.Finding.Severity\x12\r\n\x05\x63heck\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x05 \x01(\t\"=\n\x08Severity\x12\x0b\n\x07UNKNOWN\x10\x00\x12\n\n\x06UNSEEN\x10\x01\x12\x0b\n\x07WARNING\x10\x02\x12\x0b\n\x07PROBLEM\x10\x03\"\x0e\n\x0cWatchRequest\"J\n\x0c\x43lusterEvent\x12\r\n\x05\x61t_ms\x18\x01 \x01(\x04\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t2\x8b\x02\n\x06\x42\x61\x63kup\x12Q\n\x06\x43reate\x12&.danube_operations.CreateBackupRequest\x1a\x1d.danube_operations.BackupPart0\x01\x12\\\n\x0bReadSegment\x12%.danube_operations.ReadSegmentRequest\x1a&.danube_operations.ReadSegmentResponse\x12P\n\x07Restore\x12\x1d.danube_operations.BackupPart\x1a\".danube_operations.RestoreProgress(\x01\x30\x01\x32Z\n\x06\x44octor\x12P\n\x07\x45xamine\x12!.danube_operations.ExamineRequest\x1a\".danube_operations.ExamineResponse2U\n\x06\x45vents\x12K\n\x05Watch\x12\x1f.danube_operations.WatchRequest\x1a\x1f.danube_operations.ClusterEvent0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.DescriptorPool().AddSerializedFile(b'\n$danube_proto/danube_operations.proto\x12\x11\x64\x61nube_operations\"\x15\n\x13\x43reateBackupRequest\"\xf9\x01\n\nBackupPart\x12\x30\n\x04kind\x18\x01 \x01(\x0e\x32\".danube_operations.BackupPart.Kind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04head\x18\x03 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\x0c\n\x04last\x18\x05 \x01(\x08\x12+\n\x07segment\x18\x06 \x01(\x0b\x32\x1a.danube_operations.Segment\x12\x0f\n\x07\x61rchive\x18\x07 \x01(\t\"C\n\x04Kind\x12\x0b\n\x07UNKNOWN\x10\x00\x12\n\n\x06STREAM\x10\x01\x12\x0c\n\x08METADATA\x10\x02\x12\x0b\n\x07SEGMENT\x10\x03\x12\x07\n\x03\x45ND\x10\x04\"d\n\x07Segment\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x04\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\x12\x0c\n\x04gone\x18\x05 \x01(\x08\"I\n\x12ReadSegmentRequest\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x04\x12\x0b\n\x03key\x18\x03 \x01(\t\"7\n\x0bSegmentPart\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04\x61new\x18\x02 \x01(\x08\x12\x0c\n\x04gone\x18\x03 \x01(\x08\"?\n\x0fRestoreProgress\x12\r\n\x05\x62ytes\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x01(\x04\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\"\x10\n\x0e\x45xamineRequest\"_\n\x0f\x45xamineResponse\x12\x0e\n\x06now_ms\x18\x01 \x01(\x04\x12,\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1a.danube_operations.Finding\x12\x0e\n\x06\x63hecks\x18\x03 \x03(\t\"\xc0\x01\n\x07\x46inding\x12\x35\n\x08severity\x18\x01 \x01(\x0e\x32#.danube_operations.Finding.Severity\x12\r\n\x05\x63heck\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x05 \x01(\t\"=\n\x08Severity\x12\x0b\n\x07UNKNOWN\x10\x00\x12\n\n\x06UNSEEN\x10\x01\x12\x0b\n\x07WARNING\x10\x02\x12\x0b\n\x07PROBLEM\x10\x03\"\x0e\n\x0cWatchRequest\"J\n\x0c\x43lusterEvent\x12\r\n\x05\x61t_ms\x18\x01 \x01(\x04\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t2\x85\x02\n\x06\x42\x61\x63kup\x12Q\n\x06\x43reate\x12&.danube_operations.CreateBackupRequest\x1a\x1d.danube_operations.BackupPart0\x01\x12V\n\x0bReadSegment\x12%.danube_operations.ReadSegmentRequest\x1a\x1e.danube_operations.SegmentPart0\x01\x12P\n\x07Restore\x12\x1d.danube_operations.BackupPart\x1a\".danube_operations.RestoreProgress(\x01\x30\x01\x32Z\n\x06\x44octor\x12P\n\x07\x45xamine\x12!.danube_operations.ExamineRequest\x1a\".danube_operations.ExamineResponse2U\n\x06\x45vents\x12K\n\x05Watch\x12\x1f.danube_operations.WatchRequest\x1a\x1f.danube_operations.ClusterEvent0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,27 +40,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEGMENT']._serialized_start=334
   _globals['_SEGMENT']._serialized_end=434
   _globals['_READSEGMENTREQUEST']._serialized_start=436
-  _globals['_READSEGMENTREQUEST']._serialized_end=525
-  _globals['_READSEGMENTRESPONSE']._serialized_start=527
-  _globals['_READSEGMENTRESPONSE']._serialized_end=596
-  _globals['_RESTOREPROGRESS']._serialized_start=598
-  _globals['_RESTOREPROGRESS']._serialized_end=661
-  _globals['_EXAMINEREQUEST']._serialized_start=663
-  _globals['_EXAMINEREQUEST']._serialized_end=679
-  _globals['_EXAMINERESPONSE']._serialized_start=681
-  _globals['_EXAMINERESPONSE']._serialized_end=776
-  _globals['_FINDING']._serialized_start=779
-  _globals['_FINDING']._serialized_end=971
-  _globals['_FINDING_SEVERITY']._serialized_start=910
-  _globals['_FINDING_SEVERITY']._serialized_end=971
-  _globals['_WATCHREQUEST']._serialized_start=973
-  _globals['_WATCHREQUEST']._serialized_end=987
-  _globals['_CLUSTEREVENT']._serialized_start=989
-  _globals['_CLUSTEREVENT']._serialized_end=1063
-  _globals['_BACKUP']._serialized_start=1066
-  _globals['_BACKUP']._serialized_end=1333
-  _globals['_DOCTOR']._serialized_start=1335
-  _globals['_DOCTOR']._serialized_end=1425
-  _globals['_EVENTS']._serialized_start=1427
-  _globals['_EVENTS']._serialized_end=1512
+  _globals['_READSEGMENTREQUEST']._serialized_end=509
+  _globals['_SEGMENTPART']._serialized_start=511
+  _globals['_SEGMENTPART']._serialized_end=566
+  _globals['_RESTOREPROGRESS']._serialized_start=568
+  _globals['_RESTOREPROGRESS']._serialized_end=631
+  _globals['_EXAMINEREQUEST']._serialized_start=633
+  _globals['_EXAMINEREQUEST']._serialized_end=649
+  _globals['_EXAMINERESPONSE']._serialized_start=651
+  _globals['_EXAMINERESPONSE']._serialized_end=746
+  _globals['_FINDING']._serialized_start=749
+  _globals['_FINDING']._serialized_end=941
+  _globals['_FINDING_SEVERITY']._serialized_start=880
+  _globals['_FINDING_SEVERITY']._serialized_end=941
+  _globals['_WATCHREQUEST']._serialized_start=943
+  _globals['_WATCHREQUEST']._serialized_end=957
+  _globals['_CLUSTEREVENT']._serialized_start=959
+  _globals['_CLUSTEREVENT']._serialized_end=1033
+  _globals['_BACKUP']._serialized_start=1036
+  _globals['_BACKUP']._serialized_end=1297
+  _globals['_DOCTOR']._serialized_start=1299
+  _globals['_DOCTOR']._serialized_end=1389
+  _globals['_EVENTS']._serialized_start=1391
+  _globals['_EVENTS']._serialized_end=1476
 # @@protoc_insertion_point(module_scope)

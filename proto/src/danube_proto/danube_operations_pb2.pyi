@@ -56,26 +56,24 @@ class Segment(_message.Message):
     def __init__(self, bundle: _Optional[str] = ..., first_sequence: _Optional[int] = ..., backend: _Optional[str] = ..., size_bytes: _Optional[int] = ..., gone: _Optional[bool] = ...) -> None: ...
 
 class ReadSegmentRequest(_message.Message):
-    __slots__ = ("bundle", "first_sequence", "key", "offset")
+    __slots__ = ("bundle", "first_sequence", "key")
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
-    OFFSET_FIELD_NUMBER: _ClassVar[int]
     bundle: str
     first_sequence: int
     key: str
-    offset: int
-    def __init__(self, bundle: _Optional[str] = ..., first_sequence: _Optional[int] = ..., key: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
+    def __init__(self, bundle: _Optional[str] = ..., first_sequence: _Optional[int] = ..., key: _Optional[str] = ...) -> None: ...
 
-class ReadSegmentResponse(_message.Message):
-    __slots__ = ("data", "size_bytes", "gone")
+class SegmentPart(_message.Message):
+    __slots__ = ("data", "anew", "gone")
     DATA_FIELD_NUMBER: _ClassVar[int]
-    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ANEW_FIELD_NUMBER: _ClassVar[int]
     GONE_FIELD_NUMBER: _ClassVar[int]
     data: bytes
-    size_bytes: int
+    anew: bool
     gone: bool
-    def __init__(self, data: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., gone: _Optional[bool] = ...) -> None: ...
+    def __init__(self, data: _Optional[bytes] = ..., anew: _Optional[bool] = ..., gone: _Optional[bool] = ...) -> None: ...
 
 class RestoreProgress(_message.Message):
     __slots__ = ("bytes", "records", "done")

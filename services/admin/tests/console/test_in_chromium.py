@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,10 @@ from services.admin.tests.console.conftest import open_browser
 from services.admin.tests.console.shop import FAILED, ORDERS, SCHEMA, open_shop, second_owner
 
 from danube_admin_service.console import calls, served
+from danube_admin_service.console.actions import ACTIONS
 from danube_admin_service.console.pages import PAGES
 from danube_admin_service.console.scrape import Flow
+from danube_admin_service.console.served import Served
 from danube_common.cluster import keys
 from danube_common.cluster.records import Topic, encode_record
 from danube_common.model.names import TopicName
@@ -28,6 +30,8 @@ from danube_proto.danube_api_pb2 import Schema
 if TYPE_CHECKING:
     from playwright.async_api import Browser as Chromium
     from playwright.async_api import Page
+    from starlette.requests import Request
+    from starlette.responses import Response
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="module")]
 
@@ -39,6 +43,24 @@ ADDRESSES = {
     "/dead-letters": f"/dead-letters?topic={FAILED}",
     "/schema": "/schema?name=order",
 }
+
+
+ACTED: set[str] = set()
+"""The actions that pages of this module were used for."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _recorded() -> Iterator[None]:
+    act = Served.act
+
+    async def recording(self: Served, request: Request) -> Response:
+        answer = await act(self, request)
+        ACTED.add(request.path_params["action"])
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Served, "act", recording)
+        yield
 
 
 @dataclass
@@ -67,6 +89,7 @@ async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
             form_token = (await browser.get("/schemas")).form_token
             form = {"subject": "order", "type": "avro", "definition": definition}
             assert (await browser.post("/do/register-schema", form_token=form_token, **form)).status == 303
+        ACTED.clear()
         guarded = await open_browser(stack, Path(tmp_path_factory.mktemp("guarded")))
         yield Shop(chromium, browser, guarded, gateway)
 
@@ -136,6 +159,32 @@ async def test_a_keyboard_is_enough(shop: Shop) -> None:
         await page.wait_for_url("**/topic?name=*")
 
 
+async def test_a_topic_is_created_and_deleted_by_keyboard_alone(shop: Shop) -> None:
+    async with open_page(shop.chromium, shop.url) as page:
+
+        async def reach(selector: str) -> None:
+            for _ in range(200):
+                await page.keyboard.press("Tab")
+                if await page.evaluate("(wanted) => document.activeElement.matches(wanted)", selector):
+                    return
+            raise AssertionError(f"{selector} is not reached by the tabulator")
+
+        await page.goto("/topics")
+        await reach("summary:has(+ form[action='/do/create-topic'])")
+        await page.keyboard.press("Enter")
+        await reach("form[action='/do/create-topic'] input[name=topic]")
+        await page.keyboard.type("/default/typed")
+        await page.keyboard.press("Enter")
+        await done(page, "Topic /default/typed was created.")
+        await reach("summary:has(+ form[action='/do/delete-topic'])")
+        await page.keyboard.press("Space")
+        await reach("form[action='/do/delete-topic'] input[name=confirm]")
+        await page.keyboard.type("/default/typed")
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Space")
+        await done(page, "Topic /default/typed was deleted.")
+
+
 async def test_figures_change_without_loading_and_leave_focus_and_what_is_open(shop: Shop) -> None:
     activity = shop.browser.sources.activity
     async with open_page(shop.chromium, shop.url) as page:
@@ -183,6 +232,13 @@ async def test_topics_are_created_given_policies_published_to_looked_at_and_dele
 
         await page.goto("/topic?name=/default/fresh")
         await unfold(page, "Move to another owner")
+        await page.get_by_role("button", name="Move", exact=True).click()
+        await done(page, "has moved to another topic owner")
+        await unfold(page, "Set its subject")
+        await page.get_by_role("textbox", name="Subject").fill("order")
+        await page.get_by_label("A message that does not fit is").select_option("enforce")
+        await page.locator("form[action='/do/set-topic-schema'] button").click()
+        await page.get_by_text("messages are refused if they do not fit").wait_for()
         await unfold(page, "Delete the topic")
         await page.get_by_label("Type /default/fresh to confirm").fill("/default/fres")
         await page.get_by_role("button", name="Delete").click()
@@ -242,15 +298,17 @@ async def test_dead_letters_are_redelivered_and_dropped(shop: Shop) -> None:
         await page.goto(ADDRESSES["/subscription"])
         await page.get_by_role("link", name=f"Dead letters in {FAILED}").click()
         await page.get_by_text("3 dead letters wait").wait_for()
+        await page.get_by_role("row").nth(1).get_by_role("button", name="Redeliver up to").click()
+        await done(page, "1 dead letters were published again.")
         await page.get_by_role("button", name="Redeliver 3").click()
         await done(page, "3 dead letters were published again.")
-        assert len(shop.gateway.accepted[ORDERS]) == 3
-        assert len(owner.resets) == 1
+        assert len(shop.gateway.accepted[ORDERS]) == 4
+        assert len(owner.resets) == 2
         await unfold(page, "Drop all")
         await page.get_by_label(f"Type {FAILED} to confirm").fill(FAILED)
         await page.get_by_role("button", name="Drop 3").click()
         await done(page, "3 dead letters were dropped.")
-        assert len(owner.resets) == 2
+        assert len(owner.resets) == 3
         owner.resets.clear()
         shop.gateway.accepted[ORDERS].clear()
 
@@ -274,6 +332,19 @@ async def test_a_schema_is_checked_before_it_is_registered(shop: Shop) -> None:
         await page.get_by_label("Compatibility").select_option("full")
         await page.get_by_role("button", name="Change").click()
         await done(page, "New versions have to be compatible: full.")
+        await unfold(page, "Delete version 3")
+        await page.get_by_label("Type order to confirm").fill("order")
+        await page.get_by_role("button", name="Delete version 3").click()
+        await done(page, "Version 3")
+
+        await page.goto("/schemas")
+        await unfold(page, "Register a schema")
+        await page.get_by_role("textbox", name="Subject").fill("table")
+        await page.get_by_label("Definition").fill(SCHEMA)
+        await page.get_by_role("button", name="Check").click()
+        await page.get_by_text("It may be registered").wait_for()
+        await page.get_by_role("button", name="Register").click()
+        await done(page, "The schema of table is registered.")
 
 
 async def test_namespaces_are_created_given_policies_and_deleted(shop: Shop) -> None:
@@ -292,6 +363,9 @@ async def test_namespaces_are_created_given_policies_and_deleted(shop: Shop) -> 
             .click()
         )
         await done(page, "max_dispatch_rate of market is now 9.")
+        await section.locator("summary").first.click()
+        await section.get_by_role("button", name="Inherit all again").click()
+        await done(page, "no policies of its own")
         await section.locator("summary").last.click()
         await section.get_by_label("Type market to confirm").fill("market")
         await section.get_by_role("button", name="Delete").click()
@@ -367,6 +441,10 @@ async def test_logging_in_and_out_and_the_security_of_others(shop: Shop) -> None
         await page.get_by_label("Type ann-audits to confirm").fill("ann-audits")
         await page.locator("#confirm-binding-1 + button").click()
         await done(page, "Binding ann-audits was deleted.")
+        await page.get_by_label("Delete role auditor").click()
+        await page.get_by_label("Type auditor to confirm").fill("auditor")
+        await page.locator("form[action='/do/delete-role'] button").click()
+        await done(page, "Role auditor was deleted.")
         await page.goto("/audit")
         await page.get_by_text("CreateRole").first.wait_for()
 
@@ -377,6 +455,36 @@ async def test_logging_in_and_out_and_the_security_of_others(shop: Shop) -> None
         await page.wait_for_url("**/")
         assert "service_account:till" in await page.locator("header").inner_text()
         assert await page.get_by_role("link", name="Security").count() == 0
+
+
+async def test_a_log_in_that_is_revoked_while_one_looks_ends_the_page_and_asks_again(shop: Shop) -> None:
+    url = str(shop.guarded.client._base_url)
+    async with open_page(shop.chromium, url) as page, open_page(shop.chromium, url) as other:
+        await page.goto("/security")
+        await page.get_by_label("Token or API key").fill(token(ADMIN))
+        await page.get_by_role("button", name="Log in").click()
+        await page.wait_for_url("**/security")
+        await unfold(page, "Make an API key")
+        await page.locator("#key-type").select_option("user")
+        await page.locator("#key-principal").fill(ADMIN)
+        await page.locator("#key-ttl").fill("")
+        await page.locator("#new-key").get_by_role("button", name="Make").click()
+        key = await page.locator("pre.secret").inner_text()
+
+        await other.goto("/topics")
+        await other.get_by_label("Token or API key").fill(key)
+        await other.get_by_role("button", name="Log in").click()
+        await other.locator("#state", has_text="Live").wait_for()
+
+        await page.goto("/security")
+        identity = key.split("_")[1]
+        await page.get_by_label(f"Revoke key {identity}").click()
+        await page.get_by_label(f"Type {identity} to confirm").fill(identity)
+        await page.locator(f"form:has(input[value='{identity}']) button").click()
+        await done(page, "revoked")
+        await other.get_by_text("Not live any more").wait_for()
+        await other.get_by_role("link", name="Topics").click()
+        await other.wait_for_url("**/login?next=*")
 
 
 async def test_that_the_admin_service_is_away_is_said_and_the_page_goes_on_after_it(shop: Shop) -> None:
@@ -405,3 +513,13 @@ async def test_ten_thousand_topics_are_paged_through(shop: Shop) -> None:
             await page.get_by_label("Name contains").fill("09999")
             await page.keyboard.press("Enter")
             await page.get_by_text("1 topic", exact=True).wait_for()
+
+
+async def test_every_action_was_clicked_by_the_tests_before_this_one(request: pytest.FixtureRequest) -> None:
+    module = [one for one in request.session.items if one.path == request.path]
+    if len({getattr(one, "originalname", one.name) for one in module}) < len(TESTS):
+        pytest.skip("only some of the tests before this one were run")
+    assert ACTIONS.keys() - ACTED == set()
+
+
+TESTS = [name for name in globals() if name.startswith("test_")]

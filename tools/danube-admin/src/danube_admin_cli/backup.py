@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from danube_admin_cli.admin import Call
+from danube_admin_cli.admin import Stream
 from danube_admin_cli.backup_files import (
     METADATA,
     STREAMS,
@@ -98,7 +98,7 @@ def create(session: Session, place: Where, s3_endpoint_url: Endpoint = "") -> No
         known = backups.known_segments()
         files, wanted, archive = _receive(session, backups, name)
         copied = _Copied()
-        segments = tuple(_segment(session.call, backups, archive, known, one, copied) for one in wanted)
+        segments = tuple(_segment(session.stream, backups, archive, known, one, copied) for one in wanted)
         record = Record(
             name, int(now.timestamp() * 1000), tool_version("danubepy-admin-cli"), archive, files, segments
         )
@@ -244,7 +244,7 @@ def _receive(
 
 
 def _segment(
-    call: Call,
+    stream: Stream,
     backups: Backups,
     archive: str,
     known: dict[tuple[str, str], StoredSegment],
@@ -258,35 +258,21 @@ def _segment(
         earlier = known.get((archive, segment.key))
         if earlier is not None:
             return replace(segment, blake2b=earlier.blake2b)
-    gone = False
-
-    def fetch() -> Iterator[bytes]:
-        nonlocal gone
-        offset = 0
-        while offset < segment.size_bytes:
-            request = wire.ReadSegmentRequest(
-                bundle=segment.bundle,
-                first_sequence=segment.first_sequence,
-                key=segment.key,
-                offset=offset,
-            )
-            answer = call(f"{SERVICE}/ReadSegment", request, wire.ReadSegmentResponse)
-            gone = answer.gone
-            if gone or not answer.data:
-                return
-            offset += len(answer.data)
-            copied.progress.tell(f"segments ({copied.count} copied)", copied.size_bytes + offset)
-            yield answer.data
-
+    request = wire.ReadSegmentRequest(
+        bundle=segment.bundle, first_sequence=segment.first_sequence, key=segment.key
+    )
     output = backups.segment_output(archive, segment.key)
-    for data in fetch():
-        output.write(data)
+    for part in stream(f"{SERVICE}/ReadSegment", request, wire.SegmentPart):
+        if part.gone:
+            output.close()
+            backups.delete_segment(archive, segment.key)
+            return replace(segment, gone=True)
+        if part.anew and output.size_bytes:
+            output.close()  # replaced
+            output = backups.segment_output(archive, segment.key)
+        output.write(part.data)
+        copied.progress.tell(f"segments ({copied.count} copied)", copied.size_bytes + output.size_bytes)
     digest = output.close()
-    if gone:
-        backups.delete_segment(archive, segment.key)
-        return replace(segment, gone=True)
-    if output.size_bytes != segment.size_bytes:
-        give_up(f"segment {segment.key} has {output.size_bytes} bytes and not {segment.size_bytes}")
     copied.count += 1
     copied.size_bytes += output.size_bytes
     return replace(segment, blake2b=digest)

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from danube_admin_service.backup.plan import PER_BUNDLE, fits, is_kept, settled, with_floor_of
+from danube_admin_service.backup.segment_check import SegmentCheck
 from danube_common.archive.records import BundleArchive, ManifestEntry, SegmentRecord
 from danube_common.bus.port import Bus
 from danube_common.cluster import keys
@@ -198,31 +199,40 @@ def _metadata_parts(records: Iterable[tuple[str, bytes]]) -> Iterable[wire.Backu
 
 async def read_segment(
     store: MetadataStore, bus: Bus, request: wire.ReadSegmentRequest
-) -> wire.ReadSegmentResponse:
-    """Read a range of a segment from the disk of one of its holders, of any holder that answers.
+) -> AsyncIterator[wire.SegmentPart]:
+    """Read a segment from the disk of one of its holders, and check it; from the next one if it is damaged.
 
     Raises:
         InvalidInput: the bundle is none.
-        NotFound: no manifest entry names the segment, nor that it was deleted.
-        Unavailable: no holder answers.
+        NotFound: the segment is not on a disk.
+        Unavailable: no holder has an intact copy and answers.
     """
     bundle = Bundle.parse(request.bundle)
     found = await store.get(keys.manifest_key(bundle, request.first_sequence))
     entry = None if found is None else decode_record(ManifestEntry, found.value)
     record = next((one for one in entry.segments if one.key == request.key), None) if entry else None
     if record is None or not record.retained:
-        return wire.ReadSegmentResponse(gone=True)
+        yield wire.SegmentPart(gone=True)
+        return
     if record.backend is not StorageBackend.DISK:
         raise NotFound(f"segment {request.key} is in S3 and not on a disk")
-    reason = "it has no holder"
+    reasons = []
     for holder in sorted(record.holders, key=lambda one: one in record.quarantined):
-        fetch = FetchSegment(record.key, request.offset, FETCH_BYTES_MAX)
+        check, offset = SegmentCheck(record), 0
         try:
-            got = await REPAIR.ask(
-                bus, repair_subject(holder), fetch, SegmentBytes, timeout_s=FETCH_TIMEOUT_S
-            )
+            while offset < record.size_bytes:
+                fetch = FetchSegment(record.key, offset, FETCH_BYTES_MAX)
+                got = await REPAIR.ask(
+                    bus, repair_subject(holder), fetch, SegmentBytes, timeout_s=FETCH_TIMEOUT_S
+                )
+                if not got.data:
+                    break
+                check.feed(got.data)
+                yield wire.SegmentPart(data=got.data, anew=not offset)
+                offset += len(got.data)
+            check.finish()
         except DanubeError as error:
-            reason = f"storage instance {holder}: {error}"
+            reasons.append(f"storage instance {holder}: {error}")
             continue
-        return wire.ReadSegmentResponse(data=got.data, size_bytes=got.size_bytes)
-    raise Unavailable(f"segment {request.key} cannot be read: {reason}")
+        return
+    raise Unavailable(f"segment {request.key} cannot be read: {'; '.join(reasons) or 'it has no holder'}")

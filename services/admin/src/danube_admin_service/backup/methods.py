@@ -10,7 +10,6 @@ from typing import Final, TypeVar
 import structlog
 
 from danube_admin_service.api.errors import failure, precise_statuses
-from danube_admin_service.api.unary import unary
 from danube_admin_service.backup.capture import Capture, read_segment
 from danube_admin_service.backup.restore import Restore
 from danube_common.bus.port import Bus
@@ -24,7 +23,7 @@ from danube_proto import danube_operations_pb2 as wire
 
 SERVICE: Final = "/danube_operations.Backup"
 
-M = TypeVar("M", wire.CreateBackupRequest, wire.BackupPart)
+M = TypeVar("M", wire.CreateBackupRequest, wire.ReadSegmentRequest, wire.BackupPart)
 
 _log = structlog.get_logger(__name__)
 
@@ -42,7 +41,7 @@ class BackupMethods:
         """Add the methods that a running cluster has."""
         methods.stream[f"{SERVICE}/Create"] = self._create
         methods.bidi[f"{SERVICE}/Restore"] = self._refuse_restore
-        methods.unary[f"{SERVICE}/ReadSegment"] = unary(wire.ReadSegmentRequest, self._read_segment)
+        methods.stream[f"{SERVICE}/ReadSegment"] = self._read_segment
 
     async def _create(self, call: Call) -> AsyncIterator[bytes]:
         _parsed(wire.CreateBackupRequest, call.request)
@@ -65,9 +64,11 @@ class BackupMethods:
             )
         yield wire.RestoreProgress().SerializeToString()
 
-    async def _read_segment(self, request: wire.ReadSegmentRequest) -> wire.ReadSegmentResponse:
+    async def _read_segment(self, call: Call) -> AsyncIterator[bytes]:
+        request = _parsed(wire.ReadSegmentRequest, call.request)
         async with precise_statuses():
-            return await read_segment(self._store, self._bus, request)
+            async for part in read_segment(self._store, self._bus, request):
+                yield part.SerializeToString()
 
 
 class RestoreMethods:

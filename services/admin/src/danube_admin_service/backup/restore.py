@@ -12,10 +12,11 @@ from typing import Final
 import msgspec
 
 from danube_admin_service.backup.plan import held_by, is_kept, without
+from danube_admin_service.backup.segment_check import SegmentCheck
 from danube_common.archive.records import ManifestEntry, SegmentRecord
 from danube_common.cluster import keys
 from danube_common.cluster.records import Layout, decode_record, encode_record
-from danube_common.errors import UNDECODABLE, InvalidInput, LimitExceeded, Refused
+from danube_common.errors import UNDECODABLE, CorruptData, InvalidInput, LimitExceeded, Refused
 from danube_common.journal.jetstream import STREAM_NAME as JOURNAL
 from danube_common.journal.jetstream import journal_subject
 from danube_common.metadata.port import MetadataStore
@@ -166,7 +167,7 @@ class Restore:
         if not _is_on_disk(record):
             return
         if self._writing is None:
-            self._writing = await asyncio.to_thread(_SegmentFile, self._path(part.name), record.size_bytes)
+            self._writing = await asyncio.to_thread(_SegmentFile, self._path(part.name), record)
         await asyncio.to_thread(self._writing.write, part.data)
         if part.last:
             await asyncio.to_thread(self._writing.finish, part.name)
@@ -231,22 +232,24 @@ def _is_on_disk(record: SegmentRecord) -> bool:
 class _SegmentFile:
     """A segment that is being written beside its place, under a name that no segment has."""
 
-    def __init__(self, path: Path, size_bytes: int) -> None:
+    def __init__(self, path: Path, record: SegmentRecord) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._size_bytes = size_bytes
+        self._check = SegmentCheck(record)
         self._unfinished = path.with_name(f".new-{path.name}")
         self._file = self._unfinished.open("wb")
 
     def write(self, data: bytes) -> None:
+        self._check.feed(data)
         self._file.write(data)
 
     def finish(self, key: str) -> None:
-        """Make it durable in its place. Raises InvalidInput if its size is not that of its record."""
-        size_bytes = self._file.tell()
-        if size_bytes != self._size_bytes:
+        """Make it durable in its place. Raises InvalidInput if it is damaged, or none of its record."""
+        try:
+            self._check.finish()
+        except CorruptData as error:
             self.remove()
-            raise InvalidInput(f"segment {key} has {size_bytes} bytes and not {self._size_bytes}")
+            raise InvalidInput(f"segment {key} of the backup is damaged: {error}") from None
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()

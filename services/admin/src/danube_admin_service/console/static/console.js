@@ -6,7 +6,9 @@ if (live && live.dataset.stream) {
   const source = new EventSource(live.dataset.stream);
   const say = (word, text) => { state.dataset.state = word; state.textContent = text; };
   source.onopen = () => say("live", "Live");
-  source.onerror = () => say("lost", "Not live: the admin service does not answer. Trying again.");
+  source.onerror = () => say("lost", source.readyState === EventSource.CLOSED
+    ? "Not live any more: the admin service refuses it. Load the page again."
+    : "Not live: the admin service does not answer. Trying again.");
   source.onmessage = (event) => {
     const focused = live.contains(document.activeElement) ? document.activeElement : null;
     if (focused && focused.matches("input, select, textarea, button")) return;
