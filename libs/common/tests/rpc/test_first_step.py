@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from danube_common.rpc.first_step import run_first_steps
+from danube_common.rpc.first_step import Later, run_first_steps
 from danube_common.rpc.port import Call, Methods
 from danube_harness.rpc.calls import Serve, connect
 
@@ -145,6 +145,112 @@ async def test_a_failure_that_a_call_waited_for_reaches_it() -> None:
     gate.set_exception(LookupError())
     await task
     assert seen == ["caught"]
+
+
+async def test_a_call_goes_on_in_the_step_that_gives_what_it_waits_for() -> None:
+    first: Later[str] = Later()
+    second: Later[str] = Later()
+    loop = asyncio.get_running_loop()
+
+    async def body() -> None:
+        seen.append(await first)
+        seen.append(await second)
+        with pytest.raises(LookupError):
+            await failing
+        seen.append(asyncio.current_task() is call_of_server)
+
+    failing: Later[str] = Later()
+    call_of_server, _ = await begin(body)
+    heard: asyncio.Future[Any] = loop.create_future()
+    call_of_server.add_done_callback(heard.set_result)
+
+    def give() -> None:
+        first.set_result("one")
+        seen.append("given")
+        second.set_result("two")
+        failing.set_exception(LookupError())
+        seen.append(call_of_server.done())
+
+    loop.call_soon(give)
+    assert await heard is call_of_server
+    assert seen == ["one", "given", "two", True, True]
+    assert call_of_server.result() is None
+
+
+async def test_what_is_given_in_a_task_does_not_let_the_call_run_in_it() -> None:
+    later: Later[None] = Later()
+
+    async def body() -> None:
+        await later
+        seen.append(asyncio.current_task() is waiting)
+
+    waiting, _ = await begin(body)
+    later.set_result(None)
+    assert seen == []
+    await waiting
+    assert seen == [True]
+
+
+async def test_a_call_that_waits_for_something_else_then_goes_on_in_a_task_and_its_end_is_told() -> None:
+    later: Later[str] = Later()
+
+    async def body() -> None:
+        seen.append(await later)
+        await asyncio.sleep(0)
+        seen.append(isinstance(asyncio.current_task(), asyncio.Task))
+
+    waiting, _ = await begin(body)
+    ended = waiting.ended()
+    asyncio.get_running_loop().call_soon(later.set_result, "given")
+    await ended
+    assert seen == ["given", True]
+    assert waiting.done()
+
+
+async def test_a_call_that_is_cancelled_while_it_waits_goes_on_once() -> None:
+    later: Later[None] = Later()
+
+    async def body() -> None:
+        try:
+            await later
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, failure: failures.append(failure))
+    waiting, _ = await begin(body)
+    assert waiting.cancel()
+    later.set_result(None)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await asyncio.sleep(0)
+    assert (seen, failures) == (["cancelled"], [])
+    assert not waiting.cancel()
+
+
+async def test_a_call_that_is_cancelled_in_its_first_step_hears_of_it_where_it_waits() -> None:
+    async def body() -> None:
+        first = asyncio.current_task()
+        assert first is not None
+        first.cancel()
+        try:
+            await Later[None]()
+        except asyncio.CancelledError:
+            seen.append(first.cancelling())
+            first.uncancel()
+
+    waiting, _ = await begin(body)
+    await waiting
+    assert seen == [1]
+
+
+async def test_a_task_takes_what_was_given_before_and_after_it_waits() -> None:
+    before: Later[str] = Later()
+    before.set_result("before")
+    after: Later[str] = Later()
+    asyncio.get_running_loop().call_soon(after.set_result, "after")
+    assert [await before, await after] == ["before", "after"]
 
 
 async def test_other_coroutines_and_tasks_of_tasks_begin_in_their_turn() -> None:

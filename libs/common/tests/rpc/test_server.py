@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Awaitable
 
 import grpc
 import grpc.aio
 import pytest
 
+from danube_common.rpc.first_step import Later
 from danube_common.rpc.port import Call, Methods, UnaryHandler
 from danube_common.rpc.server import RpcServer
 from danube_harness.rpc.calls import NOTICE_S, Idle, Serve, connect, status_of
@@ -42,6 +44,32 @@ async def test_stopping_ends_streams_with_unavailable_and_lets_unary_calls_finis
         await asyncio.wait_for(idle.closed.wait(), NOTICE_S)
         go.set()
         assert await unary == b"done"
+        await stopping
+
+
+async def test_stopping_waits_for_calls_without_a_task_and_ends_those_that_are_late(serve: Serve) -> None:
+    stored: Later[bytes] = Later()
+    never: Later[bytes] = Later()
+    begun: asyncio.Queue[None] = asyncio.Queue()
+
+    def soon(_call: Call) -> Awaitable[bytes]:
+        begun.put_nowait(None)
+        return stored
+
+    def stuck(_call: Call) -> Awaitable[bytes]:
+        begun.put_nowait(None)
+        return never
+
+    server, addr = await serve(Methods({"/a.B/C": soon, "/a.B/D": stuck}))
+    async with connect(addr) as channel:
+        answered = asyncio.ensure_future(channel.unary_unary("/a.B/C")(b""))
+        late = asyncio.ensure_future(channel.unary_unary("/a.B/D")(b""))
+        for _ in range(2):
+            await begun.get()
+        stopping = asyncio.create_task(server.stop(0.5))
+        asyncio.get_running_loop().call_later(0.05, stored.set_result, b"done")
+        assert await answered == b"done"
+        assert (await status_of(late))[0] is grpc.StatusCode.UNAVAILABLE
         await stopping
 
 

@@ -202,10 +202,57 @@ async def test_a_non_reliable_message_that_nothing_holds_up_is_published_in_one_
     assert messages == [b"first", b"second", b"third"]
 
 
-@pytest.mark.parametrize("why", ["schema", "reliable", "size", "envelope", "rate", "draining", "bus"])
+async def test_a_reliable_message_is_queued_in_one_step_and_in_order_and_in_the_log_when_it_is_answered(
+    scene: Scene,
+) -> None:
+    producer = await scene.producer(NOTHING_TO_CHECK)
+    scene.publishing.producer_created(producer)
+    known = scene.producers.known(producer)
+    assert known is not None
+    second = asyncio.create_task(scene.publishing.publish(producer, 1, b"2", b"second"))
+    await asyncio.sleep(0)
+    first = scene.publishing.publish_at_once(known, 0, b"1", b"first")
+    third = scene.publishing.publish_at_once(known, 2, b"3", b"third")
+    for stored in (first, third):
+        assert not isinstance(stored, bool)
+        assert await stored
+    await second
+    assert await scene.stored() == [b"first", b"second", b"third"]
+    labels = f'{{producer="{producer}",topic="{NAME}"}}'
+    assert f"danube_topic_msg_in_counter{labels} 3.0" in scene.metrics.render().decode()
+
+
+async def test_a_message_that_is_not_stored_is_refused_and_counted_and_makes_room_for_others(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer = await scene.producer(NOTHING_TO_CHECK)
+    scene.publishing.producer_created(producer)
+    known = scene.producers.known(producer)
+    assert known is not None
+    monkeypatch.setattr("danube_gateway.publish.publishing.PRODUCER_BYTES_MAX", 5)
+    with monkeypatch.context() as while_it_fails:
+        while_it_fails.setattr(scene.log, "append", not_stored)
+        first = scene.publishing.publish_at_once(known, 0, b"1", b"first")
+        assert not isinstance(first, bool)
+        assert scene.publishing.publish_at_once(known, 1, b"2", b"x") is False
+        with pytest.raises(LogUnavailable):
+            await first
+    second = scene.publishing.publish_at_once(known, 1, b"2", b"again")
+    assert not isinstance(second, bool)
+    await second
+    assert await scene.stored() == [b"again"]
+    counted = scene.publishing.metrics.publish_failures
+    assert counted.labels(str(NAME), "unavailable")._value.get() == 1
+
+
+async def not_stored(*_: object, **__: object) -> None:
+    raise LogUnavailable("not stored")
+
+
+@pytest.mark.parametrize("why", ["schema", "size", "envelope", "rate", "draining"])
 async def test_what_may_be_refused_or_wait_is_not_published_in_one_step(scene: Scene, why: str) -> None:
     schema = TEXT if why == "schema" else NOTHING_TO_CHECK
-    producer = await scene.producer(schema, DISK if why == "reliable" else Strategy())
+    producer = await scene.producer(schema, DISK)
     scene.publishing.producer_created(producer)
     known = scene.producers.known(producer)
     assert known is not None
@@ -219,8 +266,6 @@ async def test_what_may_be_refused_or_wait_is_not_published_in_one_step(scene: S
             await scene.topics.set_policies(NAME, PolicyOverrides(max_publish_rate=10))
         case "draining":
             scene.publishing.drain()
-        case "bus":
-            await scene.bus.close()
     await scene.seen()
     assert not scene.publishing.publish_at_once(known, 0, b"text", message)
 

@@ -1,7 +1,8 @@
 """Runs the first step of a call when the HTTP/2 server hands it over, without a task.
 
 Most calls of messages and acknowledgements end in that step. A task would cost each of them two turns of the
-event loop. A call that waits goes on in a task like any other.
+event loop. A call that waits for a `Later`, such as a message that is to be stored, goes on in the step that
+gives it. A call that waits for anything else goes on in a task like any other.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import types
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
-from typing import Any, Final, cast
+from functools import partial
+from typing import Any, Final, Generic, TypeVar, cast
+
+T = TypeVar("T")
 
 _TOLD: Final = object()
 
@@ -43,29 +47,130 @@ class _Rest(Coroutine[Any, Any, None]):
         return self._coroutine.__await__()
 
 
-class FirstStep:
-    """What `asyncio.current_task` returns in the first step of a call; later it stands for the call's task.
+class Later(Generic[T]):
+    """What one call waits for and somebody gives: a future without a turn of the event loop.
 
-    Attributes:
-        task: goes on with the call; None during the first step.
+    A call that has no task goes on in the very step that gives the result, unless that is a step of a task:
+    then it goes on in the next turn, as it does in a task of its own.
     """
 
-    __slots__ = ("_cancelled", "task")
+    __slots__ = ("_error", "_given", "_go_on", "_result")
 
     def __init__(self) -> None:
+        self._given = False
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        self._go_on: Callable[[], object] | None = None
+
+    def done(self) -> bool:
+        """Return whether it was given."""
+        return self._given
+
+    def set_result(self, result: T) -> None:
+        """Give it. Only once, as of a future."""
+        self._result = result
+        self._give()
+
+    def set_exception(self, error: BaseException) -> None:
+        """Have the call raise this instead."""
+        self._error = error
+        self._give()
+
+    def _give(self) -> None:
+        self._given = True
+        if self._go_on is not None:
+            self._go_on()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        if not self._given:
+            step: object = asyncio.current_task()
+            if isinstance(step, FirstStep):
+                self._go_on = step.go_on
+                yield self
+            else:
+                future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._go_on = partial(_wake, future)
+                yield from future
+        if self._error is not None:
+            raise self._error
+        return cast("T", self._result)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class FirstStep:
+    """What `asyncio.current_task` returns in a call that has no task, and what the server gets for one.
+
+    Later it stands for the call's task.
+
+    Attributes:
+        task: goes on with the call; None while it has waited for nothing but `Later`.
+    """
+
+    __slots__ = ("_cancelled", "_context", "_coroutine", "_error", "_heard", "_loop", "_waits", "task")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], context: Context
+    ) -> None:
         self.task: asyncio.Task[Any] | None = None
         self._cancelled = False
+        self._waits = False
+        self._loop = loop
+        self._coroutine: Coroutine[Any, Any, None] | None = coroutine
+        self._context = context
+        self._error: BaseException | None = None
+        self._heard: list[Callable[[Any], object]] | None = None
 
     def done(self) -> bool:
         """Return whether the call has ended."""
-        return self.task is not None and self.task.done()
+        return self.task.done() if self.task is not None else self._coroutine is None
+
+    def result(self) -> None:
+        """Return nothing, or raise what the call has raised."""
+        if self.task is not None:
+            self.task.result()
+        if self._error is not None:
+            raise self._error
+
+    def set_name(self, name: object) -> None:
+        """Take no name."""
+
+    def add_done_callback(self, heard: Callable[[Any], object], *, context: Context | None = None) -> None:
+        """Call ``heard`` when the call has ended, with this or the task."""
+        if self.task is not None:
+            self.task.add_done_callback(heard, context=context)
+        elif self._heard is None:
+            self._heard = [heard]
+        else:
+            self._heard.append(heard)
+
+    def ended(self) -> asyncio.Future[Any]:
+        """Return a future that is done when the call has ended."""
+        if self.task is not None:
+            return self.task
+        future = self._loop.create_future()
+        if self._coroutine is None:
+            future.set_result(None)
+        else:
+            self.add_done_callback(lambda _: _wake(future))
+        return future
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield from self.ended()
+        self.result()
 
     def cancel(self, msg: object = None) -> bool:
         """Cancel the call where it waits, or where it waits first; see `asyncio.Task.cancel`."""
         if self.task is not None:
             return self.task.cancel(msg)
         self._cancelled = True
-        return True
+        if self._waits:
+            self._waits = False
+            self._loop.call_soon(self._throw)
+        return not self.done()
 
     def cancelling(self) -> int:
         """See `asyncio.Task.cancelling`."""
@@ -78,27 +183,48 @@ class FirstStep:
         self._cancelled = False
         return 0
 
-    def go_on(self, coroutine: Coroutine[Any, Any, None], context: Context, waits_for: object) -> None:
-        """Leave a call that waits for the first time to a task."""
-        self.task = asyncio.Task(_Rest(coroutine, waits_for), context=context)
+    def go_on(self) -> None:
+        """Go on with the call, as what it waits for was given. One that was cancelled goes on by itself."""
+        if self._waits:
+            self._waits = False
+            if asyncio.current_task(self._loop) is None:
+                self.run()
+            else:
+                self._loop.call_soon(self.run)
+
+    def run(self) -> None:
+        """Run the call until it ends or waits, outside of a task."""
+        self._step(cast("Any", self._coroutine).send, None)
+
+    def _throw(self) -> None:
+        self._step(cast("Any", self._coroutine).throw, asyncio.CancelledError())
+
+    def _step(self, step: Callable[[Any], object], sent: object) -> None:
+        _enter_task(self._loop, cast("asyncio.Task[Any]", self))
+        try:
+            waits_for = self._context.run(step, sent)
+        except StopIteration:
+            self._coroutine = None
+        except BaseException as error:  # noqa: BLE001 - the server asks for it
+            self._coroutine, self._error = None, error
+        finally:
+            _leave_task(self._loop, cast("asyncio.Task[Any]", self))
+        if self._coroutine is None:
+            for heard in self._heard or ():
+                heard(self)
+        elif isinstance(waits_for, Later):
+            self._waits = True
+            if self._cancelled:
+                self.cancel()
+        else:
+            self._become_task(self._coroutine, waits_for)
+
+    def _become_task(self, coroutine: Coroutine[Any, Any, None], waits_for: object) -> None:
+        self.task = asyncio.Task(_Rest(coroutine, waits_for), context=self._context)
         if self._cancelled:
             self.task.cancel()
-
-
-class _Ended:
-    """The task of a call that has ended, as far as the server asks for it."""
-
-    def set_name(self, name: object) -> None:
-        """Take no name."""
-
-    def done(self) -> bool:
-        return True
-
-    def result(self) -> None:
-        """Return nothing, as every call."""
-
-
-_ENDED: Final = _Ended()
+        for heard in self._heard or ():
+            self.task.add_done_callback(heard)
 
 
 def run_first_steps(loop: asyncio.AbstractEventLoop, code: types.CodeType) -> None:
@@ -115,19 +241,9 @@ def run_first_steps(loop: asyncio.AbstractEventLoop, code: types.CodeType) -> No
     ) -> asyncio.Future[Any]:
         if getattr(coroutine, "cr_code", None) is not code or asyncio.current_task(loop) is not None:
             return other(loop, coroutine, **options)
-        step = FirstStep()
-        context = copy_context()
-        _enter_task(loop, cast("asyncio.Task[Any]", step))
-        try:
-            waits_for = context.run(coroutine.send, None)
-        except StopIteration:
-            return cast("asyncio.Future[Any]", _ENDED)
-        except BaseException as error:  # noqa: BLE001 - the server asks the task for it
-            return other(loop, _failed(error), **options)
-        finally:
-            _leave_task(loop, cast("asyncio.Task[Any]", step))
-        step.go_on(coroutine, context, waits_for)
-        return cast("asyncio.Future[Any]", step.task)
+        step = FirstStep(loop, coroutine, copy_context())
+        step.run()
+        return cast("asyncio.Future[Any]", step if step.task is None else step.task)
 
     cast("Any", factory).code = code
     loop.set_task_factory(cast("Any", factory))
@@ -135,7 +251,3 @@ def run_first_steps(loop: asyncio.AbstractEventLoop, code: types.CodeType) -> No
 
 def _task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any) -> Any:
     return asyncio.Task(coroutine, loop=loop, **options)
-
-
-async def _failed(error: BaseException) -> None:
-    raise error

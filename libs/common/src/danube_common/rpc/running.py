@@ -102,9 +102,9 @@ class Running:
         return iter(self._calls)
 
     @property
-    def tasks(self) -> set[asyncio.Task[Any]]:
-        """The tasks of those that wait for something."""
-        return {call.task for call in self._calls if call.task is not None}
+    def ends(self) -> set[asyncio.Future[Any]]:
+        """For each of them what is done when it has ended."""
+        return {call.ended() for call in self._calls}
 
     def enter(self, peer: Peer, caller: Caller, loop: asyncio.AbstractEventLoop | None) -> RunningCall:
         """Return a context in which the current task is counted. Raises LimitExceeded."""
@@ -133,8 +133,8 @@ class Running:
 
     def cancel(self) -> None:
         """Cancel all of them."""
-        for task in self.tasks:
-            task.cancel()
+        for call in self._calls:
+            call.cancel()
 
 
 class RunningCall:
@@ -164,10 +164,13 @@ class RunningCall:
         self.waited = 0
         """How many looks of `Running.end_late` it was waiting for its request, or `ARRIVED`."""
 
-    @property
-    def task(self) -> asyncio.Task[Any] | None:
-        """Its task; None in its first step."""
-        return self._task.task if isinstance(self._task, FirstStep) else self._task
+    def ended(self) -> asyncio.Future[Any]:
+        """Return what is done when it has ended."""
+        return self._task.ended() if isinstance(self._task, FirstStep) else self._task
+
+    def cancel(self) -> None:
+        """Cancel it where it waits."""
+        self._task.cancel()
 
     def end(self, status: RpcError) -> None:
         """End the call with a status, as if its handler had raised it."""

@@ -245,10 +245,10 @@ class RpcServer:
             return
         self._dispatcher.stopping = True
         self._streams.cancel()
-        if running := self._calls.tasks:
+        if running := self._calls.ends:
             await asyncio.wait(running, timeout=grace_s)
         self._calls.cancel()
-        if running := self._calls.tasks | self._streams.tasks:
+        if running := self._calls.ends | self._streams.ends:
             _done, left = await asyncio.wait(running, timeout=CLEANUP_S_MAX)
             if left:
                 _log.error("rpc_calls_not_ended", calls=len(left))

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import secrets
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 import structlog
 
@@ -23,6 +24,19 @@ APPEND_TIMEOUT_S = 30.0
 """A frame is retried this long. It is below the log's duplicate window, so a retried frame is stored once."""
 
 _log = structlog.get_logger(__name__)
+
+
+class Waiting(Protocol):
+    """Who waits for a message: a future, or what is told without a turn of the event loop."""
+
+    def done(self) -> bool:
+        """Return whether nobody waits any more."""
+
+    def set_result(self, stored: bool, /) -> None:
+        """Tell that the message is stored."""
+
+    def set_exception(self, error: DanubeError, /) -> None:
+        """Tell why it is not, or may not be."""
 
 
 class FrameNumbers:
@@ -46,17 +60,21 @@ class Publisher(ABC):
     def __init__(self, bundle: Bundle, numbers: FrameNumbers) -> None:
         self.bundle = bundle
         self._numbers = numbers
-        self._batch: Batch[asyncio.Future[bool]] = Batch()
+        self._batch: Batch[Waiting] = Batch()
         self._wake = asyncio.Event()
         self._sending = False
 
-    def enqueue(self, topic_id: int, message: bytes, stored: asyncio.Future[bool]) -> None:
+    def has_room(self, message: bytes) -> bool:
+        """Return whether `enqueue` takes the message."""
+        return self._batch.bytes + len(message) <= PENDING_BYTES_MAX
+
+    def enqueue(self, topic_id: int, message: bytes, stored: Waiting) -> None:
         """Queue a message; ``stored`` is True when it is stored, or sent if it is non-reliable.
 
         ``stored`` holds Unavailable if that did not happen in time: the message may or may not be stored.
         Raises LimitExceeded if too many bytes wait already.
         """
-        if self._batch.bytes + len(message) > PENDING_BYTES_MAX:
+        if not self.has_room(message):
             raise LimitExceeded(
                 "publish_pending_bytes", f"{self._batch.bytes} bytes wait to be published already"
             )
@@ -69,6 +87,7 @@ class Publisher(ABC):
 
     async def run(self) -> None:
         """Send frames until cancelled."""
+        call_soon = asyncio.get_running_loop().call_soon
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -84,14 +103,15 @@ class Publisher(ABC):
                     error = failure
                 finally:
                     self._sending = False
-                _settle(waiting, error)
+                if waiting:
+                    call_soon(_settle, waiting, error)  # all in one step, while the next frame is on its way
 
     @abstractmethod
     async def _send(self, number: int, frame: bytes) -> None:
         """Send one frame; raises DanubeError."""
 
 
-def _settle(waiting: list[asyncio.Future[bool]], error: DanubeError | None) -> None:
+def _settle(waiting: list[Waiting], error: DanubeError | None) -> None:
     for done in waiting:
         if done.done():
             continue
@@ -121,7 +141,7 @@ class NonReliablePublisher(Publisher):
         super().__init__(bundle, numbers)
         self._bus = bus
 
-    def enqueue(self, topic_id: int, message: bytes, stored: asyncio.Future[bool]) -> None:
+    def enqueue(self, topic_id: int, message: bytes, stored: Waiting) -> None:
         """Queue a message; it counts as sent at once if the next frame leaves in the next turn of the loop.
 
         Nobody confirms it in either case. While the bus takes no bytes the caller waits, and while it is away
@@ -134,7 +154,7 @@ class NonReliablePublisher(Publisher):
     def enqueue_at_once(self, topic_id: int, message: bytes) -> bool:
         """Queue a message that counts as sent, as `enqueue` says; return False if it does not."""
         batch = self._batch
-        if self._sending or batch.bytes + len(message) > PENDING_BYTES_MAX or not self._bus.connected:
+        if self._sending or not self.has_room(message) or not self._bus.connected:
             return False
         batch.add(topic_id, message)
         self._wake.set()

@@ -12,6 +12,7 @@ from danube_common.cluster.records import Topic
 from danube_common.errors import DanubeError, LimitExceeded, SchemaViolation, Unavailable
 from danube_common.log.port import BundleLog
 from danube_common.model.bundle import Bundle
+from danube_common.rpc.first_step import Later
 from danube_common.runtime.service import Spawn
 from danube_gateway.gateway_metrics import GatewayMetrics, Tally
 from danube_gateway.publish.producers import PRODUCERS_MAX, Producer, Producers
@@ -53,6 +54,36 @@ class Lane:
         self.pending_bytes = 0
         """Of the producer's messages that were not answered yet."""
         self.limits = limits
+
+
+class Stored(Later[bool]):
+    """What the call of a message waits for; it raises Unavailable if the message may not be stored."""
+
+    __slots__ = ("_began", "_lane", "_metrics", "_payload_bytes", "_size")
+
+    def __init__(
+        self, lane: Lane, size: int, payload_bytes: int, began: float, metrics: GatewayMetrics
+    ) -> None:
+        super().__init__()
+        lane.pending_bytes += size
+        self._lane = lane
+        self._size = size
+        self._payload_bytes = payload_bytes
+        self._began = began
+        self._metrics = metrics
+
+    def set_result(self, result: bool) -> None:
+        """Note that the message is stored."""
+        self._lane.pending_bytes -= self._size
+        self._lane.tally.count(self._payload_bytes, time.perf_counter() - self._began)
+        super().set_result(result)
+
+    def set_exception(self, error: BaseException) -> None:
+        """Note why it may not be."""
+        self._lane.pending_bytes -= self._size
+        if isinstance(error, DanubeError):
+            self._metrics.publish_failures.labels(self._lane.producer.topic.name, failure_reason(error)).inc()
+        super().set_exception(error)
 
 
 class Publishing:
@@ -130,10 +161,11 @@ class Publishing:
 
     def publish_at_once(
         self, producer: Producer, number: int, payload: bytes | memoryview, message: bytes
-    ) -> bool:
-        """Publish a non-reliable message that nothing holds up and nothing refuses, in one step.
+    ) -> bool | Stored:
+        """Publish a message that nothing holds up and nothing refuses, in one step.
 
-        Returns False if `publish` is to do it.
+        Returns True if it counts as sent, what is to be awaited if it is to be stored, and False if `publish`
+        is to do it.
         """
         began = time.perf_counter()
         lane = self._lanes.get(producer.producer_id)
@@ -146,12 +178,20 @@ class Publishing:
             and producer.check.takes_all
             and lane.limits.leave_alone(len(payload), len(message))
             and self.subjects.find(producer.topic) is None
-            and lane.publisher.enqueue_at_once(producer.topic.topic_id, message)
         ):
             return False
+        publisher, topic_id = lane.publisher, producer.topic.topic_id
+        if publisher.enqueue_at_once(topic_id, message):
+            lane.reorder.passed(number)
+            lane.tally.count(len(payload), time.perf_counter() - began)
+            return True
+        size = len(message)
+        if lane.pending_bytes + size > PRODUCER_BYTES_MAX or not publisher.has_room(message):
+            return False
+        stored = Stored(lane, size, len(payload), began, self.metrics)
+        publisher.enqueue(topic_id, message, stored)
         lane.reorder.passed(number)
-        lane.tally.count(len(payload), time.perf_counter() - began)
-        return True
+        return stored
 
     async def publish(
         self,

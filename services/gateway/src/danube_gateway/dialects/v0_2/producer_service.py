@@ -17,7 +17,7 @@ from danube_gateway.dialects.permissions import require_produce
 from danube_gateway.dialects.v0_2.model import access_mode_of, schema_of, strategy_of
 from danube_gateway.dialects.v0_2.sent_message import SentMessage, read_sent_message
 from danube_gateway.publish.producers import Producers, ProducersOfConnections
-from danube_gateway.publish.publishing import Publishing
+from danube_gateway.publish.publishing import Publishing, Stored
 from danube_gateway.publish.topic_resolver import TopicDeleted, TopicResolver
 from danube_proto import danube_api_pb2 as api
 
@@ -92,8 +92,11 @@ class ProducerService:
         producer = self._producers.known(producer_id)
         if producer is not None:
             call.require(Permission.PRODUCE, producer.topic.name)
-            if self._publishing.publish_at_once(producer, sequence_id, payload, call.request):
+            published = self._publishing.publish_at_once(producer, sequence_id, payload, call.request)
+            if published is True:
                 return message_response(request_id, sequence_id)
+            if published:
+                return _answer_when(published, request_id, sequence_id)
         return self._send_message(call, message)
 
     async def _send_message(self, call: Call, message: SentMessage) -> bytes:
@@ -102,6 +105,11 @@ class ProducerService:
             await require_produce(call, self._producers, producer_id)
         await self._publishing.publish(producer_id, sequence_id, payload, call.request)
         return message_response(request_id, sequence_id)
+
+
+async def _answer_when(stored: Stored, request_id: int, sequence_id: int) -> bytes:
+    await stored
+    return message_response(request_id, sequence_id)
 
 
 _RESPONSE: Final = api.MessageResponse()
