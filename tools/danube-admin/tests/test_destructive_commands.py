@@ -63,7 +63,6 @@ HARMLESS: Final = frozenset(
         "cluster promote-node",
         "cluster remove-node",  # only tells how
         "dead-letters redeliver",
-        "events",
         "mcp",
         "namespaces create",
         "namespaces set-policies",

@@ -13,6 +13,7 @@ from danube_admin_cli import (
     dead_letters,
     doctor,
     events,
+    metrics,
     namespaces,
     schemas,
     security,
@@ -47,6 +48,7 @@ Examples:
   danube-admin backup create /backups/danube
   danube-admin doctor
   danube-admin top --once
+  danube-admin metrics subscription_lag
   danube-admin security bindings create --principal user:al --role viewer --scope topic --resource '/orders/*'
   danube-admin security tokens create --subject alice --type user --secret-key-file token.secret
   danube-admin --ca ca.pem --token-file my.token --endpoint https://admin.example:50051 brokers list
@@ -77,7 +79,7 @@ app.command("mcp", help=mcp_server.HELP)(mcp_server.mcp)
 app.add_typer(subscriptions.commands.app, name="subscriptions", help="The cursors of subscriptions.")
 
 single = Commands(app)
-for module in (doctor, events, top):
+for module in (doctor, events, metrics, top):
     module.add_to(single)
 
 

@@ -61,9 +61,14 @@ class Stream(Protocol):
     """Calls a method by its full name whose answers are a stream."""
 
     def __call__(
-        self, method: str, request: Message | Iterator[Message], answer: type[Response]
+        self,
+        method: str,
+        request: Message | Iterator[Message],
+        answer: type[Response],
+        *,
+        timeout_s: float | None = None,
     ) -> Iterator[Response]:
-        """Yield the answers. Ends the command with an error that says why it failed."""
+        """Yield the answers, for ``timeout_s`` at most. Ends the command with an error that tells why."""
 
 
 def form_of(context: typer.Context, output: Form | None) -> Form:
@@ -122,7 +127,11 @@ def admin(context: typer.Context, endpoint: str | None) -> Iterator[tuple[Call, 
                 _fail(address, method, error)
 
         def stream(
-            method: str, request: Message | Iterator[Message], answer: type[Response]
+            method: str,
+            request: Message | Iterator[Message],
+            answer: type[Response],
+            *,
+            timeout_s: float | None = None,
         ) -> Iterator[Response]:
             both_ways = isinstance(request, Iterator)
             opened: Any = channel.stream_stream if both_ways else channel.unary_stream
@@ -132,9 +141,10 @@ def admin(context: typer.Context, endpoint: str | None) -> Iterator[tuple[Call, 
                 response_deserializer=answer.FromString,
             )
             try:
-                yield from function(request)
+                yield from function(request, timeout=timeout_s)
             except grpc.RpcError as error:
-                _fail(address, method, error)
+                if timeout_s is None or error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                    _fail(address, method, error)
 
         yield call, stream
 

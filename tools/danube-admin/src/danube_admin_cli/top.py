@@ -6,7 +6,6 @@ import re
 import shutil
 import sys
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -17,13 +16,13 @@ import typer
 
 from danube_admin_cli.admin import Call, Form
 from danube_admin_cli.commands import Commands, Session
+from danube_admin_cli.metrics import instances, metrics_text
 from danube_admin_cli.printing import show_json, show_table, show_text
 from danube_proto import danube_admin_pb2 as admin
 from danube_proto import danube_platform_pb2 as platform
 
 TOPICS_MAX: Final = 200
 """So many topics are described at each turn: those with traffic first."""
-FETCH_TIMEOUT_S: Final = 3.0
 CLEAR: Final = "\x1b[H\x1b[2J"
 LINES_AROUND: Final = 4
 
@@ -173,24 +172,10 @@ def counts_of(texts: Iterable[str]) -> tuple[Counter[str], Counter[str]]:
 
 
 def _counts(call: Call) -> Counts:
-    answer = call(
-        "/danube_platform.Instances/ListInstances",
-        platform.ListInstancesRequest(),
-        platform.ListInstancesResponse,
-    )
-    urls = [one.http_url for one in answer.instances if one.kind == "gateway"]
-    texts = [text for url in urls if (text := _metrics(url)) is not None]
+    urls = [one.http_url for one in instances(call) if one.kind == "gateway"]
+    texts = [text for url in urls if (text := metrics_text(url)) is not None]
     received, sent = counts_of(texts)
     return Counts(time.monotonic(), received, sent, complete=len(texts) == len(urls))
-
-
-def _metrics(http_url: str) -> str | None:
-    try:
-        with urllib.request.urlopen(f"{http_url.rstrip('/')}/metrics", timeout=FETCH_TIMEOUT_S) as answer:  # noqa: S310 - the admin service tells it
-            text: bytes = answer.read()
-    except (OSError, ValueError):
-        return None
-    return text.decode(errors="replace")
 
 
 def _topics(call: Call, namespace: str | None) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -49,8 +50,11 @@ async def test_without_leave_only_what_changes_nothing_is_offered(service: Any) 
         failed = await session.call_tool("cluster_status", {})
         assert failed.is_error
         assert text(failed).startswith("Error: ")
-        asked = await session.get_prompt("lag")
-        assert "topics_describe" in asked.messages[0].content.text  # type: ignore[union-attr]
+        for prompt in (await session.list_prompts()).prompts:
+            asked = await session.get_prompt(prompt.name)
+            named = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", asked.messages[0].content.text))  # type: ignore[union-attr]
+            unknown = named - TOOLS.keys() - {"dry_run", "terminal_blocked", "retry_exhausted"}
+            assert unknown == set(), prompt.name
 
 
 @pytest.mark.server
@@ -97,6 +101,8 @@ def test_a_tool_tells_its_arguments_and_what_it_does(tool: Tool) -> None:
             ["topics", "describe", "--output=json", "--", "/default/t"],
         ),
         ("top", {"limit": 5}, ["top", "--once", "--limit=5", "--output=json"]),
+        ("events", {}, ["events", "--seconds=5", "--output=json"]),
+        ("metrics", {"name": "lag"}, ["metrics", "--output=json", "--", "lag"]),
         ("topics_describe", {"topic": "--help"}, ["topics", "describe", "--output=json", "--", "--help"]),
         (
             "topics_delete",

@@ -21,7 +21,8 @@ OUTPUT_BYTES_MAX: Final = 256 * 1024
 """What of a command's output is handed on."""
 PASSED_ON: Final = ("endpoint", "ca", "cert", "key", "server_name", "token_file")
 INSTRUCTIONS: Final = """Administers a cluster of Danube, a publish/subscribe platform. Topics are
-named /namespace/topic. Begin with doctor, top and topics_list; topics_describe tells of a topic's
+named /namespace/topic. Begin with doctor, top and topics_list; metrics and
+events tell of instances; topics_describe tells of a topic's
 subscriptions, their backlog and where its messages are. A tool that changes something wants the
 name of what it changes once more."""
 LAG: Final = """Find out which subscriptions of this Danube cluster lag and why. Call top for
@@ -32,9 +33,29 @@ do. Change nothing."""
 HEALTH: Final = """Look over this Danube cluster. Call doctor, cluster_status, brokers_list
 and brokers_balance. Tell what is wrong or will be soon, each with what to do, the worst
 first; say so if nothing is. Change nothing."""
+FAILING: Final = """Find out why messages of this Danube cluster fail. Call metrics with
+"redelivery|dlq|terminal_blocked|retry_exhausted" and top; then topics_describe and
+topics_get_failure_policy of the topics that they name, and dead_letters_browse of their dead-letter
+topics. Tell for each subscription which messages fail, with which reason, what becomes of them, and what
+to do. Change nothing."""
+DRAIN: Final = """Prepare the maintenance of one topic owner of this Danube cluster: the one that the
+operator names, or the most loaded one. Call brokers_list, brokers_balance, doctor, and brokers_unload with
+dry_run if it is offered. Tell whether the others can carry its load, what to watch while it is drained
+(events), and the commands to drain it and to activate it again. Change nothing."""
+SCHEMAS: Final = """Look over the schemas of this Danube cluster. Call schemas_list_subjects,
+schemas_get_compatibility and schemas_versions, and topics_get_schema_config of the topics. Tell which
+topics check nothing, which subjects take incompatible versions, and what to change, the riskiest first.
+Change nothing."""
+ACCESS: Final = """Look over who may do what in this Danube cluster. Call security_roles_list,
+security_bindings_list and security_keys_list. Tell who has more than they need, which API keys never
+expire, and what to change, the riskiest first. Change nothing."""
 PROMPTS: Final = {
     "lag": ("Find the subscriptions that lag, and why", LAG),
     "health": ("Look over the cluster", HEALTH),
+    "failing": ("Find the messages that fail, and why", FAILING),
+    "maintenance": ("Prepare the maintenance of a topic owner", DRAIN),
+    "schemas": ("Look over the schemas", SCHEMAS),
+    "access": ("Look over roles, bindings and keys", ACCESS),
 }
 
 Changes = Annotated[bool, typer.Option("--allow-changes", help="Offer the tools that change something, too.")]

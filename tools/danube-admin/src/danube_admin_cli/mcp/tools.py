@@ -20,6 +20,8 @@ READS: Final = frozenset(
         "cluster status",
         "dead-letters browse",
         "doctor",
+        "events",
+        "metrics",
         "namespaces list",
         "namespaces policies",
         "namespaces topics",
@@ -46,12 +48,12 @@ READS: Final = frozenset(
 )
 """What changes nothing. A command that is not here counts as one that does."""
 LEFT_OUT: Final = frozenset(
-    {"events", "mcp", "security keys create", "security tokens create", "security tokens validate"}
+    {"mcp", "security keys create", "security tokens create", "security tokens validate"}
 )
-"""What does not end by itself, and what handles secrets: these are for people."""
-UNASKED: Final = frozenset({"endpoint", "help", "once", "output", "yes"})
+"""The server itself, and what handles secrets, which is for people."""
+UNASKED: Final = frozenset({"endpoint", "help", "once", "output", "seconds", "yes"})
 """Options that the server sets."""
-ENDS: Final = {"top": ["--once"]}
+ENDS: Final = {"events": ["--seconds=5"], "top": ["--once"]}
 """What makes a command end by itself that otherwise goes on until Ctrl-C."""
 TYPES: Final = {bool: "boolean", int: "integer", float: "number"}
 
