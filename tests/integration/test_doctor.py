@@ -74,6 +74,10 @@ def test_doctor_top_and_events_tell_of_health_of_lag_and_of_a_takeover(tmp_path:
         assert (row["subscription"], row["type"], row["in_per_s"]) == ("billing", "shared", 0.0)
         assert SENT - ACKED <= row["backlog"] <= SENT
 
+        command = [str(ADMIN), "events", "--seconds", "0.5", "--endpoint", f"http://{platform.admin_addr}"]
+        ended = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "following" in ended.stdout
+
         with events(platform) as happening:
             assert next(happening)["kind"] == "following"
             # One that is killed comes back before anybody has missed it.
