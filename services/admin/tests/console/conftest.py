@@ -13,12 +13,12 @@ from danube_admin_service.api.methods import admin_methods
 from danube_admin_service.cluster.load_manager import LoadManager, RebalanceRules
 from danube_admin_service.cluster.ranking import LoadStrategy
 from danube_admin_service.cluster.view import Cluster
-from danube_admin_service.console.activity import Activity
-from danube_admin_service.console.gateways import Gateways
+from danube_admin_service.console.access.gateways import Gateways
+from danube_admin_service.console.access.visitor import Door
+from danube_admin_service.console.live.activity import Activity
 from danube_admin_service.console.served import Served
 from danube_admin_service.console.site import Site
 from danube_admin_service.console.sources import Sources
-from danube_admin_service.console.visitor import Door
 from danube_common.cluster import keys
 from danube_common.cluster.namespaces import DEFAULT_NAMESPACES, Namespaces
 from danube_common.cluster.owner_client import OwnerClient

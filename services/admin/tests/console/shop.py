@@ -10,8 +10,8 @@ from typing import Final
 from services.admin.tests.api.admin_port import LAYOUT
 from services.admin.tests.console.browser import Browser, dead
 
-from danube_admin_service.console.activity import SAMPLES_MAX, Process, Reading
-from danube_admin_service.console.scrape import Flow, Lag, Scrape
+from danube_admin_service.console.live.activity import SAMPLES_MAX, Process, Reading
+from danube_admin_service.console.live.scrape import Flow, Lag, Scrape
 from danube_common.archive.records import ArchiverLease, ManifestEntry, SegmentRecord
 from danube_common.cluster import keys
 from danube_common.cluster.load import BundleLoad, LoadReport

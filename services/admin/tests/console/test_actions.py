@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from services.admin.tests.console.browser import Browser, act
 
-from danube_admin_service.console import calls
+from danube_admin_service.console.access import calls
 from danube_common.cluster import keys
 from danube_common.model.names import TopicName
 from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType

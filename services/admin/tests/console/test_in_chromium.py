@@ -13,10 +13,11 @@ from services.admin.tests.console.browser import BYTES, RELIABLE, Browser
 from services.admin.tests.console.conftest import open_browser
 from services.admin.tests.console.shop import FAILED, ORDERS, SCHEMA, open_shop, second_owner
 
-from danube_admin_service.console import calls, served
+from danube_admin_service.console import served
+from danube_admin_service.console.access import calls
 from danube_admin_service.console.actions import ACTIONS
+from danube_admin_service.console.live.scrape import Flow
 from danube_admin_service.console.pages import PAGES
-from danube_admin_service.console.scrape import Flow
 from danube_admin_service.console.served import Served
 from danube_common.cluster import keys
 from danube_common.cluster.records import Topic, encode_record
@@ -515,6 +516,7 @@ async def test_ten_thousand_topics_are_paged_through(shop: Shop) -> None:
             await page.get_by_text("1 topic", exact=True).wait_for()
 
 
+@pytest.mark.usefixtures("shop")
 async def test_every_action_was_clicked_by_the_tests_before_this_one(request: pytest.FixtureRequest) -> None:
     module = [one for one in request.session.items if one.path == request.path]
     if len({getattr(one, "originalname", one.name) for one in module}) < len(TESTS):

@@ -5,7 +5,7 @@ import time
 import pytest
 from services.admin.tests.console.browser import BYTES, RELIABLE, Browser
 
-from danube_admin_service.console.scrape import Flow, Lag
+from danube_admin_service.console.live.scrape import Flow, Lag
 from danube_common.cluster import keys
 from danube_common.cluster.records import Topic, encode_record
 

@@ -5,9 +5,9 @@ import re
 import pytest
 from services.admin.tests.console.browser import BYTES, RELIABLE, Browser, stored
 
-from danube_admin_service.console.activity import Process
+from danube_admin_service.console.live.activity import Process
+from danube_admin_service.console.live.scrape import Flow, Lag
 from danube_admin_service.console.pages import PAGES
-from danube_admin_service.console.scrape import Flow, Lag
 from danube_common.model.names import TopicName
 from danube_common.model.policies import PolicyOverrides
 from danube_common.model.strategy import Strategy

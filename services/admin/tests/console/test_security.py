@@ -4,8 +4,8 @@ import re
 
 from services.admin.tests.console.browser import Browser, act
 
+from danube_admin_service.console.access.visitor import form_token
 from danube_admin_service.console.served import COOKIE
-from danube_admin_service.console.visitor import form_token
 from danube_harness.rpc.credentials import ADMIN, token
 
 

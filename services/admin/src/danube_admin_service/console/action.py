@@ -8,9 +8,9 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from danube_admin_service.console.access.visitor import Visitor
 from danube_admin_service.console.forms import Form
 from danube_admin_service.console.sources import Sources
-from danube_admin_service.console.visitor import Visitor
 from danube_common.errors import InvalidInput
 from danube_common.rpc.port import RpcError, StatusCode
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from danube_admin_service.console.access.visitor import Visitor
 from danube_admin_service.console.action import Action
-from danube_admin_service.console.catalogue_actions import CATALOGUE_ACTIONS
-from danube_admin_service.console.cluster_actions import CLUSTER_ACTIONS
-from danube_admin_service.console.dead_letters import DEAD_LETTER_ACTIONS
-from danube_admin_service.console.security_actions import SECURITY_ACTIONS
-from danube_admin_service.console.subscription_actions import SUBSCRIPTION_ACTIONS
-from danube_admin_service.console.topic_actions import TOPIC_ACTIONS
-from danube_admin_service.console.visitor import Visitor
+from danube_admin_service.console.catalogue.actions import CATALOGUE_ACTIONS
+from danube_admin_service.console.cluster.actions import CLUSTER_ACTIONS
+from danube_admin_service.console.security.actions import SECURITY_ACTIONS
+from danube_admin_service.console.subscriptions.actions import SUBSCRIPTION_ACTIONS
+from danube_admin_service.console.subscriptions.dead_letters import DEAD_LETTER_ACTIONS
+from danube_admin_service.console.topics.actions import TOPIC_ACTIONS
 
 ACTIONS: Final[Mapping[str, Action]] = {
     **TOPIC_ACTIONS,

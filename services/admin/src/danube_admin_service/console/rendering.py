@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from danube_admin_service.console import charts, figures
+from danube_admin_service.console.live import charts, figures
 
 
 class Rendering:

@@ -17,13 +17,13 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
+from danube_admin_service.console.access.visitor import Door, Visitor
 from danube_admin_service.console.action import Unconfirmed, carry_out
 from danube_admin_service.console.actions import ACTIONS, offered
 from danube_admin_service.console.pages import NAVIGATION, PAGES, Page
 from danube_admin_service.console.rendering import Rendering
 from danube_admin_service.console.sources import Query, Sources
 from danube_admin_service.console.ui_v1.api import Api
-from danube_admin_service.console.visitor import Door, Visitor
 from danube_common.errors import DanubeError
 from danube_common.rpc.port import RpcError, StatusCode
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from danube_admin_service.cluster.view import Cluster
-from danube_admin_service.console.activity import Activity
-from danube_admin_service.console.gateways import Gateways
-from danube_admin_service.console.prometheus import Prometheus
-from danube_admin_service.console.scrape import Lag
+from danube_admin_service.console.access.gateways import Gateways
+from danube_admin_service.console.live.activity import Activity
+from danube_admin_service.console.live.prometheus import Prometheus
+from danube_admin_service.console.live.scrape import Lag
 from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.topics import Topics

@@ -7,9 +7,9 @@ from typing import Final
 
 from google.protobuf.message import Message
 
-from danube_admin_service.console import calls
+from danube_admin_service.console.access import calls
+from danube_admin_service.console.access.visitor import Visitor
 from danube_admin_service.console.ui_v1.reading import Json, plain
-from danube_admin_service.console.visitor import Visitor
 from danube_common.errors import InvalidInput
 from danube_proto import danube_admin_pb2 as admin
 from danube_proto import danube_platform_pb2 as platform

@@ -10,10 +10,10 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from danube_admin_service.console.access.visitor import Door, Visitor
 from danube_admin_service.console.sources import Sources
 from danube_admin_service.console.ui_v1.acting import ACTS
 from danube_admin_service.console.ui_v1.reading import READS
-from danube_admin_service.console.visitor import Door, Visitor
 from danube_common.errors import DanubeError, InvalidInput
 from danube_common.rpc.port import RpcError, StatusCode
 

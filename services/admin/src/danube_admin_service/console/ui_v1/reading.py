@@ -10,11 +10,12 @@ from typing import Any, Final
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from danube_admin_service.console import activity, calls, prometheus
-from danube_admin_service.console.scrape import Connected, Flow
+from danube_admin_service.console.access import calls
+from danube_admin_service.console.access.visitor import Visitor
+from danube_admin_service.console.live import activity, prometheus
+from danube_admin_service.console.live.scrape import Connected, Flow
 from danube_admin_service.console.sources import Query, Sources
-from danube_admin_service.console.topic_list import namespaces_of
-from danube_admin_service.console.visitor import Visitor
+from danube_admin_service.console.topics.listing import namespaces_of
 from danube_common.errors import InvalidInput
 from danube_common.rpc.port import RpcError, StatusCode
 from danube_proto import danube_admin_pb2 as admin

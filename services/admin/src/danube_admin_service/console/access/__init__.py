@@ -1,0 +1,1 @@
+"""Who looks, and the calls that are made for them."""

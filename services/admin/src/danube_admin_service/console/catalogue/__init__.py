@@ -1,0 +1,1 @@
+"""Namespaces and schemas, and what is done to them."""

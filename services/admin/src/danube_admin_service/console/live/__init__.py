@@ -1,0 +1,1 @@
+"""Figures that change: scraped from the instances, kept for an hour, drawn as charts."""

@@ -1,0 +1,1 @@
+"""Roles, bindings and API keys, the audit log, and what is done to the former."""

@@ -1,0 +1,1 @@
+"""Subscriptions: the page of one, resets, dead letters, and what is done to them."""

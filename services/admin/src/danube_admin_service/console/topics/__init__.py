@@ -1,0 +1,1 @@
+"""Topics: their list, the page of one, its messages, and what is done to them."""
