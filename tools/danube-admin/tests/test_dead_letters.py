@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -31,3 +33,13 @@ def test_without_a_gateway_nothing_can_be_read(service: Any, cli: Any, command: 
 def test_bad_input_asks_for_nothing(service: Any, cli: Any, arguments: tuple[str, ...]) -> None:
     assert cli("dead-letters", *arguments).code == 2
     assert service.requests == []
+
+
+def test_the_start_of_the_tool_needs_no_slow_library() -> None:
+    """And gRPC is told to be silent before it is loaded."""
+    code = (
+        "import sys\n"
+        "import danube_admin_cli.__main__\n"
+        "sys.exit(bool({'grpc', 'danube_client', 'rich'} & set(sys.modules)))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

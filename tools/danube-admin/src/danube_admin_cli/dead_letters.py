@@ -15,7 +15,6 @@ from danube_admin_cli.outcome import give_up
 from danube_admin_cli.plain import moment
 from danube_admin_cli.printing import show_json, show_table
 from danube_admin_cli.topic_options import Topic, topic_name
-from danube_client import dead_letter as names
 from danube_proto import danube_api_pb2 as api
 
 commands = Commands()
@@ -115,6 +114,8 @@ def redeliver(
     gateway_url: GatewayUrl = None,
 ) -> None:
     """Publish dead letters to the topics that they come from."""
+    from danube_client import dead_letter as names  # noqa: PLC0415 - slow to import, help needs nothing of it
+
     done = 0
     with gateway(session.call, gateway_url, session.security) as client:
         publisher = _Publisher(client)
@@ -145,6 +146,8 @@ class _Publisher:
 
     def publish(self, topic: str, dead_letter: api.StreamMessage) -> None:
         """Publish what ``dead_letter`` was; returns when it is stored."""
+        from danube_client import dead_letter as names  # noqa: PLC0415 - slow to import, help needs nothing of it
+
         if topic not in self._producers:
             request = api.ProducerRequest(topic_name=topic, producer_name=self._name)
             created = self._client.call(
@@ -166,6 +169,8 @@ class _Publisher:
 
 
 def _shown(message: api.StreamMessage) -> dict[str, Any]:
+    from danube_client import dead_letter as names  # noqa: PLC0415 - slow to import, help needs nothing of it
+
     attributes = dict(message.attributes)
     origin = {name: attributes.pop(name, "") for name in names.ADDED}
     shown: dict[str, Any] = {
