@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from os import write
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,28 @@ def test_the_loss_of_the_file_is_told_once_and_its_return_too(file: Path) -> Non
     with capture_logs() as told:
         assert not log.write({"n": 2})
         assert not log.write({"n": 3})
+        assert "cannot be written" in str(log.problem)
         file.rmdir()
         assert log.write({"n": 4})
+    assert log.problem is None
     log.close()
     assert [line["event"] for line in told] == ["audit_lost", "audit_back"]
     assert [line["n"] for line in lines(file)] == [4]
+
+
+def test_a_line_that_was_cut_takes_no_other_with_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a full disk."""
+    log = AuditLog(file)
+    log.start()
+    with monkeypatch.context() as full:
+        full.setattr("os.write", lambda to, data: write(to, data[:5]))
+        assert not log.write({"n": 1})
+        assert not log.write({"n": 2})
+    assert log.write({"n": 3})
+    assert log.write({"n": 4})
+    log.close()
+    whole = [line for line in file.read_text().splitlines() if line.endswith("}")]
+    assert [json.loads(line)["n"] for line in whole] == [3, 4]
 
 
 def test_a_file_that_was_rotated_is_begun_anew_and_only_its_owner_reads_it(file: Path) -> None:

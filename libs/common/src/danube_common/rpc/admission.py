@@ -44,10 +44,10 @@ async def open_guard(
         authenticator = Authenticator(config, policies)
         opened.push_async_callback(authenticator.close)
         await authenticator.start()
-        audit: AuditLog | None = None
-        if config.audit_file is not None:
-            audit = AuditLog(config.audit_file)
+        audit = AuditLog(config.audit_file) if config.audit_file is not None else None
+        if audit is not None:
             audit.start()
+            runtime.add_check("audit", lambda: audit.problem, vital=False)
             opened.callback(audit.close)
         guard = Guard(authenticator, policies, runtime.metrics, audit, audit_required=config.audit_required)
         for part, name in ((authenticator, "token keys"), (guard, "guard")):

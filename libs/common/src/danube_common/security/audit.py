@@ -26,13 +26,18 @@ class AuditLog:
 
     Args:
         path: the file, created with mode 0600; ``-`` is standard output.
+
+    Attributes:
+        problem: why lines are lost now; None if they are not.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: int | None = None
         self._looked_at = 0.0
-        self._lost = False
+        self.problem: str | None = None
+        self._cut = False
+        """Whether the file ends within a line."""
         self._second = 0
         self._lines = self._left_out = 0
 
@@ -65,15 +70,20 @@ class AuditLog:
         try:
             if time.monotonic() - self._looked_at >= OPEN_AGAIN_S or self._file is None:
                 self._open()
-            if self._file is None or os.write(self._file, data) != len(data):
+            if self._cut:
+                data = b"\n" + data
+            written = os.write(self._file, data) if self._file is not None else 0
+            if written != len(data):
+                self._cut = self._cut or written > 0
                 raise OSError("the line was cut")
+            self._cut = False
         except OSError as error:
-            if not self._lost:
+            if self.problem is None:
                 _log.error("audit_lost", file=str(self._path), error=str(error))
-            self._lost = True
+            self.problem = f"the audit log cannot be written: {error}"
             return False
-        if self._lost:
-            self._lost = False
+        if self.problem is not None:
+            self.problem = None
             _log.info("audit_back", file=str(self._path))
         return True
 
