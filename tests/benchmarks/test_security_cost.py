@@ -23,7 +23,6 @@ from danube_proto import danube_api_pb2 as v0_2
 ROUNDS = int(os.environ.get("DANUBE_BENCH_ROUNDS", "5"))
 SECONDS = float(os.environ.get("DANUBE_BENCH_SECONDS", "2"))
 UNARY_MIN, STREAMING_MIN = 0.75, 0.85
-IN_FLIGHT = {"unary": 64, "streaming": 512}
 PAYLOAD = b"x" * 256
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1200)]
@@ -70,7 +69,7 @@ async def cost_of(platform: Platform, work: Callable[[], Awaitable[object]], in_
     return Cost(done / took_s, own_s / done * 1e6, platform_s / done * 1e6)
 
 
-async def streaming(platform: Platform, authority: Authority | None, topic: str) -> Cost:
+async def streaming(platform: Platform, authority: Authority | None, topic: str, in_flight: int) -> Cost:
     """Messages of one producer of the client library."""
     address, tls = f"http://{platform.gateway_addr}", None
     if authority is not None:
@@ -80,10 +79,10 @@ async def streaming(platform: Platform, authority: Authority | None, topic: str)
         client.producer(topic, strategy=Reliable()) as producer,
     ):
         await producer.send(PAYLOAD)
-        return await cost_of(platform, lambda: producer.send(PAYLOAD), IN_FLIGHT["streaming"])
+        return await cost_of(platform, lambda: producer.send(PAYLOAD), in_flight)
 
 
-async def unary(platform: Platform, authority: Authority | None, topic: str) -> Cost:
+async def unary(platform: Platform, authority: Authority | None, topic: str, in_flight: int) -> Cost:
     """Calls of SendMessage on one connection, the token in each call's metadata."""
     metadata = () if authority is None else bearer(token(ADMIN))
     plain: Any = grpc.aio.insecure_channel(platform.gateway_addr)
@@ -99,7 +98,11 @@ async def unary(platform: Platform, authority: Authority | None, topic: str) -> 
         msg_id = v0_2.MsgID(producer_id=found.producer_id, topic_name=topic, broker_addr="x")
         message = v0_2.StreamMessage(msg_id=msg_id, payload=PAYLOAD).SerializeToString()
         send = channel.unary_unary("/danube.ProducerService/SendMessage")
-        return await cost_of(platform, lambda: send(message, metadata=metadata), IN_FLIGHT["unary"])
+        return await cost_of(platform, lambda: send(message, metadata=metadata), in_flight)
+
+
+MEASURED = ((unary, UNARY_MIN, 64), (streaming, STREAMING_MIN, 512), (streaming, STREAMING_MIN, 64))
+"""What, at least how much of the speed without, and how many at one time."""
 
 
 async def test_tls_and_tokens_cost_little(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,24 +121,25 @@ async def test_tls_and_tokens_cost_little(tmp_path: Path, capsys: pytest.Capture
         Platform.run(tmp_path / "open") as plain,
         Platform.run(tmp_path / "closed", environment=environment) as closed,
     ):
-        for measured, least in ((unary, UNARY_MIN), (streaming, STREAMING_MIN)):
+        for measured, least, in_flight in MEASURED:
+            name = f"{measured.__name__} with {in_flight} in flight"
             ratios, rates = [], []
             for number in range(ROUNDS):
-                topic = f"/default/{measured.__name__}{number}"
+                topic = f"/default/{measured.__name__}-{in_flight}-{number}"
                 without, secured = (
-                    await measured(plain, None, topic),
-                    await measured(closed, authority, topic),
+                    await measured(plain, None, topic, in_flight),
+                    await measured(closed, authority, topic, in_flight),
                 )
                 # CPU time does not depend on what else the machine does.
                 ratios.append(without.us / secured.us)
                 rates.append(secured.per_s / without.per_s)
                 with capsys.disabled():
                     print(
-                        f"\n{measured.__name__}: {without.per_s:.0f} and {secured.per_s:.0f}/s; CPU: client "
+                        f"\n{name}: {without.per_s:.0f} and {secured.per_s:.0f}/s; CPU: client "
                         f"{without.client_us:.0f} and {secured.client_us:.0f} us, platform "
                         f"{without.platform_us:.0f} and {secured.platform_us:.0f} us, {ratios[-1]:.2f} x"
                     )
             median, rate = statistics.median(ratios), statistics.median(rates)
             with capsys.disabled():
-                print(f"\n{measured.__name__}: {median:.2f} x by CPU time, {rate:.2f} x by rate")
+                print(f"\n{name}: {median:.2f} x by CPU time, {rate:.2f} x by rate")
             assert median >= least

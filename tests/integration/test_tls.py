@@ -60,6 +60,14 @@ async def test_tools_and_library_reach_it_with_certificates_and_not_without(
     ca = str(authority.file)
     flags = ("--ca", ca, "--cert", cert, "--key", key)
     variables = {"DANUBE_CA": ca, "DANUBE_CERT": cert, "DANUBE_KEY": key, "DANUBE_SERVER_NAME": "localhost"}
+    of_today = {
+        "DANUBE_ADMIN_ENDPOINT": f"http://{platform.admin_addr}",
+        "DANUBE_ADMIN_TLS": "true",
+        "DANUBE_ADMIN_CA": ca,
+        "DANUBE_ADMIN_CERT": cert,
+        "DANUBE_ADMIN_KEY": key,
+        "DANUBE_ADMIN_DOMAIN": "localhost",
+    }
 
     async with connect(gateway, tls=Tls(ca, cert, key)) as client:
         async with client.producer(TOPIC) as producer:
@@ -76,7 +84,7 @@ async def test_tools_and_library_reach_it_with_certificates_and_not_without(
             for arguments, more in (
                 (("danube-cli", *flags, "produce", "-s", gateway, "-t", TOPIC, "-m", "x"), {}),
                 (("danube-admin", *flags, "topics", "list", "default", "--endpoint", admin), {}),
-                (("danube-admin", "brokers", "list", "--endpoint", admin), variables),
+                (("danube-admin", "brokers", "list"), of_today),
                 (
                     ("danube-admin", "dead-letters", "browse", TOPIC, "--endpoint", admin),
                     variables,
