@@ -17,9 +17,10 @@ MINUTES ?= 10
 # The last version whose gRPC server was grpc.aio.
 AGAINST ?= 2c1152d4ec
 MEMBERS := $(shell sed -n '/^members = \[/,/^\]/s/^ *"\(.*\)",$$/\1/p' pyproject.toml)
-PACKAGES := $(notdir $(wildcard $(MEMBERS:%=%/src/*)))
-# Each folder of tests is checked by itself, because file names repeat among them.
-TESTS := $(foreach m,$(MEMBERS),$(if $(wildcard $(m)/tests/*.py $(m)/tests/*/*.py),$(m)/tests)) tests conftest.py
+TESTS := $(foreach m,$(MEMBERS),$(if $(wildcard $(m)/tests/*.py $(m)/tests/*/*.py),$(m)/tests))
+# No package can have a hyphen in its name: files of one name in two such folders would be one module to mypy.
+APART := $(foreach t,$(TESTS),$(if $(findstring -,$(t)),$(t)))
+TOGETHER := $(filter-out tests/%,$(wildcard $(MEMBERS:%=%/src)) $(filter-out $(APART),$(TESTS))) tests conftest.py
 # The folders of `make unit`: what runs without a server, apart from tests with the marker `server`.
 UNIT := proto libs services
 # Not written as $(MAKE) in a recipe: `make -n test` would run that line, the whole gate.
@@ -27,6 +28,10 @@ AGAIN = $(MAKE) --no-print-directory again
 SLOW := acceptance or benchmark or browser or docker or official
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
+# A worker that has nothing left takes from another: tests of one file stay together, and with them their server.
+SHARED_OUT := -n $(WORKERS) --dist worksteal
+# Where compiled code is not kept, each of a thousand processes would compile our sources again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run unit test again acceptance official-test console-test setup-browser compose-test bench bench-compare bench-peers bench-page bench-storage bench-scale bench-streaming bench-policies bench-security bench-tracing bench-faust chaos fuzz dist docs check format setup setup-test clean
 
@@ -38,10 +43,10 @@ run: setup ## the platform on this machine, its data in DATA_DIR
 	@exec $(BIN)/danube-standalone --data-dir $(DATA_DIR) $(ARGS)
 
 unit: setup-test ## fast tests without servers, with few examples of each property: under two minutes
-	$(PYTEST) -n $(WORKERS) --hypothesis-profile=quick -m "not server and not ($(SLOW))" $(UNIT)
+	$(PYTEST) $(SHARED_OUT) --hypothesis-profile=quick -m "not server and not ($(SLOW))" $(UNIT)
 
 test: check ## the whole gate: checks, then all tests but the long ones
-	@set -x; $(PYTEST) -n $(WORKERS) -m "not ($(SLOW))" || { test $$? -eq 1 && $(AGAIN); }
+	@set -x; $(PYTEST) $(SHARED_OUT) -m "not ($(SLOW))" || { test $$? -eq 1 && $(AGAIN); }
 
 again: ## what failed in the last run, once more and one at a time: what passes now is flaky, a defect to be mended
 	$(PYTEST) --last-failed --last-failed-no-failures none -m "not ($(SLOW))"
@@ -109,16 +114,21 @@ dist: setup ## wheels, sdists and bills of materials of danubepy (client, tools)
 docs: setup-test ## the documentation and the client's reference as a site, into site/
 	$(BIN)/mkdocs build --strict --quiet
 
-check: setup-test ## format, lint, spelling, dead code, types, import rules, workflows
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/codespell
-	$(BIN)/vulture
-	$(BIN)/mypy $(PACKAGES:%=-p %)
-	@set -e; for tests in $(TESTS); do echo "$(BIN)/mypy $$tests"; $(BIN)/mypy $$tests; done
-	$(BIN)/lint-imports
-	$(BIN)/python tools/rooms.py --check
-	$(BIN)/zizmor --offline --quiet .github/workflows
+# One check a line, the longest first. The folders apart share mypy's cache, so they do not run beside it.
+define CHECKS
+set -e; $(BIN)/mypy $(TOGETHER); for tests in $(APART); do $(BIN)/mypy $$tests; done
+$(BIN)/vulture
+$(BIN)/lint-imports
+$(BIN)/python tools/rooms.py --check
+$(BIN)/codespell
+$(BIN)/ruff format --check .
+$(BIN)/ruff check .
+$(BIN)/zizmor --offline --quiet .github/workflows
+endef
+export CHECKS
+
+check: setup-test ## format, lint, spelling, dead code, types, import rules, workflows: two at a time
+	@printenv CHECKS | xargs -P $(WORKERS) -d '\n' -I CHECK sh -c "echo 'CHECK'; CHECK"
 
 format: setup-test ## format, and fix what ruff can fix
 	$(BIN)/ruff format .
