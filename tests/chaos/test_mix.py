@@ -13,7 +13,7 @@ from danube_harness.traffic.clients import TOPICS, mass
 from danube_harness.traffic.load import OPEN_S_MAX
 
 RATE = float(os.environ.get("CHAOS_RATE", DEFAULT_RATE))
-FAULTS_S = float(os.environ.get("CHAOS_SECONDS", "60"))
+FAULTS_S = float(os.environ.get("CHAOS_SECONDS", "40"))
 TIMEOUT_S = FAULTS_S + OPEN_S_MAX + RETURN_S_MAX + CATCH_UP_S_MAX + WHOLE_S_MAX + 60
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -32,30 +32,40 @@ def content_of(size_bytes: int, seed: int = 0) -> bytes:
 
 
 @pytest.fixture(params=["memory", "disk", *S3Kind])
-async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[SegmentStore]:
-    async with AsyncExitStack() as exits:
-        store: SegmentStore
-        if request.param == "memory":
-            store = MemoryStore()
-        elif request.param == "disk":
-            store = DiskStore(tmp_path / "deep" / "segments")
-        else:
-            server = await exits.enter_async_context(S3Server.run(request.param, tmp_path))
-            for name, value in server.environment.items():
-                monkeypatch.setenv(name, value)
-            store = await S3Store.connect(BUCKET, prefix="danube/", endpoint_url=server.endpoint)
-        exits.push_async_callback(store.close)
-        yield store
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-def atomic_when_large(request: pytest.FixtureRequest) -> bool:
+@pytest.fixture
+def server(request: pytest.FixtureRequest, kind: str, monkeypatch: pytest.MonkeyPatch) -> S3Server | None:
+    """The server that all tests of its kind in this file share; None if the store needs none."""
+    if kind not in list(S3Kind):
+        return None
+    server: S3Server = request.getfixturevalue(f"shared_{kind}")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return server
+
+
+@pytest.fixture
+async def store(kind: str, server: S3Server | None, tmp_path: Path) -> AsyncIterator[SegmentStore]:
+    store: SegmentStore
+    if server is not None:
+        store = await S3Store.connect(BUCKET, prefix=f"{uuid4()}/", endpoint_url=server.endpoint)
+    elif kind == "disk":
+        store = DiskStore(tmp_path / "deep" / "segments")
+    else:
+        store = MemoryStore()
+    yield store
+    await store.close()
+
+
+def atomic_when_large(kind: str) -> bool:
     """Whether creating in parts is atomic: of racing ones moto lets each win, SeaweedFS two now and then.
 
     No two archivers write one key: each attempt's key has a random part.
     """
-    return not isinstance(request.node.callspec.params["store"], S3Kind)
+    return kind not in list(S3Kind)
 
 
 async def test_what_was_put_is_read_back(store: SegmentStore) -> None:
@@ -123,14 +133,14 @@ async def test_a_large_segment_is_stored_whole_and_once(store: SegmentStore) -> 
 
 
 async def test_of_racing_writers_of_large_segments_one_wins_and_none_is_mixed(
-    store: SegmentStore, request: pytest.FixtureRequest
+    store: SegmentStore, kind: str
 ) -> None:
     contents = [content_of(PART_BYTES + 1000, seed=writer) for writer in range(3)]
     outcomes = await asyncio.gather(
         *(store.put("raced", chunks_of(content, MIB)) for content in contents), return_exceptions=True
     )
     winners = [content for content, outcome in zip(contents, outcomes, strict=True) if outcome is None]
-    assert winners if not atomic_when_large(request) else len(winners) == 1, outcomes
+    assert winners if not atomic_when_large(kind) else len(winners) == 1, outcomes
     assert await store.read("raced", 0, READ_BYTES_MAX) in winners
 
 

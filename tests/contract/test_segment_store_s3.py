@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 
 from danube_common.errors import AlreadyExists, StoreUnavailable
 from danube_harness.faults.s3_faults import S3Fault, S3FaultProxy
-from danube_harness.servers.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
+from danube_harness.servers.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Kind, S3Server
 from danube_storage.segments.port import READ_BYTES_MAX
 from danube_storage.segments.s3 import PART_BYTES, S3Store
 
@@ -22,15 +23,25 @@ async def chunks_of(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
+@pytest.fixture(params=list(S3Kind))
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    server: S3Server = request.getfixturevalue(f"shared_{request.param}")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return server
+
+
 @pytest_asyncio.fixture
-async def proxy(s3_server: S3Server) -> AsyncIterator[S3FaultProxy]:
-    async with S3FaultProxy.run(s3_server.endpoint) as proxy:
+async def proxy(server: S3Server) -> AsyncIterator[S3FaultProxy]:
+    async with S3FaultProxy.run(server.endpoint) as proxy:
         yield proxy
 
 
 @pytest_asyncio.fixture
 async def store(proxy: S3FaultProxy) -> AsyncIterator[S3Store]:
-    store = await S3Store.connect(BUCKET, endpoint_url=proxy.endpoint, attempts_max=ATTEMPTS_MAX)
+    store = await S3Store.connect(
+        BUCKET, prefix=f"{uuid4()}/", endpoint_url=proxy.endpoint, attempts_max=ATTEMPTS_MAX
+    )
     yield store
     await store.close()
 

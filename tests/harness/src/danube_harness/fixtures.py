@@ -31,6 +31,20 @@ async def etcd_server(tmp_path: Path) -> AsyncIterator[EtcdServer]:
         yield server
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S3Server]:
+    """A server for all tests of a file, which must not hurt it, and keep to prefixes of their own."""
+    async with S3Server.run(S3Kind.SEAWEED, tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_moto(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S3Server]:
+    """Another of the other kind."""
+    async with S3Server.run(S3Kind.MOTO, tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
 @pytest_asyncio.fixture(params=list(S3Kind))
 async def s3_server(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
