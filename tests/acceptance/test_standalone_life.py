@@ -51,13 +51,18 @@ def topics(platform: Platform) -> list[str]:
     return run("danube-admin", "topics", "list", "default", "--endpoint", f"http://{platform.admin_addr}")
 
 
-def test_a_second_start_finds_topics_cursors_and_messages_again(platform: Platform) -> None:
+def test_ctrl_c_ends_everything_with_status_0_and_a_second_start_finds_it_all_again(
+    platform: Platform,
+) -> None:
     platform.start()
     produce(platform)
     assert consume(platform, "kitchen", "--max", "2") == MESSAGES[:2]
     before = topics(platform)
     assert any(TOPIC in line for line in before)
-    platform.stop()
+    rendered = (platform.data_dir / "nats" / "nats.conf").read_text()
+    assert "sync_interval: always" in [line.strip() for line in rendered.splitlines()]
+    # Ctrl-C; it raises if a process of the platform is left.
+    assert platform.stop(signal.SIGINT) == 0
 
     platform.start()
     assert topics(platform) == before
@@ -76,15 +81,3 @@ def test_a_power_cut_loses_nothing_that_was_acknowledged(platform: Platform) -> 
     # The last acknowledgements may not have been journaled: then they come again, and nothing is missing.
     assert consume(platform, "kitchen")[-3:] == MESSAGES[2:]
     assert consume(platform, "another") == MESSAGES
-
-
-def test_ctrl_c_ends_everything_with_status_0(platform: Platform) -> None:
-    platform.start()
-    # It raises if a process of the platform is left.
-    assert platform.stop(signal.SIGINT) == 0
-
-
-def test_the_log_server_syncs_every_write(platform: Platform) -> None:
-    platform.start()
-    rendered = (platform.data_dir / "nats" / "nats.conf").read_text()
-    assert "sync_interval: always" in [line.strip() for line in rendered.splitlines()]

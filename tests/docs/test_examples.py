@@ -28,7 +28,7 @@ QUICKSTART: Final = ROOT / "docs" / "quickstart.md"
 GUIDE: Final = ROOT / "docs" / "guide.md"
 SCRIPTS: Final = sorted((ROOT / "examples").glob("*.py"))
 DIST: Final = ROOT / "tools" / "dist.py"
-GUIDES: Final = [QUICKSTART, ROOT / "docs" / "client.md", ROOT / "docs" / "schemas.md"]
+GUIDES: Final = [ROOT / "docs" / "client.md", ROOT / "docs" / "schemas.md"]
 BLOCK: Final = re.compile(r"^```(console|python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROMPT: Final = "$ "
 TOOLS: Final = re.compile(r"(?:\.venv/bin/)?\b(danube-cli|danube-admin)\b")
@@ -101,11 +101,6 @@ def example_of_the_client_library() -> Example:
     code = re.search(r"^Example::\n\n((?:    .*\n|\n)+)", danube_client.__doc__ or "", re.MULTILINE)
     assert code is not None, "the module docstring has no example"
     return Example("python", textwrap.dedent(code[1]), "good news\n")
-
-
-@pytest.mark.timeout(120)
-def test_the_commands_of_the_readme_print_what_it_says(platform: Platform, tmp_path: Path) -> None:
-    check(examples(README.read_text()), platform, tmp_path)
 
 
 @pytest.mark.timeout(300)
@@ -201,7 +196,7 @@ def test_wheels_installed_alone_run_the_platform_and_the_examples_of_readme_and_
 
 
 @pytest.mark.parametrize(
-    "target", sorted({t for page in [README, *GUIDES] for t in TARGET.findall(page.read_text())})
+    "target", sorted({t for page in [README, QUICKSTART, *GUIDES] for t in TARGET.findall(page.read_text())})
 )
 def test_the_make_targets_of_the_documentation_exist(target: str) -> None:
     done = subprocess.run([MAKE, "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
