@@ -54,7 +54,7 @@ again: ## what failed in the last run, once more and one at a time: what passes 
 acceptance: setup-test ## the long tests: real data and a cluster, while processes are killed
 	$(PYTEST) -m acceptance tests/acceptance tests/compose tests/integration tests/conformance tests/streams services/admin/tests
 
-official-test: setup-test ## the official clients at length: Python, and Rust 0.15.1 and 0.2.0, which are compiled; OFFICIAL_MESSAGES=200000
+official-test: setup-test ## the official clients at length: Python, and Rust 0.15.1 and 0.2.0, which are compiled; Go's and Java's gRPC by our own programs; OFFICIAL_MESSAGES=200000
 	$(PYTEST) -m "not benchmark" -s tests/official
 
 console-test: setup-browser $(VENV)/.installed-browser ## the console in Chromium: each page and action; its pictures go into docs/images

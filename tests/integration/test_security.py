@@ -10,6 +10,7 @@ import subprocess
 import sysconfig
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -396,6 +397,45 @@ def test_dead_letters_go_only_where_the_administrator_may_produce(admin: Adminis
             break
         assert time.monotonic() < deadline, refused.value.details()
         time.sleep(0.05)
+
+
+async def test_a_client_sets_the_policy_of_what_it_may_consume_and_dead_letters_where_it_may_produce(
+    platform: Platform, admin: Administrator
+) -> None:
+    topic = "/default/failing"
+    admin.done(
+        "danube_admin.TopicAdmin/CreateTopic",
+        admin_pb.NewTopicRequest(
+            name=topic, schema_type="Bytes", schema_data="{}", dispatch_strategy="reliable"
+        ),
+        admin_pb.TopicResponse,
+    )
+    admin.bind("connie", "consumer", topic)
+    policy = danube_client.FailurePolicy(max_redelivery_count=1)
+    address, secured = (
+        f"http://{platform.gateway_addr}",
+        [Tls(token=token(who)) for who in ("connie", "mallory")],
+    )
+    async with (
+        danube_client.connect(address, tls=secured[0]) as client,
+        danube_client.connect(address, tls=secured[1]) as stranger,
+        asyncio.timeout(LATE_S),
+    ):
+        while True:  # until the newest binding is known
+            with contextlib.suppress(danube_client.Denied):
+                await client.create_subscription(topic, SUBSCRIPTION)
+                break
+            await asyncio.sleep(0.05)
+        await client.set_failure_policy(topic, SUBSCRIPTION, policy)
+        assert await client.failure_policy(topic, SUBSCRIPTION) == policy
+        with pytest.raises(danube_client.Denied, match=f"no permission Produce on topic {OTHERS}"):
+            await client.set_failure_policy(topic, SUBSCRIPTION, replace(policy, dead_letter_topic=OTHERS))
+        for refused in (
+            stranger.set_failure_policy(topic, SUBSCRIPTION, policy),
+            stranger.failure_policy(topic, SUBSCRIPTION),
+        ):
+            with pytest.raises(danube_client.Denied):
+                await refused
 
 
 def test_the_tool_sends_its_token_and_says_what_it_may_not(admin: Administrator) -> None:

@@ -15,6 +15,9 @@ from uuid import uuid4
 
 from danube_harness.platforms.standalone import Platform
 
+ROOT = Path(__file__).parents[2]
+BY_PYTHON = (sys.executable, "-m", "tests.official.python.scenarios")
+"""The program of the official Python client; with the words of another program, that one's."""
 ADMIN_S_MAX = 60
 CALLS_PER_S_MAX = 5
 WORKS_S_MAX = 120.0
@@ -24,7 +27,7 @@ RPC_TOTAL = "danube_broker_rpc_total{"
 
 
 class Scenario:
-    """One run of a client's program: ``PROGRAM URL SCENARIO TOPIC COUNT``.
+    """One run of a client's program, in the root of the repository: ``PROGRAM URL SCENARIO TOPIC COUNT``.
 
     It ends with code 0 and the line ``SCENARIO: done``. One that needs its operator prints ``ready`` and
     waits for a line.
@@ -37,6 +40,7 @@ class Scenario:
         self._said: list[str] = []
         self._process = subprocess.Popen(
             [*program, url, name, topic, str(count)],
+            cwd=ROOT,
             env=os.environ | environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

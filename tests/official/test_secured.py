@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from tests.official.rust_build import BUILD_S_MAX
-from tests.official.scenario import Scenario
+from tests.official.scenario import BY_PYTHON, Scenario
 
 from danube_client import Tls, connect
 from danube_harness.platforms.standalone import Platform
@@ -25,7 +22,6 @@ from danube_proto import danube_api_pb2 as v0_2
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 
-FLOW = Path(__file__).parent / "python" / "secured_flow.py"
 COUNT = 20
 FLOW_S_MAX = 120
 NEW_SECRET = "another secret of the tests, longer than 32 bytes"
@@ -83,23 +79,15 @@ def platform(
         yield running
 
 
-def run(
-    platform: Platform, authority: Authority, topic: str, credential: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, FLOW, f"https://{platform.gateway_addr}", topic, str(COUNT), authority.file],
-        env=os.environ | {"DANUBE_TOKEN": credential},
-        capture_output=True,
-        text=True,
-        timeout=FLOW_S_MAX,
-        check=False,
-    )
+def run(platform: Platform, authority: Authority, topic: str, credential: str) -> tuple[int, str]:
+    secured = {"DANUBE_TOKEN": credential, "DANUBE_CA": str(authority.file)}
+    url = f"https://{platform.gateway_addr}"
+    return Scenario(BY_PYTHON, url, "reliable", topic, COUNT, **secured).ends(FLOW_S_MAX)
 
 
 def test_the_python_client_works_with_its_token_over_tls(platform: Platform, authority: Authority) -> None:
-    done = run(platform, authority, TOPIC, token("python"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "reliable: done" in done.stdout
+    code, said = run(platform, authority, TOPIC, token("python"))
+    assert (code, "reliable: done" in said) == (0, True), said
 
 
 @pytest.mark.parametrize(
@@ -114,9 +102,8 @@ def test_the_python_client_works_with_its_token_over_tls(platform: Platform, aut
 def test_the_python_client_is_told_what_it_may_not(
     platform: Platform, authority: Authority, topic: str, wrong: dict[str, Any], code: str
 ) -> None:
-    done = run(platform, authority, topic, token("python", **wrong))
-    assert done.returncode != 0
-    assert code in done.stderr
+    ended, said = run(platform, authority, topic, token("python", **wrong))
+    assert (ended != 0, code in said) == (True, True), said
 
 
 @pytest.mark.official

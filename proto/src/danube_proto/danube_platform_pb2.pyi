@@ -456,6 +456,62 @@ class CreatePartitionsResponse(_message.Message):
     success: bool
     def __init__(self, success: _Optional[bool] = ...) -> None: ...
 
+class FailurePolicy(_message.Message):
+    __slots__ = ("max_redelivery_count", "ack_timeout_ms", "base_redelivery_delay_ms", "max_redelivery_delay_ms", "backoff", "dead_letter_topic", "poison")
+    class Backoff(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        FIXED: _ClassVar[FailurePolicy.Backoff]
+        EXPONENTIAL: _ClassVar[FailurePolicy.Backoff]
+    FIXED: FailurePolicy.Backoff
+    EXPONENTIAL: FailurePolicy.Backoff
+    class Poison(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        DEAD_LETTER: _ClassVar[FailurePolicy.Poison]
+        BLOCK: _ClassVar[FailurePolicy.Poison]
+        DROP: _ClassVar[FailurePolicy.Poison]
+    DEAD_LETTER: FailurePolicy.Poison
+    BLOCK: FailurePolicy.Poison
+    DROP: FailurePolicy.Poison
+    MAX_REDELIVERY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ACK_TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    BASE_REDELIVERY_DELAY_MS_FIELD_NUMBER: _ClassVar[int]
+    MAX_REDELIVERY_DELAY_MS_FIELD_NUMBER: _ClassVar[int]
+    BACKOFF_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTER_TOPIC_FIELD_NUMBER: _ClassVar[int]
+    POISON_FIELD_NUMBER: _ClassVar[int]
+    max_redelivery_count: int
+    ack_timeout_ms: int
+    base_redelivery_delay_ms: int
+    max_redelivery_delay_ms: int
+    backoff: FailurePolicy.Backoff
+    dead_letter_topic: str
+    poison: FailurePolicy.Poison
+    def __init__(self, max_redelivery_count: _Optional[int] = ..., ack_timeout_ms: _Optional[int] = ..., base_redelivery_delay_ms: _Optional[int] = ..., max_redelivery_delay_ms: _Optional[int] = ..., backoff: _Optional[_Union[FailurePolicy.Backoff, str]] = ..., dead_letter_topic: _Optional[str] = ..., poison: _Optional[_Union[FailurePolicy.Poison, str]] = ...) -> None: ...
+
+class SetFailurePolicyRequest(_message.Message):
+    __slots__ = ("topic", "subscription", "policy")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    subscription: str
+    policy: FailurePolicy
+    def __init__(self, topic: _Optional[str] = ..., subscription: _Optional[str] = ..., policy: _Optional[_Union[FailurePolicy, _Mapping[str, object]]] = ...) -> None: ...
+
+class GetFailurePolicyRequest(_message.Message):
+    __slots__ = ("topic", "subscription")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    subscription: str
+    def __init__(self, topic: _Optional[str] = ..., subscription: _Optional[str] = ...) -> None: ...
+
+class FailurePolicyResponse(_message.Message):
+    __slots__ = ("policy",)
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    policy: FailurePolicy
+    def __init__(self, policy: _Optional[_Union[FailurePolicy, _Mapping[str, object]]] = ...) -> None: ...
+
 class CreateSubscriptionRequest(_message.Message):
     __slots__ = ("topic", "subscription", "type", "start", "prefetch")
     class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
@@ -463,9 +519,11 @@ class CreateSubscriptionRequest(_message.Message):
         EXCLUSIVE: _ClassVar[CreateSubscriptionRequest.Type]
         SHARED: _ClassVar[CreateSubscriptionRequest.Type]
         FAILOVER: _ClassVar[CreateSubscriptionRequest.Type]
+        KEY_SHARED: _ClassVar[CreateSubscriptionRequest.Type]
     EXCLUSIVE: CreateSubscriptionRequest.Type
     SHARED: CreateSubscriptionRequest.Type
     FAILOVER: CreateSubscriptionRequest.Type
+    KEY_SHARED: CreateSubscriptionRequest.Type
     TOPIC_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIPTION_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]

@@ -51,6 +51,7 @@ from danube_client.errors import (
     Unsupported,
 )
 from danube_client.events import Assigned, Disconnected, EndOfBacklog, Event, Lost, Reconnected
+from danube_client.failure_policy import Backoff, FailurePolicy, Poison
 from danube_client.message import Message
 from danube_client.payload import Codec
 from danube_client.producer import AccessMode, Producer
@@ -66,6 +67,7 @@ from danube_client.topic_info import Topic, TopicInfo
 __all__ = [
     "AccessMode",
     "Assigned",
+    "Backoff",
     "BadBatch",
     "CallError",
     "Client",
@@ -78,6 +80,7 @@ __all__ = [
     "Disconnected",
     "EndOfBacklog",
     "Event",
+    "FailurePolicy",
     "InvalidAddress",
     "InvalidRequest",
     "InvalidTopicName",
@@ -87,6 +90,7 @@ __all__ = [
     "MessagesLost",
     "NonReliable",
     "NotReady",
+    "Poison",
     "Producer",
     "ProducerExists",
     "Reader",

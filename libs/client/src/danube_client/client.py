@@ -20,6 +20,7 @@ from danube_client.errors import (
     Unsupported,
 )
 from danube_client.events import OnEvent, ignore
+from danube_client.failure_policy import FailurePolicy
 from danube_client.names import generated_name
 from danube_client.payload import codec_for
 from danube_client.producer import IN_FLIGHT_MAX, AccessMode, Producer
@@ -436,6 +437,44 @@ class Client:
             created = created and answer.created
         return created
 
+    async def set_failure_policy(self, topic: str, subscription: str, policy: FailurePolicy) -> None:
+        """Say what a subscription does with messages that its consumers fail to process.
+
+        It holds from now on, also for what failed before, and for all consumers of the subscription.
+        Partitions get it one after the other.
+
+        Args:
+            topic: ``/namespace/topic``, which is reliable; a partitioned topic stands for all its partitions.
+            subscription: an existing subscription.
+            policy: its policy from now on.
+
+        Raises:
+            TopicNotFound, SubscriptionNotFound: it does not exist.
+            InvalidRequest: the policy is none that the subscription can have.
+            Denied: the topic is not reliable, or the client may not produce on the dead-letter topic.
+            Unsupported: the platform speaks v0.2 only, or is older than this call.
+        """
+        for part in await self.partitions(topic):
+            request = platform.SetFailurePolicyRequest(
+                topic=part, subscription=subscription, policy=policy.to_wire()
+            )
+            await self._ask_streaming(partial(_set_failure_policy, request=request), "failure policies")
+
+    async def failure_policy(self, topic: str, subscription: str) -> FailurePolicy:
+        """Return the failure policy of a subscription; of a partitioned topic, that of its first partition.
+
+        Raises:
+            TopicNotFound, SubscriptionNotFound: it does not exist.
+            Denied: the topic is not reliable.
+            Unsupported: the platform speaks v0.2 only, or is older than this call.
+        """
+        part = (await self.partitions(topic))[0]
+        request = platform.GetFailurePolicyRequest(topic=part, subscription=subscription)
+        answer = await self._ask_streaming(
+            lambda connection: connection.get_failure_policy(request), "failure policies"
+        )
+        return FailurePolicy.from_wire(answer.policy)
+
     async def partitions(self, topic: str) -> list[str]:
         """Return the topic itself if it exists, else the names of its partitions.
 
@@ -586,3 +625,9 @@ async def _create_subscription(
     connection: Connection, request: platform.CreateSubscriptionRequest
 ) -> platform.CreateSubscriptionResponse:
     return await connection.create_subscription(request)
+
+
+async def _set_failure_policy(
+    connection: Connection, request: platform.SetFailurePolicyRequest
+) -> platform.FailurePolicyResponse:
+    return await connection.set_failure_policy(request)

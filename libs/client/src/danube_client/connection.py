@@ -297,6 +297,16 @@ class Connection:
             platform.TellLossesRequest,
             platform.TellLossesResponse,
         )
+        self.set_failure_policy = unary(
+            "/danube_platform.Subscriptions/SetFailurePolicy",
+            platform.SetFailurePolicyRequest,
+            platform.FailurePolicyResponse,
+        )
+        self.get_failure_policy = unary(
+            "/danube_platform.Subscriptions/GetFailurePolicy",
+            platform.GetFailurePolicyRequest,
+            platform.FailurePolicyResponse,
+        )
         self.get_topic = unary(
             "/danube_platform.Topics/GetTopic", platform.GetTopicRequest, platform.GetTopicResponse
         )

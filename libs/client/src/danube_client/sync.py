@@ -33,6 +33,7 @@ from typing import Any, Self, TypeVar
 import danube_client.client as asynchronous
 from danube_client.consumer import Consumer as AsyncConsumer
 from danube_client.errors import ClientError, Closed
+from danube_client.failure_policy import FailurePolicy
 from danube_client.message import Message as AsyncMessage
 from danube_client.producer import Producer as AsyncProducer
 from danube_client.reader import Reader as AsyncReader
@@ -145,6 +146,14 @@ class Client(Closing):
     def create_subscription(self, topic: str, subscription: str, **options: Any) -> bool:
         """See `danube_client.Client.create_subscription`."""
         return self._loop.run(lambda: self._client.create_subscription(topic, subscription, **options))
+
+    def set_failure_policy(self, topic: str, subscription: str, policy: FailurePolicy) -> None:
+        """See `danube_client.Client.set_failure_policy`."""
+        self._loop.run(lambda: self._client.set_failure_policy(topic, subscription, policy))
+
+    def failure_policy(self, topic: str, subscription: str) -> FailurePolicy:
+        """See `danube_client.Client.failure_policy`."""
+        return self._loop.run(lambda: self._client.failure_policy(topic, subscription))
 
     def topics(self, pattern: str = "/default/*") -> list[Topic]:
         """See `danube_client.Client.topics`."""

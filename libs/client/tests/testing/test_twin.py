@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 from uuid import uuid4
 
@@ -15,15 +15,19 @@ from danube_client import (
     AccessMode,
     Client,
     Consumer,
+    Denied,
     EndOfBacklog,
     Event,
+    FailurePolicy,
     InvalidRequest,
     InvalidTopicName,
     NonReliable,
+    Poison,
     ProducerExists,
     Schema,
     Start,
     SubscribeDenied,
+    SubscriptionNotFound,
     SubscriptionType,
     Topic,
     TopicNotFound,
@@ -199,6 +203,91 @@ async def test_a_message_that_was_given_back_comes_again_later_with_its_count(
         assert clock() - since > 0.3
         assert (again.text, again.position, again.redelivery_count) == ("0", first.position, 1)
         await again.ack()
+
+
+AT_ONCE = FailurePolicy(max_redelivery_count=1, base_redelivery_delay_s=0)
+
+
+async def test_what_fails_too_often_becomes_a_dead_letter_and_the_rest_goes_on(
+    client: Client, topic: str
+) -> None:
+    await publish(client, topic, "bad", "good", key="k")
+    await client.create_subscription(topic, "s")
+    policy = replace(AT_ONCE, dead_letter_topic=f"{topic}_dead", poison=None)
+    await client.set_failure_policy(topic, "s", policy)
+    assert await client.failure_policy(topic, "s") == replace(policy, poison=Poison.DEAD_LETTER)
+    refusals = []
+    async with client.consumer(topic, "s") as consumer:
+        for _ in range(3):
+            message = await consumer.receive(WAIT_S)
+            if message.text == "bad":
+                refusals.append(message.redelivery_count)
+                await message.nack(reason="on purpose")
+            else:
+                await message.ack()
+        async with client.consumer(f"{topic}_dead", "dead", await_topics=True) as dead:
+            letter = await dead.receive(WAIT_S)
+        assert await nothing_comes(consumer)
+    assert (letter.text, letter.key, refusals) == ("bad", "k", [0, 1])
+    said = {
+        "x-original-topic": topic,
+        "x-original-subscription": "s",
+        "x-delivery-attempt": "2",
+        "x-failure-reason": "on purpose",
+    }
+    assert said.items() <= dict(letter.attributes).items()
+
+
+@pytest.mark.parametrize(
+    ("type_", "behind"),
+    [
+        (SubscriptionType.SHARED, ["1", "2"]),
+        (SubscriptionType.KEY_SHARED, ["2"]),
+        (SubscriptionType.EXCLUSIVE, []),
+    ],
+)
+async def test_poison_blocks_what_must_keep_its_order_until_the_policy_drops_it(
+    client: Client, topic: str, type_: SubscriptionType, behind: list[str]
+) -> None:
+    await client.producer(topic)
+    await client.create_subscription(topic, "s", type=type_)
+    await client.set_failure_policy(topic, "s", replace(AT_ONCE, max_redelivery_count=0))
+    async with client.consumer(topic, "s", type=type_, prefetch=1) as consumer:
+        await publish(client, topic, "0", "1", key="k")
+        await publish(client, topic, "2", key="other")
+        await (await consumer.receive(WAIT_S)).nack()
+        assert await take(consumer, len(behind)) == behind
+        assert await nothing_comes(consumer)
+        await client.set_failure_policy(
+            topic, "s", replace(AT_ONCE, max_redelivery_count=0, poison=Poison.DROP)
+        )
+        rest = [text for text in ("1", "2") if text not in behind]
+        assert await take(consumer, len(rest)) == rest
+        assert await nothing_comes(consumer)
+
+
+async def test_a_failure_policy_belongs_to_a_subscription_of_a_reliable_topic(
+    client: Client, topic: str
+) -> None:
+    with pytest.raises(TopicNotFound):
+        await client.set_failure_policy(topic, "s", FailurePolicy())
+    await client.producer(topic, partitions=2)
+    with pytest.raises(SubscriptionNotFound):
+        await client.set_failure_policy(topic, "s", FailurePolicy())
+    with pytest.raises(SubscriptionNotFound):
+        await client.failure_policy(topic, "s")
+    await client.create_subscription(topic, "s")
+    assert await client.failure_policy(topic, "s") == FailurePolicy()
+    for wrong in (FailurePolicy(poison=Poison.DEAD_LETTER), FailurePolicy(dead_letter_topic=topic)):
+        with pytest.raises(InvalidRequest):
+            await client.set_failure_policy(topic, "s", wrong)
+    await client.set_failure_policy(topic, "s", AT_ONCE)
+    for part in (topic, f"{topic}-part-0", f"{topic}-part-1"):
+        assert await client.failure_policy(part, "s") == AT_ONCE
+    await client.producer(f"{topic}_2", strategy=NonReliable())
+    async with client.consumer(f"{topic}_2", "s"):
+        with pytest.raises(Denied):
+            await client.failure_policy(f"{topic}_2", "s")
 
 
 async def test_a_seek_moves_the_cursor_back_and_forth(client: Client, topic: str) -> None:

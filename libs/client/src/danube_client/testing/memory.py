@@ -8,7 +8,8 @@ from typing import cast
 from danube_client.client import CALL_TIMEOUT_S, Client
 from danube_client.connection import Connection, Connections
 from danube_client.consumer import SubscriptionType
-from danube_client.errors import Closed
+from danube_client.errors import Closed, Denied, InvalidRequest, SubscriptionNotFound
+from danube_client.failure_policy import FailurePolicy, Poison
 from danube_client.retry import Retry
 from danube_client.start import StartKind
 from danube_client.testing.memory_streams import (
@@ -19,6 +20,7 @@ from danube_client.testing.memory_streams import (
     MemoryStream,
     Publishing,
 )
+from danube_client.testing.model import Subscription, Topic
 from danube_proto import danube_api_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
 from danube_proto import danube_stream_pb2 as api
@@ -111,6 +113,36 @@ class MemoryConnection:
         )
         return platform.CreateSubscriptionResponse(created=created)
 
+    async def set_failure_policy(
+        self, request: platform.SetFailurePolicyRequest
+    ) -> platform.FailurePolicyResponse:
+        """Give a subscription a failure policy."""
+        topic, subscription = self._subscription(request.topic, request.subscription)
+        policy = FailurePolicy.from_wire(request.policy)
+        base = topic.name.partition("-part-")[0]
+        if policy.dead_letter_topic in (topic.name, base):
+            raise InvalidRequest("INVALID_ARGUMENT", "the subscription would read its dead letters")
+        if policy.poison is Poison.DEAD_LETTER and not policy.dead_letter_topic:
+            raise InvalidRequest("INVALID_ARGUMENT", "dead letters need a dead_letter_topic")
+        self._hub.bury(topic, request.subscription, subscription.set_policy(policy))
+        self._hub.changed()
+        return platform.FailurePolicyResponse(policy=request.policy)
+
+    async def get_failure_policy(
+        self, request: platform.GetFailurePolicyRequest
+    ) -> platform.FailurePolicyResponse:
+        """Tell the failure policy of a subscription: the default one if none was set."""
+        _, subscription = self._subscription(request.topic, request.subscription)
+        return platform.FailurePolicyResponse(policy=(subscription.policy or FailurePolicy()).to_wire())
+
+    def _subscription(self, topic: str, name: str) -> tuple[Topic, Subscription]:
+        (found,) = self._hub.found(topic)
+        if not found.reliable:
+            raise Denied("PERMISSION_DENIED", f"{topic} is not reliable")
+        if name not in found.subscriptions:
+            raise SubscriptionNotFound("NOT_FOUND", f"{topic} has no subscription {name}")
+        return found, found.subscriptions[name]
+
 
 class MemoryConnections(Connections):
     """The only connection of a client of a `MemoryPlatform`."""
@@ -141,7 +173,8 @@ class MemoryPlatform:
 
     Clients of it are real ones, `danube_client.Client`, that talk to a model instead of a server. It belongs
     to one event loop, keeps every message until it is forgotten, checks int64, string and JSON payloads but
-    no JSON Schema, and has no policies, dead letters or failures.
+    no JSON Schema, and has no limits, acknowledgement timeouts or failures. Until a failure policy is set,
+    what fails comes again at once.
 
     Example::
 

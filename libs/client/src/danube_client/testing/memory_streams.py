@@ -10,6 +10,7 @@ import time
 from collections import deque
 from typing import Any, Final
 
+from danube_client import dead_letter
 from danube_client.consumer import SubscriptionType
 from danube_client.errors import (
     CallError,
@@ -74,6 +75,25 @@ class Hub:
             self.topics[name] = Topic(name, len(self.topics) + 1, schema, reliable=reliable)
         for session in self.consuming:
             session.join()
+
+    def bury(self, topic: Topic, subscription: str, positions: list[int], reason: str = "") -> None:
+        """Publish poison to the dead-letter topic of a subscription, which is created if it is missing."""
+        one = topic.subscriptions[subscription]
+        name = one.policy.dead_letter_topic if one.policy is not None else ""
+        if positions and name not in self.topics:
+            self.create(api.OpenProducer(topic=name))
+        for position in positions:
+            stored = topic.at(position)
+            message = wire.StreamMessage.FromString(stored.data)
+            message.attributes.update(
+                {
+                    dead_letter.ORIGINAL_TOPIC: topic.name,
+                    dead_letter.ORIGINAL_SUBSCRIPTION: subscription,
+                    dead_letter.ATTEMPTS: str(one.failures.pop(position)),
+                    dead_letter.REASON: reason or "unknown",
+                }
+            )
+            self.topics[name].append(Stored(message.SerializeToString(), stored.key, stored.stored_ms))
 
     def changed(self) -> None:
         """Deliver what can be delivered now."""
@@ -398,10 +418,15 @@ class Consuming:
 
     def _take_nack(self, nack: api.Nack) -> None:
         loop = asyncio.get_running_loop()
-        due_s = loop.time() + nack.delay_ms / 1000
-        subscription = self.topics[nack.topic].subscriptions[self._subscribe.subscription]
-        subscription.nack(self._members[nack.topic], [(span.first, span.last) for span in nack.ranges], due_s)
-        if nack.delay_ms:
+        topic = self.topics[nack.topic]
+        subscription = topic.subscriptions[self._subscribe.subscription]
+        ranges = [(span.first, span.last) for span in nack.ranges]
+        poison, due_s = subscription.nack(
+            self._members[nack.topic], ranges, loop.time(), nack.delay_ms / 1000
+        )
+        dead = subscription.settle(poison)
+        self._hub.bury(topic, self._subscribe.subscription, dead, nack.reason)
+        if due_s > loop.time():
             loop.call_at(due_s, self._hub.changed)
 
     def _take_seek(self, seek: api.Seek) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from danube_client.consumer import SubscriptionType
 from danube_client.errors import InvalidRequest, SubscribeDenied
+from danube_client.failure_policy import FailurePolicy, Poison
 from danube_client.schema import Schema
 from danube_client.start import StartKind
 
@@ -125,12 +126,20 @@ class Topic:
 
 
 class Subscription:
-    """A subscription of one topic: what waits, and who has what."""
+    """A subscription of one topic: what waits, and who has what.
+
+    Attributes:
+        failures: of each message that is not acknowledged, how many of its deliveries failed.
+        policy: None until one is set: what fails comes again at once, however often.
+        blocked: positions of poison that is kept.
+    """
 
     def __init__(self, topic: Topic, type_: SubscriptionType) -> None:
         self.type = type_
         self.members: list[Member] = []
         self.failures: dict[int, int] = {}
+        self.policy: FailurePolicy | None = None
+        self.blocked: set[int] = set()
         self._topic = topic
         self._waiting: list[int] = []
         self._delayed: list[tuple[float, int]] = []
@@ -183,18 +192,50 @@ class Subscription:
             )
         self.ack(member, [(1, position)])
 
-    def nack(self, member: Member, ranges: Iterable[tuple[int, int]], due_s: float) -> None:
-        """Take messages back, to be delivered again at ``due_s``."""
+    def nack(
+        self, member: Member, ranges: Iterable[tuple[int, int]], now_s: float, delay_s: float
+    ) -> tuple[list[int], float]:
+        """Take messages back; return those that are poison, and when the last of the others is due."""
+        poison = []
+        last_s = now_s
         for position in _within(member.held, ranges):
             member.held.discard(position)
-            self.failures[position] = self.failures.get(position, 0) + 1
-            heapq.heappush(self._delayed, (due_s, position))
+            failures = self.failures[position] = self.failures.get(position, 0) + 1
+            if self.policy is not None and self.policy.is_poison(failures):
+                poison.append(position)
+                continue
+            wait_s = delay_s if self.policy is None else self.policy.delay_s(failures, delay_s)
+            heapq.heappush(self._delayed, (now_s + wait_s, position))
+            last_s = max(last_s, now_s + wait_s)
+        return poison, last_s
+
+    def settle(self, poison: Iterable[int]) -> list[int]:
+        """Block, drop or give up poison by the policy; return what belongs into the dead-letter topic."""
+        dead = []
+        for position in poison:
+            if self.policy is None or self.policy.poison is Poison.BLOCK:
+                self.blocked.add(position)
+            elif self.policy.poison is Poison.DEAD_LETTER:
+                dead.append(position)
+            else:
+                self.failures.pop(position, None)
+        return dead
+
+    def set_policy(self, policy: FailurePolicy) -> list[int]:
+        """Take a policy, which also decides on what is blocked; return the new dead letters."""
+        self.policy = policy
+        blocked, self.blocked = sorted(self.blocked), set()
+        for position in blocked:
+            if not policy.is_poison(self.failures[position]):
+                heapq.heappush(self._waiting, position)
+        return self.settle(position for position in blocked if policy.is_poison(self.failures[position]))
 
     def seek(self, kind: StartKind, value: int) -> None:
         """Go on at another position."""
         for member in self.members:
             member.held.clear()
         self.failures.clear()
+        self.blocked.clear()
         self._delayed.clear()
         self._waiting = list(range(self._topic.first(kind, value), self._topic.end))
 
@@ -203,12 +244,15 @@ class Subscription:
         while self._delayed and self._delayed[0][0] <= now_s:
             heapq.heappush(self._waiting, heapq.heappop(self._delayed)[1])
         passed: list[int] = []
-        held_up: set[str] = set()
+        held_up = {self._topic.at(position).key for position in self.blocked}
+        if held_up and self.type in (SubscriptionType.EXCLUSIVE, SubscriptionType.FAILOVER):
+            return
         while self._waiting:
             position = self._waiting[0]
             key = self._topic.at(position).key
-            member = None if key in held_up else self._chosen(key)
-            if member is None and self.type is not SubscriptionType.KEY_SHARED:
+            keyed = self.type is SubscriptionType.KEY_SHARED
+            member = None if keyed and key in held_up else self._chosen(key)
+            if member is None and not keyed:
                 break
             heapq.heappop(self._waiting)
             if member is None:

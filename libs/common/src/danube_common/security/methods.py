@@ -123,6 +123,10 @@ RULES: Final[Mapping[str, Rule]] = {
         {
             "CreateSubscription": Rule(Permission.CONSUME, _topic(1)),
             "TellLosses": Rule(Permission.CONSUME, _topic(1)),
+            # Who may consume may acknowledge everything, so a policy lets nobody do more than before. The
+            # handler asks for the permission to produce on a dead-letter topic.
+            "SetFailurePolicy": Rule(Permission.CONSUME, _topic(1), audited=True),
+            "GetFailurePolicy": Rule(Permission.CONSUME, _topic(1)),
         },
     ),
     "/danube_platform.Topics/GetTopic": _lookup(_topic(1)),

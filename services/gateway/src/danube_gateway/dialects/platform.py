@@ -5,14 +5,25 @@ from __future__ import annotations
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Topic
 from danube_common.errors import AlreadyExists, InvalidInput, NotFound
+from danube_common.model.failure_policy import (
+    BackoffStrategy,
+    FailurePolicy,
+    PoisonPolicy,
+    check_failure_policy,
+)
 from danube_common.model.names import TopicName, check_label
 from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType, start_at
-from danube_common.rpc.port import Call, Methods, StatusCode
+from danube_common.rpc.port import Call, Methods, RpcError, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
+from danube_common.security.roles import Permission
+from danube_common.wire.envelope import Done
 from danube_common.wire.owner.subscriptions import (
     CreateSubscription,
+    FailurePolicyFound,
+    GetFailurePolicy,
     ListSubscriptions,
     LossTotals,
+    SetFailurePolicy,
     SubscriptionFound,
     Subscriptions,
     TellLosses,
@@ -33,11 +44,12 @@ _TYPES = {
     platform.CreateSubscriptionRequest.EXCLUSIVE: SubscriptionType.EXCLUSIVE,
     platform.CreateSubscriptionRequest.SHARED: SubscriptionType.SHARED,
     platform.CreateSubscriptionRequest.FAILOVER: SubscriptionType.FAILOVER,
+    platform.CreateSubscriptionRequest.KEY_SHARED: SubscriptionType.KEY_SHARED,
 }
 
 
 class SubscriptionService:
-    """Creates subscriptions, and tells what they lost.
+    """Creates subscriptions, tells what they lost, sets and tells their failure policies.
 
     Errors have the statuses and trailers of `danube.ConsumerService/Subscribe`.
     """
@@ -50,6 +62,8 @@ class SubscriptionService:
         """Add the service's methods."""
         methods.unary["/danube_platform.Subscriptions/CreateSubscription"] = self.create
         methods.unary["/danube_platform.Subscriptions/TellLosses"] = self.tell_losses
+        methods.unary["/danube_platform.Subscriptions/SetFailurePolicy"] = self.set_failure_policy
+        methods.unary["/danube_platform.Subscriptions/GetFailurePolicy"] = self.get_failure_policy
 
     async def create(self, call: Call) -> bytes:
         """Create the subscription, or find the existing one."""
@@ -83,8 +97,41 @@ class SubscriptionService:
                 topic.home, TellLosses(topic.name, request.subscription, request.told), LossTotals
             )
         except NotFound as error:
-            raise rpc_error(StatusCode.NOT_FOUND, api.ErrorType.SUBSCRIPTION_NOT_FOUND, str(error)) from None
+            raise _subscription_not_found(error) from None
         return platform.TellLossesResponse(lost=totals.lost, told=totals.told).SerializeToString()
+
+    async def set_failure_policy(self, call: Call) -> bytes:
+        """Give the subscription of one topic or partition another failure policy."""
+        request = parse_strict(platform.SetFailurePolicyRequest, call.request)
+        name = TopicName.parse(request.topic)
+        check_label(request.subscription, "subscription")
+        if not request.HasField("policy"):
+            raise InvalidInput("the request has no policy")
+        policy = _failure_policy(request.policy)
+        for one in filter(None, (name, name.partition_of)):
+            check_failure_policy(policy, str(one))
+        if policy.dead_letter_topic:
+            call.require(Permission.PRODUCE, policy.dead_letter_topic)
+        topic = await find_topic(self._resolver, name)
+        try:
+            await self._owners.ask(
+                topic.home, SetFailurePolicy(topic.name, request.subscription, policy), Done
+            )
+        except NotFound as error:
+            raise _subscription_not_found(error) from None
+        return _policy_response(policy)
+
+    async def get_failure_policy(self, call: Call) -> bytes:
+        """Tell the failure policy of the subscription of one topic or partition."""
+        request = parse_strict(platform.GetFailurePolicyRequest, call.request)
+        topic = await find_topic(self._resolver, TopicName.parse(request.topic))
+        try:
+            found = await self._owners.ask(
+                topic.home, GetFailurePolicy(topic.name, request.subscription), FailurePolicyFound
+            )
+        except NotFound as error:
+            raise _subscription_not_found(error) from None
+        return _policy_response(found.policy)
 
 
 class TopicService:
@@ -118,6 +165,40 @@ async def find_topic(resolver: TopicResolver, name: TopicName) -> Topic:
     if topic is None:
         raise topic_not_found(str(name))
     return topic
+
+
+def _subscription_not_found(error: NotFound) -> RpcError:
+    return rpc_error(StatusCode.NOT_FOUND, api.ErrorType.SUBSCRIPTION_NOT_FOUND, str(error))
+
+
+def _failure_policy(message: platform.FailurePolicy) -> FailurePolicy:
+    """Raises InvalidInput."""
+    try:
+        backoff, poison = BackoffStrategy(message.backoff), PoisonPolicy(message.poison)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
+    return FailurePolicy(
+        message.max_redelivery_count,
+        message.ack_timeout_ms,
+        message.base_redelivery_delay_ms,
+        message.max_redelivery_delay_ms,
+        backoff,
+        message.dead_letter_topic,
+        poison,
+    )
+
+
+def _policy_response(policy: FailurePolicy) -> bytes:
+    message = platform.FailurePolicy(
+        max_redelivery_count=policy.max_redelivery_count,
+        ack_timeout_ms=policy.ack_timeout_ms,
+        base_redelivery_delay_ms=policy.base_redelivery_delay_ms,
+        max_redelivery_delay_ms=policy.max_redelivery_delay_ms,
+        backoff=platform.FailurePolicy.Backoff.Name(policy.backoff_strategy),
+        dead_letter_topic=policy.dead_letter_topic,
+        poison=platform.FailurePolicy.Poison.Name(policy.poison_policy),
+    )
+    return platform.FailurePolicyResponse(policy=message).SerializeToString()
 
 
 def start_of(start: platform.SubscriptionStart) -> StartPosition:
