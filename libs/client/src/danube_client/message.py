@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
+from math import inf
 from typing import Any, Protocol, Self
 
 from danube_proto import danube_api_pb2 as wire
@@ -167,7 +168,17 @@ class Message:
         Args:
             delay: seconds until then; None leaves it to the subscription's failure policy.
             reason: told in the dead letter, if it becomes one.
+
+        Raises:
+            TypeError: ``delay`` is no number, such as a reason that was not named.
+            ValueError: ``delay`` is negative, or without end.
         """
+        if delay is not None and not isinstance(delay, (int, float)):
+            raise TypeError(
+                f"nack: delay is a number of seconds, not {delay!r}; name the reason: nack(reason=...)"
+            )
+        if delay is not None and not 0 <= delay < inf:
+            raise ValueError(f"nack: delay is {delay} s: it cannot be negative, nor without end")
         return self._source.nack(self, delay, reason)
 
     def __repr__(self) -> str:

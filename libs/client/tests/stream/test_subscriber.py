@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from grpc import StatusCode
@@ -149,6 +150,26 @@ async def test_a_refused_message_comes_again_with_its_count(stub: StubStreaming,
     assert (again.payload, again.redelivery_count) == (b"a", 1)
     (nack,) = [request.nack for request in stub.requests if request.HasField("nack")]
     assert (nack.delay_ms, nack.reason) == (1500, "busy")
+
+
+@pytest.mark.parametrize(
+    ("delay", "error", "text"),
+    [
+        ("busy", TypeError, r"not 'busy'.*reason="),
+        (-1, ValueError, "negative"),
+        (float("inf"), ValueError, "end"),
+    ],
+)
+async def test_a_delay_that_is_none_is_told_to_who_gives_it(
+    stub: StubStreaming, streaming: Client, delay: Any, error: type[Exception], text: str
+) -> None:
+    stub.publish(TOPIC, b"a")
+    async with streaming.consumer(TOPIC, "s") as consumer:
+        message = await anext(consumer)
+        with pytest.raises(error, match=text):
+            await message.nack(delay)
+        await message.nack(1, "busy")
+    assert [request.nack.delay_ms for request in stub.requests if request.HasField("nack")] == [1000]
 
 
 async def test_cumulative_acknowledgement_covers_all_before(stub: StubStreaming, streaming: Client) -> None:
