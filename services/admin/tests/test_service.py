@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from danube_admin_service.cluster.load_manager import RebalanceRules
 from danube_admin_service.cluster.ranking import LoadStrategy
-from danube_admin_service.service import KIND, AdminConfig
+from danube_admin_service.console.access.visitor import Door
+from danube_admin_service.console.site import Site
+from danube_admin_service.service import KIND, AdminConfig, _open_console
 from danube_common.model.policies import MESSAGE_BYTES_CEILING, Policies
+from danube_common.rpc.port import Methods
 from danube_common.runtime.config import ConfigError, load
 
 
@@ -56,3 +63,25 @@ def test_the_eight_policies_can_be_set_in_the_file(tmp_path: Path) -> None:
 def test_a_value_that_cannot_work_is_refused_by_its_name(argv: list[str], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         load(KIND, AdminConfig, argv, {})
+
+
+@pytest.mark.parametrize(
+    ("argv", "guarded", "told"),
+    [
+        (["--http-addr", "127.0.0.1:1"], False, []),
+        (["--http-addr", "127.0.0.1:1"], True, []),
+        (["--http-addr", "0.0.0.0:1"], True, ["tokens_in_plaintext"]),
+        (["--http-addr", "0.0.0.0:1", "--http-tls-cert-file", "c", "--http-tls-key-file", "k"], True, []),
+        (["--http-addr", "0.0.0.0:1"], False, ["console_not_served"]),
+    ],
+)
+def test_a_console_that_others_reach_asks_for_tokens_and_warns_without_tls(
+    argv: list[str], told: list[str], *, guarded: bool
+) -> None:
+    config = load(KIND, AdminConfig, argv, {}).config
+    runtime: Any = SimpleNamespace(log=structlog.get_logger(), spawn=lambda work, _name: work.close())
+    guard: Any = object() if guarded else None
+    sources: Any = SimpleNamespace(activity=None)
+    with capture_logs() as lines:
+        _open_console(runtime, config, Site(), Door(Methods(), guard), sources)
+    assert [line["event"] for line in lines] == told

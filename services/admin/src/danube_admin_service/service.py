@@ -345,6 +345,9 @@ def _open_console(runtime: Runtime, config: AdminConfig, site: Site, door: Door,
         site.refuse(f"the console is not served: {reason}")
         runtime.log.warning("console_not_served", problem=reason)
         return
+    if door.guard is not None and not config.http_tls.enabled and not is_loopback(config.http_addr):
+        problem = "http_tls.cert_file is not set"
+        runtime.log.warning("tokens_in_plaintext", addr=config.http_addr, problem=problem)
     served = Served(door, sources, any_host=config.insecure, origins=config.console_origins)
     site.open(served)
     collector = Collector(lambda: sources.cluster.instances, sources.activity)
