@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
-from services.admin.tests.console.browser import Browser
+from services.admin.tests.console.browser import Browser, act
 from services.admin.tests.console.shop import FAILED, ORDERS, open_shop
 
 from danube_admin_service.console.ui_v1.acting import ACTS, topic_name
@@ -37,7 +38,7 @@ async def test_the_cluster_has_its_brokers_and_totals(browser: Browser) -> None:
     assert found.keys() == {"timestamp", "brokers", "totals", "errors"}
     owner = next(one for one in found["brokers"] if one["broker_id"] == "71")
     assert owner.keys() == {*IDENTITY, "admin_addr", "stats"}
-    stats = {"topics_owned", "rpc_total", "active_connections", "errors_5xx_total"}
+    stats = {"topics_owned", "rpc_total", "rpc_rate_1m", "active_connections", "errors_5xx_total"}
     assert owner["stats"].keys() == stats
     assert owner["stats"]["topics_owned"] == 8
     assert found["totals"].keys() == {"broker_count", "topics_total", "rpc_total", "active_connections"}
@@ -95,7 +96,8 @@ async def test_the_series_of_a_topic_are_those_of_the_last_hour(browser: Browser
     points = found["series"][0]["points"]
     assert len(points) == 360
     assert points[-1][1] > 0
-    middle = points[180][0]
+    assert abs(points[-1][0] - 1000 * time.time()) < 60_000  # the original's page makes dates of these
+    middle = points[180][0] // 1000
     found = await ask(browser, f"/topics/%2Fdefault%2Forders/series?from={middle}&step=15s")
     assert 170 <= len(found["series"][0]["points"]) <= 181
     assert (await browser.get("/ui/v1/topics/default/orders/series?from=x")).status == 400
@@ -253,3 +255,146 @@ def test_names_are_completed() -> None:
         with pytest.raises(InvalidInput):
             topic_name(wrong, None)
     assert list(READS).index("/topics/{topic:path}/series") < list(READS).index("/topics/{topic:path}")
+
+
+IDENTITY_READ = {"broker_id": str, "broker_addr": str, "broker_role": str, "broker_status": str}
+READ_BY_THE_ORIGINAL: dict[str, Any] = {
+    "/cluster": {
+        "brokers": [
+            {
+                **IDENTITY_READ,
+                "stats": {
+                    "topics_owned": int,
+                    "rpc_total": int,
+                    "rpc_rate_1m": float,
+                    "active_connections": int,
+                    "errors_5xx_total": int,
+                },
+            }
+        ],
+        "totals": {"broker_count": int, "topics_total": int, "rpc_total": int, "active_connections": int},
+        "timestamp": str,
+        "errors": list,
+    },
+    "/cluster/balance": {
+        **dict.fromkeys(("coefficient_of_variation", "mean_load", "max_load", "min_load"), float),
+        "std_deviation": float, "broker_count": int, "assignment_strategy": str,
+        "brokers": [
+            {
+                "broker_id": str, "load": float, "topic_count": int,
+                "is_overloaded": bool, "is_underloaded": bool,
+            }
+        ],
+    },
+    "/cluster/raft": {
+        "leader_id": str, "current_term": int, "last_applied": int, "self_node_id": str,
+        "raft_addr": str, "voters": list, "learners": list,
+    },
+    "/topics": {
+        "brokers": [
+            {
+                "broker": IDENTITY_READ,
+                "topics": [
+                    {
+                        "name": str, "producers_connected": int, "consumers_connected": int,
+                        "subscriptions": int,
+                    }
+                ],
+            }
+        ]
+    },
+    "/topics/%2Fdefault%2Forders": {
+        "topic": {"name": str, "subscriptions": [{"name": str, "subscription_type": str}]},
+        "metrics": {
+            "core": dict.fromkeys(
+                ("msg_in_total", "msg_out_total", "bytes_in_total", "bytes_out_total"), int
+            ),
+            "active": dict.fromkeys(("producers", "consumers", "subscriptions"), int),
+            "quality": {"send_error_total": int},
+            "latency_size": {"msg_size_bytes_avg": float, "send_latency_ms_p95": float},
+            "reliable": {
+                "wal_append_total": int, "wal_append_bytes_total": int, "wal_fsync_total": int,
+                **{f"wal_flush_latency_ms_p{percent}": float for percent in (50, 95, 99)},
+                "cloud_upload_bytes_total": int, "cloud_upload_objects_total": int,
+            },
+        },
+    },
+    "/topics/%2Fdefault%2Forders/series?step=15s": {"series": [{"name": str, "points": [[int]]}]},
+    "/brokers/71": {
+        "broker": IDENTITY_READ,
+        "metrics": dict.fromkeys(
+            ("topics_owned", "rpc_total", "inbound_bytes_total", "outbound_bytes_total"), int
+        ),
+        "topics": [{"name": str, "delivery": str}],
+    },
+    "/namespaces": {"namespaces": [{"name": str, "topics": list, "policies": str}]},
+    "/schemas": {
+        "subjects": [
+            {
+                "subject": str, "schema_type": str, "latest_version": int, "compatibility_mode": str,
+                "schema_id": int, "tags": list,
+            }
+        ]
+    },
+    "/schemas/orders": {
+        "subject": str, "schema_type": str, "compatibility_mode": str,
+        "latest": {
+            "schema_id": int, "version": int, "schema_definition": str, "description": str,
+            "created_at": int, "created_by": str, "tags": list, "fingerprint": str,
+        },
+        "versions": [
+            {
+                "version": int, "created_at": int, "created_by": str, "description": str,
+                "fingerprint": str, "schema_id": int,
+            }
+        ],
+    },
+    "/security/roles": {"roles": [{"name": str, "permissions": list, "system": bool}]},
+    "/security/bindings": {
+        "bindings": [
+            {
+                "id": str, "principal_type": str, "principal_name": str, "role_names": list,
+                "scope": str, "resource_name": str,
+            }
+        ]
+    },
+}
+"""What the pages of the original's user interface (danube-admin-ui) read, with its types."""
+
+
+def unlike(found: Any, wanted: Any, where: str) -> list[str]:
+    if isinstance(wanted, dict):
+        if not isinstance(found, dict):
+            return [where]
+        return [
+            problem
+            for name, each in wanted.items()
+            for problem in (
+                unlike(found[name], each, f"{where}.{name}")
+                if name in found
+                else [f"{where}.{name} is missing"]
+            )
+        ]
+    if isinstance(wanted, list):
+        if not isinstance(found, list) or not found:
+            return [f"{where} is no list, or empty"]
+        return unlike(found[0], wanted[0], f"{where}[]")
+    fits = isinstance(found, (int, float)) if wanted is float else isinstance(found, wanted)
+    return [] if fits else [f"{where} is {found!r}"]
+
+
+async def test_all_that_the_original_s_pages_read_is_there_and_of_its_type(browser: Browser) -> None:
+    await open_shop(browser)
+    form = {"subject": "orders", "type": "json_schema", "definition": '{"type": "object"}'}
+    assert (await act(browser, "register-schema", "/schemas", **form)).status == 303
+    binding = {"action": "create", "id": "b", "principal_type": "user", "principal_name": "al"}
+    made = await tell(
+        browser, "/security/bindings/actions", **binding, roles=["viewer"], scope="cluster", resource=""
+    )
+    assert made == (200, {"success": True})
+    problems = [
+        problem
+        for path, wanted in READ_BY_THE_ORIGINAL.items()
+        for problem in unlike(await ask(browser, path), wanted, path)
+    ]
+    assert problems == []

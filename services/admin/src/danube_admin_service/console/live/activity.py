@@ -25,11 +25,13 @@ class Process:
     Attributes:
         cpu_percent: of one core, since the sample before.
         problem: why it is not ready or cannot be asked; empty if all is well.
+        calls_per_s: RPCs that it answers, since the sample before.
     """
 
     cpu_percent: float = 0.0
     memory_bytes: float = 0.0
     problem: str = ""
+    calls_per_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,13 @@ class Activity:
         connected: dict[str, Connected] = {}
         archived = replayed = 0.0
         for instance_id, reading in readings.items():
-            cpu_percent = memory_bytes = 0.0
+            cpu_percent = memory_bytes = calls_per_s = 0.0
             if (scrape := reading.scrape) is not None:
                 memory_bytes = scrape.memory_bytes
                 if (before := self._before.get(instance_id)) is not None:
                     seconds = max(at_s - before[0], 1e-3)
                     cpu_percent = 100 * max(scrape.cpu_s - before[1].cpu_s, 0.0) / seconds
+                    calls_per_s = max(scrape.calls - before[1].calls, 0.0) / seconds
                     archived += max(scrape.archived_bytes - before[1].archived_bytes, 0.0) / seconds
                     replayed += max(scrape.replayed_bytes - before[1].replayed_bytes, 0.0) / seconds
                     for topic, rate in _rates(before[1].flows, scrape.flows, seconds):
@@ -85,7 +88,7 @@ class Activity:
                 lags.update(scrape.lags)
                 connected.update(scrape.connected)
                 self._before[instance_id] = at_s, scrape
-            processes[instance_id] = Process(cpu_percent, memory_bytes, reading.problem)
+            processes[instance_id] = Process(cpu_percent, memory_bytes, reading.problem, calls_per_s)
         for gone in self._before.keys() - readings.keys():
             del self._before[gone]
         self.connected = connected
@@ -110,6 +113,11 @@ class Activity:
         """Return how many RPCs a process has answered, 0 if it is not known."""
         _, scrape = self._before.get(instance_id, (0.0, Scrape()))
         return int(scrape.calls)
+
+    def call_rate_of(self, instance_id: str) -> float:
+        """Return how many RPCs a process answers in a second, 0 if it is not known."""
+        process = self.processes.get(instance_id)
+        return process.calls_per_s if process is not None else 0.0
 
     def failures_of(self, topic: str) -> dict[str, int]:
         """Return by reason how many messages the living processes have not published."""

@@ -61,6 +61,7 @@ async def cluster(visitor: Visitor, sources: Sources, _query: Query) -> Json:
         stats = {
             "topics_owned": len(await _topics(visitor, one.broker_id)),
             "rpc_total": sources.activity.calls_of(one.broker_id),
+            "rpc_rate_1m": sources.activity.call_rate_of(one.broker_id),
             "active_connections": load.total.consumers if load is not None else 0,
             "errors_5xx_total": 0,
         }
@@ -185,7 +186,7 @@ def _metrics(sources: Sources, details: Any) -> Json:
     reliable = {
         "wal_append_total": int(flow.messages_in),
         "wal_append_bytes_total": int(flow.bytes_in),
-        "wal_flush_total": 0,
+        **dict.fromkeys(("wal_flush_total", "wal_fsync_total"), 0),
         **{f"wal_flush_latency_ms_p{percent}": 0.0 for percent in (50, 95, 99)},
         "cloud_upload_bytes_total": sum(each.size_bytes for each in in_s3),
         "cloud_upload_objects_total": sum(each.segments for each in in_s3),
@@ -217,7 +218,7 @@ def _metrics(sources: Sources, details: Any) -> Json:
 
 
 async def series(visitor: Visitor, sources: Sources, query: Query) -> Json:
-    """The rates of a topic between two times, at most the last hour."""
+    """The rates of a topic in the last hour, or a part of it, which is asked for in seconds; told in ms."""
     name = query["topic"]
     request = platform.DescribeTopicRequest(topic=name)
     described = await visitor.ask(calls.DESCRIBE, request, platform.DescribeTopicResponse)
@@ -237,7 +238,9 @@ async def series(visitor: Visitor, sources: Sources, query: Query) -> Json:
             "name": one,
             "labels": None,
             "points": [
-                [at, flow[column]] for at, flow in zip(at_s, history, strict=True) if begin_s <= at <= end_s
+                [1000 * at, flow[column]]
+                for at, flow in zip(at_s, history, strict=True)
+                if begin_s <= at <= end_s
             ],
         }
         for column, one in enumerate(SERIES)
