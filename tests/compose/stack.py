@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import docker
@@ -48,7 +49,13 @@ class Stack:
         prometheus_url: its web port from outside.
     """
 
-    def __init__(self, files: Sequence[str], directory: Path, client: docker.DockerClient) -> None:
+    def __init__(
+        self,
+        files: Sequence[str],
+        directory: Path,
+        client: docker.DockerClient,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.project = f"danube-test-{secrets.token_hex(4)}"
         self.client = client
         gateway, admin, prometheus = free_ports(3)
@@ -64,6 +71,7 @@ class Stack:
             "DANUBE_S3_ACCESS_KEY_ID": secrets.token_hex(8),
             "DANUBE_S3_SECRET_ACCESS_KEY": secrets.token_hex(16),
             **{name: f"p{secrets.token_hex(16)}" for name in NATS_PASSWORDS},
+            **settings,
         }
         env_file = directory / f"{self.project}.env"
         self._compose = DockerCompose(
@@ -77,10 +85,15 @@ class Stack:
     @classmethod
     @contextmanager
     def built(
-        cls, directory: Path, client: docker.DockerClient, *, overlays: Sequence[str] = ()
+        cls,
+        directory: Path,
+        client: docker.DockerClient,
+        *,
+        overlays: Sequence[str] = (),
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> Iterator[Stack]:
         """A stack whose images are built; removed with its volumes and images at the end."""
-        stack = cls(["docker-compose.yml", *overlays, str(EARLY)], directory, client)
+        stack = cls(["docker-compose.yml", *overlays, str(EARLY)], directory, client, settings)
         try:
             stack.build()
             yield stack
@@ -165,7 +178,7 @@ class Stack:
     def logs(self) -> str:
         """The last lines of every container of ours and what state it is in."""
         told = [self.compose("ps", "--all")]
-        for service in (*OFFICIAL, "admin", "balancer"):
+        for service in (*OFFICIAL, "admin", "balancer", "streams"):
             for container in self.containers(service, running=False):
                 told += [f"--- {container.name}", tail(container)]
         return "\n".join(told)

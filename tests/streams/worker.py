@@ -14,7 +14,8 @@ import aiohttp
 from danube_harness.child_process import ChildProcess
 from danube_harness.servers.server import HOST, free_ports
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "libs" / "faust" / "examples"
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "libs" / "faust" / "examples"
 
 
 class FaustWorker(ChildProcess):
@@ -23,7 +24,7 @@ class FaustWorker(ChildProcess):
     Args:
         name: unique among the workers of a directory.
         directory: gets its data and its output.
-        app: a module of the examples.
+        app: a module of the examples, or of the tests.
         addresses: ``host:port`` of gateways.
     """
 
@@ -36,7 +37,8 @@ class FaustWorker(ChildProcess):
             **os.environ,
             "DANUBE_BROKER": broker,
             "NODE_CANONICAL_URL": self.url,
-            "PYTHONPATH": str(EXAMPLES),
+            "PYTHONPATH": f"{EXAMPLES}:{ROOT}",
+            "FAUST_WORKER": name,
         }
         super().__init__(name, directory, environment=environment)
         self._app = app

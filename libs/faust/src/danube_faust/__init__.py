@@ -18,7 +18,9 @@ Example::
 
 from __future__ import annotations
 
+from faust.stores import STORES
 from faust.transport.drivers import TRANSPORTS
 
 # The entry point of the distribution says the same; this is for a source tree that is not installed.
 TRANSPORTS.aliases["danube"] = "danube_faust.transport:Transport"
+STORES.aliases["memory"] = "danube_faust.memory_store:Store"

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 from faust.assignor.client_assignment import ClientMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
-from faust.exceptions import ConsumerNotStarted, ImproperlyConfigured
+from faust.exceptions import ConsumerNotStarted, ImproperlyConfigured, ProducerSendError
 from faust.transport import base
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
@@ -25,8 +25,10 @@ from danube_client import Client, Message
 from danube_faust import assignment, dead_letter, record
 from danube_faust.group import Group
 from danube_faust.members import Member
-from danube_faust.restoring import restore
+from danube_faust.producer import Producer
+from danube_faust.restoring import begin, restore
 from danube_faust.settings import of_transport, option
+from danube_faust.snapshots import Snapshots
 from danube_faust.source import Followed, Source, Subscribed
 from danube_faust.topics import Topics
 
@@ -175,6 +177,7 @@ class Consumer(base.Consumer):
     async def _rebalance(self, targets: ClientMetadata) -> None:
         self.app.on_rebalance_start()
         await self.on_partitions_revoked(set(self._assigned))
+        await self._producer().release(self._mine(targets))
         wanted = self._sources_of(targets)
         gone = [tp for tp in self._subscribed if tp not in wanted]
         await asyncio.gather(*(self._subscribed.pop(tp).close() for tp in gone))
@@ -330,6 +333,11 @@ class Consumer(base.Consumer):
         """Do nothing: positions have gaps, and the partition's log knows them."""
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        failure = self._producer().failure
+        if failure is not None:
+            if self.should_stop:
+                return False
+            raise ProducerSendError(f"what was sent is not stored, and nothing is committed: {failure!r}")
         due = [(source, offset) for tp, offset in offsets.items() if (source := self._subscribed.get(tp))]
         await asyncio.gather(*(source.commit(offset) for source, offset in due))
         return bool(due)
@@ -356,13 +364,14 @@ class Consumer(base.Consumer):
         return self._source(tp).log.end
 
     async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
-        """Return the offsets of the oldest messages; None for a partition without messages."""
-        found = await self._known_topics().earliest(partitions)
+        """Return where the reading of changelogs begins, None for an empty one; their snapshots are read."""
+        topics = self._known_topics()
+        found = await begin(self.app, Snapshots(self._connected(), topics), topics, partitions)
         return cast("Mapping[TP, int]", found)  # None as in Faust's other drivers
 
     async def highwaters(self, *partitions: TP) -> dict[TP, int]:
         """Return what follows the newest messages."""
-        return await self._known_topics().ends(partitions)
+        return await Snapshots(self._connected(), self._known_topics()).ends(partitions)
 
     # Topics
 
@@ -383,6 +392,9 @@ class Consumer(base.Consumer):
 
     def _new_topicpartition(self, topic: str, partition: int) -> TP:
         return TP(topic, partition)
+
+    def _producer(self) -> Producer:
+        return cast("Producer", self.app.producer)
 
     def _known_topics(self) -> Topics:
         if self._topics is None:

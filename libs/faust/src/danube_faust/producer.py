@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from faust.exceptions import ProducerSendError
@@ -21,12 +22,17 @@ from danube_faust.settings import of_transport
 from danube_faust.topics import Topics
 
 STOP_POLL_S: Final = 0.5
-FAILURES_MAX: Final = 100
-"""Failures that are told with the one that stops the worker."""
+CHANGELOG_WRITER: Final = "-changelog-writer"
+"""Ends the name of a partition's producer in each worker: the platform refuses what a worker sends to a
+changelog after another worker has opened it."""
 
 
 class Producer(base.Producer):
-    """Sends records, each stored once; one Danube producer for each partition that is sent to."""
+    """Sends records, each stored once; one Danube producer for each partition that is sent to.
+
+    Attributes:
+        failure: why a record was not stored; from then on nothing may be committed.
+    """
 
     def __post_init__(self) -> None:
         self._client: Client | None = None
@@ -34,7 +40,7 @@ class Producer(base.Producer):
         self._producers: dict[TP, danube_client.Producer] = {}
         self._opening: dict[TP, asyncio.Lock] = {}
         self._router = Router()
-        self._failures: list[BaseException] = []
+        self.failure: BaseException | None = None
         self._buffered = 0
         self._unbuffered = asyncio.Event()
 
@@ -89,7 +95,12 @@ class Producer(base.Producer):
     ) -> Awaitable[RecordMetadata]:
         """Send a record; the answer is awaited by who wants to, or else by the next commit."""
         del transactional_id
-        sent = await self._send(topic, key, value, partition, timestamp, headers)
+        try:
+            sent = await self._send(topic, key, value, partition, timestamp, headers)
+        except ProducerSendError as error:
+            if self._writes_alone(topic):
+                self.failure = self.failure or error  # nobody else hears of it
+            raise
         sent.add_done_callback(self._note_failure)
         return sent
 
@@ -115,12 +126,8 @@ class Producer(base.Producer):
         super().send_soon(fut)
 
     async def flush(self) -> None:
-        """Return when everything is stored that was sent.
-
-        Raises:
-            ProducerSendError: something was not, so that nothing may be committed.
-        """
-        while self._buffered and not self.should_stop:
+        """Return when everything is stored that was sent, or `failure` tells that something is not."""
+        while self._buffered and self.failure is None and not self.should_stop:
             # The buffer's own flush gives up after 0.1 s without progress, as while a gateway is away.
             self._unbuffered.clear()
             with contextlib.suppress(TimeoutError):
@@ -128,9 +135,11 @@ class Producer(base.Producer):
                     await self._unbuffered.wait()
         await asyncio.gather(*(producer.flush() for producer in list(self._producers.values())))
         await asyncio.sleep(0)  # the callbacks of what was answered last
-        if self._failures:
-            failures, self._failures = self._failures, []
-            raise ProducerSendError(f"not stored: {failures[0]!r} ({len(failures)} in all)")
+
+    async def release(self, held: AbstractSet[TP]) -> None:
+        """Close the producers of changelogs, but for those of the partitions that this worker has."""
+        gone = [tp for tp in self._producers if tp not in held and self._writes_alone(tp.topic)]
+        await asyncio.gather(*(self._producers.pop(tp).close() for tp in gone), return_exceptions=True)
 
     def key_partition(self, topic: str, key: bytes) -> TP:
         """Return the partition of a key."""
@@ -196,17 +205,27 @@ class Producer(base.Producer):
         async with self._opening.setdefault(tp, asyncio.Lock()):
             if tp not in self._producers:
                 try:
-                    self._producers[tp] = await self._opened(topics.name(tp))
+                    name = f"{self.app.conf.id}{CHANGELOG_WRITER}" if self._writes_alone(tp.topic) else None
+                    self._producers[tp] = await self._opened(topics.name(tp), name)
                 except (ClientError, ValueError) as error:
                     raise ProducerSendError(f"cannot send to {tp}: {error}") from error
             return self._producers[tp]
 
-    async def _opened(self, name: str) -> danube_client.Producer:
+    def _writes_alone(self, topic: str) -> bool:
+        """Return whether a topic is a changelog of which each partition has one writer."""
+        tables: Any = self.app.tables  # its interface lacks the changelogs
+        table = tables._changelogs.get(topic)  # noqa: SLF001
+        return table is not None and not table.use_partitioner
+
+    async def _opened(self, topic: str, name: str | None) -> danube_client.Producer:
         client = self._client
         if client is None:
             raise InvalidRequest("FAILED_PRECONDITION", "the producer is not started")
         producer: danube_client.Producer = await client.producer(
-            name, linger_ms=self.linger_ms, in_flight_max=self.app.conf.producer_max_batch_size
+            topic,
+            name=name,
+            linger_ms=self.linger_ms,
+            in_flight_max=self.app.conf.producer_max_batch_size,
         )
         return producer
 
@@ -223,5 +242,5 @@ class Producer(base.Producer):
 
     def _note_failure(self, sent: asyncio.Future[RecordMetadata]) -> None:
         error = None if sent.cancelled() else sent.exception()
-        if error is not None and len(self._failures) < FAILURES_MAX:
-            self._failures.append(error)
+        if error is not None:
+            self.failure = self.failure or error

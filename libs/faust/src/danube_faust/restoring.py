@@ -1,4 +1,4 @@
-"""Messages of changelogs, put into tables a batch at a time.
+"""Messages of changelogs and their snapshots, put into tables a batch at a time.
 
 Faust's own way makes some tasks and a timer of each message, 0.2 ms of CPU. Its recovery still decides where
 reading begins, when it ends and what follows.
@@ -6,12 +6,22 @@ reading begins, when it ends and what follows.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
+from faust.exceptions import ImproperlyConfigured
 from faust.types import TP, AppT
-from faust.types.tuples import Message
+from faust.types.tuples import ConsumerMessage, Message
+
+from danube_faust.memory_store import Store
+from danube_faust.record import Incoming
+from danube_faust.snapshots import BATCH, Mark, Snapshots
+from danube_faust.topics import Topics
+
+NOTHING = -1
+"""The offset of a table that has nothing of a partition, or not yet everything of a snapshot."""
 
 
 async def restore(app: AppT, tp: TP, messages: Sequence[Message]) -> None:
@@ -43,3 +53,82 @@ async def restore(app: AppT, tp: TP, messages: Sequence[Message]) -> None:
         await table.on_changelog_event(event)
     # What the recovery has already, it passes over; then it looks whether that was all.
     tables.changelog_queue.force_put_nowait(events[-1])
+
+
+async def begin(app: AppT, snapshots: Snapshots, topics: Topics, tps: Sequence[TP]) -> dict[TP, int | None]:
+    """Put snapshots into tables; return where the reading of each changelog begins then.
+
+    Raises:
+        SnapshotIncomplete: a snapshot was deleted meanwhile.
+        DecodeError: a key or a value cannot be read.
+        ClientError: the platform did not answer.
+    """
+    found = await topics.earliest(tps)
+    newest = await snapshots.newest(tps)
+    for tp, mark in newest.items():
+        if await _restore_snapshot(app, tp, snapshots, mark):
+            found[tp] = mark.covers
+    return found
+
+
+async def _restore_snapshot(app: AppT, tp: TP, snapshots: Snapshots, mark: Mark) -> bool:
+    """Put a snapshot into the table of a changelog's partition, in place of what is there of it.
+
+    A table that has what the changelog does not keep any more needs no snapshot, and gets none.
+
+    Returns:
+        Whether the table has exactly what the mark covers now.
+    """
+    tables: Any = app.tables
+    recovery = tables.recovery
+    table = recovery.tp_to_table.get(tp)
+    if table is None:
+        return False
+    offsets = recovery.active_offsets if tp in recovery.active_tps else recovery.standby_offsets
+    have = offsets.get(tp)
+    if have is not None and have >= mark.kept_from:
+        return False
+    _forget(table, tp)
+    batch: list[Incoming] = []
+    async for one in snapshots.records(tp, mark):
+        batch.append(one)
+        if len(batch) == BATCH:
+            await _apply(table, tp, batch)
+            batch.clear()
+    await _apply(table, tp, batch)
+    if table.data.persisted_offset(tp) is not None:
+        table.data.set_persisted_offset(tp, mark.covers - 1)
+    if tp in offsets:
+        offsets[tp] = mark.covers - 1
+    return True
+
+
+async def _apply(table: Any, tp: TP, records: Sequence[Incoming]) -> None:
+    """Apply records, at an offset that makes a store on disk begin anew if this process dies meanwhile."""
+    topic = table.changelog_topic
+    events = [
+        await topic.decode(
+            ConsumerMessage(
+                tp.topic, tp.partition, NOTHING, 0.0, 0, one.headers, one.key, one.value, None, tp=tp
+            ),
+            propagate=True,
+        )
+        for one in records
+    ]
+    if events:
+        table.apply_changelog_batch(events)
+    await asyncio.sleep(0)
+
+
+def _forget(table: Any, tp: TP) -> None:
+    """Remove what a table has of a partition."""
+    store = table.data
+    if isinstance(store, Store):
+        store.forget(tp.partition)
+    elif hasattr(store, "_visible_keys"):  # RocksDB
+        store.set_persisted_offset(tp, NOTHING)
+        db = store._db_for_partition(tp.partition)  # noqa: SLF001
+        for key in store._visible_keys(db):  # noqa: SLF001
+            db.delete(key)
+    else:
+        raise ImproperlyConfigured(f"{store!r} cannot begin with a snapshot: do not compact {tp.topic}")

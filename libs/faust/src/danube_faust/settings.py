@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -9,14 +10,20 @@ from faust.exceptions import ImproperlyConfigured
 from faust.types import AppT
 from faust.types.enums import ProcessingGuarantee
 from faust.types.transports import TransportT
+from mode import get_logger
 from yarl import URL
 
-from danube_client import Client, Retry, Tls, connect
+from danube_client import Client, Retry, Tls, Unreachable, connect
 from danube_faust.names import NAMESPACE, Names
 
 PORT: Final = 6650
 ATTEMPTS_MAX: Final = 60
 """Attempts to open a stream, about two minutes of them, before the worker stops."""
+CONNECT_MAX_S: Final = 60.0
+"""How long a worker that starts waits for a gateway."""
+CONNECT_PAUSE_S: Final = 1.0
+
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +57,26 @@ class Settings:
         addresses = tuple(f"{scheme}://{_host(url)}:{url.port or PORT}" for url in urls)
         return cls(addresses, Names(option(app, "danube_namespace") or NAMESPACE), tls)
 
-    def client(self) -> Client:
-        """Return a client, which is not open yet."""
-        return connect(*self.addresses, tls=self.tls, streaming=True, retry=Retry(attempts_max=ATTEMPTS_MAX))
+    async def client(self) -> Client:
+        """Return an open client; a platform that starts at the same time as this worker is awaited.
+
+        Raises:
+            Unreachable: no gateway answered for CONNECT_MAX_S.
+            ClientError: an address is none, or the platform refused.
+        """
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + CONNECT_MAX_S
+        while True:
+            client = connect(
+                *self.addresses, tls=self.tls, streaming=True, retry=Retry(attempts_max=ATTEMPTS_MAX)
+            )
+            try:
+                return await client
+            except Unreachable as error:
+                if loop.time() > deadline_s:
+                    raise
+                logger.warning("%s: trying again", error)
+                await asyncio.sleep(CONNECT_PAUSE_S)
 
 
 def of_transport(transport: TransportT) -> Settings:

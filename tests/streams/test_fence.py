@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import faust
+import pytest
+from tests.streams.test_app import until
+
+from danube_client import SubscriptionType, connect
+from danube_client.testing.platform import LocalPlatform
+
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.acceptance,
+    pytest.mark.timeout(60),
+    # Of Faust and its libraries.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+async def test_a_worker_whose_partition_another_one_writes_cannot_write_its_changelog_nor_commit(
+    danube_platform: LocalPlatform, tmp_path: Path
+) -> None:
+    app = faust.App(
+        "fenced",
+        broker=danube_platform.url.replace("http", "danube"),
+        topic_partitions=1,
+        table_standby_replicas=0,
+        broker_commit_interval=0.2,
+        datadir=str(tmp_path),
+        web_enabled=False,
+        stream_wait_empty=False,
+    )
+    table = app.Table("sums", default=int)
+    orders = app.topic("fenced-orders", key_type=str, value_type=int)  # type: ignore[arg-type]
+
+    @app.agent(orders)
+    async def add(stream: Any) -> None:
+        async for key, value in stream.items():
+            table[key] += value
+
+    async with connect(danube_platform.url, streaming=True) as client:
+        async with app:
+            await orders.send(key="ann", value=1)
+            await until(lambda: table["ann"] == 1)
+            await until(lambda: not app.consumer.unacked)
+            await app.consumer.commit()
+
+            changelog = "/default/fenced-sums-changelog-part-0"
+            async with client.producer(changelog, name="fenced-changelog-writer") as newer:
+                await newer.send(b"7", key='"ann"')
+            await orders.send(key="ann", value=2)
+            await until(lambda: app.crash_reason is not None)
+            assert "another client has opened the producer" in str(app.crash_reason)
+
+        async with client.reader(changelog) as reader:
+            assert [message.payload async for message in reader] == [b"1", b"7"]
+        async with client.consumer(
+            "/default/fenced-orders", "fenced", type=SubscriptionType.FAILOVER
+        ) as consumer:
+            async with asyncio.timeout(30):
+                assert (await consumer.receive()).text == "2"
