@@ -12,13 +12,20 @@ from typing import Any, NamedTuple
 
 import faust
 import pytest
+from faust.types import TP
 
 from danube_client import Producer, connect
+from danube_faust.compaction import compact
+from danube_faust.names import Names
+from danube_faust.topics import Topics
 from danube_harness.platforms.standalone import Platform
 
 EVENTS = int(os.environ.get("DANUBE_BENCH_MESSAGES", "50000"))
 KEYS = 100_000
 PARTITIONS = 4
+COMPACTED_KEYS = 10_000
+CHANGES = 20
+"""Of each of these keys."""
 WARM_UP = 1000
 """Events that are not measured."""
 POLL_S = 0.05
@@ -151,3 +158,52 @@ async def test_recovery_of_a_table(tmp_path: Path, capsys: pytest.CaptureFixture
     with capsys.disabled():
         print(f"\nrecovery: {spent.shown(KEYS, 'keys')}; load {os.getloadavg()[0]:.0f}")
     assert spent.cpu_s * 1e6 < KEY_MAX_US * KEYS
+
+
+async def test_recovery_of_a_table_whose_changelog_is_compacted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each of so many keys changed CHANGES times: the recovery before a snapshot and after it, in turn."""
+    changelog = "compacted-totals-changelog"
+    with Platform.run(tmp_path / "platform") as platform:
+        await fill(
+            platform,
+            f"/default/{changelog}",
+            lambda producer, number: producer.post(
+                b"%d" % number, key=json.dumps(f"customer-{number % COMPACTED_KEYS}")
+            ),
+            COMPACTED_KEYS * CHANGES,
+        )
+        spent = {"before": await recovered(platform, tmp_path)}
+        began = time.perf_counter(), time.process_time()
+        async with connect(f"http://{platform.gateway_addr}", streaming=True) as client:
+            topics = Topics(client, Names())
+            await topics.find(changelog)
+            for number in range(PARTITIONS):
+                await compact(client, topics, TP(changelog, number))
+        spent["compaction"] = Spent(time.perf_counter() - began[0], time.process_time() - began[1])
+        spent["after"] = await recovered(platform, tmp_path)
+        shown = [f"{name}: {one.wall_s:.1f} s, CPU {one.cpu_s:.1f} s" for name, one in spent.items()]
+    with capsys.disabled():
+        print(f"\n{COMPACTED_KEYS} keys, {CHANGES} changes of each; load {os.getloadavg()[0]:.0f}")
+        print("\n".join(shown))
+    assert spent["after"].cpu_s < spent["before"].cpu_s / 2
+
+
+async def recovered(platform: Platform, directory: Path) -> Spent:
+    """Start a worker; return what it took until its table was back."""
+    app = app_of("compacted", platform, directory)
+    table = app.Table("totals", default=int)
+
+    @app.agent(app.topic("compacted-source", value_type=int))  # type: ignore[arg-type]
+    async def write(stream: Any) -> None:
+        async for number in stream:
+            table[str(number)] = number
+
+    began = time.perf_counter(), time.process_time()
+    async with app:
+        while not app.tables.actives_ready:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(POLL_S)
+        spent = Spent(time.perf_counter() - began[0], time.process_time() - began[1])
+        assert len(table) == COMPACTED_KEYS
+    return spent

@@ -32,7 +32,10 @@ def test_the_profile_of_streams_runs_the_example_app_unprivileged(
         stack.up(gateway=1, topic_owner=1, storage=1)
         (worker,) = stack.containers("streams")
         assert run(["docker", "exec", str(worker.id), "id", "-u"]).strip() == "10001"
-        with sync.connect(stack.gateway_url) as client, client.producer("/default/flights") as producer:
+        with (
+            sync.connect(stack.gateway_url) as client,
+            client.producer("/default/flights", partitions=4) as producer,
+        ):
             for flight in FLIGHTS:
                 producer.send(json.dumps(flight).encode(), key="UA")
 

@@ -6,13 +6,15 @@ unmarked snapshot does not count, and what was not let go is let go by the next 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from time import time
 from typing import Final, NamedTuple
 
 from faust.types import TP
 
-from danube_client import Client, Consumer, Start, SubscriptionType
+from danube_client import Client, Consumer, Start, SubscribeDenied, SubscriptionType
 from danube_faust import record
 from danube_faust.snapshots import Mark, Snapshots, marks_of, records_of
 from danube_faust.topics import Topics
@@ -21,6 +23,9 @@ SUBSCRIPTION: Final = "faust-compaction"
 """Its cursor tells the platform's retention what may go; who has it compacts the partition."""
 KEEP_S: Final = 3600.0
 """Workers that began with an older snapshot have so long to come beyond what the next one covers."""
+LOCK_MAX_S: Final = 5.0
+"""How long a compaction waits for another one of the partition to end."""
+LOCK_PAUSE_S: Final = 0.2
 
 
 class ChangelogIncomplete(Exception):
@@ -66,7 +71,7 @@ async def compact(
         ClientError: the platform refused, for example because another process compacts the partition.
     """
     snapshots = Snapshots(client, topics)
-    async with _cursor(client, topics.name(changelog)) as cursor:
+    async with _locked(client, topics.name(changelog)) as cursor:
         marks = await snapshots.marks(changelog)
         state: dict[bytes, bytes] = {}
         newest = marks[-1] if marks else None
@@ -124,9 +129,28 @@ async def _let_go(client: Client, topics: Topics, changelog: TP, kept: list[Mark
         (marks_of(changelog), kept[0].position if kept else 0),
     ):
         if position:
-            async with _cursor(client, topics.name(topic)) as cursor:
+            async with _cursor(client, topics.name(topic), SubscriptionType.SHARED) as cursor:
                 await cursor.seek(Start.at(position))
 
 
-def _cursor(client: Client, topic: str) -> Consumer:
-    return client.consumer(topic, SUBSCRIPTION, type=SubscriptionType.EXCLUSIVE, prefetch=1)
+@asynccontextmanager
+async def _locked(client: Client, topic: str) -> AsyncIterator[Consumer]:
+    """Give the only consumer of the subscription; the platform may still have one that has just ended."""
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + LOCK_MAX_S
+    while True:
+        try:
+            cursor = await _cursor(client, topic, SubscriptionType.EXCLUSIVE)
+            break
+        except SubscribeDenied:
+            if loop.time() > deadline_s:
+                raise
+            await asyncio.sleep(LOCK_PAUSE_S)
+    try:
+        yield cursor
+    finally:
+        await cursor.close()
+
+
+def _cursor(client: Client, topic: str, kind: SubscriptionType) -> Consumer:
+    return client.consumer(topic, SUBSCRIPTION, type=kind, prefetch=1)

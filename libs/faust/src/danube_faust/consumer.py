@@ -18,7 +18,7 @@ from faust.transport import base
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from faust.types.tuples import Message as FaustMessage
-from mode import Service
+from mode import Service, get_logger
 from mode.types import ServiceT
 
 from danube_client import Client, Message
@@ -45,6 +45,8 @@ TICK_S: Final = 0.5
 HANDOVER_S: Final = 3.0
 """How long a rebalance waits for partitions that another worker has yet; then it goes on without them."""
 MEMBERS_TOPIC: Final = "-__members"
+
+logger = get_logger(__name__)
 
 
 class Consumer(base.Consumer):
@@ -108,6 +110,15 @@ class Consumer(base.Consumer):
                 if not self.app.conf.topic_allow_declare:
                     raise ImproperlyConfigured(f"there is no topic {topic!r}, and topic_allow_declare is off")
                 await known.create(topic, self.app.conf.topic_partitions)
+            count = known.partitions(topic)
+            if self.app.tables and count != self.app.conf.topic_partitions:
+                logger.warning(
+                    "topic %s has %s partitions and the app's topic_partitions is %s: an agent that changes a"
+                    " table at its messages fails, unless the table has as many",
+                    topic,
+                    count,
+                    self.app.conf.topic_partitions,
+                )
         self._subscription = wanted
         url = str(self.app.conf.canonical_url)
         await self._joined_group().join(Member(self._name, url, wanted))
