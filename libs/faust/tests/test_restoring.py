@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import faust
+import pytest
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
@@ -58,3 +60,28 @@ async def test_a_changelog_that_was_revoked_changes_nothing() -> None:
     await restore(app, tp, messages(tp, [(7, b'"ann"', b"1")]))
 
     assert not dict(table.data)
+
+
+async def test_a_table_on_disk_goes_on_behind_what_it_has(tmp_path: Path) -> None:
+    pytest.importorskip(
+        "rocksdict", reason="SKIPPED: the RocksDB store needs rocksdict, of requirements/faust.txt"
+    )
+
+    def opened() -> tuple[faust.App, Any, TP]:
+        app = faust.App("disk", broker="danube://", store="rocksdb://", datadir=str(tmp_path))
+        table = table_of(app)
+        tp = TP(table.changelog_topic.get_topic_name(), 0)
+        tables: Any = app.tables
+        tables.recovery.add_active(table, tp)
+        return app, table, tp
+
+    app, table, tp = opened()
+    assert table.persisted_offset(tp) is None
+    await restore(app, tp, messages(tp, [(7, b'"ann"', b"1"), (8, b'"bob"', b"2")]))
+    await table.data.stop()
+    del app, table
+
+    app, table, tp = opened()
+    assert table.persisted_offset(tp) == 8
+    await restore(app, tp, messages(tp, [(7, b'"ann"', b"9"), (8, b'"bob"', b"9"), (9, b'"ann"', b"3")]))
+    assert {table.data._get(key) for key in (b'"ann"', b'"bob"')} == {b"3", b"2"}

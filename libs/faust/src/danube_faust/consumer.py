@@ -111,7 +111,8 @@ class Consumer(base.Consumer):
                     raise ImproperlyConfigured(f"there is no topic {topic!r}, and topic_allow_declare is off")
                 await known.create(topic, self.app.conf.topic_partitions)
             count = known.partitions(topic)
-            if self.app.tables and count != self.app.conf.topic_partitions:
+            processed = self.app.topics.acks_enabled_for(topic)
+            if self.app.tables and processed and count != self.app.conf.topic_partitions:
                 logger.warning(
                     "topic %s has %s partitions and the app's topic_partitions is %s: an agent that changes a"
                     " table at its messages fails, unless the table has as many",
