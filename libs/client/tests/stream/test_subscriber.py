@@ -169,6 +169,7 @@ async def test_a_delay_that_is_none_is_told_to_who_gives_it(
         with pytest.raises(error, match=text):
             await message.nack(delay)
         await message.nack(1, "busy")
+        await anext(consumer)
     assert [request.nack.delay_ms for request in stub.requests if request.HasField("nack")] == [1000]
 
 

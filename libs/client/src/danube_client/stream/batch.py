@@ -78,8 +78,10 @@ class MessageEncoder:
         return head, payload, tail, len(head) + size + len(tail), outcome
 
 
-def pack(entries: Sequence[Entry], compression: Compression = Compression.NONE) -> api.Batch:
-    """Return the batch of the entries."""
+def pack(
+    entries: Sequence[Entry], compression: Compression = Compression.NONE, into: api.Batch | None = None
+) -> api.Batch:
+    """Return the batch of the entries. ``into`` is one to fill: a field that is set later would be copied."""
     ends: list[int] = []
     pieces: list[bytes] = [b""]
     end = 0
@@ -89,7 +91,8 @@ def pack(entries: Sequence[Entry], compression: Compression = Compression.NONE) 
         pieces += (head, payload, tail)
     pieces[0] = struct.pack(f"<{len(ends)}I", *ends)
     body = b"".join(pieces)
-    batch = api.Batch(messages=len(ends), crc32c=google_crc32c.value(body), body_bytes=len(body))
+    batch = api.Batch() if into is None else into
+    batch.messages, batch.crc32c, batch.body_bytes = len(ends), google_crc32c.value(body), len(body)
     if compression is Compression.NONE:
         batch.body = body
         return batch

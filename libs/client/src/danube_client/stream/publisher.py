@@ -320,13 +320,10 @@ class Publisher:
                 return
 
     def _seal(self, partition: int, first_sequence: int, entries: Sequence[Entry]) -> api.PublishRequest:
-        return api.PublishRequest(
-            batch=api.PublishBatch(
-                partition=partition,
-                first_sequence=first_sequence,
-                batch=pack(entries, self._options.compression),
-            )
-        )
+        request = api.PublishRequest()
+        request.batch.partition, request.batch.first_sequence = partition, first_sequence
+        pack(entries, self._options.compression, into=request.batch.batch)
+        return request
 
     # Answers
 
