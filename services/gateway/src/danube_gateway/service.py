@@ -155,9 +155,9 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         )
         storage = StorageBackend(config.default_storage)
         ProducerService(resolver, producers, publishing, default_storage=storage).register(methods)
-        ConsumerService(resolver, owners, sessions, acks).register(methods)
+        (consumers := ConsumerService(resolver, owners, sessions, acks)).register(methods)
         CurrentGeneration(resolver, registry.registry, ports.metadata, storage).register(
-            methods, producers, publishing, owners, sessions, acks
+            methods, producers, publishing, owners, sessions, acks, consumers.known_ack
         )
         for service in (
             Streaming(

@@ -180,9 +180,9 @@ class Session:
     @property
     def due(self) -> bool:
         """Whether the owner should be told of the credit."""
-        return any(
-            total - granted >= max(window // REGRANT_PART, 1)
-            for total, granted, window in zip(self._totals(), self._granted, self._window, strict=True)
+        (messages, size), granted, window = self._totals(), self._granted, self._window
+        return messages - granted[0] >= (window[0] // REGRANT_PART or 1) or (
+            size - granted[1] >= (window[1] // REGRANT_PART or 1)
         )
 
     def _totals(self) -> tuple[int, int]:

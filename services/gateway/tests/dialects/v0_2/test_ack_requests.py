@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from danube_common.errors import CorruptData, DanubeError, InvalidInput
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_gateway.consume.ack_forwarder import Delivered
+from danube_gateway.dialects.generations import BROKER_URL_HEADER, Generation, of_message
 from danube_gateway.dialects.v0_2 import ack_requests as ack_requests_module
 from danube_gateway.dialects.v0_2.ack_requests import AckRequests
 from danube_gateway.dialects.v0_2.model import generation_of
@@ -38,6 +39,8 @@ PARTS = st.sampled_from(
         b"\x12\x05",
     ]
 )
+
+CURRENT = {BROKER_URL_HEADER: "http://127.0.0.1:6650"}
 
 
 def reference(data: bytes) -> tuple[int, Delivered, int] | type[DanubeError]:
@@ -85,6 +88,32 @@ def test_what_was_read_before_does_not_hide_damage(request: api.AckRequest, data
     assert as_read(reader, bytes(damaged)) == reference(bytes(damaged))
 
 
+@given(st.lists(REQUESTS, max_size=8), st.lists(st.lists(PARTS, max_size=5).map(b"".join), max_size=8))
+@example([api.AckRequest(request_id=5, msg_id=api.MsgID(topic_name="x"))], [])
+def test_what_is_known_is_certainly_of_this_generation_and_says_what_is_read(
+    requests: list[api.AckRequest], others: list[bytes]
+) -> None:
+    reader = AckRequests()
+    several = [each.SerializeToString() for each in requests] + others
+    for data in several * 2:
+        if (known := reader.known(data)) is not None:
+            assert of_message(data, {}) is of_message(data, CURRENT) is Generation.V0_2
+            assert known == reader.read(data)
+        else:
+            as_read(reader, data)
+
+
+def test_an_acknowledgement_like_one_before_is_known() -> None:
+    reader = AckRequests()
+    for position in (1 << 24, (1 << 24) + 1, 300 << 24, (1 << 63) - 1, 5, 200):
+        msg_id = api.MsgID(sequence_id=position % 1000, producer_id=9, topic_name="/default/t")
+        request = api.AckRequest(request_id=position, msg_id=msg_id, subscription_name="s")
+        data = request.SerializeToString()
+        assert (reader.known(data) is None) is (position == 1 << 24)
+        assert reader.read(data)[:2] == (position, Delivered("/default/t", "s", 0))
+        assert reader.known(data) == reader.read(data)
+
+
 def test_what_follows_tag_and_sequence_id_is_decoded_once() -> None:
     reader = AckRequests()
     for number in range(1, 400, 3):
@@ -107,4 +136,9 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
                 api.AckRequest(request_id=1, msg_id=api.MsgID(), subscription_name=name).SerializeToString()
             )
             assert len(reader._known) <= 10
+    for number in range(50):
+        data = api.AckRequest(request_id=number << 20 | 1 << 40, msg_id=api.MsgID()).SerializeToString()
+        assert as_read(reader, data) == reference(data)
+        assert as_read(reader, data) == reference(data)
+        assert len(reader._high) <= 10
     assert all(len(rest) < 5000 for rest in reader._known)

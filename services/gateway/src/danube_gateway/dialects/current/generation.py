@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
 
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.metadata.port import MetadataStore
@@ -28,7 +29,10 @@ from danube_gateway.publish.producers import Producers
 from danube_gateway.publish.publishing import Publishing
 from danube_gateway.publish.topic_resolver import TopicResolver
 
+ACK: Final = "/danube.ConsumerService/Ack"
 Decision = Callable[[bytes, Metadata], Generation]
+KnownAck = Callable[[Call], Awaitable[bytes] | bytes | None]
+"""Answers an acknowledgement that is known to be of v0.2; None for any other."""
 
 
 class CurrentGeneration:
@@ -54,8 +58,9 @@ class CurrentGeneration:
         owners: OwnerClient,
         sessions: Sessions,
         acks: Acknowledgements,
+        known_ack: KnownAck,
     ) -> None:
-        """Add the methods; those of v0.2 are registered already."""
+        """Add the methods; those of v0.2 are registered already, and ``known_ack`` is of them."""
         refusals = Refusals()
         producer = ProducerService(
             self._resolver,
@@ -76,6 +81,7 @@ class CurrentGeneration:
         ):
             path = f"/danube.{name}"
             methods.unary[path] = _either(decide, methods.unary[path], handler)
+        methods.unary[ACK] = _known_first(known_ack, methods.unary[ACK])
         receive = "/danube.ConsumerService/ReceiveMessages"
         methods.stream[receive] = _either_stream(methods.stream[receive], consumer.receive_messages)
         methods.unary["/danube.ConsumerService/Nack"] = consumer.nack
@@ -86,6 +92,14 @@ def _either(decide: Decision, v0_2: UnaryHandler, current: UnaryHandler) -> Unar
     def answer(call: Call) -> Awaitable[bytes] | bytes:
         is_current = decide(call.request, call.metadata) is Generation.CURRENT
         return current(call) if is_current else v0_2(call)
+
+    return answer
+
+
+def _known_first(known: KnownAck, other: UnaryHandler) -> UnaryHandler:
+    def answer(call: Call) -> Awaitable[bytes] | bytes:
+        found = known(call)
+        return other(call) if found is None else found
 
     return answer
 

@@ -17,7 +17,7 @@ from danube_gateway.consume.session import extent
 from danube_gateway.consume.sessions import Sessions
 from danube_gateway.dialects.errors import rpc_error, topic_not_found
 from danube_gateway.dialects.permissions import require_consume
-from danube_gateway.dialects.v0_2.ack_requests import AckRequests
+from danube_gateway.dialects.v0_2.ack_requests import Ack, AckRequests
 from danube_gateway.dialects.v0_2.model import (
     delivery_fields,
     prefetch_of,
@@ -101,7 +101,15 @@ class ConsumerService:
 
     def ack(self, call: Call) -> bytes | Awaitable[bytes]:
         """Acknowledge one message; answers at once if a stream here delivered it, else with its owner."""
-        position, delivered, response = self._ack_requests.read(call.request)
+        return self._acknowledge(call, self._ack_requests.read(call.request))
+
+    def known_ack(self, call: Call) -> bytes | Awaitable[bytes] | None:
+        """Do as `ack` if the request is like one before and certainly of this generation; else None."""
+        ack = self._ack_requests.known(call.request)
+        return None if ack is None else self._acknowledge(call, ack)
+
+    def _acknowledge(self, call: Call, ack: Ack) -> bytes | Awaitable[bytes]:
+        position, delivered, response = ack
         call.require(Permission.CONSUME, delivered.topic)
         if self._acknowledgements.accept(delivered, position):
             return response

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TypeVar
 
 from danube_common.errors import InvalidInput
@@ -29,6 +30,8 @@ TOPIC_NAME_TAG = b"\x1a"
 BROKER_ADDR_TAG = b"\x22"
 GENERATION_MARK = "#"
 GENERATION_DIGITS_MAX = 15
+DELIVERY_FIELDS_MAX = 4096
+"""Subscriptions whose `delivery_fields` are remembered."""
 
 
 def schema_of(message: api.Schema) -> Schema:
@@ -97,6 +100,7 @@ def prefetch_of(metadata: Mapping[str, str | bytes]) -> int:
     return int(text)
 
 
+@lru_cache(maxsize=DELIVERY_FIELDS_MAX)
 def delivery_fields(topic: str, subscription: str, generation: int) -> bytes:
     """Return the fields that every message of a stream gets, as bytes to append.
 
