@@ -188,6 +188,8 @@ class Dispatch(ABC):
             sent += count
             left -= count
             self._next = place + 1
+            if left <= 0:
+                break
             if consumer.has_room(self.window):
                 heapq.heapreplace(turns, Turn(level + count, len(self.attached) + sent, place))
             else:
@@ -293,8 +295,10 @@ class Deliveries:
             self._open[consumer.consumer_id] = (outgoing, messages, size)
             session.messages_sent += len(part)
             session.bytes_sent += part.size
-            run = run.tail(len(part))
             yield outgoing.number, part
+            if part is run:
+                return
+            run = run.tail(len(part))
 
 
 def _session_of(consumer: Consumer) -> Session:
