@@ -56,7 +56,8 @@ class Answer:
 
     async def write(self, messages: bytes) -> None:
         """Send messages with their prefixes, in one piece."""
-        await self._open()
+        if not self._opened:
+            await self._open()
         await self._put({"type": "http.response.body", "body": messages, "more_body": True})
 
     async def end(self, error: RpcError | None) -> None:

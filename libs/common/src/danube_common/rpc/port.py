@@ -100,7 +100,7 @@ class Opened:
 OPENED: Final = Opened()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Framed:
     """Yielded by a stream: messages back to back, each with its gRPC prefix, to be written as they are."""
 
