@@ -236,7 +236,8 @@ def _run(context: typer.Context, service_addr: str, command: Callable[[Call], Aw
     security = tls(context)
 
     async def connected() -> int:
-        from danube_client.connection import Unary, normalized, open_channel  # noqa: PLC0415 - slow to import
+        from danube_client.calls import Unary  # noqa: PLC0415 - slow to import
+        from danube_client.connection import normalized, open_channel  # noqa: PLC0415
         from danube_client.errors import CallError  # noqa: PLC0415
 
         address = normalized(service_addr.split(",", maxsplit=1)[0])

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from danube_client.connection import Connections, Stream
+from danube_client.calls import Stream
+from danube_client.connection import Connections
 from danube_client.errors import (
     ELSEWHERE,
     RECOVERABLE,

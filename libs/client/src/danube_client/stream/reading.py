@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import Any, Final
 
-from danube_client.connection import Connections, Stream
+from danube_client.calls import Stream
+from danube_client.connection import Connections
 from danube_client.errors import ELSEWHERE, RECOVERABLE, ClientError
 from danube_client.events import Lost
 from danube_client.message import Message

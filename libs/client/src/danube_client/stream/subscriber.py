@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import accumulate, repeat
 from typing import Final
 
-from danube_client.connection import Connections, Stream
+from danube_client.calls import Stream
+from danube_client.connection import Connections
 from danube_client.errors import (
     ELSEWHERE,
     RECOVERABLE,

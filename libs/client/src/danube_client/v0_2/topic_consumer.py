@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from danube_client.connection import Connection, Connections, Deliveries
+from danube_client.calls import Deliveries
+from danube_client.connection import Connection, Connections
 from danube_client.errors import (
     ELSEWHERE,
     RECOVERABLE,

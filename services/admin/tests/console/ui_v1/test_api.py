@@ -278,17 +278,27 @@ READ_BY_THE_ORIGINAL: dict[str, Any] = {
     },
     "/cluster/balance": {
         **dict.fromkeys(("coefficient_of_variation", "mean_load", "max_load", "min_load"), float),
-        "std_deviation": float, "broker_count": int, "assignment_strategy": str,
+        "std_deviation": float,
+        "broker_count": int,
+        "assignment_strategy": str,
         "brokers": [
             {
-                "broker_id": str, "load": float, "topic_count": int,
-                "is_overloaded": bool, "is_underloaded": bool,
+                "broker_id": str,
+                "load": float,
+                "topic_count": int,
+                "is_overloaded": bool,
+                "is_underloaded": bool,
             }
         ],
     },
     "/cluster/raft": {
-        "leader_id": str, "current_term": int, "last_applied": int, "self_node_id": str,
-        "raft_addr": str, "voters": list, "learners": list,
+        "leader_id": str,
+        "current_term": int,
+        "last_applied": int,
+        "self_node_id": str,
+        "raft_addr": str,
+        "voters": list,
+        "learners": list,
     },
     "/topics": {
         "brokers": [
@@ -296,7 +306,9 @@ READ_BY_THE_ORIGINAL: dict[str, Any] = {
                 "broker": IDENTITY_READ,
                 "topics": [
                     {
-                        "name": str, "producers_connected": int, "consumers_connected": int,
+                        "name": str,
+                        "producers_connected": int,
+                        "consumers_connected": int,
                         "subscriptions": int,
                     }
                 ],
@@ -313,9 +325,12 @@ READ_BY_THE_ORIGINAL: dict[str, Any] = {
             "quality": {"send_error_total": int},
             "latency_size": {"msg_size_bytes_avg": float, "send_latency_ms_p95": float},
             "reliable": {
-                "wal_append_total": int, "wal_append_bytes_total": int, "wal_fsync_total": int,
+                "wal_append_total": int,
+                "wal_append_bytes_total": int,
+                "wal_fsync_total": int,
                 **{f"wal_flush_latency_ms_p{percent}": float for percent in (50, 95, 99)},
-                "cloud_upload_bytes_total": int, "cloud_upload_objects_total": int,
+                "cloud_upload_bytes_total": int,
+                "cloud_upload_objects_total": int,
             },
         },
     },
@@ -331,21 +346,37 @@ READ_BY_THE_ORIGINAL: dict[str, Any] = {
     "/schemas": {
         "subjects": [
             {
-                "subject": str, "schema_type": str, "latest_version": int, "compatibility_mode": str,
-                "schema_id": int, "tags": list,
+                "subject": str,
+                "schema_type": str,
+                "latest_version": int,
+                "compatibility_mode": str,
+                "schema_id": int,
+                "tags": list,
             }
         ]
     },
     "/schemas/orders": {
-        "subject": str, "schema_type": str, "compatibility_mode": str,
+        "subject": str,
+        "schema_type": str,
+        "compatibility_mode": str,
         "latest": {
-            "schema_id": int, "version": int, "schema_definition": str, "description": str,
-            "created_at": int, "created_by": str, "tags": list, "fingerprint": str,
+            "schema_id": int,
+            "version": int,
+            "schema_definition": str,
+            "description": str,
+            "created_at": int,
+            "created_by": str,
+            "tags": list,
+            "fingerprint": str,
         },
         "versions": [
             {
-                "version": int, "created_at": int, "created_by": str, "description": str,
-                "fingerprint": str, "schema_id": int,
+                "version": int,
+                "created_at": int,
+                "created_by": str,
+                "description": str,
+                "fingerprint": str,
+                "schema_id": int,
             }
         ],
     },
@@ -353,8 +384,12 @@ READ_BY_THE_ORIGINAL: dict[str, Any] = {
     "/security/bindings": {
         "bindings": [
             {
-                "id": str, "principal_type": str, "principal_name": str, "role_names": list,
-                "scope": str, "resource_name": str,
+                "id": str,
+                "principal_type": str,
+                "principal_name": str,
+                "role_names": list,
+                "scope": str,
+                "resource_name": str,
             }
         ]
     },
