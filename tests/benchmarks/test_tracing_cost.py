@@ -121,7 +121,9 @@ async def test_traces_of_one_message_in_a_hundred_cost_little(
     numbers = count()
     used = {False: 0.0, True: 0.0}
     with collector() as address:
-        environment = {"DANUBE_GATEWAY_TRACING_ENDPOINT": address, "DANUBE_GATEWAY_TRACING_SAMPLE": "0.01"}
+        services = ("GATEWAY", "TOPIC_OWNER", "STORAGE")
+        environment = {f"DANUBE_{one}_TRACING_ENDPOINT": address for one in services}
+        environment["DANUBE_GATEWAY_TRACING_SAMPLE"] = "0.01"
         with (
             Platform.run(tmp_path / "off") as off,
             Platform.run(tmp_path / "on", environment=environment) as on,

@@ -17,6 +17,8 @@ from danube_common.log.jetstream import JetStreamLog
 from danube_common.log.port import BundleLog, LogBounds, LogEntry
 from danube_common.model.bundle import Bundle, Family
 from danube_common.nats.stream import PATIENCE_S, READ_BYTES_MAX
+from danube_common.tracing.context import TraceContext
+from danube_common.tracing.marks import Mark, encode_marks
 from danube_harness.memory.log import MemoryLog
 from danube_harness.servers.nats_server import NatsServer
 
@@ -182,6 +184,16 @@ async def test_a_purge_moves_the_floor_and_reads_below_begin_at_it(log: BundleLo
     for below in (0, 1, stored[3]):
         entries = await log.read(bundle, below, frames_max=2, bytes_max=1 << 20)
         assert [entry.sequence for entry in entries] == stored[4:6]
+
+
+async def test_marks_come_with_their_entry_to_readers_and_feeds_alike(log: BundleLog, bundle: Bundle) -> None:
+    feed = Feed()
+    await log.follow(bundle, feed)
+    marks = encode_marks([Mark(3, TraceContext(7, 8))])
+    await append(log, bundle, b"plain", "one")
+    await log.append(bundle, b"marked", frame_id="two", timeout_s=TIMEOUT_S, traces=marks)
+    assert [entry.traces for entry in await read_all(log, bundle)] == ["", marks]
+    assert [entry.traces for entry in await feed.wait_for(2)] == ["", marks]
 
 
 async def test_an_entry_says_when_it_was_stored_to_readers_and_feeds_alike(

@@ -11,9 +11,14 @@ from nats.aio.msg import Msg
 
 from danube_common.bus.nats import NatsBus
 from danube_common.bus.port import Bus
-from danube_common.errors import BusUnavailable, InvalidInput, LimitExceeded
+from danube_common.errors import BusUnavailable, InvalidInput, LimitExceeded, NotFound
+from danube_common.model.strategy import StorageBackend
 from danube_common.nats import connection as nats_connection
 from danube_common.nats.connection import LARGE_PAYLOAD_BYTES
+from danube_common.tracing.context import TraceContext
+from danube_common.tracing.current import within
+from danube_common.tracing.tracer import Span, Tracer
+from danube_common.wire.archive import ARCHIVE, ArchiveRequest, ListTopics, SegmentLocator, SegmentTopics
 from danube_harness.servers.nats_server import NatsServer
 
 TIMEOUT_S = 10.0
@@ -21,6 +26,10 @@ TIMEOUT_S = 10.0
 
 async def echo(payload: bytes) -> bytes:
     return payload
+
+
+async def find_nothing(_request: ArchiveRequest) -> SegmentTopics:
+    raise NotFound("no segment")
 
 
 async def disconnected(bus: Bus) -> None:
@@ -35,6 +44,24 @@ async def test_a_message_of_twelve_mebibytes_passes_both_ways(nats_server: NatsS
     await bus.serve("echo", echo)
     payload = bytes(range(256)) * (12 << 12)
     assert await bus.request("echo", payload, timeout_s=30) == payload
+    await bus.close()
+
+
+async def test_a_request_is_answered_in_the_trace_that_it_was_made_in(nats_server: NatsServer) -> None:
+    spans: list[Span] = []
+    tracer = Tracer(0.0, spans.append)
+    bus = await NatsBus.connect(nats_server.url, name="test", tracer=tracer)
+    await bus.serve("echo", ARCHIVE.handler(find_nothing))
+    request = ARCHIVE.encode(ListTopics(SegmentLocator("f0", 1, StorageBackend.DISK, "key")))
+    asking = tracer.start("asking", TraceContext(7, 8))
+    assert asking is not None
+    with within(asking):
+        await bus.request("echo", request, timeout_s=TIMEOUT_S)
+    await bus.request("echo", request, timeout_s=TIMEOUT_S)
+    answered, asked = spans
+    assert asked is asking
+    assert answered.name == "ListTopics"
+    assert (answered.context.trace_id, answered.parent) == (7, asking.context)
     await bus.close()
 
 

@@ -132,14 +132,16 @@ class Schema(_message.Message):
     def __init__(self, type: _Optional[_Union[Schema.Type, str]] = ..., definition: _Optional[bytes] = ..., subject: _Optional[str] = ...) -> None: ...
 
 class PublishBatch(_message.Message):
-    __slots__ = ("partition", "first_sequence", "batch")
+    __slots__ = ("partition", "first_sequence", "batch", "traced")
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    TRACED_FIELD_NUMBER: _ClassVar[int]
     partition: int
     first_sequence: int
     batch: Batch
-    def __init__(self, partition: _Optional[int] = ..., first_sequence: _Optional[int] = ..., batch: _Optional[_Union[Batch, _Mapping[str, object]]] = ...) -> None: ...
+    traced: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, partition: _Optional[int] = ..., first_sequence: _Optional[int] = ..., batch: _Optional[_Union[Batch, _Mapping[str, object]]] = ..., traced: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class PublishResponse(_message.Message):
     __slots__ = ("opened", "stored", "refused", "partitions_grown", "window")

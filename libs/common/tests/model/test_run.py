@@ -71,3 +71,9 @@ def test_runs_that_lie_back_to_back_are_few_with_the_same_messages(parts: list[t
     assert [each for run in found for each in run.messages()] == [e for run in runs for e in run.messages()]
     for before, after in pairwise(found):
         assert before.data is not after.data or before.high != after.low
+
+
+def test_empty_messages_of_two_sections_stay_apart() -> None:
+    # Equal empty bytes are one object: they do not say that two runs are of one section.
+    found = back_to_back([Run(1, (0,), 0, 1, b""), Run(9, (0, 0), 1, 2, b"")])
+    assert [run.messages() for run in found] == [[b""], [b""]]

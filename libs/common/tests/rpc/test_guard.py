@@ -265,7 +265,8 @@ async def test_a_request_that_two_parsers_may_read_differently_is_refused(port: 
 async def test_administration_is_recorded(port: Port) -> None:
     await port.start()
     async with connect(port.addr) as channel:
-        await channel.unary_unary(CREATE)(namespace("shop"), metadata=bearer(token(ADMIN)))
+        ids = (("x-request-id", "ticket-12"), ("traceparent", f"00-{7:032x}-{8:016x}-01"))
+        await channel.unary_unary(CREATE)(namespace("shop"), metadata=(*bearer(token(ADMIN)), *ids))
         await status_of(channel.unary_unary(CREATE)(namespace("shop"), metadata=bearer(token("eve"))))
         await status_of(channel.unary_unary(CREATE)(namespace("shop")))
     told = [(line["identity"], line["resource"], line["allowed"]) for line in port.audited()]
@@ -274,6 +275,10 @@ async def test_administration_is_recorded(port: Port) -> None:
         ("user:eve", "namespace shop", False),
         ("", "", False),
     ]
+    allowed, denied, _ = port.audited()
+    assert (allowed["call"], allowed["trace_id"]) == ("ticket-12", f"{7:032x}")
+    assert denied["call"]
+    assert "trace_id" not in denied
     assert oct(port.audit_file.stat().st_mode)[-3:] == "600"
 
 

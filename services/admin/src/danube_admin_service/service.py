@@ -46,7 +46,7 @@ from danube_common.rpc.health import HealthService
 from danube_common.rpc.port import Methods
 from danube_common.rpc.reflection import ReflectionService
 from danube_common.rpc.server import RpcServer
-from danube_common.rpc.traced_calls import add_call_ids
+from danube_common.rpc.traced_calls import trace_calls
 from danube_common.runtime.address import reachable_url
 from danube_common.runtime.auth_config import GuardedPortConfig, is_loopback
 from danube_common.runtime.config import Address
@@ -236,7 +236,8 @@ async def start(runtime: Runtime, config: AdminConfig, site: Site | None = None)
         look = Look(store, cluster, OwnerClient(ports.bus, cluster), ports.connection)
         DoctorMethods(store, look).register(admin)
         methods = counted(admin, runtime.metrics)
-        add_call_ids(methods, runtime.tracer)
+        if runtime.tracer is not None:
+            trace_calls(methods, runtime.tracer)
         health = HealthService(runtime.health.is_ready)
         health.register(methods)
         ReflectionService(CONTRACTS).register(methods)

@@ -19,7 +19,7 @@ from danube_common.rpc.health import CHECK_METHOD, HealthService
 from danube_common.rpc.port import Methods
 from danube_common.rpc.reflection import ReflectionService
 from danube_common.rpc.server import RpcServer
-from danube_common.rpc.traced_calls import add_call_ids
+from danube_common.rpc.traced_calls import trace_calls
 from danube_common.runtime.address import reachable_url
 from danube_common.runtime.auth_config import GuardedPortConfig
 from danube_common.runtime.config import Address, Url
@@ -51,7 +51,7 @@ from danube_gateway.publish.schema_worker import SchemaWorker
 from danube_gateway.publish.subject_checks import SubjectChecks
 from danube_gateway.publish.topic_limits import ENVELOPE_BYTES_MAX
 from danube_gateway.publish.topic_resolver import TopicResolver
-from danube_gateway.publish.traces import TracedLog, traced_send
+from danube_gateway.publish.traces import PublishTraces, traced_send
 from danube_proto import (
     danube_api_pb2,
     danube_current_pb2,
@@ -73,7 +73,7 @@ STREAM_GRACE_S: Final = 2.0
 """Calls in progress may take this long when the gateway stops."""
 SEND: Final = "/danube.ProducerService/SendMessage"
 OF_MESSAGES: Final = (SEND, "/danube.ConsumerService/Ack")
-"""Called for each message: what they log has no id of a call, and they have spans of their own."""
+"""Called for each message: they have spans of their own."""
 SERVED_TO_THE_END: Final = (*OF_MESSAGES, CHECK_METHOD)
 """Calls that a stopping gateway still answers; `Publishing.drain` decides which messages it accepts."""
 QUIET_S: Final = 0.1
@@ -127,12 +127,13 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         publishing = Publishing(
             producers,
             catalogue,
-            ports.log if tracer is None else TracedLog(ports.log, tracer),
+            ports.log,
             ports.bus,
             runtime.spawn,
             metrics,
             checks,
             subjects,
+            PublishTraces(tracer),
         )
 
         methods = Methods(
@@ -180,7 +181,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
         discovery.register(methods)
         health = HealthService(runtime.health.is_ready)
         health.register(methods)
-        _observe(methods, tracer)
+        _trace(methods, tracer)
 
         await sessions.start()
         runtime.add_check("layout", lambda: None if catalogue.layout else "no bundle layout yet")
@@ -207,10 +208,10 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
             await catalogue.close()
 
 
-def _observe(methods: Methods, tracer: Tracer | None) -> None:
-    """Give calls their ids and spans; without traces the methods of messages stay as they are."""
-    add_call_ids(methods, tracer, but=OF_MESSAGES)
+def _trace(methods: Methods, tracer: Tracer | None) -> None:
+    """Give calls and messages their spans; without a tracer the methods stay as they are."""
     if tracer is not None:
+        trace_calls(methods, tracer, but=OF_MESSAGES)
         methods.unary[SEND] = traced_send(methods.unary[SEND], tracer)
 
 

@@ -38,7 +38,9 @@ class TryingLog(MemoryLog):
         self.appending = 0
         self.begun = asyncio.Event()
 
-    async def append(self, bundle: Bundle, frame: bytes, *, frame_id: str, timeout_s: float) -> Appended:
+    async def append(
+        self, bundle: Bundle, frame: bytes, *, frame_id: str, timeout_s: float, traces: str = ""
+    ) -> Appended:
         self.appending += 1
         assert self.appending == 1, "one frame in flight"
         self.begun.set()
@@ -50,7 +52,9 @@ class TryingLog(MemoryLog):
                 raise LogFull("full")
             if failure == "refused":
                 raise LogUnavailable("not stored")
-            appended = await super().append(bundle, frame, frame_id=frame_id, timeout_s=timeout_s)
+            appended = await super().append(
+                bundle, frame, frame_id=frame_id, timeout_s=timeout_s, traces=traces
+            )
             if failure == "unheard":
                 raise LogUnavailable("stored, and the answer was lost")
             return appended

@@ -164,7 +164,14 @@ async def start(runtime: Runtime, config: StorageConfig) -> AsyncIterator[None]:
         repair = Repair(repair_metrics, replicas=config.replicas, absent_s=config.replica_absent_s)
         mover = SegmentMover(repair_metrics, BytePace(config.copy_bytes_per_s), replicas=config.replicas)
         archive_ports = ArchivePorts(
-            runtime.instance_id, ports.bus, ports.log, ports.metadata, catalogue, stores, metrics
+            runtime.instance_id,
+            ports.bus,
+            ports.log,
+            ports.metadata,
+            catalogue,
+            stores,
+            metrics,
+            ports.tracer,
         )
         leases = ArchiveLeases(
             archive_ports,

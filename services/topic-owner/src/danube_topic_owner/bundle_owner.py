@@ -171,6 +171,8 @@ class BundleOwner:
         if (batch := frame.producer_batch) is not None:
             self.sequences.note(batch)
         context.stored_times.add(entry.sequence, entry.stored_ms)
+        if entry.traces:
+            context.traces.note(entry.sequence, entry.traces)
         for number, section in enumerate(frame.sections):
             subscriptions = context.log_subscriptions(section.topic_id)
             if not subscriptions:

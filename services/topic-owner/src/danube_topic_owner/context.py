@@ -23,6 +23,7 @@ from danube_topic_owner.delivery.log_offsets import LogOffsets
 from danube_topic_owner.delivery.outbox import Outbox
 from danube_topic_owner.delivery.stored_times import StoredTimes
 from danube_topic_owner.delivery.subscription import ActiveSubscription, LogSubscription, activate
+from danube_topic_owner.delivery.traces import DeliveryTraces
 from danube_topic_owner.journal.claim import JournalClaim
 from danube_topic_owner.journal.cursor import Cursor
 from danube_topic_owner.journal.events import Event, LogSeen, TopicRemoved
@@ -59,6 +60,7 @@ class OwnerContext:
         stored_times: when frames of the log were stored.
         offsets: of the messages in the log, as far as they are counted.
         extent: the first and last sequence of the log, as far as known.
+        traces: of the messages that are delivered.
         poison: drops or dead-letters messages that failed too often.
         subscriptions: active subscriptions by topic id and name.
         catch_up_wanted: set when a subscription may want messages that are in the log below the tail.
@@ -91,7 +93,8 @@ class OwnerContext:
         self.offsets = LogOffsets()
         self.subscriptions: dict[int, dict[str, ActiveSubscription]] = defaultdict(dict)
         self.catch_up_wanted = asyncio.Event()
-        self.outbox = Outbox(ports.bus, self.epoch)
+        self.traces = DeliveryTraces(ports.bus, bundle, ports.tracer)
+        self.outbox = Outbox(ports.bus, self.epoch, self.traces)
         self.poison = Poison(
             ports,
             catalogue,

@@ -10,13 +10,19 @@ from typing import Any, Final
 import google_crc32c
 
 from danube_client.errors import ClientError
+from danube_client.tracing import ATTRIBUTE
 from danube_proto import danube_api_pb2 as wire
 from danube_proto import danube_stream_pb2 as api
 
 TABLE_ENTRY_BYTES: Final = 4
 """Of each message, beside its own bytes."""
 HEADS_MAX: Final = 4096
+TRACED_MAX: Final = 32
+"""Messages of a batch whose traces gateways record."""
 ZSTD_LEVEL: Final = 3
+
+_TRACED: Final = b"\x0a\x0btraceparent\x12"
+"""How the attribute begins in a serialized message."""
 
 Entry = tuple[bytes, bytes, bytes, int, Any]
 """One encoded message: three pieces of bytes, their sum in bytes, and what its sender waits for."""
@@ -45,9 +51,14 @@ def varint(value: int) -> bytes:
 
 
 class MessageEncoder:
-    """Encodes the messages of one producer without copying their payloads."""
+    """Encodes the messages of one producer without copying their payloads.
+
+    Attributes:
+        traced: whether a message had a trace, so that `traced_of` must look for more.
+    """
 
     def __init__(self, producer_name: str) -> None:
+        self.traced = False
         name = producer_name.encode()
         self._name = b"\x2a" + varint(len(name)) + name
         self._now_ms = -1
@@ -75,7 +86,18 @@ class MessageEncoder:
         tail = self._tail
         if key is not None or attributes:
             tail += wire.StreamMessage(routing_key=key, attributes=attributes).SerializeToString()
+            if attributes and ATTRIBUTE in attributes:
+                self.traced = True
         return head, payload, tail, len(head) + size + len(tail), outcome
+
+
+def traced_of(entries: Sequence[Entry]) -> list[int]:
+    """Return the indexes of the first TRACED_MAX entries that have a trace.
+
+    What was sent before, and is sent again in other batches, has none.
+    """
+    found = [index for index, entry in enumerate(entries) if _TRACED in entry[2]]
+    return found[:TRACED_MAX]
 
 
 def pack(

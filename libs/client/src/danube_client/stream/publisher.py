@@ -27,7 +27,15 @@ from danube_client.errors import (
 )
 from danube_client.retry import Retry
 from danube_client.schema import SchemaType
-from danube_client.stream.batch import TABLE_ENTRY_BYTES, Compression, Entry, MessageEncoder, pack, unpack
+from danube_client.stream.batch import (
+    TABLE_ENTRY_BYTES,
+    Compression,
+    Entry,
+    MessageEncoder,
+    pack,
+    traced_of,
+    unpack,
+)
 from danube_client.stream.outbox import BATCH_BYTES, BATCH_MESSAGES, Limits, Outbox, SentBatch
 from danube_client.stream.presence import Presence
 from danube_client.stream.routing import Router
@@ -324,6 +332,8 @@ class Publisher:
         request = api.PublishRequest()
         request.batch.partition, request.batch.first_sequence = partition, first_sequence
         pack(entries, self._options.compression, into=request.batch.batch)
+        if self._encoder.traced:
+            request.batch.traced.extend(traced_of(entries))
         return request
 
     # Answers

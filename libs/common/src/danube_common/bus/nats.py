@@ -13,6 +13,9 @@ from danube_common.bus.port import MessageHandler, RequestHandler
 from danube_common.errors import DanubeError
 from danube_common.nats.access import NatsAccess
 from danube_common.nats.connection import Connection
+from danube_common.tracing.context import ATTRIBUTE, parse_context
+from danube_common.tracing.current import current_span, within
+from danube_common.tracing.tracer import Span, Tracer
 
 FIRST_CONNECT_TIMEOUT_S = 10.0
 # Several servers of one subject form one group: a request is answered by one of them.
@@ -22,10 +25,15 @@ log = structlog.get_logger(__name__)
 
 
 class NatsBus:
-    """A `Bus` over one NATS connection, which reconnects without limit."""
+    """A `Bus` over one NATS connection, which reconnects without limit.
 
-    def __init__(self, connection: Connection) -> None:
+    A request of a task that works for a span has the span in a header, and a server with a ``tracer``
+    continues it.
+    """
+
+    def __init__(self, connection: Connection, tracer: Tracer | None = None) -> None:
         self._connection = connection
+        self._tracer = tracer
         self._answering: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -37,6 +45,7 @@ class NatsBus:
         reconnect_wait_s: float = 0.1,
         connect_timeout_s: float = FIRST_CONNECT_TIMEOUT_S,
         access: NatsAccess | None = None,
+        tracer: Tracer | None = None,
     ) -> NatsBus:
         """Connect to one of the servers.
 
@@ -46,6 +55,7 @@ class NatsBus:
             reconnect_wait_s: wait before the first attempt to return; it doubles up to 2 s.
             connect_timeout_s: how long to try the first time.
             access: credentials and certificates; None: as the address says.
+            tracer: records spans of requests that are answered; None: there are no traces.
 
         Raises:
             BusUnavailable: no server answered in time.
@@ -57,7 +67,8 @@ class NatsBus:
                 reconnect_wait_s=reconnect_wait_s,
                 connect_timeout_s=connect_timeout_s,
                 access=access,
-            )
+            ),
+            tracer,
         )
 
     @property
@@ -84,7 +95,9 @@ class NatsBus:
 
     async def request(self, subject: str, payload: bytes, *, timeout_s: float) -> bytes:
         """See the port."""
-        return (await self._connection.call(subject, payload, timeout_s=timeout_s)).data
+        span = current_span()
+        headers = None if span is None else {ATTRIBUTE: str(span.context)}
+        return (await self._connection.call(subject, payload, timeout_s=timeout_s, headers=headers)).data
 
     async def subscribe(self, subject: str, handler: MessageHandler) -> _Interest:
         """See the port."""
@@ -116,9 +129,20 @@ class NatsBus:
             task.cancel()
         await asyncio.gather(*self._answering, return_exceptions=True)
 
+    def _span_of(self, message: Msg) -> Span | None:
+        if self._tracer is None or not message.headers:
+            return None
+        parent = parse_context(message.headers.get(ATTRIBUTE, ""))
+        return None if parent is None else self._tracer.start(message.subject, parent)
+
     async def _answer(self, message: Msg, handler: RequestHandler) -> None:
         try:
-            answer = await handler(message.data)
+            span = self._span_of(message)
+            if span is None:
+                answer = await handler(message.data)
+            else:
+                with within(span):
+                    answer = await handler(message.data)
         except Exception:
             log.exception("bus_handler_failed", subject=message.subject)
             return

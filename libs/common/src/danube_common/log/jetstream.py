@@ -20,6 +20,8 @@ from danube_common.nats.jetstream import MESSAGE_ID_HEADER, JetStreamRefused, Re
 from danube_common.nats.stream import PATIENCE_S, SEQUENCE_HEADER, Stream
 
 DUPLICATE_WINDOW_S = 120
+TRACES_HEADER = "Danube-Traces"
+"""Of a frame of which messages have a recorded trace: their marks."""
 # One attempt's share of the caller's deadline: an acknowledgement can be lost without the connection.
 APPEND_ATTEMPT_S_MAX = 5.0
 
@@ -73,11 +75,15 @@ class JetStreamLog:
         if bundle not in self._opened:
             await self._make(bundle)
 
-    async def append(self, bundle: Bundle, frame: bytes, *, frame_id: str, timeout_s: float) -> Appended:
+    async def append(
+        self, bundle: Bundle, frame: bytes, *, frame_id: str, timeout_s: float, traces: str = ""
+    ) -> Appended:
         """See the port. Also raises LimitExceeded for a frame above the server's ``max_payload``."""
         stream = self._stream(bundle)
         subject = _subject(bundle)
         headers = {MESSAGE_ID_HEADER: frame_id}
+        if traces:
+            headers[TRACES_HEADER] = traces
         patience = RetryDeadline(timeout_s)
         while True:
             try:
@@ -138,7 +144,12 @@ class JetStreamLog:
             if not await patience.wait():
                 raise LogUnavailable(f"bundle {bundle}: what begins at {from_sequence} cannot be read")
             batch = await read()
-        return [LogEntry(message.sequence, message.data, message.stored_ms) for message in batch.messages]
+        return [
+            LogEntry(
+                message.sequence, message.data, message.stored_ms, message.headers.get(TRACES_HEADER, "")
+            )
+            for message in batch.messages
+        ]
 
     async def follow(self, bundle: Bundle, on_entry: Callable[[LogEntry], None]) -> _Feed:
         """See the port."""
@@ -149,7 +160,9 @@ class JetStreamLog:
             if sequence is None:
                 log.warning("log_feed_foreign_message", subject=message.subject)
                 return
-            on_entry(LogEntry(int(sequence), message.data, stored_ms_of(headers)))
+            on_entry(
+                LogEntry(int(sequence), message.data, stored_ms_of(headers), headers.get(TRACES_HEADER, ""))
+            )
 
         try:
             return _Feed(self._connection, await self._connection.listen(_live_subject(bundle), deliver))

@@ -14,12 +14,14 @@ class LogEntry:
     """One stored frame. ``sequence`` counts from 1 without gaps within a bundle.
 
     ``stored_ms`` is when the log stored it, in ms since the epoch: the publish time of its messages,
-    by the platform's clock. It does not count when entries are compared.
+    by the platform's clock. ``traces`` are the marks that came with the frame
+    (`danube_common.tracing.marks`), of places in it. Neither counts when entries are compared.
     """
 
     sequence: int
     frame: bytes
     stored_ms: int = field(default=0, compare=False)
+    traces: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,10 @@ class BundleLog(Protocol):
     async def open(self, bundle: Bundle) -> None:
         """Create the bundle's log. Idempotent, also from several processes at once."""
 
-    async def append(self, bundle: Bundle, frame: bytes, *, frame_id: str, timeout_s: float) -> Appended:
-        """Store ``frame``; return when it is as durable as the family promises.
+    async def append(
+        self, bundle: Bundle, frame: bytes, *, frame_id: str, timeout_s: float, traces: str = ""
+    ) -> Appended:
+        """Store ``frame`` and its marks; return when both are as durable as the family promises.
 
         Repeating a ``frame_id`` within the duplicate window (2 minutes) stores nothing new.
 

@@ -65,6 +65,12 @@ class Run:
         """Return the offset of the message at a position of this run."""
         return self.offset + position - self.first
 
+    def position_at(self, offset: int) -> int:
+        """Return the position of the message that has the byte at an offset of ``data``."""
+        return (
+            self.first + bisect_right(self.ends, offset, self.low, self.high) - self.low if self.first else 0
+        )
+
     def messages(self) -> list[bytes]:
         """Return the messages."""
         data, start = self.data, self.start
@@ -131,12 +137,14 @@ def back_to_back(runs: Iterable[Run]) -> list[Run]:
     """
     found: list[Run] = []
     data: bytes | None = None
+    ends: tuple[int, ...] | None = None
     high = -1
     for run in runs:
-        if run.data is data and run.low == high:
+        # Equal bytes of few characters may be one object.
+        if run.data is data and run.ends is ends and run.low == high:
             before = found[-1]
             found[-1] = Run(before.first, before.ends, before.low, run.high, data, before.offset)
         else:
             found.append(run)
-        data, high = run.data, run.high
+        data, ends, high = run.data, run.ends, run.high
     return found

@@ -29,6 +29,7 @@ from danube_common.rpc.request import (
     small_message,
 )
 from danube_common.rpc.running import ARRIVED, Caller, Running, RunningCall, client_deadline
+from danube_common.tracing.current import enter_call
 
 _REFUSALS: Final = {
     LimitExceeded: StatusCode.RESOURCE_EXHAUSTED,
@@ -122,6 +123,7 @@ class Dispatcher:
                             return
                     running.waited = ARRIVED
                     call = call_of(scope, head, request)
+                    enter_call(call)
                     if access is not None and self._guard is not None:
                         self._guard.authorize(call, access)
                     if head.has_deadline:
@@ -217,6 +219,7 @@ class Dispatcher:
                     return
                 running.waited = ARRIVED
                 call = call_of(scope, head, request)
+                enter_call(call)
                 stream: StreamAccess | None = None
                 if access is not None and self._guard is not None:
                     stream = allowed.enter_context(self._guard.stream(call, access, running.end))

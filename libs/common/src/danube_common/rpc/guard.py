@@ -23,6 +23,7 @@ from danube_common.security.methods import PUBLIC, RULES, Rule
 from danube_common.security.policies import SecurityPolicies
 from danube_common.security.roles import Permission
 from danube_common.security.tokens import TokenRefused, Verified
+from danube_common.tracing.current import current_ids
 
 KNOWN_MAX: Final = 20_000
 """Callers that are remembered, each a connection with its credential; beyond it the oldest is forgotten."""
@@ -302,6 +303,7 @@ class Guard:
                 "resource": resource,
                 "allowed": allowed,
                 "reason": reason,
+                **current_ids(),
             },
             may_drop=not allowed,
         )

@@ -6,6 +6,7 @@ touching a handler. Methods are registered by full name, ``/danube.ProducerServi
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -13,6 +14,10 @@ from typing import Final, Protocol
 
 from danube_common.security.identity import Identity
 from danube_common.security.roles import Permission
+from danube_common.tracing.context import ATTRIBUTE, parse_context
+
+ID_HEADER: Final = "x-request-id"
+ID_CHARACTERS_MAX: Final = 64
 
 
 class StatusCode(IntEnum):
@@ -83,6 +88,17 @@ class Call:
     """The subject of the client's certificate as RFC 4514 writes it; empty if it has none."""
     access: Caller | None = None
     """None while authentication is off: everything is allowed."""
+    _id: str = field(default="", compare=False, repr=False)
+
+    def ids(self) -> dict[str, str]:
+        """Return ``call``: the caller's ``x-request-id`` or one made here; and ``trace_id`` if any."""
+        if not self._id:
+            given = self.metadata.get(ID_HEADER)
+            usable = isinstance(given, str) and given.isprintable()
+            self._id = str(given)[:ID_CHARACTERS_MAX] if usable and given else secrets.token_hex(4)
+        trace = self.metadata.get(ATTRIBUTE)
+        context = parse_context(trace) if isinstance(trace, str) else None
+        return {"call": self._id} | ({} if context is None else {"trace_id": f"{context.trace_id:032x}"})
 
     def require(self, permission: Permission, topic: str) -> None:
         """See `Caller.require`. Methods that `danube_common.security.methods` marks BY_HANDLER call it."""

@@ -14,6 +14,8 @@ import orjson
 import structlog
 from structlog.typing import Processor
 
+from danube_common.tracing.current import current_ids
+
 FIRST_KEYS: Final = ("timestamp", "level", "event", "service", "instance")
 """What every line begins with; the rest follows as it was given."""
 
@@ -73,6 +75,8 @@ def configure_logs(
     def identify(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event.setdefault("service", service)
         event.setdefault("instance", instance_id)
+        for name, value in current_ids().items():
+            event.setdefault(name, value)
         if output.lost:
             event["lines_lost"] = output.lost
         return event

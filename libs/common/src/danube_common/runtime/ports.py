@@ -18,13 +18,14 @@ from danube_common.nats.connection import Connection
 from danube_common.runtime.config import ServiceConfig
 from danube_common.runtime.nats_access import nats_access
 from danube_common.runtime.service import Runtime
+from danube_common.tracing.tracer import Tracer
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
     """The adapters through which a service reaches the world outside its process.
 
-    ``connection`` is NATS itself, for what no port offers.
+    ``connection`` is NATS itself, for what no port offers. ``tracer`` records spans, if there are any.
     """
 
     bus: Bus
@@ -32,6 +33,7 @@ class Ports:
     journal: StateJournal
     metadata: MetadataStore
     connection: Connection
+    tracer: Tracer | None = None
 
 
 @asynccontextmanager
@@ -52,7 +54,9 @@ async def open_ports(
     """
     async with AsyncExitStack() as opened:
         name = f"danube-{runtime.service}-{runtime.instance_id}"
-        bus = await NatsBus.connect(config.nats_urls, name=name, access=nats_access(config))
+        bus = await NatsBus.connect(
+            config.nats_urls, name=name, access=nats_access(config), tracer=runtime.tracer
+        )
         opened.push_async_callback(bus.close)
         runtime.add_check("bus", lambda: None if bus.connected else "not connected to NATS")
         metadata = await _open_metadata(config, bus.connection)
@@ -75,6 +79,7 @@ async def open_ports(
             ),
             metadata=metadata,
             connection=bus.connection,
+            tracer=runtime.tracer,
         )
 
 

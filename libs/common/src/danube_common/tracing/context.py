@@ -39,6 +39,11 @@ def parse_context(text: str | bytes) -> TraceContext | None:
     return TraceContext(trace_id, span_id, bool(int(found[0][-2:], 16) & 1)) if trace_id and span_id else None
 
 
+def has_context(data: bytes) -> bool:
+    """Return whether `find_contexts` may find something in ``data``."""
+    return _ENTRY in data
+
+
 def find_contexts(data: bytes, start: int = 0, end: int | None = None) -> list[tuple[int, TraceContext]]:
     """Return (where it stands, context) of the first FOUND_MAX messages in ``data`` that have one.
 

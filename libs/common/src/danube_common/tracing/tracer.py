@@ -14,6 +14,8 @@ SPANS_PER_S_MAX: Final = 100
 """Spans that a process makes in a second. What is beyond is counted and left out: tracing costs a busy
 process about half a hundredth of a core at most, whatever part of the messages its callers trace."""
 
+LINKS_MAX: Final = 31
+
 
 @dataclass(slots=True, eq=False)
 class Span:
@@ -28,6 +30,10 @@ class Span:
     take: Callable[[Span], None]
     ended_ns: int = 0
     error: str = ""
+
+    def link(self, contexts: Sequence[TraceContext]) -> None:
+        """Add other spans that it has to do with, up to LINKS_MAX."""
+        self.links = (*self.links, *contexts)[:LINKS_MAX]
 
     def end(self, error: BaseException | None = None) -> None:
         """End the span. It failed if there is an ``error``."""
@@ -99,3 +105,10 @@ class Tracer:
         trace_id = parent.trace_id if parent is not None else random.getrandbits(127) + 1
         context = TraceContext(trace_id, random.getrandbits(63) + 1)
         return Span(name, context, parent, links, began_ns or time.time_ns(), attributes, self._take)
+
+    def start_of(
+        self, contexts: Sequence[TraceContext], name: str, *, began_ns: int = 0, **attributes: str | int
+    ) -> Span | None:
+        """Begin the span of what is done to several messages, in the first trace; it links the others."""
+        first, *others = contexts
+        return self.start(name, first, others, began_ns=began_ns, **attributes)

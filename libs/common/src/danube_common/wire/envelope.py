@@ -27,6 +27,7 @@ from danube_common.errors import (
     Unavailable,
     shortened,
 )
+from danube_common.tracing.current import current_span
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -144,7 +145,10 @@ class Protocol(Generic[Q, A]):
 
         async def handle(data: bytes) -> bytes:
             try:
-                reply = await answer(self.decode_request(data))
+                request = self.decode_request(data)
+                if (span := current_span()) is not None:
+                    span.name = type(request).__name__
+                reply = await answer(request)
                 return reply if isinstance(reply, bytes) else self.encode(reply)
             except DanubeError as error:
                 if isinstance(error, CorruptData):

@@ -36,6 +36,11 @@ class Acknowledgements:
         self._sources: dict[Delivered, Source] = {}
         self._joined: dict[object, Delivered] = {}
 
+    @property
+    def traced(self) -> bool:
+        """Whether deliveries and acknowledgements have spans."""
+        return self._tracer is not None
+
     def accept(self, delivered: Delivered, position: int) -> bool:
         """Take an acknowledgement of what a stream of this gateway delivered: it may be answered now.
 

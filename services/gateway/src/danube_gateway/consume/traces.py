@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable
 from typing import Final
 
 from danube_common.model.run import Run
 from danube_common.tracing.context import TraceContext, find_contexts
+from danube_common.tracing.marks import Mark, Marked
 from danube_common.tracing.tracer import Tracer
 from danube_gateway.consume.ack_forwarder import AckForwarder, Delivered, Span
 from danube_gateway.consume.source import Source
 from danube_gateway.consume.unacked import Unacked
 
-DELIVERED_MAX: Final = 1000
-"""Traced messages of a subscription whose acknowledgement is awaited; beyond it the first are forgotten."""
+TRACED_MAX: Final = 1000
+"""Traced messages of a subscription that are to come, and those that await their acknowledgement; beyond it
+the first are forgotten."""
 
 
 class TracedSource(Source):
@@ -25,23 +27,33 @@ class TracedSource(Source):
     ) -> None:
         super().__init__(delivered, forwarder, unacked)
         self._tracer = tracer
-        self._awaited: dict[int, tuple[TraceContext, int]] = {}
-        self._positions: list[int] = []
-        """Those of ``_awaited``, ascending."""
+        self._announced = Marked[TraceContext](TRACED_MAX)
+        self._awaited = Marked[tuple[TraceContext, int]](TRACED_MAX)
+
+    def announce(self, marks: Iterable[Mark]) -> None:
+        """Note traces of messages that are about to come, as their owner tells."""
+        for position, context in marks:
+            self._announced.note(position, context)
 
     def hand_out(self, stream: object, batch: list[Run]) -> list[Run]:
         """See `Source.hand_out`."""
         taken = super().hand_out(stream, batch)
-        for run in taken:
-            for at, context in find_contexts(run.data, run.start, run.start + run.size):
-                if context.sampled:
-                    self._delivered(run, at, context)
+        if self.unacked is None:  # non-reliable messages have no positions to be announced by
+            for run in taken:
+                for _, context in find_contexts(run.data, run.start, run.start + run.size):
+                    if context.sampled:
+                        self._delivered(0, context)
+        elif self._announced:
+            for run in taken:
+                for position, context in self._announced.between(run.first, run.last):
+                    self._announced.take(position)
+                    self._delivered(position, context)
         return taken
 
     def accept(self, position: int) -> bool:
         """See `Source.accept`."""
         accepted = super().accept(position)
-        if accepted and position in self._awaited:
+        if accepted and self._awaited:
             self._acknowledged(position)
         return accepted
 
@@ -50,43 +62,33 @@ class TracedSource(Source):
         super().accept_spans(stream, spans)
         if self._awaited:
             for first, last in spans:
-                begin = bisect_left(self._positions, first)
-                for position in self._positions[begin : bisect_right(self._positions, last)]:
+                for position, _ in self._awaited.between(first, last):
                     self._acknowledged(position)
 
-    def _delivered(self, run: Run, at: int, parent: TraceContext) -> None:
-        index = bisect_right(run.ends, at, run.low, run.high) - run.low
-        position = run.first + index if run.first else 0
+    def _delivered(self, position: int, parent: TraceContext) -> None:
+        context = self._record("deliver", position, parent)
+        if position and context is not None:
+            self._awaited.note(position, (context, time.time_ns()))
+
+    def _acknowledged(self, position: int) -> None:
+        """Record the span of an acknowledgement: it lasts from the delivery on."""
+        if (awaited := self._awaited.take(position)) is not None:
+            delivered, delivered_ns = awaited
+            self._record("ack", position, delivered, began_ns=delivered_ns)
+
+    def _record(
+        self, name: str, position: int, parent: TraceContext, began_ns: int = 0
+    ) -> TraceContext | None:
         span = self._tracer.start(
-            "deliver",
+            name,
             parent,
+            began_ns=began_ns,
             messaging__system="danube",
             messaging__destination__name=self.delivered.topic,
             messaging__consumer__group__name=self.delivered.subscription,
             danube__position=position,
         )
         if span is None:
-            return
+            return None
         span.end()
-        if position and self.unacked is not None:
-            if position not in self._awaited:
-                insort(self._positions, position)
-            self._awaited[position] = span.context, time.time_ns()
-            if len(self._positions) > DELIVERED_MAX:
-                del self._awaited[self._positions.pop(0)]
-
-    def _acknowledged(self, position: int) -> None:
-        """Record the span of an acknowledgement: it lasts from the delivery on."""
-        parent, delivered_ns = self._awaited.pop(position)
-        del self._positions[bisect_left(self._positions, position)]
-        span = self._tracer.start(
-            "ack",
-            parent,
-            began_ns=delivered_ns,
-            messaging__system="danube",
-            messaging__destination__name=self.delivered.topic,
-            messaging__consumer__group__name=self.delivered.subscription,
-            danube__position=position,
-        )
-        if span is not None:
-            span.end()
+        return span.context

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -20,6 +20,7 @@ from danube_common.errors import (
     Unavailable,
 )
 from danube_common.model.position import MESSAGES_PER_SECTION_MAX, position_of
+from danube_common.tracing.marks import Mark, encode_marks
 from danube_common.wire.frame import IDEMPOTENT, RawSection, encode_section, make_frame_id
 from danube_common.wire.owner.protocol import non_reliable_subject
 from danube_gateway.publish.batch import FRAME_BYTES_TARGET
@@ -29,6 +30,7 @@ from danube_gateway.publish.publisher import APPEND_TIMEOUT_S
 from danube_gateway.publish.publishing import Publishing, failure_reason
 from danube_gateway.publish.ready_batch import Body, Message, ReadyBatch, Unchecked, section_of_bodies
 from danube_gateway.publish.topic_limits import ENVELOPE_BYTES_MAX, TopicLimits
+from danube_gateway.publish.traces import joined_marks
 
 WINDOW_MESSAGES: Final = 65_536
 """Messages that a stream may have sent and not been answered."""
@@ -86,8 +88,6 @@ class BatchLane:
         self._idempotence = idempotence
         self.limits = TopicLimits(publishing.catalogue, producer.topic_name)
         self._publishing = publishing
-        if (log := publishing.traced_log) is not None:
-            on_stored = log.traced_stored(on_stored, producer)
         self._on_stored = on_stored
         self._on_refused = on_refused
         self._waiting: deque[ReadyBatch] = deque()
@@ -96,7 +96,9 @@ class BatchLane:
         publishing.batch_tallies.add(self._tally)
         publishing.producers.hold(producer.producer_id)
 
-    def ready(self, first: int, body: Body, messages: Iterable[Message]) -> ReadyBatch:
+    def ready(
+        self, first: int, body: Body, messages: Iterable[Message], marks: Sequence[Mark] = ()
+    ) -> ReadyBatch:
         """Check the messages of a batch against limits and schema. Raises MessageRefused, CorruptData."""
         producer, limits = self.producer, self.limits
         checks, takes_all = self._publishing.checks, producer.check.takes_all
@@ -115,7 +117,7 @@ class BatchLane:
                     unchecked.append(Unchecked(index, payload, stamp))
             except (LimitExceeded, SchemaViolation) as error:
                 raise MessageRefused(index, error) from None
-        return ReadyBatch(first, body, payload_bytes, unchecked, time.perf_counter())
+        return ReadyBatch(first, body, payload_bytes, unchecked, time.perf_counter(), marks)
 
     def add(self, batch: ReadyBatch) -> None:
         """Queue a batch. The stream's window bounds the queue."""
@@ -197,12 +199,13 @@ class BatchLane:
         if self._publishing.producers.known(producer.producer_id) is not producer:
             await self._find_again()
         section = section_of_bodies(producer.topic.topic_id, [batch.body for batch in batches])
+        marks = joined_marks(batches)
         try:
             if self._idempotence is not None:
-                position = await self._store_once(self._idempotence, batches[0], section)
+                position = await self._store_once(self._idempotence, batches[0], section, marks)
             elif producer.topic.strategy.is_reliable:
                 numbers = self._publishing.numbers
-                position = await self._store(section, numbers.gateway, numbers.next())
+                position = await self._store(section, numbers.gateway, numbers.next(), marks)
             else:
                 position = await self._pass_on(section)
         except (LogFull, LimitExceeded) as error:
@@ -212,6 +215,8 @@ class BatchLane:
         now = time.perf_counter()
         for batch in batches:
             self._tally.count_batch(batch.count, batch.payload_bytes, now - batch.began)
+            if batch.marks:
+                self._publishing.traces.published(batch, producer)
             self._on_stored(batch, position)
             position += batch.count if position else 0
 
@@ -222,22 +227,31 @@ class BatchLane:
             raise NotFound(f"topic {self.producer.topic.name} was deleted, and created again")
         self.producer = found
 
-    async def _store(self, section: RawSection, gateway: int, number: int) -> int:
+    async def _store(self, section: RawSection, gateway: int, number: int, marks: Sequence[Mark]) -> int:
         """Append a frame; return the position of its first message."""
         log, bundle = self._publishing.log, self.producer.bundle
         frame = encode_section(gateway, number, section)
         await log.open(bundle)
-        appended = await log.append(
-            bundle, frame, frame_id=make_frame_id(gateway, number), timeout_s=APPEND_TIMEOUT_S
+        appending = log.append(
+            bundle,
+            frame,
+            frame_id=make_frame_id(gateway, number),
+            timeout_s=APPEND_TIMEOUT_S,
+            traces=encode_marks(marks) if marks else "",
         )
+        if marks:
+            appending = self._publishing.traces.appended(appending, bundle, frame, marks)
+        appended = await appending
         if appended.duplicate and self._idempotence is not None:
             await self._idempotence.check_last(number + section.messages - 1)
         return position_of(appended.sequence, 0, 0)
 
-    async def _store_once(self, idempotence: Idempotence, batch: ReadyBatch, section: RawSection) -> int:
+    async def _store_once(
+        self, idempotence: Idempotence, batch: ReadyBatch, section: RawSection, marks: Sequence[Mark]
+    ) -> int:
         await idempotence.confirm()
         sent_at = time.monotonic()
-        position = await self._store(section, IDEMPOTENT | idempotence.key, batch.first)
+        position = await self._store(section, IDEMPOTENT | idempotence.key, batch.first, marks)
         idempotence.stored(batch.last, sent_at)
         return position
 

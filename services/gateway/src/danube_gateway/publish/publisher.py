@@ -14,9 +14,11 @@ from danube_common.bus.port import Bus
 from danube_common.errors import BusUnavailable, DanubeError, LimitExceeded, Unavailable
 from danube_common.log.port import BundleLog
 from danube_common.model.bundle import Bundle
+from danube_common.tracing.marks import encode_marks
 from danube_common.wire.frame import encode_frame, make_frame_id
 from danube_common.wire.owner.protocol import non_reliable_subject
 from danube_gateway.publish.batch import Batch
+from danube_gateway.publish.traces import PublishTraces
 
 PENDING_BYTES_MAX = 64 * 1024 * 1024
 """Bytes that may wait for their frame, per bundle; more are refused."""
@@ -124,14 +126,25 @@ def _settle(waiting: list[Waiting], error: DanubeError | None) -> None:
 class LogPublisher(Publisher):
     """Appends the frames of reliable topics to the log. The log's acknowledgement answers their messages."""
 
-    def __init__(self, bundle: Bundle, numbers: FrameNumbers, log: BundleLog) -> None:
+    def __init__(
+        self, bundle: Bundle, numbers: FrameNumbers, log: BundleLog, traces: PublishTraces | None = None
+    ) -> None:
         super().__init__(bundle, numbers)
         self._log = log
+        self._traces = traces or PublishTraces()
 
     async def _send(self, number: int, frame: bytes) -> None:
         await self._log.open(self.bundle)
         frame_id = make_frame_id(self._numbers.gateway, number)
-        await self._log.append(self.bundle, frame, frame_id=frame_id, timeout_s=APPEND_TIMEOUT_S)
+        marks = self._traces.find(frame)
+        appending = self._log.append(
+            self.bundle,
+            frame,
+            frame_id=frame_id,
+            timeout_s=APPEND_TIMEOUT_S,
+            traces=encode_marks(marks) if marks else "",
+        )
+        await (self._traces.appended(appending, self.bundle, frame, marks) if marks else appending)
 
 
 class NonReliablePublisher(Publisher):

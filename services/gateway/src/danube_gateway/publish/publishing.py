@@ -21,7 +21,7 @@ from danube_gateway.publish.reorder_buffer import ReorderBuffer
 from danube_gateway.publish.schema_checks import SchemaChecks
 from danube_gateway.publish.subject_checks import SchemaStamp, SubjectChecks
 from danube_gateway.publish.topic_limits import PublishRates, TopicLimits
-from danube_gateway.publish.traces import TracedLog
+from danube_gateway.publish.traces import PublishTraces
 
 PRODUCER_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of one producer's messages that may wait for their order, a check, the rate or an answer; more are
@@ -94,7 +94,7 @@ class Publishing:
         numbers: of the frames of this process.
         batch_tallies: what producers of batches have counted since the metrics were read.
         draining: whether new messages are refused.
-        traced_log: what ``log`` is if there are traces.
+        traces: the spans of what is published.
     """
 
     def __init__(
@@ -107,6 +107,7 @@ class Publishing:
         metrics: GatewayMetrics,
         checks: SchemaChecks,
         subjects: SubjectChecks,
+        traces: PublishTraces | None = None,
     ) -> None:
         self.producers = producers
         self.catalogue = catalogue
@@ -123,7 +124,7 @@ class Publishing:
         self.batch_tallies: set[Tally] = set()
         self._on_drain: dict[Callable[[], None], None] = {}
         self.draining = False
-        self.traced_log = log if isinstance(log, TracedLog) else None
+        self.traces = traces or PublishTraces()
         catalogue.on_topic_gone(self._topic_gone)
         metrics.on_render(self._flush)
 
@@ -344,7 +345,7 @@ class Publishing:
         publisher = self._publishers.get((bundle, reliable))
         if publisher is None:
             if reliable:
-                publisher = LogPublisher(bundle, self.numbers, self.log)
+                publisher = LogPublisher(bundle, self.numbers, self.log, self.traces)
             else:
                 publisher = NonReliablePublisher(bundle, self.numbers, self.bus)
             self._publishers[bundle, reliable] = publisher

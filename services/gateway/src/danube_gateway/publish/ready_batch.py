@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import google_crc32c
 
+from danube_common.tracing.marks import Mark
 from danube_common.wire.frame import RawSection
 from danube_gateway.publish.subject_checks import SchemaStamp
 
@@ -42,6 +43,7 @@ class ReadyBatch:
     """A batch that may be stored, but for its unchecked messages.
 
     ``first`` is the number of its first message, ``began`` when it came, by `time.perf_counter`.
+    ``marks`` are of its messages with a recorded trace, by index.
     """
 
     first: int
@@ -49,6 +51,7 @@ class ReadyBatch:
     payload_bytes: int
     unchecked: Sequence[Unchecked]
     began: float
+    marks: Sequence[Mark] = ()
 
     @property
     def count(self) -> int:

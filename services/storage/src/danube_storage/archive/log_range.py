@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 from danube_common.errors import CorruptData, LogUnavailable
 from danube_common.log.port import BundleLog, LogEntry
 from danube_common.model.bundle import Bundle
 from danube_common.model.position import position_of
 from danube_common.segment.format import ENTRY_HEAD_BYTES
+from danube_common.tracing.context import TraceContext
+from danube_common.tracing.marks import MARKS_MAX, parse_marks
 from danube_common.wire.frame import ProducerBatch, RawSection, producer_batch_of, split_frame
 
 READ_BYTES = 8 << 20
@@ -28,6 +31,7 @@ class RangeSection:
     Attributes:
         stored_ms: when the log stored its frame.
         batch: what an idempotent producer has stored with the frame, which has no other section then.
+        traces: the marks of its frame.
     """
 
     sequence: int
@@ -35,6 +39,7 @@ class RangeSection:
     stored_ms: int
     raw: RawSection
     batch: ProducerBatch | None = None
+    traces: str = ""
 
     @property
     def first_position(self) -> int:
@@ -86,6 +91,12 @@ class LogRange:
         for section in self.sections:
             found.setdefault(section.raw.topic_id, []).append(section)
         return found
+
+    def traces(self) -> list[TraceContext]:
+        """Return the recorded traces of its messages, MARKS_MAX at most."""
+        texts = dict.fromkeys(section.traces for section in self.sections if section.traces)
+        marks = (mark for text in texts for mark in parse_marks(text))
+        return [mark.context for mark in islice(marks, MARKS_MAX)]
 
     def whole_segments(self, segment_bytes: int, topic_id: int | None = None) -> LogRange:
         """Return the frames that fill segments of ``segment_bytes``; the whole range if none is full.
@@ -174,7 +185,7 @@ def _split(entries: Iterable[LogEntry]) -> tuple[list[list[RangeSection]], Corru
         batch = producer_batch_of(entry.frame)
         found.append(
             [
-                RangeSection(entry.sequence, number, entry.stored_ms, raw, batch)
+                RangeSection(entry.sequence, number, entry.stored_ms, raw, batch, entry.traces)
                 for number, raw in enumerate(parts)
             ]
         )

@@ -93,6 +93,7 @@ class Sealer:
         if log_range.missing:
             self._ports.metrics.missing_frames.labels(str(self._bundle)).inc(log_range.missing)
             _log.error("frames_missing", bundle=str(self._bundle), first=first, missing=log_range.missing)
+        began_ns = time.time_ns()
         plan = await self._plan(log_range)
         entry = ManifestEntry(
             bundle=str(self._bundle),
@@ -103,6 +104,7 @@ class Sealer:
             segments=await self._writer.write(log_range, plan),
         )
         await self._commit(entry)
+        self._record(log_range, began_ns)
         has_batches = self._session.count(log_range)
         self._ports.metrics.cuts.labels(str(self._bundle)).inc()
         if entry.has_shared or has_batches:
@@ -111,6 +113,16 @@ class Sealer:
             await self._session.save_counts()
         await self._purge()
         return entry
+
+    def _record(self, log_range: LogRange, began_ns: int) -> None:
+        """Record the span of a range that is in segments now, in the first trace of its messages."""
+        if self._ports.tracer is None or not (contexts := log_range.traces()):
+            return
+        span = self._ports.tracer.start_of(
+            contexts, "archive", began_ns=began_ns, danube__bundle=str(self._bundle)
+        )
+        if span is not None:
+            span.end()
 
     async def _read(self, first: int, last: int) -> LogRange:
         try:

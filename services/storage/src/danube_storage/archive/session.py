@@ -19,6 +19,7 @@ from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle
 from danube_common.model.producer_sequences import ProducerSequences
 from danube_common.model.strategy import StorageBackend
+from danube_common.tracing.tracer import Tracer
 from danube_storage.archive.log_range import LogRange
 from danube_storage.archive.offsets import Offsets
 from danube_storage.archive.state import change_archive_state
@@ -41,6 +42,7 @@ class ArchivePorts:
     catalogue: Catalogue
     stores: Stores
     metrics: StorageMetrics
+    tracer: Tracer | None = None
 
     def live_instances(self) -> list[str]:
         """Return the ids of the storage instances that are alive, as far as this one has seen."""

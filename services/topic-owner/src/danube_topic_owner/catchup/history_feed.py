@@ -119,7 +119,8 @@ class HistoryFeed:
             topic = self._context.catalogue.topic_by_id(topic_id)
             if topic is None:
                 raise NotFound("the topic is not known")
-            await self._read_from(topic, start, here)
+            with self._context.traces.reading(topic.name):
+                await self._read_from(topic, start, here)
         except Quarantined as error:
             self._block(here, start, str(error), QUARANTINE_WAIT_S)
         except CorruptData as error:
@@ -166,6 +167,7 @@ class HistoryFeed:
             if not met:
                 continue
             run = entry.section.run(entry.first_position, entry.first_offset)
+            self._context.traces.note_archived(run)
             for subscription in met:
                 subscription.dispatch.offer(run)
                 subscription.read_past(entry.sequence)

@@ -109,6 +109,8 @@ class LogCatchUp:
                 error=str(error),
             )
             frame = Frame(0, 0, ())
+        if entry.traces:
+            self._context.traces.note(entry.sequence, entry.traces)
         for subscription in met:
             subscription.offer_frame(entry.sequence, frame, self._context.offsets)
             subscription.read_past(entry.sequence)

@@ -12,6 +12,7 @@ from danube_common.wire.delivery import Pack
 from danube_common.wire.owner.notices import SessionEnded, encode_notice
 from danube_common.wire.owner.protocol import gateway_subject
 from danube_topic_owner.delivery.dispatch import Outgoing
+from danube_topic_owner.delivery.traces import DeliveryTraces
 
 
 class Outbox:
@@ -22,7 +23,8 @@ class Outbox:
     bus lost by the gap in delivery numbers, and asks for it again.
     """
 
-    def __init__(self, bus: Bus, epoch: int) -> None:
+    def __init__(self, bus: Bus, epoch: int, traces: DeliveryTraces | None = None) -> None:
+        self._traces = traces
         self._bus = bus
         self._epoch = epoch
         self._queues: dict[str, deque[Outgoing | SessionEnded]] = {}
@@ -37,6 +39,8 @@ class Outbox:
         for run in outgoing.runs:
             self.messages_sent += len(run)
             self.bytes_sent += run.size
+        if self._traces is not None:
+            self._traces.deliver(outgoing)
         self._put(outgoing.gateway, outgoing)
 
     def notice(self, gateway: str, notice: SessionEnded) -> None:

@@ -55,6 +55,7 @@ class MemoryLog:
         *,
         frame_id: str,
         timeout_s: float,  # noqa: ARG002 - the port's; nothing is waited for here
+        traces: str = "",
     ) -> Appended:
         """See the port."""
         stored = self._opened(bundle)
@@ -66,7 +67,7 @@ class MemoryLog:
             raise LogFull(f"bundle {bundle} holds {stored.bytes_kept} bytes")
         stored.last_sequence += 1
         stored.bytes_kept += cost
-        entry = LogEntry(stored.last_sequence, bytes(frame), self._now_ms())
+        entry = LogEntry(stored.last_sequence, bytes(frame), self._now_ms(), traces)
         stored.entries.append(entry)
         stored.sequences_by_id[frame_id] = (entry.sequence, self._clock() + DUPLICATE_WINDOW_S)
         for feed in stored.feeds:

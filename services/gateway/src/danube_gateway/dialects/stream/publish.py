@@ -220,7 +220,8 @@ class _ProducerStream:
         try:
             single_max = lane.limits.message_bytes_max + ENVELOPE_BYTES_MAX + TABLE_BYTES
             body = read_body(batch, single_max)
-            ready = lane.ready(request.first_sequence, body, read_messages(body))
+            marks = self._publishing.traces.marked(body, request.traced) if request.traced else ()
+            ready = lane.ready(request.first_sequence, body, read_messages(body), marks)
         except MessageRefused as refused:
             self._refuse(partition, request, refused.error, refused.index)
         except BadMessage as bad:
