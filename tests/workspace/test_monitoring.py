@@ -103,16 +103,44 @@ def test_dashboards_and_rules_ask_for_metrics_that_exist() -> None:
     assert {name for name in asked if not name.startswith("etcd_")} - known == set()
 
 
+def alerts() -> list[dict[str, Any]]:
+    """The alerts of the rules."""
+    groups = yaml.safe_load((RULES / "rules.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
+
+
+def test_every_alert_is_tested_where_it_fires_and_where_it_is_silent() -> None:
+    healthy, *others = yaml.safe_load((RULES / "rules_test.yml").read_text())["tests"]
+    silent = {re.split(r"[{]", one["series"])[0] for one in healthy["input_series"]}
+    fired = set(re.findall(r"Danube[A-Za-z]+", yaml.safe_dump([one["promql_expr_test"] for one in others])))
+    assert fired == {alert["alert"] for alert in alerts()}
+    for alert in alerts():
+        # What it looks at is there on the healthy platform, so that its silence says something.
+        names = set(NAME.findall(alert["expr"])) - recorded()
+        assert names & silent or "danube:" in alert["expr"] or "up{" in alert["expr"], alert["alert"]
+
+
+def test_the_manual_names_metrics_that_exist() -> None:
+    known = {re.sub(r"_(total|bucket)$", "", name) for name in exposed()}
+    text = (ROOT / "docs" / "operations" / "monitor.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"]
+    metrics = [row[1] for row in rows if len(row) == 3 and not row[0].startswith("`")]
+    told = {f"danube_{name}" for cell in metrics for name in re.findall(r"`([a-z]\w+)`", cell)}
+    here = " ".join(cell for row in rows for cell in (row[1:] if len(row) == 2 else row))
+    told |= set(re.findall(r"\bdanube_\w+", here))
+    found = {re.sub(r"_total$", "", re.sub(r"^(danube_)+", "danube_", name)) for name in told}
+    assert len(found) > 60
+    assert found - known == set()
+
+
 def test_the_dashboards_are_those_of_their_tables(dashboards: ModuleType) -> None:
     written = {path.stem: path.read_text() for path in DASHBOARDS.glob("*.json")}
     assert written == {one.name: dashboards.rendered(one) for one in dashboards.DASHBOARDS}
 
 
 def test_every_alert_says_what_to_do_and_is_in_the_manual() -> None:
-    groups = yaml.safe_load((RULES / "rules.yml").read_text())["groups"]
-    alerts = [rule for group in groups for rule in group["rules"] if "alert" in rule]
     manual = (ROOT / "docs" / "operations" / "monitor.md").read_text()
-    for alert in alerts:
+    for alert in alerts():
         assert alert["annotations"].keys() == {"summary", "action"}, alert["alert"]
         assert alert["labels"]["severity"] in {"critical", "warning", "info"}, alert["alert"]
         assert f"`{alert['alert']}`" in manual

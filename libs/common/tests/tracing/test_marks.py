@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.tracing.context import TraceContext
-from danube_common.tracing.marks import MARKS_MAX, Mark, Marked, encode_marks, parse_marks
+from danube_common.tracing.marks import (
+    MARKS_MAX,
+    Mark,
+    Marked,
+    encode_marks,
+    encode_marks_by_consumer,
+    parse_marks,
+    parse_marks_by_consumer,
+)
 
 CONTEXTS = st.builds(TraceContext, st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.booleans())
 MARKS = st.lists(st.builds(Mark, st.integers(0, 2**63 - 1), CONTEXTS), max_size=MARKS_MAX)
@@ -22,6 +30,12 @@ def test_marks_come_back_from_their_text(marks: list[Mark]) -> None:
 @given(st.text())
 def test_text_that_has_no_marks_is_never_an_error(text: str) -> None:
     assert parse_marks(text) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**63 - 1), MARKS), min_size=1))
+def test_marks_of_several_consumers_come_back(told: list[tuple[int, list[Mark]]]) -> None:
+    assert parse_marks_by_consumer(encode_marks_by_consumer(told)) == told
+    assert parse_marks_by_consumer("x=;;=") == []
 
 
 def test_more_marks_than_the_bound_are_left_out() -> None:

@@ -211,7 +211,7 @@ async def start(runtime: Runtime, config: GatewayConfig) -> AsyncIterator[None]:
 def _trace(methods: Methods, tracer: Tracer | None) -> None:
     """Give calls and messages their spans; without a tracer the methods stay as they are."""
     if tracer is not None:
-        trace_calls(methods, tracer, but=OF_MESSAGES)
+        trace_calls(methods, tracer, but={*OF_MESSAGES, *methods.stream})
         methods.unary[SEND] = traced_send(methods.unary[SEND], tracer)
 
 

@@ -218,10 +218,10 @@ class HeldBus(MemoryBus):
         self.gate = asyncio.Event()
         self.publishing = asyncio.Event()
 
-    def publish_at_once(self, subject: str, payload: bytes) -> bool:  # noqa: ARG002
+    def publish_at_once(self, subject: str, payload: bytes, traces: str = "") -> bool:  # noqa: ARG002
         return False
 
-    async def publish(self, subject: str, payload: bytes) -> None:
+    async def publish(self, subject: str, payload: bytes, traces: str = "") -> None:  # noqa: ARG002
         self.publishing.set()
         await self.gate.wait()
         await super().publish(subject, payload)

@@ -93,7 +93,7 @@ class OwnerContext:
         self.offsets = LogOffsets()
         self.subscriptions: dict[int, dict[str, ActiveSubscription]] = defaultdict(dict)
         self.catch_up_wanted = asyncio.Event()
-        self.traces = DeliveryTraces(ports.bus, bundle, ports.tracer)
+        self.traces = DeliveryTraces(bundle, ports.tracer)
         self.outbox = Outbox(ports.bus, self.epoch, self.traces)
         self.poison = Poison(
             ports,

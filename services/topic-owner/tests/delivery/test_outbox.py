@@ -33,13 +33,13 @@ class RecordingBus:
         self.published: dict[str, list[bytes]] = defaultdict(list)
         self.failures = 0
 
-    def publish_at_once(self, subject: str, payload: bytes) -> bool:
+    def publish_at_once(self, subject: str, payload: bytes, traces: str = "") -> bool:  # noqa: ARG002
         taken = bool(self.at_once) and self.at_once.pop(0)
         if taken:
             self.published[subject].append(payload)
         return taken
 
-    async def publish(self, subject: str, payload: bytes) -> None:
+    async def publish(self, subject: str, payload: bytes, traces: str = "") -> None:  # noqa: ARG002
         await asyncio.sleep(0)
         if self.failures:
             self.failures -= 1

@@ -12,7 +12,7 @@ from nats.aio.subscription import Subscription as NatsSubscription
 from danube_common.bus.port import MessageHandler, RequestHandler
 from danube_common.errors import DanubeError
 from danube_common.nats.access import NatsAccess
-from danube_common.nats.connection import Connection
+from danube_common.nats.connection import TRACES_HEADER, Connection
 from danube_common.tracing.context import ATTRIBUTE, parse_context
 from danube_common.tracing.current import current_span, within
 from danube_common.tracing.tracer import Span, Tracer
@@ -85,13 +85,14 @@ class NatsBus:
         """See the port."""
         self._connection.on_reconnect(callback)
 
-    async def publish(self, subject: str, payload: bytes) -> None:
+    async def publish(self, subject: str, payload: bytes, traces: str = "") -> None:
         """See the port."""
-        await self._connection.send(subject, payload)
+        await self._connection.send(subject, payload, headers={TRACES_HEADER: traces} if traces else None)
 
-    def publish_at_once(self, subject: str, payload: bytes) -> bool:
+    def publish_at_once(self, subject: str, payload: bytes, traces: str = "") -> bool:
         """See the port."""
-        return self._connection.send_at_once(subject, payload)
+        headers = {TRACES_HEADER: traces} if traces else None
+        return self._connection.send_at_once(subject, payload, headers=headers)
 
     async def request(self, subject: str, payload: bytes, *, timeout_s: float) -> bytes:
         """See the port."""
@@ -99,10 +100,14 @@ class NatsBus:
         headers = None if span is None else {ATTRIBUTE: str(span.context)}
         return (await self._connection.call(subject, payload, timeout_s=timeout_s, headers=headers)).data
 
-    async def subscribe(self, subject: str, handler: MessageHandler) -> _Interest:
+    async def subscribe(
+        self, subject: str, handler: MessageHandler, on_traces: Callable[[str], None] | None = None
+    ) -> _Interest:
         """See the port."""
 
         def deliver(message: Msg) -> None:
+            if message.headers and on_traces is not None and (traces := message.headers.get(TRACES_HEADER)):
+                on_traces(traces)
             handler(message.data)
 
         return _Interest(self._connection, await self._connection.listen(subject, deliver))

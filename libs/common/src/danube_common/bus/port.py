@@ -26,10 +26,10 @@ class Bus(Protocol):
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call back each time the transport returns after a loss. Messages in between are lost."""
 
-    async def publish(self, subject: str, payload: bytes) -> None:
-        """Send without an answer. Raises BusUnavailable when the message cannot leave."""
+    async def publish(self, subject: str, payload: bytes, traces: str = "") -> None:
+        """Send without an answer, with ``traces`` beside it. Raises BusUnavailable when it cannot leave."""
 
-    def publish_at_once(self, subject: str, payload: bytes) -> bool:
+    def publish_at_once(self, subject: str, payload: bytes, traces: str = "") -> bool:
         """Send as `publish` does if that takes no wait; else do nothing and return False."""
 
     async def request(self, subject: str, payload: bytes, *, timeout_s: float) -> bytes:
@@ -41,8 +41,13 @@ class Bus(Protocol):
             BusUnavailable: the transport is down.
         """
 
-    async def subscribe(self, subject: str, handler: MessageHandler) -> Subscription:
-        """Call ``handler`` for each message, one at a time, in order. The handler must not raise or block."""
+    async def subscribe(
+        self, subject: str, handler: MessageHandler, on_traces: Callable[[str], None] | None = None
+    ) -> Subscription:
+        """Call ``handler`` for each message, one at a time, in order; ``on_traces`` before, if it has traces.
+
+        Neither must raise or block.
+        """
 
     async def serve(
         self, subject: str, handler: RequestHandler, *, concurrent_max: int = 1024

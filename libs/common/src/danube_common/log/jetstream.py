@@ -15,13 +15,11 @@ from nats.aio.subscription import Subscription
 from danube_common.errors import BusUnavailable, LogUnavailable, NoResponders, NotFound
 from danube_common.log.port import Appended, LogBounds, LogEntry
 from danube_common.model.bundle import Bundle, Family
-from danube_common.nats.connection import Connection
+from danube_common.nats.connection import TRACES_HEADER, Connection
 from danube_common.nats.jetstream import MESSAGE_ID_HEADER, JetStreamRefused, RetryDeadline, stored_ms_of
 from danube_common.nats.stream import PATIENCE_S, SEQUENCE_HEADER, Stream
 
 DUPLICATE_WINDOW_S = 120
-TRACES_HEADER = "Danube-Traces"
-"""Of a frame of which messages have a recorded trace: their marks."""
 # One attempt's share of the caller's deadline: an acknowledgement can be lost without the connection.
 APPEND_ATTEMPT_S_MAX = 5.0
 

@@ -36,6 +36,8 @@ OUTBOUND_BYTES_MAX = 8 << 20
 # What one subscription may hold for its handler; beyond it messages are dropped and reported.
 PENDING_MESSAGES_MAX = 64 * 1024
 PENDING_BYTES_MAX = 128 << 20
+TRACES_HEADER = "Danube-Traces"
+"""Of a frame or a pack of which messages have a recorded trace: their marks."""
 # The server counts headers into max_payload, nats-py does not; ours stay far below this.
 HEADER_BYTES_MAX = 1024
 # From here on a payload is handed to the socket as it is, see `_send_publish`.

@@ -46,6 +46,23 @@ def parse_marks(text: str) -> list[Mark]:
     return found
 
 
+def encode_marks_by_consumer(told: Iterable[tuple[int, Iterable[Mark]]]) -> str:
+    """Return the marks of deliveries to several consumers, by their ids, as text."""
+    return ";".join(f"{consumer:x}={encode_marks(marks)}" for consumer, marks in told)
+
+
+def parse_marks_by_consumer(text: str) -> list[tuple[int, list[Mark]]]:
+    """Return what `encode_marks_by_consumer` has encoded; what is none of it is left out."""
+    found: list[tuple[int, list[Mark]]] = []
+    for part in text.split(";"):
+        consumer, _, marks = part.partition("=")
+        try:
+            found.append((int(consumer, 16), parse_marks(marks)))
+        except ValueError:
+            continue
+    return found
+
+
 class Marked(Generic[T]):
     """What is known of marked messages by position; beyond ``size_max`` the first noted are forgotten."""
 

@@ -24,7 +24,7 @@ from danube_common.tracing.tracer import Span
 QUEUE_SPANS_MAX: Final = 1024
 """Spans that wait for the collector; beyond it the oldest are dropped."""
 REQUEST_SPANS_MAX: Final = 512
-FLUSH_S: Final = 1.0
+FLUSH_S: Final = 5.0
 REQUEST_TIMEOUT_S: Final = 2.0
 """A request that fails is not repeated. A process that stops waits so long for the last one."""
 HEADERS_VARIABLE: Final = "OTEL_EXPORTER_OTLP_HEADERS"

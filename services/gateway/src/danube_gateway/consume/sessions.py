@@ -15,11 +15,11 @@ from danube_common.cluster.owner_client import OWNER_TIMEOUT_S, OwnerClient
 from danube_common.errors import CorruptData, DanubeError, NotFound, Refused, Unavailable
 from danube_common.model.bundle import Bundle
 from danube_common.runtime.service import Spawn
-from danube_common.tracing.marks import parse_marks
+from danube_common.tracing.marks import parse_marks_by_consumer
 from danube_common.wire.delivery import MAGICS, Delivery, decode_deliveries
 from danube_common.wire.envelope import Done
 from danube_common.wire.owner.notices import decode_notice, taken_over
-from danube_common.wire.owner.protocol import gateway_subject, traces_subject
+from danube_common.wire.owner.protocol import gateway_subject
 from danube_common.wire.owner.sessions import (
     SESSIONS_PER_SYNC_MAX,
     SYNC_INTERVAL_S,
@@ -78,15 +78,14 @@ class Sessions:
         self._windows: Counter[str] = Counter()
         """Credit in bytes of all streams of a connection, by client."""
         self._last_number = 0
-        self._listeners: list[Subscription] = []
+        self._listener: Subscription | None = None
         self._stopping = False
         catalogue.on_owner(self._owner_changed)
 
     async def start(self) -> None:
         """Listen for deliveries and notices from owners. Raises BusUnavailable."""
-        if self._acks.traced:
-            self._listeners.append(await self._bus.subscribe(traces_subject(self.name), self._on_traces))
-        self._listeners.append(await self._bus.subscribe(gateway_subject(self.name), self._on_message))
+        on_traces = self._on_traces if self._acks.traced else None
+        self._listener = await self._bus.subscribe(gateway_subject(self.name), self._on_message, on_traces)
 
     async def stop(self) -> None:
         """End every stream and detach it, so that owners deliver unacknowledged messages elsewhere at once.
@@ -98,8 +97,8 @@ class Sessions:
         for session in sessions:
             session.close(_shutting_down(), drop=True)
             self._acks.leave(session)
-        for listener in self._listeners:
-            await listener.close()
+        if self._listener is not None:
+            await self._listener.close()
         await asyncio.gather(*(self._leave(bundle) for bundle in {session.bundle for session in sessions}))
 
     def end_all(self, error: DanubeError) -> None:
@@ -331,11 +330,11 @@ class Sessions:
         self._last_number = max(self._last_number + 1, time.time_ns() // 1000)
         return self._last_number
 
-    def _on_traces(self, data: bytes) -> None:
-        consumer, _, marks = data.decode("ascii", "replace").partition(" ")
-        session = self._sessions.get(int(consumer, 16)) if consumer.isalnum() else None
-        if session is not None and isinstance(session.source, TracedSource):
-            session.source.announce(parse_marks(marks))
+    def _on_traces(self, text: str) -> None:
+        for consumer_id, marks in parse_marks_by_consumer(text):
+            session = self._sessions.get(consumer_id)
+            if session is not None and isinstance(session.source, TracedSource):
+                session.source.announce(marks)
 
     def _on_message(self, data: bytes) -> None:
         try:

@@ -29,8 +29,8 @@ class Outbox:
         self._epoch = epoch
         self._queues: dict[str, deque[Outgoing | SessionEnded]] = {}
         self._wake = asyncio.Event()
-        self._unsent: tuple[str, bytes] | None = None
-        """Subject and bytes that the bus did not take at once; everything else waits behind them."""
+        self._unsent: tuple[str, bytes, str] | None = None
+        """Subject, bytes and traces that the bus did not take at once; everything else waits behind them."""
         self.messages_sent = 0
         self.bytes_sent = 0
 
@@ -39,8 +39,6 @@ class Outbox:
         for run in outgoing.runs:
             self.messages_sent += len(run)
             self.bytes_sent += run.size
-        if self._traces is not None:
-            self._traces.deliver(outgoing)
         self._put(outgoing.gateway, outgoing)
 
     def notice(self, gateway: str, notice: SessionEnded) -> None:
@@ -52,11 +50,11 @@ class Outbox:
         """Send what is queued; what the bus does not take at once is left to `run`."""
         while self._queues and self._unsent is None:
             gateway, queue = next(iter(self._queues.items()))
-            subject, data = gateway_subject(gateway), self._next(queue)
+            subject, (data, traces) = gateway_subject(gateway), self._next(queue)
             if not queue:
                 del self._queues[gateway]
-            if not self._bus.publish_at_once(subject, data):
-                self._unsent = subject, data
+            if not self._bus.publish_at_once(subject, data, traces):
+                self._unsent = subject, data, traces
                 self._wake.set()
 
     async def run(self) -> None:
@@ -71,24 +69,26 @@ class Outbox:
                 self._unsent = None
                 self.flush()
 
-    def _next(self, queue: deque[Outgoing | SessionEnded]) -> bytes:
-        """Take a notice, or as many deliveries as fit one pack, from a queue and encode them."""
+    def _next(self, queue: deque[Outgoing | SessionEnded]) -> tuple[bytes, str]:
+        """Take a notice or deliveries, as many as fit one pack, from a queue, and encode both."""
         pack = None
+        sent: list[Outgoing] = []
         while queue:
             first = queue[0]
             if isinstance(first, SessionEnded):
                 if pack is not None:
                     break
                 queue.popleft()
-                return encode_notice(first)
+                return encode_notice(first), ""
             if pack is None:
                 pack = Pack(self._epoch)
             if not pack.add(first.consumer_id, first.session, first.number, first.runs, first.failures):
                 break
             queue.popleft()
+            sent.append(first)
         if pack is None:
             raise IndexError("nothing waits for the gateway")
-        return pack.encode()
+        return pack.encode(), self._traces.sent(sent) if self._traces else ""
 
     def _put(self, gateway: str, message: Outgoing | SessionEnded) -> None:
         self._queues.setdefault(gateway, deque()).append(message)

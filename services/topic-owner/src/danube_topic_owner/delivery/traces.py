@@ -5,18 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import islice
 from typing import Final
 
-from danube_common.bus.port import Bus
 from danube_common.model.bundle import Bundle
 from danube_common.model.position import position_of
 from danube_common.model.run import Run
 from danube_common.tracing.context import TraceContext, find_contexts
 from danube_common.tracing.current import current_span, within
-from danube_common.tracing.marks import MARKS_MAX, Mark, Marked, encode_marks, parse_marks
+from danube_common.tracing.marks import MARKS_MAX, Mark, Marked, encode_marks_by_consumer, parse_marks
 from danube_common.tracing.tracer import Tracer
-from danube_common.wire.owner.protocol import traces_subject
 from danube_topic_owner.delivery.dispatch import Outgoing
 
 KNOWN_MAX: Final = 4096
@@ -27,16 +24,12 @@ are forgotten."""
 class DeliveryTraces:
     """The traces of one bundle's messages. Without marks in its log nothing is done for a delivery.
 
-    Gateways are told of them ahead of the delivery, once: what does not arrive is not traced there.
-
     Args:
-        bus: to gateways.
         bundle: the bundle.
         tracer: records when deliveries left here; None: only gateways are told.
     """
 
-    def __init__(self, bus: Bus, bundle: Bundle, tracer: Tracer | None) -> None:
-        self._bus = bus
+    def __init__(self, bundle: Bundle, tracer: Tracer | None) -> None:
         self._bundle = bundle
         self._tracer = tracer
         self._known = Marked[tuple[TraceContext, int]](KNOWN_MAX)
@@ -68,37 +61,36 @@ class DeliveryTraces:
         )
         return nullcontext() if span is None else within(span)
 
-    def deliver(self, outgoing: Outgoing) -> None:
-        """Record that a delivery leaves, and tell its gateway which of its messages have traces."""
-        if not self._known:
-            return
-        marked = (each for run in outgoing.runs for each in self._known.between(run.first, run.last))
-        found = list(islice(marked, MARKS_MAX))
+    def sent(self, pack: Sequence[Outgoing]) -> str:
+        """Record that deliveries leave together, and return which of their messages have traces, as text."""
+        found: list[tuple[int, int, TraceContext, int]] = []
+        for outgoing in pack:
+            for run in outgoing.runs:
+                for position, (context, noted_ns) in self._known.between(run.first, run.last):
+                    found.append((outgoing.consumer_id, position, context, noted_ns))
         if not found:
-            return
-        marks = self._spanned(
-            [Mark(position, context) for position, (context, _) in found],
-            min(noted_ns for _, (_, noted_ns) in found),
-            outgoing,
-        )
-        told = f"{outgoing.consumer_id:x} {encode_marks(marks)}".encode()
-        self._bus.publish_at_once(traces_subject(outgoing.gateway), told)
+            return ""
+        del found[MARKS_MAX:]
+        span = None
+        if self._tracer is not None:
+            span = self._tracer.start_of(
+                [context for _, _, context, _ in found],
+                "dispatch",
+                began_ns=min(noted_ns for *_, noted_ns in found),
+                danube__bundle=str(self._bundle),
+                danube__messages=sum(len(run) for outgoing in pack for run in outgoing.runs),
+            )
+        told: dict[int, list[Mark]] = {}
+        for consumer_id, position, context, _ in found:
+            # What is next continues the span, if the span is in its trace.
+            goes_on = span is not None and span.context.trace_id == context.trace_id
+            told.setdefault(consumer_id, []).append(
+                Mark(position, span.context if span is not None and goes_on else context)
+            )
+        if span is not None:
+            span.end()
+        return encode_marks_by_consumer(told.items())
 
-    def _spanned(self, marks: list[Mark], noted_ns: int, outgoing: Outgoing) -> Sequence[Mark]:
-        """Record the span of a delivery, from when its first message came; what is next continues it."""
-        if self._tracer is None:
-            return marks
-        span = self._tracer.start_of(
-            [mark.context for mark in marks],
-            "dispatch",
-            began_ns=noted_ns,
-            danube__bundle=str(self._bundle),
-            danube__messages=sum(len(run) for run in outgoing.runs),
-        )
-        if span is None:
-            return marks
-        span.end()
-        trace_id = span.context.trace_id
-        return [
-            Mark(place, span.context if context.trace_id == trace_id else context) for place, context in marks
-        ]
+    def __bool__(self) -> bool:
+        """Whether a message with a trace is known."""
+        return bool(self._known)

@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 class _Message:
     payload: bytes
     answer: asyncio.Future[bytes] | None
+    traces: str = ""
 
 
 _Deliver = Callable[[_Message], Coroutine[None, None, None]]
@@ -131,16 +132,16 @@ class MemoryBus:
         """See the port."""
         self._reconnect_callbacks.append(callback)
 
-    async def publish(self, subject: str, payload: bytes) -> None:
+    async def publish(self, subject: str, payload: bytes, traces: str = "") -> None:
         """See the port."""
         self._require_connection()
-        self._hub.route(subject, _Message(payload, None))
+        self._hub.route(subject, _Message(payload, None, traces))
 
-    def publish_at_once(self, subject: str, payload: bytes) -> bool:
+    def publish_at_once(self, subject: str, payload: bytes, traces: str = "") -> bool:
         """See the port."""
         if not self.connected:
             return False
-        self._hub.route(subject, _Message(payload, None))
+        self._hub.route(subject, _Message(payload, None, traces))
         return True
 
     async def request(self, subject: str, payload: bytes, *, timeout_s: float) -> bytes:
@@ -158,10 +159,14 @@ class MemoryBus:
         finally:
             self._answers.discard(answer)
 
-    async def subscribe(self, subject: str, handler: MessageHandler) -> _MemoryInterest:
+    async def subscribe(
+        self, subject: str, handler: MessageHandler, on_traces: Callable[[str], None] | None = None
+    ) -> _MemoryInterest:
         """See the port."""
 
         async def deliver(message: _Message) -> None:
+            if message.traces and on_traces is not None:
+                on_traces(message.traces)
             handler(message.payload)
 
         return self._listen(subject, deliver, serves=False)

@@ -73,14 +73,6 @@ def gateway_subject(instance_id: str) -> str:
     return f"danube.gateway.{instance_id}"
 
 
-def traces_subject(instance_id: str) -> str:
-    """The subject of marks of messages that are about to come to one gateway.
-
-    Text: the consumer's id in hexadecimal, a space, the marks.
-    """
-    return f"danube.gateway.{instance_id}-traces"
-
-
 OwnerRequest = (
     CreateProducer
     | FindProducer
