@@ -9,10 +9,8 @@ from typing import Final
 from danube_admin_service.api.broker_admin import BrokerAdmin
 from danube_admin_service.api.cluster_admin import ClusterAdmin
 from danube_admin_service.api.current_topic_admin import CurrentTopicAdmin
-from danube_admin_service.api.dispatch_config_admin import DispatchConfigAdmin
 from danube_admin_service.api.effective_policies import EffectivePolicies
 from danube_admin_service.api.errors import failure, status_of
-from danube_admin_service.api.failure_policy_admin import FailurePolicyAdmin
 from danube_admin_service.api.load_admin import LoadAdmin
 from danube_admin_service.api.namespace_admin import NamespaceAdmin
 from danube_admin_service.api.partition_admin import PartitionAdmin
@@ -84,8 +82,7 @@ def admin_methods(
         CurrentTopicAdmin(
             store, topics, cluster, registry.registry, topic_admin, default_storage=default_storage
         ),
-        FailurePolicyAdmin(SubscriptionSettings(topics, owners)),
-        DispatchConfigAdmin(SubscriptionSettings(topics, owners)),
+        SubscriptionSettings(topics, owners),
         ClusterAdmin(store, instance_id),
         PolicyAdmin(namespaces, topics, effective_policies),
         TopicDetails(store, topics, owners, effective_policies),
