@@ -121,7 +121,7 @@ class GatewayMetrics:
         )
 
     def delivered(self, topic: str, consumer_id: int, messages: int, total_bytes: int) -> None:
-        """Count delivered messages. Counting in the metrics themselves takes 4 us, this 0.4."""
+        """Count delivered messages. Counting in the metrics themselves takes 4.9 us, this 0.6."""
         key = (topic, consumer_id)
         before = self._delivered.get(key)
         if before is not None:
