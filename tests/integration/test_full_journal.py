@@ -79,7 +79,7 @@ async def take_over(journal: CountedJournal, epoch: int) -> JournalWriter:
 
 
 @pytest.mark.acceptance
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_a_stuck_message_runs_ten_times_past_the_journals_bound(journal: CountedJournal) -> None:
     writer = await take_over(journal, 1)
     writing = asyncio.create_task(writer.run())
@@ -138,6 +138,7 @@ async def test_a_journal_that_an_earlier_version_filled_has_room_again_after_a_t
 
 
 @pytest.mark.acceptance
+@pytest.mark.timeout(300)
 def test_a_million_acknowledged_behind_a_hole_cost_what_a_thousand_do() -> None:
     subscription = Subscription(Cursor(0))
     stuck = position_of(1, 0, 0)
