@@ -2,7 +2,7 @@
 
 A distribution holds the packages of several members of the workspace. Its metadata is put together from
 theirs: what they need beside each other, at least in the version that requirements/run.txt pins (faust.txt
-for `danubepy-faust`, otlp.txt for the extra `otlp`), and the programs they start. The sources are copied into
+for `danubepy-faust`), and the programs they start. The sources are copied into
 a tree of their own, from which the sdist and the wheel are built, so an sdist can be built anywhere. Beside
 them comes a bill of materials (CycloneDX, JSON): all that a distribution needs with its extras, in the
 versions that are pinned for the tests.
@@ -35,7 +35,6 @@ from packaging.utils import canonicalize_name
 ROOT: Final = Path(__file__).resolve().parents[1]
 PINS: Final = ROOT / "requirements" / "run.txt"
 FAUST_PINS: Final = PINS.with_name("faust.txt")
-OTLP_PINS: Final = PINS.with_name("otlp.txt")
 OWN: Final = "danubepy"
 """How the names of the workspace's own members and distributions begin."""
 TOOL: Final = "danube_terminal.program:run"
@@ -81,7 +80,6 @@ DISTRIBUTIONS: Final = (
             "tools/danube-standalone",
         ),
         needs=("danubepy[cli]",),
-        own_extras=("otlp",),
     ),
     Distribution(
         "danubepy-faust",
@@ -103,7 +101,7 @@ def pins(text: str) -> dict[str, str]:
 
 def all_pins() -> dict[str, str]:
     """Return the pinned version of each distribution that what is built may need."""
-    files = (OTLP_PINS, FAUST_PINS, PINS)
+    files = (FAUST_PINS, PINS)
     return {name: pin for file in files for name, pin in pins(file.read_text("utf-8")).items()}
 
 

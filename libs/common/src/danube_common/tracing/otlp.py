@@ -1,4 +1,4 @@
-"""Sends spans to a collector by OTLP over HTTP, from a thread of its own. Needs the extra ``otlp``.
+"""Sends spans to a collector by OTLP over HTTP, from a thread of its own.
 
 The SDK of OpenTelemetry would take about five times the CPU for a span (ADR 0048).
 """
@@ -9,16 +9,13 @@ import os
 import threading
 import urllib.request
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import unquote
 
 import structlog
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1 import trace_pb2 as wire
 
+from danube_common.tracing.span_encoding import encode_process, encode_request
 from danube_common.tracing.tracer import Span
 
 QUEUE_SPANS_MAX: Final = 1024
@@ -44,7 +41,7 @@ class OtlpExporter:
 
     def __init__(self, endpoint: str, resource: Mapping[str, str], on_lost: Callable[[int], None]) -> None:
         self._url = f"{endpoint.rstrip('/')}/v1/traces"
-        self._resource = Resource(attributes=_attributes(resource))
+        self._process = encode_process(resource)
         self._on_lost = on_lost
         self._headers = {"content-type": "application/x-protobuf", **headers_of(os.environ)}
         self._waiting: deque[Span] = deque(maxlen=QUEUE_SPANS_MAX)
@@ -72,9 +69,7 @@ class OtlpExporter:
     def _flush(self) -> None:
         while count := min(len(self._waiting), REQUEST_SPANS_MAX):
             spans = [self._waiting.popleft() for _ in range(count)]
-            scope = wire.ScopeSpans(scope=InstrumentationScope(name="danube"), spans=map(encoded, spans))
-            of_process = wire.ResourceSpans(resource=self._resource, scope_spans=[scope])
-            body = ExportTraceServiceRequest(resource_spans=[of_process]).SerializeToString()
+            body = encode_request(self._process, spans)
             request = urllib.request.Request(self._url, body, self._headers)  # noqa: S310 - http, by the settings
             try:
                 with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_S):  # noqa: S310
@@ -86,33 +81,7 @@ class OtlpExporter:
                 self._failing = True
 
 
-def encoded(span: Span) -> wire.Span:
-    """Return a span as OTLP has it."""
-    status = wire.Status(code=wire.Status.STATUS_CODE_ERROR, message=span.error) if span.error else None
-    return wire.Span(
-        trace_id=span.context.trace_id.to_bytes(16),
-        span_id=span.context.span_id.to_bytes(8),
-        parent_span_id=span.parent.span_id.to_bytes(8) if span.parent is not None else b"",
-        name=span.name,
-        kind=wire.Span.SPAN_KIND_SERVER,
-        start_time_unix_nano=span.began_ns,
-        end_time_unix_nano=span.ended_ns,
-        attributes=_attributes(span.attributes),
-        links=[
-            wire.Span.Link(trace_id=one.trace_id.to_bytes(16), span_id=one.span_id.to_bytes(8))
-            for one in span.links
-        ],
-        status=status,
-    )
-
-
 def headers_of(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the headers of HEADERS_VARIABLE."""
     pairs = (one.partition("=") for one in environment.get(HEADERS_VARIABLE, "").split(",") if one)
     return {name.strip(): unquote(value.strip()) for name, _, value in pairs}
-
-
-def _attributes(given: Mapping[str, str | int]) -> Iterable[KeyValue]:
-    for name, value in given.items():
-        told = AnyValue(int_value=value) if isinstance(value, int) else AnyValue(string_value=value)
-        yield KeyValue(key=name.replace("__", "."), value=told)
