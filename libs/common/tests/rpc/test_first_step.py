@@ -245,6 +245,30 @@ async def test_a_call_that_is_cancelled_in_its_first_step_hears_of_it_where_it_w
     assert seen == [1]
 
 
+@pytest.mark.parametrize("in_a_task", [False, True])
+async def test_a_call_that_was_cancelled_is_not_cancelled_again_where_it_waits_next(in_a_task: bool) -> None:
+    loop = asyncio.get_running_loop()
+    left: Later[str] = Later()
+    future: asyncio.Future[str] = loop.create_future()
+    cleanup: Later[str] | asyncio.Future[str] = future if in_a_task else Later()
+
+    async def body() -> None:
+        first = asyncio.current_task()
+        assert first is not None
+        try:
+            await left
+        except asyncio.CancelledError:
+            loop.call_soon(left.set_result, "too late")
+            loop.call_soon(loop.call_soon, cleanup.set_result, "cleaned up")
+            seen.append(await cleanup)
+            seen.append(first.cancelling())
+
+    waiting, _ = await begin(body)
+    waiting.cancel()
+    await waiting
+    assert seen == ["cleaned up", 1]
+
+
 async def test_a_task_takes_what_was_given_before_and_after_it_waits() -> None:
     before: Later[str] = Later()
     before.set_result("before")

@@ -82,7 +82,7 @@ class Later(Generic[T]):
             self._go_on()
 
     def __await__(self) -> Generator[Any, Any, T]:
-        if not self._given:
+        while not self._given:  # what the call waited for before, and was cancelled at, may wake it, too
             step: object = asyncio.current_task()
             if isinstance(step, FirstStep):
                 self._go_on = step.go_on
@@ -110,13 +110,16 @@ class FirstStep:
         task: goes on with the call; None while it has waited for nothing but `Later`.
     """
 
-    __slots__ = ("_cancelled", "_context", "_coroutine", "_error", "_heard", "_loop", "_waits", "task")
+    __slots__ = (
+        *("_cancelled", "_context", "_coroutine", "_error", "_heard", "_loop", "_to_throw", "_waits", "task"),
+    )
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], context: Context
     ) -> None:
         self.task: asyncio.Task[Any] | None = None
         self._cancelled = False
+        self._to_throw = False
         self._waits = False
         self._loop = loop
         self._coroutine: Coroutine[Any, Any, None] | None = coroutine
@@ -166,7 +169,7 @@ class FirstStep:
         """Cancel the call where it waits, or where it waits first; see `asyncio.Task.cancel`."""
         if self.task is not None:
             return self.task.cancel(msg)
-        self._cancelled = True
+        self._cancelled = self._to_throw = True
         if self._waits:
             self._waits = False
             self._loop.call_soon(self._throw)
@@ -174,14 +177,15 @@ class FirstStep:
 
     def cancelling(self) -> int:
         """See `asyncio.Task.cancelling`."""
-        return self.task.cancelling() if self.task is not None else int(self._cancelled)
+        return int(self._cancelled) + (self.task.cancelling() if self.task is not None else 0)
 
     def uncancel(self) -> int:
         """See `asyncio.Task.uncancel`."""
-        if self.task is not None:
-            return self.task.uncancel()
-        self._cancelled = False
-        return 0
+        if self._cancelled:
+            self._cancelled = self._to_throw = False
+        elif self.task is not None:
+            self.task.uncancel()
+        return self.cancelling()
 
     def go_on(self) -> None:
         """Go on with the call, as what it waits for was given. One that was cancelled goes on by itself."""
@@ -197,6 +201,7 @@ class FirstStep:
         self._step(cast("Any", self._coroutine).send, None)
 
     def _throw(self) -> None:
+        self._to_throw = False
         self._step(cast("Any", self._coroutine).throw, asyncio.CancelledError())
 
     def _step(self, step: Callable[[Any], object], sent: object) -> None:
@@ -214,14 +219,15 @@ class FirstStep:
                 heard(self)
         elif isinstance(waits_for, Later):
             self._waits = True
-            if self._cancelled:
+            if self._to_throw:
                 self.cancel()
         else:
             self._become_task(self._coroutine, waits_for)
 
     def _become_task(self, coroutine: Coroutine[Any, Any, None], waits_for: object) -> None:
         self.task = asyncio.Task(_Rest(coroutine, waits_for), context=self._context)
-        if self._cancelled:
+        if self._to_throw:
+            self._cancelled = False
             self.task.cancel()
         for heard in self._heard or ():
             self.task.add_done_callback(heard)
