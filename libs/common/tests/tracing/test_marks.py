@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from danube_common.nats.connection import HEADER_BYTES_MAX
 from danube_common.tracing.context import TraceContext
 from danube_common.tracing.marks import (
     MARKS_MAX,
@@ -41,6 +42,12 @@ def test_marks_of_several_consumers_come_back(told: list[tuple[int, list[Mark]]]
 def test_more_marks_than_the_bound_are_left_out() -> None:
     mark = Mark(1, TraceContext(2, 3))
     assert parse_marks(encode_marks([mark] * (MARKS_MAX + 9))) == [mark] * MARKS_MAX
+
+
+def test_as_many_marks_as_there_may_be_fit_the_room_for_headers_with_others() -> None:
+    longest = Mark(2**63 - 1, TraceContext(2**128 - 1, 2**64 - 1))
+    text = encode_marks_by_consumer([(2**63 - 1, [longest])] * MARKS_MAX)
+    assert len(text) <= HEADER_BYTES_MAX - 512
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 30))), st.integers(1, 8))

@@ -38,8 +38,9 @@ PENDING_MESSAGES_MAX = 64 * 1024
 PENDING_BYTES_MAX = 128 << 20
 TRACES_HEADER = "Danube-Traces"
 """Of a frame or a pack of which messages have a recorded trace: their marks."""
-# The server counts headers into max_payload, nats-py does not; ours stay far below this.
-HEADER_BYTES_MAX = 1024
+# The server counts headers into max_payload, nats-py does not, and it ends the connection of who sends more.
+# Ours stay below this, also with the marks of a pack.
+HEADER_BYTES_MAX = 4096
 # From here on a payload is handed to the socket as it is, see `_send_publish`.
 LARGE_PAYLOAD_BYTES = 32 * 1024
 
