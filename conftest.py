@@ -13,7 +13,9 @@ from danube_harness.fixtures import etcd_server, nats_server, s3_server, shared_
 
 __all__ = ["etcd_server", "nats_server", "s3_server", "shared_moto", "shared_seaweedfs"]
 
-SERVER_FIXTURES: Final = frozenset({"etcd_server", "nats_server", "platform", "s3_server", "serve"})
+SERVER_FIXTURES: Final = frozenset(
+    {"etcd_server", "nats_server", "platform", "s3_server", "serve", "shared_moto", "shared_seaweedfs"}
+)
 """A test that asks for one of these starts a real server."""
 
 LONG_TESTS: Final = tuple(
