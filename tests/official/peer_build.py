@@ -15,11 +15,11 @@ PACKAGES = {"danube_current.proto": "official/danube", "danube_schema.proto": "o
 """What the clients speak, and its Go packages."""
 NOT_THE_MODULE = (
     "by our own program with grpc-go, in the order of the official Go client's calls: the module"
-    " github.com/danube-messaging/danube-go cannot be fetched (Go's module proxy answers 403)"
+    " github.com/danube-messaging/danube-go could not be fetched"
 )
 NOT_THE_ARTIFACT = (
     "by our own program with grpc-java on Netty, in the order of the official Java client's calls: the"
-    " artifact com.danubemessaging:danube-client cannot be fetched (Maven Central does not have it)"
+    " artifact com.danubemessaging:danube-client could not be fetched"
 )
 
 
