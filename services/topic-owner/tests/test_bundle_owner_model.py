@@ -136,7 +136,7 @@ class Anything:
                 self.harness.now += 10
                 for consumer in self.consumers:
                     await self.grant(consumer, 7)
-                await self.harness.settle()
+                await self.harness.journaled()
 
 
 async def _anything(steps: list[str], kind: SubscriptionType, random: Random) -> None:

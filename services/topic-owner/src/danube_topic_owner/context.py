@@ -166,6 +166,7 @@ class OwnerContext:
             now=self.clock(),
             tail=self.extent.tail,
             mark_dirty=self.writer.mark_dirty,
+            mark_ready=self.dispatcher.mark_ready,
         )
         self.subscriptions[topic.topic_id][state.name] = subscription
         return subscription

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from danube_common.cluster.records import Topic
@@ -68,6 +69,7 @@ class Consumer:
         raise AssertionError(f"{text} still comes")
 
     async def later(self, seconds: float) -> None:
+        await self.harness.journaled()
         self.harness.now += seconds
         owner = self.harness.owners[self.harness.epoch]
         for subscription in owner.context.log_subscriptions():
@@ -262,6 +264,52 @@ def stream_message(text: str) -> bytes:
         routing_key="key",
     )
     return message.SerializeToString()
+
+
+@pytest.mark.usefixtures("owner")
+@pytest.mark.parametrize("kind", [EXCLUSIVE, SHARED, SubscriptionType.KEY_SHARED])
+async def test_a_count_that_a_consumer_was_told_outlives_an_owner_that_dies_while_its_journal_stalls(
+    harness: OwnerHarness, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, kind: SubscriptionType
+) -> None:
+    consumer = await consumer_of(
+        harness, gateway, kind, msgspec.structs.replace(POLICY, max_redelivery_count=9)
+    )
+    await harness.publish(consumer.topic, "fails", "is acknowledged")
+    await gateway.until(lambda: len(gateway.texts()) == 2)
+    await gateway.ack(consumer.topic.name, "s", gateway.positions()[1:])
+    await consumer.nack("fails")
+    await consumer.later(9)
+    assert told(gateway) == [0, 1]
+
+    async def hang(*_: object, **__: object) -> int:
+        await asyncio.Event().wait()
+        return 0
+
+    with monkeypatch.context() as stalled:
+        stalled.setattr(harness.journal, "append", hang)
+        await consumer.nack("fails")
+        await harness.settle()
+        harness.now += 9
+        if kind is SHARED:
+            await harness.publish(consumer.topic, "is new")
+            await gateway.until(lambda: gateway.texts()[-1] == "is new")
+            await gateway.ack(consumer.topic.name, "s", gateway.positions()[-1:])
+        for subscription in harness.owners[harness.epoch].context.log_subscriptions():
+            harness.owners[harness.epoch].context.dispatcher.mark_ready(subscription)
+        await harness.settle()
+        await harness.kill()
+    await harness.own()
+    await gateway.attach(await gateway.subscribe(consumer.topic.name, "s", kind))
+    await gateway.until(lambda: gateway.deliveries[-1].epoch == 2)
+    assert told(gateway) == sorted(told(gateway)), "nobody is told less than before"
+    assert told(gateway) == [0, 1, 1], "and nothing came again that was not journaled"
+
+
+def told(gateway: Gateway) -> list[int]:
+    """How often the first message had failed, each time that it came."""
+    first = gateway.positions()[0]
+    came = [each for each in gateway.deliveries if first in {position for position, _ in each.entries()}]
+    return [dict(each.failures).get(first, 0) for each in came]
 
 
 @pytest.mark.usefixtures("owner")

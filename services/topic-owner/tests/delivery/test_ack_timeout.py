@@ -35,6 +35,13 @@ class World:
         self.turn()
 
     def turn(self) -> None:
+        self.send()
+        if self.dispatch.retries.has_changes:
+            self.dispatch.retries.take_changes()
+            self.dispatch.failures_stored()
+            self.send()
+
+    def send(self) -> None:
         for outgoing in self.dispatch.dispatch(self.now, ()):
             positions = [position for run in outgoing.runs for position, _ in run.entries()]
             self.held[outgoing.consumer_id] += positions

@@ -50,6 +50,7 @@ class KeySharedMachine(RuleBasedStateMachine):
         self.acked: set[int] = set()
         self.sent: set[int] = set()
         self.failures: Counter[int] = Counter()
+        self.unstored: set[int] = set()
         self.holders: dict[int, int] = {}
         """Consumer id by position in flight."""
         self.delivery: dict[int, int] = {}
@@ -141,6 +142,7 @@ class KeySharedMachine(RuleBasedStateMachine):
     def fail(self, position: int) -> None:
         """What follows in the key comes again too."""
         self.holders.pop(position, None)
+        self.unstored.add(position)
         for later in [p for p in self.holders if p > position and self.key[p] == self.key[position]]:
             del self.holders[later]
 
@@ -162,9 +164,12 @@ class KeySharedMachine(RuleBasedStateMachine):
             for position in [p for p in self.holders if p <= open_[0]]:
                 del self.holders[position]
 
-    @rule(wait_s=st.sampled_from([0.0, 1.0, 5.0, 30.0]))
-    def send(self, wait_s: float = 0.0) -> None:
+    @rule(wait_s=st.sampled_from([0.0, 1.0, 5.0, 30.0]), journals=st.booleans())
+    def send(self, wait_s: float = 0.0, *, journals: bool = True) -> None:
         self.now += wait_s
+        if journals:
+            journal(self.dispatch)
+            self.unstored.clear()
         in_flight = set(self.holders)
         outgoing = self.dispatch.dispatch(self.now, ())
         sent = {p for each in outgoing for run in each.runs for p, _ in run.entries()}
@@ -183,6 +188,7 @@ class KeySharedMachine(RuleBasedStateMachine):
                 assert message == message_of(key)
                 assert position not in self.acked
                 assert position not in self.holders
+                assert position not in self.unstored, "it comes again only when its failure is journaled"
                 assert ring.consumer_of(key.encode()) == each.consumer_id
                 before = [p for p, k in self.key.items() if k == key and p < position]
                 missing = [p for p in before if p not in self.acked and p not in self.holders]
@@ -244,7 +250,14 @@ def dispatch_of(
     return dispatch
 
 
+def journal(dispatch: KeySharedDispatch) -> None:
+    dispatch.retries.take_changes()
+    dispatch.failures_stored()
+
+
 def sent(dispatch: KeySharedDispatch, now: float = 0.0) -> list[int]:
+    """What comes once all failures are journaled."""
+    journal(dispatch)
     return [p for each in dispatch.dispatch(now, ()) for run in each.runs for p, _ in run.entries()]
 
 

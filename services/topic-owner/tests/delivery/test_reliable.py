@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -67,6 +68,8 @@ class DispatchMachine(RuleBasedStateMachine):
         self.streams: dict[int, Stream] = {}
         self.joined: list[int] = []
         self.failures: Counter[int] = Counter()
+        self.unstored: set[int] = set()
+        """Of the messages that failed, those whose failure is not journaled."""
         self.due: dict[int, float] = {}
         """Of the messages that failed and were not sent again."""
         self.returned: set[int] = set()
@@ -141,6 +144,7 @@ class DispatchMachine(RuleBasedStateMachine):
         for position in [p for p in self.holders if first <= p <= last]:
             del self.holders[position]
             self.failures[position] += 1
+            self.unstored.add(position)
             wait_ms = max(self.policy.delay_ms(self.failures[position]), min(delay_ms, 3000))
             self.due[position] = self.now + wait_ms / 1000
 
@@ -166,13 +170,14 @@ class DispatchMachine(RuleBasedStateMachine):
         poison = self.poison()
         if self.kind is SubscriptionType.SHARED:
             due = sorted((due, p) for p, due in self.due.items() if due <= self.now and p not in poison)
+            again = itertools.takewhile(lambda p: p not in self.unstored, (p for _, p in due))
             fresh = [p for p in waiting if p not in self.returned and p not in self.due]
-            return [*sorted(self.returned), *(p for _, p in due), *fresh]
+            return [*sorted(self.returned), *again, *fresh]
         found: list[int] = []
         for position in waiting:
             if position in poison and self.policy.poison_policy is not PoisonPolicy.BLOCK:
                 continue
-            if position in poison or self.due.get(position, 0) > self.now:
+            if position in poison | self.unstored or self.due.get(position, 0) > self.now:
                 break
             found.append(position)
         return found
@@ -251,9 +256,17 @@ class DispatchMachine(RuleBasedStateMachine):
         assert self.dispatch.grant(SessionState(consumer_id, stream.session, *totals))
         stream.credit = [max(pair) for pair in zip(stream.credit, totals, strict=True)]
 
-    @rule(rate=st.sampled_from([0, 0, 0, 1, 3]), wait=st.sampled_from([0.0, 0.0, 0.3, 1.0, 2.0]))
-    def send(self, rate: int, wait: float) -> None:
+    @rule(
+        rate=st.sampled_from([0, 0, 0, 1, 3]),
+        wait=st.sampled_from([0.0, 0.0, 0.3, 1.0, 2.0]),
+        journal=st.sampled_from([True, True, False]),
+    )
+    def send(self, rate: int, wait: float, *, journal: bool = True) -> None:
         self.now += wait
+        if journal:
+            self.dispatch.retries.take_changes()
+            self.dispatch.failures_stored()
+            self.unstored.clear()
         bucket = TokenBucket(rate, self.now)
         budget = bucket.available(self.now)
         waiting = self.to_send()

@@ -52,6 +52,9 @@ class RetriesMachine(RuleBasedStateMachine):
         self.unread = set(journaled)
         self.gone: set[int] = set()
         self.journal = dict(journaled)
+        self.stored = dict(journaled)
+        """What the journal has confirmed."""
+        self.on_the_way: set[int] = set()
         self.exhausted = dict.fromkeys(PoisonPolicy, 0)
 
     # What happens
@@ -100,6 +103,8 @@ class RetriesMachine(RuleBasedStateMachine):
                 expected = first
         elif due := [(known.due, p) for p, known in waiting.items() if known.due <= self.now]:
             expected = min(due)[1]
+        if expected is not None and self.stored.get(expected) != self.known[expected].failures:
+            expected = None
         found = self.retries.next(self.now)
         assert (found and found.position) == expected
         if found is not None:
@@ -131,10 +136,17 @@ class RetriesMachine(RuleBasedStateMachine):
     def what_changed_is_journaled(self) -> None:
         changes = self.retries.take_changes()
         assert changes == sorted(changes)
+        self.on_the_way |= {position for position, _ in changes}
         self.journal.update(changes)
         assert {p: n for p, n in self.journal.items() if p in self.known} == {
             p: known.failures for p, known in self.known.items()
         }
+
+    @rule()
+    def the_journal_confirms(self) -> None:
+        assert self.retries.stored() is bool(self.on_the_way & self.known.keys())
+        self.on_the_way.clear()
+        self.stored = dict(self.journal)
 
     def forget(self, position: int) -> None:
         self.known.pop(position, None)

@@ -91,6 +91,9 @@ class Moved:
     def moved(self) -> list[Event]:
         return [self.event]
 
+    def stored(self) -> None:
+        pass
+
 
 class Writing:
     """A writer at work, and whether it was fenced."""

@@ -20,7 +20,7 @@ def test_a_key_in_disorder_and_failures_that_are_forgotten_are_noticed() -> None
     answers.answer(("w", 1), 0)
     assert key_of(("w", 1)) == key_of(("w", 1 + KEYS))
     assert answers.disordered == [("w", 1)]
-    answers.answer(("w", 2), 2)  # the last ones were not journaled when the owner died
+    answers.answer(("w", 2), 5)
     assert not answers.forgotten
-    answers.answer(("w", 2), 1)
+    answers.answer(("w", 2), 4)
     assert answers.forgotten == [("w", 2)]

@@ -73,6 +73,8 @@ class KeySharedDispatch(ReliableDispatch):
         """Keys that wait because a bound of the whole subscription was reached."""
         self._due: list[tuple[float, bytes]] = []
         """A heap of keys whose first message failed, by when it is due."""
+        self._unstored: dict[bytes, None] = {}
+        """Keys whose first message is due, and waits until its failure is journaled."""
         self._acked_queued = False
         """Whether messages that are queued may be acknowledged or expired."""
         self._new_left = 0
@@ -166,6 +168,12 @@ class KeySharedDispatch(ReliableDispatch):
         super().change_policy(policy, now)
         self._ready.update((name, None) for name, key in self._keys.items() if key.failed)
 
+    def failures_stored(self) -> bool:
+        """Note that the failures that were journaled last are stored; return whether there were any."""
+        self._ready.update(self._unstored)
+        self._unstored.clear()
+        return super().failures_stored()
+
     def expire(self, position: int) -> None:
         """Drop every message up to ``position``: these are no longer retained."""
         super().expire(position)
@@ -178,7 +186,7 @@ class KeySharedDispatch(ReliableDispatch):
         self._flight.clear()
         for each in (
             *(self._keys, self._failed_keys, self._lanes),
-            *(self._ready, self._parked, self._unmatched, self._paused),
+            *(self._ready, self._parked, self._unmatched, self._paused, self._unstored),
         ):
             each.clear()
         self._due.clear()
@@ -330,6 +338,9 @@ class KeySharedDispatch(ReliableDispatch):
                 if key.wakes_at != due:
                     key.wakes_at = due
                     heapq.heappush(self._due, (due, key.name))
+                return None
+            if not self.retries.is_stored(position):
+                self._unstored[key.name] = None
                 return None
             heapq.heappop(failed)
             message, offset = self.retries.take_at(position)

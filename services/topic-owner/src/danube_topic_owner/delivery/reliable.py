@@ -205,6 +205,10 @@ class ReliableDispatch(Dispatch):
         self.retries.change_policy(policy, now)
         self._check_at = now
 
+    def failures_stored(self) -> bool:
+        """Note that the failures that were journaled last are stored; return whether there were any."""
+        return self.retries.stored()
+
     def expire(self, position: int) -> None:
         """Drop every message up to ``position``: these are no longer retained."""
         self.cursor.expire(position)

@@ -56,6 +56,8 @@ class FailedMessage:
 class Retries:
     """Decides when messages come again. What is `HELD` is kept here with its bytes.
 
+    A message comes again only when its failure is journaled: no owner knows less than a consumer was told.
+
     Args:
         policy: the subscription's.
         ordered: whether a message that is kept holds back those that follow it (exclusive and failover).
@@ -89,6 +91,9 @@ class Retries:
         Entries of messages that went elsewhere stay until they come up."""
         self._dead: dict[int, FailedMessage] = {}
         self._changed: set[int] = set()
+        """Messages whose last failure is not on its way to the journal yet."""
+        self._storing: set[int] = set()
+        """Messages whose last failure is on its way there."""
 
     def __len__(self) -> int:
         return len(self._failed)
@@ -163,15 +168,16 @@ class Retries:
                 self.unread -= 1
             self._release(message)
             self._changed.discard(position)
+            self._storing.discard(position)
 
     # Redelivery
 
     def next(self, now: float) -> FailedMessage | None:
-        """Return the message to deliver again now; None if none is due, or one before it is not."""
+        """Return the message to deliver again now; None if none is due and journaled."""
         message = self._head()
         if message is None or message.stage is Stage.BLOCKED or message.due > now:
             return None
-        return message
+        return message if self.is_stored(message.position) else None
 
     def take(self) -> None:
         """Note that the message which `next` returned is being delivered."""
@@ -188,7 +194,7 @@ class Retries:
 
     @property
     def due(self) -> float | None:
-        """When `next` returns a message (monotonic seconds); None if there is nothing to wait for."""
+        """When `next` returns a message that is journaled (monotonic seconds); None if there is none."""
         message = self._head()
         return None if message is None or message.stage is Stage.BLOCKED else message.due
 
@@ -255,7 +261,17 @@ class Retries:
     def take_changes(self) -> list[tuple[int, int]]:
         """Return (position, failures) of what has failed since the last call, in ascending order."""
         changed, self._changed = self._changed, set()
+        self._storing |= changed
         return [(position, self._failed[position].failures) for position in sorted(changed)]
+
+    def is_stored(self, position: int) -> bool:
+        """Return whether every failure of a message is journaled."""
+        return position not in self._changed and position not in self._storing
+
+    def stored(self) -> bool:
+        """Note that what `take_changes` returned is journaled; return whether that was anything."""
+        stored, self._storing = bool(self._storing), set()
+        return stored
 
     def _head(self) -> FailedMessage | None:
         """Return the first message of the heap that is still where the entry says."""

@@ -100,6 +100,7 @@ class LogSubscription(ActiveSubscription):
         at_tail: whether the live feed serves the subscription.
         read_block: why reading from the archive does not go on; None if nothing is known.
         mark_dirty: journals the cursor; called whenever it moves.
+        mark_ready: dispatches the subscription; called when failures are journaled and may come again.
         restarted: whether the cursor was replaced since it was journaled.
         missed: what the live feed passed while the subscription was behind.
         poison_problem: why poison could not be dead-lettered; empty if it could, or nothing is known.
@@ -110,6 +111,7 @@ class LogSubscription(ActiveSubscription):
     at_tail: bool = False
     read_block: ReadBlock | None = field(default=None, kw_only=True)
     mark_dirty: Callable[[LogSubscription], None] = field(kw_only=True)
+    mark_ready: Callable[[LogSubscription], None] = field(kw_only=True)
     restarted: bool = field(default=False, kw_only=True)
     missed: Missed = field(default_factory=Missed, kw_only=True)
     poison_problem: str = field(default="", kw_only=True)
@@ -241,6 +243,11 @@ class LogSubscription(ActiveSubscription):
         failed = failed_messages(*key, self.dispatch.retries.take_changes())
         return [*events, *(moves or [CursorMoved(*key, cursor.mark_delete, [])]), *failed]
 
+    def stored(self) -> None:
+        """Note that what `moved` returned is durable."""
+        if self.dispatch.failures_stored():
+            self.mark_ready(self)
+
     def restart(self, cursor: Cursor, tail: int) -> None:
         """Go on at ``cursor`` and forget every message in flight or waiting."""
         self.dispatch.start_over(cursor)
@@ -260,6 +267,7 @@ def activate(
     now: float,
     tail: int,
     mark_dirty: Callable[[LogSubscription], None],
+    mark_ready: Callable[[LogSubscription], None],
 ) -> ActiveSubscription:
     """Return an active subscription for a journaled one; ``tail`` is the last sequence of the live feed."""
     rate = TokenBucket(0, now)
@@ -278,7 +286,15 @@ def activate(
             dispatch.unacked_max = state.max_unacked_messages
         start = first_unread(state.mark_delete)
         subscription = LogSubscription(
-            topic.topic_id, topic.name, state, dispatch, rate, start, start > tail, mark_dirty=mark_dirty
+            topic.topic_id,
+            topic.name,
+            state,
+            dispatch,
+            rate,
+            start,
+            start > tail,
+            mark_dirty=mark_dirty,
+            mark_ready=mark_ready,
         )
     else:
         non_reliable = (

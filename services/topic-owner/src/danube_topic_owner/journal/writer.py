@@ -43,6 +43,9 @@ class MovingCursor(Protocol):
     def moved(self) -> list[Event]:
         """Return how the cursor moved since the last call."""
 
+    def stored(self) -> None:
+        """Note that what `moved` returned is durable."""
+
 
 class JournalWriter:
     """The only writer of its bundle's journal, until another owner writes.
@@ -90,6 +93,8 @@ class JournalWriter:
         self._clock = clock
         self._pending: list[Event] = []
         self._dirty: dict[Hashable, MovingCursor] = {}
+        self._storing: dict[Hashable, MovingCursor] = {}
+        """Subscriptions with moves that are not durable yet."""
         self._waiters: list[asyncio.Future[None]] = []
         self._writing: list[asyncio.Future[None]] = []
         """Those who wait for the record that is being written."""
@@ -117,9 +122,11 @@ class JournalWriter:
     def forget(self, key: Hashable) -> None:
         """Do not write the cursor of a subscription that was deleted or reset."""
         self._dirty.pop(key, None)
+        self._storing.pop(key, None)
 
     def _moved_cursors(self) -> list[Event]:
         dirty, self._dirty = self._dirty, {}
+        self._storing.update(dirty)
         events = [event for subscription in dirty.values() for event in subscription.moved()]
         return events + self._beside_cursors() if events else events
 
@@ -239,6 +246,9 @@ class JournalWriter:
             self._bytes_since_snapshot += _stored_bytes([data])
             self.confirmed_at = sent_at
             self._on_confirmed()
+        storing, self._storing = self._storing, {}
+        for subscription in storing.values():
+            subscription.stored()
         return True
 
 

@@ -15,8 +15,6 @@ REDELIVERIES_MAX = 6
 POISON, REFUSED, FORGOTTEN = (211, 11), (37, 3), (101, 5)
 """(n, r): every message whose number leaves r when divided by n is refused each time, is refused the first
 time, or gets no answer the first time."""
-COUNTS_LOST_MAX = 3
-"""Failures of a message that owners which died may not have journaled. On a busy machine that takes long."""
 
 
 class Answer(Enum):
@@ -52,7 +50,7 @@ class Answers:
     Attributes:
         acknowledged: messages.
         disordered: messages that came for the first time after a later one of their key.
-        forgotten: messages of which the platform forgot more failures than a death explains.
+        forgotten: messages of which the platform told fewer failures than before.
     """
 
     acknowledged: set[Receipt] = field(default_factory=set)
@@ -70,7 +68,7 @@ class Answers:
             if number < self._last.get(key, 0):
                 self.disordered.append(got)
             self._last[key] = max(number, self._last.get(key, 0))
-        if failures < self._failures.get(got, 0) - COUNTS_LOST_MAX:
+        if failures < self._failures.get(got, 0):
             self.forgotten.append(got)
         self._failures[got] = max(failures, self._failures.get(got, 0))
         answer = answer_to(got, self._times[got])
