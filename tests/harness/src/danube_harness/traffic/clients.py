@@ -233,6 +233,7 @@ class Reader:
         await asyncio.sleep(delay_s)
         reading = self.subscription.reading
         while True:
+            stream = self.subscription.answers.opens()
             try:
                 async with (
                     _client(self.addresses, streaming=self.subscription.topic.streaming) as client,
@@ -252,7 +253,7 @@ class Reader:
                             if not (reading.stuck and got == self.received[0]):
                                 await consumer.post_ack(message)
                             continue
-                        match self.subscription.answers.answer(got, message.redelivery_count):
+                        match self.subscription.answers.answer(got, message.redelivery_count, stream):
                             case Answer.ACK:
                                 await consumer.post_ack(message)
                             case Answer.NACK:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from danube_harness.traffic.history import Receipt
 
@@ -43,6 +44,14 @@ def _is(number: int, rule: tuple[int, int]) -> bool:
     return number % rule[0] == rule[1]
 
 
+class _Told(NamedTuple):
+    """A count that came with a message: on which stream, and how many had been opened then."""
+
+    failures: int
+    stream: int
+    opened: int
+
+
 @dataclass(slots=True)
 class Answers:
     """What the readers of one subscription said, and what they saw beside it.
@@ -50,27 +59,38 @@ class Answers:
     Attributes:
         acknowledged: messages.
         disordered: messages that came for the first time after a later one of their key.
-        forgotten: messages of which the platform told fewer failures than before.
+        forgotten: messages that came with fewer failures than the platform had told before it sent them.
     """
 
     acknowledged: set[Receipt] = field(default_factory=set)
     disordered: list[Receipt] = field(default_factory=list)
     forgotten: list[Receipt] = field(default_factory=list)
     _times: Counter[Receipt] = field(default_factory=Counter)
-    _failures: dict[Receipt, int] = field(default_factory=dict)
+    _told: dict[Receipt, list[_Told]] = field(default_factory=dict)
+    _opened: int = 0
     _last: dict[str, int] = field(default_factory=dict)
 
-    def answer(self, got: Receipt, failures: int) -> Answer:
-        """Note a message of which the platform says how often it failed, and return what to say to it."""
+    def opens(self) -> int:
+        """Note that a reader is about to subscribe, and return the number of its stream."""
+        self._opened += 1
+        return self._opened
+
+    def answer(self, got: Receipt, failures: int, stream: int) -> Answer:
+        """Note a message of which the platform says how often it failed, and return what to say to it.
+
+        A count is older than one that was told elsewhere if it waited in another reader's client meanwhile;
+        not if the reader subscribed after that was told.
+        """
         self._times[got] += 1
         if self._times[got] == 1:
             key, number = key_of(got), got[1]
             if number < self._last.get(key, 0):
                 self.disordered.append(got)
             self._last[key] = max(number, self._last.get(key, 0))
-        if failures < self._failures.get(got, 0):
+        told = self._told.setdefault(got, [])
+        if any(failures < each.failures and (each.stream == stream or each.opened < stream) for each in told):
             self.forgotten.append(got)
-        self._failures[got] = max(failures, self._failures.get(got, 0))
+        told.append(_Told(failures, stream, self._opened))
         answer = answer_to(got, self._times[got])
         if answer is Answer.ACK:
             self.acknowledged.add(got)
