@@ -125,8 +125,9 @@ def _apply(state: dict[bytes, bytes], change: record.Incoming) -> None:
 async def _let_go(client: Client, topics: Topics, changelog: TP, kept: list[Mark]) -> None:
     """Let the platform delete the snapshots before the first one that is kept, and their marks."""
     for topic, position in (
-        (records_of(changelog), next((mark.first for mark in kept if mark.count), 0)),
-        (marks_of(changelog), kept[0].position if kept else 0),
+        # Two jobs may have written at one time if one had lost the subscription, so not the order is asked.
+        (records_of(changelog), min((mark.first for mark in kept if mark.count), default=0)),
+        (marks_of(changelog), min((mark.position for mark in kept), default=0)),
     ):
         if position:
             async with _cursor(client, topics.name(topic), SubscriptionType.SHARED) as cursor:

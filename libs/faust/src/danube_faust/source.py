@@ -10,7 +10,7 @@ from typing import Final
 from mode import get_logger
 
 import danube_client
-from danube_client import Assigned, Client, ClientError, Event, Message, Start, SubscriptionType
+from danube_client import Assigned, Client, ClientError, Event, Message, MessagesLost, Start, SubscriptionType
 from danube_faust.partition_log import PartitionLog
 
 UNREAD_MAX: Final = 4000
@@ -143,7 +143,10 @@ class Subscribed(Source):
 
 
 class Followed(Source):
-    """One partition of a changelog: read without a subscription, from an offset on."""
+    """One partition of a changelog: read without a subscription, from an offset on.
+
+    It fails if what comes next was deleted, as a compaction does below what slow workers have read.
+    """
 
     async def seek(self, offset: int) -> None:
         """Go on at an offset."""
@@ -174,6 +177,13 @@ class Followed(Source):
             try:
                 async with self._client.reader(self._topic, start=start, follow=True) as reader:
                     async for message in reader:
+                        if (
+                            reader.missing
+                        ):  # compacted meanwhile: the table would lack what only a snapshot has
+                            text = f"{self._topic} lacks {reader.missing} changes or more: begin anew"
+                            self.failed = MessagesLost(text, reader.missing)
+                            self._notify()
+                            return
                         self.log.extend([message])
                         self._notify()
                         await self._wait_for_room()
