@@ -11,7 +11,7 @@ from danube_admin_service.backup.capture import read_segment
 from danube_common.archive.records import ManifestEntry
 from danube_common.cluster import keys
 from danube_common.cluster.records import encode_record
-from danube_common.errors import Unavailable
+from danube_common.errors import NotFound, Unavailable
 from danube_common.model.bundle import Bundle
 from danube_common.wire.repair import (
     REPAIR,
@@ -75,5 +75,18 @@ async def test_a_segment_without_an_intact_copy_is_refused_with_its_name_and_why
 
 
 async def test_a_segment_that_retention_took_is_gone(holders: Holders) -> None:
+    parts = [part async for part in read_segment(holders.store, holders.bus, REQUEST)]
+    assert [part.gone for part in parts] == [True]
+
+
+async def test_a_segment_that_retention_takes_while_it_is_read_is_gone(holders: Holders) -> None:
+    async def delete(_: RepairRequest) -> RepairReply:
+        await holders.store.delete(keys.manifest_key(F0, 1))
+        raise NotFound("no such segment")
+
+    await holders.bus.serve(repair_subject("2"), REPAIR.handler(delete))
+    record = msgspec.structs.replace(RECORD, holders=("2",))
+    entry = ManifestEntry("f0", 1, 39, 0, "1", (record,), ())
+    await holders.store.put(keys.manifest_key(F0, 1), encode_record(entry))
     parts = [part async for part in read_segment(holders.store, holders.bus, REQUEST)]
     assert [part.gone for part in parts] == [True]

@@ -207,11 +207,8 @@ async def read_segment(
         NotFound: the segment is not on a disk.
         Unavailable: no holder has an intact copy and answers.
     """
-    bundle = Bundle.parse(request.bundle)
-    found = await store.get(keys.manifest_key(bundle, request.first_sequence))
-    entry = None if found is None else decode_record(ManifestEntry, found.value)
-    record = next((one for one in entry.segments if one.key == request.key), None) if entry else None
-    if record is None or not record.retained:
+    record = await _retained(store, request)
+    if record is None:
         yield wire.SegmentPart(gone=True)
         return
     if record.backend is not StorageBackend.DISK:
@@ -235,4 +232,15 @@ async def read_segment(
             reasons.append(f"storage instance {holder}: {error}")
             continue
         return
+    if await _retained(store, request) is None:  # deleted while it was read
+        yield wire.SegmentPart(gone=True)
+        return
     raise Unavailable(f"segment {request.key} cannot be read: {'; '.join(reasons) or 'it has no holder'}")
+
+
+async def _retained(store: MetadataStore, request: wire.ReadSegmentRequest) -> SegmentRecord | None:
+    """Return the record of a segment; None if retention took it. Raises InvalidInput."""
+    found = await store.get(keys.manifest_key(Bundle.parse(request.bundle), request.first_sequence))
+    entry = None if found is None else decode_record(ManifestEntry, found.value)
+    record = next((one for one in entry.segments if one.key == request.key), None) if entry else None
+    return record if record is not None and record.retained else None
