@@ -8,6 +8,7 @@ from danube_common.cluster import keys
 from danube_common.cluster.load import BundleLoad, LoadReport
 from danube_common.cluster.records import decode_record
 from danube_common.model.failure_policy import FailurePolicy
+from danube_common.runtime.metrics import Metrics
 from danube_common.wire.envelope import Done
 from danube_common.wire.owner.acknowledgements import Nack
 from danube_common.wire.owner.subscriptions import SetFailurePolicy
@@ -15,6 +16,7 @@ from danube_harness.services.owner_harness import Gateway, OwnerHarness
 from danube_topic_owner import process_usage
 from danube_topic_owner.bundle_owner import BundleOwner
 from danube_topic_owner.load_reporter import LoadReporter
+from danube_topic_owner.owner_metrics import OwnerMetrics
 
 
 class Clock:
@@ -155,6 +157,26 @@ async def test_a_subscriptions_lag_and_the_age_of_its_oldest_message_are_told_an
     assert age_s > 0
     await gateway.ack(topic.name, "s", gateway.positions())
     assert told() == (0, 0)
+
+
+async def test_the_gauges_of_a_bundle_that_went_to_another_owner_are_gone(
+    harness: OwnerHarness, owner: BundleOwner, gateway: Gateway
+) -> None:
+    topic = await harness.topic("/default/t")
+    await gateway.attach(await gateway.subscribe(topic.name, "s"))
+    await harness.publish(topic, "x")
+    await gateway.until(lambda: len(gateway.texts()) == 1)
+    owners = {owner.context.bundle: owner}
+    metrics = Metrics("topic-owner", "1")
+    told = OwnerMetrics(metrics, "1")
+    reporter = LoadReporter("1", harness.store, harness.catalogue, lambda: owners, told)
+    reporter.measure_lags()
+    told.consumers.labels(topic.name).set(1)
+    told.unacked.labels(topic.name, "s").set(1)
+    assert b'danube_subscription_lag_messages{subscription="s",topic="/default/t"} 1.0' in metrics.render()
+    owners.clear()
+    reporter.measure_lags()
+    assert b"/default/t" not in metrics.render()
 
 
 async def test_the_age_of_a_subscription_does_not_begin_with_messages_of_other_topics(

@@ -34,6 +34,17 @@ def test_label_sets_over_the_bound_are_counted_as_other() -> None:
     ]
 
 
+def test_label_sets_over_the_bound_of_a_gauge_are_left_out_and_counted() -> None:
+    metrics = Metrics("a", "1")
+    depth = metrics.gauge("depth", "depth", ["topic"], series_max=1)
+    for topic in ("t1", "t2", "t3"):
+        depth.labels(topic).set(7)
+    assert lines(metrics, "danube_depth{") == ['danube_depth{topic="t1"} 7.0']
+    assert lines(metrics, "danube_metric_folds_total") == [
+        'danube_metric_folds_total{metric="danube_depth"} 2.0'
+    ]
+
+
 def test_a_removed_series_frees_its_place() -> None:
     metrics = Metrics("a", "1")
     depth = metrics.gauge("depth", "depth", ["topic"], series_max=1)

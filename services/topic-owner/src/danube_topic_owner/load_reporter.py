@@ -55,6 +55,8 @@ class LoadReporter:
         self._catalogue = catalogue
         self._owners = owners
         self._metrics = metrics
+        self._shown: set[tuple[str, str]] = set()
+        """Topic and subscription of all series that may be there."""
         self._lagged: set[tuple[str, str]] = set()
         """Topic and subscription of the series that are not 0."""
         self._failed: set[tuple[str, str]] = set()
@@ -77,6 +79,7 @@ class LoadReporter:
     def measure_lags(self) -> None:
         """Set what each subscription has not acknowledged, the age of the oldest of it, and what failed."""
         now_ms = time.time_ns() // 1_000_000
+        self._forget_gone()
         lags: dict[tuple[str, str], tuple[int, float]] = {}
         failed: dict[tuple[str, str], tuple[int, int]] = {}
         for owner in self._owners().values():
@@ -96,6 +99,22 @@ class LoadReporter:
             self._metrics.pending_redelivery.labels(*key).set(waiting)
             self._metrics.terminal_blocked.labels(*key).set(blocked)
         self._failed = set(failed)
+
+    def _forget_gone(self) -> None:
+        """Delete the gauges of what was deleted or went to another owner."""
+        present = {
+            (each.topic, each.state.name)
+            for owner in self._owners().values()
+            for subscriptions in owner.context.subscriptions.values()
+            for each in subscriptions.values()
+        }
+        for topic, subscription in self._shown - present:
+            self._metrics.forget_subscription(topic, subscription)
+        for topic in {topic for topic, _ in self._shown} - {topic for topic, _ in present}:
+            self._metrics.forget_topic(topic)
+        self._shown = present
+        self._lagged &= present
+        self._failed &= present
 
     async def publish(self) -> None:
         """Write one report. A report that the metadata store does not take is left out."""

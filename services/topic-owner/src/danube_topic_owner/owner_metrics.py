@@ -95,3 +95,20 @@ class OwnerMetrics:
         self.fenced = metrics.counter(
             "journal_fenced", "Writes refused because another owner had written the journal.", ("broker",)
         )
+
+    def forget_subscription(self, topic: str, subscription: str) -> None:
+        """Delete the gauges of a subscription that this process no longer has."""
+        for gauge in (
+            self.subscription_consumers,
+            self.pending_redelivery,
+            self.terminal_blocked,
+            self.unacked,
+            self.lag,
+            self.oldest_unacked_age_s,
+        ):
+            gauge.remove(topic, subscription)
+
+    def forget_topic(self, topic: str) -> None:
+        """Delete the gauges of a topic that has no subscription here any more."""
+        for gauge in (self.consumers, self.active_consumers, self.producers, self.active_producers):
+            gauge.remove(topic)

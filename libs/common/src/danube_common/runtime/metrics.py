@@ -31,10 +31,14 @@ M = TypeVar("M", Counter, Gauge, Histogram)
 
 
 class Family(Generic[M]):
-    """One metric with labels. Beyond ``series_max`` label sets, new ones share the values ``other``."""
+    """One metric with labels. Beyond ``series_max`` label sets, new ones share the values ``other``.
+
+    A gauge has no such series, because values that are set do not add up: there, new ones are left out.
+    """
 
     def __init__(self, metric: M, labels: int, series_max: int, folded: Counter) -> None:
         self._metric: Any = metric  # its own `labels` is untyped
+        self._left_out: Any = Gauge("left_out", "", registry=None) if isinstance(metric, Gauge) else None
         self._labels = labels
         self._series_max = series_max
         self._folded = folded
@@ -46,6 +50,8 @@ class Family(Generic[M]):
         if series is None:
             if len(self._series) >= self._series_max:
                 self._folded.inc()
+                if self._left_out is not None:
+                    return cast("M", self._left_out)
                 return cast("M", self._metric.labels(*(OTHER,) * self._labels))
             series = self._series[values] = cast("M", self._metric.labels(*values))
         return series
@@ -99,7 +105,7 @@ class Metrics:
         instance.labels(service, instance_id).set(1)
         self._folded = Counter(
             f"{PREFIX}metric_folds",
-            "Uses of a label set that was counted as other, because its metric has all the series it may.",
+            "Uses of labels counted as other, or left out of a gauge: the metric has all the series it may.",
             ("metric",),
             registry=self.registry,
         )
