@@ -22,7 +22,7 @@ from danube_harness.platforms.standalone import Platform
 from danube_proto import danube_admin_pb2 as admin
 
 ROUNDS = int(os.environ.get("DANUBE_BENCH_ROUNDS", "5"))
-MESSAGES = int(os.environ.get("DANUBE_BENCH_MESSAGES", "50000"))
+MESSAGES = int(os.environ.get("DANUBE_BENCH_MESSAGES", "20000"))
 KEYS = 1000
 TOPIC = "/default/keyed"
 COSTS = ("topic-owner", "gateway", "nats", "client")
