@@ -28,7 +28,7 @@ from danube_common.rpc.request import (
     single_message,
     small_message,
 )
-from danube_common.rpc.running import ARRIVED, Caller, Running, RunningCall, client_deadline
+from danube_common.rpc.running import ARRIVED, Caller, Peer, Running, RunningCall, client_deadline
 from danube_common.tracing.current import enter_call
 
 _REFUSALS: Final = {
@@ -59,6 +59,7 @@ class Dispatcher:
         guard: admits the calls; None: all are.
 
     Attributes:
+        callers: if set, the peers of calls are added to it.
         called_at: when the last unary call came, by `time.monotonic`.
         stopping: refuse all calls.
         still_served: if set, the unary methods that are not refused.
@@ -79,6 +80,7 @@ class Dispatcher:
         self._limit = limit
         self._calls = calls
         self._streams = streams
+        self.callers: set[Peer] | None = None
         self.called_at = 0.0
         self.stopping = False
         self.still_served: Collection[str] | None = None
@@ -92,6 +94,8 @@ class Dispatcher:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer one call."""
+        if self.callers is not None and scope["type"] == "http":
+            self.callers.add(scope.get("client"))
         if scope["type"] == "http" and (unary := self._methods.unary.get(scope["path"])) is not None:
             return self._unary(unary, scope, receive, send)
         return self._any(scope, receive, send)

@@ -15,9 +15,10 @@ from typing import Final
 
 import structlog
 from h2corn import Config, RequestPolicy
+from prometheus_client import Gauge
 
 from danube_common.rpc.call_counts import CallCounts
-from danube_common.rpc.connections import LOOK_S, close_excess
+from danube_common.rpc.connections import COUNT_S, LOOK_S, STATES, close_excess, count_connections
 from danube_common.rpc.dispatcher import Dispatcher
 from danube_common.rpc.guard import Guard
 from danube_common.rpc.port import Methods
@@ -25,7 +26,7 @@ from danube_common.rpc.request import MessageLimit
 from danube_common.rpc.running import REQUEST_WAITS_MAX, HeldBytes, Refused, Running, nobody_counts
 from danube_common.runtime.address import bind, join_address, split_address
 from danube_common.runtime.http_servers import HttpServers
-from danube_common.runtime.metrics import Metrics
+from danube_common.runtime.metrics import Family, Metrics
 from danube_common.runtime.tls_config import TlsConfig
 
 STREAMS_MAX: Final = 10_000
@@ -87,7 +88,7 @@ class RpcServer:
         request_s_max: how long a request may take to arrive.
         tls: the certificates, if the port speaks TLS.
         guard: admits the calls; None: all are.
-        metrics: counts the calls and what is refused; None: nobody does.
+        metrics: counts the calls, the connections and what is refused; None: nobody does.
     """
 
     def __init__(
@@ -130,6 +131,10 @@ class RpcServer:
         self._connections_per_peer_max = connections_per_peer_max or int(_connections_max() * PEER_SHARE)
         self._tls = tls or TlsConfig()
         self._guard = guard
+        self._connections = None
+        if metrics is not None:
+            text = "Connections to the port, by what they do."
+            self._connections = metrics.gauge("rpc_connections", text, ("state",))
         self._listener: socket.socket | None = None
         self._servers: HttpServers | None = None
         self._looking: list[asyncio.Task[None]] = []
@@ -170,6 +175,10 @@ class RpcServer:
             asyncio.create_task(self._end_late(), name="rpc late requests"),
             asyncio.create_task(self._close_excess(port), name="rpc connections"),
         ]
+        # Which of the connections to a port are those of this process, the system's table does not tell.
+        if self._connections is not None and not reuse_port:
+            count = self._count_connections(port, self._connections)
+            self._looking.append(asyncio.create_task(count, name="rpc connection counts"))
         return join_address(split_address(addr)[0], port)
 
     def _config(self, listener: socket.socket) -> Config:
@@ -217,6 +226,16 @@ class RpcServer:
             closed = await asyncio.to_thread(close_excess, port, self._connections_per_peer_max, busy)
             for _ in range(closed):
                 self._refused("connections_per_peer_max")
+
+    async def _count_connections(self, port: int, gauge: Family[Gauge]) -> None:
+        called: set[tuple[str, int]] = set()
+        while True:
+            fresh, self._dispatcher.callers = self._dispatcher.callers or (), set()
+            called.update(peer for peer in fresh if peer is not None)
+            counts, called = await asyncio.to_thread(count_connections, port, called)
+            for state in STATES:
+                gauge.labels(state).set(counts[state])
+            await asyncio.sleep(COUNT_S)
 
     async def drain(self, still_served: Collection[str], *, quiet_s: float, timeout_s: float) -> None:
         """Refuse all calls but those of some methods with UNAVAILABLE, until the clients have moved on.
