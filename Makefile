@@ -52,7 +52,7 @@ again: ## what failed in the last run, once more and one at a time: what passes 
 	$(PYTEST) --last-failed --last-failed-no-failures none -m "not ($(SLOW))"
 
 acceptance: setup-test ## the long tests: real data and a cluster, while processes are killed
-	$(PYTEST) -m acceptance tests/acceptance tests/compose tests/integration tests/conformance tests/streams services/admin/tests
+	$(PYTEST) -m acceptance
 
 official-test: setup-test ## the official clients at length: Python, and Rust 0.15.1 and 0.2.0, which are compiled; Go's and Java's gRPC by our own programs; OFFICIAL_MESSAGES=200000
 	$(PYTEST) -m "not benchmark" -s tests/official
