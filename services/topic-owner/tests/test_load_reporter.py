@@ -11,7 +11,7 @@ from danube_common.model.failure_policy import FailurePolicy
 from danube_common.runtime.metrics import Metrics
 from danube_common.wire.envelope import Done
 from danube_common.wire.owner.acknowledgements import Nack
-from danube_common.wire.owner.subscriptions import SetFailurePolicy
+from danube_common.wire.owner.subscriptions import SetFailurePolicy, Unsubscribe
 from danube_harness.services.owner_harness import Gateway, OwnerHarness
 from danube_topic_owner import process_usage
 from danube_topic_owner.bundle_owner import BundleOwner
@@ -177,6 +177,26 @@ async def test_the_gauges_of_a_bundle_that_went_to_another_owner_are_gone(
     owners.clear()
     reporter.measure_lags()
     assert b"/default/t" not in metrics.render()
+
+
+async def test_a_topic_whose_last_subscription_is_deleted_keeps_the_gauge_of_its_producers(
+    harness: OwnerHarness, owner: BundleOwner, gateway: Gateway
+) -> None:
+    topic = await harness.topic("/default/t")
+    await gateway.subscribe(topic.name, "s")
+    metrics = Metrics("topic-owner", "1")
+    told = OwnerMetrics(metrics, "1")
+    reporter = LoadReporter(
+        "1", harness.store, harness.catalogue, lambda: {owner.context.bundle: owner}, told
+    )
+    reporter.measure_lags()
+    told.producers.labels(topic.name).set(1)
+    told.unacked.labels(topic.name, "s").set(1)
+    await harness.ask(Unsubscribe(topic.name, "s"), Done)
+    reporter.measure_lags()
+    gauges = metrics.render()
+    assert b'danube_topic_producers{topic="/default/t"} 1.0' in gauges
+    assert b'subscription="s"' not in gauges
 
 
 async def test_the_age_of_a_subscription_does_not_begin_with_messages_of_other_topics(

@@ -57,6 +57,8 @@ class LoadReporter:
         self._metrics = metrics
         self._shown: set[tuple[str, str]] = set()
         """Topic and subscription of all series that may be there."""
+        self._shown_topics: set[str] = set()
+        """Likewise of those of topics, which may have producers only."""
         self._lagged: set[tuple[str, str]] = set()
         """Topic and subscription of the series that are not 0."""
         self._failed: set[tuple[str, str]] = set()
@@ -102,17 +104,19 @@ class LoadReporter:
 
     def _forget_gone(self) -> None:
         """Delete the gauges of what was deleted or went to another owner."""
+        contexts = [owner.context for owner in self._owners().values()]
+        topics = {topic.name for context in contexts for topic in context.state.topics.values()}
         present = {
             (each.topic, each.state.name)
-            for owner in self._owners().values()
-            for subscriptions in owner.context.subscriptions.values()
+            for context in contexts
+            for subscriptions in context.subscriptions.values()
             for each in subscriptions.values()
         }
         for topic, subscription in self._shown - present:
             self._metrics.forget_subscription(topic, subscription)
-        for topic in {topic for topic, _ in self._shown} - {topic for topic, _ in present}:
+        for topic in self._shown_topics - topics:
             self._metrics.forget_topic(topic)
-        self._shown = present
+        self._shown, self._shown_topics = present, topics
         self._lagged &= present
         self._failed &= present
 

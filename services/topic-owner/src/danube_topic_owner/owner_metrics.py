@@ -109,6 +109,6 @@ class OwnerMetrics:
             gauge.remove(topic, subscription)
 
     def forget_topic(self, topic: str) -> None:
-        """Delete the gauges of a topic that has no subscription here any more."""
+        """Delete the gauges of a topic that this process no longer has."""
         for gauge in (self.consumers, self.active_consumers, self.producers, self.active_producers):
             gauge.remove(topic)
