@@ -19,7 +19,7 @@ KINDS: Final = re.compile(r"(plain_)?(counter|gauge)|histogram")
 NAME: Final = re.compile(r"[a-z]+(_[a-z]+)+")
 UNITS: Final = (
     *("seconds", "bytes", "messages", "segments", "bundles", "topics", "producers", "consumers"),
-    *("sessions", "acks", "findings"),
+    *("sessions", "connections", "acks", "findings"),
 )
 """What the name of a gauge or histogram ends in: a unit of Prometheus, or what is counted."""
 OTHERWISE_NAMED: Final = {
@@ -41,7 +41,7 @@ UNBOUNDED: Final = {"topic", "subscription", "producer", "consumer"}
 """Labels with names of clients: their series are SERIES_MAX a metric."""
 FEW: Final = {
     *("backend", "bound", "broker", "bundle", "cache", "check", "code", "instance", "method"),
-    *("poison_policy", "pool", "reason", "result", "service", "severity", "stream"),
+    *("poison_policy", "pool", "reason", "result", "service", "severity", "state", "stream"),
 }
 """Labels whose values the platform gives, and not a client."""
 PAGE_BYTES_MAX: Final = 8 * 1024 * 1024

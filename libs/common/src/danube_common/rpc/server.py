@@ -133,8 +133,9 @@ class RpcServer:
         self._guard = guard
         self._connections = None
         if metrics is not None:
-            text = "Connections to the port, by what they do."
-            self._connections = metrics.gauge("rpc_connections", text, ("state",))
+            self._connections = metrics.gauge(
+                "rpc_connections", "Connections to the port, by what they do.", ("state",)
+            )
         self._listener: socket.socket | None = None
         self._servers: HttpServers | None = None
         self._looking: list[asyncio.Task[None]] = []
