@@ -90,6 +90,8 @@ class Marked(Generic[T]):
         """Return what is known of the messages from ``first`` to ``last``, ascending."""
         positions = self._positions
         begin = bisect_left(positions, first)
+        if begin == len(positions) or positions[begin] > last:  # as nearly always: this is asked of each run
+            return []
         return [(each, self._known[each]) for each in positions[begin : bisect_right(positions, last)]]
 
     def take(self, position: int) -> T | None:

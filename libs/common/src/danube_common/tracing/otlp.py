@@ -10,6 +10,7 @@ import threading
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
 from typing import Final
 from urllib.parse import unquote
 
@@ -74,7 +75,7 @@ class OtlpExporter:
             try:
                 with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_S):  # noqa: S310
                     self._failing = False
-            except OSError as error:
+            except (OSError, HTTPException) as error:
                 self._on_lost(count)
                 if not self._failing:
                     _log.warning("spans_not_sent", url=self._url, error=str(error))

@@ -11,8 +11,8 @@ from typing import Final
 from danube_common.tracing.context import TraceContext
 
 SPANS_PER_S_MAX: Final = 100
-"""Spans that a process makes in a second. What is beyond is counted and left out: tracing costs a busy
-process about half a hundredth of a core at most, whatever part of the messages its callers trace."""
+"""Spans that a process makes in a second. What is beyond is counted and left out: spans take a busy
+process about a millisecond of CPU each second at most, whatever part of the messages its callers trace."""
 
 LINKS_MAX: Final = 31
 
