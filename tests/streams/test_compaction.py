@@ -14,13 +14,14 @@ import pytest
 import pytest_asyncio
 from faust.types import TP
 from tests.streams.test_app import until
+from tests.streams.test_stores import contents
 from tests.streams.worker import ROOT
 
 from danube_client import Client, Consumer, Producer, connect
 from danube_faust import record
 from danube_faust.compaction import Compacted, compact
 from danube_faust.names import Names
-from danube_faust.restoring import restore
+from danube_faust.restoring import begin, restore
 from danube_faust.snapshots import Snapshots, records_of
 from danube_faust.topics import Topics
 from danube_harness.child_process import ChildProcess
@@ -103,11 +104,20 @@ class Changelog:
             read += len(messages)
             await restore(app, tp, messages)
 
+        app, table = self.worker(directory, store)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("danube_faust.consumer.restore", counted)
+            async with app:
+                await until(lambda: app.tables.actives_ready)
+                return dict(table.items()), read
+
+    def worker(self, directory: Path, store: str, *, standbys: int = 0) -> tuple[Any, Any]:
+        """Return an app with the table, and the table."""
         app = faust.App(
             self.app_id,
             broker=f"danube://{self.platform.gateway_addr}",
             topic_partitions=1,
-            table_standby_replicas=0,
+            table_standby_replicas=standbys,
             store=store,
             datadir=str(directory),
             web_enabled=False,
@@ -119,11 +129,17 @@ class Changelog:
             async for key, value in stream.items():
                 table[key] += value
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("danube_faust.consumer.restore", counted)
-            async with app:
-                await until(lambda: app.tables.actives_ready)
-                return dict(table.items()), read
+        return app, table
+
+    async def delete_unread(self) -> None:
+        """Change a key, and compact until the platform has deleted that change."""
+        await self.write({"unread": 1, "k1": None})
+        (position,) = (await self.topics.ends([self.tp])).values()
+        while await self.earliest() < position:
+            await self.write_rounds(1)
+            await self.compact()
+            await asyncio.sleep(0.5)
+        await self.write({"k2": None, "new": 1})
 
 
 @pytest_asyncio.fixture
@@ -160,6 +176,53 @@ async def test_recovery_reads_keys_and_not_changes_and_the_platform_deletes_what
     after, read = await one.recovered(tmp_path, f"{store}://")
     assert after == one.expected
     assert read <= 3
+
+
+@pytest.mark.parametrize("store", ["memory", "rocksdb"])
+async def test_a_recovery_begins_anew_when_changes_are_deleted_behind_the_snapshot_that_it_began_with(
+    changelog: Callable[[str], Changelog], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    if store == "rocksdb":
+        pytest.importorskip("rocksdict", reason="SKIPPED: rocksdict is not installed")
+    one = changelog(f"overtaken-{store}")
+    await one.write_rounds(2)
+    await one.compact()
+    await one.write({"behind": 1})
+    began = 0
+
+    async def overtaken(*args: Any) -> Any:
+        nonlocal began
+        found = await begin(*args)
+        if args[-1]:
+            began += 1
+            if began == 1:
+                await one.delete_unread()
+        return found
+
+    monkeypatch.setattr("danube_faust.consumer.begin", overtaken)
+    found, _ = await one.recovered(tmp_path, f"{store}://")
+    assert (found, began) == (one.expected, 2)
+
+
+async def test_a_standby_for_which_changes_are_deleted_unread_begins_anew(
+    changelog: Callable[[str], Changelog], tmp_path: Path
+) -> None:
+    pytest.importorskip("rocksdict", reason="SKIPPED: rocksdict is not installed")
+    one = changelog("late")
+    await one.write_rounds(2)
+    active, _ = one.worker(tmp_path / "active", "rocksdb://", standbys=1)
+    async with active:
+        await until(lambda: active.tables.actives_ready)
+        standby, table = one.worker(tmp_path / "standby", "rocksdb://", standbys=1)
+        async with standby:
+            await until(lambda: contents(table) == one.expected)
+            followed = standby.consumer._followed[one.tp]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(followed, "resume", lambda: None)
+                followed.pause()
+                await one.delete_unread()
+            async with asyncio.timeout(60):
+                await until(lambda: contents(table) == one.expected)
 
 
 STEPS = ("no record", "some records", "all records", "the mark", "the changelog's cursor", "all but a cursor")

@@ -16,7 +16,7 @@ from faust.types import TP
 
 from danube_client import Client, Consumer, Start, SubscribeDenied, SubscriptionType
 from danube_faust import record
-from danube_faust.snapshots import Mark, Snapshots, marks_of, records_of
+from danube_faust.snapshots import ChangelogIncomplete, Mark, Snapshots, marks_of, records_of
 from danube_faust.topics import Topics
 
 SUBSCRIPTION: Final = "faust-compaction"
@@ -26,10 +26,6 @@ KEEP_S: Final = 3600.0
 LOCK_MAX_S: Final = 5.0
 """How long a compaction waits for another one of the partition to end."""
 LOCK_PAUSE_S: Final = 0.2
-
-
-class ChangelogIncomplete(Exception):
-    """A changelog lacks changes that no snapshot covers: nothing may be made from it."""
 
 
 class Compacted(NamedTuple):

@@ -228,7 +228,7 @@ class Consumer(base.Consumer):
             self._changed.set()
 
     def _raise_failure(self) -> None:
-        for source in [*self._subscribed.values(), *self._followed.values()]:
+        for source in self._subscribed.values():
             if source.failed is not None:
                 raise source.failed
 

@@ -7,7 +7,7 @@ reading begins, when it ends and what follows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -17,7 +17,7 @@ from faust.types.tuples import ConsumerMessage, Message
 
 from danube_faust.memory_store import Store
 from danube_faust.record import Incoming
-from danube_faust.snapshots import BATCH, Mark, Snapshots
+from danube_faust.snapshots import BATCH, ChangelogIncomplete, Mark, SnapshotIncomplete, Snapshots
 from danube_faust.topics import Topics
 
 NOTHING = -1
@@ -59,16 +59,45 @@ async def begin(app: AppT, snapshots: Snapshots, topics: Topics, tps: Sequence[T
     """Put snapshots into tables; return where the reading of each changelog begins then.
 
     Raises:
-        SnapshotIncomplete: a snapshot was deleted meanwhile.
+        SnapshotIncomplete: a snapshot lacks records, and there is no newer one.
         DecodeError: a key or a value cannot be read.
         ClientError: the platform did not answer.
     """
     found = await topics.earliest(tps)
-    newest = await snapshots.newest(tps)
-    for tp, mark in newest.items():
-        if await _restore_snapshot(app, tp, snapshots, mark):
-            found[tp] = mark.covers
+    for tp, newest in (await snapshots.newest(tps)).items():
+        mark = newest
+        while True:
+            try:
+                if await _restore_snapshot(app, tp, snapshots, mark):
+                    found[tp] = mark.covers
+                break
+            except SnapshotIncomplete:
+                newer = (await snapshots.newest([tp])).get(tp)
+                if newer is None or newer.covers <= mark.covers:
+                    raise
+                mark = newer
     return found
+
+
+async def check_gaps(snapshots: Snapshots, ends: Mapping[TP, int]) -> None:
+    """Return if a snapshot covers what changelogs lack; recovery that begins anew takes it then.
+
+    Args:
+        snapshots: of the app.
+        ends: the position behind which changes are missing, of each partition that lacks some.
+
+    Raises:
+        ChangelogIncomplete: none does.
+        ClientError: the platform did not answer.
+    """
+    newest = await snapshots.newest(list(ends))
+    for tp, end in ends.items():
+        if tp not in newest or newest[tp].kept_from < end:
+            raise ChangelogIncomplete(
+                f"{tp.topic} lacks changes from position {end} of partition {tp.partition} on, which"
+                " no snapshot has: its table cannot be recovered. Delete the changelog, its snapshots and the"
+                " app's subscription of the source, to make the table anew"
+            )
 
 
 async def _restore_snapshot(app: AppT, tp: TP, snapshots: Snapshots, mark: Mark) -> bool:

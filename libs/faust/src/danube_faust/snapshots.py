@@ -32,6 +32,10 @@ ID: Final = "snapshot"
 T = TypeVar("T")
 
 
+class ChangelogIncomplete(Exception):
+    """A changelog lacks changes that no snapshot covers: nothing may be made from it."""
+
+
 class SnapshotIncomplete(Exception):
     """A snapshot lacks records that its mark counts: they were deleted."""
 

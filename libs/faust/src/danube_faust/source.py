@@ -10,7 +10,7 @@ from typing import Final
 from mode import get_logger
 
 import danube_client
-from danube_client import Assigned, Client, ClientError, Event, Message, MessagesLost, Start, SubscriptionType
+from danube_client import Assigned, Client, ClientError, Event, Message, Start, SubscriptionType
 from danube_faust.partition_log import PartitionLog
 
 UNREAD_MAX: Final = 4000
@@ -143,16 +143,30 @@ class Subscribed(Source):
 
 
 class Followed(Source):
-    """One partition of a changelog: read without a subscription, from an offset on.
+    """One partition of a changelog: read without a subscription, behind what the table has.
 
-    It fails if what comes next was deleted, as a compaction does below what slow workers have read.
+    It stops where the platform says that changes are missing: the table would lack them for ever.
+
+    Args:
+        client: an open client.
+        topic: the partition.
+        notify: called when something arrived.
+        on_gap: called when it has stopped; `seek` begins anew.
     """
 
+    def __init__(
+        self, client: Client, topic: str, notify: Callable[[], None], on_gap: Callable[[], None]
+    ) -> None:
+        super().__init__(client, topic, notify)
+        self._on_gap = on_gap
+        self._gap = False
+
     async def seek(self, offset: int) -> None:
-        """Go on at an offset."""
+        """Go on behind an offset, that of the last change that the table has; 0 begins at the oldest one."""
         await self._stop()
         self.log.clear()
-        self.log.end = offset
+        self.log.end = offset + 1 if offset else 0
+        self._gap = False
 
     def take(self, count: int) -> list[Message]:
         """Return at most so many messages that have arrived; nothing commits them, so they are forgotten."""
@@ -162,7 +176,7 @@ class Followed(Source):
 
     def resume(self) -> None:
         """Read, if it does not already."""
-        if self._task is None:
+        if self._task is None and not self._gap:
             self._task = asyncio.create_task(self._run())
 
     def pause(self) -> None:
@@ -177,12 +191,9 @@ class Followed(Source):
             try:
                 async with self._client.reader(self._topic, start=start, follow=True) as reader:
                     async for message in reader:
-                        if (
-                            reader.missing
-                        ):  # compacted meanwhile: the table would lack what only a snapshot has
-                            text = f"{self._topic} lacks {reader.missing} changes or more: begin anew"
-                            self.failed = MessagesLost(text, reader.missing)
-                            self._notify()
+                        if reader.missing:
+                            self._gap = True
+                            self._on_gap()
                             return
                         self.log.extend([message])
                         self._notify()
