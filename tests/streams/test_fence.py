@@ -8,7 +8,7 @@ import faust
 import pytest
 from tests.streams.test_app import until
 
-from danube_client import SubscriptionType, connect
+from danube_client import Start, SubscriptionType, connect
 from danube_client.testing.platform import LocalPlatform
 
 pytestmark = [
@@ -63,3 +63,43 @@ async def test_a_worker_whose_partition_another_one_writes_cannot_write_its_chan
         ) as consumer:
             async with asyncio.timeout(30):
                 assert (await consumer.receive()).text == "2"
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "reason"),
+    [
+        ("mismatch", None, "topics create /default/mismatch-orders --partitions 3"),
+        ("overruled", 1, "has 1 partitions, but the changelog"),
+    ],
+)
+async def test_a_worker_stops_before_it_passes_over_messages_of_a_topic_with_too_few_partitions(
+    danube_platform: LocalPlatform, tmp_path: Path, name: str, asked: int | None, reason: str
+) -> None:
+    app = faust.App(
+        name,
+        broker=danube_platform.url.replace("http", "danube"),
+        topic_partitions=3,
+        broker_commit_interval=0.2,
+        datadir=str(tmp_path),
+        web_enabled=False,
+        stream_wait_empty=False,
+    )
+    table = app.Table("sums", default=int)
+
+    @app.agent(app.topic(f"{name}-orders", key_type=str, value_type=int, partitions=asked))  # type: ignore[arg-type]
+    async def add(stream: Any) -> None:
+        async for key, value in stream.items():
+            table[key] += value
+
+    async with connect(danube_platform.url, streaming=True) as client:
+        async with client.producer(f"/default/{name}-orders") as producer:
+            for value in (1, 2):
+                await producer.send(b"%d" % value, key="ann")
+        async with app:
+            await until(lambda: app.crash_reason is not None)
+            assert reason in str(app.crash_reason)
+        async with client.consumer(
+            f"/default/{name}-orders", name, type=SubscriptionType.FAILOVER, initial_position=Start.earliest()
+        ) as consumer:
+            async with asyncio.timeout(30):
+                assert [(await consumer.receive()).text for _ in range(2)] == ["1", "2"]

@@ -9,6 +9,7 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any, Final, cast
 
 from faust.assignor.client_assignment import ClientMetadata
@@ -23,10 +24,12 @@ from mode.types import ServiceT
 
 from danube_client import Client, Message
 from danube_faust import assignment, dead_letter, record
+from danube_faust.copartitioning import check_partitions, stop_at_mismatch
 from danube_faust.group import Group
 from danube_faust.members import Member
+from danube_faust.names import Names
 from danube_faust.producer import Producer
-from danube_faust.restoring import begin, restore
+from danube_faust.restoring import begin, check_gaps, restore
 from danube_faust.settings import of_transport, option
 from danube_faust.snapshots import Snapshots
 from danube_faust.source import Followed, Source, Subscribed
@@ -60,10 +63,12 @@ class Consumer(base.Consumer):
     def __post_init__(self) -> None:
         self._client: Client | None = None
         self._topics: Topics | None = None
+        self._names = Names()
         self._group: Group | None = None
         self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._subscribed: dict[TP, Subscribed] = {}
         self._followed: dict[TP, Followed] = {}
+        self._gaps: set[TP] = set()
         self._assigned: set[TP] = set()
         self._targets: ClientMetadata | None = None
         self._subscription: tuple[str, ...] = ()
@@ -77,12 +82,13 @@ class Consumer(base.Consumer):
         """Connect."""
         settings = of_transport(self.transport)
         self._client = await settings.client()
-        names = settings.names
+        names = self._names = settings.names
         self._topics = Topics(self._client, names)
         members = names.topic(f"{self.app.conf.id}{MEMBERS_TOPIC}")
         self._group = Group(self._client, members, self._changed.set)
         if topic := option(self.app, dead_letter.OPTION):
             dead_letter.collect_failures(self.app, topic)
+        stop_at_mismatch(self.app, self._producer().fail)
         await super().on_start()
 
     async def on_stop(self) -> None:
@@ -110,16 +116,8 @@ class Consumer(base.Consumer):
                 if not self.app.conf.topic_allow_declare:
                     raise ImproperlyConfigured(f"there is no topic {topic!r}, and topic_allow_declare is off")
                 await known.create(topic, self.app.conf.topic_partitions)
-            count = known.partitions(topic)
-            processed = self.app.topics.acks_enabled_for(topic)
-            if self.app.tables and processed and count != self.app.conf.topic_partitions:
-                logger.warning(
-                    "topic %s has %s partitions and the app's topic_partitions is %s: an agent that changes a"
-                    " table at its messages fails, unless the table has as many",
-                    topic,
-                    count,
-                    self.app.conf.topic_partitions,
-                )
+            name = self._names.topic(topic)
+            check_partitions(self.app, topic, name, known.partitions(topic) or 1)
         self._subscription = wanted
         url = str(self.app.conf.canonical_url)
         await self._joined_group().join(Member(self._name, url, wanted))
@@ -137,6 +135,7 @@ class Consumer(base.Consumer):
                     await self._changed.wait()
             self._changed.clear()
             self._raise_failure()
+            await self._begin_anew_behind_gaps()
             targets = self._new_targets()
             if targets is not None and not self.should_stop:
                 try:
@@ -227,6 +226,19 @@ class Consumer(base.Consumer):
         ):
             self._changed.set()
 
+    def _on_gap(self, tp: TP) -> None:
+        self._gaps.add(tp)
+        self._changed.set()
+
+    async def _begin_anew_behind_gaps(self) -> None:
+        """Let the next rebalance recover the tables anew, from snapshots, if changes were deleted unread."""
+        gaps, self._gaps = self._gaps, set()
+        ends = {tp: followed.log.end for tp in gaps if (followed := self._followed.get(tp)) is not None}
+        if ends:
+            logger.warning("changes that were not read are deleted, recovery begins anew: %s", sorted(ends))
+            await check_gaps(Snapshots(self._connected(), self._known_topics()), ends)
+            self._targets = None
+
     def _raise_failure(self) -> None:
         for source in self._subscribed.values():
             if source.failed is not None:
@@ -316,7 +328,10 @@ class Consumer(base.Consumer):
         if subscribed is not None:
             return subscribed
         if tp not in self._followed:
-            self._followed[tp] = Followed(self._connected(), self._known_topics().name(tp), self._arrived.set)
+            name = self._known_topics().name(tp)
+            self._followed[tp] = Followed(
+                self._connected(), name, self._arrived.set, partial(self._on_gap, tp)
+            )
         return self._followed[tp]
 
     def pause_partitions(self, tps: Iterable[TP]) -> None:

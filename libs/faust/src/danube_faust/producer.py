@@ -31,7 +31,7 @@ class Producer(base.Producer):
     """Sends records, each stored once; one Danube producer for each partition that is sent to.
 
     Attributes:
-        failure: why a record was not stored; from then on nothing may be committed.
+        failure: why a record was not stored, or not made; from then on nothing may be committed.
     """
 
     def __post_init__(self) -> None:
@@ -82,6 +82,10 @@ class Producer(base.Producer):
         async with asyncio.timeout(want_seconds(timeout)):
             await self._found_topics().create(topic, partitions, retention_s=retention_s)
 
+    def fail(self, error: BaseException) -> None:
+        """Let nothing be committed any more; the first error counts."""
+        self.failure = self.failure or error
+
     async def send(
         self,
         topic: str,
@@ -99,7 +103,7 @@ class Producer(base.Producer):
             sent = await self._send(topic, key, value, partition, timestamp, headers)
         except ProducerSendError as error:
             if self._writes_alone(topic):
-                self.failure = self.failure or error  # nobody else hears of it
+                self.fail(error)  # nobody else hears of it
             raise
         sent.add_done_callback(self._note_failure)
         return sent
@@ -243,4 +247,4 @@ class Producer(base.Producer):
     def _note_failure(self, sent: asyncio.Future[RecordMetadata]) -> None:
         error = None if sent.cancelled() else sent.exception()
         if error is not None:
-            self.failure = self.failure or error
+            self.fail(error)
