@@ -526,6 +526,48 @@ async def test_a_subscriber_can_wait_until_streams_that_ended_here_are_detached(
     assert [detach.consumer_id for detach in owner.detached] == [CONSUMER]
 
 
+async def test_a_client_that_leaves_while_its_stream_is_opened_leaves_nothing_behind(
+    scene: Scene, owner: ScriptedOwner
+) -> None:
+    created, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def opening() -> Session:
+        created.set()
+        await goes_on.wait()
+        return await scene.sessions.open(CONSUMER, PEER)
+
+    call = asyncio.create_task(scene.sessions.open_whole(BUNDLE, opening()))
+    await created.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    next_one = asyncio.create_task(scene.sessions.until_detached(BUNDLE, "/default/t", "s"))
+    await asyncio.sleep(0)
+    assert not next_one.done()
+    goes_on.set()
+    await asyncio.wait_for(next_one, TIMEOUT_S)
+    assert [detach.consumer_id for detach in owner.detached] == [CONSUMER]
+
+
+async def test_a_client_that_leaves_while_it_is_refused_keeps_nobody_waiting(
+    scene: Scene, owner: ScriptedOwner
+) -> None:
+    goes_on = asyncio.Event()
+
+    async def opening() -> Session:
+        await goes_on.wait()
+        raise Refused("the subscription is exclusive")
+
+    call = asyncio.create_task(scene.sessions.open_whole(BUNDLE, opening()))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    goes_on.set()
+    await asyncio.wait_for(scene.sessions.until_detached(BUNDLE, "/default/t", "s"), TIMEOUT_S)
+    assert owner.detached == []
+
+
 async def test_a_consumer_that_comes_back_attaches_after_its_acknowledgements(
     scene: Scene, owner: ScriptedOwner
 ) -> None:

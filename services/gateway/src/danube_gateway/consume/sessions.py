@@ -6,6 +6,8 @@ import asyncio
 import secrets
 import time
 from collections import Counter, defaultdict
+from collections.abc import Coroutine
+from typing import Any
 
 import structlog
 
@@ -73,6 +75,8 @@ class Sessions:
         self._by_bundle: dict[Bundle, dict[int, Session]] = defaultdict(dict)
         self._leaving: dict[Bundle, dict[Session, asyncio.Event]] = defaultdict(dict)
         """Sessions that ended here and that their owners do not know to have ended, until the event."""
+        self._abandoned: dict[Bundle, set[asyncio.Event]] = defaultdict(set)
+        """Openings whose clients have left, until the event: then what they opened is closed."""
         self._syncing: set[Bundle] = set()
         self._credit_due: dict[Bundle, dict[int, Session]] = defaultdict(dict)
         self._windows: Counter[str] = Counter()
@@ -167,6 +171,33 @@ class Sessions:
         self._metrics.sessions.labels(session.topic).inc()
         return session
 
+    async def open_whole(self, bundle: Bundle, opening: Coroutine[Any, Any, Session]) -> Session:
+        """Return the session that ``opening`` creates with its consumer.
+
+        A caller that is cancelled meanwhile, because its client has left, leaves nothing behind: the opening
+        goes on, and its session is closed. The owner would wait for the consumer's stream otherwise, and
+        refuse an exclusive subscription to others for so long.
+        """
+        task = asyncio.create_task(opening, name=f"open a session of {bundle}")
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            closed = asyncio.Event()
+            self._abandoned[bundle].add(closed)
+            self._spawn(self._abandon(bundle, task, closed), f"abandon a session of {bundle}")
+            raise
+
+    async def _abandon(self, bundle: Bundle, opening: asyncio.Task[Session], closed: asyncio.Event) -> None:
+        try:
+            self.close(await opening)
+        except DanubeError:
+            pass  # nothing was opened
+        finally:
+            self._abandoned[bundle].discard(closed)
+            if not self._abandoned[bundle]:
+                del self._abandoned[bundle]
+            closed.set()
+
     def client(self, peer: str) -> str:
         """Return the name of a client's connection that is unique among all gateways."""
         return f"{self.name} {peer}"
@@ -187,7 +218,10 @@ class Sessions:
         """Wait for the detaching of the subscription's streams that have ended here.
 
         Until then their owner counts their consumers as connected. Each gives up after its own time.
+        Streams of the bundle whose clients left while they were opened count, too.
         """
+        for closed in list(self._abandoned.get(bundle, ())):
+            await closed.wait()
         leaving = self._leaving.get(bundle, {})
         for session, detached in list(leaving.items()):
             if (session.topic, session.subscription) == (topic, subscription):
@@ -321,7 +355,7 @@ class Sessions:
         self._spawn(self._reattach(session, resumes=resumes), f"reattach {session.consumer_id}")
 
     def _owner_changed(self, bundle: Bundle, epoch: int) -> None:
-        for session in self._by_bundle[bundle].values():
+        for session in self._by_bundle.get(bundle, {}).values():
             if epoch > session.epoch:
                 self._repair(session, resumes=False)
 

@@ -275,6 +275,13 @@ class ConsumerStream:
         except AlreadyExists as error:
             raise Refused(str(error)) from None
         feed.created |= found.created
+        session = await self._sessions.open_whole(topic.home, self._create_and_attach(topic))
+        session.limit(*self._room)  # there may be more credit by now
+        session.on_status = lambda status: self._on_status(feed, session, status)
+        feed.session, feed.backlog_told = session, False
+
+    async def _create_and_attach(self, topic: Topic) -> Session:
+        wanted = self._wanted
         consumer = await create_consumer(
             self._owners,
             self._sessions,
@@ -285,17 +292,13 @@ class ConsumerStream:
             self._call.peer,
             wanted.key_filters,
         )
-        prefetch = wanted.prefetch or consumer.prefetch or PREFETCH
-        session = await self._sessions.open(
+        return await self._sessions.open(
             consumer.consumer_id,
             self._call.peer,
-            prefetch,
+            wanted.prefetch or consumer.prefetch or PREFETCH,
             window_messages=WINDOW_MESSAGES,
             limit=self._room,
         )
-        session.limit(*self._room)  # there may be more credit by now
-        session.on_status = lambda status: self._on_status(feed, session, status)
-        feed.session, feed.backlog_told = session, False
 
     def _end_session(self, feed: Feed) -> None:
         session, feed.session = feed.session, None
