@@ -21,27 +21,33 @@ pytestmark = [
 ]
 
 
-async def test_a_worker_whose_partition_another_one_writes_cannot_write_its_changelog_nor_commit(
-    danube_platform: LocalPlatform, tmp_path: Path
-) -> None:
+def app_of(name: str, platform: LocalPlatform, directory: Path) -> tuple[faust.App, Any, Any]:
+    """Return an app, its table of sums, and the topic of what is added."""
     app = faust.App(
-        "fenced",
-        broker=danube_platform.url.replace("http", "danube"),
+        name,
+        broker=platform.url.replace("http", "danube"),
         topic_partitions=1,
         table_standby_replicas=0,
         broker_commit_interval=0.2,
-        datadir=str(tmp_path),
+        datadir=str(directory),
         web_enabled=False,
         stream_wait_empty=False,
     )
     table = app.Table("sums", default=int)
-    orders = app.topic("fenced-orders", key_type=str, value_type=int)  # type: ignore[arg-type]
+    orders = app.topic(f"{name}-orders", key_type=str, value_type=int)  # type: ignore[arg-type]
 
     @app.agent(orders)
     async def add(stream: Any) -> None:
         async for key, value in stream.items():
             table[key] += value
 
+    return app, table, orders
+
+
+async def test_a_worker_whose_partition_another_one_writes_cannot_write_its_changelog_nor_commit(
+    danube_platform: LocalPlatform, tmp_path: Path
+) -> None:
+    app, table, orders = app_of("fenced", danube_platform, tmp_path)
     async with connect(danube_platform.url, streaming=True) as client:
         async with app:
             await orders.send(key="ann", value=1)
@@ -103,3 +109,19 @@ async def test_a_worker_stops_before_it_passes_over_messages_of_a_topic_with_too
         ) as consumer:
             async with asyncio.timeout(30):
                 assert [(await consumer.receive()).text for _ in range(2)] == ["1", "2"]
+
+
+async def test_a_worker_that_has_written_nothing_yet_cannot_write_after_a_later_one(
+    danube_platform: LocalPlatform, tmp_path: Path
+) -> None:
+    app, _, orders = app_of("late", danube_platform, tmp_path)
+    async with connect(danube_platform.url, streaming=True) as client, app:
+        await until(lambda: app.tables.actives_ready)
+        changelog = "/default/late-sums-changelog-part-0"
+        async with client.producer(changelog, name="late-changelog-writer") as newer:
+            await newer.send(b"7", key='"ann"')
+            await orders.send(key="ann", value=1)
+            await until(lambda: app.crash_reason is not None)
+            await newer.send(b"8", key='"ann"')
+        async with client.reader(changelog) as reader:
+            assert [message.payload async for message in reader] == [b"7", b"8"]

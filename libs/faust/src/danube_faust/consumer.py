@@ -207,6 +207,7 @@ class Consumer(base.Consumer):
                     self._raise_failure()
         self._targets = targets
         self._assigned = assignment.take(self._assignor, targets, self._mine(targets))
+        await self._producer().claim(self._assigned & targets.assignment.active_tps)
         self._generation += 1
         self.app.consumer_generation_id = self._generation
         await self.on_partitions_assigned(set(self._assigned), self._generation)

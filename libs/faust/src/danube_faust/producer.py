@@ -24,7 +24,7 @@ from danube_faust.topics import Topics
 STOP_POLL_S: Final = 0.5
 CHANGELOG_WRITER: Final = "-changelog-writer"
 """Ends the name of a partition's producer in each worker: the platform refuses what a worker sends to a
-changelog after another worker has opened it."""
+changelog after another worker has claimed it."""
 
 
 class Producer(base.Producer):
@@ -144,6 +144,18 @@ class Producer(base.Producer):
         """Close the producers of changelogs, but for those of the partitions that this worker has."""
         gone = [tp for tp in self._producers if tp not in held and self._writes_alone(tp.topic)]
         await asyncio.gather(*(self._producers.pop(tp).close() for tp in gone), return_exceptions=True)
+
+    async def claim(self, assigned: AbstractSet[TP]) -> None:
+        """Open the producers of those partitions that are of changelogs, before these are read.
+
+        A worker that opened one only when it has something to write would end that of a later worker.
+
+        Raises:
+            ProducerSendError: one cannot be opened.
+        """
+        topics = self._found_topics()
+        own = [tp for tp in assigned if tp not in self._producers and self._writes_alone(tp.topic)]
+        await asyncio.gather(*(self._open(topics, tp) for tp in own))
 
     def key_partition(self, topic: str, key: bytes) -> TP:
         """Return the partition of a key."""
