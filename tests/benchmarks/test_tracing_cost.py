@@ -62,8 +62,8 @@ def cpu_s(platform: Platform) -> float:
     return sum(cpu_s_of(pid) for kind in KINDS for pid in platform.pids(kind))
 
 
-async def streaming(platform: Platform, topic: str, messages: int, *, traced: bool) -> None:
-    """Publish and consume by native streaming."""
+async def streaming(platform: Platform, topic: str, messages: int) -> None:
+    """Publish and consume by native streaming; one message of TRACED_OF is in a trace of its producer."""
     numbers = count()
     async with (
         connect(f"http://{platform.gateway_addr}") as client,
@@ -78,14 +78,14 @@ async def streaming(platform: Platform, topic: str, messages: int, *, traced: bo
         consuming = asyncio.create_task(consume())
         for number in range(messages):
             attributes = None
-            if traced and number % TRACED_OF == 0:
+            if number % TRACED_OF == 0:
                 attributes = {"traceparent": f"00-{next(numbers) + 1:032x}-{1:016x}-01"}
             await producer.post(PAYLOAD, attributes)
         await producer.flush()
         await consuming
 
 
-async def unary(platform: Platform, topic: str, messages: int, *, traced: bool) -> None:
+async def unary(platform: Platform, topic: str, messages: int) -> None:
     """Publish with one call a message."""
     async with grpc.aio.insecure_channel(platform.gateway_addr) as channel:
         asked = v0_2.ProducerRequest(
@@ -133,7 +133,7 @@ async def test_traces_of_one_message_in_a_hundred_cost_little(
                 for platform, traced in ((off, False), (on, True), (on, True), (off, False)):
                     before = cpu_s(platform)
                     topic = f"/default/{work.__name__}{next(numbers)}"
-                    await work(platform, topic, messages, traced=traced)
+                    await work(platform, topic, messages)
                     if number:  # the first round warms up
                         used[traced] += (cpu_s(platform) - before) / messages / ROUNDS / 2 * 1e6
                 with capsys.disabled():
