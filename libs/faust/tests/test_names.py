@@ -19,3 +19,8 @@ def test_two_topics_never_share_a_name() -> None:
     with pytest.raises(ValueError, match="rename one of them"):
         names.topic("a-b")
     assert names.topic("a.b") == "/default/a-b"
+
+
+def test_a_name_with_its_namespace_is_refused_and_the_right_one_is_told() -> None:
+    with pytest.raises(ValueError, match=r"call it 'orders', and say faust\.App"):
+        Names().topic("/default/orders")

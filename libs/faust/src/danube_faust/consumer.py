@@ -241,6 +241,8 @@ class Consumer(base.Consumer):
             self._targets = None
 
     def _raise_failure(self) -> None:
+        if self._group is not None and self._group.failed is not None:
+            raise self._group.failed
         for source in self._subscribed.values():
             if source.failed is not None:
                 raise source.failed

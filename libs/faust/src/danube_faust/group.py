@@ -9,7 +9,7 @@ from typing import Final
 from mode import get_logger
 
 import danube_client
-from danube_client import Client, ClientError, Reliable, SendTimeout, Start
+from danube_client import CallError, Client, ClientError, Reliable, SendTimeout, Start
 from danube_faust.members import Member, Members
 
 HEARTBEAT_S: Final = 0.75
@@ -30,13 +30,17 @@ class Group:
     Args:
         client: an open client.
         topic: where heartbeats go.
-        notify: called when a heartbeat was heard.
+        notify: called when a heartbeat was heard, or never will be.
+
+    Attributes:
+        failed: why this worker may not hear the others; it must stop.
     """
 
     def __init__(self, client: Client, topic: str, notify: Callable[[], None]) -> None:
         self._client = client
         self._topic = topic
         self._notify = notify
+        self.failed: CallError | None = None
         self._members: Members | None = None
         self._member: Member | None = None
         self._since_s = 0.0
@@ -112,5 +116,9 @@ class Group:
                             members.hear(member, loop.time())
                             self._notify()
             except ClientError as error:
+                if isinstance(error, CallError) and error.code == "PERMISSION_DENIED":
+                    self.failed = error
+                    self._notify()
+                    return
                 logger.warning("listening to the other workers again: %r", error)
             await asyncio.sleep(HEARTBEAT_S)

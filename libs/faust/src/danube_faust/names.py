@@ -31,8 +31,13 @@ class Names:
         """Return the name of the Danube topic.
 
         Raises:
-            ValueError: another topic of the app has it already.
+            ValueError: the name has a namespace; or another topic of the app has the Danube name already.
         """
+        if name.startswith("/"):
+            raise ValueError(
+                f"topic {name!r} is named with its namespace: call it {name.rpartition('/')[2]!r}, and say"
+                " faust.App(..., danube_namespace=...) if it is not in 'default'"
+            )
         local = _OTHER.sub("-", name)
         other = self._taken.setdefault(local, name)
         if other != name:
