@@ -269,6 +269,26 @@ async def test_a_call_that_was_cancelled_is_not_cancelled_again_where_it_waits_n
     assert seen == ["cleaned up", 1]
 
 
+async def test_a_callback_that_fails_keeps_the_end_of_the_call_from_nobody() -> None:
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, failure: failures.append(failure))
+    given = Later[None]()
+
+    async def body() -> None:
+        await given
+
+    def fails(_: object) -> None:
+        raise ValueError("a callback")
+
+    step, _ = await begin(body)
+    step.add_done_callback(fails)
+    step.add_done_callback(seen.append)
+    asyncio.get_running_loop().call_soon(given.set_result, None)
+    await step
+    assert seen == [step]
+    assert [str(failure["exception"]) for failure in failures] == ["a callback"]
+
+
 async def test_a_task_takes_what_was_given_before_and_after_it_waits() -> None:
     before: Later[str] = Later()
     before.set_result("before")

@@ -216,13 +216,19 @@ class FirstStep:
             _leave_task(self._loop, cast("asyncio.Task[Any]", self))
         if self._coroutine is None:
             for heard in self._heard or ():
-                heard(self)
+                self._tell(heard)
         elif isinstance(waits_for, Later):
             self._waits = True
             if self._to_throw:
                 self.cancel()
         else:
             self._become_task(self._coroutine, waits_for)
+
+    def _tell(self, heard: Callable[[Any], object]) -> None:
+        try:
+            heard(self)
+        except Exception as error:  # noqa: BLE001 - as of a future: others go on
+            self._loop.call_exception_handler({"message": "a callback of a call failed", "exception": error})
 
     def _become_task(self, coroutine: Coroutine[Any, Any, None], waits_for: object) -> None:
         self.task = asyncio.Task(_Rest(coroutine, waits_for), context=self._context)

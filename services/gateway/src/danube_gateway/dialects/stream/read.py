@@ -52,7 +52,7 @@ class ReadService:
             yield OPENED  # it is known where the reading begins
             while not reading.over:
                 read = await ahead
-                runs, missing = reading.take(read), read.missing
+                runs, missing = reading.take(read), read.missing + reading.untold
                 if not reading.over:
                     ahead = self._ask(topic, reading.next_request, reading.wait_s)
                 answers: list[bytes] = []
@@ -63,7 +63,7 @@ class ReadService:
                     )
                     answers.append(answer.SerializeToString())
                     missing = 0
-                reading.untold += missing
+                reading.untold = missing
                 if answers:
                     yield answers
         finally:
