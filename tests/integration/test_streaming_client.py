@@ -49,3 +49,17 @@ async def test_what_is_streamed_is_listed_consumed_in_order_and_read_again(addre
         async with client.reader(topic, start=Start.last(3)) as reader:
             last = [(message.text, message.offset) async for message in reader]
         assert last == [(text, MESSAGES - 2 + index) for index, text in enumerate(sent[-3:])]
+
+
+async def test_a_message_that_is_given_back_just_before_the_consumer_closes_has_failed(address: str) -> None:
+    topic = f"/default/{uuid4().hex}"
+    async with connect(address, streaming=True) as client:
+        async with client.producer(topic) as producer:
+            await producer.send("bad")
+        failures: list[int] = []
+        for _ in range(3):
+            async with client.consumer(topic, "s") as consumer:
+                message = await consumer.receive(timeout=30)
+                failures.append(message.redelivery_count)
+                await message.nack(delay=0.01, reason="no")
+        assert failures == [0, 1, 2]

@@ -35,6 +35,8 @@ class Acknowledgements:
         self._dirty: list[ConsumedTopic] = []
         self._unflushed = 0
         self._flush_due = False
+        self._nacked = False
+        """Whether the next ticket is also of negative acknowledgements."""
         self._timer: asyncio.TimerHandle | None = None
         self._ticket = self._confirmed = 0
         self._flushes: dict[int, list[tuple[ConsumedTopic, Ranges, int]]] = {}
@@ -52,6 +54,11 @@ class Acknowledgements:
             self.flush()
         elif self._timer is None:
             self._timer = self._loop.call_later(ACK_DELAY_S, self.flush)
+
+    def note_nack(self) -> None:
+        """Count a negative acknowledgement, which was sent by itself: a flush waits for it, too."""
+        self._nacked = True
+        self.note()
 
     def flush(self) -> None:
         """Send what was gathered, now."""
@@ -98,10 +105,11 @@ class Acknowledgements:
                     ack.ranges.add(first=low, last=high)
                 requests.append(ack)
         if not requests:
-            if self._dirty or not self._waiters:
+            if not self._nacked and (self._dirty or not self._waiters):
                 return
-            # What was acknowledged belongs to no topic any more.
+            # Only its ticket counts: for a nack, or for what belongs to no topic any more.
             requests.append(api.Ack())
+        self._nacked = False
         self._ticket += 1
         self._flushes[self._ticket] = flushed
         requests[-1].ticket = self._ticket

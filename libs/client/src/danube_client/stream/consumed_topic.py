@@ -112,6 +112,7 @@ class ConsumedTopic:
             if delay_s is not None:
                 nack.delay_ms = round(delay_s * 1000)
             self._send(api.ConsumeRequest(nack=nack))
+            self._acknowledgements.note_nack()
         return DONE
 
     def decode(self, payload: bytes) -> Any:

@@ -446,7 +446,7 @@ class ConsumerStream:
     async def _confirm(self, ticket: int) -> None:
         try:
             homes = {feed.topic.home for feed in self._feeds}
-            await asyncio.gather(*(self._acks.confirmed(home) for home in homes))
+            await asyncio.gather(self._nacks.told(), *(self._acks.confirmed(home) for home in homes))
         finally:
             self._tickets.release()
         self._put(Answer.of(acked=api.Acked(ticket=ticket)))
