@@ -45,6 +45,9 @@ class Subscription:
         moves = list(cursor_moves(1, "s", self.cursor.mark_delete, self.cursor.take_changes()))
         return [*moves] or [CursorMoved(1, "s", self.cursor.mark_delete, [])]
 
+    def stored(self) -> None:
+        pass
+
     def receive(self, positions: Iterable[int]) -> None:
         for position in positions:
             assert self.cursor.admit(position, position)

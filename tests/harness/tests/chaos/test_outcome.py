@@ -135,7 +135,7 @@ def test_a_message_that_is_neither_acknowledged_nor_a_dead_letter_is_a_broken_gu
     load.subscriptions = [one, dead]
     for number in range(1, 24):
         for _ in range(2):
-            one.answers.answer(("accounts-1", number), 0)
+            one.answers.answer(("accounts-1", number), 0, one.answers.opens())
     assert load.unsettled(one) == {("accounts-1", 11)}  # poison
     outcome = outcome_of([1, 2, 3, 4])
     outcome.unsettled = {one.name: sorted(load.unsettled(one))}
