@@ -54,6 +54,8 @@ def test_a_table_is_sent_looked_at_replayed_and_read_by_key_and_position(cli: Cl
     assert [json.loads(one["payload"])["name"] for one in looked_at] == ["two\nlines", "eight"]
     first, second = (one["position"] for one in looked_at)
     assert looked_at[0]["publish_time"].endswith("Z")
+    with cli.start("peek", "-t", topic, "--from", str(second + 1)) as behind_all:
+        assert behind_all.communicate() == (b"", b"No messages there.\n")
 
     shown = cli("replay", "-t", topic, "--from", str(second), "-f", "%o %k\\n")
     assert shown == f"{second} 8\n".encode()

@@ -127,14 +127,29 @@ def test_a_dependency_without_a_pin_is_an_error(dist: ModuleType) -> None:
         dist.needed(("libs/client",), {"protobuf": "1.0"})
 
 
-def test_a_tool_without_its_extra_says_how_to_install_it(tmp_path: Path) -> None:
-    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError('no typer', name='typer')")
-    program = "import sys; sys.argv = ['danube-cli']; from danube_terminal.program import run; run()"
+PROGRAM = "import sys; sys.argv = ['danube-cli']; from danube_terminal.program import run; run()"
+
+
+@pytest.mark.parametrize(
+    ("loading", "told"),
+    [
+        (
+            "raise ModuleNotFoundError('no typer', name='typer')",
+            (1, "danube-cli needs typer: pip install 'danubepy[cli]'\n"),
+        ),
+        ("raise KeyboardInterrupt", (130, "")),
+    ],
+    ids=["without its extra", "interrupted"],
+)
+def test_a_tool_that_cannot_be_loaded_ends_without_a_traceback(
+    tmp_path: Path, loading: str, told: tuple[int, str]
+) -> None:
+    (tmp_path / "typer.py").write_text(loading)
     done = subprocess.run(
-        [f"{sysconfig.get_path('scripts')}/python", "-c", program],
+        [f"{sysconfig.get_path('scripts')}/python", "-c", PROGRAM],
         env={"PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (1, "danube-cli needs typer: pip install 'danubepy[cli]'\n")
+    assert (done.returncode, done.stderr) == told

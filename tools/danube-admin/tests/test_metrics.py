@@ -66,6 +66,15 @@ def test_an_instance_that_does_not_answer_is_named_beside_the_metrics_of_the_oth
     assert "not reached: gateway 8 at http://127.0.0.1:1" in ended.err
 
 
+@pytest.mark.usefixtures("owner")
+def test_a_name_that_no_metric_has_is_an_error(cli: Any) -> None:
+    ended = cli("metrics", "nosuch", "--kind", "topic-owner")
+    assert (ended.code, ended.err) == (
+        1,
+        "Error: no metric is like 'nosuch' here; danube-admin metrics . shows all\n",
+    )
+
+
 def test_a_pattern_that_is_none_is_wrong_usage(service: Any, cli: Any) -> None:
     assert cli("metrics", "(").code == 2
     assert service.requests == []

@@ -8,13 +8,19 @@ from typing import Final
 
 TOOLS: Final = {"danube-admin": "danube_admin_cli", "danube-cli": "danube_cli", "danube-perf": "danube_perf"}
 """The package of each tool."""
+INTERRUPTED: Final = 130
 
 
 def run() -> None:
-    """Run the tool whose name the process has; exits with a sentence if the extra `cli` is not installed."""
+    """Run the tool whose name the process has; exits with a sentence if the extra `cli` is not installed.
+
+    An interrupt while the tool is loaded ends it without a word, as one while it runs does.
+    """
     name = Path(sys.argv[0]).name
     try:
         main = import_module(f"{TOOLS[name]}.__main__").main
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("danube_"):
             raise

@@ -95,6 +95,8 @@ def metrics(
         typer.echo(f"{len(found) - limit} more: ask for less, or for more with --limit", err=True)
     if away:
         give_up(f"not reached: {', '.join(away)}", FAILED)
+    if not found:
+        give_up(f"no metric is like {name!r} here; danube-admin metrics . shows all", FAILED)
 
 
 def instances(call: Call) -> list[platform.Instance]:

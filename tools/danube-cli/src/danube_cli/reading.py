@@ -67,8 +67,9 @@ async def read(job: Job) -> int:
 
 
 async def _print(messages: AsyncIterator[Message], form: Form, schema: Schema) -> int:
-    code, written = OK, sys.stdout.buffer
+    code, written, count = OK, sys.stdout.buffer, 0
     async for message in messages:
+        count += 1
         try:
             line = form.show(message, schema.type)
         except ValueError as error:
@@ -76,6 +77,8 @@ async def _print(messages: AsyncIterator[Message], form: Form, schema: Schema) -
             line, code = form.show_unfit(message, error), UNFIT
         written.write(line)
     written.flush()
+    if not count:
+        complain("No messages there.")
     return code
 
 
