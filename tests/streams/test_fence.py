@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import faust
 import pytest
@@ -10,6 +10,7 @@ from tests.streams.test_app import until
 
 from danube_client import Start, SubscriptionType, connect
 from danube_client.testing.platform import LocalPlatform
+from danube_faust.producer import Producer, Released
 
 pytestmark = [
     pytest.mark.server,
@@ -109,6 +110,24 @@ async def test_a_worker_stops_before_it_passes_over_messages_of_a_topic_with_too
         ) as consumer:
             async with asyncio.timeout(30):
                 assert [(await consumer.receive()).text for _ in range(2)] == ["1", "2"]
+
+
+async def test_what_an_agent_still_writes_of_a_partition_that_went_does_not_end_the_next_ones_writer(
+    danube_platform: LocalPlatform, tmp_path: Path
+) -> None:
+    app, _, _ = app_of("revoked", danube_platform, tmp_path)
+    async with connect(danube_platform.url, streaming=True) as client, app:
+        await until(lambda: app.tables.actives_ready)
+        changelog = "/default/revoked-sums-changelog-part-0"
+        producer = cast("Producer", app.producer)
+        await producer.release(set())
+        async with client.producer(changelog, name="revoked-changelog-writer") as newer:
+            with pytest.raises(Released):
+                await producer.send("revoked-sums-changelog", b'"ann"', b"1", 0, None, None)
+            await newer.send(b"7", key='"ann"')
+        assert producer.failure is None
+        async with client.reader(changelog) as reader:
+            assert [message.payload async for message in reader] == [b"7"]
 
 
 async def test_a_worker_that_has_written_nothing_yet_cannot_write_after_a_later_one(

@@ -27,6 +27,10 @@ CHANGELOG_WRITER: Final = "-changelog-writer"
 changelog after another worker has claimed it."""
 
 
+class Released(ProducerSendError):
+    """A record of a changelog whose partition another worker has by now, which makes the change again."""
+
+
 class Producer(base.Producer):
     """Sends records, each stored once; one Danube producer for each partition that is sent to.
 
@@ -39,6 +43,7 @@ class Producer(base.Producer):
         self._topics: Topics | None = None
         self._producers: dict[TP, danube_client.Producer] = {}
         self._opening: dict[TP, asyncio.Lock] = {}
+        self._released: set[TP] = set()
         self._router = Router()
         self.failure: BaseException | None = None
         self._buffered = 0
@@ -101,6 +106,8 @@ class Producer(base.Producer):
         del transactional_id
         try:
             sent = await self._send(topic, key, value, partition, timestamp, headers)
+        except Released:
+            raise  # what it belongs to is not committed here
         except ProducerSendError as error:
             if self._writes_alone(topic):
                 self.fail(error)  # nobody else hears of it
@@ -141,8 +148,13 @@ class Producer(base.Producer):
         await asyncio.sleep(0)  # the callbacks of what was answered last
 
     async def release(self, held: AbstractSet[TP]) -> None:
-        """Close the producers of changelogs, but for those of the partitions that this worker has."""
+        """Close the producers of changelogs, but for those of the partitions that this worker has.
+
+        What agents still send to the others fails with `Released`: a producer opened again for it would end
+        that of the next worker.
+        """
         gone = [tp for tp in self._producers if tp not in held and self._writes_alone(tp.topic)]
+        self._released.update(gone)
         await asyncio.gather(*(self._producers.pop(tp).close() for tp in gone), return_exceptions=True)
 
     async def claim(self, assigned: AbstractSet[TP]) -> None:
@@ -154,6 +166,7 @@ class Producer(base.Producer):
             ProducerSendError: one cannot be opened.
         """
         topics = self._found_topics()
+        self._released -= assigned
         own = [tp for tp in assigned if tp not in self._producers and self._writes_alone(tp.topic)]
         await asyncio.gather(*(self._open(topics, tp) for tp in own))
 
@@ -219,6 +232,8 @@ class Producer(base.Producer):
 
     async def _open(self, topics: Topics, tp: TP) -> danube_client.Producer:
         async with self._opening.setdefault(tp, asyncio.Lock()):
+            if tp in self._released:
+                raise Released(f"{tp} is another worker's by now")
             if tp not in self._producers:
                 try:
                     name = f"{self.app.conf.id}{CHANGELOG_WRITER}" if self._writes_alone(tp.topic) else None
