@@ -14,6 +14,7 @@ PROGRAMS: Final = (
     "danube-admin",
     "danube-admin-service",
     "danube-cli",
+    "danube-faust",
     "danube-gateway",
     "danube-perf",
     "danube-standalone",

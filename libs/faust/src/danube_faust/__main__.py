@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import click
 from faust.cli.faust import cli
 
 import danube_faust.command  # noqa: F401 - registers itself
 
 
 def run() -> None:
-    """Execute a command."""
-    cli()
+    """Execute a command. The version is this distribution's, not Faust's."""
+    cli.params = [option for option in cli.params if option.name != "version"]
+    named = click.version_option(
+        package_name="danubepy-faust", prog_name="danube-faust", message="%(prog)s %(version)s"
+    )
+    named(cli)()
 
 
 if __name__ == "__main__":
