@@ -42,7 +42,7 @@ help: ## list these commands
 run: setup ## the platform on this machine, its data in DATA_DIR
 	@exec $(BIN)/danube-standalone --data-dir $(DATA_DIR) $(ARGS)
 
-unit: setup-test ## fast tests without servers, with few examples of each property: under two minutes
+unit: setup-test ## fast tests without servers, with few examples of each property: under a minute
 	$(PYTEST) $(SHARED_OUT) --hypothesis-profile=quick -m "not server and not ($(SLOW))" $(UNIT)
 
 test: check ## the whole gate: checks, then all tests but the long ones

@@ -56,12 +56,15 @@ settings.register_profile("quick", settings.get_profile("danube"), max_examples=
 settings.load_profile("danube")
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    # Before `-m` chooses by markers.
+    if SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        item.add_marker("server")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_when)
-    for item in items:
-        if SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker("server")
 
 
 def _when(item: pytest.Item) -> int:
