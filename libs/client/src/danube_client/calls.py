@@ -88,9 +88,10 @@ class Deliveries:
         try:
             message = await self._call.read()
         except grpc.aio.AioRpcError as error:
+            _raise_if_cancelled()
             raise from_status(error, self._address) from error
         except asyncio.CancelledError:
-            if self._broken_off:
+            if self._broken_off and not _is_cancelled():
                 raise Unreachable("UNAVAILABLE", f"{self._address} was given up") from None
             _raise_unless_cancelled()
             raise
@@ -142,6 +143,7 @@ class Stream(Generic[Request, Response]):
         try:
             await self._call.write(request)
         except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+            _raise_if_cancelled()
             # An AioRpcError is gRPC's own here: the status of the server is lost with it.
             if isinstance(error, asyncio.InvalidStateError) and self._call.done():
                 await self.read()
@@ -160,9 +162,10 @@ class Stream(Generic[Request, Response]):
         try:
             answer = await self._call.read()
         except grpc.aio.AioRpcError as error:
+            _raise_if_cancelled()
             raise from_status(error, self.address, TopicNotFound) from error
         except asyncio.CancelledError:
-            if self._given_up:
+            if self._given_up and not _is_cancelled():
                 raise Unreachable("UNAVAILABLE", self._given_up) from None
             _raise_unless_cancelled()
             raise
@@ -176,7 +179,17 @@ class Stream(Generic[Request, Response]):
         self._call.cancel()
 
 
-def _raise_unless_cancelled() -> None:
+def _is_cancelled() -> bool:
     task = asyncio.current_task()
-    if task is None or not task.cancelling():
+    return task is not None and task.cancelling() > 0
+
+
+def _raise_unless_cancelled() -> None:
+    if not _is_cancelled():
         raise Closed("the client is closed") from None
+
+
+def _raise_if_cancelled() -> None:
+    """Raise the cancellation that gRPC lost: one that comes while it prepares a stream does not reach us."""
+    if _is_cancelled():
+        raise asyncio.CancelledError from None
