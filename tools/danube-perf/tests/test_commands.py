@@ -38,7 +38,8 @@ async def test_e2e_tells_rates_latencies_and_that_nothing_is_missing(perf: Any, 
     assert consume["end_to_end_us"]["count"] == consume["messages"]
     assert consume["ack_us"]["count"] > 0
     assert integrity["received"] == 2 * integrity["sent"]
-    assert integrity["lost"] == integrity["duplicated"] == integrity["reordered"] == 0
+    # Not their order: the stub keeps calls as the front hands them over, a gateway as they were sent.
+    assert integrity["lost"] == integrity["duplicated"] == 0
     assert found["durability"].startswith("synced to disk")
     assert found["machine"]["cores"] > 0
     [(topic, messages)] = gateway.accepted.items()
