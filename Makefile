@@ -58,7 +58,7 @@ official-test: setup-test ## the official clients at length: Python, and Rust 0.
 	$(PYTEST) -m "not benchmark" -s tests/official
 
 console-test: setup-browser $(VENV)/.installed-browser ## the console in Chromium: each page and action; its pictures go into docs/images
-	DANUBE_CONSOLE_IMAGES=docs/images $(PYTEST) -m browser -p no:randomly services/admin/tests/console tests/integration
+	CONSOLE_IMAGES=docs/images $(PYTEST) -m browser -p no:randomly services/admin/tests/console tests/integration
 
 setup-browser: ## Chromium and a font from Debian's packages, if there is none: by apt-get, as root
 	@command -v chromium >/dev/null || { set -x; apt-get update -qq && apt-get install -y --no-install-recommends chromium fonts-inter; }

@@ -26,8 +26,8 @@ from danube_proto import danube_api_pb2 as v0_2
 
 ROUNDS = int(os.environ.get("DANUBE_BENCH_ROUNDS", "5"))
 MESSAGES = int(os.environ.get("DANUBE_BENCH_MESSAGES", "20000"))
-UNARY_MAX, STREAMING_MAX = 1.03, 1.2
-"""CPU a message with traces by that without, over all rounds. Streaming was to cost 3 %, too (ADR 0048)."""
+UNARY_MAX, STREAMING_MAX = 1.03, 1.1
+"""CPU a message with traces by that without; streaming costs 3 % on quiet cores (ADR 0048)."""
 IN_FLIGHT = 64
 PAYLOAD = b"x" * 1024
 TRACED_OF = 100

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser as Chromium
     from playwright.async_api import Locator, Page
 
-IMAGES: Final = os.environ.get("DANUBE_CONSOLE_IMAGES", "")
+IMAGES: Final = os.environ.get("CONSOLE_IMAGES", "")
 """Where pictures for the documentation go; empty: nowhere."""
 IMAGE_BYTES_MAX: Final = 150_000
 WIDE: Final = {"width": 1280, "height": 800}
