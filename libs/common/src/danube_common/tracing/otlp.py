@@ -10,7 +10,6 @@ import threading
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Mapping
-from http.client import HTTPException
 from typing import Final
 from urllib.parse import unquote
 
@@ -70,12 +69,12 @@ class OtlpExporter:
     def _flush(self) -> None:
         while count := min(len(self._waiting), REQUEST_SPANS_MAX):
             spans = [self._waiting.popleft() for _ in range(count)]
-            body = encode_request(self._process, spans)
-            request = urllib.request.Request(self._url, body, self._headers)  # noqa: S310 - http, by the settings
             try:
+                body = encode_request(self._process, spans)
+                request = urllib.request.Request(self._url, body, self._headers)  # noqa: S310 - http, by the settings
                 with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_S):  # noqa: S310
                     self._failing = False
-            except (OSError, HTTPException) as error:
+            except Exception as error:  # noqa: BLE001 - the thread goes on with the next spans
                 self._on_lost(count)
                 if not self._failing:
                     _log.warning("spans_not_sent", url=self._url, error=str(error))
