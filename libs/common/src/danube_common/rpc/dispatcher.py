@@ -39,6 +39,8 @@ _REFUSALS: Final = {
 _NOT_ALLOWED: Final = (StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED)
 DENIED_STREAM_PAUSE_S: Final = 1.0
 """Before a stream is told that it is not allowed: some clients open it again at once and for ever."""
+CALLERS_MAX: Final = 100_000
+"""Peers noted between two counts of connections; one beyond it is noted by a later call."""
 DENIED_STREAMS_MAX: Final = 256
 """Streams in this pause at one time; beyond it they are told at once."""
 
@@ -94,7 +96,7 @@ class Dispatcher:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer one call."""
-        if self.callers is not None and scope["type"] == "http":
+        if self.callers is not None and len(self.callers) < CALLERS_MAX and scope["type"] == "http":
             self.callers.add(scope.get("client"))
         if scope["type"] == "http" and (unary := self._methods.unary.get(scope["path"])) is not None:
             return self._unary(unary, scope, receive, send)
