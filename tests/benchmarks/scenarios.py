@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import os
 import secrets
 from pathlib import Path
@@ -24,7 +25,8 @@ FANOUT = (1, 10)
 PACED_RATE = 300
 """Messages per second where the cost of one more subscription is measured."""
 GROWN_RATE = 500
-"""Messages per second and gateway where one is compared with two."""
+GROWN_CLIENTS = 2
+"""Messages per second of each client, and clients, where one gateway and owner are compared with two."""
 MEASURED = ("--warmup", 0.5, "--duration", SECONDS)
 
 
@@ -105,9 +107,11 @@ def fanning_out(platform: Platform) -> dict[str, float]:
 
 
 def growing(name: str, platform: Platform) -> dict[str, float]:
-    """CPU for each message produced and consumed, with a load in proportion to the gateways.
+    """CPU for each message produced and consumed, with the same load whatever the number of gateways.
 
-    Each gateway has a `danube-perf` of its own, with four topics, so that all bundles' owners have work.
+    Two `danube-perf`, each with a gateway of its own if there are two, and with four topics, so that all
+    bundles' owners have work. The load is the same because a process's cost a message falls with its rate:
+    1 + 1 takes 1.5 times the CPU at half of it.
     """
     pids = pids_of(platform)
     load = ("--topics", 4, "--rate", GROWN_RATE, "--in-flight", 64)
@@ -117,9 +121,9 @@ def growing(name: str, platform: Platform) -> dict[str, float]:
         watch = watched(pids) if number == 0 else ()
         return perf("topics", address, *arguments, watch=watch)["runs"][0]
 
-    addresses = platform.gateway_addrs
-    with concurrent.futures.ThreadPoolExecutor(len(addresses)) as pool:
-        runs = list(pool.map(run, addresses, range(len(addresses))))
+    addresses = list(itertools.islice(itertools.cycle(platform.gateway_addrs), GROWN_CLIENTS))
+    with concurrent.futures.ThreadPoolExecutor(GROWN_CLIENTS) as pool:
+        runs = list(pool.map(run, addresses, range(GROWN_CLIENTS)))
     # One of the runs measures the processes; what they did for the others counts in proportion.
     messages = sum(one["publish"]["messages"] for one in runs)
     share = runs[0]["publish"]["messages"] / messages
