@@ -6,7 +6,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from danube_gateway.dialects.stream.consumer_stream import ConsumerStream, Feed
+from danube_gateway.dialects.stream.consumer_stream import ConsumerStream
+from danube_gateway.dialects.stream.feed import Feed
 from danube_proto import danube_stream_pb2 as api
 
 
@@ -15,7 +16,7 @@ async def test_a_call_that_is_cancelled_while_it_closes_leaves_no_session_behind
     made = cast("Any", Mock())
     wanted = api.Subscribe(topics=["/default/t"], subscription="s", consumer_name="c")
     stream = ConsumerStream(made, wanted, made, made, made, sessions, made)
-    feed = Feed(0, made)
+    feed = Feed(0, made, stream._subscribing)
     session = feed.session = Mock()
     stream._feeds.append(feed)
     closing_began = asyncio.Event()
