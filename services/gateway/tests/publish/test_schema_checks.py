@@ -12,7 +12,6 @@ import pytest
 
 from danube_common.cluster.records import Topic
 from danube_common.errors import LimitExceeded, SchemaViolation, Unavailable
-from danube_common.model.json_schema import CHEAP_COST_MAX
 from danube_common.model.schema import Schema, SchemaKind, payload_check
 from danube_common.model.strategy import Strategy
 from danube_common.runtime.metrics import Metrics
@@ -23,6 +22,8 @@ from danube_gateway.publish.schema_worker import SchemaWorker
 
 pytestmark = pytest.mark.server  # each test starts processes
 CHECK_S_MAX = 1.0
+ENDLESS_S = 60.0
+"""No test lasts so long."""
 OPERATORS = ["add", "sub", "mul", "div", "pow", "mod"]
 EXPRESSION = {
     "$defs": {
@@ -61,19 +62,27 @@ def topic_of(definition: Any, topic_id: int = 1) -> Topic:
 
 
 class Scene:
-    def __init__(self) -> None:
-        self.quick, self.slow = SchemaWorker(CHECK_S_MAX), SchemaWorker(CHECK_S_MAX)
+    def __init__(self, quick_check_s_max: float, slow_check_s_max: float) -> None:
+        self.quick, self.slow = SchemaWorker(quick_check_s_max), SchemaWorker(slow_check_s_max)
         self.checks = SchemaChecks(GatewayMetrics(Metrics("gateway", "1")), self.quick, self.slow)
 
     async def check(self, topic: Topic, payload: bytes) -> None:
         await self.checks.check(topic, payload_check(topic.schema), payload)
 
 
-@pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
-    scene = Scene()
+@contextlib.asynccontextmanager
+async def open_scene(
+    quick_check_s_max: float = CHECK_S_MAX, slow_check_s_max: float = CHECK_S_MAX
+) -> AsyncIterator[Scene]:
+    scene = Scene(quick_check_s_max, slow_check_s_max)
     yield scene
     await scene.checks.close()
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    async with open_scene() as scene:
+        yield scene
 
 
 def expression(depth: int, leaf: Any) -> Any:
@@ -91,18 +100,27 @@ async def test_a_wrong_leaf_of_a_recursive_schema_is_refused_at_any_depth(scene:
             await scene.check(topic, json.dumps(expression(depth, "x")).encode())
 
 
-async def test_a_check_without_end_is_given_up_and_says_so_while_other_topics_go_on(scene: Scene) -> None:
-    endless, large = topic_of(CYCLE, 1), topic_of({}, 2)
-    payload = b"[" + b"[]," * 100_000 + b"[]]"
-    assert payload_check(large.schema).cost(payload) > CHEAP_COST_MAX
-    async with asyncio.timeout(20):
+async def test_a_check_without_end_is_given_up_and_says_so(scene: Scene) -> None:
+    endless = topic_of(CYCLE)
+    for _ in range(2):  # in the process of all topics, then in that of slow ones
         with pytest.raises(LimitExceeded, match="the schema check of topic /default/t1 took longer than 1 s"):
             await scene.check(endless, b"1")
-        given_up = asyncio.create_task(scene.check(endless, b"1"))
-        await scene.check(large, payload)
-        assert not given_up.done()
+
+
+async def test_a_check_without_end_delays_no_other_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema_checks, "CHEAP_COST_MAX", -1)
+    endless, other = topic_of(CYCLE, 1), topic_of({}, 2)
+    async with open_scene(slow_check_s_max=ENDLESS_S) as scene:
         with pytest.raises(LimitExceeded):
-            await given_up
+            await scene.check(endless, b"1")
+        checked = asyncio.create_task(scene.check(endless, b"1"))
+        while scene.slow.pid is None and not checked.done():
+            await asyncio.sleep(0.01)
+        await scene.check(other, b"[]")
+        assert not checked.done()
+        checked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await checked
 
 
 async def test_the_event_loop_is_free_during_a_costly_check(scene: Scene) -> None:
@@ -145,6 +163,13 @@ async def test_a_small_payload_of_a_simple_schema_needs_no_process(scene: Scene)
     with pytest.raises(SchemaViolation, match='at \'/age\': "x" is not of type "integer"'):
         await scene.check(topic, b'{"age": "x"}')
     assert scene.quick.pid is None
+
+
+async def test_a_large_payload_of_a_simple_schema_is_checked_in_a_process() -> None:
+    topic, payload = topic_of({}), b"[" + b"[]," * 100_000 + b"[]]"
+    async with open_scene(quick_check_s_max=ENDLESS_S) as scene:
+        await scene.check(topic, payload)
+        assert scene.quick.pid is not None
 
 
 async def test_the_verdict_and_the_reason_are_the_same_in_a_process(
