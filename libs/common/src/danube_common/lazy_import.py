@@ -16,8 +16,8 @@ class _Unused(ModuleType):
         spec = self.__spec__
         assert spec is not None  # noqa: S101 - `import_when_used` had it
         assert spec.loader is not None  # noqa: S101 - likewise
-        self.__class__ = ModuleType
-        self.__path__ = spec.submodule_search_locations
+        self.__class__ = ModuleType  # type: ignore[assignment]  # back to what an import makes
+        self.__path__ = spec.submodule_search_locations or []
         spec.loader.exec_module(self)
         return getattr(self, name)
 

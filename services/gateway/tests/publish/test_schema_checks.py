@@ -114,7 +114,7 @@ async def test_a_check_without_end_delays_no_other_topic(monkeypatch: pytest.Mon
         with pytest.raises(LimitExceeded):
             await scene.check(endless, b"1")
         checked = asyncio.create_task(scene.check(endless, b"1"))
-        while scene.slow.pid is None and not checked.done():
+        while scene.slow.pid is None and not checked.done():  # noqa: ASYNC110 - a start has no event
             await asyncio.sleep(0.01)
         await scene.check(other, b"[]")
         assert not checked.done()
