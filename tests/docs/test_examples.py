@@ -161,11 +161,10 @@ def install_wheels(directory: Path) -> Path:
     """
     wheels, environment = directory / "dist", directory / "environment"
     subprocess.run([sys.executable, DIST, "--out", wheels], check=True)
-    venv.create(environment, with_pip=True)
+    venv.create(environment)
     scripts = environment / "bin"
-    subprocess.run(
-        [scripts / "pip", "install", "-q", "--no-deps", "--no-index", *wheels.glob("*.whl")], check=True
-    )
+    pip = (sys.executable, "-m", "pip", "--python", scripts / "python")
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", *wheels.glob("*.whl")], check=True)
     (scripts / "nats-server").symlink_to(WORKSPACE / "nats-server")
     (site_packages,) = environment.glob("lib/python*/site-packages")
     (site_packages / "needed.pth").write_text(
