@@ -69,6 +69,28 @@ async def test_a_stream_its_gateway_no_longer_names_is_over(harness: OwnerHarnes
     assert not (await harness.ask(FindConsumer(gone), ConsumerFound)).attached
 
 
+@pytest.mark.parametrize("sync_first", [True, False])
+async def test_a_sync_that_was_made_before_an_attach_ends_no_stream_of_it_whichever_comes_first(
+    harness: OwnerHarness, gateway: Gateway, sync_first: bool
+) -> None:
+    topic = await harness.topic("/default/t")
+    kept = await gateway.subscribe(topic.name, "s", SHARED, "kept")
+    gone = await gateway.subscribe(topic.name, "s", SHARED, "gone")
+    new = await gateway.subscribe(topic.name, "s", SHARED, "new")
+    session, over = await gateway.attach(kept), await gateway.attach(gone)
+    sync = Sync("g", [SessionState(kept, session, PLENTY, PLENTY)], newest=over)
+    if sync_first:
+        await harness.ask(sync, Synced)
+    newer = await gateway.attach(new)
+    if not sync_first:
+        await harness.ask(sync, Synced)
+    attached = {one: (await harness.ask(FindConsumer(one), ConsumerFound)).attached for one in (kept, new)}
+    assert attached == {kept: True, new: True}
+    assert not (await harness.ask(FindConsumer(gone), ConsumerFound)).attached
+    await harness.ask(Sync("g", sync.sessions, newest=newer), Synced)
+    assert not (await harness.ask(FindConsumer(new), ConsumerFound)).attached, "the next one ends it"
+
+
 # Owners that die, and owners that do not know it
 
 

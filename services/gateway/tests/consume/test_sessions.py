@@ -292,6 +292,31 @@ async def test_a_new_owner_gets_the_stream_and_the_old_one_is_not_heard_any_more
     assert owner.detached == []
 
 
+async def test_a_stream_that_a_late_sync_does_not_name_is_newer_than_the_sync(
+    scene: Scene, owner: ScriptedOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_sync = asyncio.Event()
+    sync = scene.sessions._sync
+
+    async def late(*args: Any) -> None:
+        await may_sync.wait()
+        await sync(*args)
+
+    monkeypatch.setattr(scene.sessions, "_sync", late)
+    await scene.sessions.open(CONSUMER, PEER)
+    async with asyncio.timeout(TIMEOUT_S):
+        while not scene.sessions._syncing:
+            await asyncio.sleep(0.001)
+    await scene.sessions.open(OTHER, PEER)
+    may_sync.set()
+    await owner.until(lambda: bool(owner.synced))
+    first, second = owner.attached
+    assert [state.consumer_id for state in owner.synced[0].sessions] == [CONSUMER]
+    assert first.session <= owner.synced[0].newest < second.session
+    await owner.until(lambda: owner.synced[-1].newest >= second.session)
+    assert {state.consumer_id for state in owner.synced[-1].sessions} == {CONSUMER, OTHER}
+
+
 async def test_a_lost_delivery_is_asked_for_again(scene: Scene, owner: ScriptedOwner) -> None:
     session = await scene.sessions.open(CONSUMER, PEER)
     await owner.deliver(1, b"a")

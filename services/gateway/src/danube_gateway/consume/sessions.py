@@ -329,7 +329,7 @@ class Sessions:
         """End all streams of a bundle with one empty Sync."""
         try:
             await self._confirm_acks(bundle, STOP_DETACH_S)
-            await self._owners.ask(bundle, Sync(self.name, []), Synced, timeout_s=STOP_DETACH_S)
+            await self._owners.ask(bundle, Sync(self.name, [], self._last_number), Synced, timeout_s=STOP_DETACH_S)
         except DanubeError as error:
             _log.warning("detach_all_failed", bundle=str(bundle), error=str(error))
 
@@ -410,12 +410,13 @@ class Sessions:
                 if not sessions and not leaving:
                     del self._by_bundle[bundle], self._leaving[bundle]
                 self._syncing.add(bundle)
-                self._spawn(self._sync(bundle, named), f"sync {bundle}")
+                self._spawn(self._sync(bundle, named, self._last_number), f"sync {bundle}")
 
-    async def _sync(self, bundle: Bundle, sessions: list[Session]) -> None:
+    async def _sync(self, bundle: Bundle, sessions: list[Session], newest: int) -> None:
+        """Sync with an owner; ``newest`` is the greatest session number when ``sessions`` was made."""
         try:
             states = [session.state() for session in sessions[:SESSIONS_PER_SYNC_MAX]]
-            request = Sync(self.name, states)
+            request = Sync(self.name, states, newest)
             synced = await self._owners.ask(bundle, request, Synced, timeout_s=SYNC_TIMEOUT_S, repeat=False)
         except DanubeError as error:
             _log.warning("sync_failed", bundle=str(bundle), error=str(error))

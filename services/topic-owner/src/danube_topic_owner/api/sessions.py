@@ -76,7 +76,7 @@ class Sessions:
         return Done()
 
     async def _sync(self, request: Sync) -> Synced:
-        """Take in the credit of all sessions of a gateway, and end the sessions that it no longer names."""
+        """Take in the credit of all sessions of a gateway, and end older ones that it no longer names."""
         context = self._context
         self._heard[request.gateway] = context.clock()
         unknown: list[int] = []
@@ -101,8 +101,9 @@ class Sessions:
         named = {state.consumer_id for state in request.sessions}
         held = self._held[request.gateway]
         for consumer_id in held - named:
-            held.discard(consumer_id)
-            self._drop(request.gateway, consumer_id)
+            if not request.newest or self._number(consumer_id) <= request.newest:
+                held.discard(consumer_id)
+                self._drop(request.gateway, consumer_id)
         return Synced(unknown, sent, standby, caught_up, losses)
 
     async def _credit(self, request: Credit) -> Done:
@@ -129,6 +130,12 @@ class Sessions:
                     _log.warning("gateway_silent", gateway=gateway, consumers=len(held))
                 for consumer_id in held:
                     self._drop(gateway, consumer_id)
+
+    def _number(self, consumer_id: int) -> int:
+        """Return the number of a consumer's session; 0 if it has none."""
+        subscription = self._context.subscription_of(consumer_id)
+        consumer = subscription.dispatch.consumers.get(consumer_id) if subscription else None
+        return consumer.session.session if consumer and consumer.session else 0
 
     def _drop(self, gateway: str, consumer_id: int) -> None:
         subscription = self._context.subscription_of(consumer_id)

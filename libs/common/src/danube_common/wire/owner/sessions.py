@@ -102,12 +102,18 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
 class Sync(msgspec.Struct, tag="sync", frozen=True):
     """All sessions of a gateway in the bundle, sent at least every SYNC_INTERVAL_S. Reply: Synced.
 
-    The owner ends sessions that are not listed, and all sessions of a gateway that sent no Sync for
-    GATEWAY_SILENCE_S.
+    The owner ends sessions that are not listed and were begun before, and all sessions of a gateway that sent
+    no Sync for GATEWAY_SILENCE_S.
+
+    Attributes:
+        newest: the greatest number of a session that the gateway had begun when it listed them. An Attach
+            that was sent later may arrive earlier: its session has a greater number and is not ended. 0 is of
+            a gateway that tells none (of an earlier version): each session that is not listed is ended.
     """
 
     gateway: str
     sessions: list[SessionState]
+    newest: int = 0
 
 
 class Synced(msgspec.Struct, tag="synced", frozen=True):
