@@ -215,7 +215,11 @@ class Restore:
         return found
 
     async def _begin_epochs(self) -> None:
-        """Let the next owner of each bundle claim its journal: revisions of a new store begin low."""
+        """Write one record behind each journal, as an owner of epoch 0.
+
+        Revisions of a new store, and with them epochs, begin low: no owner could claim a journal that has the
+        epochs of the lost cluster. An owner of that cluster that still runs is fenced by the record, too.
+        """
         if await self._snapshots.state(JOURNAL) is None:
             return
         journals = Stream(self._connection, JOURNAL)
