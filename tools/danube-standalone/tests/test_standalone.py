@@ -188,7 +188,9 @@ def test_a_killed_service_comes_back_as_the_same_instance_at_the_same_addresses(
     assert state["pids"][service] != ready["pids"][service]
     before, after = ready["addresses"][service], state["addresses"][service]
     assert {**before, "pid": ""} == {**after, "pid": ""}
-    assert f"{service} was ended by SIGKILL, starting it again in 0.1 s" in launcher.err
+    told = [line for line in launcher.err.splitlines() if f" {service} " in line]
+    assert len(told) == 2, "one line of the end and one of the restart"
+    assert f"{service} was ended by SIGKILL (starting it again in 0.1 s; its log is " in told[0]
     others = {name: pid for name, pid in ready["pids"].items() if name != service}
     assert {name: state["pids"][name] for name in others} == others
     assert launcher.stop() == 0

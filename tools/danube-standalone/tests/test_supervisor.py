@@ -108,11 +108,17 @@ async def test_a_program_that_keeps_ending_is_started_again_and_again_and_its_la
         while not (count.exists() and count.read_text()):  # noqa: ASYNC110 - a file of another process
             await asyncio.sleep(0.01)
     os.kill(supervisor.pids["a"], 9)
-    await watch.until("a ended with status 3, starting it again in 0.04 s")
-    assert "  a: some words" in watch.told
+    await watch.until("a ended with status 3: some words (starting it again in 0.04 s; its log is ")
     async with asyncio.timeout(WAIT_S):
         while len(count.read_text().splitlines()) < 4:  # noqa: ASYNC110 - a file of another process
             await asyncio.sleep(0.01)
+    await watch.until("a is ready again")
+    ends = [line for line in watch.told if "starting it again" in line]
+    assert [line.split(" (")[0] for line in ends] == [
+        "a was ended by SIGKILL",
+        *["a ended with status 3: some words"] * 2,
+    ]
+    assert all(line in ends or "is ready again" in line for line in watch.told), "one line an event"
 
 
 async def test_only_the_program_that_ended_is_started_again(watch: Watch) -> None:

@@ -15,7 +15,8 @@ from danube_standalone.restarts import RestartPolicy, Restarts
 
 POLL_S: Final = 0.02
 ROTATE_INTERVAL_S: Final = 5.0
-TAIL_LINES: Final = 5
+LAST_WORDS_MAX: Final = 300
+"""Characters of a program's last line of log that are told."""
 
 
 class StartFailed(Exception):
@@ -187,9 +188,13 @@ class Supervisor:
                     rotate(program.log_file)
 
     def _tell_of_end(self, program: Program, status: int, wait_s: float) -> None:
-        self._tell(f"{program.name} {how_it_ended(status)}, starting it again in {wait_s:g} s")
-        for line in tail(program.log_file, TAIL_LINES):
-            self._tell(f"  {program.name}: {line}")
+        # What a program wrote last tells why it ended by itself, and nothing of why another one ended it.
+        words = tail(program.log_file, 1) if status > 0 else []
+        why = "".join(f": {line[:LAST_WORDS_MAX]}" for line in words)
+        self._tell(
+            f"{program.name} {how_it_ended(status)}{why} (starting it again in {wait_s:g} s; "
+            f"its log is {program.log_file})"
+        )
 
 
 def how_it_ended(status: int) -> str:
