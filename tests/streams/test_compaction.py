@@ -22,10 +22,12 @@ from danube_faust import record
 from danube_faust.compaction import Compacted, compact
 from danube_faust.names import Names
 from danube_faust.restoring import begin, restore
-from danube_faust.snapshots import Snapshots, records_of
+from danube_faust.snapshots import ChangelogIncomplete, Snapshots, marks_of, records_of
 from danube_faust.topics import Topics
 from danube_harness.child_process import ChildProcess
+from danube_harness.platforms.admin_calls import ask_admin
 from danube_harness.platforms.standalone import Platform
+from danube_proto import danube_admin_pb2 as admin_wire
 
 pytestmark = [
     pytest.mark.server,
@@ -87,13 +89,20 @@ class Changelog:
         return await compact(self.client, self.topics, self.tp, keep_s=0.0)
 
     async def earliest(self) -> int:
-        found = await self.topics.earliest([self.tp])
-        return found[self.tp] or 0
+        oldest = (await self.topics.oldest([self.tp]))[self.tp]
+        return 0 if oldest is None else oldest.position
 
     async def until_deleted(self, position: int) -> None:
         """Return when the platform has deleted a position; the test's timeout bounds it."""
         while await self.earliest() <= position:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.2)
+
+    async def compact_until_deleted(self, position: int) -> None:
+        """Change all keys and compact, until a segment is deleted that has a position."""
+        while await self.earliest() <= position:
+            await self.write_rounds(1)
+            await self.compact()
+            await asyncio.sleep(0.5)
 
     async def recovered(self, directory: Path, store: str = "memory://") -> tuple[dict[str, int], int]:
         """Start a worker; return what its table has, and how many changes it read."""
@@ -108,7 +117,8 @@ class Changelog:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("danube_faust.consumer.restore", counted)
             async with app:
-                await until(lambda: app.tables.actives_ready)
+                await until(lambda: app.tables.actives_ready or app.crash_reason)
+                assert app.crash_reason is None, repr(app.crash_reason)
                 return dict(table.items()), read
 
     def worker(self, directory: Path, store: str, *, standbys: int = 0) -> tuple[Any, Any]:
@@ -131,14 +141,23 @@ class Changelog:
 
         return app, table
 
+    async def delete_snapshots(self) -> None:
+        """Delete the topics that compactions have made."""
+        for beside in (marks_of(self.tp), records_of(self.tp)):
+            await ask_admin(
+                [self.platform.admin_addr],
+                "/danube_admin.TopicAdmin/DeleteTopic",
+                admin_wire.TopicRequest(name=Names().topic(beside.topic)),
+                admin_wire.TopicResponse,
+            )
+        self.topics = Topics(self.client, Names())
+        await self.topics.find(self.tp.topic)
+
     async def delete_unread(self) -> None:
         """Change a key, and compact until the platform has deleted that change."""
         await self.write({"unread": 1, "k1": None})
         (position,) = (await self.topics.ends([self.tp])).values()
-        while await self.earliest() < position:
-            await self.write_rounds(1)
-            await self.compact()
-            await asyncio.sleep(0.5)
+        await self.compact_until_deleted(position - 1)
         await self.write({"k2": None, "new": 1})
 
 
@@ -223,6 +242,25 @@ async def test_a_standby_for_which_changes_are_deleted_unread_begins_anew(
                 await one.delete_unread()
             async with asyncio.timeout(60):
                 await until(lambda: contents(table) == one.expected)
+
+
+async def test_a_changelog_that_was_compacted_and_has_lost_its_snapshots_is_refused(
+    changelog: Callable[[str], Changelog], tmp_path: Path
+) -> None:
+    one = changelog("bereft")
+    await one.write_rounds(2)
+    first = await one.earliest()
+    await one.compact()
+    await one.delete_snapshots()
+    assert (await one.compact()).written, "as long as it has all changes it needs no snapshot"
+    await one.compact_until_deleted(first)
+    await one.delete_snapshots()
+
+    lost = r"bereft-sums-changelog lacks the first \d+ changes of partition 0.*bereft-sums-changelog-snapshot-marks"
+    with pytest.raises(ChangelogIncomplete, match=lost):
+        await one.compact()
+    with pytest.raises(AssertionError, match=lost):
+        await one.recovered(tmp_path)
 
 
 STEPS = ("no record", "some records", "all records", "the mark", "the changelog's cursor", "all but a cursor")

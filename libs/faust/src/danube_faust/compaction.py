@@ -16,7 +16,14 @@ from faust.types import TP
 
 from danube_client import Client, Consumer, Start, SubscribeDenied, SubscriptionType
 from danube_faust import record
-from danube_faust.snapshots import ChangelogIncomplete, Mark, Snapshots, marks_of, records_of
+from danube_faust.snapshots import (
+    ChangelogIncomplete,
+    Mark,
+    Snapshots,
+    check_whole,
+    marks_of,
+    records_of,
+)
 from danube_faust.topics import Topics
 
 SUBSCRIPTION: Final = "faust-compaction"
@@ -74,6 +81,8 @@ async def compact(
         if newest is not None:
             async for old in snapshots.records(changelog, newest):
                 _apply(state, old)
+        else:
+            check_whole(changelog, (await topics.oldest([changelog]))[changelog])
         changes, covers = await _replay(client, topics.name(changelog), state, newest)
         written = changes > 0 and changes >= (newest.count if newest else 0)
         if written:

@@ -17,7 +17,15 @@ from faust.types.tuples import ConsumerMessage, Message
 
 from danube_faust.memory_store import Store
 from danube_faust.record import Incoming
-from danube_faust.snapshots import BATCH, ChangelogIncomplete, Mark, SnapshotIncomplete, Snapshots
+from danube_faust.snapshots import (
+    BATCH,
+    BEGIN_ANEW,
+    ChangelogIncomplete,
+    Mark,
+    SnapshotIncomplete,
+    Snapshots,
+    check_whole,
+)
 from danube_faust.topics import Topics
 
 NOTHING = -1
@@ -30,9 +38,9 @@ async def restore(app: AppT, tp: TP, messages: Sequence[Message]) -> None:
     Raises:
         DecodeError: a key or a value cannot be read.
     """
-    tables: Any = app.tables  # its interface lacks the recovery
+    tables: Any = app.tables
     recovery = tables.recovery
-    offsets = recovery.active_offsets if tp in recovery.active_tps else recovery.standby_offsets
+    offsets = _offsets(app, tp)
     if tp not in offsets:
         return  # revoked meanwhile
     table = recovery.tp_to_table[tp]
@@ -59,12 +67,18 @@ async def begin(app: AppT, snapshots: Snapshots, topics: Topics, tps: Sequence[T
     """Put snapshots into tables; return where the reading of each changelog begins then.
 
     Raises:
+        ChangelogIncomplete: a changelog without a snapshot lacks its first changes, and the table has none.
         SnapshotIncomplete: a snapshot lacks records, and there is no newer one.
         DecodeError: a key or a value cannot be read.
         ClientError: the platform did not answer.
     """
-    found = await topics.earliest(tps)
-    for tp, newest in (await snapshots.newest(tps)).items():
+    oldest = await topics.oldest(tps)
+    marks = await snapshots.newest(tps)
+    for tp, message in oldest.items():
+        if tp not in marks and _lacks_all(app, tp):
+            check_whole(tp, message)
+    found = {tp: None if message is None else message.position for tp, message in oldest.items()}
+    for tp, newest in marks.items():
         mark = newest
         while True:
             try:
@@ -95,8 +109,7 @@ async def check_gaps(snapshots: Snapshots, ends: Mapping[TP, int]) -> None:
         if tp not in newest or newest[tp].kept_from < end:
             raise ChangelogIncomplete(
                 f"{tp.topic} lacks changes from position {end} of partition {tp.partition} on, which"
-                " no snapshot has: its table cannot be recovered. Delete the changelog, its snapshots and the"
-                " app's subscription of the source, to make the table anew"
+                f" no snapshot has: its table cannot be recovered. {BEGIN_ANEW}"
             )
 
 
@@ -109,11 +122,10 @@ async def _restore_snapshot(app: AppT, tp: TP, snapshots: Snapshots, mark: Mark)
         Whether the table has exactly what the mark covers now.
     """
     tables: Any = app.tables
-    recovery = tables.recovery
-    table = recovery.tp_to_table.get(tp)
+    table = tables.recovery.tp_to_table.get(tp)
     if table is None:
         return False
-    offsets = recovery.active_offsets if tp in recovery.active_tps else recovery.standby_offsets
+    offsets = _offsets(app, tp)
     have = offsets.get(tp)
     if have is not None and have >= mark.kept_from:
         return False
@@ -130,6 +142,22 @@ async def _restore_snapshot(app: AppT, tp: TP, snapshots: Snapshots, mark: Mark)
     if tp in offsets:
         offsets[tp] = mark.covers - 1
     return True
+
+
+def _offsets(app: AppT, tp: TP) -> dict[TP, int | None]:
+    """Return how far tables have the changelogs that are recovered like this one."""
+    tables: Any = app.tables  # its interface lacks the recovery
+    recovery = tables.recovery
+    found: dict[TP, int | None] = (
+        recovery.active_offsets if tp in recovery.active_tps else recovery.standby_offsets
+    )
+    return found
+
+
+def _lacks_all(app: AppT, tp: TP) -> bool:
+    """Return whether the table has nothing of a changelog's partition: it is read from the beginning."""
+    have = _offsets(app, tp).get(tp)
+    return have is None or have <= 0
 
 
 async def _apply(table: Any, tp: TP, records: Sequence[Incoming]) -> None:

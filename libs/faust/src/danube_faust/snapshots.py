@@ -29,6 +29,11 @@ BATCH: Final = 1000
 ID: Final = "snapshot"
 """The header of a record that names its snapshot."""
 
+BEGIN_ANEW: Final = (
+    "Delete the changelog, its snapshots and the app's subscription of the source, to make the table anew"
+)
+"""What helps when changes are lost."""
+
 T = TypeVar("T")
 
 
@@ -131,13 +136,14 @@ class Snapshots:
         """Yield the records of a snapshot.
 
         Raises:
-            SnapshotIncomplete: at the end: there were fewer than there should be.
+            SnapshotIncomplete: at the end: there were fewer than there should be. Or their topic is gone.
             ClientError: the platform did not answer.
         """
         count = 0
         if mark.count:
             topic = records_of(changelog)
-            await self._topics.find(topic.topic)
+            if not await self._topics.find(topic.topic):
+                raise SnapshotIncomplete(f"topic {topic.topic}, which has the snapshots of {changelog}, is gone")
             name, start = self._topics.name(topic), Start.at(mark.first)
             async with self._client.reader(name, start=start, end_position=mark.last) as reader:
                 async for message in reader:
@@ -177,6 +183,26 @@ class Snapshots:
         async with self._client.producer(self._topics.name(marks)) as producer:
             await producer.send(mark.to_json())
         return mark
+
+
+def check_whole(changelog: TP, oldest: Message | None) -> None:
+    """Return if a changelog without a mark has all of its changes from the first one on.
+
+    A compaction lets only those changes go that a mark covers, and never the newest ones.
+
+    Args:
+        changelog: the partition.
+        oldest: its oldest change.
+
+    Raises:
+        ChangelogIncomplete: changes before the oldest one were deleted.
+    """
+    if oldest is not None and oldest.offset:
+        raise ChangelogIncomplete(
+            f"{changelog.topic} lacks the first {oldest.offset} changes of partition {changelog.partition}: a"
+            f" compaction let them go, and the marks of its snapshots are gone from"
+            f" {marks_of(changelog).topic}. Its table cannot be recovered. {BEGIN_ANEW}"
+        )
 
 
 def records_of(changelog: TP) -> TP:

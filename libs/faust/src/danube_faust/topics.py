@@ -76,24 +76,24 @@ class Topics:
         async with producer:
             self._parts[topic] = producer.topics
 
-    async def earliest(self, tps: Iterable[TP]) -> dict[TP, int | None]:
-        """Return the position of the oldest message of each partition; None if it has none."""
-        return await self._positions(tps, Start.earliest())
+    async def oldest(self, tps: Iterable[TP]) -> dict[TP, Message | None]:
+        """Return the oldest message of each partition; None if it has none."""
+        return await self._messages(tps, Start.earliest())
 
     async def ends(self, tps: Iterable[TP]) -> dict[TP, int]:
         """Return what follows the newest message of each partition; 0 if it has none."""
-        found = await self._positions(tps, Start.last(1))
-        return {tp: 0 if position is None else position + 1 for tp, position in found.items()}
+        found = await self._messages(tps, Start.last(1))
+        return {tp: 0 if message is None else message.position + 1 for tp, message in found.items()}
 
-    async def _positions(self, tps: Iterable[TP], start: Start) -> dict[TP, int | None]:
+    async def _messages(self, tps: Iterable[TP], start: Start) -> dict[TP, Message | None]:
         wanted = list(tps)
-        found = await asyncio.gather(*(self._position(tp, start) for tp in wanted))
+        found = await asyncio.gather(*(self._message(tp, start) for tp in wanted))
         return dict(zip(wanted, found, strict=True))
 
-    async def _position(self, tp: TP, start: Start) -> int | None:
+    async def _message(self, tp: TP, start: Start) -> Message | None:
         await self.find(tp.topic)
         message: Message | None = None
         async with self._client.reader(self.name(tp), start=start, max_messages=1) as reader:
             async for message in reader:  # noqa: B007 - the last one counts
                 pass
-        return None if message is None else message.position
+        return message
