@@ -1,4 +1,4 @@
-"""The journals of a restored cluster: their new owners have low epochs, and no old owner can write to them."""
+"""Journals of a restored cluster: their new owners have low epochs, and no old owner can write to them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ OLD_EPOCH = 100_000
 
 @asynccontextmanager
 async def nats(directory: Path) -> AsyncIterator[NatsBus]:
-    directory.mkdir()
     async with NatsServer.run(directory) as server:
         bus = await NatsBus.connect(server.url, name="test")
         yield bus
@@ -46,15 +45,15 @@ async def write(bus: NatsBus, after: JournalClaim) -> int:
 
 
 async def test_owners_of_a_restored_cluster_have_low_epochs_and_owners_of_the_lost_one_cannot_write(
-    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     store = MemoryMetadata()
     await store.put(keys.LAYOUT, encode_record(Layout(2, 0)))
-    async with nats(tmp_path / "lost") as lost:
+    async with nats(tmp_path_factory.mktemp("lost")) as lost:
         old = await own(lost, OWNED, OLD_EPOCH, "old")
         backup = [part async for part in Capture(store, StreamSnapshots(lost.connection)).parts()]
     restored = MemoryMetadata()
-    async with nats(tmp_path / "restored") as bus:
+    async with nats(tmp_path_factory.mktemp("restored")) as bus:
         restore = Restore(restored, bus.connection, segments_dir=None, holder="")
         await restore.begin()
         for part in backup:

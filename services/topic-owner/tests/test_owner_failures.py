@@ -78,6 +78,7 @@ async def test_a_sync_that_was_made_before_an_attach_ends_no_stream_of_it_whiche
     gone = await gateway.subscribe(topic.name, "s", SHARED, "gone")
     new = await gateway.subscribe(topic.name, "s", SHARED, "new")
     session, over = await gateway.attach(kept), await gateway.attach(gone)
+    assert (await harness.ask(FindConsumer(kept), ConsumerFound)).session == session
     sync = Sync("g", [SessionState(kept, session, PLENTY, PLENTY)], newest=over)
     if sync_first:
         await harness.ask(sync, Synced)

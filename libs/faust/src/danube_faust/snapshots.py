@@ -143,7 +143,9 @@ class Snapshots:
         if mark.count:
             topic = records_of(changelog)
             if not await self._topics.find(topic.topic):
-                raise SnapshotIncomplete(f"topic {topic.topic}, which has the snapshots of {changelog}, is gone")
+                raise SnapshotIncomplete(
+                    f"topic {topic.topic}, which has the snapshots of {changelog}, is gone"
+                )
             name, start = self._topics.name(topic), Start.at(mark.first)
             async with self._client.reader(name, start=start, end_position=mark.last) as reader:
                 async for message in reader:

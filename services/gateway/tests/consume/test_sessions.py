@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -64,6 +65,8 @@ class ScriptedOwner:
         self.sent: dict[int, int] = {}
         self.unknown: list[int] = []
         self.refusal: ErrorReply | None = None
+        self.newest = 0
+        """The number of the session that another gateway has; a smaller one is refused."""
         self.asked = asyncio.Event()
 
     async def answer(self, data: bytes) -> bytes:
@@ -81,6 +84,8 @@ class ScriptedOwner:
         leaves = isinstance(request, Sync) and not request.sessions
         self.order.append("Leave" if leaves else type(request).__name__)
         match request:
+            case Attach() if request.session <= self.newest:
+                return OWNER.encode(ErrorReply(Reason.REFUSED, "a newer stream of this consumer is open"))
             case Attach():
                 self.attached.append(request)
                 self.unknown = [one for one in self.unknown if one != request.consumer_id]
@@ -88,7 +93,9 @@ class ScriptedOwner:
                     request.consumer_id, "c", "/default/t", "s", reliable=True, attached=True
                 )
             case FindConsumer(consumer_id):
-                reply = ConsumerFound(consumer_id, "c", "/default/t", "s", reliable=True, attached=True)
+                reply = ConsumerFound(
+                    consumer_id, "c", "/default/t", "s", reliable=True, attached=True, session=self.newest
+                )
             case Acks():
                 pass
             case Detach():
@@ -295,18 +302,18 @@ async def test_a_new_owner_gets_the_stream_and_the_old_one_is_not_heard_any_more
 async def test_a_stream_that_a_late_sync_does_not_name_is_newer_than_the_sync(
     scene: Scene, owner: ScriptedOwner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may_sync = asyncio.Event()
+    listed, may_sync = asyncio.Event(), asyncio.Event()
     sync = scene.sessions._sync
 
     async def late(*args: Any) -> None:
+        listed.set()
         await may_sync.wait()
         await sync(*args)
 
     monkeypatch.setattr(scene.sessions, "_sync", late)
     await scene.sessions.open(CONSUMER, PEER)
     async with asyncio.timeout(TIMEOUT_S):
-        while not scene.sessions._syncing:
-            await asyncio.sleep(0.001)
+        await listed.wait()
     await scene.sessions.open(OTHER, PEER)
     may_sync.set()
     await owner.until(lambda: bool(owner.synced))
@@ -381,6 +388,26 @@ async def test_another_stream_of_the_consumer_here_ends_the_older_one(
     await owner.until(lambda: bool(owner.detached))
     assert [one.session for one in owner.detached] == [owner.attached[0].session]
     assert owner.attached[1].session > owner.attached[0].session
+
+
+@pytest.mark.parametrize("ahead_s", [-10.0, 3600.0])
+async def test_a_stream_is_newer_than_one_of_a_gateway_whose_clock_is_ahead_and_a_late_one_is_not(
+    scene: Scene, owner: ScriptedOwner, monkeypatch: pytest.MonkeyPatch, ahead_s: float
+) -> None:
+    owner.newest = round((time.time() + ahead_s) * 1e6)
+    if ahead_s < 0:
+        asked_before, next_number = [owner.newest - 1], scene.sessions._next_number
+        monkeypatch.setattr(
+            scene.sessions, "_next_number", lambda: asked_before.pop() if asked_before else next_number()
+        )
+        with pytest.raises(Refused):
+            await scene.sessions.open(CONSUMER, PEER)
+        return
+    session = await scene.sessions.open(CONSUMER, PEER)
+    assert owner.attached[0].session == session.number > owner.newest
+    owner.newest = 0
+    await scene.sessions.open(OTHER, PEER)
+    assert owner.attached[1].session > session.number
 
 
 async def test_a_stream_that_may_not_take_over_leaves_the_open_one_as_it_is(

@@ -288,7 +288,13 @@ class Sessions:
             raise Unavailable("the stream was closed while it was opened")
         epoch = self._catalogue.epoch(session.bundle) or 0
         request = session.attach(self.name, self._next_number(), epoch, resumes=resumes)
-        found = await self._owners.ask(session.bundle, request, ConsumerFound)
+        try:
+            found = await self._owners.ask(session.bundle, request, ConsumerFound)
+        except Refused:
+            if session.closed or not await self._passed_number(session):
+                raise
+            request = session.attach(self.name, self._next_number(), epoch, resumes=False)
+            found = await self._owners.ask(session.bundle, request, ConsumerFound)
         session.topic, session.subscription = found.topic, found.subscription
         session.reliable, session.generation = found.reliable, found.generation
         session.attaching = False
@@ -329,7 +335,9 @@ class Sessions:
         """End all streams of a bundle with one empty Sync."""
         try:
             await self._confirm_acks(bundle, STOP_DETACH_S)
-            await self._owners.ask(bundle, Sync(self.name, [], self._last_number), Synced, timeout_s=STOP_DETACH_S)
+            await self._owners.ask(
+                bundle, Sync(self.name, [], self._last_number), Synced, timeout_s=STOP_DETACH_S
+            )
         except DanubeError as error:
             _log.warning("detach_all_failed", bundle=str(bundle), error=str(error))
 
@@ -360,9 +368,22 @@ class Sessions:
                 self._repair(session, resumes=False)
 
     def _next_number(self) -> int:
-        """Return a session number greater than any earlier one, also of another gateway."""
-        self._last_number = max(self._last_number + 1, time.time_ns() // 1000)
+        """Return a session number greater than any earlier one, also of another gateway if clocks agree."""
+        self._last_number = max(self._last_number + 1, _now_us())
         return self._last_number
+
+    async def _passed_number(self, session: Session) -> bool:
+        """Return whether the consumer's session has a number of the future; the next number passes it.
+
+        It is of a gateway whose clock is ahead: the stream here is newer all the same. Raises NotFound,
+        Unavailable.
+        """
+        find = FindConsumer(session.consumer_id)
+        newest = (await self._owners.ask(session.bundle, find, ConsumerFound)).session
+        if newest <= max(session.number, _now_us()):
+            return False
+        self._last_number = max(self._last_number, newest)
+        return True
 
     def _on_traces(self, text: str) -> None:
         for consumer_id, marks in parse_marks_by_consumer(text):
@@ -441,6 +462,10 @@ class Sessions:
                 caught_up=session.consumer_id in caught_up,
                 losses=synced.losses.get(session.consumer_id, (0, 0)),
             )
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
 def _shutting_down() -> Unavailable:

@@ -178,4 +178,5 @@ def consumer_found(subscription: ActiveSubscription, consumer_id: int) -> Consum
         attached=consumer.session is not None,
         generation=subscription.state.generation,
         prefetch=subscription.state.prefetch,
+        session=consumer.session.session if consumer.session else 0,
     )

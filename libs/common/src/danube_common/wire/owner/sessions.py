@@ -40,7 +40,8 @@ class ConsumerFound(msgspec.Struct, tag="consumer", frozen=True):
     """The consumer that was created or found; ``attached``: whether it has a stream.
 
     ``generation`` is the subscription's; acknowledgements of what the stream delivers carry it. ``prefetch``
-    bounds the unacknowledged messages of each of its consumers that asks for no bound; 0 is none.
+    bounds the unacknowledged messages of each of its consumers that asks for no bound; 0 is none. ``session``
+    is the number of its session; 0 if it has none.
     """
 
     consumer_id: int
@@ -51,6 +52,7 @@ class ConsumerFound(msgspec.Struct, tag="consumer", frozen=True):
     attached: bool
     generation: int = 0
     prefetch: int = 0
+    session: int = 0
 
 
 class Attach(msgspec.Struct, tag="attach", frozen=True):
