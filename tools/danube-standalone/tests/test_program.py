@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from danube_standalone.program import rotate, tail
+from danube_standalone.program import last_words, rotate, tail
 
 
 def test_a_log_within_its_bound_is_left_alone(tmp_path: Path) -> None:
@@ -50,3 +50,29 @@ def test_the_tail_is_the_last_lines_that_say_something(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.write_bytes(b"".join(b"line %d\n\n" % number for number in range(10_000)) + b"\xff end")
     assert tail(log, 2) == ["line 9999", "\N{REPLACEMENT CHARACTER} end"]
+
+
+ERROR = '{"level":"error","event":"task_failed","exception":"Traceback (...):\\n  File\\nRefused: no"}'
+STOPPED = '{"level":"info","event":"stopped","status":1}'
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([STOPPED], ""),
+        (["{", ERROR, '{"level":"warning","event":"bus_lost"}', STOPPED], "task_failed: Refused: no"),
+        (['{"level":"critical","event":"gone","error":"no disk"}', STOPPED], "gone: no disk"),
+        (['{"level":"error","event":"gone"}', "[]"], "gone"),
+        (
+            [ERROR, "Traceback (most recent call last):", "  File", "OSError: it went wrong"],
+            "OSError: it went wrong",
+        ),
+        ([ERROR, *[STOPPED] * 20], ""),
+    ],
+)
+def test_the_last_words_of_a_program_tell_of_a_failure_only(
+    tmp_path: Path, lines: list[str], words: str
+) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("".join(f"{line}\n" for line in lines))
+    assert last_words(log) == words

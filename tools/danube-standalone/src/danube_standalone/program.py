@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -18,6 +19,9 @@ LOG_BYTES_MAX: Final = 16 * 1024 * 1024
 """A larger log file is moved to ``<name>.log.1``, so a program has at most twice this in logs."""
 
 TAIL_BYTES: Final = 8 * 1024
+WORDS_LINES_MAX: Final = 20
+"""Lines at the end of a log of which one may tell why its program ended."""
+FAILURE_LEVELS: Final = ("error", "critical")
 
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -106,6 +110,19 @@ def rotate(log_file: Path, bytes_max: int = LOG_BYTES_MAX) -> None:
     with contextlib.suppress(OSError):
         shutil.copyfile(log_file, log_file.with_name(f"{log_file.name}.1"))
     os.truncate(log_file, 0)
+
+
+def last_words(log_file: Path) -> str:
+    """Return why a program ended, as far as its last lines of log tell: an error, or what is no log entry."""
+    for line in reversed(tail(log_file, WORDS_LINES_MAX)):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            return line.strip()
+        if isinstance(entry, dict) and entry.get("level") in FAILURE_LEVELS:
+            reason = str(entry.get("exception") or entry.get("error") or "").strip().splitlines()
+            return ": ".join(str(one) for one in (entry.get("event"), *reason[-1:]) if one)
+    return ""
 
 
 def tail(log_file: Path, lines_max: int) -> list[str]:

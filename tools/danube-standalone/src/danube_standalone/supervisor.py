@@ -10,13 +10,13 @@ from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from danube_standalone.program import Addresses, Program, rotate, start, stop, tail
+from danube_standalone.program import Addresses, Program, last_words, rotate, start, stop
 from danube_standalone.restarts import RestartPolicy, Restarts
 
 POLL_S: Final = 0.02
 ROTATE_INTERVAL_S: Final = 5.0
 LAST_WORDS_MAX: Final = 300
-"""Characters of a program's last line of log that are told."""
+"""Characters of a program's last words that are told."""
 
 
 class StartFailed(Exception):
@@ -189,8 +189,8 @@ class Supervisor:
 
     def _tell_of_end(self, program: Program, status: int, wait_s: float) -> None:
         # What a program wrote last tells why it ended by itself, and nothing of why another one ended it.
-        words = tail(program.log_file, 1) if status > 0 else []
-        why = "".join(f": {line[:LAST_WORDS_MAX]}" for line in words)
+        words = last_words(program.log_file)[:LAST_WORDS_MAX] if status > 0 else ""
+        why = f": {words}" if words else ""
         self._tell(
             f"{program.name} {how_it_ended(status)}{why} (starting it again in {wait_s:g} s; "
             f"its log is {program.log_file})"
