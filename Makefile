@@ -12,7 +12,8 @@ endif
 endif
 BIN := $(VENV)/bin
 DATA_DIR ?= data
-WORKERS ?= 2
+# Tests wait for servers and intervals for a good part of their time: three at a time keep two cores busy.
+WORKERS ?= 3
 MINUTES ?= 10
 # The last version whose gRPC server was grpc.aio.
 AGAINST ?= 2c1152d4ec
@@ -37,7 +38,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Variables: PYTHON=python3.13 (for a new .venv), WORKERS=2, DATA_DIR=data, MINUTES=10, SEED=, RATE=, AGAINST=$(AGAINST), ARGS="
+	@echo "Variables: PYTHON=python3.13 (for a new .venv), WORKERS=3, DATA_DIR=data, MINUTES=10, SEED=, RATE=, AGAINST=$(AGAINST), ARGS="
 
 run: setup ## the platform on this machine, its data in DATA_DIR
 	@exec $(BIN)/danube-standalone --data-dir $(DATA_DIR) $(ARGS)
@@ -127,7 +128,7 @@ $(BIN)/zizmor --offline --quiet .github/workflows
 endef
 export CHECKS
 
-check: setup-test ## format, lint, spelling, dead code, types, import rules, workflows: two at a time
+check: setup-test ## format, lint, spelling, dead code, types, import rules, workflows: three at a time
 	@printenv CHECKS | xargs -P $(WORKERS) -d '\n' -I CHECK sh -c "echo 'CHECK'; CHECK"
 
 format: setup-test ## format, and fix what ruff can fix
