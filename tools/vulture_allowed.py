@@ -24,6 +24,9 @@ out_bytes
 # pydantic reads it.
 model_config
 
+# Python reads it.
+__class__
+
 # werkzeug reads it from its request and response.
 content_length
 

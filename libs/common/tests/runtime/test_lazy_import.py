@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from danube_common.lazy_import import import_when_used
+from danube_common.runtime.lazy_import import import_when_used
 
 
 @pytest.fixture
