@@ -93,3 +93,6 @@ set_name
 do_GET
 do_POST
 log_message
+
+# Of a module, whose type decides what its attributes are.
+__class__
