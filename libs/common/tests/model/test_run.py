@@ -77,3 +77,8 @@ def test_empty_messages_of_two_sections_stay_apart() -> None:
     # Equal empty bytes are one object: they do not say that two runs are of one section.
     found = back_to_back([Run(1, (0,), 0, 1, b""), Run(9, (0, 0), 1, 2, b"")])
     assert [run.messages() for run in found] == [[b""], [b""]]
+
+
+def test_a_run_without_messages_is_a_stretch_of_its_own() -> None:
+    empty, one = Run(7, (), 0, 0, b""), Run(9, (2,), 0, 1, b"ab")
+    assert back_to_back([empty, one, empty]) == [empty, one, empty]

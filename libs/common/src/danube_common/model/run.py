@@ -136,15 +136,22 @@ def back_to_back(runs: Iterable[Run]) -> list[Run]:
     Of these only the bytes and the first positions count.
     """
     found: list[Run] = []
-    data: bytes | None = None
-    ends: tuple[int, ...] | None = None
-    high = -1
+    begin: Run | None = None
+    end = begin
     for run in runs:
+        if begin is None or end is None:
+            begin = run
         # Equal bytes of few characters may be one object.
-        if run.data is data and run.ends is ends and run.low == high:
-            before = found[-1]
-            found[-1] = Run(before.first, before.ends, before.low, run.high, data, before.offset)
-        else:
-            found.append(run)
-        data, ends, high = run.data, run.ends, run.high
+        elif run.low != end.high or run.data is not end.data or run.ends is not end.ends:
+            found.append(_stretch(begin, end))
+            begin = run
+        end = run
+    if begin is not None and end is not None:
+        found.append(_stretch(begin, end))
     return found
+
+
+def _stretch(begin: Run, end: Run) -> Run:
+    if begin is end:
+        return begin
+    return Run(begin.first, begin.ends, begin.low, end.high, begin.data, begin.offset)

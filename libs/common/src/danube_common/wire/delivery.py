@@ -20,7 +20,7 @@ in the pack once.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import google_crc32c
@@ -100,15 +100,14 @@ class Pack:
             return False
         for run in new:
             self._hold(run)
-        rest = iter(runs)
+        rows, rest = self._runs, iter(runs)
         for stretch in stretches:
-            low = self._held[id(stretch.data), stretch.low, stretch.high]
-            end = low + len(stretch)
-            while low < end:
+            high, end = stretch.low, stretch.high
+            shift = self._held[id(stretch.data), high, end] - high
+            while high < end:
                 run = next(rest)
-                count = run.high - run.low
-                self._runs.append(_RUN.pack(run.first, run.offset, low, count))
-                low += count
+                low, high = run.low, run.high
+                rows.append(_RUN.pack(run.first, run.offset, low + shift, high - low))
         index = len(self._deliveries)
         self._failures += [_FAILURE.pack(index, position, count) for position, count in failures]
         self._deliveries.append(_DELIVERY.pack(consumer_id, session, number, len(runs)))
@@ -176,10 +175,13 @@ def decode_deliveries(data: bytes) -> list[Delivery]:
         raise CorruptData("the delivery fails its checksum")
     ends = struct.unpack_from(f"<{messages}I", data, ends_start)
     runs: list[Run] = []
-    for first, *offset, low, length in row.iter_unpack(data[runs_start:failures_start]):
+    rows: Iterable[tuple[int, ...]] = row.iter_unpack(data[runs_start:failures_start])
+    if magic == OLD_MAGIC:
+        rows = ((first, first, low, length) for first, low, length in rows)
+    for first, offset, low, length in rows:
         if not length or low + length > messages:
             raise CorruptData("the delivery has a run beyond its messages")
-        runs.append(Run(first, ends, low, low + length, body, offset[0] if offset else first))
+        runs.append(Run(first, ends, low, low + length, body, offset))
     failures: dict[int, list[tuple[int, int]]] = {}
     for index, position, failed in _FAILURE.iter_unpack(data[failures_start:ends_start]):
         failures.setdefault(index, []).append((position, failed))
@@ -196,10 +198,12 @@ def decode_deliveries(data: bytes) -> list[Delivery]:
 
 def _owned(runs: list[Run]) -> tuple[Run, ...]:
     """Return the runs of a delivery: whoever keeps some of them keeps nothing else of the pack."""
+    stretches = [(stretch, stretch.owned()) for stretch in back_to_back(runs)]
+    if all(stretch is owned for stretch, owned in stretches):
+        return tuple(runs)
     kept: list[Run] = []
     rest = iter(runs)
-    for stretch in back_to_back(runs):
-        owned = stretch.owned()
+    for stretch, owned in stretches:
         shift, low = stretch.low - owned.low, stretch.low
         while low < stretch.high:
             run = next(rest)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from danube_common.errors import DanubeError
 from danube_common.model.bundle import Bundle
-from danube_common.model.run import Run
+from danube_common.model.run import Run, back_to_back
 from danube_common.wire.delivery import Delivery
 from danube_common.wire.owner.sessions import Attach, SessionState
 from danube_gateway.consume.source import Source
@@ -135,13 +135,16 @@ class Session:
         while queue and messages > 0 and size > 0:
             batch: list[Run] = []
             while queue and messages > 0 and size > 0:
-                run = queue.popleft()
-                part = run.head(min(messages, run.count_until(size)))
-                if len(part) < len(run):
-                    queue.appendleft(run.tail(len(part)))
+                part = run = queue.popleft()
+                count, run_size = run.high - run.low, run.size
+                if count > messages or run_size > size:
+                    part = run.head(min(messages, run.count_until(size)))
+                    if len(part) < count:
+                        queue.appendleft(run.tail(len(part)))
+                    count, run_size = len(part), part.size
                 batch.append(part)
-                messages -= len(part)
-                size -= part.size
+                messages -= count
+                size -= run_size
             if taken := self._hand_out(batch):
                 return taken
         return []
@@ -287,7 +290,7 @@ def _positions(runs: Iterable[Run]) -> Iterator[int]:
 def extent(runs: Iterable[Run]) -> tuple[int, int]:
     """Return the number of messages and of their bytes."""
     messages = size = 0
-    for run in runs:
-        messages += len(run)
-        size += run.size
+    for stretch in back_to_back(runs):
+        messages += len(stretch)
+        size += stretch.size
     return messages, size

@@ -26,9 +26,10 @@ class Unacked:
         """Note that ``stream`` delivers ``count`` messages from ``first`` on, for the first time or again."""
         firsts, lasts, streams = self._firsts, self._lasts, self._streams
         last = first + count - 1
+        at = len(firsts)
         if lasts and first <= lasts[-1]:
             self._remove(first, last)
-        at = bisect_left(firsts, first)
+            at = bisect_left(firsts, first)
         if at and lasts[at - 1] == first - 1 and streams[at - 1] is stream:
             lasts[at - 1] = last
             return
@@ -57,6 +58,11 @@ class Unacked:
     def take_span(self, stream: object, first: int, last: int) -> list[tuple[int, int]]:
         """Remove what ``stream`` delivered of the positions ``first`` to ``last``; return it, ascending."""
         low, high = bisect_left(self._lasts, first), bisect_right(self._firsts, last)
+        if high - low == 1 and self._firsts[low] == first and self._lasts[low] == last:
+            if self._streams[low] is not stream:
+                return []
+            del self._firsts[low], self._lasts[low], self._streams[low]
+            return [(first, last)]
         taken: list[tuple[int, int]] = []
         kept: list[tuple[int, int, object]] = []
         for at in range(low, high):

@@ -37,6 +37,8 @@ class Outgoing:
     runs: list[Run]
     failures: Failures = ()
     """Set when the delivery is complete."""
+    messages: int = 0
+    bytes: int = 0
 
 
 class Turn(NamedTuple):
@@ -261,38 +263,45 @@ class Deliveries:
 
     def __init__(self) -> None:
         self.outgoing: list[Outgoing] = []
-        self._open: dict[int, tuple[Outgoing, int, int]] = {}
-        """The delivery that is being filled, its messages and its bytes, by consumer id."""
+        self._open: dict[int, Outgoing] = {}
+        """The delivery that is being filled, by consumer id."""
 
     def put(self, consumer: Consumer, runs: list[Run]) -> int:
-        """Add a delivery of its own, which its caller has bounded, and return its number."""
+        """Add a delivery of its own, which its caller has bounded, and return its number.
+
+        ``runs`` are one at least, of the same bytes and back to back.
+        """
         session = _session_of(consumer)
         session.number += 1
-        outgoing = Outgoing(session.gateway, consumer.consumer_id, session.session, session.number, runs)
-        self.outgoing.append(outgoing)
-        session.messages_sent += sum(map(len, runs))
-        session.bytes_sent += sum([run.size for run in runs])
+        first, last = runs[0], runs[-1]
+        messages, size = last.high - first.low, last.ends[last.high - 1] - first.start
+        identity = (session.gateway, consumer.consumer_id, session.session, session.number)
+        self.outgoing.append(Outgoing(*identity, runs, messages=messages, bytes=size))
+        session.messages_sent += messages
+        session.bytes_sent += size
         return session.number
 
     def add(self, consumer: Consumer, run: Run) -> Iterator[tuple[int, Run]]:
         """Add a run for a consumer with a session; yield its parts with the numbers of their deliveries."""
         session = _session_of(consumer)
-        outgoing, messages, size = self._open.get(consumer.consumer_id, (None, 0, 0))
+        outgoing = self._open.get(consumer.consumer_id)
         while len(run):
-            fits = min(DELIVERY_MESSAGES_MAX - messages, run.count_within(DELIVERY_BYTES_MAX - size))
+            fits = 0
+            if outgoing is not None:
+                fits = run.count_within(DELIVERY_BYTES_MAX - outgoing.bytes)
+                fits = min(DELIVERY_MESSAGES_MAX - outgoing.messages, fits)
             if outgoing is None or fits <= 0:
                 session.number += 1
                 outgoing = Outgoing(
                     session.gateway, consumer.consumer_id, session.session, session.number, []
                 )
                 self.outgoing.append(outgoing)
-                messages = size = 0
                 fits = max(min(DELIVERY_MESSAGES_MAX, run.count_within(DELIVERY_BYTES_MAX)), 1)
             part = run.head(fits)
             outgoing.runs.append(part)
-            messages += len(part)
-            size += part.size
-            self._open[consumer.consumer_id] = (outgoing, messages, size)
+            outgoing.messages += len(part)
+            outgoing.bytes += part.size
+            self._open[consumer.consumer_id] = outgoing
             session.messages_sent += len(part)
             session.bytes_sent += part.size
             yield outgoing.number, part

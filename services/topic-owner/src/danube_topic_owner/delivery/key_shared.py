@@ -32,7 +32,7 @@ from danube_topic_owner.delivery.key_ring import KeyRing, key_of
 from danube_topic_owner.delivery.keyed_flight import Entry, Key, KeyedFlight
 from danube_topic_owner.delivery.keyed_share import Share, deliverable, runs_of
 from danube_topic_owner.delivery.reliable import DEFAULT_POLICY, FAILED_BYTES_MAX, ReliableDispatch
-from danube_topic_owner.journal.cursor import Cursor
+from danube_topic_owner.journal.cursor import Cursor, Span
 
 KEYED_MESSAGES_MAX: Final = 20_000
 """Messages that were read and wait. At the bound nothing more is read: keys that cannot go hold up the others
@@ -112,22 +112,23 @@ class KeySharedDispatch(ReliableDispatch):
 
     def offer(self, run: Run) -> None:
         """Queue the messages of a run, except what of it was acknowledged before."""
-        retries, keys, ring = self.retries, self._keys, self._present_ring()
-        lanes, pending_bytes = self._lanes, 0
+        keys, lanes, ring = self._keys, self._lanes, self._present_ring()
+        some_failed = self.retries.unread > 0
         for first, last in self.cursor.admit(run.first, run.last):
             part = run.part(first, last)
-            offset = part.offset
-            for position, message in part.entries():
+            self._pending_messages += len(part)
+            self._pending_bytes += part.size
+            shift = part.offset - first
+            for position, message in enumerate(part.messages(), first):
                 name = key_of(message)
                 if (key := keys.get(name)) is None:
                     key = keys[name] = Key(name)
-                entry = (position, offset, message, key, False)
-                offset += 1
-                if retries.unread and retries.read(position, message, entry[1]):
+                if some_failed and self.retries.read(position, message, position + shift):
+                    self._pending_messages -= 1
+                    self._pending_bytes -= len(message)
                     self._note_failed(key, position)
                     continue
-                pending_bytes += len(message)
-                self._pending_messages += 1
+                entry = (position, position + shift, message, key, False)
                 if not key.laned and not self._enters_lane(key, ring):
                     self._wait(key, entry)
                     continue
@@ -135,7 +136,6 @@ class KeySharedDispatch(ReliableDispatch):
                 if (lane := lanes.get(key.owner)) is None:
                     lane = lanes[key.owner] = deque()
                 lane.append(entry)
-        self._pending_bytes += pending_bytes
 
     def _present_ring(self) -> KeyRing:
         if self._ring is None:
@@ -177,7 +177,7 @@ class KeySharedDispatch(ReliableDispatch):
     def expire(self, position: int) -> None:
         """Drop every message up to ``position``: these are no longer retained."""
         super().expire(position)
-        self._settle(BEFORE_ALL, position)
+        self._settle([(BEFORE_ALL, position)])
         self._look_at_all()
 
     def start_over(self, cursor: Cursor) -> None:
@@ -248,15 +248,16 @@ class KeySharedDispatch(ReliableDispatch):
             entry = lane.popleft()
             position, _, message, key, _ = entry
             key.laned -= 1
+            in_flight = key.in_flight
             if acked_queued and self.cursor.is_acked(position):
                 passed += len(message)
                 self._pending_messages -= 1
                 if key.is_idle:
                     del self._keys[key.name]
-            elif key.queue or key.failed or key.is_tried or len(key.in_flight) >= KEY_IN_FLIGHT_MAX:
+            elif key.queue or key.failed or key.tried in in_flight or len(in_flight) >= KEY_IN_FLIGHT_MAX:
                 key.queue.append(entry)  # whoever lets the key go on looks there
             else:
-                key.in_flight[position] = None
+                in_flight[position] = None
                 entries.append(entry)
                 size -= len(message)
                 room -= 1
@@ -383,20 +384,22 @@ class KeySharedDispatch(ReliableDispatch):
 
     # What becomes of messages in flight
 
-    def _acked(self, first: int, last: int) -> None:
-        if self.retries:
-            self.retries.forget(first, last)
-        self._settle(first, last, answered=True)
+    def _acked(self, spans: list[Span]) -> None:
+        self._settle(spans, answered=True)
 
-    def _settle(self, first: int, last: int, *, answered: bool = False) -> None:
-        """Forget the positions ``first`` to ``last``, and let their keys go on."""
-        removed = self._flight.remove(first, last, answered=answered)
+    def _settle(self, spans: Sequence[tuple[int, int]], *, answered: bool = False) -> None:
+        """Forget spans of positions, and let their keys go on."""
+        removed = self._flight.remove(spans, answered=answered)
         for position, _, _, key, _ in removed:
-            del key.in_flight[position]
-            self._go_on(key)
-        if len(removed) <= last - first:
-            self._acked_queued = True
-            known = self._failed_keys
+            in_flight = key.in_flight
+            del in_flight[position]
+            if key.queue or key.failed or not (in_flight or key.laned):
+                self._go_on(key)
+        if len(removed) == sum([last - first + 1 for first, last in spans]):
+            return
+        self._acked_queued = True
+        known = self._failed_keys
+        for first, last in spans if known else ():
             for position in [each for each in known if first <= each <= last]:
                 self._go_on(known.pop(position))
 
@@ -410,7 +413,7 @@ class KeySharedDispatch(ReliableDispatch):
         self, first: int, last: int, now: float, *, delay_ms: int = 0, reason: str, answered: bool = False
     ) -> int:
         """Let messages in flight fail, and take back what follows them in their keys."""
-        entries = self._flight.remove(first, last, answered=answered)
+        entries = self._flight.remove([(first, last)], answered=answered)
         lowest: dict[Key, int] = {}
         for position, offset, message, key, _ in entries:
             self.retries.fail(position, message, now, offset=offset, requested_ms=delay_ms, reason=reason)
@@ -418,8 +421,8 @@ class KeySharedDispatch(ReliableDispatch):
             self._note_failed(key, position)
             lowest.setdefault(key, position)
         for key, position in lowest.items():
-            for each in reversed([each for each in key.in_flight if each > position]):
-                self._queue_first(self._flight.remove(each, each))
+            behind = [(each, each) for each in key.in_flight if each > position]
+            self._queue_first(self._flight.remove(behind))
         return len(entries)
 
     def _held_by(self, consumer: Consumer) -> list[Held]:

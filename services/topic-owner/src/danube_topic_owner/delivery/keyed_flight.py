@@ -66,6 +66,7 @@ class Sent:
     number: int
     again: bool
     entries: dict[int, Entry]
+    bytes: int
 
 
 class KeyedFlight:
@@ -82,39 +83,48 @@ class KeyedFlight:
 
     def add(self, consumer: Consumer, number: int, entries: Iterable[Entry], *, again: bool) -> None:
         """Note what was sent to a consumer in delivery ``number``."""
-        sent = Sent(consumer, number, again, {entry[0]: entry for entry in entries})
-        if not sent.entries:
+        held = {entry[0]: entry for entry in entries}
+        if not held:
             return
+        sent = Sent(consumer, number, again, held, sum([len(entry[2]) for entry in held.values()]))
         self._sent.update(dict.fromkeys(sent.entries, sent))
         self._of.setdefault(consumer.consumer_id, {})[sent] = None
         if not consumer.unacked:
             consumer.progress.begin()
-        consumer.unacked += len(sent.entries)
-        consumer.unacked_bytes += sum([len(entry[2]) for entry in sent.entries.values()])
+        consumer.unacked += len(held)
+        consumer.unacked_bytes += sent.bytes
 
-    def remove(self, first: int, last: int, *, answered: bool = False) -> list[Entry]:
-        """Remove and return the messages at the positions ``first`` to ``last`` that are in flight, in order.
+    def remove(self, spans: Iterable[tuple[int, int]], *, answered: bool = False) -> list[Entry]:
+        """Remove and return the messages within spans of positions that are in flight, in this order.
 
         ``answered``: because their consumers acknowledged them, positively or negatively.
         """
         known = self._sent
-        positions: Iterable[int] = range(first, last + 1)
-        if last - first >= len(known):
-            positions = sorted([position for position in known if first <= position <= last])
         removed: list[Entry] = []
-        for position in positions:
-            sent = known.pop(position, None)
-            if sent is None:
-                continue
-            entry = sent.entries.pop(position)
+        touched: dict[Sent, tuple[int, int]] = {}
+        before: Sent | None = None
+        for first, last in spans:
+            positions: Iterable[int] = range(first, last + 1)
+            if last - first >= len(known):
+                positions = sorted([position for position in known if first <= position <= last])
+            for position in positions:
+                sent = known.pop(position, None)
+                if sent is None:
+                    continue
+                if sent is not before:
+                    before = sent
+                    touched.setdefault(sent, (len(sent.entries), sent.bytes))
+                entry = sent.entries.pop(position)
+                sent.bytes -= len(entry[2])
+                removed.append(entry)
+        for sent, (messages, size) in touched.items():
             consumer = sent.consumer
-            consumer.unacked -= 1
-            consumer.unacked_bytes -= len(entry[2])
+            consumer.unacked -= messages - len(sent.entries)
+            consumer.unacked_bytes -= size - sent.bytes
             if answered:
                 consumer.progress.acked(0 if sent.again else sent.number)
             if not sent.entries:
                 del self._of[consumer.consumer_id][sent]
-            removed.append(entry)
         return removed
 
     def held_by(self, consumer: Consumer) -> list[Held]:
@@ -134,11 +144,11 @@ class KeyedFlight:
                 sent.number = 0
                 self._of.setdefault(consumer.consumer_id, {})[sent] = None
                 continue
-            for position, entry in sent.entries.items():
+            for position in sent.entries:
                 del self._sent[position]
-                consumer.unacked -= 1
-                consumer.unacked_bytes -= len(entry[2])
-                back.append(entry)
+            consumer.unacked -= len(sent.entries)
+            consumer.unacked_bytes -= sent.bytes
+            back += sent.entries.values()
         return sorted(back)
 
     def clear(self) -> None:

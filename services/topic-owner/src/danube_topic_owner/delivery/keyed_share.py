@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from danube_common.model.run import Run
 from danube_topic_owner.delivery.consumer import Consumer
@@ -29,27 +30,20 @@ class Share:
 
 def deliverable(entries: list[Entry]) -> Iterator[list[Entry]]:
     """Yield messages in parts that one delivery may carry."""
-    start = size = 0
-    for at, entry in enumerate(entries):
-        if at > start and (at - start >= DELIVERY_MESSAGES_MAX or size + len(entry[2]) > DELIVERY_BYTES_MAX):
-            yield entries[start:at]
-            start, size = at, 0
-        size += len(entry[2])
-    if start < len(entries):
-        yield entries[start:]
+    ends = list(accumulate([len(entry[2]) for entry in entries]))
+    start = before = 0
+    while start < len(entries):
+        fits = bisect_right(ends, before + DELIVERY_BYTES_MAX, start)
+        end = min(start + DELIVERY_MESSAGES_MAX, max(fits, start + 1))
+        yield entries[start:end]
+        start, before = end, ends[end - 1]
 
 
 def runs_of(entries: Sequence[Entry]) -> list[Run]:
-    """Return messages as runs of those that are adjacent."""
+    """Return messages as runs of those that are adjacent, whose bytes are back to back."""
     messages = [entry[2] for entry in entries]
     data, ends = b"".join(messages), tuple(accumulate(map(len, messages)))
-    runs: list[Run] = []
-    low, count = 0, len(entries)
-    first, offset, *_ = entries[0]
-    for at in range(1, count):
-        position = entries[at][0]
-        if position - first != at - low:
-            runs.append(Run(first, ends, low, at, data, offset))
-            first, offset, low = position, entries[at][1], at
-    runs.append(Run(first, ends, low, count, data, offset))
-    return runs
+    positions = [entry[0] for entry in entries]
+    gaps = [at for at, (one, next_) in enumerate(pairwise(positions), 1) if next_ - one != 1]
+    bounds = pairwise([0, *gaps, len(entries)])
+    return [Run(positions[low], ends, low, high, data, entries[low][1]) for low, high in bounds]

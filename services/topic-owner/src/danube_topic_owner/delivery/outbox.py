@@ -36,9 +36,8 @@ class Outbox:
 
     def deliver(self, outgoing: Outgoing) -> None:
         """Queue a delivery, to be sent with `flush`."""
-        for run in outgoing.runs:
-            self.messages_sent += len(run)
-            self.bytes_sent += run.size
+        self.messages_sent += outgoing.messages
+        self.bytes_sent += outgoing.bytes
         self._put(outgoing.gateway, outgoing)
 
     def notice(self, gateway: str, notice: SessionEnded) -> None:

@@ -18,7 +18,7 @@ from danube_topic_owner.delivery.consumer import Consumer, Window
 from danube_topic_owner.delivery.dispatch import Dispatch, Outgoing
 from danube_topic_owner.delivery.in_flight import Held, InFlight
 from danube_topic_owner.delivery.retries import Retries
-from danube_topic_owner.journal.cursor import Cursor
+from danube_topic_owner.journal.cursor import Cursor, Span
 
 PENDING_MESSAGES_MAX = 2000
 PENDING_BYTES_MAX = 4 * 1024 * 1024
@@ -173,17 +173,17 @@ class ReliableDispatch(Dispatch):
 
         Positions beyond ``log_end`` cannot be messages and are ignored.
         """
-        changed = False
-        for first, last in spans:
-            for acked in self.cursor.ack(first, min(last, log_end)):
-                changed = True
-                self._acked(*acked)
-        return changed
-
-    def _acked(self, first: int, last: int) -> None:
-        self._in_flight.remove(first, last, answered=True)
+        ack = self.cursor.ack
+        acked = [part for first, last in spans for part in ack(first, min(last, log_end))]
+        self._acked(acked)
         if self.retries:
-            self.retries.forget(first, last)
+            for first, last in acked:
+                self.retries.forget(first, last)
+        return bool(acked)
+
+    def _acked(self, spans: list[Span]) -> None:
+        for first, last in spans:
+            self._in_flight.remove(first, last, answered=True)
 
     def nack(self, first: int, last: int, now: float, *, delay_ms: int = 0, reason: str = "") -> None:
         """Take in that the delivery of messages failed, as far as they are in flight."""

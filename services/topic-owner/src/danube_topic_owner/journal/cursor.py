@@ -148,8 +148,7 @@ class Cursor:
         count = sum([end - begin for begin, end in touched]) + len(touched)
         self.outstanding -= count
         if at or self._ranges:
-            self._mark_acked(Range(touched[0].first, touched[-1].last, count))
-            self._join(at)
+            self._join(at, acked=count, last=touched[-1].last)
         elif unacked:
             self.mark_delete = touched[-1].last
         self._settle()
@@ -268,32 +267,22 @@ class Cursor:
             first = end + 1
         return new
 
-    def _mark_acked(self, new: Range) -> None:
-        """Make one range of ``new``, whose messages were not acknowledged, and the ranges within it."""
-        low = bisect_left(self._ranges, new.first, key=_last)
-        high = bisect_right(self._ranges, new.last, key=_first)
-        contained = self._ranges[low:high]
-        for each in contained:
-            self._changed.discard(each.first)
-        messages = new.messages + sum([each.messages for each in contained])
-        self._ranges[low:high] = [Range(new.first, new.last, messages)]
-
-    def _join(self, at: int) -> None:
+    def _join(self, at: int, *, acked: int = 0, last: int = 0) -> None:
         """Make one range of all that were read between two neighbours among the unacknowledged positions.
 
-        ``at`` is the index of the second one, or their number for what is behind all of them.
+        ``at`` is the index of the second one, or their number for what is behind all of them; ``acked``
+        messages between them, up to position ``last``, are in no range yet.
         """
         after = self._unacked[at - 1].last if at else self.mark_delete
         before = self._unacked[at].first if at < len(self._unacked) else self.read_position + 1
         low = bisect_right(self._ranges, after, key=_last)
         high = bisect_left(self._ranges, before, key=_first)
-        joined = self._ranges[low:high]
-        if joined:
-            for each in joined:
-                self._changed.discard(each.first)
-            self._ranges[low:high] = [
-                Range(after + 1, joined[-1].last, sum(each.messages for each in joined))
-            ]
+        for each in self._ranges[low:high]:
+            self._changed.discard(each.first)
+            acked += each.messages
+            last = max(last, each.last)
+        if acked:
+            self._ranges[low:high] = [Range(after + 1, last, acked)]
             self._changed.add(after + 1)
 
     def _settle(self) -> None:

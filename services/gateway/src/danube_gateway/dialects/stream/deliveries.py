@@ -65,7 +65,7 @@ def joined(runs: Iterable[Run], *, scattered: bool = False) -> Iterator[list[Run
             yield group
             group = []
         group.append(run)
-        after = first + len(run) if first else 0
+        after = first + run.high - run.low if first else 0
         shift = first - run.offset
     if group:
         yield group
@@ -73,16 +73,16 @@ def joined(runs: Iterable[Run], *, scattered: bool = False) -> Iterator[list[Run
 
 def steps_of(runs: Sequence[Run]) -> list[int]:
     """Return how far each message but the first lies behind the one before it; nothing if always one."""
-    if len(runs) == 1 or runs[-1].last - runs[0].first == sum(map(len, runs)) - 1 or not runs[0].first:
+    if len(runs) == 1 or not runs[0].first:
         return []
-    steps = [1] * (len(runs[0]) - 1)
-    last = runs[0].last
-    for run in runs[1:]:
+    steps: list[int] = []
+    last = runs[0].first - 1
+    for run in runs:
         steps.append(run.first - last)
-        if (count := len(run)) > 1:
+        if (count := run.high - run.low) > 1:
             steps += [1] * (count - 1)
         last = run.first + count - 1
-    return steps
+    return steps[1:] if last - runs[0].first >= len(steps) else []
 
 
 def compression_of(accepted: Iterable[api.Compression]) -> api.Compression:
