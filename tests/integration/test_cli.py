@@ -38,6 +38,13 @@ class Cli:
         assert b"Traceback" not in err
         return out
 
+    def failure(self, *arguments: str) -> bytes:
+        """Run a command that is refused, and return what it says."""
+        with self.start(*arguments) as process:
+            _, err = process.communicate()
+        assert process.returncode == 1, err
+        return err
+
 
 @pytest.fixture
 def cli(danube_url: str, tmp_path: Path) -> Cli:
@@ -94,3 +101,15 @@ def test_an_interrupt_ends_after_what_was_read_is_stored(cli: Cli) -> None:
         _, err = producing.communicate()
     assert b"5000 messages sent in " in err
     assert out.split() == [b"first", *(b"%d" % number for number in range(5000))]
+
+
+@pytest.mark.timeout(180)
+def test_a_topic_gets_the_subject_that_is_named(cli: Cli) -> None:
+    name = uuid4().hex
+    produce = ("produce", "-t", f"/default/{name}", "-m", '{"id": 1}')
+    assert b"subject" in cli.failure(*produce, "--schema-subject", name)
+    for subject in (name, f"other_{name}"):
+        cli("schema", "register", subject, "--schema-type", "json_schema", "--schema", '{"type": "object"}')
+    cli(*produce, "--schema-subject", name)
+    assert name.encode() in cli.failure(*produce, "--schema-subject", f"other_{name}")
+    cli(*produce, "--schema-subject", name, "--schema", "string", code=2)

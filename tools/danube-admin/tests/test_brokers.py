@@ -94,6 +94,7 @@ def test_instances_as_json(service: Any, cli: Any, arguments: tuple[str, ...]) -
         "broker_addr": "-",
         "broker_status": "draining",
         "metrics_addr": "http://b:1",
+        "admin_addr": "http://b:50051",
         "bundles": "2",
         "topics": "3",
         "subscriptions": "4",

@@ -103,8 +103,8 @@ class Client:
                 in turn.
             name: the producer's name. Give each producer a name of its own, or none: a producer takes the
                 name over from another one that has it. None generates one that no other producer has.
-            schema: the type of the payloads. None accepts the schema of an existing topic; a new topic
-                takes any bytes.
+            schema: the type of the payloads, or a subject of the schema registry. None accepts the schema of
+                an existing topic; a new topic takes any bytes.
             strategy: how messages are kept. None accepts the strategy of an existing topic; a new topic
                 is ``Reliable()``: it keeps its messages until they are acknowledged.
             access_mode: whether other producers may send to the topic.
@@ -202,6 +202,8 @@ class Client:
                         raise
             if idempotent:
                 raise Unsupported.by(self._connections.home.address, "idempotent producers")
+            if schema is not None and schema.subject:
+                raise Unsupported.by(self._connections.home.address, "subjects of the schema registry")
             return await by_calls()
 
         producer = Producer(name, opening, codec_for(codec))

@@ -28,11 +28,21 @@ class Schema:
         type: the type of the payloads. An int64 is sent as decimal text.
         name: a label that is stored with the topic.
         definition: the JSON Schema text for JSON, otherwise empty.
+        subject: of the schema registry, see `registered`; otherwise empty.
     """
 
     type: SchemaType = SchemaType.STRING
     name: str = DEFAULT_NAME
     definition: str = ""
+    subject: str = ""
+
+    @classmethod
+    def registered(cls, subject: str) -> Schema:
+        """A subject of the schema registry, for a producer: its topic gets the subject, which must exist.
+
+        What payloads do that do not fit the subject is said by the validation policy of the topic.
+        """
+        return cls(SchemaType.BYTES, subject, subject=subject)
 
     @classmethod
     def bytes(cls, name: str = "bytes_schema") -> Schema:

@@ -64,7 +64,8 @@ LIST_HELP = """List what runs: gateways, admin instances, topic-owners and stora
 
 ADDRESS is where clients connect (gateway) or danube-admin does (admin, leading admin); the others are
 reached over NATS only. The loads are those of topic-owners, which carry the topics: their ids are what
-unload and activate take. -o json also tells where each instance serves health and metrics (metrics_addr).
+unload and activate take. -o json also tells where the leading admin is (admin_addr), and where each
+instance serves health and metrics (metrics_addr).
 """
 
 
@@ -82,7 +83,11 @@ def list_brokers(session: Session) -> None:
         platform.BrokerLoadsResponse,
     )
     loads = {load.broker_id: load for load in told.brokers}
-    rows = [instance_row(one) | load_row(loads.get(one.instance_id)) for one in answer.instances]
+    admin_addr = next((one.address for one in answer.instances if one.kind == "admin" and one.leading), "-")
+    rows = [
+        instance_row(one) | {"admin_addr": admin_addr} | load_row(loads.get(one.instance_id))
+        for one in answer.instances
+    ]
     show_table(session.form, COLUMNS | LOAD_COLUMNS, rows)
 
 

@@ -90,6 +90,7 @@ Examples:
   danube-cli produce -s http://127.0.0.1:6650 -m hello --count 100 --interval 500
   danube-cli produce -s http://127.0.0.1:6650 -y json --json-schema '{{"type": "object"}}' -m '{{"a": 1}}'
   danube-cli produce -s http://127.0.0.1:6650 -y json --json-schema @order.schema.json --file orders.jsonl
+  danube-cli produce -s http://127.0.0.1:6650 -t /default/orders --schema-subject orders --file orders.jsonl
   danube-cli produce -s http://127.0.0.1:6650 -t /default/orders --file orders.csv --input csv --key-field id
   danube-cli produce -s http://127.0.0.1:6650 -t /default/orders --file orders.jsonl --compress zstd
   danube-cli produce -s http://127.0.0.1:6650 -m hi --storage disk --retention-period 86400
@@ -135,6 +136,14 @@ def produce(
             "--json-schema",
             metavar="TEXT",
             help="The JSON Schema, needed with json; @FILE reads it from a file.",
+        ),
+    ] = None,
+    schema_subject: Annotated[
+        str | None,
+        typer.Option(
+            "--schema-subject",
+            metavar="SUBJECT",
+            help="A subject of the schema registry that the topic gets, instead of --schema.",
         ),
     ] = None,
     attributes: Annotated[
@@ -251,6 +260,8 @@ def produce(
         raise typer.BadParameter("give either --key or --key-field", param_hint="'--key-field'")
     if schema is SchemaChoice.json and json_schema is None:
         raise typer.BadParameter("needed with --schema json", param_hint="'--json-schema'")
+    if schema is not None and schema_subject is not None:
+        raise typer.BadParameter("give either --schema or --schema-subject", param_hint="'--schema-subject'")
     pairs = parse_attributes(attributes or "")
     options = (storage, segment_size, retention, retention_period)
     if reliable is False and any(option is not None for option in options):
@@ -262,9 +273,9 @@ def produce(
     from danube_cli import payload as payloads  # noqa: PLC0415 - slow to import, help needs nothing of it
     from danube_cli.inputs.source import Source  # noqa: PLC0415
     from danube_cli.sending import Job, Text, send  # noqa: PLC0415
-    from danube_client import Compression  # noqa: PLC0415
+    from danube_client import Compression, Schema  # noqa: PLC0415
 
-    the_schema = wire_schema(schema, json_schema)
+    the_schema = Schema.registered(schema_subject) if schema_subject else wire_schema(schema, json_schema)
     source: Text | Source
     if file is not None:
         source = Source(file, splitter(input_))

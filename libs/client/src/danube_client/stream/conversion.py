@@ -34,6 +34,8 @@ def schema_to_wire(schema: Schema | None) -> api.Schema | None:
     """Return the schema of a new topic."""
     if schema is None:
         return None
+    if schema.subject:
+        return api.Schema(subject=schema.subject)
     return api.Schema(type=api.Schema.Type.Name(int(schema.type)), definition=schema.definition.encode())
 
 
