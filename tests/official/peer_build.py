@@ -11,8 +11,13 @@ from tests.official.rust_build import BUILD_S_MAX, CannotBuild
 
 HERE = Path(__file__).parent
 PROTO = HERE.parents[1] / "proto"
-PACKAGES = {"danube_current.proto": "official/danube", "danube_schema.proto": "official/schema"}
-"""What the clients speak, and its Go packages."""
+CURRENT, V0_2 = "current", "v0_2"
+PACKAGES = {
+    CURRENT: {"danube_current.proto": "official/danube", "danube_schema.proto": "official/schema"},
+    V0_2: {"danube_api.proto": "official/danube"},
+}
+"""What the clients of each generation speak, and its Go packages."""
+GO_OPTIONS = {CURRENT: (), V0_2: ("-tags", V0_2, "-modfile", "v0_2.mod")}
 NOT_THE_MODULE = (
     "by our own program with grpc-go, in the order of the official Go client's calls: the module"
     " github.com/danube-messaging/danube-go could not be fetched"
@@ -23,24 +28,30 @@ NOT_THE_ARTIFACT = (
 )
 
 
-def go_peer() -> tuple[str, ...]:
-    """Return the program that speaks by grpc-go."""
+def go_peer(generation: str) -> tuple[str, ...]:
+    """Return the program that speaks a generation, by the grpc-go of its clients: by that it is told apart.
+
+    The sources are built beside its messages.
+    """
     go, source = _tool("go"), HERE / "go"
-    target = source / "target"
-    target.mkdir(exist_ok=True)
-    _run(source, go, "build", "-o", f"{target}/", "tool")
-    names = ",".join(f"M{proto}={package}" for proto, package in PACKAGES.items())
+    target = source / "target" / generation
+    target.mkdir(parents=True, exist_ok=True)
+    for file in source.glob("*.*"):
+        shutil.copy2(file, target)
+    _run(target, go, "build", "-o", f"{target}/", "tool")
+    packages = PACKAGES[generation]
+    names = ",".join(f"M{proto}={package}" for proto, package in packages.items())
     outputs = [
         word
         for kind in ("go", "go-grpc")
         for word in (
             f"--plugin=protoc-gen-{kind}={target / f'protoc-gen-{kind}'}",
-            f"--{kind}_out={source}",
+            f"--{kind}_out={target}",
             f"--{kind}_opt=module=official,{names}",
         )
     ]
-    _run(source, sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", *outputs, *PACKAGES)
-    _run(source, go, "build", "-o", str(target / "peer"), ".")
+    _run(target, sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", *outputs, *packages)
+    _run(target, go, "build", *GO_OPTIONS[generation], "-o", str(target / "peer"), ".")
     return (str(target / "peer"),)
 
 

@@ -35,6 +35,11 @@ def build(source: Path, *words: str, profile: str) -> Path:
     return target / profile
 
 
+def clients() -> Path:
+    """Return the folder of the programs of the clients: `current` is 0.15.1, `v0_2` is 0.2.0."""
+    return build(Path(__file__).with_name("rust"), profile="debug")
+
+
 def protoc(folder: Path) -> Path:
     """Protoc as a program in ``folder``, which the build of the current generation's client wants."""
     program = folder / "protoc"

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -17,7 +16,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"official/danube"
-	"official/schema"
 )
 
 const (
@@ -39,18 +37,13 @@ type client struct {
 	requests atomic.Uint64
 	mutex    sync.Mutex
 	channels map[broker]*grpc.ClientConn
-	registry schema.SchemaRegistryClient
 }
 
 func newClient(url string) (*client, error) {
 	service := broker{connectURL: url, brokerURL: url}
 	made := &client{service: service, channels: map[broker]*grpc.ClientConn{}}
-	channel, err := made.channel(service)
-	if err != nil {
-		return nil, err
-	}
-	made.registry = schema.NewSchemaRegistryClient(channel)
-	return made, nil
+	_, err := made.channel(service)
+	return made, err
 }
 
 func (c *client) channel(to broker) (*grpc.ClientConn, error) {
@@ -79,7 +72,7 @@ func (c *client) lookup(topic string) broker {
 	if err != nil || found.ResponseType == danube.TopicLookupResponse_Failed {
 		return c.service
 	}
-	return broker{found.ConnectUrl, found.BrokerUrl, found.Proxy}
+	return routed(found)
 }
 
 func (c *client) partitions(topic string) ([]string, error) {
@@ -146,49 +139,6 @@ func repeated(call func() error) error {
 			return err
 		}
 		backOff(tries)
-	}
-}
-
-func (c *client) schemas(command string, words []string) ([]string, error) {
-	switch command {
-	case "register": // SUBJECT TYPE DEFINITION
-		found, err := c.registry.RegisterSchema(background, &schema.RegisterSchemaRequest{
-			Subject: words[0], SchemaType: words[1], SchemaDefinition: []byte(words[2]),
-		})
-		return []string{text(found.GetSchemaId())}, err
-	case "schema": // ID VERSION
-		version := uint32(number(words[1]))
-		found, err := c.registry.GetSchema(background, &schema.GetSchemaRequest{
-			SchemaId: uint64(number(words[0])), Version: &version,
-		})
-		return []string{text(uint64(found.GetVersion())), string(found.GetSchemaDefinition())}, err
-	case "latest": // SUBJECT
-		found, err := c.registry.GetLatestSchema(background, &schema.GetLatestSchemaRequest{Subject: words[0]})
-		return []string{text(uint64(found.GetVersion())), string(found.GetSchemaDefinition())}, err
-	case "versions": // SUBJECT
-		found, err := c.registry.ListVersions(background, &schema.ListVersionsRequest{Subject: words[0]})
-		versions := []string{}
-		for _, one := range found.GetVersions() {
-			versions = append(versions, text(uint64(one.Version)))
-		}
-		return versions, err
-	case "compatible": // SUBJECT TYPE DEFINITION
-		found, err := c.registry.CheckCompatibility(background, &schema.CheckCompatibilityRequest{
-			Subject: words[0], SchemaType: words[1], NewSchemaDefinition: []byte(words[2]),
-		})
-		return append([]string{strconv.FormatBool(found.GetIsCompatible())}, found.GetErrors()...), err
-	case "mode": // SUBJECT MODE
-		found, err := c.registry.SetCompatibilityMode(background, &schema.SetCompatibilityModeRequest{
-			Subject: words[0], CompatibilityMode: words[1],
-		})
-		return []string{strconv.FormatBool(found.GetSuccess())}, err
-	case "configure": // TOPIC SUBJECT POLICY
-		found, err := c.registry.ConfigureTopicSchema(background, &schema.ConfigureTopicSchemaRequest{
-			TopicName: words[0], SchemaSubject: words[1], ValidationPolicy: words[2], EnablePayloadValidation: true,
-		})
-		return []string{strconv.FormatBool(found.GetSuccess())}, err
-	default:
-		return nil, fmt.Errorf("no command is called %s", command)
 	}
 }
 

@@ -82,10 +82,12 @@ func (c *topicConsumer) subscribe() error {
 			return err
 		}
 		c.service = danube.NewConsumerServiceClient(channel)
-		found, err := c.service.Subscribe(c.broker.headers(background), &danube.ConsumerRequest{
+		request := &danube.ConsumerRequest{
 			RequestId: c.requests.Add(1), TopicName: c.topic, ConsumerName: c.name, Subscription: subscription,
-			SubscriptionType: c.kind, KeyFilters: c.filters,
-		})
+			SubscriptionType: c.kind,
+		}
+		c.filter(request)
+		found, err := c.service.Subscribe(c.broker.headers(background), request)
 		if err != nil {
 			return err
 		}
@@ -175,15 +177,6 @@ func (c *consumer) ack(tag string) error {
 	message, from := c.of(tag)
 	_, err := from.service.Ack(from.broker.headers(background), &danube.AckRequest{
 		RequestId: message.RequestId, MsgId: message.MsgId, SubscriptionName: subscription,
-	})
-	return c.settled(tag, err)
-}
-
-func (c *consumer) nack(tag string, delayMs uint64, reason string) error {
-	message, from := c.of(tag)
-	_, err := from.service.Nack(from.broker.headers(background), &danube.NackRequest{
-		RequestId: message.RequestId, MsgId: message.MsgId, SubscriptionName: subscription,
-		DelayMs: &delayMs, Reason: &reason,
 	})
 	return c.settled(tag, err)
 }

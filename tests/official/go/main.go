@@ -1,4 +1,5 @@
 // Command peer calls the platform in the order of the official Go client, with grpc-go. It is not that client.
+// With the build tag v0_2 it makes the calls of v0.2; what makes it try again is the same.
 //
 // Run as `peer URL`. It reads a command a line and answers each with a line; commands run at the same time:
 // see tests/official/python/line_client.py.
@@ -96,6 +97,7 @@ func (p *peer) run(command string, words []string) ([]string, error) {
 		kind := danube.ConsumerRequest_SubscriptionType(number(words[2]))
 		made, err := p.client.consume(words[0], words[1], kind, words[3:])
 		if err != nil {
+			time.Sleep(patience)
 			return nil, err
 		}
 		return []string{p.keep(made)}, nil

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"official/danube"
-	"official/schema"
 )
 
 // producer sends to a topic, or to each partition of one in turn.
@@ -18,17 +17,16 @@ type producer struct {
 }
 
 type topicProducer struct {
-	client        *client
-	topic, name   string
-	strategy      danube.DispatchStrategy
-	subject       string
-	broker        broker
-	service       danube.ProducerServiceClient
-	requests      atomic.Uint64
-	id            uint64
-	closed        atomic.Bool
-	schemaID      *uint64
-	schemaVersion *uint32
+	client      *client
+	topic, name string
+	strategy    danube.DispatchStrategy
+	subject     string
+	broker      broker
+	service     danube.ProducerServiceClient
+	requests    atomic.Uint64
+	id          uint64
+	closed      atomic.Bool
+	stamp       func(*danube.StreamMessage)
 }
 
 // produce creates all partitions at once; 0 partitions are none.
@@ -56,28 +54,13 @@ func (p *topicProducer) create() error {
 			return err
 		}
 		p.service = danube.NewProducerServiceClient(channel)
-		request := &danube.ProducerRequest{
-			RequestId: p.requests.Add(1), ProducerName: p.name, TopicName: p.topic, DispatchStrategy: p.strategy,
-		}
-		if p.subject != "" {
-			latest := &danube.SchemaReference_UseLatest{UseLatest: true}
-			request.SchemaRef = &danube.SchemaReference{Subject: p.subject, VersionRef: latest}
-		}
-		created, err := p.service.CreateProducer(p.broker.headers(background), request)
+		created, err := p.service.CreateProducer(p.broker.headers(background), p.request())
 		if err != nil {
 			return err
 		}
 		p.id = created.ProducerId
 		go p.client.watch(p.broker, danube.HealthCheckRequest_Producer, p.id, &p.closed)
-		if p.subject == "" {
-			return nil
-		}
-		found, err := p.client.registry.GetLatestSchema(
-			background, &schema.GetLatestSchemaRequest{Subject: p.subject},
-		)
-		if err == nil {
-			p.schemaID, p.schemaVersion = &found.SchemaId, &found.Version
-		}
+		p.stamp, err = p.stamper()
 		return err
 	})
 }
@@ -102,18 +85,19 @@ func (p *producer) send(payload []byte, key string, attributes map[string]string
 }
 
 func (p *topicProducer) send(payload []byte, key string, attributes map[string]string) error {
+	request := p.requests.Add(1)
 	message := &danube.StreamMessage{
-		RequestId:    p.requests.Add(1),
-		MsgId:        &danube.MsgID{ProducerId: p.id, TopicName: p.topic, BrokerAddr: p.broker.brokerURL},
+		RequestId:    request,
+		MsgId:        p.messageID(request),
 		Payload:      payload,
 		PublishTime:  uint64(time.Now().UnixMilli()),
 		ProducerName: p.name,
 		Attributes:   attributes,
-		SchemaId:     p.schemaID, SchemaVersion: p.schemaVersion,
 	}
 	if key != "" {
 		message.RoutingKey = &key
 	}
+	p.stamp(message)
 	_, err := p.service.SendMessage(p.broker.headers(background), message)
 	return err
 }

@@ -1,8 +1,9 @@
 package peer;
 
+import com.google.protobuf.Internal;
 import com.google.protobuf.Message;
-import danube.DanubeCurrent;
-import danube_schema.DanubeSchema;
+import danube.DanubeCurrent.*;
+import danube_schema.DanubeSchema.*;
 import io.grpc.CallOptions;
 import io.grpc.Channel;
 import io.grpc.ClientInterceptors;
@@ -30,61 +31,43 @@ final class Calls {
     static final int TRIES_MAX = 5;
     static final long PAUSE_MS = 200;
 
-    static final Call<DanubeCurrent.TopicLookupRequest, DanubeCurrent.TopicLookupResponse> LOOKUP =
-            call("danube.Discovery/TopicLookup", DanubeCurrent.TopicLookupRequest.getDefaultInstance(),
-                    DanubeCurrent.TopicLookupResponse.getDefaultInstance());
-    static final Call<DanubeCurrent.TopicLookupRequest, DanubeCurrent.TopicPartitionsResponse> PARTITIONS =
-            call("danube.Discovery/TopicPartitions", DanubeCurrent.TopicLookupRequest.getDefaultInstance(),
-                    DanubeCurrent.TopicPartitionsResponse.getDefaultInstance());
-    static final Call<DanubeCurrent.HealthCheckRequest, DanubeCurrent.HealthCheckResponse> HEALTH =
-            call("danube.HealthCheck/HealthCheck", DanubeCurrent.HealthCheckRequest.getDefaultInstance(),
-                    DanubeCurrent.HealthCheckResponse.getDefaultInstance());
-    static final Call<DanubeCurrent.ProducerRequest, DanubeCurrent.ProducerResponse> CREATE_PRODUCER =
-            call("danube.ProducerService/CreateProducer", DanubeCurrent.ProducerRequest.getDefaultInstance(),
-                    DanubeCurrent.ProducerResponse.getDefaultInstance());
-    static final Call<DanubeCurrent.StreamMessage, DanubeCurrent.MessageResponse> SEND =
-            call("danube.ProducerService/SendMessage", DanubeCurrent.StreamMessage.getDefaultInstance(),
-                    DanubeCurrent.MessageResponse.getDefaultInstance());
-    static final Call<DanubeCurrent.ConsumerRequest, DanubeCurrent.ConsumerResponse> SUBSCRIBE =
-            call("danube.ConsumerService/Subscribe", DanubeCurrent.ConsumerRequest.getDefaultInstance(),
-                    DanubeCurrent.ConsumerResponse.getDefaultInstance());
-    static final Call<DanubeCurrent.ReceiveRequest, DanubeCurrent.StreamMessage> RECEIVE =
-            new Call<>(method("danube.ConsumerService/ReceiveMessages", MethodType.SERVER_STREAMING,
-                    DanubeCurrent.ReceiveRequest.getDefaultInstance(),
-                    DanubeCurrent.StreamMessage.getDefaultInstance()));
-    static final Call<DanubeCurrent.AckRequest, DanubeCurrent.AckResponse> ACK =
-            call("danube.ConsumerService/Ack", DanubeCurrent.AckRequest.getDefaultInstance(),
-                    DanubeCurrent.AckResponse.getDefaultInstance());
-    static final Call<DanubeCurrent.NackRequest, DanubeCurrent.NackResponse> NACK =
-            call("danube.ConsumerService/Nack", DanubeCurrent.NackRequest.getDefaultInstance(),
-                    DanubeCurrent.NackResponse.getDefaultInstance());
-    static final Call<DanubeSchema.RegisterSchemaRequest, DanubeSchema.RegisterSchemaResponse> REGISTER =
-            call("danube_schema.SchemaRegistry/RegisterSchema",
-                    DanubeSchema.RegisterSchemaRequest.getDefaultInstance(),
-                    DanubeSchema.RegisterSchemaResponse.getDefaultInstance());
-    static final Call<DanubeSchema.GetSchemaRequest, DanubeSchema.GetSchemaResponse> SCHEMA =
-            call("danube_schema.SchemaRegistry/GetSchema", DanubeSchema.GetSchemaRequest.getDefaultInstance(),
-                    DanubeSchema.GetSchemaResponse.getDefaultInstance());
-    static final Call<DanubeSchema.GetLatestSchemaRequest, DanubeSchema.GetSchemaResponse> LATEST =
-            call("danube_schema.SchemaRegistry/GetLatestSchema",
-                    DanubeSchema.GetLatestSchemaRequest.getDefaultInstance(),
-                    DanubeSchema.GetSchemaResponse.getDefaultInstance());
-    static final Call<DanubeSchema.ListVersionsRequest, DanubeSchema.ListVersionsResponse> VERSIONS =
-            call("danube_schema.SchemaRegistry/ListVersions",
-                    DanubeSchema.ListVersionsRequest.getDefaultInstance(),
-                    DanubeSchema.ListVersionsResponse.getDefaultInstance());
-    static final Call<DanubeSchema.CheckCompatibilityRequest, DanubeSchema.CheckCompatibilityResponse> COMPATIBLE =
-            call("danube_schema.SchemaRegistry/CheckCompatibility",
-                    DanubeSchema.CheckCompatibilityRequest.getDefaultInstance(),
-                    DanubeSchema.CheckCompatibilityResponse.getDefaultInstance());
-    static final Call<DanubeSchema.SetCompatibilityModeRequest, DanubeSchema.SetCompatibilityModeResponse> MODE =
-            call("danube_schema.SchemaRegistry/SetCompatibilityMode",
-                    DanubeSchema.SetCompatibilityModeRequest.getDefaultInstance(),
-                    DanubeSchema.SetCompatibilityModeResponse.getDefaultInstance());
-    static final Call<DanubeSchema.ConfigureTopicSchemaRequest, DanubeSchema.ConfigureTopicSchemaResponse> CONFIGURE =
-            call("danube_schema.SchemaRegistry/ConfigureTopicSchema",
-                    DanubeSchema.ConfigureTopicSchemaRequest.getDefaultInstance(),
-                    DanubeSchema.ConfigureTopicSchemaResponse.getDefaultInstance());
+    private static final String REGISTRY = "danube_schema.SchemaRegistry/";
+
+    static final Call<TopicLookupRequest, TopicLookupResponse> LOOKUP =
+            new Call<>("danube.Discovery/TopicLookup", TopicLookupRequest.class, TopicLookupResponse.class);
+    static final Call<TopicLookupRequest, TopicPartitionsResponse> PARTITIONS =
+            new Call<>("danube.Discovery/TopicPartitions", TopicLookupRequest.class, TopicPartitionsResponse.class);
+    static final Call<HealthCheckRequest, HealthCheckResponse> HEALTH =
+            new Call<>("danube.HealthCheck/HealthCheck", HealthCheckRequest.class, HealthCheckResponse.class);
+    static final Call<ProducerRequest, ProducerResponse> CREATE_PRODUCER =
+            new Call<>("danube.ProducerService/CreateProducer", ProducerRequest.class, ProducerResponse.class);
+    static final Call<StreamMessage, MessageResponse> SEND =
+            new Call<>("danube.ProducerService/SendMessage", StreamMessage.class, MessageResponse.class);
+    static final Call<ConsumerRequest, ConsumerResponse> SUBSCRIBE =
+            new Call<>("danube.ConsumerService/Subscribe", ConsumerRequest.class, ConsumerResponse.class);
+    static final Call<ReceiveRequest, StreamMessage> RECEIVE =
+            new Call<>("danube.ConsumerService/ReceiveMessages", ReceiveRequest.class, StreamMessage.class);
+    static final Call<AckRequest, AckResponse> ACK =
+            new Call<>("danube.ConsumerService/Ack", AckRequest.class, AckResponse.class);
+    static final Call<NackRequest, NackResponse> NACK =
+            new Call<>("danube.ConsumerService/Nack", NackRequest.class, NackResponse.class);
+    static final Call<RegisterSchemaRequest, RegisterSchemaResponse> REGISTER =
+            new Call<>(REGISTRY + "RegisterSchema", RegisterSchemaRequest.class, RegisterSchemaResponse.class);
+    static final Call<GetSchemaRequest, GetSchemaResponse> SCHEMA =
+            new Call<>(REGISTRY + "GetSchema", GetSchemaRequest.class, GetSchemaResponse.class);
+    static final Call<GetLatestSchemaRequest, GetSchemaResponse> LATEST =
+            new Call<>(REGISTRY + "GetLatestSchema", GetLatestSchemaRequest.class, GetSchemaResponse.class);
+    static final Call<ListVersionsRequest, ListVersionsResponse> VERSIONS =
+            new Call<>(REGISTRY + "ListVersions", ListVersionsRequest.class, ListVersionsResponse.class);
+    static final Call<CheckCompatibilityRequest, CheckCompatibilityResponse> COMPATIBLE =
+            new Call<>(REGISTRY + "CheckCompatibility",
+                    CheckCompatibilityRequest.class, CheckCompatibilityResponse.class);
+    static final Call<SetCompatibilityModeRequest, SetCompatibilityModeResponse> MODE =
+            new Call<>(REGISTRY + "SetCompatibilityMode",
+                    SetCompatibilityModeRequest.class, SetCompatibilityModeResponse.class);
+    static final Call<ConfigureTopicSchemaRequest, ConfigureTopicSchemaResponse> CONFIGURE =
+            new Call<>(REGISTRY + "ConfigureTopicSchema",
+                    ConfigureTopicSchemaRequest.class, ConfigureTopicSchemaResponse.class);
 
     private static final Metadata.Key<String> BROKER_URL =
             Metadata.Key.of("x-danube-broker-url", Metadata.ASCII_STRING_MARSHALLER);
@@ -106,26 +89,24 @@ final class Calls {
     record Broker(String connectUrl, String brokerUrl, boolean proxy) {}
 
     /** A method of the contract. */
-    record Call<Q, A>(MethodDescriptor<Q, A> method) {
+    record Call<Q extends Message, A extends Message>(String name, Class<Q> request, Class<A> answer) {
         A to(Channel channel, Q request) {
-            return ClientCalls.blockingUnaryCall(channel, method, CallOptions.DEFAULT, request);
+            return ClientCalls.blockingUnaryCall(channel, method(MethodType.UNARY), CallOptions.DEFAULT, request);
         }
 
         Iterator<A> stream(Channel channel, Q request) {
-            return ClientCalls.blockingServerStreamingCall(channel, method, CallOptions.DEFAULT, request);
+            return ClientCalls.blockingServerStreamingCall(
+                    channel, method(MethodType.SERVER_STREAMING), CallOptions.DEFAULT, request);
         }
-    }
 
-    private static <Q extends Message, A extends Message> Call<Q, A> call(String name, Q request, A answer) {
-        return new Call<>(method(name, MethodType.UNARY, request, answer));
-    }
+        private MethodDescriptor<Q, A> method(MethodType type) {
+            return MethodDescriptor.newBuilder(marshaller(request), marshaller(answer))
+                    .setType(type).setFullMethodName(name).build();
+        }
 
-    private static <Q extends Message, A extends Message> MethodDescriptor<Q, A> method(
-            String name, MethodType type, Q request, A answer) {
-        return MethodDescriptor.newBuilder(ProtoUtils.marshaller(request), ProtoUtils.marshaller(answer))
-                .setType(type)
-                .setFullMethodName(name)
-                .build();
+        private static <M extends Message> MethodDescriptor.Marshaller<M> marshaller(Class<M> message) {
+            return ProtoUtils.marshaller(Internal.getDefaultInstance(message));
+        }
     }
 
     /** The channel to a broker; its calls carry the header that a proxied one asks for. */
@@ -144,7 +125,7 @@ final class Calls {
 
     /** Ask the service URL who serves a topic; while nobody says, it is the service URL itself. */
     Broker lookup(String topic) {
-        var request = DanubeCurrent.TopicLookupRequest.newBuilder()
+        var request = TopicLookupRequest.newBuilder()
                 .setRequestId(requests.incrementAndGet()).setTopic(topic).build();
         try {
             var found = LOOKUP.to(channel(service), request);
@@ -155,22 +136,22 @@ final class Calls {
     }
 
     List<String> partitions(String topic) {
-        var request = DanubeCurrent.TopicLookupRequest.newBuilder()
+        var request = TopicLookupRequest.newBuilder()
                 .setRequestId(requests.incrementAndGet()).setTopic(topic).build();
         List<String> found = PARTITIONS.to(channel(service), request).getPartitionsList();
         return found.isEmpty() ? List.of(topic) : found;
     }
 
     /** Whether the platform wants a producer or consumer to be made again; not if it does not answer. */
-    boolean closed(Broker by, DanubeCurrent.HealthCheckRequest.ClientType kind, long id) {
+    boolean closed(Broker by, HealthCheckRequest.ClientType kind, long id) {
         if (id <= 0) {
             return false;
         }
-        var request = DanubeCurrent.HealthCheckRequest.newBuilder()
+        var request = HealthCheckRequest.newBuilder()
                 .setRequestId(requests.incrementAndGet()).setClient(kind).setId(id).build();
         try {
             return HEALTH.to(channel(by), request).getStatus()
-                    == DanubeCurrent.HealthCheckResponse.ClientStatus.CLOSE;
+                    == HealthCheckResponse.ClientStatus.CLOSE;
         } catch (RuntimeException error) {
             return false;
         }
