@@ -42,6 +42,13 @@ class UnackedMachine(RuleBasedStateMachine):
         for position in taken:
             del self.model[position]
 
+    @rule(stream=st.sampled_from(STREAMS), which=st.integers(0, 60))
+    def acknowledge_a_whole_range(self, stream: str, which: int) -> None:
+        if len(self.unacked):
+            at = which % len(self.unacked)
+            first, last = self.unacked._firsts[at], self.unacked._lasts[at]
+            self.acknowledge_a_span(stream, first, last - first + 1)
+
     @rule()
     def acknowledge_the_first(self) -> None:
         if self.model:
