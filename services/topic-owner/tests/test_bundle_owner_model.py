@@ -11,9 +11,8 @@ from danube_common.cluster.records import Topic
 from danube_common.model.failure_policy import FailurePolicy
 from danube_common.model.position import sequence_of
 from danube_common.model.subscription import SubscriptionType
-from danube_common.wire.envelope import Done
 from danube_common.wire.owner.acknowledgements import Nack
-from danube_common.wire.owner.sessions import Credit, Detach, SessionState, Sync, Synced
+from danube_common.wire.owner.sessions import Credit, Detach, SessionState, Sync
 from danube_common.wire.owner.subscriptions import SetFailurePolicy
 from danube_harness.services.owner_harness import (
     EXCLUSIVE,
@@ -67,7 +66,7 @@ class Anything:
             case "ack":
                 await self.acknowledge_some()
             case "detach" if consumer in self.sessions:
-                await self.harness.ask(Detach(consumer, self.sessions.pop(consumer)[0]), Done)
+                await self.harness.ask(Detach(consumer, self.sessions.pop(consumer)[0]))
                 self.failures += 1
             case "attach":
                 self.failures += consumer in self.sessions
@@ -76,7 +75,7 @@ class Anything:
                 await self.grant(consumer, self.random.randint(0, 20))
             case "sync":
                 states = [SessionState(c, s, total, PLENTY) for c, (s, total) in self.sessions.items()]
-                assert (await self.harness.ask(Sync("g", states), Synced)).unknown == []
+                assert (await self.harness.ask(Sync("g", states))).unknown == []
             case "nack" if positions := self.gateway.positions():
                 await self.nack(self.random.choice(positions))
             case "time":
@@ -93,7 +92,7 @@ class Anything:
     async def grant(self, consumer: int, more: int) -> None:
         session, total = self.sessions[consumer]
         self.sessions[consumer] = (session, total + more)
-        await self.harness.ask(Credit([SessionState(consumer, session, total + more, PLENTY)]), Done)
+        await self.harness.ask(Credit([SessionState(consumer, session, total + more, PLENTY)]))
 
     async def publish(self) -> None:
         texts = [str(len(self.published) + n) for n in range(self.random.randint(1, 12))]
@@ -111,7 +110,7 @@ class Anything:
     async def nack(self, position: int) -> None:
         last = position + self.random.randint(0, 3)
         nack = Nack(self.topic.name, "s", position, last, delay_ms=self.random.choice([0, 5000]))
-        await self.harness.ask(nack, Done)
+        await self.harness.ask(nack)
         self.refusals += 1
 
     async def replace_owner(self) -> None:
@@ -148,7 +147,7 @@ async def _anything(steps: list[str], kind: SubscriptionType, random: Random) ->
         world = Anything(harness, gateway, topics, random)
         for name in "a" if kind is EXCLUSIVE else "ab":
             world.consumers.append(await gateway.subscribe(topics[0].name, "s", kind, name))
-        await harness.ask(SetFailurePolicy(topics[0].name, "s", NEVER_POISON), Done)
+        await harness.ask(SetFailurePolicy(topics[0].name, "s", NEVER_POISON))
         for step in steps:
             await world.step(step)
         await world.drain()

@@ -11,7 +11,7 @@ from danube_common.cluster.membership import register
 from danube_common.cluster.records import Assignment, Claim, Instance, encode_record
 from danube_common.errors import Conflict, JournalFenced, MetadataUnavailable
 from danube_common.runtime.registration import Registration, RegistrationState
-from danube_common.wire.owner.sessions import ConsumerFound, FindConsumer
+from danube_common.wire.owner.sessions import FindConsumer
 from danube_harness.services.owner_harness import PATIENCE_S, OwnerHarness
 from danube_topic_owner import ownership as ownership_module
 from danube_topic_owner.delivery.consumer import Window
@@ -168,7 +168,7 @@ async def test_a_request_that_meets_a_handover_is_refused_and_answered_by_the_ne
     consumer = await gateway.subscribe(topic.name, "s")
     await assign(harness, "2")
     await second.serves()
-    assert (await harness.ask(FindConsumer(consumer), ConsumerFound)).topic == topic.name
+    assert (await harness.ask(FindConsumer(consumer))).topic == topic.name
 
 
 async def test_a_place_that_only_cannot_be_confirmed_costs_no_bundle(

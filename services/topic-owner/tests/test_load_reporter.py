@@ -9,7 +9,6 @@ from danube_common.cluster.load import BundleLoad, LoadReport
 from danube_common.cluster.records import decode_record
 from danube_common.model.failure_policy import FailurePolicy
 from danube_common.runtime.metrics import Metrics
-from danube_common.wire.envelope import Done
 from danube_common.wire.owner.acknowledgements import Nack
 from danube_common.wire.owner.subscriptions import SetFailurePolicy, Unsubscribe
 from danube_harness.services.owner_harness import Gateway, OwnerHarness
@@ -192,7 +191,7 @@ async def test_a_topic_whose_last_subscription_is_deleted_keeps_the_gauge_of_its
     reporter.measure_lags()
     told.producers.labels(topic.name).set(1)
     told.unacked.labels(topic.name, "s").set(1)
-    await harness.ask(Unsubscribe(topic.name, "s"), Done)
+    await harness.ask(Unsubscribe(topic.name, "s"))
     reporter.measure_lags()
     gauges = metrics.render()
     assert b'danube_topic_producers{topic="/default/t"} 1.0' in gauges
@@ -233,9 +232,9 @@ async def test_what_failed_in_a_subscription_is_told_and_ends(
         families = (metrics.pending_redelivery, metrics.terminal_blocked)
         return [family.labels(topic.name, "s")._value.get() for family in families]
 
-    await harness.ask(Nack(topic.name, "s", position, position), Done)
+    await harness.ask(Nack(topic.name, "s", position, position))
     assert told() == [1, 0]
-    await harness.ask(SetFailurePolicy(topic.name, "s", FailurePolicy(max_redelivery_count=0)), Done)
+    await harness.ask(SetFailurePolicy(topic.name, "s", FailurePolicy(max_redelivery_count=0)))
     assert told() == [0, 1]
     await gateway.ack(topic.name, "s", [position])
     assert told() == [0, 0]

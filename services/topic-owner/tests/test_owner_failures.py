@@ -8,15 +8,13 @@ from danube_common.errors import (
     NotFound,
 )
 from danube_common.model.producer import AccessMode
-from danube_common.wire.owner.acknowledgements import Acked, Acks, TopicAcks, ack_ranges
-from danube_common.wire.owner.producers import CreateProducer, ProducerFound
+from danube_common.wire.owner.acknowledgements import Acks, TopicAcks, ack_ranges
+from danube_common.wire.owner.producers import CreateProducer
 from danube_common.wire.owner.sessions import (
     GATEWAY_SILENCE_S,
-    ConsumerFound,
     FindConsumer,
     SessionState,
     Sync,
-    Synced,
 )
 from danube_harness.services.owner_harness import (
     PLENTY,
@@ -46,12 +44,12 @@ async def test_a_silent_gateways_streams_end_and_their_messages_go_to_others(
     session = await other.attach(lively)
     for _ in range(4):
         harness.now += GATEWAY_SILENCE_S * 0.4
-        await harness.ask(Sync("h", [SessionState(lively, session, PLENTY, PLENTY)]), Synced)
+        await harness.ask(Sync("h", [SessionState(lively, session, PLENTY, PLENTY)]))
         sessions.sweep()
     await other.until(lambda: other.texts() == ["m"])
-    assert not (await harness.ask(FindConsumer(silent), ConsumerFound)).attached
-    assert (await harness.ask(FindConsumer(lively), ConsumerFound)).attached
-    synced = await harness.ask(Sync("g", [SessionState(silent, 1, 9, 9)]), Synced)
+    assert not (await harness.ask(FindConsumer(silent))).attached
+    assert (await harness.ask(FindConsumer(lively))).attached
+    synced = await harness.ask(Sync("g", [SessionState(silent, 1, 9, 9)]))
     assert synced.unknown == [silent]
 
 
@@ -63,10 +61,10 @@ async def test_a_stream_its_gateway_no_longer_names_is_over(harness: OwnerHarnes
     await gateway.attach(gone)
     await harness.publish(topic, "1", "2")
     await gateway.until(lambda: len(gateway.texts()) == 2)
-    synced = await harness.ask(Sync("g", [SessionState(kept, session, PLENTY, PLENTY)]), Synced)
+    synced = await harness.ask(Sync("g", [SessionState(kept, session, PLENTY, PLENTY)]))
     assert (synced.unknown, synced.sent) == ([], {kept: 1})
     await gateway.until(lambda: len(gateway.texts(kept)) == 2)
-    assert not (await harness.ask(FindConsumer(gone), ConsumerFound)).attached
+    assert not (await harness.ask(FindConsumer(gone))).attached
 
 
 @pytest.mark.parametrize("sync_first", [True, False])
@@ -78,18 +76,18 @@ async def test_a_sync_that_was_made_before_an_attach_ends_no_stream_of_it_whiche
     gone = await gateway.subscribe(topic.name, "s", SHARED, "gone")
     new = await gateway.subscribe(topic.name, "s", SHARED, "new")
     session, over = await gateway.attach(kept), await gateway.attach(gone)
-    assert (await harness.ask(FindConsumer(kept), ConsumerFound)).session == session
+    assert (await harness.ask(FindConsumer(kept))).session == session
     sync = Sync("g", [SessionState(kept, session, PLENTY, PLENTY)], newest=over)
     if sync_first:
-        await harness.ask(sync, Synced)
+        await harness.ask(sync)
     newer = await gateway.attach(new)
     if not sync_first:
-        await harness.ask(sync, Synced)
-    attached = {one: (await harness.ask(FindConsumer(one), ConsumerFound)).attached for one in (kept, new)}
+        await harness.ask(sync)
+    attached = {one: (await harness.ask(FindConsumer(one))).attached for one in (kept, new)}
     assert attached == {kept: True, new: True}
-    assert not (await harness.ask(FindConsumer(gone), ConsumerFound)).attached
-    await harness.ask(Sync("g", sync.sessions, newest=newer), Synced)
-    assert not (await harness.ask(FindConsumer(new), ConsumerFound)).attached, "the next one ends it"
+    assert not (await harness.ask(FindConsumer(gone))).attached
+    await harness.ask(Sync("g", sync.sessions, newest=newer))
+    assert not (await harness.ask(FindConsumer(new))).attached, "the next one ends it"
 
 
 # Owners that die, and owners that do not know it
@@ -140,10 +138,10 @@ async def test_an_owner_that_was_replaced_can_write_nothing_and_is_told_apart(
     await harness.publish(topic, "a")
     await gateway.until(lambda: gateway.texts() == ["a"])
     await harness.own(2)
-    await harness.ask(Acks([TopicAcks(topic.name, "s", ack_ranges(gateway.positions()))]), Acked, epoch=1)
+    await harness.ask(Acks([TopicAcks(topic.name, "s", ack_ranges(gateway.positions()))]), epoch=1)
     await harness.settle()
     with pytest.raises(DanubeError):
-        await harness.ask(CreateProducer(topic.name, "p", AccessMode.SHARED), ProducerFound, epoch=1)
+        await harness.ask(CreateProducer(topic.name, "p", AccessMode.SHARED), epoch=1)
     assert harness.lost == [1]
     records = [record async for record in harness.journal.replay(harness.bundle)]
     state_epochs = {getattr(event, "epoch", 2) for record in records for event in decode_events(record.data)}
@@ -180,7 +178,7 @@ async def test_topics_deleted_while_nobody_owned_the_bundle_are_forgotten(
     owner = await harness.own()
     assert topic.topic_id not in owner.context.state.topics
     with pytest.raises(NotFound):
-        await harness.ask(FindConsumer(consumer), ConsumerFound)
+        await harness.ask(FindConsumer(consumer))
     await harness.publish(topic, "of the old one")
     await harness.publish(again, "of the new one")
     await gateway.attach(await gateway.subscribe(again.name, "s"))
@@ -215,7 +213,7 @@ async def test_a_quiet_subscription_moves_with_the_log_in_every_snapshot(
         await harness.publish(busy, f"{number}")
     await harness.settle()
     monkeypatch.setattr(journal_writer, "SNAPSHOT_BYTES", 1)
-    await harness.ask(CreateProducer(busy.name, "p", AccessMode.SHARED), ProducerFound)
+    await harness.ask(CreateProducer(busy.name, "p", AccessMode.SHARED))
     await harness.journaled()
     tail = (await harness.log.bounds(harness.bundle)).last_sequence
     await harness.kill()

@@ -28,7 +28,7 @@ from danube_common.errors import (
 from danube_common.wire.envelope import error_of, error_reply
 from danube_common.wire.owner.acknowledgements import ACKED_POSITIONS_MAX, TopicAcks, ack_ranges, span_ranges
 from danube_common.wire.owner.notices import SessionEnded, decode_notice, encode_notice
-from danube_common.wire.owner.protocol import OWNER, OwnerReply, OwnerRequest
+from danube_common.wire.owner.protocol import OWNER, OwnerRequest
 
 
 def values(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
@@ -66,8 +66,8 @@ def test_a_request_is_read_as_it_was_asked(request: OwnerRequest) -> None:
     assert OWNER.decode_request(OWNER.encode(request)) == request
 
 
-@given(values(OwnerReply))
-def test_a_reply_is_read_as_it_was_given(reply: OwnerReply) -> None:
+@given(values(OWNER.replies))
+def test_a_reply_is_read_as_it_was_given(reply: msgspec.Struct) -> None:
     assert OWNER.decode_reply(OWNER.encode(reply)) == reply
 
 
@@ -77,7 +77,7 @@ def test_a_notice_is_read_as_it_was_sent(notice: SessionEnded) -> None:
 
 
 @settings(max_examples=400)
-@given(values(OwnerRequest) | values(OwnerReply) | values(SessionEnded), st.data())
+@given(values(OwnerRequest) | values(OWNER.replies) | values(SessionEnded), st.data())
 def test_damage_is_corrupt_data_and_nothing_worse(message: typing.Any, data: st.DataObject) -> None:
     whole = bytearray(msgspec.msgpack.encode(message))
     for _ in range(data.draw(st.integers(1, 3))):

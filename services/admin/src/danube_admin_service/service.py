@@ -74,6 +74,8 @@ REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024
 """The largest request; the bound on a schema is far lower."""
 CALLS_MAX: Final = 256
 GRACE_S: Final = 2.0
+OWNER_TIMEOUT_S: Final = 5.0
+"""How long a call waits for the answer of a topic's owner."""
 SETTLE_TIMEOUT_S: Final = 15.0
 """Longer than the lease of a dead leader and two elections."""
 RETURN_GRACE_S: Final = INSTANCE_TTL_S
@@ -222,7 +224,7 @@ async def start(runtime: Runtime, config: AdminConfig, site: Site | None = None)
         )
         rules = RebalanceRules(**config.rebalance.model_dump())
         manager = LoadManager(store, cluster, config.load_strategy, rules, leading=lambda: election.leading)
-        owners = OwnerClient(ports.bus, cluster)
+        owners = OwnerClient(ports.bus, cluster, timeout_s=OWNER_TIMEOUT_S)
         admin = admin_methods(
             store,
             ports.log,
@@ -233,7 +235,7 @@ async def start(runtime: Runtime, config: AdminConfig, site: Site | None = None)
             default_storage=StorageBackend(config.default_storage),
         )
         BackupMethods(store, ports.bus, ports.connection).register(admin)
-        look = Look(store, cluster, OwnerClient(ports.bus, cluster), ports.connection)
+        look = Look(store, cluster, owners, ports.connection)
         DoctorMethods(store, look).register(admin)
         methods = counted(admin, runtime.metrics)
         if runtime.tracer is not None:

@@ -9,6 +9,7 @@ from danube_admin_service.api.methods import admin_methods
 from danube_admin_service.cluster.load_manager import LoadManager, RebalanceRules
 from danube_admin_service.cluster.ranking import LoadStrategy
 from danube_admin_service.cluster.view import Cluster
+from danube_admin_service.service import OWNER_TIMEOUT_S
 from danube_common.cluster import keys
 from danube_common.cluster.namespaces import DEFAULT_NAMESPACES, Namespaces
 from danube_common.cluster.owner_client import OwnerClient
@@ -30,7 +31,7 @@ async def admin() -> AsyncIterator[Admin]:
     await owner.claim(LAYOUT.bundles())
     cluster = await Cluster.open(store)
     manager = LoadManager(store, cluster, LoadStrategy.FAIR, RebalanceRules(rest_s=0), now_ms=lambda: NOW_MS)
-    owners = OwnerClient(bus, cluster)
+    owners = OwnerClient(bus, cluster, timeout_s=OWNER_TIMEOUT_S)
     methods = admin_methods(store, log, owners, cluster, manager, instance_id="1", now_ms=lambda: NOW_MS)
     yield Admin(store, log, hub, methods, owner)
     await cluster.close()

@@ -17,6 +17,7 @@ from danube_admin_service.cluster.load_manager import LoadManager, RebalanceRule
 from danube_admin_service.cluster.ranking import LoadStrategy
 from danube_admin_service.cluster.rebalance import Aggressiveness
 from danube_admin_service.cluster.view import Cluster
+from danube_admin_service.service import OWNER_TIMEOUT_S
 from danube_common.cluster import keys
 from danube_common.cluster.load import BundleLoad
 from danube_common.cluster.namespaces import Namespaces
@@ -83,7 +84,7 @@ class World:
         )
         rules = RebalanceRules(aggressiveness=Aggressiveness.AGGRESSIVE, rest_s=60)
         manager = LoadManager(store, world.cluster, strategy, rules, now_ms=lambda: world.now_ms)
-        owners = OwnerClient(bus, world.cluster)
+        owners = OwnerClient(bus, world.cluster, timeout_s=OWNER_TIMEOUT_S)
         world.methods = admin_methods(store, world.log, owners, world.cluster, manager)
         followed = await Mirror.open(store, keys.ASSIGNMENTS, world._claims.put_nowait)
         work = (election.run(), assigner.run(), world._serve())

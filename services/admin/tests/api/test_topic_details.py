@@ -14,6 +14,7 @@ from danube_admin_service.api.effective_policies import EffectivePolicies
 from danube_admin_service.api.errors import status_of
 from danube_admin_service.api.topic_details import TopicDetails
 from danube_admin_service.cluster.view import Cluster
+from danube_admin_service.service import OWNER_TIMEOUT_S
 from danube_common.archive.records import (
     SHARED,
     ArchiverLease,
@@ -55,6 +56,7 @@ class Scene:
     store: MemoryMetadata
     topics: Topics
     owner: FakeOwner
+    owners: OwnerClient
     details: TopicDetails
 
     async def topic(self, name: str = "/default/a", strategy: Strategy = DISK) -> Topic:
@@ -96,8 +98,9 @@ async def scene() -> AsyncIterator[Scene]:
     cluster = await Cluster.open(store)
     topics = Topics(store, MemoryLog(), now_ms=lambda: 1234)
     effective_policies = EffectivePolicies(store, namespaces, topics)
-    details = TopicDetails(store, topics, OwnerClient(bus, cluster), effective_policies)
-    yield Scene(store, topics, owner, details)
+    owners = OwnerClient(bus, cluster, timeout_s=OWNER_TIMEOUT_S)
+    details = TopicDetails(store, topics, owners, effective_policies)
+    yield Scene(store, topics, owner, owners, details)
     await cluster.close()
     await bus.close()
 
@@ -216,9 +219,9 @@ async def test_a_description_lists_subscriptions_by_name(scene: Scene) -> None:
 
 
 async def test_without_its_owner_a_topic_is_described_as_far_as_it_is_known(
-    monkeypatch: pytest.MonkeyPatch, scene: Scene
+    scene: Scene,
 ) -> None:
-    monkeypatch.setattr("danube_admin_service.api.topic_details.OWNER_TIMEOUT_S", 0.1)
+    scene.owners.timeout_s = 0.1
     topic = await scene.topic()
     await scene.store.delete(keys.owner_key(topic.home))
     await scene.manifest_entry(1, 9, segment("one", topic.topic_id))

@@ -16,7 +16,6 @@ from danube_common.model.bundle import Bundle
 from danube_common.wire.repair import (
     REPAIR,
     FetchSegment,
-    RepairReply,
     RepairRequest,
     SegmentBytes,
     repair_subject,
@@ -40,7 +39,7 @@ class Holders:
     async def hold(self, copies: dict[str, bytes]) -> None:
         for holder, copy in copies.items():
 
-            async def answer(request: RepairRequest, copy: bytes = copy) -> RepairReply:
+            async def answer(request: RepairRequest, copy: bytes = copy) -> msgspec.Struct:
                 assert isinstance(request, FetchSegment)
                 return SegmentBytes(copy[request.offset : request.offset + 500], len(copy))
 
@@ -80,7 +79,7 @@ async def test_a_segment_that_retention_took_is_gone(holders: Holders) -> None:
 
 
 async def test_a_segment_that_retention_takes_while_it_is_read_is_gone(holders: Holders) -> None:
-    async def delete(_: RepairRequest) -> RepairReply:
+    async def delete(_: RepairRequest) -> msgspec.Struct:
         await holders.store.delete(keys.manifest_key(F0, 1))
         raise NotFound("no such segment")
 

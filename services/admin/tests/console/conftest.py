@@ -19,6 +19,7 @@ from danube_admin_service.console.live.activity import Activity
 from danube_admin_service.console.served import Served
 from danube_admin_service.console.site import Site
 from danube_admin_service.console.sources import Sources
+from danube_admin_service.service import OWNER_TIMEOUT_S
 from danube_common.cluster import keys
 from danube_common.cluster.namespaces import DEFAULT_NAMESPACES, Namespaces
 from danube_common.cluster.owner_client import OwnerClient
@@ -58,7 +59,7 @@ async def open_browser(stack: AsyncExitStack, folder: Path | None = None) -> Bro
     cluster = await Cluster.open(store)
     stack.push_async_callback(cluster.close)
     manager = LoadManager(store, cluster, LoadStrategy.FAIR, RebalanceRules(rest_s=0), now_ms=lambda: NOW_MS)
-    owners = OwnerClient(bus, cluster)
+    owners = OwnerClient(bus, cluster, timeout_s=OWNER_TIMEOUT_S)
     methods = admin_methods(store, log, owners, cluster, manager, instance_id="1", now_ms=lambda: NOW_MS)
     guard, audit_file = None, None
     if folder is not None:

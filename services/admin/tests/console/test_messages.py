@@ -4,11 +4,9 @@ import json
 import re
 from collections.abc import AsyncIterator
 
-import pytest
 import pytest_asyncio
 from services.admin.tests.console.browser import Browser, act, dead, stored
 
-from danube_admin_service.api import topic_details
 from danube_common.cluster import keys
 from danube_common.cluster.records import Instance, encode_record
 from danube_common.model.bundle import Bundle
@@ -149,9 +147,9 @@ async def test_dead_letters_of_all_partitions_are_shown_published_again_and_drop
 
 
 async def test_a_partition_that_cannot_be_read_is_named_beside_the_dead_letters_of_the_others(
-    browser: Browser, monkeypatch: pytest.MonkeyPatch
+    browser: Browser,
 ) -> None:
-    monkeypatch.setattr(topic_details, "OWNER_TIMEOUT_S", 0.2)
+    browser.sources.owners.timeout_s = 0.2
     form = {"topic": FAILED, "partitions": "2", "strategy": "Reliable"}
     assert (await act(browser, "create-partitions", **form)).status == 303
     first, second = (f"{FAILED}-part-{number}" for number in range(2))

@@ -32,8 +32,8 @@ class ScriptedOwners:
         self.asked = asyncio.Event()
         self.asking = 0
 
-    async def ask(self, bundle: Bundle, request: Acks, reply: type[Acked]) -> Acked:
-        assert (bundle, reply) == (BUNDLE, Acked)
+    async def ask(self, bundle: Bundle, request: Acks) -> Acked:
+        assert bundle == BUNDLE
         self.asking += 1
         assert self.asking == 1, "one batch in flight"
         self.batches.append(request)

@@ -29,7 +29,7 @@ class Owners:
         self.acked: list[int] = []
         self.nacks: list[Nack] = []
 
-    async def ask(self, _bundle: Bundle, request: Acks | Nack, _reply: type[Any]) -> Acked | Done:
+    async def ask(self, _bundle: Bundle, request: Acks | Nack) -> Acked | Done:
         if isinstance(request, Nack):
             self.nacks.append(request)
             return Done()

@@ -27,7 +27,7 @@ class World:
     def client(self, peer: str) -> str:
         return peer
 
-    async def ask(self, bundle: Bundle, request: CreateConsumer, _reply: object) -> ConsumerFound:
+    async def ask(self, bundle: Bundle, request: CreateConsumer) -> ConsumerFound:
         assert bundle == HOME
         self.done.append("asked")
         if self.refusals:

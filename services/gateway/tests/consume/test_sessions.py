@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from danube_common.cluster import keys
@@ -21,7 +22,7 @@ from danube_common.wire.delivery import Delivery, encode_delivery
 from danube_common.wire.envelope import Done, ErrorReply, Reason
 from danube_common.wire.owner.acknowledgements import Acked, Acks
 from danube_common.wire.owner.notices import SessionEnded, encode_notice
-from danube_common.wire.owner.protocol import OWNER, OwnerReply, gateway_subject, owner_subject
+from danube_common.wire.owner.protocol import OWNER, gateway_subject, owner_subject
 from danube_common.wire.owner.sessions import (
     Attach,
     ConsumerFound,
@@ -71,7 +72,7 @@ class ScriptedOwner:
 
     async def answer(self, data: bytes) -> bytes:
         request = OWNER.decode_request(data)
-        reply: OwnerReply = Done()
+        reply: msgspec.Struct = Done()
         if isinstance(request, Acks):
             await self.takes_acks.wait()
             self.acked += [

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import google_crc32c
+import msgspec
 import pytest
 
 from danube_common.cluster import keys
@@ -42,7 +43,7 @@ from danube_common.wire.owner.producers import (
     TouchProducers,
     UnknownIds,
 )
-from danube_common.wire.owner.protocol import OWNER, OwnerReply, non_reliable_subject, owner_subject
+from danube_common.wire.owner.protocol import OWNER, non_reliable_subject, owner_subject
 from danube_gateway.gateway_metrics import GatewayMetrics
 from danube_gateway.publish.batch_lane import BatchLane
 from danube_gateway.publish.producers import Producers
@@ -89,7 +90,7 @@ class Scene:
     async def answer(self, data: bytes) -> bytes:
         request = OWNER.decode_request(data)
         self.asked.append(type(request).__name__)
-        reply: OwnerReply | ErrorReply
+        reply: msgspec.Struct
         match request:
             case CreateProducer(topic, name):
                 producer_id = make_id(BUNDLE, "producer", topic, name)

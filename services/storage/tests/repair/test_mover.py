@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
+import msgspec
+
 from danube_common.archive.records import SegmentRecord
 from danube_common.cluster import keys
 from danube_common.cluster.records import Instance, encode_record
@@ -17,7 +19,6 @@ from danube_common.wire.repair import (
     REPAIR,
     CopyProgress,
     CopySegment,
-    RepairReply,
     RepairRequest,
     repair_subject,
 )
@@ -163,7 +164,7 @@ async def test_segments_do_not_leave_s3_for_fewer_copies_on_disk_than_are_wanted
         assert scene.segments[0].backend is StorageBackend.S3
         asked: list[SegmentRecord] = []
 
-        async def copy(request: RepairRequest) -> RepairReply:
+        async def copy(request: RepairRequest) -> msgspec.Struct:
             assert isinstance(request, CopySegment)
             assert request.sources == ("7",)
             await harness.manifest.refresh()

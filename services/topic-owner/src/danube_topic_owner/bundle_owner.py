@@ -7,6 +7,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Self
 
+import msgspec
 import structlog
 
 from danube_common.bus.port import Subscription
@@ -19,7 +20,6 @@ from danube_common.model.position import BEFORE_ALL, position_of
 from danube_common.wire.frame import Frame, decode_frame
 from danube_common.wire.owner.protocol import (
     OWNER,
-    OwnerReply,
     OwnerRequest,
     non_reliable_subject,
     owner_subject,
@@ -137,7 +137,7 @@ class BundleOwner:
             _log.error("bundle_task_failed", bundle=bundle, task=task.get_name(), exc_info=error)
             self.context.on_lost()
 
-    async def _answer(self, request: OwnerRequest) -> OwnerReply:
+    async def _answer(self, request: OwnerRequest) -> msgspec.Struct:
         if self._stopping:
             raise Unavailable("the bundle is changing its owner")
         return await self.requests.answer(request)

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
+
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.membership import INSTANCE_TTL_S
 from danube_common.cluster.records import Topic
@@ -16,7 +18,7 @@ from danube_common.model.bundle import Bundle, Family
 from danube_common.model.names import TopicName
 from danube_common.runtime.ports import Ports
 from danube_common.wire.owner.notices import SessionEnded
-from danube_common.wire.owner.protocol import OwnerReply, OwnerRequest
+from danube_common.wire.owner.protocol import OwnerRequest
 from danube_topic_owner.delivery.consumer import Session, Window
 from danube_topic_owner.delivery.dispatcher import Dispatcher
 from danube_topic_owner.delivery.log_offsets import LogOffsets
@@ -33,7 +35,7 @@ from danube_topic_owner.log_reader import LogExtent
 from danube_topic_owner.owner_metrics import OwnerMetrics
 from danube_topic_owner.poison import Poison
 
-Handlers = dict[type[OwnerRequest], Callable[[Any], Awaitable[OwnerReply]]]
+Handlers = dict[type[OwnerRequest], Callable[[Any], Awaitable[msgspec.Struct]]]
 """The handler of each request type."""
 JOURNAL_LEASE_S = INSTANCE_TTL_S
 """While the registration is in doubt, the journal's last answer allows deliveries this long.

@@ -4,10 +4,8 @@ import pytest
 
 from danube_common.errors import InvalidInput, NotFound, Refused
 from danube_common.model.subscription import SubscriptionType
-from danube_common.wire.envelope import Done
 from danube_common.wire.owner.subscriptions import (
     MAX_UNACKED_MESSAGES,
-    DispatchConfigFound,
     GetDispatchConfig,
     SetDispatchConfig,
 )
@@ -24,16 +22,16 @@ async def test_no_more_messages_are_in_flight_than_is_set_while_consumers_are_co
 ) -> None:
     topic = await harness.topic(TOPIC)
     consumer = await gateway.subscribe(TOPIC, "s", kind)
-    assert (await harness.ask(ASKED, DispatchConfigFound)).max_unacked_messages == 0
-    await harness.ask(SetDispatchConfig(TOPIC, "s", 2), Done)
+    assert (await harness.ask(ASKED)).max_unacked_messages == 0
+    await harness.ask(SetDispatchConfig(TOPIC, "s", 2))
     await gateway.attach(consumer)
     await harness.publish(topic, "a", "b", "c", "d")
     await gateway.until(lambda: gateway.texts() == ["a", "b"])
     await harness.settle()
     assert gateway.texts() == ["a", "b"]
-    await harness.ask(SetDispatchConfig(TOPIC, "s", 3), Done)
+    await harness.ask(SetDispatchConfig(TOPIC, "s", 3))
     await gateway.until(lambda: gateway.texts() == ["a", "b", "c"])
-    await harness.ask(SetDispatchConfig(TOPIC, "s", MAX_UNACKED_MESSAGES), Done)
+    await harness.ask(SetDispatchConfig(TOPIC, "s", MAX_UNACKED_MESSAGES))
     await gateway.until(lambda: gateway.texts() == ["a", "b", "c", "d"])
 
 
@@ -41,10 +39,10 @@ async def test_no_more_messages_are_in_flight_than_is_set_while_consumers_are_co
 async def test_what_is_set_survives_the_owner(harness: OwnerHarness, gateway: Gateway) -> None:
     topic = await harness.topic(TOPIC)
     consumer = await gateway.subscribe(TOPIC, "s", EXCLUSIVE)
-    await harness.ask(SetDispatchConfig(TOPIC, "s", 1), Done)
+    await harness.ask(SetDispatchConfig(TOPIC, "s", 1))
     await harness.kill()
     await harness.own()
-    assert (await harness.ask(ASKED, DispatchConfigFound)).max_unacked_messages == 1
+    assert (await harness.ask(ASKED)).max_unacked_messages == 1
     await gateway.attach(consumer)
     await harness.publish(topic, "a", "b")
     await gateway.until(lambda: gateway.texts() == ["a"])
@@ -66,4 +64,4 @@ async def test_what_cannot_be_set_is_refused(harness: OwnerHarness, gateway: Gat
         ("/default/n", "s", 1, Refused),
     ):
         with pytest.raises(error):
-            await harness.ask(SetDispatchConfig(topic, name, bound), Done)
+            await harness.ask(SetDispatchConfig(topic, name, bound))

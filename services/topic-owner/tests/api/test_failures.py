@@ -11,7 +11,6 @@ from danube_common.errors import DanubeError, InvalidInput, NotFound, Refused
 from danube_common.model.failure_policy import BackoffStrategy, FailurePolicy, PoisonPolicy
 from danube_common.model.names import TopicName
 from danube_common.model.subscription import StartPosition, SubscriptionType
-from danube_common.wire.envelope import Done
 from danube_common.wire.frame import decode_frame
 from danube_common.wire.owner.acknowledgements import Nack
 from danube_common.wire.owner.subscriptions import (
@@ -19,10 +18,9 @@ from danube_common.wire.owner.subscriptions import (
     GetFailurePolicy,
     ResetSubscription,
     SetFailurePolicy,
-    SubscriptionFound,
     Unsubscribe,
 )
-from danube_common.wire.owner.topics import DescribeTopic, SubscriptionDetail, TopicDescription
+from danube_common.wire.owner.topics import DescribeTopic, SubscriptionDetail
 from danube_harness.services.owner_harness import (
     EXCLUSIVE,
     FAILOVER,
@@ -51,12 +49,12 @@ class Consumer:
         self.harness, self.gateway, self.topic = harness, gateway, topic
 
     async def set_policy(self, policy: FailurePolicy) -> None:
-        await self.harness.ask(SetFailurePolicy(self.topic.name, "s", policy), Done)
+        await self.harness.ask(SetFailurePolicy(self.topic.name, "s", policy))
 
     async def nack(self, text: str, *, delay_ms: int = 0, reason: str = "") -> None:
         position = {message.decode(): p for p, message in self.gateway.entries()}[text]
         nack = Nack(self.topic.name, "s", position, position, delay_ms=delay_ms, reason=reason)
-        await self.harness.ask(nack, Done)
+        await self.harness.ask(nack)
 
     async def fail(self, text: str) -> None:
         """Refuse a message again and again until it does not come any more."""
@@ -77,7 +75,7 @@ class Consumer:
         await self.harness.settle()
 
     async def described(self) -> SubscriptionDetail:
-        answer = await self.harness.ask(DescribeTopic(self.topic.name), TopicDescription)
+        answer = await self.harness.ask(DescribeTopic(self.topic.name))
         return answer.subscriptions[0]
 
     async def dead_letters(self) -> list[bytes]:
@@ -124,15 +122,15 @@ async def test_a_policy_is_told_and_changed(harness: OwnerHarness, gateway: Gate
     await harness.topic("/default/t")
     await gateway.subscribe("/default/t", "s", SHARED)
     asked = GetFailurePolicy("/default/t", "s")
-    assert await harness.ask(asked, FailurePolicyFound) == FailurePolicyFound(FailurePolicy(), SHARED)
-    await harness.ask(SetFailurePolicy("/default/t", "s", POLICY), Done)
-    assert (await harness.ask(asked, FailurePolicyFound)).policy == POLICY
+    assert await harness.ask(asked) == FailurePolicyFound(FailurePolicy(), SHARED)
+    await harness.ask(SetFailurePolicy("/default/t", "s", POLICY))
+    assert (await harness.ask(asked)).policy == POLICY
     await harness.kill()
     await harness.own()
-    assert (await harness.ask(asked, FailurePolicyFound)).policy == POLICY, "the next owner has it too"
-    await harness.ask(Unsubscribe("/default/t", "s"), Done)
+    assert (await harness.ask(asked)).policy == POLICY, "the next owner has it too"
+    await harness.ask(Unsubscribe("/default/t", "s"))
     await gateway.subscribe("/default/t", "s", SHARED)
-    assert (await harness.ask(asked, FailurePolicyFound)).policy == FailurePolicy(), "it is another one"
+    assert (await harness.ask(asked)).policy == FailurePolicy(), "it is another one"
 
 
 @pytest.mark.usefixtures("owner")
@@ -148,9 +146,9 @@ async def test_a_policy_that_cannot_be_kept_is_refused(harness: OwnerHarness, ga
         ("/default/fast", "s", POLICY, Refused),
     ):
         with pytest.raises(error):
-            await harness.ask(SetFailurePolicy(topic, subscription, policy), Done)
+            await harness.ask(SetFailurePolicy(topic, subscription, policy))
     with pytest.raises(DanubeError):
-        await harness.ask(Nack("/default/t", "x", 1, 1), Done)
+        await harness.ask(Nack("/default/t", "x", 1, 1))
 
 
 @pytest.mark.usefixtures("owner")
@@ -238,7 +236,7 @@ async def test_counts_survive_the_owners_death(harness: OwnerHarness, gateway: G
     await gateway.attach(await gateway.subscribe("/default/t", "s"))
     await consumer.later(100)
     assert gateway.texts() == ["a", "b", "a", "b"], "it is poison, and the next owner knows"
-    await harness.ask(ResetSubscription("/default/t", "s", StartPosition()), SubscriptionFound)
+    await harness.ask(ResetSubscription("/default/t", "s", StartPosition()))
     await gateway.attach(await gateway.subscribe("/default/t", "s"))
     await gateway.until(lambda: gateway.texts()[4:] == ["a", "b"])
 
@@ -323,7 +321,7 @@ async def test_dead_letters_keep_the_message_and_tell_where_it_failed(
     (position,) = gateway.positions()
     for _ in range(2):
         nack = Nack("/default/t", "s", position, position, reason="no such customer")
-        await harness.ask(nack, Done)
+        await harness.ask(nack)
         await consumer.later(9)
     (data,) = await consumer.until_dead(1)
     letter = api.StreamMessage.FromString(data)

@@ -10,9 +10,8 @@ from structlog.testing import capture_logs
 from danube_common.cluster.records import Topic
 from danube_common.model.position import position_of
 from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
-from danube_common.wire.envelope import Done
 from danube_common.wire.owner.sessions import Detach
-from danube_common.wire.owner.topics import DescribeTopic, SubscriptionDetail, TopicDescription
+from danube_common.wire.owner.topics import DescribeTopic, SubscriptionDetail
 from danube_harness.services.fake_archive import FakeArchive, open_fake_archive
 from danube_harness.services.owner_harness import PATIENCE_S, SHARED, Gateway, OwnerHarness
 from danube_topic_owner.catchup import expirer, history_feed
@@ -46,7 +45,7 @@ async def until_told(logs: Sequence[Mapping[str, Any]], count: int) -> None:
 
 
 async def described(harness: OwnerHarness, topic: Topic, subscription: str) -> SubscriptionDetail:
-    found = await harness.ask(DescribeTopic(topic.name), TopicDescription)
+    found = await harness.ask(DescribeTopic(topic.name))
     return next(each for each in found.subscriptions if each.name == subscription)
 
 
@@ -82,7 +81,7 @@ async def test_a_reader_that_fell_behind_the_floor_goes_on_where_it_was(
     await harness.publish(topic, "0", "1")
     await gateway.until(lambda: len(gateway.texts()) == 2)
     await gateway.ack(topic.name, "s", gateway.positions()[:1])
-    await harness.ask(Detach(consumer, session), Done)
+    await harness.ask(Detach(consumer, session))
     for number in range(2, 9):
         await harness.publish(topic, str(number))
     await harness.settle()
@@ -293,7 +292,7 @@ async def test_what_every_subscription_has_acknowledged_goes_without_a_word(
     await harness.journaled()
     entry = await fake_archive.seal(shared=(topic.topic_id, other.topic_id))
     assert entry is not None
-    await harness.ask(Detach(consumer, session), Done)
+    await harness.ask(Detach(consumer, session))
     await harness.publish(topic, "2")
     await fake_archive.purge()
     with capture_logs() as logs:

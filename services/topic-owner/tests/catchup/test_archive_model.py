@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danube_common.cluster.records import Topic
-from danube_common.wire.envelope import Done
 from danube_common.wire.owner.sessions import Detach
 from danube_harness.services.fake_archive import FakeArchive, open_fake_archive
 from danube_harness.services.owner_harness import PATIENCE_S, Gateway, OwnerHarness, open_owner_harness
@@ -74,7 +73,7 @@ class Play:
                 await self.seal()
                 await self.fake_archive.purge()
             case "detach" if self.session:
-                await harness.ask(Detach(self.consumer, self.session), Done)
+                await harness.ask(Detach(self.consumer, self.session))
                 self.session = 0
             case "attach" if not self.session:
                 self.session = await self.gateway.attach(self.consumer)

@@ -10,8 +10,8 @@ from danube_common.cluster.records import Topic, encode_record
 from danube_common.errors import NotFound
 from danube_common.model.producer_sequences import ProducerSequences
 from danube_common.wire.frame import IDEMPOTENT, encode_frame, make_frame_id, sequence_key
-from danube_common.wire.owner.producers import FindSequence, SequenceFound
-from danube_common.wire.owner.topics import Floors, RetentionFloors
+from danube_common.wire.owner.producers import FindSequence
+from danube_common.wire.owner.topics import RetentionFloors
 from danube_harness.services.owner_harness import PATIENCE_S, OwnerHarness
 
 
@@ -34,7 +34,7 @@ class Writer:
         self.last += messages
 
     async def is_known(self) -> bool:
-        found = await self.harness.ask(FindSequence(self.topic.name, self.name), SequenceFound)
+        found = await self.harness.ask(FindSequence(self.topic.name, self.name))
         return found.last == self.last
 
 
@@ -128,7 +128,7 @@ async def test_retention_is_told_up_to_where_the_journal_knows_what_was_stored(
     writer = Writer(harness, topic, "a")
     await writer.store(3)
     assert await writer.is_known()
-    told = await harness.ask(RetentionFloors(), Floors)
+    told = await harness.ask(RetentionFloors())
     assert told.sequences_through == 1
     await harness.log.purge(topic.home, told.sequences_through)
     await harness.kill()
@@ -151,6 +151,6 @@ async def test_a_producer_that_stored_nothing_has_the_sequence_0(harness: OwnerH
     topic = await harness.topic("/default/t")
     await harness.publish(topic, "of another kind")
     await harness.own()
-    assert (await harness.ask(FindSequence(topic.name, "a"), SequenceFound)).last == 0
+    assert (await harness.ask(FindSequence(topic.name, "a"))).last == 0
     with pytest.raises(NotFound):
-        await harness.ask(FindSequence("/default/other", "a"), SequenceFound)
+        await harness.ask(FindSequence("/default/other", "a"))

@@ -6,7 +6,6 @@ from danube_common.errors import (
     Refused,
 )
 from danube_common.model.policies import PolicyOverrides
-from danube_common.wire.envelope import Done
 from danube_common.wire.owner.protocol import OWNER, owner_subject
 from danube_common.wire.owner.sessions import Credit, Detach, SessionState
 from danube_harness.services.owner_harness import (
@@ -88,7 +87,7 @@ async def test_what_was_in_flight_on_a_stream_that_ended_is_sent_again(
     await harness.publish(topic, "1", "2", "3")
     await gateway.until(lambda: len(gateway.texts()) == 3)
     await gateway.ack(topic.name, "s", gateway.positions()[1:2])
-    await harness.ask(Detach(consumer, session), Done)
+    await harness.ask(Detach(consumer, session))
     await gateway.attach(consumer)
     await gateway.until(lambda: gateway.texts()[3:] == ["1", "3"])
 
@@ -142,7 +141,7 @@ async def test_non_reliable_messages_go_to_who_is_there_and_are_counted_when_nob
     await gateway.until(lambda: len(gateway.texts()) == 3)
     assert gateway.texts() == ["before the stream", "1", "2"]
     assert set(gateway.positions()) == {0}
-    await harness.ask(Detach(consumer, session), Done)
+    await harness.ask(Detach(consumer, session))
     await harness.publish_non_reliable(topic, *(str(n) for n in range(1500)))
     await harness.settle()
     dropped = harness.metrics.dropped.labels(topic.name, "s")

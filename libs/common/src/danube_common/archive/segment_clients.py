@@ -7,19 +7,22 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
+import msgspec
+
 from danube_common.archive.ranking import ranked
 from danube_common.archive.records import S3_HOLDER, SegmentRecord
 from danube_common.bus.port import Bus
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.errors import BusUnavailable, InvalidInput, NotFound, StoreUnavailable, Unavailable
 from danube_common.model.strategy import StorageBackend
-from danube_common.wire.archive import ARCHIVE, ArchiveReply, ArchiveRequest, storage_subject
+from danube_common.wire.archive import ARCHIVE, storage_subject
+from danube_common.wire.envelope import Request
 
 ANSWER_TIMEOUT_S = 10.0
 AVOIDED_S = 5.0
 """How long an instance that did not answer is asked last."""
 
-R = TypeVar("R", bound=ArchiveReply)
+R = TypeVar("R", bound=msgspec.Struct)
 
 
 class SegmentClients:
@@ -60,9 +63,7 @@ class SegmentClients:
 
         return sorted(pairs, key=doubt)
 
-    async def answers(
-        self, record: SegmentRecord, request: ArchiveRequest, reply: type[R]
-    ) -> AsyncGenerator[tuple[str, R]]:
+    async def answers(self, record: SegmentRecord, request: Request[R]) -> AsyncGenerator[tuple[str, R]]:
         """Yield (holder, answer) of one instance after another; the caller stops when it is served.
 
         After the last one, raises NotFound if an instance answered that the segment, or what was asked of it,
@@ -73,7 +74,7 @@ class SegmentClients:
         order = self.order(record)
         for holder, instance_id in order:
             try:
-                answer = await self._ask(instance_id, request, reply)
+                answer = await self._ask(instance_id, request)
             except NotFound as error:
                 missing = error
             except (Unavailable, InvalidInput) as error:
@@ -86,18 +87,18 @@ class SegmentClients:
             reasons = "; ".join(silent) or "no storage instance can serve it"
             raise StoreUnavailable(f"segment {record.key} cannot be read now ({reasons})")
 
-    async def first_answer(self, record: SegmentRecord, request: ArchiveRequest, reply: type[R]) -> R:
+    async def first_answer(self, record: SegmentRecord, request: Request[R]) -> R:
         """The answer of the first instance that has one; raises as `answers` does."""
-        async with aclosing(self.answers(record, request, reply)) as answers:
+        async with aclosing(self.answers(record, request)) as answers:
             async for _, answer in answers:
                 return answer
         raise AssertionError("a generator that yields nothing has raised")
 
-    async def _ask(self, instance_id: str, request: ArchiveRequest, reply: type[R]) -> R:
+    async def _ask(self, instance_id: str, request: Request[R]) -> R:
         """Raises Unavailable, CorruptData, and the error that the instance answered with."""
         subject = storage_subject(instance_id)
         try:
-            answer = await ARCHIVE.ask(self._bus, subject, request, reply, timeout_s=ANSWER_TIMEOUT_S)
+            answer = await ARCHIVE.ask(self._bus, subject, request, timeout_s=ANSWER_TIMEOUT_S)
         except BusUnavailable:
             now = self._clock()
             self._avoided_until = {i: until for i, until in self._avoided_until.items() if until > now}

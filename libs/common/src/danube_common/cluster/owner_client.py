@@ -8,10 +8,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from danube_common.bus.port import Bus
 from danube_common.errors import BusUnavailable, Unavailable
 from danube_common.model.bundle import Bundle
-from danube_common.wire.owner.protocol import OWNER, OwnerReply, OwnerRequest, owner_subject
+from danube_common.wire.envelope import Request
+from danube_common.wire.owner.protocol import OWNER, owner_subject
 from danube_common.wire.owner.sessions import Credit
 
 OWNER_TIMEOUT_S = 15.0
@@ -21,7 +24,7 @@ ATTEMPT_TIMEOUT_S = 2.0
 RETRY_WAIT_S = 0.02
 RETRY_WAIT_MAX_S = 0.25
 
-Reply = TypeVar("Reply", bound=OwnerReply)
+R = TypeVar("R", bound=msgspec.Struct)
 
 OwnerListener = Callable[[Bundle, int], None]
 """Called with (bundle, epoch) when a bundle has a new owner."""
@@ -38,9 +41,14 @@ class BundleEpochs(Protocol):
 
 
 class OwnerClient:
-    """Sends requests to the owner of a bundle, and again to the next owner when it changes."""
+    """Sends requests to the owner of a bundle, and again to the next owner when it changes.
 
-    def __init__(self, bus: Bus, epochs: BundleEpochs) -> None:
+    Attributes:
+        timeout_s: how long a request waits for its answer, unless it says so itself.
+    """
+
+    def __init__(self, bus: Bus, epochs: BundleEpochs, *, timeout_s: float = OWNER_TIMEOUT_S) -> None:
+        self.timeout_s = timeout_s
         self._bus = bus
         self._epochs = epochs
         self._changes: dict[Bundle, asyncio.Future[None]] = {}
@@ -49,12 +57,11 @@ class OwnerClient:
     async def ask(
         self,
         bundle: Bundle,
-        request: OwnerRequest,
-        reply: type[Reply],
+        request: Request[R],
         *,
-        timeout_s: float = OWNER_TIMEOUT_S,
+        timeout_s: float | None = None,
         repeat: bool = True,
-    ) -> Reply:
+    ) -> R:
         """Return the owner's answer; wait through a change of owner for up to ``timeout_s``.
 
         Requests are absolute, so they may be repeated. ``repeat=False`` sends the request once, for values
@@ -64,6 +71,7 @@ class OwnerClient:
             DanubeError: the error the owner refused with.
             Unavailable: no owner answered in time.
         """
+        timeout_s = self.timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout_s
         wait_s = RETRY_WAIT_S
         while True:
@@ -71,22 +79,20 @@ class OwnerClient:
             if remaining_s <= 0:
                 raise Unavailable(f"no owner of bundle {bundle} answered within {timeout_s:g} s")
             with suppress(Unavailable):
-                return await self._attempt(bundle, request, reply, min(remaining_s, ATTEMPT_TIMEOUT_S))
+                return await self._attempt(bundle, request, min(remaining_s, ATTEMPT_TIMEOUT_S))
             if not repeat:
                 raise Unavailable(f"the owner of bundle {bundle} did not answer")
             await self._pause(bundle, min(wait_s, max(deadline - time.monotonic(), 0)))
             wait_s = min(wait_s * 2, RETRY_WAIT_MAX_S)
 
-    async def _attempt(
-        self, bundle: Bundle, request: OwnerRequest, reply: type[Reply], timeout_s: float
-    ) -> Reply:
+    async def _attempt(self, bundle: Bundle, request: Request[R], timeout_s: float) -> R:
         """Ask the present owner once. Raises Unavailable at once when another owner takes over."""
         epoch = self._epochs.epoch(bundle)
         if epoch is None:
             raise Unavailable(f"bundle {bundle} has no owner")
         change = self._next_change(bundle)
         subject = owner_subject(bundle, epoch)
-        asked = asyncio.ensure_future(OWNER.ask(self._bus, subject, request, reply, timeout_s=timeout_s))
+        asked = asyncio.ensure_future(OWNER.ask(self._bus, subject, request, timeout_s=timeout_s))
         try:
             await asyncio.wait((asked, change), return_when=asyncio.FIRST_COMPLETED)
             if not asked.done():

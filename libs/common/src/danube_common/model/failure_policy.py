@@ -72,6 +72,14 @@ class FailurePolicy(msgspec.Struct, frozen=True):
         return min(max(delay, requested_ms), self.max_redelivery_delay_ms)
 
 
+def policy_of(message: object) -> FailurePolicy:
+    """Return the policy of a message's attributes, or of a mapping. Raises InvalidInput: an unknown enum."""
+    try:
+        return msgspec.convert(message, FailurePolicy, from_attributes=True)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(str(error)) from None
+
+
 def check_failure_policy(policy: FailurePolicy, topic: str) -> None:
     """Refuse a policy that a subscription of ``topic`` cannot have; raises InvalidInput."""
     _check_range("max_redelivery_count", policy.max_redelivery_count, REDELIVERIES_MAX)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from danube_common.model.strategy import StorageBackend
-from danube_common.wire.envelope import Protocol
+from danube_common.wire.envelope import Protocol, Request
 
 if TYPE_CHECKING:
     EntryBytes = bytes | memoryview
@@ -40,24 +40,6 @@ class SegmentLocator(msgspec.Struct, frozen=True, array_like=True):
 _ON_THE_BUS = {"locator": "place"}  # the name that earlier versions read
 
 
-class ReadSegment(msgspec.Struct, tag="read-segment", frozen=True, rename=_ON_THE_BUS):
-    """Read messages of one topic. Reply: SegmentData. Errors: NotFound, Unavailable.
-
-    Attributes:
-        locator: identifies the segment.
-        topic_id: the topic to read; a shared segment holds other topics too.
-        from_position: the first position to read; the entry that holds it is returned whole.
-        bytes_max: approximate size of the reply, at most READ_BYTES_MAX; at least one entry is returned.
-        until_position: the position to stop before, one of `SegmentData.splits`; 0 to read on.
-    """
-
-    locator: SegmentLocator
-    topic_id: int
-    from_position: int
-    bytes_max: int = READ_BYTES_DEFAULT
-    until_position: int = 0
-
-
 class SegmentData(msgspec.Struct, tag="segment-data", frozen=True):
     """Verified entries as they lie in the segment (see `danube_common.segment.format`).
 
@@ -75,6 +57,24 @@ class SegmentData(msgspec.Struct, tag="segment-data", frozen=True):
     splits: tuple[int, ...] = ()
 
 
+class ReadSegment(Request[SegmentData], tag="read-segment", frozen=True, rename=_ON_THE_BUS):
+    """Read messages of one topic. Reply: SegmentData. Errors: NotFound, Unavailable.
+
+    Attributes:
+        locator: identifies the segment.
+        topic_id: the topic to read; a shared segment holds other topics too.
+        from_position: the first position to read; the entry that holds it is returned whole.
+        bytes_max: approximate size of the reply, at most READ_BYTES_MAX; at least one entry is returned.
+        until_position: the position to stop before, one of `SegmentData.splits`; 0 to read on.
+    """
+
+    locator: SegmentLocator
+    topic_id: int
+    from_position: int
+    bytes_max: int = READ_BYTES_DEFAULT
+    until_position: int = 0
+
+
 class By(StrEnum):
     """What `Locate` searches by."""
 
@@ -84,7 +84,14 @@ class By(StrEnum):
     """When the log stored the message, ms since the epoch."""
 
 
-class Locate(msgspec.Struct, tag="locate", frozen=True, rename=_ON_THE_BUS):
+class Located(msgspec.Struct, tag="located", frozen=True):
+    """The position and the offset of the message found."""
+
+    position: int
+    offset: int
+
+
+class Locate(Request[Located], tag="locate", frozen=True, rename=_ON_THE_BUS):
     """Find the topic's first message at or after a value. Reply: Located. Errors: NotFound, Unavailable."""
 
     locator: SegmentLocator
@@ -93,28 +100,20 @@ class Locate(msgspec.Struct, tag="locate", frozen=True, rename=_ON_THE_BUS):
     value: int
 
 
-class Located(msgspec.Struct, tag="located", frozen=True):
-    """The position and the offset of the message found."""
-
-    position: int
-    offset: int
-
-
-class ListTopics(msgspec.Struct, tag="list-topics", frozen=True, rename=_ON_THE_BUS):
-    """List what a segment holds of each topic. Reply: SegmentTopics. Errors: NotFound, Unavailable."""
-
-    locator: SegmentLocator
-
-
 class SegmentTopics(msgspec.Struct, tag="segment-topics", frozen=True):
     """Rows of `danube_common.segment.format.TOPIC` by ascending topic id, back to back."""
 
     rows: bytes
 
 
+class ListTopics(Request[SegmentTopics], tag="list-topics", frozen=True, rename=_ON_THE_BUS):
+    """List what a segment holds of each topic. Reply: SegmentTopics. Errors: NotFound, Unavailable."""
+
+    locator: SegmentLocator
+
+
 ArchiveRequest = ReadSegment | Locate | ListTopics
-ArchiveReply = SegmentData | Located | SegmentTopics
-ARCHIVE: Protocol[ArchiveRequest, ArchiveReply] = Protocol("storage", ArchiveRequest, ArchiveReply)
+ARCHIVE: Protocol[ArchiveRequest] = Protocol("storage", ArchiveRequest)
 
 _NO_ENTRIES = b"\xa7entries\xc4\x00"
 _ENTRIES = b"\xa7entries\xc6"

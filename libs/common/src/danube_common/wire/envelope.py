@@ -1,6 +1,6 @@
 """Requests and replies on the bus: one codec, one client and one server for every protocol.
 
-A protocol is a union of request types and a union of reply types, each tagged. An error travels as an
+A protocol is a union of request types, each tagged, which say what replies to them. An error travels as an
 `ErrorReply` and is raised again by the client.
 """
 
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from functools import reduce
+from operator import or_
+from typing import Any, ClassVar, Generic, TypeVar, cast, get_args
 
 import msgspec
 import structlog
@@ -30,6 +32,23 @@ from danube_common.errors import (
 from danube_common.tracing.current import current_span
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+class Request(msgspec.Struct, Generic[R], frozen=True):
+    """A request whose reply is an ``R``: `class FindTopic(Request[Done], tag="find-topic", frozen=True)`.
+
+    Attributes:
+        reply: the class ``R``.
+    """
+
+    reply: ClassVar[type[msgspec.Struct]]
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        (cls.reply,) = get_args(cls.__orig_bases__[0])  # type: ignore[attr-defined]
 
 
 class Done(msgspec.Struct, tag="done", frozen=True):
@@ -86,25 +105,28 @@ def error_of(reply: ErrorReply) -> DanubeError:
 
 
 Q = TypeVar("Q")
-A = TypeVar("A")
-R = TypeVar("R")
 
 
-class Protocol(Generic[Q, A]):
-    """The requests ``Q`` that a kind of server takes and the replies ``A`` that it gives.
+class Protocol(Generic[Q]):
+    """The requests ``Q`` that a kind of server takes, and their replies.
 
     Requests are absolute (a set, a total, a position), so a client may repeat them.
 
     Args:
         server: what answers, for error messages.
-        requests: the union ``Q``.
-        replies: the union ``A``, without `ErrorReply`.
+        requests: the union ``Q``, each a `Request`.
+
+    Attributes:
+        replies: the union of the replies, without `ErrorReply`.
     """
 
-    def __init__(self, server: str, requests: Any, replies: Any) -> None:
+    def __init__(self, server: str, requests: Any) -> None:
         self._server = server
         self._requests: msgspec.msgpack.Decoder[Q] = msgspec.msgpack.Decoder(requests)
-        self._replies: msgspec.msgpack.Decoder[A | ErrorReply] = msgspec.msgpack.Decoder(replies | ErrorReply)
+        self.replies: Any = reduce(or_, (request.reply for request in get_args(requests)))
+        self._replies: msgspec.msgpack.Decoder[msgspec.Struct] = msgspec.msgpack.Decoder(
+            self.replies | ErrorReply
+        )
         self.encode = msgspec.msgpack.Encoder().encode
         """Encodes a request or a reply."""
 
@@ -115,15 +137,15 @@ class Protocol(Generic[Q, A]):
         except UNDECODABLE as error:
             raise CorruptData(f"not a request that {self._server} of this version knows: {error}") from None
 
-    def decode_reply(self, data: bytes) -> A | ErrorReply:
+    def decode_reply(self, data: bytes) -> msgspec.Struct:
         """Decode a reply; raises CorruptData."""
         try:
             return self._replies.decode(data)
         except UNDECODABLE as error:
             raise CorruptData(f"not a reply of {self._server} that this version knows: {error}") from None
 
-    async def ask(self, bus: Bus, subject: str, request: Q, reply: type[R], *, timeout_s: float) -> R:
-        """Send a request once and return its reply of the type ``reply``.
+    async def ask(self, bus: Bus, subject: str, request: Request[R], *, timeout_s: float) -> R:
+        """Send a request once and return its reply.
 
         Raises:
             DanubeError: the error that the server replied with.
@@ -133,11 +155,11 @@ class Protocol(Generic[Q, A]):
         answer = self.decode_reply(await bus.request(subject, self.encode(request), timeout_s=timeout_s))
         if isinstance(answer, ErrorReply):
             raise error_of(answer)
-        if not isinstance(answer, reply):
+        if not isinstance(answer, request.reply):
             raise CorruptData(f"{self._server} answered {type(answer).__name__} to {type(request).__name__}")
-        return answer
+        return cast("R", answer)
 
-    def handler(self, answer: Callable[[Q], Awaitable[A | bytes]]) -> RequestHandler:
+    def handler(self, answer: Callable[[Q], Awaitable[msgspec.Struct | bytes]]) -> RequestHandler:
         """Return what `Bus.serve` takes: every DanubeError of ``answer`` becomes an `ErrorReply`.
 
         ``answer`` may return a reply that is encoded already.

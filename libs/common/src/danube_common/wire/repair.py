@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from danube_common.wire.archive import SegmentLocator
-from danube_common.wire.envelope import Done, Protocol
+from danube_common.wire.envelope import Done, Protocol, Request
 
 FETCH_BYTES_MAX = 2 << 20
 """More than the tail of any segment."""
@@ -19,7 +19,13 @@ def repair_subject(instance_id: str) -> str:
     return f"danube.storage.{instance_id}.repair"
 
 
-class CopySegment(msgspec.Struct, tag="copy-segment", frozen=True):
+class CopyProgress(msgspec.Struct, tag="copy-progress", frozen=True):
+    """``done``: the copy is verified and durable."""
+
+    done: bool
+
+
+class CopySegment(Request[CopyProgress], tag="copy-segment", frozen=True):
     """Copy a segment from the disk of another instance to the own one.
 
     The segment's record names the asked instance under ``copying``, or as a holder whose copy is in
@@ -35,13 +41,14 @@ class CopySegment(msgspec.Struct, tag="copy-segment", frozen=True):
     sources: tuple[str, ...]
 
 
-class CopyProgress(msgspec.Struct, tag="copy-progress", frozen=True):
-    """``done``: the copy is verified and durable."""
+class SegmentBytes(msgspec.Struct, tag="segment-bytes", frozen=True):
+    """``data`` is shorter than asked at the segment's end only. ``size_bytes``: of the whole segment."""
 
-    done: bool
+    data: bytes
+    size_bytes: int
 
 
-class FetchSegment(msgspec.Struct, tag="fetch-segment", frozen=True):
+class FetchSegment(Request[SegmentBytes], tag="fetch-segment", frozen=True):
     """Read a range of a disk segment as it is, without verification. Reply: SegmentBytes. Error: NotFound.
 
     Attributes:
@@ -55,19 +62,11 @@ class FetchSegment(msgspec.Struct, tag="fetch-segment", frozen=True):
     length: int
 
 
-class SegmentBytes(msgspec.Struct, tag="segment-bytes", frozen=True):
-    """``data`` is shorter than asked at the segment's end only. ``size_bytes``: of the whole segment."""
-
-    data: bytes
-    size_bytes: int
-
-
-class VerifySegment(msgspec.Struct, tag="verify-segment", frozen=True):
+class VerifySegment(Request[Done], tag="verify-segment", frozen=True):
     """Verify the own copy of a segment, and put it into quarantine if it is damaged. Reply: Done."""
 
     locator: SegmentLocator
 
 
 RepairRequest = CopySegment | FetchSegment | VerifySegment
-RepairReply = CopyProgress | SegmentBytes | Done
-REPAIR: Protocol[RepairRequest, RepairReply] = Protocol("a storage instance", RepairRequest, RepairReply)
+REPAIR: Protocol[RepairRequest] = Protocol("a storage instance", RepairRequest)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from danube_common.wire.envelope import Done, Protocol
+from danube_common.wire.envelope import Done, Protocol, Request
 
 
 def replica_subject(instance_id: str) -> str:
@@ -33,7 +33,13 @@ class SegmentPlan(msgspec.Struct, frozen=True, array_like=True):
     first_offsets: bytes
 
 
-class BuildSegments(msgspec.Struct, tag="build-segments", frozen=True):
+class Built(msgspec.Struct, tag="built", frozen=True):
+    """The ``data_crc32c`` of each segment, in the order of the request."""
+
+    data_crc32c: tuple[int, ...]
+
+
+class BuildSegments(Request[Built], tag="build-segments", frozen=True):
     """Build and keep segments of a log range, which the log must have whole.
 
     Answered with Built when the segments are durable. Error: Unavailable.
@@ -45,18 +51,11 @@ class BuildSegments(msgspec.Struct, tag="build-segments", frozen=True):
     segments: tuple[SegmentPlan, ...]
 
 
-class Built(msgspec.Struct, tag="built", frozen=True):
-    """The ``data_crc32c`` of each segment, in the order of the request."""
-
-    data_crc32c: tuple[int, ...]
-
-
-class DeleteSegments(msgspec.Struct, tag="delete-segments", frozen=True):
+class DeleteSegments(Request[Done], tag="delete-segments", frozen=True):
     """Delete segments. Answered with Done when they are deleted durably. Error: Unavailable."""
 
     keys: tuple[str, ...]
 
 
 ReplicaRequest = BuildSegments | DeleteSegments
-ReplicaReply = Built | Done
-REPLICA: Protocol[ReplicaRequest, ReplicaReply] = Protocol("a replica", ReplicaRequest, ReplicaReply)
+REPLICA: Protocol[ReplicaRequest] = Protocol("a replica", ReplicaRequest)

@@ -5,8 +5,7 @@ There is no consensus among admin instances: the metadata store has it. ADR 0034
 
 from __future__ import annotations
 
-from danube_admin_service.api.errors import precise_statuses
-from danube_admin_service.api.unary import unary
+from danube_admin_service.api.unary import precise, unary
 from danube_admin_service.cluster.leader import read_term
 from danube_admin_service.cluster.view import ADMIN_KIND, LeaderRecord
 from danube_common.cluster import keys
@@ -32,9 +31,9 @@ class ClusterAdmin:
         prefix = "/danube_admin.ClusterAdmin"
         return {
             f"{prefix}/ClusterStatus": unary(wire.Empty, self.status),
-            f"{prefix}/AddNode": unary(wire.AddNodeRequest, self.add),
-            f"{prefix}/PromoteNode": unary(wire.NodeRequest, self.promote),
-            f"{prefix}/RemoveNode": unary(wire.NodeRequest, self.remove),
+            f"{prefix}/AddNode": precise(wire.AddNodeRequest, self.add),
+            f"{prefix}/PromoteNode": precise(wire.NodeRequest, self.promote),
+            f"{prefix}/RemoveNode": precise(wire.NodeRequest, self.remove),
         }
 
     async def status(self, _request: wire.Empty) -> wire.ClusterStatusResponse:
@@ -54,31 +53,28 @@ class ClusterAdmin:
 
     async def add(self, request: wire.AddNodeRequest) -> wire.AddNodeResponse:
         """Tell whether an instance is a member; it cannot be made one from here."""
-        async with precise_statuses():
-            if not request.addr and not request.node_id:
-                raise InvalidInput("neither addr nor node_id says which node is meant")
-            for one in (await self._instances())[0]:
-                if one.instance_id == str(request.node_id) or (request.addr and one.address == request.addr):
-                    return wire.AddNodeResponse(
-                        success=True,
-                        node_id=int(one.instance_id),
-                        message=f"{one.kind} {one.instance_id} is a member already",
-                    )
-            return wire.AddNodeResponse(node_id=request.node_id, message=JOINS_BY_ITSELF)
+        if not request.addr and not request.node_id:
+            raise InvalidInput("neither addr nor node_id says which node is meant")
+        for one in (await self._instances())[0]:
+            if one.instance_id == str(request.node_id) or (request.addr and one.address == request.addr):
+                return wire.AddNodeResponse(
+                    success=True,
+                    node_id=int(one.instance_id),
+                    message=f"{one.kind} {one.instance_id} is a member already",
+                )
+        return wire.AddNodeResponse(node_id=request.node_id, message=JOINS_BY_ITSELF)
 
     async def promote(self, request: wire.NodeRequest) -> wire.NodeResponse:
         """Tell whether an instance takes part in the election, as every admin instance does."""
-        async with precise_statuses():
-            one = await self._member(request.node_id)
-            if one.kind == ADMIN_KIND:
-                return wire.NodeResponse(success=True, message=f"{one.instance_id} may lead already")
-            return wire.NodeResponse(message=f"{one.instance_id} is a {one.kind}: only admin instances lead")
+        one = await self._member(request.node_id)
+        if one.kind == ADMIN_KIND:
+            return wire.NodeResponse(success=True, message=f"{one.instance_id} may lead already")
+        return wire.NodeResponse(message=f"{one.instance_id} is a {one.kind}: only admin instances lead")
 
     async def remove(self, request: wire.NodeRequest) -> wire.NodeResponse:
         """Tell how a member leaves; it cannot be removed from here."""
-        async with precise_statuses():
-            await self._member(request.node_id)
-            return wire.NodeResponse(message=LEAVES_BY_ITSELF)
+        await self._member(request.node_id)
+        return wire.NodeResponse(message=LEAVES_BY_ITSELF)
 
     async def _member(self, node_id: int) -> Instance:
         for one in (await self._instances())[0]:

@@ -6,10 +6,10 @@ from collections.abc import Awaitable
 
 from google.protobuf.message import DecodeError
 
-from danube_admin_service.api.errors import failure, precise_statuses, topic_name
+from danube_admin_service.api.named_topics import named_topics, topic_name
 from danube_admin_service.api.partition_admin import PARTITIONS_PER_CALL_MAX
 from danube_admin_service.api.topic_admin import TopicAdmin
-from danube_admin_service.api.unary import unary
+from danube_admin_service.api.unary import precise, unary
 from danube_admin_service.cluster.view import Cluster
 from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.records import Topic
@@ -19,12 +19,11 @@ from danube_common.metadata.port import MetadataStore
 from danube_common.model.names import check_namespace
 from danube_common.model.schema import UNCHOSEN_SCHEMA, SchemaKind
 from danube_common.model.strategy import ReliableOptions, Retention, StorageBackend, Strategy
-from danube_common.rpc.port import Call, StatusCode, UnaryHandler
+from danube_common.rpc.port import Call, UnaryHandler
 from danube_common.schemas.records import Subject
 from danube_common.schemas.registry import SchemaRegistry
 from danube_common.schemas.topics import TopicSchemas
 from danube_proto import danube_admin_pb2 as wire
-from danube_proto.danube_api_pb2 import TOPIC_NOT_FOUND
 
 _V0_2_TYPES = frozenset(SchemaKind)
 
@@ -54,35 +53,35 @@ class CurrentTopicAdmin:
         """Return the service's methods. CreateTopic takes the place of v0.2's, and calls it."""
         prefix = "/danube_admin.TopicAdmin"
         older = self._admin.methods()[f"{prefix}/CreateTopic"]
-        current = unary(wire.NewTopicRequestCurrent, self.create)
+        current = precise(wire.NewTopicRequestCurrent, self.create)
 
         def create(call: Call) -> Awaitable[bytes] | bytes:
             return (current if is_current(call.request) else older)(call)
 
         return {
             f"{prefix}/CreateTopic": create,
-            f"{prefix}/CreatePartitionedTopic": unary(wire.PartitionedTopicRequest, self.create_partitioned),
-            f"{prefix}/ListNamespaceTopics": unary(wire.NamespaceRequest, self.list_of_namespace),
-            f"{prefix}/ListBrokerTopics": unary(wire.BrokerRequest, self.list_of_broker),
+            f"{prefix}/CreatePartitionedTopic": precise(
+                wire.PartitionedTopicRequest, self.create_partitioned
+            ),
+            f"{prefix}/ListNamespaceTopics": precise(wire.NamespaceRequest, self.list_of_namespace),
+            f"{prefix}/ListBrokerTopics": precise(wire.BrokerRequest, self.list_of_broker),
             f"{prefix}/DescribeTopic": unary(wire.TopicRequest, self.describe),
         }
 
     async def list_of_namespace(self, request: wire.NamespaceRequest) -> wire.TopicInfoListResponse:
         """List the topics of a namespace."""
-        async with precise_statuses():
-            namespace = check_namespace(request.name)
-            await self._namespaces.get(namespace)
-            return self._listed(await self._topics.in_namespace(namespace))
+        namespace = check_namespace(request.name)
+        await self._namespaces.get(namespace)
+        return self._listed(await self._topics.in_namespace(namespace))
 
     async def list_of_broker(self, request: wire.BrokerRequest) -> wire.TopicInfoListResponse:
         """List the topics that a topic owner serves now."""
-        async with precise_statuses():
-            if request.broker_id not in self._cluster.owners:
-                raise NotFound(f"there is no broker {request.broker_id!r}")
-            found: list[Topic] = []
-            for namespace in await self._namespaces.names():
-                found += await self._topics.in_namespace(namespace)
-            return self._listed([one for one in found if self._broker(one) == request.broker_id])
+        if request.broker_id not in self._cluster.owners:
+            raise NotFound(f"there is no broker {request.broker_id!r}")
+        found: list[Topic] = []
+        for namespace in await self._namespaces.names():
+            found += await self._topics.in_namespace(namespace)
+        return self._listed([one for one in found if self._broker(one) == request.broker_id])
 
     def _listed(self, topics: list[Topic]) -> wire.TopicInfoListResponse:
         return wire.TopicInfoListResponse(
@@ -94,16 +93,12 @@ class CurrentTopicAdmin:
 
     async def describe(self, request: wire.TopicRequest) -> wire.DescribeTopicResponse:
         """Describe a topic or its partitions as one, with the latest version of the subject."""
-        name = topic_name(request.name, code=StatusCode.INVALID_ARGUMENT)
-        try:
-            topics = await self._topics.named(name)
-        except NotFound as error:
-            raise failure(str(error), TOPIC_NOT_FOUND) from None
+        topics = await named_topics(self._topics, request.name)
         first = topics[0]
         listed = await self._admin.list_subscriptions(request)
         brokers = {self._broker(topic) for topic in topics}
         described = wire.DescribeTopicResponse(
-            name=str(name),
+            name=request.name,
             subscriptions=listed.subscriptions,
             broker_id=brokers.pop() if len(brokers) == 1 else "",
             delivery=delivery(first),
@@ -120,23 +115,21 @@ class CurrentTopicAdmin:
 
     async def create(self, request: wire.NewTopicRequestCurrent) -> wire.TopicResponse:
         """Create a topic; answer when it can be used."""
-        async with precise_statuses():
-            name = topic_name(request.name, code=StatusCode.INVALID_ARGUMENT)
-            subject = await self._subject(request)
-            strategy = self._strategy(request.dispatch_strategy)
-            return await self._create(await self._topics.plan(name, UNCHOSEN_SCHEMA, strategy), subject)
+        name = topic_name(request.name)
+        subject = await self._subject(request)
+        strategy = self._strategy(request.dispatch_strategy)
+        return await self._create(await self._topics.plan(name, UNCHOSEN_SCHEMA, strategy), subject)
 
     async def create_partitioned(self, request: wire.PartitionedTopicRequest) -> wire.TopicResponse:
         """Create a topic's partitions; answer when all of them can be used."""
-        async with precise_statuses():
-            name = topic_name(request.base_name, code=StatusCode.INVALID_ARGUMENT)
-            if not 1 <= request.partitions <= PARTITIONS_PER_CALL_MAX:
-                raise InvalidInput(f"partitions is 1 to {PARTITIONS_PER_CALL_MAX}, not {request.partitions}")
-            subject = await self._subject(request)
-            strategy = self._strategy(request.dispatch_strategy)
-            numbers = range(request.partitions)
-            plan = await self._topics.plan_partitions(name, numbers, UNCHOSEN_SCHEMA, strategy)
-            return await self._create(plan, subject)
+        name = topic_name(request.base_name)
+        if not 1 <= request.partitions <= PARTITIONS_PER_CALL_MAX:
+            raise InvalidInput(f"partitions is 1 to {PARTITIONS_PER_CALL_MAX}, not {request.partitions}")
+        subject = await self._subject(request)
+        strategy = self._strategy(request.dispatch_strategy)
+        numbers = range(request.partitions)
+        plan = await self._topics.plan_partitions(name, numbers, UNCHOSEN_SCHEMA, strategy)
+        return await self._create(plan, subject)
 
     async def _create(self, plan: TopicPlan, subject: Subject | None) -> wire.TopicResponse:
         await self._admin.create_planned(plan)

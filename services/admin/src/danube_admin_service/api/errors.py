@@ -18,7 +18,6 @@ from danube_common.errors import (
     CorruptData,
     DanubeError,
     InvalidInput,
-    InvalidName,
     JournalFenced,
     LimitExceeded,
     NotFound,
@@ -26,15 +25,8 @@ from danube_common.errors import (
     Unavailable,
     shortened,
 )
-from danube_common.model.names import TopicName
 from danube_common.rpc.port import RpcError, StatusCode
-from danube_proto.danube_api_pb2 import (
-    INVALID_TOPIC_NAME,
-    SERVICE_NOT_READY,
-    UNKNOWN_ERROR,
-    ErrorMessage,
-    ErrorType,
-)
+from danube_proto.danube_api_pb2 import SERVICE_NOT_READY, UNKNOWN_ERROR, ErrorMessage, ErrorType
 
 ERROR_TRAILER: Final = "error-message-bin"
 
@@ -89,11 +81,3 @@ async def precise_statuses(unknown: ErrorType = UNKNOWN_ERROR) -> AsyncIterator[
         raise failure(str(error), code=StatusCode.RESOURCE_EXHAUSTED) from None
     except Conflict as error:
         raise failure(str(error), code=StatusCode.ABORTED) from None
-
-
-def topic_name(text: str, *, code: StatusCode = StatusCode.NOT_FOUND) -> TopicName:
-    """Parse the topic name of a request; raises RpcError with ``code`` and type INVALID_TOPIC_NAME."""
-    try:
-        return TopicName.parse(text)
-    except InvalidName as error:
-        raise failure(str(error), INVALID_TOPIC_NAME, code=code) from None

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from danube_admin_service.api.errors import precise_statuses, topic_name
-from danube_admin_service.api.unary import unary
+from danube_admin_service.api.named_topics import named_topics
+from danube_admin_service.api.unary import precise, unary
 from danube_admin_service.cluster.load_manager import LoadManager
 from danube_admin_service.cluster.ranking import variation_percent
 from danube_admin_service.cluster.rebalance import Move
@@ -16,7 +16,7 @@ from danube_admin_service.cluster.view import Cluster
 from danube_common.cluster.load import BundleLoad
 from danube_common.cluster.topics import Topics
 from danube_common.errors import InvalidInput
-from danube_common.rpc.port import StatusCode, UnaryHandler
+from danube_common.rpc.port import UnaryHandler
 from danube_proto import danube_platform_pb2 as platform
 from danube_proto.danube_admin_pb2 import (
     ActivateBrokerRequest,
@@ -53,30 +53,28 @@ class LoadAdmin:
         """Return the services' methods."""
         broker = "/danube_admin.BrokerAdmin"
         return {
-            f"{broker}/UnloadBroker": unary(UnloadBrokerRequest, self.unload_broker),
-            f"{broker}/ActivateBroker": unary(ActivateBrokerRequest, self.activate_broker),
+            f"{broker}/UnloadBroker": precise(UnloadBrokerRequest, self.unload_broker),
+            f"{broker}/ActivateBroker": precise(ActivateBrokerRequest, self.activate_broker),
             f"{broker}/GetClusterBalance": unary(ClusterBalanceRequest, self.balance),
-            f"{broker}/TriggerRebalance": unary(RebalanceRequest, self.rebalance),
-            "/danube_admin.TopicAdmin/UnloadTopic": unary(TopicRequest, self.unload_topic),
+            f"{broker}/TriggerRebalance": precise(RebalanceRequest, self.rebalance),
+            "/danube_admin.TopicAdmin/UnloadTopic": precise(TopicRequest, self.unload_topic, TOPIC_NOT_FOUND),
             "/danube_platform.LoadAdmin/ListBrokerLoads": unary(platform.BrokerLoadsRequest, self.loads),
         }
 
     async def unload_broker(self, request: UnloadBrokerRequest) -> UnloadBrokerResponse:
         """Drain a broker; answer when it has no bundle left, or after ``timeout_seconds``."""
-        async with precise_statuses():
-            if request.namespaces_include or request.namespaces_exclude:
-                raise InvalidInput("bundles hold topics of all namespaces: they move as a whole")
-            if request.dry_run:
-                return self._counted(request.broker_id, started=False)
-            await self._manager.drain(request.broker_id, request.max_parallel)
-            await self._manager.drained(request.broker_id, min(request.timeout_seconds, UNLOAD_TIMEOUT_S_MAX))
-            return self._counted(request.broker_id, started=True)
+        if request.namespaces_include or request.namespaces_exclude:
+            raise InvalidInput("bundles hold topics of all namespaces: they move as a whole")
+        if request.dry_run:
+            return self._counted(request.broker_id, started=False)
+        await self._manager.drain(request.broker_id, request.max_parallel)
+        await self._manager.drained(request.broker_id, min(request.timeout_seconds, UNLOAD_TIMEOUT_S_MAX))
+        return self._counted(request.broker_id, started=True)
 
     async def activate_broker(self, request: ActivateBrokerRequest) -> ActivateBrokerResponse:
         """Let a drained broker have bundles again."""
-        async with precise_statuses():
-            await self._manager.activate(request.broker_id)
-            return ActivateBrokerResponse(success=True)
+        await self._manager.activate(request.broker_id)
+        return ActivateBrokerResponse(success=True)
 
     async def balance(self, _request: ClusterBalanceRequest) -> ClusterBalanceResponse:
         """Return how evenly the brokers are loaded."""
@@ -108,22 +106,20 @@ class LoadAdmin:
     async def rebalance(self, request: RebalanceRequest) -> RebalanceResponse:
         """Move bundles; answer when their new owners serve them."""
         moves_max = min(request.max_moves if request.HasField("max_moves") else MOVES_DEFAULT, MOVES_MAX)
-        async with precise_statuses():
-            moves = self._manager.propose(moves_max)
-            proposed = [_proposed(move) for move in moves]
-            if request.dry_run:
-                return RebalanceResponse(success=True, proposed_moves=proposed)
-            await self._manager.execute(moves)
-            return RebalanceResponse(success=True, moves_executed=len(moves), proposed_moves=proposed)
+        moves = self._manager.propose(moves_max)
+        proposed = [_proposed(move) for move in moves]
+        if request.dry_run:
+            return RebalanceResponse(success=True, proposed_moves=proposed)
+        await self._manager.execute(moves)
+        return RebalanceResponse(success=True, moves_executed=len(moves), proposed_moves=proposed)
 
     async def unload_topic(self, request: TopicRequest) -> TopicResponse:
         """Move the topic's bundle, or those of its partitions one after the other, to another owner."""
-        async with precise_statuses(TOPIC_NOT_FOUND):
-            name = topic_name(request.name, code=StatusCode.INVALID_ARGUMENT)
-            homes = {topic.bundle: topic.home for topic in await self._topics.named(name)}
-            for home in homes.values():
-                await self._manager.unload(home)
-            return TopicResponse(success=True)
+        topics = await named_topics(self._topics, request.name)
+        homes = {topic.bundle: topic.home for topic in topics}
+        for home in homes.values():
+            await self._manager.unload(home)
+        return TopicResponse(success=True)
 
     async def loads(self, _request: platform.BrokerLoadsRequest) -> platform.BrokerLoadsResponse:
         """Return each owner's last load report."""

@@ -6,13 +6,13 @@ No v0.2 client knows these methods, so failures have the status that says what t
 from __future__ import annotations
 
 from danube_admin_service.api.effective_policies import EffectivePolicies, json_text
-from danube_admin_service.api.errors import precise_statuses, topic_name
-from danube_admin_service.api.unary import unary
+from danube_admin_service.api.named_topics import topic_name
+from danube_admin_service.api.unary import precise
 from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.topics import Topics
 from danube_common.model.names import TopicName, check_namespace
 from danube_common.model.policies import PolicyOverrides
-from danube_common.rpc.port import StatusCode, UnaryHandler
+from danube_common.rpc.port import UnaryHandler
 from danube_proto.danube_api_pb2 import TOPIC_NOT_FOUND
 from danube_proto.danube_platform_pb2 import (
     GetNamespacePoliciesRequest,
@@ -36,35 +36,31 @@ class PolicyAdmin:
         """Return the service's methods."""
         prefix = "/danube_platform.PolicyAdmin"
         return {
-            f"{prefix}/GetNamespacePolicies": unary(GetNamespacePoliciesRequest, self.get_namespace),
-            f"{prefix}/SetNamespacePolicies": unary(SetNamespacePoliciesRequest, self.set_namespace),
-            f"{prefix}/GetTopicPolicies": unary(GetTopicPoliciesRequest, self.get_topic),
-            f"{prefix}/SetTopicPolicies": unary(SetTopicPoliciesRequest, self.set_topic),
+            f"{prefix}/GetNamespacePolicies": precise(GetNamespacePoliciesRequest, self.get_namespace),
+            f"{prefix}/SetNamespacePolicies": precise(SetNamespacePoliciesRequest, self.set_namespace),
+            f"{prefix}/GetTopicPolicies": precise(GetTopicPoliciesRequest, self.get_topic, TOPIC_NOT_FOUND),
+            f"{prefix}/SetTopicPolicies": precise(SetTopicPoliciesRequest, self.set_topic, TOPIC_NOT_FOUND),
         }
 
     async def get_namespace(self, request: GetNamespacePoliciesRequest) -> PoliciesResponse:
         """Return the policies of a namespace."""
-        async with precise_statuses():
-            return await self._of_namespace(check_namespace(request.namespace))
+        return await self._of_namespace(check_namespace(request.namespace))
 
     async def set_namespace(self, request: SetNamespacePoliciesRequest) -> PoliciesResponse:
         """Set or clear policies of a namespace."""
-        async with precise_statuses():
-            name, changes = check_namespace(request.namespace), overrides_of(request.policies)
-            await self._namespaces.set_policies(name, changes, clear=request.clear)
-            return await self._of_namespace(name)
+        name, changes = check_namespace(request.namespace), overrides_of(request.policies)
+        await self._namespaces.set_policies(name, changes, clear=request.clear)
+        return await self._of_namespace(name)
 
     async def get_topic(self, request: GetTopicPoliciesRequest) -> PoliciesResponse:
         """Return the policies of a topic."""
-        async with precise_statuses(TOPIC_NOT_FOUND):
-            return await self._of_topic(_named(request.topic))
+        return await self._of_topic(topic_name(request.topic))
 
     async def set_topic(self, request: SetTopicPoliciesRequest) -> PoliciesResponse:
         """Set or clear policies of a topic."""
-        async with precise_statuses(TOPIC_NOT_FOUND):
-            name, changes = _named(request.topic), overrides_of(request.policies)
-            await self._topics.set_policies(name, changes, clear=request.clear)
-            return await self._of_topic(name)
+        name, changes = topic_name(request.topic), overrides_of(request.policies)
+        await self._topics.set_policies(name, changes, clear=request.clear)
+        return await self._of_topic(name)
 
     async def _of_namespace(self, name: str) -> PoliciesResponse:
         return PoliciesResponse(policies=json_text(await self._effective_policies.in_namespace(name)))
@@ -81,7 +77,3 @@ def overrides_of(policies: Policies) -> PolicyOverrides:
             for name in PolicyOverrides.__struct_fields__
         }
     )
-
-
-def _named(topic: str) -> TopicName:
-    return topic_name(topic, code=StatusCode.INVALID_ARGUMENT)

@@ -8,8 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from danube_admin_service.api.errors import precise_statuses
-from danube_admin_service.api.unary import unary
+from danube_admin_service.api.unary import precise
 from danube_common.rpc.port import UnaryHandler
 from danube_common.schemas.calls import SERVICE, Fields, RegistryCalls
 from danube_proto import danube_schema_pb2 as schema
@@ -24,7 +23,7 @@ class SchemaRegistryAdmin:
     def methods(self) -> dict[str, UnaryHandler]:
         """Return the service's methods."""
         return {
-            f"/{SERVICE}/{method.name}": unary(
+            f"/{SERVICE}/{method.name}": precise(
                 GetMessageClass(method.input_type),
                 _handler(self._calls[method.name], GetMessageClass(method.output_type)),
             )
@@ -36,7 +35,6 @@ def _handler(
     call_of: Callable[[Any], Awaitable[Fields]], response: type[Message]
 ) -> Callable[[Message], Awaitable[Message]]:
     async def answer(request: Message) -> Message:
-        async with precise_statuses():
-            return response(**await call_of(request))
+        return response(**await call_of(request))
 
     return answer

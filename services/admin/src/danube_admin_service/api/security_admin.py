@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
-from google.protobuf.message import Message
-
-from danube_admin_service.api.errors import failure, precise_statuses
-from danube_admin_service.api.unary import unary
+from danube_admin_service.api.unary import precise
 from danube_common.cluster import keys
 from danube_common.cluster.records import decode_record, encode_record
 from danube_common.errors import AlreadyExists, Conflict, InvalidInput, LimitExceeded, NotFound, Refused
 from danube_common.metadata.port import MetadataStore
-from danube_common.rpc.port import StatusCode, UnaryHandler
+from danube_common.rpc.port import UnaryHandler
 from danube_common.security.api_keys import KEYS_MAX, ApiKey, new_key
 from danube_common.security.identity import Identity, PrincipalType
 from danube_common.security.roles import (
@@ -32,8 +29,6 @@ from danube_proto import danube_platform_pb2 as platform
 DESCRIPTION_CHARACTERS_MAX = 256
 TTL_S_MAX = 100 * 365 * 86_400
 
-Q = TypeVar("Q", bound=Message)
-
 
 class SecurityAdmin:
     """Writes what the guards of all ports follow. ``now_ms`` is the wall clock."""
@@ -46,18 +41,18 @@ class SecurityAdmin:
         """Return the methods of both services."""
         security, api_keys = "/danube_admin.SecurityAdmin", "/danube_platform.ApiKeys"
         return {
-            f"{security}/CreateRole": _precise(api.CreateRoleRequest, self.create_role),
-            f"{security}/GetRole": _precise(api.RoleRequest, self.get_role),
-            f"{security}/ListRoles": _precise(api.Empty, self.list_roles),
-            f"{security}/DeleteRole": _precise(api.RoleRequest, self.delete_role),
-            f"{security}/CreateBinding": _precise(api.CreateBindingRequest, self.create_binding),
-            f"{security}/GetBinding": _precise(api.BindingRequest, self.get_binding),
-            f"{security}/ListBindings": _precise(api.ListBindingsRequest, self.list_bindings),
-            f"{security}/ListAllBindings": _precise(api.Empty, self.list_all_bindings),
-            f"{security}/DeleteBinding": _precise(api.BindingRequest, self.delete_binding),
-            f"{api_keys}/CreateKey": _precise(platform.CreateKeyRequest, self.create_key),
-            f"{api_keys}/ListKeys": _precise(platform.ListKeysRequest, self.list_keys),
-            f"{api_keys}/RevokeKey": _precise(platform.RevokeKeyRequest, self.revoke_key),
+            f"{security}/CreateRole": precise(api.CreateRoleRequest, self.create_role),
+            f"{security}/GetRole": precise(api.RoleRequest, self.get_role),
+            f"{security}/ListRoles": precise(api.Empty, self.list_roles),
+            f"{security}/DeleteRole": precise(api.RoleRequest, self.delete_role),
+            f"{security}/CreateBinding": precise(api.CreateBindingRequest, self.create_binding),
+            f"{security}/GetBinding": precise(api.BindingRequest, self.get_binding),
+            f"{security}/ListBindings": precise(api.ListBindingsRequest, self.list_bindings),
+            f"{security}/ListAllBindings": precise(api.Empty, self.list_all_bindings),
+            f"{security}/DeleteBinding": precise(api.BindingRequest, self.delete_binding),
+            f"{api_keys}/CreateKey": precise(platform.CreateKeyRequest, self.create_key),
+            f"{api_keys}/ListKeys": precise(platform.ListKeysRequest, self.list_keys),
+            f"{api_keys}/RevokeKey": precise(platform.RevokeKeyRequest, self.revoke_key),
         }
 
     async def create_role(self, request: api.CreateRoleRequest) -> api.SecurityResponse:
@@ -178,17 +173,6 @@ class SecurityAdmin:
 
     async def _bindings(self, prefix: str) -> list[Binding]:
         return [decode_record(Binding, entry.value) for entry in (await self._store.list(prefix)).entries]
-
-
-def _precise(request_type: type[Q], handler: Callable[[Q], Awaitable[Message]]) -> UnaryHandler:
-    async def answer(request: Q) -> Message:
-        async with precise_statuses():
-            try:
-                return await handler(request)
-            except AlreadyExists as error:
-                raise failure(str(error), code=StatusCode.ALREADY_EXISTS) from None
-
-    return unary(request_type, answer)
 
 
 def _binding_key(request: api.BindingRequest) -> str:

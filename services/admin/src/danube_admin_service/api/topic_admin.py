@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from danube_admin_service.api.errors import failure, topic_name
+from danube_admin_service.api.errors import failure
+from danube_admin_service.api.named_topics import named_topics, topic_name
 from danube_admin_service.api.strategy_parser import parse_schema, parse_strategy
 from danube_admin_service.api.topic_readiness import TopicReadiness
 from danube_admin_service.api.unary import unary
@@ -13,11 +14,10 @@ from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Topic
 from danube_common.cluster.topics import TopicPlan, Topics
 from danube_common.errors import InvalidInput, NotFound, Refused
-from danube_common.model.names import TopicName, check_label
+from danube_common.model.names import check_label
 from danube_common.model.strategy import DEFAULT_STORAGE, StorageBackend
 from danube_common.rpc.port import StatusCode, UnaryHandler
-from danube_common.wire.envelope import Done
-from danube_common.wire.owner.subscriptions import ListSubscriptions, Subscriptions, Unsubscribe
+from danube_common.wire.owner.subscriptions import ListSubscriptions, Unsubscribe
 from danube_proto.danube_admin_pb2 import (
     NewTopicRequest,
     SubscriptionListResponse,
@@ -27,8 +27,6 @@ from danube_proto.danube_admin_pb2 import (
     TopicResponse,
 )
 from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND
-
-OWNER_TIMEOUT_S = 5.0
 
 
 class TopicAdmin:
@@ -62,7 +60,7 @@ class TopicAdmin:
 
     async def create(self, request: NewTopicRequest) -> TopicResponse:
         """Create a topic; answer when it can be used. An existing topic is not changed."""
-        name = topic_name(request.name)
+        name = topic_name(request.name, code=StatusCode.NOT_FOUND)
         schema = parse_schema(str(name), request.schema_type, request.schema_data)
         strategy = parse_strategy(request.dispatch_strategy, self._default_storage)
         await self.create_planned(await self._topics.plan(name, schema, strategy))
@@ -82,7 +80,7 @@ class TopicAdmin:
 
     async def delete(self, request: TopicRequest) -> TopicResponse:
         """Delete a topic and its partitions, if any; answer when the owners have ended its streams."""
-        name = topic_name(request.name)
+        name = topic_name(request.name, code=StatusCode.NOT_FOUND)
         try:
             deleted = await self._topics.delete(name)
         except NotFound as error:
@@ -95,14 +93,9 @@ class TopicAdmin:
     async def list_subscriptions(self, request: TopicRequest) -> SubscriptionListResponse:
         """List the names of a topic's subscriptions, or those of its partitions together, sorted."""
         names: set[str] = set()
-        for topic in await self._named(topic_name(request.name)):
+        for topic in await named_topics(self._topics, request.name, code=StatusCode.NOT_FOUND):
             try:
-                answer = await self._owners.ask(
-                    topic.home,
-                    ListSubscriptions(topic.name),
-                    Subscriptions,
-                    timeout_s=OWNER_TIMEOUT_S,
-                )
+                answer = await self._owners.ask(topic.home, ListSubscriptions(topic.name))
             except NotFound:  # deleted meanwhile
                 continue
             names.update(one.name for one in answer.subscriptions)
@@ -113,7 +106,7 @@ class TopicAdmin:
 
         If a partition refuses, those before it have lost the subscription; the call can be repeated.
         """
-        topics = await self._named(topic_name(request.topic))
+        topics = await named_topics(self._topics, request.topic, code=StatusCode.NOT_FOUND)
         try:
             subscription = check_label(request.subscription, "subscription")
         except InvalidInput as error:
@@ -122,12 +115,7 @@ class TopicAdmin:
         found = False
         for topic in topics:
             try:
-                await self._owners.ask(
-                    topic.home,
-                    Unsubscribe(topic.name, subscription),
-                    Done,
-                    timeout_s=OWNER_TIMEOUT_S,
-                )
+                await self._owners.ask(topic.home, Unsubscribe(topic.name, subscription))
             except NotFound as error:
                 missing = error
             else:
@@ -135,12 +123,6 @@ class TopicAdmin:
         if not found:
             raise failure(str(missing), SUBSCRIPTION_NOT_FOUND)
         return SubscriptionResponse(success=True)
-
-    async def _named(self, name: TopicName) -> list[Topic]:
-        try:
-            return await self._topics.named(name)
-        except NotFound as error:
-            raise failure(str(error), TOPIC_NOT_FOUND) from None
 
 
 def _one_of_each_bundle(topics: Iterable[Topic]) -> list[Topic]:

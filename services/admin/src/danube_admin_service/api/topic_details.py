@@ -18,8 +18,9 @@ from danube_admin_service.api.archive_view import (
     totals,
 )
 from danube_admin_service.api.effective_policies import EffectivePolicies, json_text
-from danube_admin_service.api.errors import failure, precise_statuses, topic_name
-from danube_admin_service.api.unary import unary
+from danube_admin_service.api.errors import failure
+from danube_admin_service.api.named_topics import named_topics
+from danube_admin_service.api.unary import precise
 from danube_common.archive.records import SHARED, ArchiverLease, SegmentRecord
 from danube_common.cluster import keys
 from danube_common.cluster.owner_client import OwnerClient
@@ -29,23 +30,15 @@ from danube_common.errors import CorruptData, DanubeError, InvalidInput, NotFoun
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.names import TopicName, check_label
 from danube_common.model.strategy import StorageBackend
-from danube_common.model.subscription import StartKind, StartPosition
-from danube_common.rpc.port import StatusCode, UnaryHandler
-from danube_common.wire.owner.subscriptions import ResetSubscription, SubscriptionFound
+from danube_common.model.subscription import StartKind, StartPosition, start_at
+from danube_common.rpc.port import UnaryHandler
+from danube_common.wire.owner.subscriptions import ResetSubscription
 from danube_common.wire.owner.topics import DescribeTopic, TopicDescription
 from danube_proto import danube_platform_pb2 as wire
-from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND
+from danube_proto.danube_api_pb2 import SUBSCRIPTION_NOT_FOUND
 
-OWNER_TIMEOUT_S: Final = 5.0
 OWNERS_AT_ONCE_MAX: Final = 16
-
-_KINDS: Final = {
-    wire.SubscriptionStart.EARLIEST: StartKind.EARLIEST,
-    wire.SubscriptionStart.LATEST: StartKind.LATEST,
-    wire.SubscriptionStart.POSITION: StartKind.POSITION,
-    wire.SubscriptionStart.LAST: StartKind.LAST,
-    wire.SubscriptionStart.TIME: StartKind.TIME,
-}
+_KINDS: Final = {number: StartKind[name] for name, number in wire.SubscriptionStart.Kind.items()}
 
 
 class TopicDetails:
@@ -64,9 +57,9 @@ class TopicDetails:
         """Return the service's methods."""
         prefix = "/danube_platform.TopicDetails"
         return {
-            f"{prefix}/DescribeTopic": unary(wire.DescribeTopicRequest, self.describe),
-            f"{prefix}/ListSegments": unary(wire.ListSegmentsRequest, self.list_segments),
-            f"{prefix}/ResetSubscription": unary(wire.ResetSubscriptionRequest, self.reset),
+            f"{prefix}/DescribeTopic": precise(wire.DescribeTopicRequest, self.describe),
+            f"{prefix}/ListSegments": precise(wire.ListSegmentsRequest, self.list_segments),
+            f"{prefix}/ResetSubscription": precise(wire.ResetSubscriptionRequest, self.reset),
         }
 
     async def describe(self, request: wire.DescribeTopicRequest) -> wire.DescribeTopicResponse:
@@ -74,43 +67,33 @@ class TopicDetails:
 
         If the owner does not answer, its part is missing, with the reason.
         """
-        async with precise_statuses():
-            topics = await self._named(request.topic)
-            views = await self._views(topics)
-            live = await live_instances(self._store)
-            described = [self._describe(topic, views[topic.bundle], live) for topic in topics]
-            return wire.DescribeTopicResponse(topics=await asyncio.gather(*described))
+        topics = await named_topics(self._topics, request.topic)
+        views = await self._views(topics)
+        live = await live_instances(self._store)
+        described = [self._describe(topic, views[topic.bundle], live) for topic in topics]
+        return wire.DescribeTopicResponse(topics=await asyncio.gather(*described))
 
     async def list_segments(self, request: wire.ListSegmentsRequest) -> wire.ListSegmentsResponse:
         """List the segments that may hold messages of a topic or its partitions."""
-        async with precise_statuses():
-            topics = await self._named(request.topic)
-            views = await self._views(topics)
-            live = await live_instances(self._store)
-            segments = [
-                _segment(topic, segment, live)
-                for topic in topics
-                for segment in views[topic.bundle].segments(topic)
-            ]
-            return wire.ListSegmentsResponse(segments=segments)
+        topics = await named_topics(self._topics, request.topic)
+        views = await self._views(topics)
+        live = await live_instances(self._store)
+        segments = [
+            _segment(topic, segment, live)
+            for topic in topics
+            for segment in views[topic.bundle].segments(topic)
+        ]
+        return wire.ListSegmentsResponse(segments=segments)
 
     async def reset(self, request: wire.ResetSubscriptionRequest) -> wire.ResetSubscriptionResponse:
         """Reset a subscription in each named topic. If one fails, those before it stay reset."""
-        async with precise_statuses():
-            topics = await self._named(request.topic)
-            subscription = check_label(request.subscription, "subscription")
-            start = _start(request.start)
-            if start.kind is StartKind.POSITION and len(topics) > 1:
-                raise InvalidInput(f"a position is of one topic: name a partition of {request.topic}")
-            moved = [self._reset(topic, subscription, start) for topic in topics]
-            return wire.ResetSubscriptionResponse(places=await asyncio.gather(*moved))
-
-    async def _named(self, name: str) -> list[Topic]:
-        parsed = topic_name(name, code=StatusCode.INVALID_ARGUMENT)
-        try:
-            return await self._topics.named(parsed)
-        except NotFound as error:
-            raise failure(str(error), TOPIC_NOT_FOUND) from None
+        topics = await named_topics(self._topics, request.topic)
+        subscription = check_label(request.subscription, "subscription")
+        start = _start(request.start)
+        if start.kind is StartKind.POSITION and len(topics) > 1:
+            raise InvalidInput(f"a position is of one topic: name a partition of {request.topic}")
+        moved = [self._reset(topic, subscription, start) for topic in topics]
+        return wire.ResetSubscriptionResponse(places=await asyncio.gather(*moved))
 
     async def _views(self, topics: list[Topic]) -> dict[str, ArchiveView]:
         bundles = {topic.bundle: topic.home for topic in topics}
@@ -168,12 +151,7 @@ class TopicDetails:
     async def _ask_owner(self, topic: Topic) -> TopicDescription | DanubeError:
         try:
             async with self._asking:
-                return await self._owners.ask(
-                    topic.home,
-                    DescribeTopic(topic.name),
-                    TopicDescription,
-                    timeout_s=OWNER_TIMEOUT_S,
-                )
+                return await self._owners.ask(topic.home, DescribeTopic(topic.name))
         except CorruptData:
             raise
         except DanubeError as error:
@@ -182,12 +160,7 @@ class TopicDetails:
     async def _reset(self, topic: Topic, subscription: str, start: StartPosition) -> wire.SubscriptionPlace:
         try:
             async with self._asking:
-                found = await self._owners.ask(
-                    topic.home,
-                    ResetSubscription(topic.name, subscription, start),
-                    SubscriptionFound,
-                    timeout_s=OWNER_TIMEOUT_S,
-                )
+                found = await self._owners.ask(topic.home, ResetSubscription(topic.name, subscription, start))
         except NotFound as error:
             raise failure(str(error), SUBSCRIPTION_NOT_FOUND) from None
         return wire.SubscriptionPlace(topic=topic.name, mark_delete=found.mark_delete)
@@ -254,6 +227,4 @@ def _start(start: wire.SubscriptionStart) -> StartPosition:
     kind = _KINDS.get(start.kind)
     if kind is None:
         raise InvalidInput(f"{start.kind} is no kind of start")
-    if start.value and kind in (StartKind.EARLIEST, StartKind.LATEST):
-        raise InvalidInput(f"{kind} takes no value")
-    return StartPosition(kind, start.value)
+    return start_at(kind, start.value)

@@ -13,7 +13,6 @@ from danube_common.cluster.records import Topic
 from danube_common.errors import DanubeError, NotFound, Unavailable
 from danube_common.model.bundle import Bundle
 from danube_common.model.names import TopicName
-from danube_common.wire.envelope import Done
 from danube_common.wire.owner.topics import FindTopic
 
 ANSWER_TIMEOUT_S: Final = 5.0
@@ -68,7 +67,7 @@ class TopicReadiness:
 
     async def _known(self, bundle: Bundle, name: str, timeout_s: float) -> bool:
         try:
-            await self._owners.ask(bundle, FindTopic(name), Done, timeout_s=timeout_s)
+            await self._owners.ask(bundle, FindTopic(name), timeout_s=timeout_s)
         except NotFound:
             return False
         return True

@@ -25,7 +25,7 @@ from danube_common.metadata.port import Entry, MetadataStore
 from danube_common.model.bundle import Bundle, Family
 from danube_common.model.strategy import StorageBackend
 from danube_common.nats.snapshot import Snapshot, StreamSnapshots
-from danube_common.wire.repair import FETCH_BYTES_MAX, REPAIR, FetchSegment, SegmentBytes, repair_subject
+from danube_common.wire.repair import FETCH_BYTES_MAX, REPAIR, FetchSegment, repair_subject
 from danube_proto import danube_operations_pb2 as wire
 
 ATTEMPTS_MAX: Final = 8
@@ -219,9 +219,7 @@ async def read_segment(
         try:
             while offset < record.size_bytes:
                 fetch = FetchSegment(record.key, offset, FETCH_BYTES_MAX)
-                got = await REPAIR.ask(
-                    bus, repair_subject(holder), fetch, SegmentBytes, timeout_s=FETCH_TIMEOUT_S
-                )
+                got = await REPAIR.ask(bus, repair_subject(holder), fetch, timeout_s=FETCH_TIMEOUT_S)
                 if not got.data:
                     break
                 check.feed(got.data)

@@ -32,7 +32,7 @@ from danube_common.metadata.port import MetadataStore
 from danube_common.nats.connection import Connection
 from danube_common.nats.jetstream import JetStream, JetStreamRefused, StreamAnswer
 from danube_common.runtime.version import platform_version
-from danube_common.wire.owner.topics import DescribeTopic, TopicDescription
+from danube_common.wire.owner.topics import DescribeTopic
 
 ANSWER_TIMEOUT_S: Final = 3.0
 ANSWER_BYTES_MAX: Final = 64 << 10
@@ -143,9 +143,7 @@ class Look:
             request = DescribeTopic(topic.name)
             try:
                 async with asking:
-                    told = await self._owners.ask(
-                        topic.home, request, TopicDescription, timeout_s=ANSWER_TIMEOUT_S
-                    )
+                    told = await self._owners.ask(topic.home, request, timeout_s=ANSWER_TIMEOUT_S)
             except DanubeError:
                 return None
             return [

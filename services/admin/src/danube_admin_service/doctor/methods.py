@@ -7,8 +7,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from danube_admin_service.api.errors import failure, precise_statuses
-from danube_admin_service.api.unary import unary
+from danube_admin_service.api.errors import failure
+from danube_admin_service.api.unary import precise
 from danube_admin_service.doctor.events import Event, event_of, fault_events
 from danube_admin_service.doctor.look import Look
 from danube_admin_service.doctor.rules import CHECKS, Finding, examine
@@ -38,12 +38,11 @@ class DoctorMethods:
 
     def register(self, methods: Methods) -> None:
         """Add the methods."""
-        methods.unary[f"{DOCTOR}/Examine"] = unary(wire.ExamineRequest, self._examine)
+        methods.unary[f"{DOCTOR}/Examine"] = precise(wire.ExamineRequest, self._examine)
         methods.stream[f"{EVENTS}/Watch"] = self._watch
 
     async def _examine(self, _request: wire.ExamineRequest) -> wire.ExamineResponse:
-        async with precise_statuses():
-            facts = await self._look.facts()
+        facts = await self._look.facts()
         findings = [_shown(one) for one in examine(facts)]
         return wire.ExamineResponse(now_ms=facts.now_ms, findings=findings, checks=list(CHECKS))
 

@@ -15,7 +15,6 @@ from danube_common.errors import DanubeError, LimitExceeded, NotFound, Unavailab
 from danube_common.model.bundle import Bundle
 from danube_common.wire.owner.acknowledgements import (
     ACKS_PER_BATCH_MAX,
-    Acked,
     Acks,
     TopicAcks,
     ack_ranges,
@@ -216,7 +215,7 @@ class AckForwarder:
         unknown: set[tuple[str, str]] = set()
         try:
             if (request := batch.request()) is not None:
-                unknown = set((await self._owners.ask(self.bundle, request, Acked)).unknown)
+                unknown = set((await self._owners.ask(self.bundle, request)).unknown)
         except DanubeError as failure:
             error = failure
         self._in_flight = {}

@@ -11,7 +11,6 @@ from danube_common.model.bundle import Bundle
 from danube_common.model.failure_policy import REASON_CHARACTERS_MAX
 from danube_common.runtime.service import Spawn
 from danube_common.tracing.tracer import Tracer
-from danube_common.wire.envelope import Done
 from danube_common.wire.owner.acknowledgements import Nack
 from danube_gateway.consume.ack_forwarder import AckForwarder, Delivered
 from danube_gateway.consume.source import Source
@@ -77,7 +76,7 @@ class Acknowledgements:
         topic, subscription, generation = delivered
         reason = reason[:REASON_CHARACTERS_MAX]
         request = Nack(topic, subscription, position, last or position, generation, delay_ms, reason)
-        await self._owners.ask(bundle, request, Done)
+        await self._owners.ask(bundle, request)
 
     async def confirmed(self, bundle: Bundle) -> None:
         """Wait until an owner of the bundle has confirmed what was accepted before."""

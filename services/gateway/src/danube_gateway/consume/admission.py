@@ -39,10 +39,10 @@ async def create_consumer(
     filters = check_key_filters(kind, tuple(key_filters))
     creation = CreateConsumer(topic.name, subscription, kind, name, sessions.client(peer), filters)
     try:
-        return await owners.ask(topic.home, creation, ConsumerFound)
+        return await owners.ask(topic.home, creation)
     except Refused:
         if kind is not SubscriptionType.EXCLUSIVE:
             raise
     await asyncio.sleep(LEAVING_S)
     await sessions.until_detached(topic.home, topic.name, subscription)
-    return await owners.ask(topic.home, creation, ConsumerFound)
+    return await owners.ask(topic.home, creation)

@@ -19,7 +19,6 @@ from danube_common.model.bundle import Bundle
 from danube_common.runtime.service import Spawn
 from danube_common.tracing.marks import parse_marks_by_consumer
 from danube_common.wire.delivery import MAGICS, Delivery, decode_deliveries
-from danube_common.wire.envelope import Done
 from danube_common.wire.owner.notices import decode_notice, taken_over
 from danube_common.wire.owner.protocol import gateway_subject
 from danube_common.wire.owner.sessions import (
@@ -30,7 +29,6 @@ from danube_common.wire.owner.sessions import (
     Detach,
     FindConsumer,
     Sync,
-    Synced,
 )
 from danube_gateway.consume.ack_forwarder import Delivered
 from danube_gateway.consume.acks import Acknowledgements
@@ -247,7 +245,7 @@ class Sessions:
         if bundle is None:
             return False
         try:
-            await self._owners.ask(bundle, FindConsumer(consumer_id), ConsumerFound, timeout_s=timeout_s)
+            await self._owners.ask(bundle, FindConsumer(consumer_id), timeout_s=timeout_s)
         except NotFound:
             return False
         return True
@@ -260,7 +258,7 @@ class Sessions:
         bundle = self._catalogue.bundle_of_id(consumer_id)
         if bundle is None:
             raise NotFound(f"consumer {consumer_id} does not exist")
-        return (await self._owners.ask(bundle, FindConsumer(consumer_id), ConsumerFound)).topic
+        return (await self._owners.ask(bundle, FindConsumer(consumer_id))).topic
 
     def _give_back(self, session: Session) -> None:
         """Free the credit of a stream that ended for others of its connection."""
@@ -289,12 +287,12 @@ class Sessions:
         epoch = self._catalogue.epoch(session.bundle) or 0
         request = session.attach(self.name, self._next_number(), epoch, resumes=resumes)
         try:
-            found = await self._owners.ask(session.bundle, request, ConsumerFound)
+            found = await self._owners.ask(session.bundle, request)
         except Refused:
             if session.closed or not await self._passed_number(session):
                 raise
             request = session.attach(self.name, self._next_number(), epoch, resumes=False)
-            found = await self._owners.ask(session.bundle, request, ConsumerFound)
+            found = await self._owners.ask(session.bundle, request)
         session.topic, session.subscription = found.topic, found.subscription
         session.reliable, session.generation = found.reliable, found.generation
         session.attaching = False
@@ -325,7 +323,7 @@ class Sessions:
         try:
             await self._confirm_acks(session.bundle, DETACH_TIMEOUT_S)
             request = Detach(session.consumer_id, session.number)
-            await self._owners.ask(session.bundle, request, Done, timeout_s=DETACH_TIMEOUT_S)
+            await self._owners.ask(session.bundle, request, timeout_s=DETACH_TIMEOUT_S)
         except DanubeError as error:
             _log.warning("detach_failed", consumer=session.consumer_id, error=str(error))
         finally:
@@ -335,9 +333,7 @@ class Sessions:
         """End all streams of a bundle with one empty Sync."""
         try:
             await self._confirm_acks(bundle, STOP_DETACH_S)
-            await self._owners.ask(
-                bundle, Sync(self.name, [], self._last_number), Synced, timeout_s=STOP_DETACH_S
-            )
+            await self._owners.ask(bundle, Sync(self.name, [], self._last_number), timeout_s=STOP_DETACH_S)
         except DanubeError as error:
             _log.warning("detach_all_failed", bundle=str(bundle), error=str(error))
 
@@ -379,7 +375,7 @@ class Sessions:
         Unavailable.
         """
         find = FindConsumer(session.consumer_id)
-        newest = (await self._owners.ask(session.bundle, find, ConsumerFound)).session
+        newest = (await self._owners.ask(session.bundle, find)).session
         if newest <= max(session.number, _now_us()):
             return False
         self._last_number = max(self._last_number, newest)
@@ -438,7 +434,7 @@ class Sessions:
         try:
             states = [session.state() for session in sessions[:SESSIONS_PER_SYNC_MAX]]
             request = Sync(self.name, states, newest)
-            synced = await self._owners.ask(bundle, request, Synced, timeout_s=SYNC_TIMEOUT_S, repeat=False)
+            synced = await self._owners.ask(bundle, request, timeout_s=SYNC_TIMEOUT_S, repeat=False)
         except DanubeError as error:
             _log.warning("sync_failed", bundle=str(bundle), error=str(error))
             return

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
+from msgspec.structs import asdict
+
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Topic
 from danube_common.errors import AlreadyExists, InvalidInput, NotFound
-from danube_common.model.failure_policy import (
-    BackoffStrategy,
-    FailurePolicy,
-    PoisonPolicy,
-    check_failure_policy,
-)
+from danube_common.model.failure_policy import FailurePolicy, check_failure_policy, policy_of
 from danube_common.model.names import TopicName, check_label
 from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType, start_at
 from danube_common.rpc.port import Call, Methods, RpcError, StatusCode
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.security.roles import Permission
-from danube_common.wire.envelope import Done
 from danube_common.wire.owner.subscriptions import (
     CreateSubscription,
-    FailurePolicyFound,
     GetFailurePolicy,
     ListSubscriptions,
-    LossTotals,
     SetFailurePolicy,
-    SubscriptionFound,
-    Subscriptions,
     TellLosses,
 )
 from danube_gateway.dialects.errors import rpc_error, topic_not_found
@@ -33,19 +25,10 @@ from danube_gateway.publish.topic_resolver import TopicResolver
 from danube_proto import danube_api_pb2 as api
 from danube_proto import danube_platform_pb2 as platform
 
-_KINDS = {
-    platform.SubscriptionStart.EARLIEST: StartKind.EARLIEST,
-    platform.SubscriptionStart.LATEST: StartKind.LATEST,
-    platform.SubscriptionStart.POSITION: StartKind.POSITION,
-    platform.SubscriptionStart.LAST: StartKind.LAST,
-    platform.SubscriptionStart.TIME: StartKind.TIME,
-}
-_TYPES = {
-    platform.CreateSubscriptionRequest.EXCLUSIVE: SubscriptionType.EXCLUSIVE,
-    platform.CreateSubscriptionRequest.SHARED: SubscriptionType.SHARED,
-    platform.CreateSubscriptionRequest.FAILOVER: SubscriptionType.FAILOVER,
-    platform.CreateSubscriptionRequest.KEY_SHARED: SubscriptionType.KEY_SHARED,
-}
+_KINDS = {number: StartKind[name] for name, number in platform.SubscriptionStart.Kind.items()}
+_TYPES = {number: SubscriptionType[name] for name, number in platform.CreateSubscriptionRequest.Type.items()}
+_NAMES = {"backoff_strategy": "backoff", "poison_policy": "poison"}
+"""Of the fields of a failure policy, where the message has other names."""
 
 
 class SubscriptionService:
@@ -79,7 +62,6 @@ class SubscriptionService:
             found = await self._owners.ask(
                 topic.home,
                 CreateSubscription(topic.name, request.subscription, kind, start, request.prefetch),
-                SubscriptionFound,
             )
         except AlreadyExists as error:
             raise rpc_error(
@@ -94,7 +76,7 @@ class SubscriptionService:
         topic = await find_topic(self._resolver, TopicName.parse(request.topic))
         try:
             totals = await self._owners.ask(
-                topic.home, TellLosses(topic.name, request.subscription, request.told), LossTotals
+                topic.home, TellLosses(topic.name, request.subscription, request.told)
             )
         except NotFound as error:
             raise _subscription_not_found(error) from None
@@ -107,16 +89,19 @@ class SubscriptionService:
         check_label(request.subscription, "subscription")
         if not request.HasField("policy"):
             raise InvalidInput("the request has no policy")
-        policy = _failure_policy(request.policy)
+        policy = policy_of(
+            {
+                name: getattr(request.policy, _NAMES.get(name, name))
+                for name in FailurePolicy.__struct_fields__
+            }
+        )
         for one in filter(None, (name, name.partition_of)):
             check_failure_policy(policy, str(one))
         if policy.dead_letter_topic:
             call.require(Permission.PRODUCE, policy.dead_letter_topic)
         topic = await find_topic(self._resolver, name)
         try:
-            await self._owners.ask(
-                topic.home, SetFailurePolicy(topic.name, request.subscription, policy), Done
-            )
+            await self._owners.ask(topic.home, SetFailurePolicy(topic.name, request.subscription, policy))
         except NotFound as error:
             raise _subscription_not_found(error) from None
         return _policy_response(policy)
@@ -126,9 +111,7 @@ class SubscriptionService:
         request = parse_strict(platform.GetFailurePolicyRequest, call.request)
         topic = await find_topic(self._resolver, TopicName.parse(request.topic))
         try:
-            found = await self._owners.ask(
-                topic.home, GetFailurePolicy(topic.name, request.subscription), FailurePolicyFound
-            )
+            found = await self._owners.ask(topic.home, GetFailurePolicy(topic.name, request.subscription))
         except NotFound as error:
             raise _subscription_not_found(error) from None
         return _policy_response(found.policy)
@@ -149,7 +132,7 @@ class TopicService:
         """Describe one topic or partition."""
         request = parse_strict(platform.GetTopicRequest, call.request)
         topic = await find_topic(self._resolver, TopicName.parse(request.topic))
-        known = await self._owners.ask(topic.home, ListSubscriptions(topic.name), Subscriptions)
+        known = await self._owners.ask(topic.home, ListSubscriptions(topic.name))
         response = platform.GetTopicResponse(
             topic_id=topic.topic_id,
             reliable=topic.strategy.is_reliable,
@@ -171,34 +154,9 @@ def _subscription_not_found(error: NotFound) -> RpcError:
     return rpc_error(StatusCode.NOT_FOUND, api.ErrorType.SUBSCRIPTION_NOT_FOUND, str(error))
 
 
-def _failure_policy(message: platform.FailurePolicy) -> FailurePolicy:
-    """Raises InvalidInput."""
-    try:
-        backoff, poison = BackoffStrategy(message.backoff), PoisonPolicy(message.poison)
-    except ValueError as error:
-        raise InvalidInput(str(error)) from None
-    return FailurePolicy(
-        message.max_redelivery_count,
-        message.ack_timeout_ms,
-        message.base_redelivery_delay_ms,
-        message.max_redelivery_delay_ms,
-        backoff,
-        message.dead_letter_topic,
-        poison,
-    )
-
-
 def _policy_response(policy: FailurePolicy) -> bytes:
-    message = platform.FailurePolicy(
-        max_redelivery_count=policy.max_redelivery_count,
-        ack_timeout_ms=policy.ack_timeout_ms,
-        base_redelivery_delay_ms=policy.base_redelivery_delay_ms,
-        max_redelivery_delay_ms=policy.max_redelivery_delay_ms,
-        backoff=platform.FailurePolicy.Backoff.Name(policy.backoff_strategy),
-        dead_letter_topic=policy.dead_letter_topic,
-        poison=platform.FailurePolicy.Poison.Name(policy.poison_policy),
-    )
-    return platform.FailurePolicyResponse(policy=message).SerializeToString()
+    fields = {_NAMES.get(name, name): value for name, value in asdict(policy).items()}
+    return platform.FailurePolicyResponse(policy=platform.FailurePolicy(**fields)).SerializeToString()
 
 
 def start_of(start: platform.SubscriptionStart) -> StartPosition:

@@ -16,7 +16,7 @@ from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.records import Topic
 from danube_common.errors import UNDECODABLE, BusUnavailable, Unavailable
 from danube_common.wire.frame import sequence_key
-from danube_common.wire.owner.producers import FindSequence, SequenceFound
+from danube_common.wire.owner.producers import FindSequence
 
 SUBJECT: Final = "danube.producers"
 """Where gateways tell each other of idempotent producers that were opened."""
@@ -74,7 +74,7 @@ class ProducerClaims:
 
     async def last_sequence(self, topic: Topic, producer_name: str) -> int:
         """Ask the owner what the producer has stored so far. Raises NotFound, Unavailable."""
-        found = await self._owners.ask(topic.home, FindSequence(topic.name, producer_name), SequenceFound)
+        found = await self._owners.ask(topic.home, FindSequence(topic.name, producer_name))
         return found.last
 
     def _hear(self, data: bytes) -> None:

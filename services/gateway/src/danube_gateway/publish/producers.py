@@ -23,7 +23,6 @@ from danube_common.wire.owner.producers import (
     FindProducer,
     ProducerFound,
     TouchProducers,
-    UnknownIds,
 )
 
 TOUCH_INTERVAL_S = 5.0
@@ -84,7 +83,7 @@ class Producers:
     async def create(self, topic: Topic, name: str, mode: AccessMode) -> Producer:
         """Create a producer at its owner. Raises AlreadyExists, LimitExceeded, Unavailable."""
         request = CreateProducer(topic.name, name, mode)
-        found = await self._owners.ask(topic.home, request, ProducerFound)
+        found = await self._owners.ask(topic.home, request)
         return self._remember(found, topic)
 
     def hold(self, producer_id: int) -> None:
@@ -117,7 +116,7 @@ class Producers:
         if bundle is None:
             return False
         try:
-            await self._owners.ask(bundle, FindProducer(producer_id), ProducerFound, timeout_s=timeout_s)
+            await self._owners.ask(bundle, FindProducer(producer_id), timeout_s=timeout_s)
         except NotFound:
             self._forget(producer_id)
             return False
@@ -137,9 +136,7 @@ class Producers:
 
     async def _touch(self, bundle: Bundle, ids: list[int]) -> None:
         try:
-            unknown = await self._owners.ask(
-                bundle, TouchProducers(ids), UnknownIds, timeout_s=TOUCH_INTERVAL_S
-            )
+            unknown = await self._owners.ask(bundle, TouchProducers(ids), timeout_s=TOUCH_INTERVAL_S)
         except DanubeError as error:
             _log.warning("touch_failed", bundle=str(bundle), error=str(error))
             return
@@ -150,7 +147,7 @@ class Producers:
         bundle = self._catalogue.bundle_of_id(producer_id)
         if bundle is None:
             raise NotFound(f"producer {producer_id} does not exist")
-        found = await self._owners.ask(bundle, FindProducer(producer_id), ProducerFound)
+        found = await self._owners.ask(bundle, FindProducer(producer_id))
         topic = await self._catalogue.find_topic(TopicName.parse(found.topic))
         if topic is None or topic.topic_id != found.topic_id:
             raise NotFound(f"the topic of producer {producer_id} does not exist")

@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from operator import attrgetter
 
+import msgspec
 import structlog
 
 from danube_common.archive.ranking import ranked
@@ -22,7 +23,6 @@ from danube_common.wire.replica import (
     BuildSegments,
     Built,
     DeleteSegments,
-    ReplicaReply,
     ReplicaRequest,
     SegmentPlan,
     replica_subject,
@@ -50,7 +50,7 @@ class ReplicaServer:
         self._disk = disk
         self._building = asyncio.Semaphore(BUILDS_AT_ONCE_MAX)
 
-    async def answer(self, request: ReplicaRequest) -> ReplicaReply:
+    async def answer(self, request: ReplicaRequest) -> msgspec.Struct:
         """Carry out a request and return its reply. Raises DanubeError."""
         match request:
             case BuildSegments():
@@ -117,12 +117,12 @@ class ReplicaClient:
     async def delete(self, instance_id: str, keys: Sequence[str]) -> None:
         """Delete segments from another instance's disk. Raises Unavailable."""
         request = DeleteSegments(tuple(keys))
-        await REPLICA.ask(self._bus, replica_subject(instance_id), request, Done, timeout_s=DELETE_TIMEOUT_S)
+        await REPLICA.ask(self._bus, replica_subject(instance_id), request, timeout_s=DELETE_TIMEOUT_S)
 
     async def _build(self, request: BuildSegments, instance_id: str) -> tuple[int, ...] | DanubeError:
         subject = replica_subject(instance_id)
         try:
-            reply = await REPLICA.ask(self._bus, subject, request, Built, timeout_s=BUILD_TIMEOUT_S)
+            reply = await REPLICA.ask(self._bus, subject, request, timeout_s=BUILD_TIMEOUT_S)
         except DanubeError as error:
             return error
         if len(reply.data_crc32c) != len(request.segments):

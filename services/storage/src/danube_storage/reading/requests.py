@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+import msgspec
+
 from danube_common.archive.records import SHARED, SegmentRecord
 from danube_common.errors import CorruptData, NotFound, StoreUnavailable
 from danube_common.metadata.port import MetadataStore
@@ -16,7 +18,6 @@ from danube_common.segment.format import TOPIC, TopicRange
 from danube_common.segment.reader import SegmentIndex
 from danube_common.wire.archive import (
     READ_BYTES_MAX,
-    ArchiveReply,
     ArchiveRequest,
     By,
     ListTopics,
@@ -113,7 +114,7 @@ class ReadRequests:
         if first_sequence not in newest:
             self._newest[bundle] = sorted([*newest, first_sequence])[-TAIL_ENTRIES:]
 
-    async def answer(self, request: ArchiveRequest) -> ArchiveReply | bytes:
+    async def answer(self, request: ArchiveRequest) -> msgspec.Struct | bytes:
         """Answer a reader. SegmentData is returned in encoded form. Raises DanubeError."""
         self.note_entry(request.locator.bundle, request.locator.entry_first_sequence)
         match request:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import structlog
 
 from danube_common.archive.records import SegmentRecord
@@ -17,7 +18,6 @@ from danube_common.wire.repair import (
     CopyProgress,
     CopySegment,
     FetchSegment,
-    RepairReply,
     RepairRequest,
     SegmentBytes,
     VerifySegment,
@@ -70,7 +70,7 @@ class SegmentCopier:
         self._copy_slots = asyncio.Semaphore(COPYING_AT_ONCE_MAX)
         self._verify_slots = asyncio.Semaphore(VERIFIED_AT_ONCE_MAX)
 
-    async def answer(self, request: RepairRequest) -> RepairReply:
+    async def answer(self, request: RepairRequest) -> msgspec.Struct:
         """Carry out a request and return its reply. Raises DanubeError."""
         match request:
             case CopySegment():
@@ -148,7 +148,7 @@ class SegmentCopier:
         """Let the source of a damaged copy find that itself: each instance marks its own copies only."""
         try:
             await REPAIR.ask(
-                self._bus, repair_subject(source), VerifySegment(locator), Done, timeout_s=VERIFY_TIMEOUT_S
+                self._bus, repair_subject(source), VerifySegment(locator), timeout_s=VERIFY_TIMEOUT_S
             )
         except DanubeError as error:
             _log.warning("source_not_verified", key=locator.key, source=source, reason=str(error))

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from danube_common.wire.archive import SegmentLocator
-from danube_common.wire.repair import REPAIR, CopyProgress, CopySegment, repair_subject
+from danube_common.wire.repair import REPAIR, CopySegment, repair_subject
 from danube_storage.archive.session import ArchiveSession
 from danube_storage.repair.copier import ANSWER_S
 
@@ -30,7 +30,6 @@ async def until_copied(
                 session.ports.bus,
                 repair_subject(target),
                 request,
-                CopyProgress,
                 timeout_s=ANSWER_S + REPLY_S,
             )
             if reply.done:

@@ -31,8 +31,6 @@ class RemoteDisk:
     async def _fetch(self, key: str, offset: int, length: int) -> SegmentBytes:
         request = FetchSegment(key, offset, length)
         try:
-            return await REPAIR.ask(
-                self._bus, self._subject, request, SegmentBytes, timeout_s=FETCH_TIMEOUT_S
-            )
+            return await REPAIR.ask(self._bus, self._subject, request, timeout_s=FETCH_TIMEOUT_S)
         except Unavailable as error:
             raise SourceUnavailable(str(error)) from None

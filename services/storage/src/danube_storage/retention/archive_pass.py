@@ -25,7 +25,7 @@ from danube_common.cluster.records import Topic
 from danube_common.errors import DanubeError, StoreUnavailable
 from danube_common.model.strategy import Retention, StorageBackend
 from danube_common.segment.format import TOPIC, TopicRange
-from danube_common.wire.archive import ListTopics, SegmentTopics
+from danube_common.wire.archive import ListTopics
 from danube_storage.archive.replicas import ReplicaClient
 from danube_storage.archive.session import ArchiveSession
 from danube_storage.archive.state import change_archive_state
@@ -165,9 +165,7 @@ class ArchiveRetention:
         return marks
 
     async def _topics_in(self, entry: ManifestEntry, segment: SegmentRecord) -> list[TopicRange]:
-        answer = await self._segment_clients.first_answer(
-            segment, ListTopics(entry.locator(segment)), SegmentTopics
-        )
+        answer = await self._segment_clients.first_answer(segment, ListTopics(entry.locator(segment)))
         topics = [TopicRange(*row) for row in TOPIC.iter_unpack(answer.rows)]
         if sum(topic.messages for topic in topics) != segment.messages:
             raise StoreUnavailable(f"the tail of {segment.key} is not that of its record")

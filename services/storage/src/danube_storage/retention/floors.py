@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 async def ask_floors(owners: OwnerClient, bundle: Bundle) -> Floors | None:
     """Return the positions that every subscription has acknowledged; None if no owner answers."""
     try:
-        return await owners.ask(bundle, RetentionFloors(), Floors, timeout_s=ANSWER_TIMEOUT_S)
+        return await owners.ask(bundle, RetentionFloors(), timeout_s=ANSWER_TIMEOUT_S)
     except DanubeError as error:
         _log.info("no_floors", bundle=str(bundle), reason=str(error))
         return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from danube_common.errors import NotFound
 from danube_common.model.names import check_label
 from danube_common.wire.envelope import Done
@@ -18,7 +20,7 @@ from danube_common.wire.owner.producers import (
     TouchProducers,
     UnknownIds,
 )
-from danube_common.wire.owner.protocol import OwnerReply, OwnerRequest
+from danube_common.wire.owner.protocol import OwnerRequest
 from danube_common.wire.owner.sessions import ConsumerFound, CreateConsumer
 from danube_topic_owner.api.consumer_admission import admit_consumer
 from danube_topic_owner.api.producers import Producers
@@ -64,7 +66,7 @@ class Requests:
             **TopicReads(context, archive_catchup).handlers,
         }
 
-    async def answer(self, request: OwnerRequest) -> OwnerReply:
+    async def answer(self, request: OwnerRequest) -> msgspec.Struct:
         """Carry out a request. Raises DanubeError."""
         return await self._handlers[type(request)](request)
 

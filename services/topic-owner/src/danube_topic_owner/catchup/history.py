@@ -28,7 +28,6 @@ from danube_common.wire.archive import (
     Located,
     ReadSegment,
     SegmentData,
-    SegmentTopics,
 )
 
 READS_AHEAD_MAX = 3
@@ -120,7 +119,7 @@ class History:
                 return Located(held.first_position, held.first_offset)
             request = Locate(entry.locator(record), topic.topic_id, by, value)
             try:
-                return await self._clients.first_answer(record, request, Located)
+                return await self._clients.first_answer(record, request)
             except NotFound:
                 continue
         return None
@@ -166,7 +165,7 @@ class History:
         if rows is None:
             request = ListTopics(entry.locator(record))
             try:
-                rows = (await self._clients.first_answer(record, request, SegmentTopics)).rows
+                rows = (await self._clients.first_answer(record, request)).rows
             except NotFound:
                 return None
             if len(rows) % TOPIC.size:
@@ -225,7 +224,7 @@ class History:
         """Read from the first holder that serves the request. Raises also NotFound: it was deleted."""
         damage: dict[str, str] = {}
         reached = request.from_position
-        async with aclosing(self._clients.answers(record, request, SegmentData)) as answers:
+        async with aclosing(self._clients.answers(record, request)) as answers:
             async for holder, data in answers:
                 if data.entries or not data.corrupt:
                     try:

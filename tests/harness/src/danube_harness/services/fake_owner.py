@@ -6,6 +6,8 @@ import struct
 from collections.abc import Iterable
 from functools import partial
 
+import msgspec
+
 from danube_common.bus.port import Bus
 from danube_common.cluster import keys
 from danube_common.cluster.records import Claim, Topic, decode_record, encode_record
@@ -17,7 +19,7 @@ from danube_common.model.names import TopicName
 from danube_common.model.position import position_of
 from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType
 from danube_common.wire.envelope import Done
-from danube_common.wire.owner.protocol import OWNER, OwnerReply, OwnerRequest, owner_subject
+from danube_common.wire.owner.protocol import OWNER, OwnerRequest, owner_subject
 from danube_common.wire.owner.subscriptions import (
     CreateSubscription,
     DispatchConfigFound,
@@ -83,13 +85,13 @@ class FakeOwner:
             epoch = await self._store.put(keys.owner_key(bundle), claim)
             await self._bus.serve(owner_subject(bundle, epoch), OWNER.handler(partial(self._answer, bundle)))
 
-    async def _answer(self, bundle: Bundle, request: OwnerRequest) -> OwnerReply:
+    async def _answer(self, bundle: Bundle, request: OwnerRequest) -> msgspec.Struct:
         if isinstance(request, ReadTopic):
             await self._require(request.topic)
             return _read(self.messages.get(request.topic, []), request.position, request.start)
         return await self._carry_out(bundle, request)
 
-    async def _carry_out(self, bundle: Bundle, request: OwnerRequest) -> OwnerReply:
+    async def _carry_out(self, bundle: Bundle, request: OwnerRequest) -> msgspec.Struct:
         match request:
             case FindTopic(topic=topic):
                 await self._require(topic)

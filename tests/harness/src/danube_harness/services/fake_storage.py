@@ -6,6 +6,8 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
+import msgspec
+
 from danube_common.archive.manifest import Manifest
 from danube_common.archive.records import SHARED, ManifestEntry
 from danube_common.bus.port import Bus, Subscription
@@ -16,7 +18,6 @@ from danube_common.segment.format import CRC, ENTRY, TOPIC, tail_bytes_of
 from danube_common.segment.reader import EntryReader, SegmentEntry, SegmentIndex, parse_tail
 from danube_common.wire.archive import (
     ARCHIVE,
-    ArchiveReply,
     ArchiveRequest,
     By,
     ListTopics,
@@ -63,7 +64,7 @@ class FakeStorage:
         if self._serving is not None:
             await self._serving.close()
 
-    async def _answer(self, request: ArchiveRequest) -> ArchiveReply:
+    async def _answer(self, request: ArchiveRequest) -> msgspec.Struct:
         self.asked.append(request)
         self.heard.set()
         segment = await _whole(self._store, request.locator.key)

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+import msgspec
+
 from danube_common.cluster import keys
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.namespaces import Namespaces
@@ -24,18 +26,17 @@ from danube_common.nats.connection import Connection
 from danube_common.runtime.metrics import Metrics
 from danube_common.runtime.ports import Ports
 from danube_common.wire.delivery import MAGIC, Delivery, decode_deliveries
+from danube_common.wire.envelope import Request
 from danube_common.wire.frame import encode_frame, make_frame_id
 from danube_common.wire.owner.acknowledgements import Acked, Acks, TopicAcks, ack_ranges
 from danube_common.wire.owner.notices import SessionEnded, decode_notice
 from danube_common.wire.owner.protocol import (
     OWNER,
-    OwnerReply,
-    OwnerRequest,
     gateway_subject,
     non_reliable_subject,
     owner_subject,
 )
-from danube_common.wire.owner.sessions import Attach, ConsumerFound, CreateConsumer
+from danube_common.wire.owner.sessions import Attach, CreateConsumer
 from danube_harness.memory.bus import MemoryBus, MemoryHub
 from danube_harness.memory.journal import MemoryJournal
 from danube_harness.memory.log import MemoryLog
@@ -54,7 +55,7 @@ PLENTY = 1 << 40
 PATIENCE_S = 20.0
 """A test that waits longer has failed; none waits for time to pass."""
 
-Reply = TypeVar("Reply", bound=OwnerReply)
+R = TypeVar("R", bound=msgspec.Struct)
 
 
 class TurningLog(MemoryLog):
@@ -144,7 +145,7 @@ class Gateway:
     ) -> int:
         """Create a consumer and return its id."""
         request = CreateConsumer(topic, subscription, kind, name)
-        return (await self.harness.ask(request, ConsumerFound)).consumer_id
+        return (await self.harness.ask(request)).consumer_id
 
     async def attach(
         self, consumer_id: int, *, messages: int = PLENTY, session: int = 0, client: str = "", **more: int
@@ -152,12 +153,12 @@ class Gateway:
         """Open a stream with a credit of ``messages`` and return its session."""
         session = session or next(self.harness.sessions)
         request = Attach(consumer_id, self.name, session, messages, PLENTY, client=client, **more)
-        await self.harness.ask(request, ConsumerFound)
+        await self.harness.ask(request)
         return session
 
     async def ack(self, topic: str, subscription: str, positions: list[int]) -> Acked:
         """Acknowledge positions."""
-        return await self.harness.ask(Acks([TopicAcks(topic, subscription, ack_ranges(positions))]), Acked)
+        return await self.harness.ask(Acks([TopicAcks(topic, subscription, ack_ranges(positions))]))
 
 
 class OwnerHarness:
@@ -250,10 +251,10 @@ class OwnerHarness:
         frame = encode_frame(1, next(self.frames), [(topic.topic_id, [text.encode() for text in texts])])
         await self.bus.publish(non_reliable_subject(topic.home), frame)
 
-    async def ask(self, request: OwnerRequest, reply: type[Reply], *, epoch: int = 0) -> Reply:
+    async def ask(self, request: Request[R], *, epoch: int = 0) -> R:
         """Send a request to the owner of an epoch, by default the newest."""
         subject = owner_subject(self.bundle, epoch or self.epoch)
-        return await OWNER.ask(self.bus, subject, request, reply, timeout_s=PATIENCE_S)
+        return await OWNER.ask(self.bus, subject, request, timeout_s=PATIENCE_S)
 
     async def settle(self) -> None:
         """Let the loop run until everything that was started has happened."""

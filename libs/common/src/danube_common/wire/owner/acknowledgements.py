@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from danube_common.errors import CorruptData
+from danube_common.wire.envelope import Done, Request
 
 ACKS_PER_BATCH_MAX = 10_000
 """Acknowledgements in one request: each a position or a range of adjacent ones."""
@@ -62,19 +63,19 @@ def span_ranges(spans: Iterable[tuple[int, int]]) -> list[int]:
     return ranges
 
 
-class Acks(msgspec.Struct, tag="acks", frozen=True):
-    """Acknowledge messages. Reply: Acked. Positions of messages that are not in flight are ignored."""
-
-    batches: list[TopicAcks]
-
-
 class Acked(msgspec.Struct, tag="acked", frozen=True):
     """``unknown``: (topic, subscription) pairs that do not exist."""
 
     unknown: list[tuple[str, str]]
 
 
-class Nack(msgspec.Struct, tag="nack", frozen=True):
+class Acks(Request[Acked], tag="acks", frozen=True):
+    """Acknowledge messages. Reply: Acked. Positions of messages that are not in flight are ignored."""
+
+    batches: list[TopicAcks]
+
+
+class Nack(Request[Done], tag="nack", frozen=True):
     """Acknowledge messages negatively: they come again, or are poison. Reply: Done.
 
     Errors: NotFound (no such topic or subscription). Positions of messages that are not in flight are

@@ -8,53 +8,39 @@ repeated.
 from __future__ import annotations
 
 from danube_common.model.bundle import Bundle
-from danube_common.wire.envelope import Done, Protocol
-from danube_common.wire.owner.acknowledgements import Acked, Acks, Nack
+from danube_common.wire.envelope import Protocol
+from danube_common.wire.owner.acknowledgements import Acks, Nack
 from danube_common.wire.owner.producers import (
     CreateProducer,
     FindProducer,
     FindSequence,
-    ProducerFound,
-    SequenceFound,
     TouchProducers,
-    UnknownIds,
 )
 from danube_common.wire.owner.sessions import (
     Attach,
-    ConsumerFound,
     CreateConsumer,
     Credit,
     Detach,
     FindConsumer,
     Sync,
-    Synced,
 )
 from danube_common.wire.owner.subscriptions import (
     CreateSubscription,
-    DispatchConfigFound,
-    FailurePolicyFound,
     GetDispatchConfig,
     GetFailurePolicy,
     ListSubscriptions,
-    LossTotals,
     ResetSubscription,
     SetDispatchConfig,
     SetFailurePolicy,
-    SubscriptionFound,
-    Subscriptions,
     TellLosses,
     Unsubscribe,
 )
 from danube_common.wire.owner.topics import (
-    BoundsFound,
     DescribeTopic,
     FindBounds,
     FindTopic,
-    Floors,
     ReadTopic,
     RetentionFloors,
-    TopicDescription,
-    TopicRead,
 )
 
 
@@ -101,22 +87,4 @@ OwnerRequest = (
     | ReadTopic
     | RetentionFloors
 )
-OwnerReply = (
-    ProducerFound
-    | SequenceFound
-    | ConsumerFound
-    | UnknownIds
-    | Synced
-    | Acked
-    | Subscriptions
-    | SubscriptionFound
-    | FailurePolicyFound
-    | DispatchConfigFound
-    | LossTotals
-    | TopicDescription
-    | BoundsFound
-    | TopicRead
-    | Floors
-    | Done
-)
-OWNER: Protocol[OwnerRequest, OwnerReply] = Protocol("an owner", OwnerRequest, OwnerReply)
+OWNER: Protocol[OwnerRequest] = Protocol("an owner", OwnerRequest)

@@ -5,35 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from danube_common.model.subscription import SubscriptionType
+from danube_common.wire.envelope import Done, Request
 
 SESSIONS_PER_SYNC_MAX = 10_000
 SYNC_INTERVAL_S = 1.0
 GATEWAY_SILENCE_S = 3.0
-
-
-class CreateConsumer(msgspec.Struct, tag="create-consumer", frozen=True):
-    """Create a consumer, and its subscription if it is missing. Reply: ConsumerFound.
-
-    Errors: Refused (another subscription type, an exclusive subscription that has a consumer, or another
-    client took over from ``client``), LimitExceeded, NotFound (topic).
-
-    Attributes:
-        client: the client's connection, as in `Attach`.
-        key_filters: globs of the keys that it takes, of a key-shared subscription; empty for all keys.
-    """
-
-    topic: str
-    subscription: str
-    subscription_type: SubscriptionType
-    consumer_name: str
-    client: str = ""
-    key_filters: tuple[str, ...] = ()
-
-
-class FindConsumer(msgspec.Struct, tag="find-consumer", frozen=True):
-    """Find a consumer by id. Reply: ConsumerFound. Errors: NotFound."""
-
-    consumer_id: int
 
 
 class ConsumerFound(msgspec.Struct, tag="consumer", frozen=True):
@@ -55,7 +31,32 @@ class ConsumerFound(msgspec.Struct, tag="consumer", frozen=True):
     session: int = 0
 
 
-class Attach(msgspec.Struct, tag="attach", frozen=True):
+class CreateConsumer(Request[ConsumerFound], tag="create-consumer", frozen=True):
+    """Create a consumer, and its subscription if it is missing. Reply: ConsumerFound.
+
+    Errors: Refused (another subscription type, an exclusive subscription that has a consumer, or another
+    client took over from ``client``), LimitExceeded, NotFound (topic).
+
+    Attributes:
+        client: the client's connection, as in `Attach`.
+        key_filters: globs of the keys that it takes, of a key-shared subscription; empty for all keys.
+    """
+
+    topic: str
+    subscription: str
+    subscription_type: SubscriptionType
+    consumer_name: str
+    client: str = ""
+    key_filters: tuple[str, ...] = ()
+
+
+class FindConsumer(Request[ConsumerFound], tag="find-consumer", frozen=True):
+    """Find a consumer by id. Reply: ConsumerFound. Errors: NotFound."""
+
+    consumer_id: int
+
+
+class Attach(Request[ConsumerFound], tag="attach", frozen=True):
     """Start a session: a client opened its stream, or a gateway lost deliveries. Reply: ConsumerFound.
 
     Errors: NotFound, Refused (an exclusive subscription that has a consumer, a newer stream of the consumer,
@@ -85,7 +86,7 @@ class Attach(msgspec.Struct, tag="attach", frozen=True):
     client: str = ""
 
 
-class Detach(msgspec.Struct, tag="detach", frozen=True):
+class Detach(Request[Done], tag="detach", frozen=True):
     """End a session. Reply: Done, also if the session is unknown."""
 
     consumer_id: int
@@ -99,23 +100,6 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
     session: int
     messages_total: int
     bytes_total: int
-
-
-class Sync(msgspec.Struct, tag="sync", frozen=True):
-    """All sessions of a gateway in the bundle, sent at least every SYNC_INTERVAL_S. Reply: Synced.
-
-    The owner ends sessions that are not listed and were begun before, and all sessions of a gateway that sent
-    no Sync for GATEWAY_SILENCE_S.
-
-    Attributes:
-        newest: the greatest number of a session that the gateway had begun when it listed them. An Attach
-            that was sent later may arrive earlier: its session has a greater number and is not ended. 0 is of
-            a gateway that tells none (of an earlier version): each session that is not listed is ended.
-    """
-
-    gateway: str
-    sessions: list[SessionState]
-    newest: int = 0
 
 
 class Synced(msgspec.Struct, tag="synced", frozen=True):
@@ -137,7 +121,24 @@ class Synced(msgspec.Struct, tag="synced", frozen=True):
     losses: dict[int, tuple[int, int]] = {}
 
 
-class Credit(msgspec.Struct, tag="credit", frozen=True):
-    """Renew credit after a client read from its stream. It has no reply: the next Sync repairs a loss."""
+class Sync(Request[Synced], tag="sync", frozen=True):
+    """All sessions of a gateway in the bundle, sent at least every SYNC_INTERVAL_S. Reply: Synced.
+
+    The owner ends sessions that are not listed and were begun before, and all sessions of a gateway that sent
+    no Sync for GATEWAY_SILENCE_S.
+
+    Attributes:
+        newest: the greatest number of a session that the gateway had begun when it listed them. An Attach
+            that was sent later may arrive earlier: its session has a greater number and is not ended. 0 is of
+            a gateway that tells none (of an earlier version): each session that is not listed is ended.
+    """
+
+    gateway: str
+    sessions: list[SessionState]
+    newest: int = 0
+
+
+class Credit(Request[Done], tag="credit", frozen=True):
+    """Renew credit after a client read from its stream. Nobody waits for the reply: Sync repairs a loss."""
 
     sessions: list[SessionState]

@@ -6,12 +6,21 @@ import msgspec
 
 from danube_common.model.failure_policy import FailurePolicy
 from danube_common.model.subscription import StartPosition, SubscriptionType
+from danube_common.wire.envelope import Done, Request
 
 MAX_UNACKED_MESSAGES = 10_000
 """The largest bound of unacknowledged messages that can be set for a subscription."""
 
 
-class CreateSubscription(msgspec.Struct, tag="create-subscription", frozen=True):
+class SubscriptionFound(msgspec.Struct, tag="subscription", frozen=True):
+    """``created``: whether it is new; ``mark_delete``: positions up to it are acknowledged or skipped."""
+
+    subscription: str
+    created: bool
+    mark_delete: int
+
+
+class CreateSubscription(Request[SubscriptionFound], tag="create-subscription", frozen=True):
     """Create a subscription without a consumer. Reply: SubscriptionFound; an existing one keeps its cursor.
 
     Errors: AlreadyExists (of another type), InvalidInput (the start is invalid, or a non-reliable topic is
@@ -28,7 +37,7 @@ class CreateSubscription(msgspec.Struct, tag="create-subscription", frozen=True)
     prefetch: int = 0
 
 
-class ResetSubscription(msgspec.Struct, tag="reset-subscription", frozen=True):
+class ResetSubscription(Request[SubscriptionFound], tag="reset-subscription", frozen=True):
     """Move a cursor forward or back. Reply: SubscriptionFound.
 
     Acknowledged messages after the new cursor are delivered again. The owner ends the streams of the
@@ -39,20 +48,6 @@ class ResetSubscription(msgspec.Struct, tag="reset-subscription", frozen=True):
     topic: str
     subscription: str
     start: StartPosition
-
-
-class SubscriptionFound(msgspec.Struct, tag="subscription", frozen=True):
-    """``created``: whether it is new; ``mark_delete``: positions up to it are acknowledged or skipped."""
-
-    subscription: str
-    created: bool
-    mark_delete: int
-
-
-class ListSubscriptions(msgspec.Struct, tag="list-subscriptions", frozen=True):
-    """List the subscriptions of a topic. Reply: Subscriptions. Errors: NotFound (topic)."""
-
-    topic: str
 
 
 class SubscriptionInfo(msgspec.Struct, frozen=True):
@@ -69,7 +64,13 @@ class Subscriptions(msgspec.Struct, tag="subscriptions", frozen=True):
     subscriptions: list[SubscriptionInfo]
 
 
-class Unsubscribe(msgspec.Struct, tag="unsubscribe", frozen=True):
+class ListSubscriptions(Request[Subscriptions], tag="list-subscriptions", frozen=True):
+    """List the subscriptions of a topic. Reply: Subscriptions. Errors: NotFound (topic)."""
+
+    topic: str
+
+
+class Unsubscribe(Request[Done], tag="unsubscribe", frozen=True):
     """Delete a subscription and its cursor.
 
     Reply: Done. Errors: NotFound, Refused (a consumer is connected).
@@ -79,7 +80,7 @@ class Unsubscribe(msgspec.Struct, tag="unsubscribe", frozen=True):
     subscription: str
 
 
-class SetFailurePolicy(msgspec.Struct, tag="set-failure-policy", frozen=True):
+class SetFailurePolicy(Request[Done], tag="set-failure-policy", frozen=True):
     """Give a subscription another failure policy, which also decides on what failed before. Reply: Done.
 
     Errors: InvalidInput (the policy cannot be kept), NotFound, Refused (a non-reliable topic).
@@ -90,7 +91,14 @@ class SetFailurePolicy(msgspec.Struct, tag="set-failure-policy", frozen=True):
     policy: FailurePolicy
 
 
-class GetFailurePolicy(msgspec.Struct, tag="get-failure-policy", frozen=True):
+class FailurePolicyFound(msgspec.Struct, tag="failure-policy", frozen=True):
+    """The failure policy of a subscription, and its type."""
+
+    policy: FailurePolicy
+    subscription_type: SubscriptionType
+
+
+class GetFailurePolicy(Request[FailurePolicyFound], tag="get-failure-policy", frozen=True):
     """Ask for a subscription's failure policy. Reply: FailurePolicyFound.
 
     Errors: NotFound, Refused (a non-reliable topic).
@@ -100,14 +108,7 @@ class GetFailurePolicy(msgspec.Struct, tag="get-failure-policy", frozen=True):
     subscription: str
 
 
-class FailurePolicyFound(msgspec.Struct, tag="failure-policy", frozen=True):
-    """The failure policy of a subscription, and its type."""
-
-    policy: FailurePolicy
-    subscription_type: SubscriptionType
-
-
-class SetDispatchConfig(msgspec.Struct, tag="set-dispatch-config", frozen=True):
+class SetDispatchConfig(Request[Done], tag="set-dispatch-config", frozen=True):
     """Bound the unacknowledged messages of a subscription, of all its consumers together. Reply: Done.
 
     A lower bound than before takes back nothing that was sent.
@@ -120,7 +121,13 @@ class SetDispatchConfig(msgspec.Struct, tag="set-dispatch-config", frozen=True):
     max_unacked_messages: int
 
 
-class GetDispatchConfig(msgspec.Struct, tag="get-dispatch-config", frozen=True):
+class DispatchConfigFound(msgspec.Struct, tag="dispatch-config", frozen=True):
+    """What was set for a subscription; 0 is the owner's bound."""
+
+    max_unacked_messages: int
+
+
+class GetDispatchConfig(Request[DispatchConfigFound], tag="get-dispatch-config", frozen=True):
     """Ask for what `SetDispatchConfig` has set. Reply: DispatchConfigFound.
 
     Errors: NotFound, Refused (a non-reliable topic).
@@ -130,13 +137,17 @@ class GetDispatchConfig(msgspec.Struct, tag="get-dispatch-config", frozen=True):
     subscription: str
 
 
-class DispatchConfigFound(msgspec.Struct, tag="dispatch-config", frozen=True):
-    """What was set for a subscription; 0 is the owner's bound."""
+class LossTotals(msgspec.Struct, tag="loss-totals", frozen=True):
+    """Messages that a subscription lost, and how many were told of.
 
-    max_unacked_messages: int
+    They count over its life (a lower bound) or, for a non-reliable topic, since its present owner serves it.
+    """
+
+    lost: int
+    told: int
 
 
-class TellLosses(msgspec.Struct, tag="tell-losses", frozen=True):
+class TellLosses(Request[LossTotals], tag="tell-losses", frozen=True):
     """Ask how many messages a subscription lost, and report a total that a consumer was told of.
 
     Reply: LossTotals. Errors: NotFound.
@@ -148,13 +159,3 @@ class TellLosses(msgspec.Struct, tag="tell-losses", frozen=True):
     topic: str
     subscription: str
     told: int = 0
-
-
-class LossTotals(msgspec.Struct, tag="loss-totals", frozen=True):
-    """Messages that a subscription lost, and how many were told of.
-
-    They count over its life (a lower bound) or, for a non-reliable topic, since its present owner serves it.
-    """
-
-    lost: int
-    told: int

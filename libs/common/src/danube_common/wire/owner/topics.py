@@ -5,16 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from danube_common.model.subscription import StartPosition, SubscriptionType
+from danube_common.wire.envelope import Done, Request
 
 
-class FindTopic(msgspec.Struct, tag="find-topic", frozen=True):
+class FindTopic(Request[Done], tag="find-topic", frozen=True):
     """Ask whether the owner serves a topic. Reply: Done. Errors: NotFound."""
-
-    topic: str
-
-
-class DescribeTopic(msgspec.Struct, tag="describe-topic", frozen=True):
-    """Describe a topic. Reply: TopicDescription. Errors: NotFound (topic)."""
 
     topic: str
 
@@ -73,8 +68,8 @@ class TopicDescription(msgspec.Struct, tag="topic-description", frozen=True):
     archived_through: int
 
 
-class FindBounds(msgspec.Struct, tag="find-bounds", frozen=True):
-    """Ask what a topic holds and who consumes it. Reply: BoundsFound. Errors: NotFound (topic)."""
+class DescribeTopic(Request[TopicDescription], tag="describe-topic", frozen=True):
+    """Describe a topic. Reply: TopicDescription. Errors: NotFound (topic)."""
 
     topic: str
 
@@ -95,21 +90,10 @@ class BoundsFound(msgspec.Struct, tag="bounds", frozen=True):
     subscriptions: int
 
 
-class ReadTopic(msgspec.Struct, tag="read-topic", frozen=True):
-    """Read messages of a reliable topic; no subscription knows of it. Reply: TopicRead.
-
-    Errors: InvalidInput (an invalid start, or a topic that keeps no messages), NotFound (topic), Unavailable.
-
-    Attributes:
-        position: the first position to read, unless ``start`` is given.
-        start: where the first request of a reading begins.
-        bytes_max: about so many bytes of messages are returned, and at least one message.
-    """
+class FindBounds(Request[BoundsFound], tag="find-bounds", frozen=True):
+    """Ask what a topic holds and who consumes it. Reply: BoundsFound. Errors: NotFound (topic)."""
 
     topic: str
-    position: int = 0
-    start: StartPosition | None = None
-    bytes_max: int = 1 << 20
 
 
 class TopicRead(msgspec.Struct, tag="topic-read", frozen=True):
@@ -129,8 +113,21 @@ class TopicRead(msgspec.Struct, tag="topic-read", frozen=True):
     missing: int = 0
 
 
-class RetentionFloors(msgspec.Struct, tag="retention-floors", frozen=True):
-    """Ask for the journaled mark-delete positions that limit retention in the bundle. Reply: Floors."""
+class ReadTopic(Request[TopicRead], tag="read-topic", frozen=True):
+    """Read messages of a reliable topic; no subscription knows of it. Reply: TopicRead.
+
+    Errors: InvalidInput (an invalid start, or a topic that keeps no messages), NotFound (topic), Unavailable.
+
+    Attributes:
+        position: the first position to read, unless ``start`` is given.
+        start: where the first request of a reading begins.
+        bytes_max: about so many bytes of messages are returned, and at least one message.
+    """
+
+    topic: str
+    position: int = 0
+    start: StartPosition | None = None
+    bytes_max: int = 1 << 20
 
 
 class Floors(msgspec.Struct, tag="floors", frozen=True):
@@ -143,3 +140,7 @@ class Floors(msgspec.Struct, tag="floors", frozen=True):
 
     floors: dict[int, int]
     sequences_through: int = 0
+
+
+class RetentionFloors(Request[Floors], tag="retention-floors", frozen=True):
+    """Ask for the journaled mark-delete positions that limit retention in the bundle. Reply: Floors."""

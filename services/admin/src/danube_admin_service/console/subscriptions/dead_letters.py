@@ -20,7 +20,6 @@ from danube_admin_service.console.action import Action
 from danube_admin_service.console.forms import Form, number
 from danube_admin_service.console.sources import Query, Sources
 from danube_admin_service.console.topics.peek import (
-    READ_TIMEOUT_S,
     AvroSchemas,
     Found,
     Shown,
@@ -33,7 +32,7 @@ from danube_common.model.names import TopicName
 from danube_common.model.subscription import StartKind, StartPosition, SubscriptionType
 from danube_common.rpc.port import RpcError, StatusCode
 from danube_common.wire import dead_letter as names
-from danube_common.wire.owner.subscriptions import CreateSubscription, SubscriptionFound
+from danube_common.wire.owner.subscriptions import CreateSubscription
 from danube_proto import danube_api_pb2 as api
 from danube_proto import danube_platform_pb2 as platform
 from danube_proto import danube_stream_pb2 as stream
@@ -214,7 +213,7 @@ async def _move(visitor: Visitor, sources: Sources, topic: str, passed: int) -> 
     try:
         home = (await sources.topics.require(TopicName.parse(topic))).home
         creation = CreateSubscription(topic, SUBSCRIPTION, SubscriptionType.SHARED)
-        await sources.owners.ask(home, creation, SubscriptionFound, timeout_s=READ_TIMEOUT_S)
+        await sources.owners.ask(home, creation)
     except DanubeError as error:
         raise status_of_reading(error) from error
     start = platform.SubscriptionStart(kind=platform.SubscriptionStart.POSITION, value=passed + 1)

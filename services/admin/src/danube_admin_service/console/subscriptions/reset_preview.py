@@ -9,7 +9,7 @@ from typing import Final
 from danube_admin_service.console.forms import number
 from danube_admin_service.console.live.figures import count as written
 from danube_admin_service.console.sources import Query, Sources
-from danube_admin_service.console.topics.peek import READ_TIMEOUT_S, start_position
+from danube_admin_service.console.topics.peek import start_position
 from danube_common.errors import CorruptData, DanubeError, InvalidInput
 from danube_common.model.names import TopicName
 from danube_common.model.position import BEFORE_ALL
@@ -74,7 +74,7 @@ async def _moved(sources: Sources, name: str, mark_delete: int, start: StartPosi
     topic = await sources.topics.require(TopicName.parse(name))
 
     async def read(request: ReadTopic) -> tuple[TopicRead, list[int]]:
-        found = await sources.owners.ask(topic.home, request, TopicRead, timeout_s=READ_TIMEOUT_S)
+        found = await sources.owners.ask(topic.home, request)
         positions: list[int] = []
         for first, _offset, messages, body in found.runs:
             run = decode_checked_section(RawSection(0, messages, body, 0)).run(first)

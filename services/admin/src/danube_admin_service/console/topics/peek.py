@@ -19,7 +19,7 @@ from danube_common.model.names import TopicName
 from danube_common.model.subscription import StartKind, StartPosition
 from danube_common.rpc.port import RpcError, StatusCode
 from danube_common.wire.frame import RawSection, decode_checked_section
-from danube_common.wire.owner.topics import ReadTopic, TopicRead
+from danube_common.wire.owner.topics import ReadTopic
 from danube_proto import danube_schema_pb2 as schema
 from danube_proto import danube_stream_pb2 as stream
 from danube_proto.danube_api_pb2 import StreamMessage
@@ -28,7 +28,6 @@ MESSAGES_MAX: Final = 100
 MESSAGES_DEFAULT: Final = 10
 READS_MAX: Final = 20
 """Requests of one page to the topic's owner."""
-READ_TIMEOUT_S: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ async def read_messages(sources: Sources, name: TopicName, start: StartPosition,
     missing = 0
     request = ReadTopic(topic.name, start=start)
     for _ in range(READS_MAX):
-        read = await sources.owners.ask(topic.home, request, TopicRead, timeout_s=READ_TIMEOUT_S)
+        read = await sources.owners.ask(topic.home, request)
         missing += read.missing
         for first, _offset, count, body in read.runs:
             messages += decode_checked_section(RawSection(0, count, body, 0)).run(first).entries()

@@ -19,7 +19,7 @@ from danube_common.model.subscription import check_key_filters
 from danube_common.rpc.port import Call, RpcError
 from danube_common.rpc.protobuf_strict import parse_strict
 from danube_common.security.roles import Permission
-from danube_common.wire.owner.subscriptions import ResetSubscription, SubscriptionFound
+from danube_common.wire.owner.subscriptions import ResetSubscription
 from danube_gateway.consume.ack_forwarder import Span
 from danube_gateway.consume.acks import Acknowledgements
 from danube_gateway.consume.sessions import Sessions
@@ -266,7 +266,7 @@ class ConsumerStream:
             feed.will_seek()
             reset = ResetSubscription(feed.name, self._wanted.subscription, start)
             try:
-                await self._owners.ask(feed.topic.home, reset, SubscriptionFound)
+                await self._owners.ask(feed.topic.home, reset)
             except DanubeError as error:
                 status = to_rpc_error(error)
                 seeked.code, seeked.message = status.code, status.message

@@ -17,8 +17,6 @@ from danube_common.model.subscription import SubscriptionType
 from danube_common.rpc.port import Call
 from danube_common.wire.owner.subscriptions import (
     CreateSubscription,
-    LossTotals,
-    SubscriptionFound,
     TellLosses,
 )
 from danube_gateway.consume.admission import create_consumer
@@ -164,7 +162,7 @@ class Feed:
         wanted = subscribing.wanted
         creation = CreateSubscription(topic.name, wanted.subscription, subscribing.kind, subscribing.start)
         try:
-            found = await subscribing.owners.ask(topic.home, creation, SubscriptionFound)
+            found = await subscribing.owners.ask(topic.home, creation)
         except AlreadyExists as error:
             raise Refused(str(error)) from None
         self._created |= found.created
@@ -284,4 +282,4 @@ class Feed:
     async def _note_losses(self, told: int) -> None:
         request = TellLosses(self.name, self._subscribing.wanted.subscription, told)
         with contextlib.suppress(DanubeError):  # the next consumer is told once more
-            await self._subscribing.owners.ask(self.topic.home, request, LossTotals)
+            await self._subscribing.owners.ask(self.topic.home, request)

@@ -48,7 +48,7 @@ class MetadataService:
 
         async def ask(topic: Topic) -> BoundsFound:
             async with slots:
-                return await self._owners.ask(topic.home, FindBounds(topic.name), BoundsFound)
+                return await self._owners.ask(topic.home, FindBounds(topic.name))
 
         found = await asyncio.gather(*map(ask, topics))
         response = api.DescribeTopicResponse(

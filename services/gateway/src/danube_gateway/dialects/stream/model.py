@@ -21,24 +21,11 @@ _KINDS: Final = {
     api.Schema.JSON: SchemaKind.JSON,
 }
 _TYPES: Final = {kind: number for number, kind in _KINDS.items()}
-_STORAGES: Final = {
-    api.Dispatch.MEMORY: StorageBackend.MEMORY,
-    api.Dispatch.DISK: StorageBackend.DISK,
-    api.Dispatch.S3: StorageBackend.S3,
-}
+_STORAGES: Final = {api.Dispatch.Storage.Value(one.name): one for one in StorageBackend}
 _TYPES_OF_SUBSCRIPTIONS: Final = {
-    api.Subscribe.EXCLUSIVE: SubscriptionType.EXCLUSIVE,
-    api.Subscribe.SHARED: SubscriptionType.SHARED,
-    api.Subscribe.FAILOVER: SubscriptionType.FAILOVER,
-    api.Subscribe.KEY_SHARED: SubscriptionType.KEY_SHARED,
+    number: SubscriptionType[name] for name, number in api.Subscribe.Type.items()
 }
-_STARTS: Final = {
-    api.Start.EARLIEST: StartKind.EARLIEST,
-    api.Start.LATEST: StartKind.LATEST,
-    api.Start.POSITION: StartKind.POSITION,
-    api.Start.LAST: StartKind.LAST,
-    api.Start.TIME: StartKind.TIME,
-}
+_STARTS: Final = {number: StartKind[name] for name, number in api.Start.Kind.items()}
 _MODES: Final = (AccessMode.SHARED, AccessMode.EXCLUSIVE)
 """By their numbers on the wire."""
 

@@ -75,7 +75,7 @@ class ReadService:
         async def ask() -> TopicRead:
             if wait_s:
                 await asyncio.sleep(wait_s)
-            return await self._owners.ask(topic.home, request, TopicRead)
+            return await self._owners.ask(topic.home, request)
 
         return asyncio.create_task(ask(), name=f"read {topic.name}")
 
