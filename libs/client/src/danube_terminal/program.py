@@ -28,9 +28,9 @@ def run() -> None:
     main()
 
 
-def tool_version(member: str) -> str:
-    """Return the version of ``member`` of the workspace, or of `danubepy`, the wheel that holds it."""
+def tool_version(tool: str) -> str:
+    """Return the version of the member of the workspace that a tool is, or of `danubepy`, its wheel."""
     try:
-        return version(member)
+        return version(TOOLS[tool].replace("danube_", "danubepy-").replace("_", "-"))
     except PackageNotFoundError:
         return version("danubepy")

@@ -35,6 +35,7 @@ def run(command_line: Callable[[], object]) -> NoReturn:
     It is FAILED if the output could not be written, and 0 if the reader of the output has gone.
     """
     _open()
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # errors are told in one line, without gRPC's own
     code: object = 0
     try:
         command_line()

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from danube_admin_cli import (
     backup,
     brokers,
@@ -25,7 +21,7 @@ from danube_admin_cli.admin import Endpoint, Output
 from danube_admin_cli.commands import Commands
 from danube_admin_cli.mcp import server as mcp_server
 from danube_admin_cli.outcome import EXIT_CODES
-from danube_terminal.program import tool_version
+from danube_terminal.command_line import Version, command_line
 from danube_terminal.streams import run
 from danube_terminal.tls_options import Ca, Cert, Key, ServerName, TokenFile
 
@@ -57,16 +53,7 @@ Examples:
 {EXIT_CODES}
 """
 
-# Plain help and errors: they stay one line each in logs, and rich is slow to import.
-app = typer.Typer(
-    name="danube-admin",
-    help=HELP,
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = command_line("danube-admin", HELP, add_completion=False)
 app.add_typer(brokers.commands.app, name="brokers", help="The brokers and their leader.")
 app.add_typer(backup.commands.app, name="backup", help="Back the cluster up, and restore it.")
 app.add_typer(cluster.commands.app, name="cluster", help="The leader election and the members.")
@@ -81,18 +68,6 @@ app.add_typer(subscriptions.commands.app, name="subscriptions", help="The cursor
 single = Commands(app)
 for module in (doctor, events, metrics, top):
     module.add_to(single)
-
-
-def show_version(asked: bool) -> None:
-    """Print the version and end, if asked."""
-    if asked:
-        typer.echo(f"danube-admin {tool_version('danubepy-admin-cli')}")
-        raise typer.Exit
-
-
-Version = Annotated[
-    bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version, and end.")
-]
 
 
 @app.callback()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol, TypeVar
 
 import typer
 
 from danube_admin_cli.outcome import FAILED, UNREACHABLE, USAGE, give_up
+from danube_terminal.choices import Form
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
@@ -29,13 +29,6 @@ TIMEOUT_S = 30.0
 FOREIGN_UNIMPLEMENTED = "Method not found!"
 # Lists of all topics are long.
 RECEIVE_BYTES_MAX = 64 * 1024 * 1024
-
-
-class Form(StrEnum):
-    """How results are printed."""
-
-    table = "table"
-    json = "json"
 
 
 ENDPOINT_HELP = f"The admin service; default {ENDPOINT}, or {ENDPOINT_VARIABLE} if set."
@@ -104,7 +97,6 @@ def admin(context: typer.Context, endpoint: str | None) -> Iterator[tuple[Call, 
     The endpoint is the one given at the command, else before the command, else in the environment. A call
     that fails ends the process with one line on stderr.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     import grpc  # noqa: PLC0415 - slow to import, help needs nothing of it
 
     root = context.find_root().params.get("endpoint")

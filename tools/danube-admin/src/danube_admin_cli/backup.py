@@ -24,9 +24,9 @@ from danube_admin_cli.backup_files import (
 from danube_admin_cli.backup_places import Output, Unreadable, place_of
 from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.outcome import FAILED, USAGE, Yes, confirm, give_up
-from danube_admin_cli.plain import counted, size
 from danube_admin_cli.printing import show_figures
 from danube_proto import danube_operations_pb2 as wire
+from danube_terminal.plain import counted, size
 from danube_terminal.program import tool_version
 
 commands = Commands()
@@ -100,7 +100,7 @@ def create(session: Session, place: Where, s3_endpoint_url: Endpoint = "") -> No
         copied = _Copied()
         segments = tuple(_segment(session.stream, backups, archive, known, one, copied) for one in wanted)
         record = Record(
-            name, int(now.timestamp() * 1000), tool_version("danubepy-admin-cli"), archive, files, segments
+            name, int(now.timestamp() * 1000), tool_version("danube-admin"), archive, files, segments
         )
         backups.finish(record)
     except FileExistsError:

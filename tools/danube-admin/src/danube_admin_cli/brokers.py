@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from danube_admin_cli.admin import Form
 from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.namespaces import list_namespaces
 from danube_admin_cli.outcome import FAILED, Yes, confirm, give_up
-from danube_admin_cli.plain import plain
 from danube_admin_cli.printing import show_figures, show_json, show_success, show_table, show_value
 from danube_proto import danube_admin_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
+from danube_terminal.choices import Form
+from danube_terminal.plain import plain
 
 commands = Commands()
 

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from danube_admin_cli.admin import Form
 from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.outcome import FAILED, give_up
-from danube_admin_cli.plain import plain
 from danube_admin_cli.printing import show_json, show_section, show_text
 from danube_proto import danube_admin_pb2 as wire
+from danube_terminal.choices import Form
+from danube_terminal.plain import plain
 
 commands = Commands()
 

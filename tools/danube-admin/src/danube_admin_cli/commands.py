@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from danube_admin_cli.admin import Call, Endpoint, Form, Output, Stream, admin, form_of
+from danube_admin_cli.admin import Call, Endpoint, Output, Stream, admin, form_of
 from danube_admin_cli.topic_options import Namespace, topic_name
+from danube_terminal.choices import Form
 from danube_terminal.option_groups import option, spread, with_options
 from danube_terminal.tls_options import tls
 

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from danube_admin_cli.admin import Form
 from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.gateway import Gateway, gateway
 from danube_admin_cli.outcome import give_up
-from danube_admin_cli.plain import moment
 from danube_admin_cli.printing import show_json, show_table
 from danube_admin_cli.topic_options import Topic, topic_name
 from danube_proto import danube_api_pb2 as api
+from danube_terminal.choices import Form
+from danube_terminal.plain import moment
 
 commands = Commands()
 

@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 import typer
 
-from danube_admin_cli.admin import Form
 from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.outcome import USAGE, give_up
-from danube_admin_cli.plain import plain
 from danube_admin_cli.printing import show_json, show_text
 from danube_proto import danube_operations_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
+from danube_terminal.choices import Form
+from danube_terminal.plain import plain
 
 EXAMINE: Final = "/danube_operations.Doctor/Examine"
 INSTANCES: Final = "/danube_platform.Instances/ListInstances"

@@ -7,11 +7,11 @@ from typing import Annotated, Final
 
 import typer
 
-from danube_admin_cli.admin import Form
 from danube_admin_cli.commands import Commands, Session
-from danube_admin_cli.plain import moment, plain
 from danube_admin_cli.printing import show_json, show_text
 from danube_proto import danube_operations_pb2 as wire
+from danube_terminal.choices import Form
+from danube_terminal.plain import moment, plain
 
 WATCH: Final = "/danube_operations.Events/Watch"
 SECONDS_MAX: Final = 3600

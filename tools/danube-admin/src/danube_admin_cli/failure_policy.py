@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from danube_admin_cli.admin import Form
 from danube_admin_cli.commands import Session
 from danube_admin_cli.printing import show_json, show_section
 from danube_admin_cli.topic_options import Topic, topic_name
 from danube_proto import danube_admin_pb2 as wire
+from danube_terminal.choices import Form
 
 SERVICE = "/danube_admin.TopicAdmin"
 UINT32_MAX = 2**32 - 1

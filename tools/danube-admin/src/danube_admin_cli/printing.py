@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import typer
 
-from danube_admin_cli.admin import Form
 from danube_admin_cli.outcome import FAILED, give_up
+from danube_terminal.choices import Form
 
 RULE = "-" * 23
 

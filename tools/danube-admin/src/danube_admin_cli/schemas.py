@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import base64
-import sys
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.outcome import FAILED, USAGE, Yes, confirm, give_up
-from danube_admin_cli.plain import moment, plain
 from danube_admin_cli.printing import (
     show_figures,
     show_json,
@@ -22,13 +18,12 @@ from danube_admin_cli.printing import (
     show_text,
 )
 from danube_proto import danube_schema_pb2 as wire
+from danube_terminal.plain import moment, plain
+from danube_terminal.schema_options import DefinitionOptions
 
 commands = Commands()
 
 SERVICE: Final = "/danube_schema.SchemaRegistry"
-DEFINITION_BYTES_MAX: Final = 256 * 1024
-SUFFIXES: Final = {".avsc": "avro", ".proto": "protobuf", ".json": "json_schema"}
-STDIN: Final = "-"
 
 Subject = Annotated[str, typer.Argument(metavar="SUBJECT")]
 Version = Annotated[int | None, typer.Option("--version", metavar="N", min=1)]
@@ -53,59 +48,6 @@ Examples:
   danube-admin schemas check orders --file orders.avsc
   danube-admin schemas check orders --file orders.avsc --mode full_transitive -o json
 """
-
-
-@dataclass(frozen=True, slots=True)
-class DefinitionOptions:
-    """A schema's type and definition."""
-
-    schema_type: Annotated[
-        str | None,
-        typer.Option(
-            "--schema-type",
-            "-t",
-            metavar="TYPE",
-            help="bytes, string, number, avro, json_schema or protobuf.",
-        ),
-    ] = None
-    file: Annotated[
-        str | None,
-        typer.Option("--file", "-f", metavar="PATH", help="A file with the definition; - is stdin."),
-    ] = None
-    schema: Annotated[str | None, typer.Option("--schema", metavar="TEXT", help="The definition itself.")] = (
-        None
-    )
-
-    def kind(self) -> str:
-        """Return the type, by the file's name if it was not given. Raises BadParameter."""
-        found = self.schema_type or SUFFIXES.get(Path(self.file or "").suffix.lower())
-        if found is None:
-            raise typer.BadParameter("give the schema's type", param_hint="'--schema-type'")
-        return found
-
-    def definition(self) -> bytes:
-        """Return the definition. Raises BadParameter."""
-        if self.file is not None and self.schema is not None:
-            raise typer.BadParameter("give either a file or a text", param_hint="'--schema'")
-        if self.schema is not None:
-            return self.schema.encode()
-        if self.file is None:
-            if self.kind() in ("bytes", "string", "number"):
-                return b""
-            raise typer.BadParameter("give a file or a text", param_hint="'--file'")
-        try:
-            if self.file == STDIN:
-                data = sys.stdin.buffer.read(DEFINITION_BYTES_MAX + 1)
-            else:
-                with Path(self.file).open("rb") as file:
-                    data = file.read(DEFINITION_BYTES_MAX + 1)
-        except OSError as error:
-            raise typer.BadParameter(f"{self.file}: {error.strerror}", param_hint="'--file'") from None
-        if len(data) > DEFINITION_BYTES_MAX:
-            raise typer.BadParameter(
-                f"{self.file} is larger than {DEFINITION_BYTES_MAX} bytes", param_hint="'--file'"
-            )
-        return data
 
 
 @commands.command("register", help_text=REGISTER_HELP)

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from danube_admin_cli import tokens
-from danube_admin_cli.admin import Form
 from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.outcome import USAGE, Yes, confirm, give_up
-from danube_admin_cli.plain import moment, plain
 from danube_admin_cli.printing import show_json, show_success, show_table, show_text
 from danube_proto import danube_admin_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
+from danube_terminal.choices import Form
+from danube_terminal.plain import moment, plain
 
 SERVICE = "/danube_admin.SecurityAdmin"
 API_KEYS = "/danube_platform.ApiKeys"

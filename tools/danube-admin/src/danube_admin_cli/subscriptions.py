@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from danube_admin_cli.admin import Form
 from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.outcome import Yes, confirm
-from danube_admin_cli.plain import plain
 from danube_admin_cli.printing import show_json, show_table
 from danube_admin_cli.topic_options import Topic
 from danube_proto import danube_platform_pb2 as platform
+from danube_terminal.choices import Form
+from danube_terminal.plain import plain
 
 commands = Commands()
 

@@ -15,9 +15,10 @@ from typing import Annotated, Any
 
 import typer
 
-from danube_admin_cli.admin import Form, Output, form_of
+from danube_admin_cli.admin import Output, form_of
 from danube_admin_cli.outcome import USAGE, give_up
 from danube_admin_cli.printing import show_json, show_text
+from danube_terminal.choices import Form
 
 SECRET_VARIABLE = "DANUBE_SECRET_KEY"  # noqa: S105 - a variable's name
 SECRET_BYTES_MIN = 32

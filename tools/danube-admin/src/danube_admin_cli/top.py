@@ -14,12 +14,13 @@ from typing import Annotated, Final
 
 import typer
 
-from danube_admin_cli.admin import Call, Form
+from danube_admin_cli.admin import Call
 from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.metrics import instances, metrics_text
 from danube_admin_cli.printing import show_json, show_table, show_text
 from danube_proto import danube_admin_pb2 as admin
 from danube_proto import danube_platform_pb2 as platform
+from danube_terminal.choices import Form
 
 TOPICS_MAX: Final = 200
 """So many topics are described at each turn: those with traffic first."""

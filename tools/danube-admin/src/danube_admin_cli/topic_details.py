@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from danube_admin_cli.admin import Form
 from danube_admin_cli.commands import Session
-from danube_admin_cli.plain import counted, moment, plain, size
 from danube_admin_cli.printing import show_json, show_section, show_table
 from danube_proto import danube_admin_pb2 as admin
 from danube_proto import danube_platform_pb2 as platform
+from danube_terminal.choices import Form
+from danube_terminal.plain import counted, moment, plain, size
 
 SERVICE = "/danube_platform.TopicDetails"
 

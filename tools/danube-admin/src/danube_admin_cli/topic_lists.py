@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from danube_admin_cli.admin import Form
 from danube_admin_cli.commands import Session
 from danube_admin_cli.namespaces import show_topics
-from danube_admin_cli.plain import counted
 from danube_admin_cli.printing import show_json, show_text
 from danube_proto import danube_admin_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
+from danube_terminal.choices import Form
+from danube_terminal.plain import counted
 
 SERVICE = "/danube_admin.TopicAdmin"
 

@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from danube_proto import danube_admin_pb2 as wire
+from danube_terminal.choices import RetentionChoice, StorageChoice
 
 RELIABLE = "reliable"
 NON_RELIABLE = "non-reliable"
 SCHEMA_TYPES = ("bytes", "string", "int64", "json")
-
-
-class Storage(StrEnum):
-    """Where the segments of a reliable topic are stored."""
-
-    memory = "memory"
-    disk = "disk"
-    s3 = "s3"
-
-
-class Retention(StrEnum):
-    """When messages of a reliable topic are deleted."""
-
-    ack = "ack"
-    expire = "expire"
 
 
 def topic_name(text: str, namespace: str | None = None) -> str:
@@ -82,7 +67,7 @@ class TopicOptions:
         ),
     ] = RELIABLE
     storage: Annotated[
-        Storage | None,
+        StorageChoice | None,
         typer.Option(
             "--storage",
             help="Reliable: where segments are stored; if absent, the service's default_storage.",
@@ -95,7 +80,7 @@ class TopicOptions:
         ),
     ] = None
     retention: Annotated[
-        Retention | None,
+        RetentionChoice | None,
         typer.Option(
             "--retention",
             help="Reliable: kept until acknowledged (ack, the default), or for a time, read or not (expire).",

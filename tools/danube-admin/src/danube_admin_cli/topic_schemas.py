@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from danube_admin_cli.commands import Session
-from danube_admin_cli.plain import plain
 from danube_admin_cli.printing import show_figures, show_success
 from danube_admin_cli.schemas import SERVICE
 from danube_admin_cli.topic_options import Topic
 from danube_proto import danube_schema_pb2 as wire
+from danube_terminal.plain import plain
 
 Policy = Annotated[
     str,

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from danube_cli import consume, peek, produce, profile, replay, schema, subscribe, topics
 from danube_cli.address import ProfileName
-from danube_terminal.program import tool_version
+from danube_terminal.command_line import Version, command_line
 from danube_terminal.streams import run
 from danube_terminal.tls_options import Ca, Cert, Key, ServerName, TokenFile
 
@@ -25,15 +21,7 @@ Examples:
   danube-cli --install-completion
 """
 
-# Plain help and errors: they stay one line each in logs, and rich is slow to import.
-app = typer.Typer(
-    name="danube-cli",
-    help=HELP,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = command_line("danube-cli", HELP)
 app.command(help=produce.HELP)(produce.produce)
 app.command(help=consume.HELP)(consume.consume)
 app.command(help=subscribe.HELP)(subscribe.subscribe)
@@ -42,18 +30,6 @@ app.command(help=replay.HELP)(replay.replay)
 app.add_typer(topics.app, name="topics")
 app.add_typer(schema.app, name="schema")
 app.add_typer(profile.app, name="profile")
-
-
-def show_version(asked: bool) -> None:
-    """Print the version and end, if asked."""
-    if asked:
-        typer.echo(f"danube-cli {tool_version('danubepy-cli')}")
-        raise typer.Exit
-
-
-Version = Annotated[
-    bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version, and end.")
-]
 
 
 @app.callback()

@@ -1,4 +1,4 @@
-"""Which platform a command speaks to: by an address, a profile, or the default."""
+"""Which platform a command speaks to, by an address, a profile, or the default; and of which topic."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from danube_cli import profiles
 
 DEFAULT_ADDR: Final = "http://127.0.0.1:6650"
+DEFAULT_TOPIC: Final = "/default/test_topic"
 FILES: Final = ("ca", "cert", "key", "token_file")
 
 
@@ -78,5 +79,11 @@ ServiceAddr = Annotated[
         metavar="URL",
         callback=resolved,
         help="The gateway, e.g. http://127.0.0.1:6650; several, by commas, stand in for one another.",
+    ),
+]
+Topic = Annotated[
+    str,
+    typer.Option(
+        "--topic", "-t", metavar="TOPIC", help="/namespace/topic: all its partitions, if it has some."
     ),
 ]

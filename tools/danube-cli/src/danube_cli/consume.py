@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from danube_cli.address import DEFAULT_ADDR, ServiceAddr
+from danube_cli.address import DEFAULT_ADDR, DEFAULT_TOPIC, ServiceAddr, Topic
 from danube_cli.outcome import EXIT_CODES, run
 from danube_cli.printing import Format, OutputChoice, OutputForm, Raw, form
 from danube_terminal.tls_options import tls
@@ -72,12 +71,7 @@ def consume(
     context: typer.Context,
     subscription: SubscriptionName,
     service_addr: ServiceAddr = DEFAULT_ADDR,
-    topic: Annotated[
-        str,
-        typer.Option(
-            "--topic", "-t", metavar="TOPIC", help="/namespace/topic, of all partitions if it has some."
-        ),
-    ] = "/default/test_topic",
+    topic: Topic = DEFAULT_TOPIC,
     consumer: Annotated[
         str | None,
         typer.Option(
@@ -149,7 +143,6 @@ def consume(
     if key_filter and sub_type is not SubscriptionChoice.key_shared:
         raise typer.BadParameter("goes with --sub-type key-shared only", param_hint="'--key-filter'")
 
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from danube_cli.receiving import Job, receive  # noqa: PLC0415
 
     job = Job(

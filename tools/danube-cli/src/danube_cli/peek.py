@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
-from danube_cli.address import DEFAULT_ADDR, ServiceAddr
+from danube_cli.address import DEFAULT_ADDR, DEFAULT_TOPIC, ServiceAddr, Topic
 from danube_cli.consume import parse_start
 from danube_cli.outcome import EXIT_CODES, run
 from danube_cli.printing import Format, OutputChoice, OutputForm, Raw, form
@@ -32,9 +31,7 @@ Examples:
 def peek(
     context: typer.Context,
     service_addr: ServiceAddr = DEFAULT_ADDR,
-    topic: Annotated[
-        str, typer.Option("--topic", "-t", metavar="TOPIC", help="/namespace/topic")
-    ] = "/default/test_topic",
+    topic: Topic = DEFAULT_TOPIC,
     from_: Annotated[
         str,
         typer.Option("--from", metavar="START", help="Where to begin, in the words of consume --from."),
@@ -47,7 +44,6 @@ def peek(
     raw: Raw = False,
 ) -> None:
     """Check the options and run the command."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from danube_cli.reading import Job, read  # noqa: PLC0415 - slow to import, help needs nothing of it
 
     job = Job(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from danube_cli.address import DEFAULT_ADDR, ServiceAddr
+from danube_cli.address import DEFAULT_ADDR, DEFAULT_TOPIC, ServiceAddr, Topic
 from danube_cli.outcome import EXIT_CODES, run
+from danube_terminal.choices import RetentionChoice, StorageChoice
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
@@ -30,21 +31,6 @@ class SchemaChoice(StrEnum):
     string = "string"
     int64 = "int64"
     json = "json"
-
-
-class StorageChoice(StrEnum):
-    """Where segments are stored, as words of the command line."""
-
-    memory = "memory"
-    disk = "disk"
-    s3 = "s3"
-
-
-class RetentionChoice(StrEnum):
-    """When messages are deleted, as words of the command line."""
-
-    ack = "ack"
-    expire = "expire"
 
 
 class InputChoice(StrEnum):
@@ -113,9 +99,7 @@ def produce(
             "--producer-name", "-n", metavar="NAME", help="The producer's name; if absent, a new one."
         ),
     ] = None,
-    topic: Annotated[
-        str, typer.Option("--topic", "-t", metavar="TOPIC", help="/namespace/topic")
-    ] = "/default/test_topic",
+    topic: Topic = DEFAULT_TOPIC,
     message: Annotated[
         str | None, typer.Option("--message", "-m", metavar="TEXT", help="The message, sent as UTF-8.")
     ] = None,
@@ -269,7 +253,6 @@ def produce(
             "storage and retention are for reliable topics", param_hint="'--non-reliable'"
         )
 
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from danube_cli import payload as payloads  # noqa: PLC0415 - slow to import, help needs nothing of it
     from danube_cli.inputs.source import Source  # noqa: PLC0415
     from danube_cli.sending import Job, Text, send  # noqa: PLC0415

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ import typer
 from danube_cli import profiles
 from danube_cli.address import profile_names
 from danube_cli.outcome import FAILED, complain
+from danube_terminal.choices import Form, Output
 
 HELP = """Names for platforms, with their addresses and credentials.
 
@@ -32,13 +32,6 @@ Examples:
 """
 
 app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode=None)
-
-
-class Form(StrEnum):
-    """How results are printed."""
-
-    table = "table"
-    json = "json"
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=profile_names)]
@@ -132,7 +125,7 @@ Examples:
 """,
 )
 def list_(
-    output: Annotated[Form, typer.Option("--output", "-o", help="How results are printed.")] = Form.table,
+    output: Output = Form.table,
 ) -> None:
     """List the profiles."""
     with _told():

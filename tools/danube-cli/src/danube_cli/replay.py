@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
-from danube_cli.address import DEFAULT_ADDR, ServiceAddr
+from danube_cli.address import DEFAULT_ADDR, DEFAULT_TOPIC, ServiceAddr, Topic
 from danube_cli.consume import parse_start
 from danube_cli.outcome import EXIT_CODES, run
 from danube_cli.printing import Format, OutputChoice, OutputForm, Raw, form
@@ -38,9 +37,7 @@ Examples:
 def replay(
     context: typer.Context,
     service_addr: ServiceAddr = DEFAULT_ADDR,
-    topic: Annotated[
-        str, typer.Option("--topic", "-t", metavar="TOPIC", help="/namespace/topic")
-    ] = "/default/test_topic",
+    topic: Topic = DEFAULT_TOPIC,
     from_: Annotated[
         str,
         typer.Option("--from", metavar="START", help="Where to begin, in the words of consume --from."),
@@ -66,7 +63,6 @@ def replay(
     if to != END and not (to.isascii() and to.isdigit() and len(to) <= 19):
         raise typer.BadParameter(f"{to!r} is neither a position nor 'end'", param_hint="'--to'")
 
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from danube_cli.reading import Job, read  # noqa: PLC0415 - slow to import, help needs nothing of it
 
     job = Job(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from danube_cli.address import DEFAULT_ADDR, ServiceAddr
+from danube_cli.address import DEFAULT_ADDR, DEFAULT_TOPIC, ServiceAddr, Topic
 from danube_cli.consume import SubscriptionChoice, SubscriptionName, parse_start, type_of
 from danube_cli.outcome import EXIT_CODES, OK, run
 from danube_terminal.tls_options import tls
@@ -33,12 +32,7 @@ def subscribe(
     context: typer.Context,
     subscription: SubscriptionName,
     service_addr: ServiceAddr = DEFAULT_ADDR,
-    topic: Annotated[
-        str,
-        typer.Option(
-            "--topic", "-t", metavar="TOPIC", help="/namespace/topic, or all partitions if it has some."
-        ),
-    ] = "/default/test_topic",
+    topic: Topic = DEFAULT_TOPIC,
     sub_type: Annotated[
         SubscriptionChoice, typer.Option("--sub-type", help="How its consumers will share its messages.")
     ] = SubscriptionChoice.shared,
@@ -59,7 +53,6 @@ def subscribe(
     ] = None,
 ) -> None:
     """Check the options and run the command."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if sub_type is SubscriptionChoice.key_shared:
         raise typer.BadParameter(
             "a key-shared subscription is created by its first consumer: danube-cli consume",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from danube_cli.address import DEFAULT_ADDR, ServiceAddr
 from danube_cli.outcome import EXIT_CODES, OK, run
+from danube_terminal.choices import Form, Output
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
 
 LIST_HELP = f"""List the topics of a namespace, or those that match a pattern.
 
-A partitioned topic is one of them, with the number of its partitions.
+A partitioned topic is one of them, with the number of its partitions. With -o json each is an object in a
+line of its own.
 
 \b
 Examples:
@@ -38,13 +38,6 @@ def topics() -> None:
     """Have commands below it, though there is one only."""
 
 
-class Form(StrEnum):
-    """How results are printed."""
-
-    table = "table"
-    json = "json"
-
-
 @app.command("list", help=LIST_HELP)
 def list_(
     context: typer.Context,
@@ -52,12 +45,9 @@ def list_(
         str, typer.Argument(metavar="PATTERN", help="A namespace, or /namespace/glob with * and ?.")
     ] = "default",
     service_addr: ServiceAddr = DEFAULT_ADDR,
-    output: Annotated[
-        Form, typer.Option("--output", "-o", help="json prints one object per line.")
-    ] = Form.table,
+    output: Output = Form.table,
 ) -> None:
     """List topics."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     raise typer.Exit(run(_list(service_addr.split(","), tls(context), pattern, output)))
 
 

@@ -107,7 +107,7 @@ async def _run(
 
 def _print(found: list[dict[str, Any]], varied: str | None, *, as_json: bool) -> None:
     if as_json:
-        document = {"danube_perf": tool_version("danubepy-perf"), "machine": machine()}
+        document = {"danube_perf": tool_version("danube-perf"), "machine": machine()}
         typer.echo(json.dumps({**document, "runs": found} if varied else {**document, **found[0]}))
     elif varied:
         typer.echo(table_of(varied, found))
