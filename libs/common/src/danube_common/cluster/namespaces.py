@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from danube_common.cluster import keys
 from danube_common.cluster.partitioning import existing_topics
-from danube_common.cluster.records import Namespace, decode_record, encode_record
+from danube_common.cluster.records import Namespace, decode_record, encode_record, read_record, read_records
 from danube_common.errors import AlreadyExists, Conflict, NotFound, Refused
 from danube_common.metadata.port import MetadataStore
 from danube_common.metadata.rewrite import rewrite
@@ -38,15 +38,14 @@ class Namespaces:
 
     async def get(self, name: str) -> Namespace:
         """Return a namespace. Raises NotFound."""
-        entry = await self._store.get(keys.namespace_key(name))
-        if entry is None:
+        namespace = await read_record(self._store, keys.namespace_key(name), Namespace)
+        if namespace is None:
             raise NotFound(f"namespace {name!r} does not exist")
-        return decode_record(Namespace, entry.value)
+        return namespace
 
     async def names(self) -> list[str]:
         """Return all names, sorted."""
-        listing = await self._store.list(keys.NAMESPACES)
-        return sorted(decode_record(Namespace, entry.value).name for entry in listing.entries)
+        return sorted(one.name for one in await read_records(self._store, keys.NAMESPACES, Namespace))
 
     async def set_policies(self, name: str, changes: PolicyOverrides, *, clear: bool = False) -> None:
         """Set the policies in ``changes``; keep the others, or with ``clear`` unset them.

@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from danube_common.errors import UNDECODABLE, CorruptData
+from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle, Family
 from danube_common.model.names import TopicName
 from danube_common.model.policies import PolicyOverrides
@@ -161,6 +162,17 @@ def decode_definition(data: bytes) -> Topic | PartitionedTopic:
 def encode_record(record: msgspec.Struct) -> bytes:
     """Encode a record."""
     return msgspec.json.encode(record)
+
+
+async def read_record(store: MetadataStore, key: str, kind: type[R]) -> R | None:
+    """Return the record of a key; None if there is none. Raises CorruptData, MetadataUnavailable."""
+    entry = await store.get(key)
+    return decode_record(kind, entry.value) if entry is not None else None
+
+
+async def read_records(store: MetadataStore, prefix: str, kind: type[R]) -> list[R]:
+    """Return the records below a prefix, in the order of their keys. Raises as `read_record` does."""
+    return [decode_record(kind, entry.value) for entry in (await store.list(prefix)).entries]
 
 
 def decode_record(kind: type[R], data: bytes) -> R:

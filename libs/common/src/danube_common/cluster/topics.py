@@ -26,6 +26,8 @@ from danube_common.cluster.records import (
     decode_definition,
     decode_record,
     encode_record,
+    read_record,
+    read_records,
 )
 from danube_common.errors import (
     AlreadyExists,
@@ -353,15 +355,15 @@ class Topics:
     async def policies(self, name: TopicName) -> tuple[PolicyOverrides, PolicyOverrides]:
         """Return what the namespace sets and what the topic sets. Raises NotFound for an unknown topic."""
         await self._policy_holder(name)
-        namespace = await self._store.get(keys.namespace_key(name.namespace))
+        namespace = await read_record(self._store, keys.namespace_key(name.namespace), Namespace)
         own = await self._overrides(name)
         if (base := name.partition_of) is not None:
             own = own.over(await self._overrides(base))
-        return (decode_record(Namespace, namespace.value).policies if namespace else PolicyOverrides(), own)
+        return (namespace.policies if namespace else PolicyOverrides(), own)
 
     async def _overrides(self, name: TopicName) -> PolicyOverrides:
-        entry = await self._store.get(keys.topic_policy_key(name))
-        return decode_record(PolicyOverrides, entry.value) if entry else PolicyOverrides()
+        found = await read_record(self._store, keys.topic_policy_key(name), PolicyOverrides)
+        return found or PolicyOverrides()
 
     async def _policy_holder(self, name: TopicName) -> Topic | PartitionedTopic:
         """Return the topic or partitioned topic of a name. Raises NotFound."""
@@ -395,18 +397,17 @@ class Topics:
         """
         if strategy.reliable is None or strategy.reliable.storage is not StorageBackend.S3:
             return
-        listing = await self._store.list(keys.REGISTER)
-        instances = [decode_record(Instance, entry.value) for entry in listing.entries]
+        instances = await read_records(self._store, keys.REGISTER, Instance)
         storages = [instance for instance in instances if instance.kind == "storage"]
         if storages and not any(StorageBackend.S3 in instance.backends for instance in storages):
             raise NotConfigured("no storage instance has S3 configured (s3_bucket): no topic can live there")
 
     async def _layout(self) -> Layout:
         """Return the cluster's layout. Raises Unavailable until an admin instance has written it."""
-        entry = await self._store.get(keys.LAYOUT)
-        if entry is None:
+        layout = await read_record(self._store, keys.LAYOUT, Layout)
+        if layout is None:
             raise Unavailable("the cluster has no bundle layout yet: no admin service has started")
-        return decode_record(Layout, entry.value)
+        return layout
 
 
 async def _all(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
 from danube_common.cluster import keys
-from danube_common.cluster.records import decode_record, encode_record
+from danube_common.cluster.records import decode_record, encode_record, read_record, read_records
 from danube_common.errors import Conflict, InvalidInput, LimitExceeded, MetadataUnavailable, NotFound, Refused
 from danube_common.metadata.port import MetadataStore
 from danube_common.metadata.rewrite import ATTEMPTS_MAX, rewrite
@@ -163,14 +163,13 @@ class SchemaRegistry:
 
     async def subjects(self) -> list[tuple[Subject, VersionSummary | None]]:
         """Return all subjects by name, each with its latest version; None if all were deleted."""
-        listing = await self._store.list(keys.SUBJECTS)
+        subjects = await read_records(self._store, keys.SUBJECTS, Subject)
         versions = await self._store.list(keys.SCHEMA_VERSIONS)
         latest: dict[str, VersionSummary] = {}
         for entry in versions.entries:
             summary = decode_record(VersionSummary, entry.value)
             if not summary.deleted:
                 latest[entry.key.rpartition("/")[0] + "/"] = summary
-        subjects = [decode_record(Subject, entry.value) for entry in listing.entries]
         return [
             (each, latest.get(keys.schema_versions_prefix(each.schema_id)))
             for each in sorted(subjects, key=lambda each: each.name)
@@ -221,8 +220,7 @@ class SchemaRegistry:
         await rewrite(self._store, keys.subject_key(subject), changed)
 
     async def _find(self, subject: str) -> Subject | None:
-        entry = await self._store.get(keys.subject_key(subject))
-        return decode_record(Subject, entry.value) if entry else None
+        return await read_record(self._store, keys.subject_key(subject), Subject)
 
     async def _create(self, subject: str) -> Subject:
         """Create a subject, or return the one that another process created at the same moment."""
@@ -251,13 +249,11 @@ class SchemaRegistry:
 
     async def _summaries(self, schema_id: int) -> list[VersionSummary]:
         """Return all versions in ascending order, also deleted ones."""
-        listing = await self._store.list(keys.schema_versions_prefix(schema_id))
-        return [decode_record(VersionSummary, entry.value) for entry in listing.entries]
+        return await read_records(self._store, keys.schema_versions_prefix(schema_id), VersionSummary)
 
     async def _version(self, subject: Subject, version: int) -> RegisteredSchema:
         key = keys.schema_definition_key(subject.schema_id, version)
-        entry = await self._store.get(key) if 0 < version <= VERSION_MAX else None
-        record = decode_record(VersionRecord, entry.value) if entry else None
+        record = await read_record(self._store, key, VersionRecord) if 0 < version <= VERSION_MAX else None
         if record is None or record.summary.deleted:
             raise _no_version(subject.name, version)
         return RegisteredSchema(subject, record.summary, record.definition)

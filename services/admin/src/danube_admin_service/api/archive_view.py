@@ -16,7 +16,7 @@ from danube_common.archive.records import (
 )
 from danube_common.archive.state import read_archive_state
 from danube_common.cluster import keys
-from danube_common.cluster.records import Instance, Topic, decode_record
+from danube_common.cluster.records import Instance, Topic, read_records
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle
 from danube_common.model.strategy import StorageBackend
@@ -54,8 +54,7 @@ class ArchiveView:
 
 async def read_archive_view(store: MetadataStore, bundle: Bundle) -> ArchiveView:
     """Read the archive of a bundle. Raises MetadataUnavailable."""
-    listing = await store.list(keys.manifest_prefix(bundle))
-    entries = [decode_record(ManifestEntry, entry.value) for entry in listing.entries]
+    entries = await read_records(store, keys.manifest_prefix(bundle), ManifestEntry)
     # Read after the entries, as `deletions` requires.
     archive = await read_archive_state(store, bundle)
     return ArchiveView(entries, deletions(archive, entries), archive.memory_log)
@@ -63,8 +62,7 @@ async def read_archive_view(store: MetadataStore, bundle: Bundle) -> ArchiveView
 
 async def live_instances(store: MetadataStore) -> set[str]:
     """Return the ids of the instances that run now. Raises MetadataUnavailable."""
-    listing = await store.list(keys.REGISTER)
-    return {decode_record(Instance, entry.value).instance_id for entry in listing.entries}
+    return {one.instance_id for one in await read_records(store, keys.REGISTER, Instance)}
 
 
 def is_unreadable(segment: SegmentRecord, live: Collection[str]) -> bool:

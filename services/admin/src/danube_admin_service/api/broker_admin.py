@@ -9,7 +9,7 @@ from danube_admin_service.cluster.load_manager import LoadManager
 from danube_admin_service.cluster.view import ADMIN_KIND, GATEWAY_KIND, OWNER_KIND, LeaderRecord, age_order
 from danube_common.cluster import keys
 from danube_common.cluster.namespaces import Namespaces
-from danube_common.cluster.records import Instance, decode_record
+from danube_common.cluster.records import Instance, read_record, read_records
 from danube_common.metadata.port import MetadataStore
 from danube_common.rpc.port import UnaryHandler
 from danube_proto import danube_platform_pb2 as platform
@@ -100,16 +100,15 @@ class BrokerAdmin:
 
     async def _instances(self) -> list[Instance]:
         """The living instances by kind, those that have lived longest first."""
-        listing = await self._store.list(keys.REGISTER)
-        found = [decode_record(Instance, entry.value) for entry in listing.entries]
+        found = await read_records(self._store, keys.REGISTER, Instance)
         return sorted(
             (one for one in found if one.kind in KINDS),
             key=lambda one: (KINDS.index(one.kind), age_order(one)),
         )
 
     async def _leader(self) -> str | None:
-        entry = await self._store.get(keys.LEADER)
-        return decode_record(LeaderRecord, entry.value).instance_id if entry else None
+        leader = await read_record(self._store, keys.LEADER, LeaderRecord)
+        return leader.instance_id if leader else None
 
 
 def _role(instance_id: str, leader: str | None) -> str:

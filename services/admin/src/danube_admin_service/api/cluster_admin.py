@@ -9,7 +9,7 @@ from danube_admin_service.api.unary import precise, unary
 from danube_admin_service.cluster.leader import read_term
 from danube_admin_service.cluster.view import ADMIN_KIND, LeaderRecord
 from danube_common.cluster import keys
-from danube_common.cluster.records import Instance, decode_record
+from danube_common.cluster.records import Instance, decode_record, read_record
 from danube_common.errors import InvalidInput, NotFound
 from danube_common.metadata.port import MetadataStore
 from danube_common.rpc.port import UnaryHandler
@@ -38,12 +38,12 @@ class ClusterAdmin:
 
     async def status(self, _request: wire.Empty) -> wire.ClusterStatusResponse:
         """Tell the leader, the number of its election, and the admin instances."""
-        leader = await self._store.get(keys.LEADER)
+        leader = await read_record(self._store, keys.LEADER, LeaderRecord)
         instances, revision = await self._instances()
         admins = [one for one in instances if one.kind == ADMIN_KIND]
         own = next((one for one in admins if one.instance_id == self._instance_id), None)
         return wire.ClusterStatusResponse(
-            leader_id=int(decode_record(LeaderRecord, leader.value).instance_id) if leader else 0,
+            leader_id=int(leader.instance_id) if leader else 0,
             current_term=await read_term(self._store),
             last_applied=revision,
             voters=sorted(int(one.instance_id) for one in admins),

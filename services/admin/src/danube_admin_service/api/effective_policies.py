@@ -8,7 +8,7 @@ import msgspec
 
 from danube_common.cluster import keys
 from danube_common.cluster.namespaces import Namespaces
-from danube_common.cluster.records import decode_record
+from danube_common.cluster.records import read_record
 from danube_common.cluster.topics import Topics
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.names import TopicName
@@ -34,8 +34,7 @@ class EffectivePolicies:
         return (await self._broker()).overridden_by(namespace, own)
 
     async def _broker(self) -> Policies:
-        entry = await self._store.get(keys.BROKER_POLICIES)
-        return decode_record(Policies, entry.value) if entry else Policies()
+        return await read_record(self._store, keys.BROKER_POLICIES, Policies) or Policies()
 
 
 def json_text(policies: Policies, names: Collection[str] = Policies.__struct_fields__) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from danube_admin_service.api.unary import precise
 from danube_common.cluster import keys
-from danube_common.cluster.records import decode_record, encode_record
+from danube_common.cluster.records import encode_record, read_record, read_records
 from danube_common.errors import AlreadyExists, Conflict, InvalidInput, LimitExceeded, NotFound, Refused
 from danube_common.metadata.port import MetadataStore
 from danube_common.rpc.port import UnaryHandler
@@ -69,8 +69,7 @@ class SecurityAdmin:
 
     async def list_roles(self, _request: api.Empty) -> api.RoleListResponse:
         """Return all roles, those of every cluster first."""
-        listing = await self._store.list(keys.ROLES)
-        roles = [*SYSTEM_ROLES.values(), *(decode_record(Role, entry.value) for entry in listing.entries)]
+        roles = [*SYSTEM_ROLES.values(), *await read_records(self._store, keys.ROLES, Role)]
         return api.RoleListResponse(roles=[_shown_role(role) for role in roles])
 
     async def delete_role(self, request: api.RoleRequest) -> api.SecurityResponse:
@@ -103,10 +102,10 @@ class SecurityAdmin:
 
     async def get_binding(self, request: api.BindingRequest) -> api.BindingResponse:
         """Return a binding."""
-        entry = await self._store.get(_binding_key(request))
-        if entry is None:
+        binding = await read_record(self._store, _binding_key(request), Binding)
+        if binding is None:
             raise _no_binding(request)
-        return api.BindingResponse(binding=_shown_binding(decode_record(Binding, entry.value)))
+        return api.BindingResponse(binding=_shown_binding(binding))
 
     async def list_bindings(self, request: api.ListBindingsRequest) -> api.BindingListResponse:
         """Return the bindings on one resource."""
@@ -145,9 +144,8 @@ class SecurityAdmin:
 
     async def list_keys(self, _request: platform.ListKeysRequest) -> platform.ListKeysResponse:
         """Return all keys that are not revoked, without their secrets."""
-        listing = await self._store.list(keys.API_KEYS)
-        found = [_shown_key(decode_record(ApiKey, entry.value)) for entry in listing.entries]
-        return platform.ListKeysResponse(keys=found)
+        found = await read_records(self._store, keys.API_KEYS, ApiKey)
+        return platform.ListKeysResponse(keys=[_shown_key(key) for key in found])
 
     async def revoke_key(self, request: platform.RevokeKeyRequest) -> platform.RevokeKeyResponse:
         """Delete a key."""
@@ -166,13 +164,13 @@ class SecurityAdmin:
     async def _role(self, name: str) -> Role:
         if (system := SYSTEM_ROLES.get(name)) is not None:
             return system
-        entry = await self._store.get(keys.role_key(name)) if name else None
-        if entry is None:
+        role = await read_record(self._store, keys.role_key(name), Role) if name else None
+        if role is None:
             raise _no_role(name)
-        return decode_record(Role, entry.value)
+        return role
 
     async def _bindings(self, prefix: str) -> list[Binding]:
-        return [decode_record(Binding, entry.value) for entry in (await self._store.list(prefix)).entries]
+        return await read_records(self._store, prefix, Binding)
 
 
 def _binding_key(request: api.BindingRequest) -> str:

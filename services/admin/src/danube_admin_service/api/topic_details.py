@@ -24,7 +24,7 @@ from danube_admin_service.api.unary import precise
 from danube_common.archive.records import SHARED, ArchiverLease, SegmentRecord
 from danube_common.cluster import keys
 from danube_common.cluster.owner_client import OwnerClient
-from danube_common.cluster.records import Claim, Topic, decode_record
+from danube_common.cluster.records import Claim, Topic, decode_record, read_record
 from danube_common.cluster.topics import Topics
 from danube_common.errors import CorruptData, DanubeError, InvalidInput, NotFound
 from danube_common.metadata.port import MetadataStore
@@ -171,8 +171,8 @@ class TopicDetails:
         return (decode_record(Claim, entry.value).instance_id, entry.revision) if entry else ("", 0)
 
     async def _archiver(self, topic: Topic) -> str:
-        entry = await self._store.get(keys.archiver_key(topic.home))
-        return decode_record(ArchiverLease, entry.value).instance_id if entry else ""
+        lease = await read_record(self._store, keys.archiver_key(topic.home), ArchiverLease)
+        return lease.instance_id if lease else ""
 
 
 def _add_owners_part(described: wire.TopicDescription, part: TopicDescription) -> None:

@@ -17,7 +17,7 @@ from danube_admin_service.backup.segment_check import SegmentCheck
 from danube_common.archive.records import BundleArchive, ManifestEntry, SegmentRecord
 from danube_common.bus.port import Bus
 from danube_common.cluster import keys
-from danube_common.cluster.records import Layout, decode_record, encode_record
+from danube_common.cluster.records import Layout, decode_record, encode_record, read_record, read_records
 from danube_common.errors import CorruptData, DanubeError, NotFound, Refused, Unavailable
 from danube_common.journal.jetstream import STREAM_NAME as JOURNAL
 from danube_common.log.jetstream import stream_name
@@ -95,10 +95,10 @@ class Capture:
         )
 
     async def _layout(self) -> Layout:
-        entry = await self._store.get(keys.LAYOUT)
-        if entry is None:
+        layout = await read_record(self._store, keys.LAYOUT, Layout)
+        if layout is None:
             raise Refused("the cluster has no layout yet: there is nothing to back up")
-        return decode_record(Layout, entry.value)
+        return layout
 
     async def _bundle(self, bundle: Bundle) -> AsyncIterator[wire.BackupPart]:
         """Yield the log of a bundle, more than once if its archiver was faster; the last one counts."""
@@ -131,8 +131,7 @@ class Capture:
 
     async def _archive(self, bundle: Bundle) -> _Archive:
         for _ in range(ATTEMPTS_MAX):
-            listing = await self._store.list(keys.manifest_prefix(bundle))
-            entries = tuple(decode_record(ManifestEntry, entry.value) for entry in listing.entries)
+            entries = tuple(await read_records(self._store, keys.manifest_prefix(bundle), ManifestEntry))
             # Read after the manifest: it tells of entries that are removed before they are.
             state = await self._store.get(keys.archive_key(bundle))
             archive = _Archive(entries, state)
@@ -238,7 +237,7 @@ async def read_segment(
 
 async def _retained(store: MetadataStore, request: wire.ReadSegmentRequest) -> SegmentRecord | None:
     """Return the record of a segment; None if retention took it. Raises InvalidInput."""
-    found = await store.get(keys.manifest_key(Bundle.parse(request.bundle), request.first_sequence))
-    entry = None if found is None else decode_record(ManifestEntry, found.value)
+    key = keys.manifest_key(Bundle.parse(request.bundle), request.first_sequence)
+    entry = await read_record(store, key, ManifestEntry)
     record = next((one for one in entry.segments if one.key == request.key), None) if entry else None
     return record if record is not None and record.retained else None

@@ -14,7 +14,7 @@ import structlog
 
 from danube_admin_service.cluster.view import Cluster, LeaderRecord
 from danube_common.cluster import keys
-from danube_common.cluster.records import decode_record, encode_record
+from danube_common.cluster.records import decode_record, encode_record, read_record
 from danube_common.errors import Conflict, MetadataUnavailable
 from danube_common.metadata.lease import Lease
 from danube_common.metadata.port import MetadataStore
@@ -132,8 +132,8 @@ class Election:
 
 async def read_term(store: MetadataStore) -> int:
     """Return how many elections were won so far. Raises MetadataUnavailable."""
-    entry = await store.get(keys.TERM)
-    return decode_record(Term, entry.value).number if entry else 0
+    term = await read_record(store, keys.TERM, Term)
+    return term.number if term else 0
 
 
 def _next_term(value: bytes | None) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from google.protobuf.message import Message
 
@@ -28,21 +27,19 @@ class Action:
 
     Attributes:
         request: makes the request from the form.
-        answer: the type of what the call answers.
         done: tells what was done.
         target: the page that is shown after it.
         confirm: the field whose value has to be typed once more; empty if the action is not dangerous.
-        secret: returns what of the answer is shown once, and never again.
+        secret: returns what of the encoded answer is shown once, and never again.
         work: does the action instead of the call, whose permission it needs; returns what was done.
     """
 
     method: str
     request: Callable[[Form], Message]
-    answer: type[Message]
     done: Callable[[Form], str]
     target: Callable[[Form], Target]
     confirm: str = ""
-    secret: Callable[[Any], str] | None = None
+    secret: Callable[[bytes], str] | None = None
     work: Callable[[Visitor, Sources, Form], Awaitable[str]] | None = None
 
 
@@ -66,7 +63,7 @@ async def carry_out(action: Action, visitor: Visitor, sources: Sources, form: Fo
             return Outcome(action.target(form), await action.work(visitor, sources, form))
     except (InvalidInput, ValueError, KeyError) as error:
         raise RpcError(StatusCode.INVALID_ARGUMENT, f"the form cannot be used: {error}") from None
-    answer = await visitor.ask(action.method, request, action.answer)
+    answer = await visitor.call(action.method, request)
     secret = action.secret(answer) if action.secret is not None else ""
     return Outcome(action.target(form), action.done(form), secret)
 

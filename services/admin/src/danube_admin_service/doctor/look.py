@@ -24,7 +24,7 @@ from danube_common.archive.records import ManifestEntry
 from danube_common.cluster import keys
 from danube_common.cluster.owner_client import OwnerClient
 from danube_common.cluster.partitioning import existing_topics
-from danube_common.cluster.records import Instance, Topic, decode_record
+from danube_common.cluster.records import Instance, Topic, read_records
 from danube_common.errors import BusUnavailable, DanubeError
 from danube_common.journal.jetstream import STREAM_NAME as JOURNAL
 from danube_common.log.jetstream import stream_name
@@ -68,9 +68,7 @@ class Look:
 
     async def facts(self, *, topics_max: int = TOPICS_MAX) -> Facts:
         """Return what is seen now, with the subscriptions of so many topics. Raises MetadataUnavailable."""
-        registered = [
-            decode_record(Instance, entry.value) for entry in (await self._store.list(keys.REGISTER)).entries
-        ]
+        registered = await read_records(self._store, keys.REGISTER, Instance)
         layout = self._cluster.layout
         bundles = layout.bundles() if layout else []
         async with open_session(ANSWER_TIMEOUT_S) as session:
@@ -120,11 +118,10 @@ class Look:
         return 0 if answer.ts is None else _ahead_ms(round(answer.ts.timestamp() * 1000), sent_ms)
 
     async def _segments(self, live: set[str]) -> SegmentFacts:
-        listing = await self._store.list(keys.MANIFESTS)
         segments = [
             segment
-            for entry in listing.entries
-            for segment in decode_record(ManifestEntry, entry.value).segments
+            for entry in await read_records(self._store, keys.MANIFESTS, ManifestEntry)
+            for segment in entry.segments
             if segment.retained
         ]
         unreadable = [one for one in segments if is_unreadable(one, live)]

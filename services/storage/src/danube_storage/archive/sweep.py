@@ -13,7 +13,7 @@ import structlog
 from danube_common.archive.records import ManifestEntry
 from danube_common.cluster import keys
 from danube_common.cluster.catalogue import Catalogue
-from danube_common.cluster.records import decode_record
+from danube_common.cluster.records import read_records
 from danube_common.errors import DanubeError
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle
@@ -105,8 +105,7 @@ class Sweep:
         if not held:
             return 0
         # The manifest is listed after the segments, so that it has the entries added in between.
-        listing = await self._metadata.list(keys.manifest_prefix(bundle))
-        entries = [decode_record(ManifestEntry, entry.value) for entry in listing.entries]
+        entries = await read_records(self._metadata, keys.manifest_prefix(bundle), ManifestEntry)
         found = orphans(held, entries, backend, instance_id)[:DELETES_PER_SWEEP_MAX]
         for key in found:
             await store.delete(key)

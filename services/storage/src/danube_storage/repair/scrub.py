@@ -14,7 +14,7 @@ import structlog
 from danube_common.archive.ranking import ranked
 from danube_common.archive.records import ManifestEntry, ScrubProgress, SegmentRecord
 from danube_common.cluster import keys
-from danube_common.cluster.records import decode_record, encode_record
+from danube_common.cluster.records import decode_record, encode_record, read_record
 from danube_common.errors import NotFound
 from danube_common.model.bundle import Bundle, Family
 from danube_common.model.strategy import StorageBackend
@@ -202,8 +202,8 @@ class Scrub:
         return record is not None and record.retained
 
     async def _saved(self) -> int:
-        entry = await self._metadata.get(keys.scrub_key(self._instance_id))
-        return decode_record(ScrubProgress, entry.value).through_ms if entry else 0
+        progress = await read_record(self._metadata, keys.scrub_key(self._instance_id), ScrubProgress)
+        return progress.through_ms if progress else 0
 
     async def _save(self) -> None:
         self._saved_s = time.monotonic()

@@ -10,7 +10,7 @@ import msgspec
 
 from danube_common.bus.port import Bus
 from danube_common.cluster import keys
-from danube_common.cluster.records import Claim, Topic, decode_record, encode_record
+from danube_common.cluster.records import Claim, Topic, encode_record, read_record
 from danube_common.errors import NotFound, Refused
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.bundle import Bundle
@@ -137,9 +137,8 @@ class FakeOwner:
 
     async def _describe(self, name: str) -> TopicDescription:
         await self._require(name)
-        entry = await self._store.get(keys.topic_key(TopicName.parse(name)))
-        assert entry is not None
-        topic = decode_record(Topic, entry.value)
+        topic = await read_record(self._store, keys.topic_key(TopicName.parse(name)), Topic)
+        assert topic is not None
         return TopicDescription(
             topic=name,
             topic_id=topic.topic_id,

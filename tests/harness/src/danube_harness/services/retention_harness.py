@@ -15,7 +15,7 @@ from danube_common.cluster import keys
 from danube_common.cluster.catalogue import Catalogue
 from danube_common.cluster.namespaces import Namespaces
 from danube_common.cluster.owner_client import OwnerClient
-from danube_common.cluster.records import Layout, Topic, decode_record, encode_record
+from danube_common.cluster.records import Layout, Topic, encode_record, read_records
 from danube_common.cluster.topics import Topics
 from danube_common.errors import MetadataUnavailable, StoreUnavailable
 from danube_common.metadata.lease import Lease
@@ -232,8 +232,7 @@ class RetentionHarness:
 
     async def check_all_gone(self, newest: ManifestEntry, messages: dict[int, int]) -> None:
         """Assert that only the newest manifest entry is left, and the sums of the deleted messages."""
-        listing = await self.metadata.list(keys.manifest_prefix(FILE))
-        manifest = [decode_record(ManifestEntry, entry.value) for entry in listing.entries]
+        manifest = await read_records(self.metadata, keys.manifest_prefix(FILE), ManifestEntry)
         assert [(entry.first_sequence, entry.segments) for entry in manifest] == [(newest.first_sequence, ())]
         assert await self.store.list("") == []
         counted = deletions(await read_archive_state(self.metadata, FILE), manifest)

@@ -74,12 +74,15 @@ class Visitor:
         return call
 
     async def ask(self, method: str, request: Message, answer: type[A]) -> A:
-        """Make a call of the admin port. Raises RpcError."""
+        """Make a call of the admin port and return its answer. Raises RpcError."""
+        return answer.FromString(await self.call(method, request))
+
+    async def call(self, method: str, request: Message) -> bytes:
+        """Make a call of the admin port and return its encoded answer. Raises RpcError."""
         call = self.require(method, request)
         methods = self.door.methods
         try:
-            data = await answered(methods.unary[method], call)
+            return await answered(methods.unary[method], call)
         except Exception as error:
             status = error if isinstance(error, RpcError) else methods.on_error(error)
             raise status or RpcError(StatusCode.INTERNAL, "internal error") from error
-        return answer.FromString(data)

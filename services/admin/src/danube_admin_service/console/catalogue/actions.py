@@ -21,14 +21,12 @@ CATALOGUE_ACTIONS: Final[Mapping[str, Action]] = {
     "create-namespace": Action(
         f"{calls.NAMESPACE}/CreateNamespace",
         lambda form: admin.NamespaceRequest(name=form["namespace"].strip()),
-        admin.NamespaceResponse,
         lambda form: f"Namespace {form['namespace'].strip()} was created.",
         page("/namespaces"),
     ),
     "delete-namespace": Action(
         f"{calls.NAMESPACE}/DeleteNamespace",
         lambda form: admin.NamespaceRequest(name=form["namespace"]),
-        admin.NamespaceResponse,
         lambda form: f"Namespace {form['namespace']} was deleted.",
         page("/namespaces"),
         confirm="namespace",
@@ -38,14 +36,12 @@ CATALOGUE_ACTIONS: Final[Mapping[str, Action]] = {
         lambda form: platform.SetNamespacePoliciesRequest(
             namespace=form["namespace"], policies=policy_of(form)
         ),
-        platform.PoliciesResponse,
         lambda form: f"{form['policy']} of {form['namespace']} is now {form['value'].strip()}.",
         page("/namespaces"),
     ),
     "clear-namespace-policies": Action(
         calls.SET_NAMESPACE_POLICIES,
         lambda form: platform.SetNamespacePoliciesRequest(namespace=form["namespace"], clear=True),
-        platform.PoliciesResponse,
         lambda form: f"Namespace {form['namespace']} has no policies of its own any more.",
         page("/namespaces"),
     ),
@@ -56,7 +52,6 @@ CATALOGUE_ACTIONS: Final[Mapping[str, Action]] = {
             schema_type=form["type"],
             schema_definition=form["definition"].encode(),
         ),
-        schema.RegisterSchemaResponse,
         lambda form: f"The schema of {form['subject'].strip()} is registered.",
         _subject_page,
     ),
@@ -65,7 +60,6 @@ CATALOGUE_ACTIONS: Final[Mapping[str, Action]] = {
         lambda form: schema.SetCompatibilityModeRequest(
             subject=form["subject"], compatibility_mode=form["mode"]
         ),
-        schema.SetCompatibilityModeResponse,
         lambda form: f"New versions have to be compatible: {form['mode']}.",
         _subject_page,
     ),
@@ -74,7 +68,6 @@ CATALOGUE_ACTIONS: Final[Mapping[str, Action]] = {
         lambda form: schema.DeleteSchemaVersionRequest(
             subject=form["subject"], version=number(form["version"] or "0", "a version")
         ),
-        schema.DeleteSchemaVersionResponse,
         lambda form: f"Version {form['version']} of {form['subject']} was deleted.",
         page("/schemas"),
         confirm="subject",

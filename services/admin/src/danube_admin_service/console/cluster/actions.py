@@ -19,7 +19,6 @@ CLUSTER_ACTIONS: Final[Mapping[str, Action]] = {
         lambda form: admin.UnloadBrokerRequest(
             broker_id=form["instance"], max_parallel=DRAINED_AT_ONCE, timeout_seconds=DRAIN_WAIT_S
         ),
-        admin.UnloadBrokerResponse,
         lambda form: f"Topic owner {form['instance']} is losing its bundles.",
         page("/cluster"),
         confirm="instance",
@@ -27,14 +26,12 @@ CLUSTER_ACTIONS: Final[Mapping[str, Action]] = {
     "activate": Action(
         calls.ACTIVATE_BROKER,
         lambda form: admin.ActivateBrokerRequest(broker_id=form["instance"]),
-        admin.ActivateBrokerResponse,
         lambda form: f"Topic owner {form['instance']} may have bundles again.",
         page("/cluster"),
     ),
     "rebalance": Action(
         calls.REBALANCE,
         lambda _form: admin.RebalanceRequest(),
-        admin.RebalanceResponse,
         lambda _form: "The bundles were rebalanced.",
         page("/cluster"),
     ),

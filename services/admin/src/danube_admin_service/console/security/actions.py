@@ -33,14 +33,12 @@ SECURITY_ACTIONS: Final[Mapping[str, Action]] = {
         lambda form: admin.CreateRoleRequest(
             role=admin.RoleDefinition(name=form["role"].strip(), permissions=listed(form["permissions"]))
         ),
-        admin.SecurityResponse,
         lambda form: f"Role {form['role'].strip()} was created.",
         page("/security"),
     ),
     "delete-role": Action(
         f"{calls.SECURITY}/DeleteRole",
         lambda form: admin.RoleRequest(name=form["role"]),
-        admin.SecurityResponse,
         lambda form: f"Role {form['role']} was deleted.",
         page("/security"),
         confirm="role",
@@ -48,7 +46,6 @@ SECURITY_ACTIONS: Final[Mapping[str, Action]] = {
     "create-binding": Action(
         f"{calls.SECURITY}/CreateBinding",
         _binding,
-        admin.SecurityResponse,
         lambda form: f"{form['principal'].strip()} has {form['roles']}.",
         page("/security"),
     ),
@@ -57,7 +54,6 @@ SECURITY_ACTIONS: Final[Mapping[str, Action]] = {
         lambda form: admin.BindingRequest(
             scope=form["scope"], resource_name=form["resource"], binding_id=form["binding"]
         ),
-        admin.SecurityResponse,
         lambda form: f"Binding {form['binding']} was deleted.",
         page("/security"),
         confirm="binding",
@@ -70,15 +66,13 @@ SECURITY_ACTIONS: Final[Mapping[str, Action]] = {
             description=form["description"].strip(),
             ttl_s=seconds(form["ttl"], "how long it holds"),
         ),
-        platform.CreateKeyResponse,
         lambda form: f"An API key of {form['principal'].strip()} was made.",
         page("/security"),
-        secret=lambda answer: str(answer.key),
+        secret=lambda answer: platform.CreateKeyResponse.FromString(answer).key,
     ),
     "revoke-key": Action(
         f"{calls.KEYS}/RevokeKey",
         lambda form: platform.RevokeKeyRequest(key_id=form["key"]),
-        platform.RevokeKeyResponse,
         lambda form: f"API key {form['key']} is refused within 5 s.",
         page("/security"),
         confirm="key",

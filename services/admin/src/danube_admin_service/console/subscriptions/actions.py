@@ -39,7 +39,6 @@ SUBSCRIPTION_ACTIONS: Final[Mapping[str, Action]] = {
     "unsubscribe": Action(
         f"{calls.TOPIC}/Unsubscribe",
         lambda form: admin.SubscriptionRequest(topic=form["topic"], subscription=form["subscription"]),
-        admin.SubscriptionResponse,
         lambda form: f"Subscription {form['subscription']} was deleted.",
         topic_page,
         confirm="subscription",
@@ -49,7 +48,6 @@ SUBSCRIPTION_ACTIONS: Final[Mapping[str, Action]] = {
         lambda form: platform.ResetSubscriptionRequest(
             topic=form["topic"], subscription=form["subscription"], start=start_of(form)
         ),
-        platform.ResetSubscriptionResponse,
         lambda form: f"The cursor of {form['subscription']} was moved.",
         subscription_page,
         confirm="subscription",
@@ -57,7 +55,6 @@ SUBSCRIPTION_ACTIONS: Final[Mapping[str, Action]] = {
     "set-failure-policy": Action(
         f"{calls.TOPIC}/SetSubscriptionFailurePolicy",
         _failure_policy,
-        admin.SubscriptionResponse,
         lambda form: f"What happens when a delivery of {form['subscription']} fails was changed.",
         subscription_page,
     ),

@@ -230,13 +230,10 @@ def _page(form: Form) -> tuple[str, dict[str, str]]:
 
 
 DEAD_LETTER_ACTIONS: Final[Mapping[str, Action]] = {
-    "redeliver": Action(
-        calls.RESET, _reset, platform.ResetSubscriptionResponse, lambda _form: "", _page, work=_redeliver
-    ),
+    "redeliver": Action(calls.RESET, _reset, lambda _form: "", _page, work=_redeliver),
     "drop-dead-letters": Action(
         calls.RESET,
         _reset,
-        platform.ResetSubscriptionResponse,
         lambda _form: "",
         _page,
         confirm="topic",

@@ -50,28 +50,24 @@ TOPIC_ACTIONS: Final[Mapping[str, Action]] = {
         lambda form: admin.NewTopicRequest(
             name=form["topic"].strip(), schema_type="bytes", dispatch_strategy=form["strategy"]
         ),
-        admin.TopicResponse,
         lambda form: f"Topic {form['topic'].strip()} was created.",
         lambda form: ("/topic", {"name": form["topic"].strip()}),
     ),
     "create-partitions": Action(
         calls.CREATE_PARTITIONS,
         _new_partitions,
-        platform.CreatePartitionsResponse,
         lambda form: f"Topic {form['topic'].strip()} was created with {form['partitions']} partitions.",
         lambda form: ("/topic", {"name": form["topic"].strip()}),
     ),
     "grow-topic": Action(
         calls.GROW,
         _grown,
-        platform.GrowTopicResponse,
         lambda form: f"The topic has {form['partitions'].strip()} partitions.",
         topic_page,
     ),
     "publish": Action(
         calls.CREATE_PRODUCER,
         lambda form: api.ProducerRequest(topic_name=form["topic"]),
-        api.ProducerResponse,
         lambda _form: "",
         lambda form: ("/topic", {"name": form.get("page", "") or form["topic"]}),
         work=_publish,
@@ -79,14 +75,12 @@ TOPIC_ACTIONS: Final[Mapping[str, Action]] = {
     "unload-topic": Action(
         f"{calls.TOPIC}/UnloadTopic",
         lambda form: admin.TopicRequest(name=form["topic"]),
-        admin.TopicResponse,
         lambda _form: "The topic's bundle has moved to another topic owner.",
         topic_page,
     ),
     "delete-topic": Action(
         f"{calls.TOPIC}/DeleteTopic",
         lambda form: admin.TopicRequest(name=form["topic"]),
-        admin.TopicResponse,
         lambda form: f"Topic {form['topic']} was deleted.",
         page("/topics"),
         confirm="topic",
@@ -94,14 +88,12 @@ TOPIC_ACTIONS: Final[Mapping[str, Action]] = {
     "set-topic-policy": Action(
         calls.SET_TOPIC_POLICIES,
         lambda form: platform.SetTopicPoliciesRequest(topic=form["topic"], policies=policy_of(form)),
-        platform.PoliciesResponse,
         lambda form: f"{form['policy']} is now {form['value'].strip()}.",
         topic_page,
     ),
     "clear-topic-policies": Action(
         calls.SET_TOPIC_POLICIES,
         lambda form: platform.SetTopicPoliciesRequest(topic=form["topic"], clear=True),
-        platform.PoliciesResponse,
         lambda _form: "The topic has no policies of its own any more.",
         topic_page,
     ),
@@ -113,7 +105,6 @@ TOPIC_ACTIONS: Final[Mapping[str, Action]] = {
             validation_policy=form["validation"],
             enable_payload_validation=form["validation"] != "none",
         ),
-        schema.ConfigureTopicSchemaResponse,
         lambda form: f"The topic's subject is {form['subject'].strip()}.",
         topic_page,
     ),

@@ -16,8 +16,8 @@ from danube_proto import danube_platform_pb2 as platform
 from danube_proto import danube_schema_pb2 as schema
 
 Act = Callable[[Visitor, Json], Awaitable[Json]]
-Asked = tuple[str, Message, type[Message]]
-"""A method, its request and the type of its answer."""
+Asked = tuple[str, Message]
+"""A method and its request."""
 
 UNLOAD_WAIT_S: Final = 60
 PARTITIONED: Final = "/danube_platform.PartitionAdmin/CreatePartitions"
@@ -77,9 +77,9 @@ async def topics(visitor: Visitor, body: Json) -> Json:
         case "create":
             asked = _creation(name, body)
         case "delete":
-            asked = f"{calls.TOPIC}/DeleteTopic", admin.TopicRequest(name=name), admin.TopicResponse
+            asked = f"{calls.TOPIC}/DeleteTopic", admin.TopicRequest(name=name)
         case "unload":
-            asked = f"{calls.TOPIC}/UnloadTopic", admin.TopicRequest(name=name), admin.TopicResponse
+            asked = f"{calls.TOPIC}/UnloadTopic", admin.TopicRequest(name=name)
         case _:
             raise InvalidInput("unsupported action")
     return await _done(visitor, asked)
@@ -98,11 +98,11 @@ def _creation(name: str, body: Json) -> Asked:
             schema_data=schema_data,
             dispatch_strategy=strategy,
         )
-        return PARTITIONED, partitioned, platform.CreatePartitionsResponse
+        return PARTITIONED, partitioned
     request = admin.NewTopicRequest(
         name=name, schema_type=schema_type, schema_data=schema_data, dispatch_strategy=strategy
     )
-    return f"{calls.TOPIC}/CreateTopic", request, admin.TopicResponse
+    return f"{calls.TOPIC}/CreateTopic", request
 
 
 def topic_name(text: str, namespace: object) -> str:
@@ -123,11 +123,11 @@ async def schemas(visitor: Visitor, body: Json) -> Json:
         case "set_compatibility", {"compatibility_mode": str(mode)}:
             change = schema.SetCompatibilityModeRequest(subject=name, compatibility_mode=mode.lower())
             method = f"{calls.REGISTRY}/SetCompatibilityMode"
-            return await _done(visitor, (method, change, schema.SetCompatibilityModeResponse))
+            return await _done(visitor, (method, change))
         case "delete_version", {"version": int(version)}:
             deletion = schema.DeleteSchemaVersionRequest(subject=name, version=version)
             method = f"{calls.REGISTRY}/DeleteSchemaVersion"
-            return await _done(visitor, (method, deletion, schema.DeleteSchemaVersionResponse))
+            return await _done(visitor, (method, deletion))
     raise InvalidInput("set_compatibility needs compatibility_mode, delete_version needs version")
 
 
@@ -143,7 +143,7 @@ async def roles(visitor: Visitor, body: Json) -> Json:
             request, method = admin.RoleRequest(name=name), f"{calls.SECURITY}/DeleteRole"
         case _:
             raise InvalidInput("invalid action")
-    return await _success(visitor, (method, request, admin.SecurityResponse))
+    return await _success(visitor, (method, request))
 
 
 async def bindings(visitor: Visitor, body: Json) -> Json:
@@ -167,7 +167,7 @@ async def bindings(visitor: Visitor, body: Json) -> Json:
             method = f"{calls.SECURITY}/DeleteBinding"
         case _:
             raise InvalidInput("invalid action")
-    return await _success(visitor, (method, request, admin.SecurityResponse))
+    return await _success(visitor, (method, request))
 
 
 def _action(body: Json) -> str:
@@ -175,12 +175,12 @@ def _action(body: Json) -> str:
 
 
 async def _done(visitor: Visitor, asked: Asked) -> Json:
-    await visitor.ask(*asked)
+    await visitor.call(*asked)
     return {"success": True, "message": "ok"}
 
 
 async def _success(visitor: Visitor, asked: Asked) -> Json:
-    await visitor.ask(*asked)
+    await visitor.call(*asked)
     return {"success": True}
 
 

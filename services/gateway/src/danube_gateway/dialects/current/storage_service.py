@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from danube_common.archive.records import ManifestEntry
 from danube_common.cluster import keys
-from danube_common.cluster.records import Topic, decode_record
+from danube_common.cluster.records import Topic, read_records
 from danube_common.metadata.port import MetadataStore
 from danube_common.model.names import TopicName
 from danube_common.rpc.port import Call
@@ -31,8 +31,7 @@ class StorageService:
         topic = await self._resolver.find(TopicName.parse(request.topic))
         if topic is None:
             raise topic_not_found(request.topic, Generation.CURRENT)
-        listing = await self._store.list(keys.manifest_prefix(topic.home))
-        entries = (decode_record(ManifestEntry, entry.value) for entry in listing.entries)
+        entries = await read_records(self._store, keys.manifest_prefix(topic.home), ManifestEntry)
         found = [each for entry in entries for each in descriptors(entry, topic, request.after_offset)]
         found.sort(key=lambda each: each.start_offset)
         return api.ListSegmentDescriptorsResponse(segments=found).SerializeToString()
