@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from enum import IntEnum
 from types import TracebackType
 from typing import Any, Self
@@ -106,6 +106,8 @@ class Consumer:
             Closed: the consumer was closed.
             ClientError: the consumer has ended.
         """
+        if self._ready:
+            return self._ready.popleft()
         try:
             async with asyncio.timeout(timeout):
                 return await anext(self)
@@ -127,24 +129,33 @@ class Consumer:
             Closed: the consumer was closed.
             ClientError: the consumer has ended.
         """
+        if self._subscriber is not None:
+            await self._subscriber.give_turn()
         try:
             messages = [await self.receive(timeout)]
         except TimeoutError:
             return []
-        while len(messages) < max:
-            if self._ready:
-                messages.append(self._ready.popleft())
-            elif self._subscriber is not None:
-                if not self._subscriber.unpack_next():
-                    break
-            elif self.ready:
-                try:
-                    messages.append(await anext(self))
-                except (StopAsyncIteration, ClientError):
-                    break  # the next call raises it, too
-            else:
-                break
+        if self._subscriber is not None:
+            return messages + self._subscriber.take(max - 1)
+        while len(messages) < max and self.ready:
+            try:
+                messages.append(await anext(self))
+            except (StopAsyncIteration, ClientError):
+                break  # the next call raises it, too
         return messages
+
+    async def ack_all(self, messages: Iterable[Message]) -> None:
+        """Acknowledge messages together, as those of one `receive_batch`; see `Message.ack`.
+
+        Messages that follow one another cost little more than one of them.
+
+        Raises:
+            CallError: an acknowledgement failed; its message is delivered again.
+        """
+        if self._calls is not None:
+            await asyncio.gather(*[await self._calls.post_ack(message) for message in messages])
+        elif self._subscriber is not None:
+            self._subscriber.ack_all(messages)
 
     async def post_ack(self, message: Message) -> asyncio.Future[None]:
         """Acknowledge a message without waiting for the answer.
@@ -155,10 +166,7 @@ class Consumer:
         """
         if self._calls is not None:
             return await self._calls.post_ack(message)
-        await message.ack()
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        done.set_result(None)
-        return done
+        return asyncio.ensure_future(message.ack())
 
     async def flush_acks(self) -> None:
         """Wait until the platform has everything that was acknowledged so far.

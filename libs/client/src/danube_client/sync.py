@@ -353,6 +353,11 @@ class Consumer(Closing):
     def _wrapped(self, messages: Iterable[AsyncMessage]) -> list[Message]:
         return [Message(self._loop, message) for message in messages]
 
+    def ack_all(self, messages: Iterable[Message]) -> None:
+        """Acknowledge messages together. See `danube_client.Consumer.ack_all`."""
+        inner = [message._message for message in messages]  # noqa: SLF001 - the wrapper is of this module
+        self._loop.run(lambda: self._consumer.ack_all(inner))
+
     def flush_acks(self) -> None:
         """Wait until the platform has every acknowledgement."""
         self._loop.run(self._consumer.flush_acks)

@@ -53,7 +53,7 @@ class Blocking:
             return lambda *given, **options: Opening(lambda: found(*given, **options))
 
         async def call(*given: Any, **options: Any) -> Any:
-            return wrapped(await asyncio.to_thread(found, *given, **options))
+            return wrapped(await asyncio.to_thread(found, *map(unwrapped, given), **options))
 
         return call
 
@@ -77,3 +77,10 @@ def wrapped(result: Any) -> Any:
     if isinstance(result, list):
         return [wrapped(each) for each in result]
     return Blocking(result) if isinstance(result, SYNC) else result
+
+
+def unwrapped(argument: Any) -> Any:
+    """Return an argument of an awaited call as the one of a blocking call."""
+    if isinstance(argument, list):
+        return [unwrapped(each) for each in argument]
+    return argument._blocking if isinstance(argument, Blocking) else argument

@@ -113,6 +113,29 @@ async def test_what_is_acknowledged_comes_to_no_later_consumer_and_the_rest_does
         assert await nothing_comes(consumer)
 
 
+async def test_what_is_acknowledged_together_is_that_and_no_more(client: Client, topic: str) -> None:
+    await publish(client, topic, *"01234")
+    async with client.consumer(topic, "s", type=SubscriptionType.EXCLUSIVE) as consumer:
+        messages = [await consumer.receive(WAIT_S) for _ in range(5)]
+        await consumer.ack_all([])
+        await consumer.ack_all(messages[:2])
+        await consumer.ack_all([messages[4], messages[2]])
+    async with client.consumer(topic, "s", type=SubscriptionType.EXCLUSIVE) as consumer:
+        assert await take(consumer, 1) == ["3"]
+        assert await nothing_comes(consumer)
+
+
+async def test_messages_of_several_topics_are_acknowledged_together(client: Client, topic: str) -> None:
+    both = [f"{topic}a", f"{topic}b"]
+    for one in both:
+        await publish(client, one, "0", "1")
+    async with client.consumer(both, "s") as consumer:
+        messages = [await consumer.receive(WAIT_S) for _ in range(4)]
+        await consumer.ack_all(messages)
+    async with client.consumer(both, "s") as consumer:
+        assert await nothing_comes(consumer)
+
+
 async def test_a_cumulative_acknowledgement_covers_all_before(client: Client, topic: str) -> None:
     await publish(client, topic, "0", "1", "2")
     async with client.consumer(topic, "s", type=SubscriptionType.FAILOVER) as consumer:

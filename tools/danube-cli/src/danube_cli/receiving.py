@@ -114,8 +114,7 @@ class Printer:
         """Flush the output, then acknowledge what was printed."""
         sys.stdout.buffer.flush()
         if self.consumer.streaming:
-            for message in self.done:
-                await message.ack()
+            await self.consumer.ack_all(self.done)
         else:
             for message in self.done:
                 (await self.consumer.post_ack(message)).add_done_callback(_report)

@@ -31,6 +31,16 @@ class AckRanges:
             self._others.append((self._first, self._last))
         self._first = self._last = position
 
+    def add_all(self, positions: Sequence[int]) -> None:
+        """Add positions; those that follow one another cost one comparison together."""
+        first, last = positions[0], positions[-1]
+        # Positions jump between the sections of a log: what lies between two may be far too much to list.
+        if last - first == len(positions) - 1 and positions == list(range(first, last + 1)):
+            self.extend([(first, last)])
+        else:
+            for position in positions:
+                self.add(position)
+
     def extend(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Add ranges."""
         for first, last in ranges:

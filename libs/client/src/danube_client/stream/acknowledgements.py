@@ -10,9 +10,9 @@ from danube_client.stream.ack_ranges import Ranges, merged
 from danube_client.stream.consumed_topic import ConsumedTopic
 from danube_proto import danube_stream_pb2 as api
 
-ACK_DELAY_S: Final = 0.01
+ACK_DELAY_S: Final = 0.02
 """An acknowledgement leaves so much later, or with ACKS others."""
-ACKS: Final = 256
+ACKS: Final = 1024
 TICKETS_MAX: Final = 64
 """So many sent acknowledgements may be unconfirmed; then they gather."""
 RANGES_MAX: Final = 4096
@@ -21,6 +21,9 @@ RANGES_MAX: Final = 4096
 
 class Acknowledgements:
     """Those of all topics of one consumer.
+
+    Attributes:
+        done: what `await message.ack()` waits for: nothing.
 
     Args:
         prefetch: how many unacknowledged messages the platform hands out; 0 if it decides. Acknowledgements
@@ -32,6 +35,8 @@ class Acknowledgements:
         self._flush_at = ACKS if not prefetch else max(1, min(ACKS, prefetch // 2))
         self._wake = wake
         self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self._loop.create_future()
+        self.done.set_result(None)
         self._dirty: list[ConsumedTopic] = []
         self._unflushed = 0
         self._flush_due = False
@@ -47,9 +52,9 @@ class Acknowledgements:
         if not state.acks.count and not state.cumulative:
             self._dirty.append(state)
 
-    def note(self) -> None:
-        """Count an acknowledgement, and see that it leaves soon."""
-        self._unflushed += 1
+    def note(self, count: int = 1) -> None:
+        """Count acknowledgements, and see that they leave soon."""
+        self._unflushed += count
         if self._unflushed >= self._flush_at:
             self.flush()
         elif self._timer is None:

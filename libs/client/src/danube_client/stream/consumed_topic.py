@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from danube_client.message import Message
 from danube_client.payload import Codec
@@ -12,16 +12,6 @@ from danube_proto import danube_stream_pb2 as api
 
 if TYPE_CHECKING:
     from danube_client.stream.acknowledgements import Acknowledgements
-
-
-class Done:
-    """An awaitable that is done: what it stands for needs no waiting."""
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return iter(())  # type: ignore[return-value]  # an iterator is what `await` asks for
-
-
-DONE: Final = Done()
 
 
 class ConsumedTopic:
@@ -94,7 +84,16 @@ class ConsumedTopic:
                 self._acknowledgements.mark_dirty(self)
             acks.add(message.position)
             self._acknowledgements.note()
-        return DONE
+        return self._acknowledgements.done
+
+    def ack_all(self, messages: Sequence[Message]) -> Awaitable[None]:
+        """Acknowledge messages; they leave together."""
+        positions = [message.position for message in messages]
+        if positions[0] and not self.void:
+            self._acknowledgements.mark_dirty(self)
+            self.acks.add_all(positions)
+            self._acknowledgements.note(len(positions))
+        return self._acknowledgements.done
 
     def ack_cumulative(self, message: Message) -> Awaitable[None]:
         """Acknowledge a message and all before it."""
@@ -102,7 +101,7 @@ class ConsumedTopic:
             self._acknowledgements.mark_dirty(self)
             self.cumulative = max(self.cumulative, message.position)
             self._acknowledgements.note()
-        return DONE
+        return self._acknowledgements.done
 
     def nack(self, message: Message, delay_s: float | None, reason: str) -> Awaitable[None]:
         """Give a message back."""
@@ -113,7 +112,7 @@ class ConsumedTopic:
                 nack.delay_ms = round(delay_s * 1000)
             self._send(api.ConsumeRequest(nack=nack))
             self._acknowledgements.note_nack()
-        return DONE
+        return self._acknowledgements.done
 
     def decode(self, payload: bytes) -> Any:
         """Return what the consumer's codec makes of a payload."""

@@ -389,7 +389,8 @@ class Publisher:
                 self._releases[partition] = self._loop.call_later(
                     self._release_pauses.pop(partition, 0.0), self._release, partition
                 )
-        self._wake.set()
+        if self._used_messages:
+            self._wake.set()
 
     def _take_stored(self, stored: api.Stored) -> None:
         self._refusals = 0

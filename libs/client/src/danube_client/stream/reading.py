@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
 from typing import Any, Final
 
 from danube_client.calls import Stream
@@ -15,7 +14,6 @@ from danube_client.message import Message
 from danube_client.payload import Codec
 from danube_client.retry import Retry
 from danube_client.stream.batch import unpack
-from danube_client.stream.consumed_topic import DONE
 from danube_client.stream.presence import Presence
 from danube_proto import danube_stream_pb2 as api
 
@@ -30,17 +28,14 @@ class ReadTopic:
         self.topic = topic
         self._codec = codec
 
-    def ack(self, _message: Message) -> Awaitable[None]:
+    async def ack(self, _message: Message) -> None:
         """Do nothing: no cursor moves."""
-        return DONE
 
-    def ack_cumulative(self, _message: Message) -> Awaitable[None]:
+    async def ack_cumulative(self, _message: Message) -> None:
         """Do nothing: no cursor moves."""
-        return DONE
 
-    def nack(self, _message: Message, _delay_s: float | None, _reason: str) -> Awaitable[None]:
+    async def nack(self, _message: Message, _delay_s: float | None, _reason: str) -> None:
         """Do nothing: no cursor moves."""
-        return DONE
 
     def decode(self, payload: bytes) -> Any:
         """Return what the reader's codec makes of a payload."""

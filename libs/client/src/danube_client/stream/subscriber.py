@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate, repeat
+from itertools import accumulate, groupby, repeat
+from operator import attrgetter
 from typing import Final
 
 from danube_client.calls import Stream
@@ -136,10 +137,7 @@ class Subscriber:
         """
         while not self.ready:
             if self._buffer:
-                if self._handed >= HANDED_MAX:
-                    self._handed = 0
-                    await asyncio.sleep(0)  # let the stream be read and acknowledgements leave
-                    continue
+                await self.give_turn()
                 self.unpack_next()
             elif self._ended is not None:
                 if isinstance(self._ended, Closed):
@@ -149,6 +147,19 @@ class Subscriber:
                 self._handed = 0
                 self._arrived.clear()
                 await self._arrived.wait()
+
+    async def give_turn(self) -> None:
+        """Let the stream be read and acknowledgements leave, if enough was handed over since."""
+        if self._handed >= HANDED_MAX:
+            self._handed = 0
+            await asyncio.sleep(0)
+
+    def take(self, messages_max: int) -> list[Message]:
+        """Return what is here."""
+        ready, messages = self.ready, list[Message]()
+        while (room := messages_max - len(messages)) > 0 and (ready or self.unpack_next()):
+            messages.extend(ready.popleft() for _ in range(min(room, len(ready))))
+        return messages
 
     def unpack_next(self) -> bool:
         """Put the messages of the next delivery into `ready`; return False if none is here."""
@@ -165,6 +176,11 @@ class Subscriber:
     def waiting_messages(self) -> int:
         """Return how many messages are here and not taken."""
         return len(self.ready) + sum(delivery.batch.messages for _, delivery in self._buffer)
+
+    def ack_all(self, messages: Iterable[Message]) -> None:
+        """Acknowledge messages; they leave together."""
+        for state, of_topic in groupby(messages, attrgetter("_source")):
+            state.ack_all(list(of_topic))
 
     async def flush_acks(self) -> None:
         """Wait until the platform has everything that was acknowledged so far.
@@ -444,14 +460,15 @@ class Subscriber:
         self._handed += len(messages)
         append, position = self.ready.append, delivery.first_position
         if not position:
-            for data in messages:
-                append(Message(data, state))
+            self.ready.extend(map(Message, messages, repeat(state)))
             return
         shift = delivery.first_offset - position if delivery.HasField("first_offset") else None
         positions = accumulate(delivery.steps or repeat(1, len(messages) - 1), initial=position)
         if not delivery.redelivered and not state.repeated and shift is not None:
-            for here, data in zip(positions, messages, strict=True):
-                append(Message(data, state, here, 0, here + shift))
+            self.ready.extend(
+                Message(data, state, here, 0, here + shift)
+                for here, data in zip(positions, messages, strict=True)
+            )
             return
         failures = {item.index: item.failures for item in delivery.redelivered}
         for index, (here, data) in enumerate(zip(positions, messages, strict=True)):
