@@ -20,17 +20,20 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.scenarios import SECONDS
 from tests.benchmarks.speed_page import PEERS, REPORTS, peers_table
 
+from danube_client import Consumer, Reliable, Storage, SubscriptionType, connect
 from danube_harness.platforms.standalone import Platform
 
 PAYLOAD = bytes(1024)
 IN_FLIGHT = 256
 START_S_MAX = 60.0
+CONSUME_S_MAX = 300.0
 ROUNDS = int(os.environ.get("DANUBE_BENCH_ROUNDS", "5"))
 PACKAGES = {"redis-server": "redis-server", "rabbitmq-server": "rabbitmq-server"}
 
@@ -149,9 +152,11 @@ async def rabbitmq_figures(port: int) -> dict[str, float]:
     begun, count = time.perf_counter(), 0
     async with queue.iterator() as messages:
         async for message in messages:
-            await message.ack()
             count += 1
-            if count == some + more or time.perf_counter() - begun > SECONDS:
+            ends = count == some + more or time.perf_counter() - begun > SECONDS
+            if ends or not count % (IN_FLIGHT // 2):
+                await message.ack(multiple=True)
+            if ends:
                 break
     consumed = count / (time.perf_counter() - begun)
     await queue.delete(if_unused=False, if_empty=False)
@@ -159,10 +164,24 @@ async def rabbitmq_figures(port: int) -> dict[str, float]:
     return {"awaited_per_s": awaited, "in_flight_per_s": many, "consume_per_s": consumed}
 
 
-async def danube_figures(url: str) -> dict[str, float]:
-    """Measure native streaming by the client library."""
-    from danube_client import Reliable, Storage, SubscriptionType, connect  # noqa: PLC0415 - as the peers'
+async def one_by_one(consumer: Consumer, messages: int) -> None:
+    """Receive and acknowledge message by message."""
+    async for message in consumer:
+        await message.ack()
+        if not (messages := messages - 1):
+            return
 
+
+async def in_batches(consumer: Consumer, messages: int) -> None:
+    """Receive and acknowledge as many together as Redis."""
+    while messages > 0:
+        batch = await consumer.receive_batch(IN_FLIGHT)
+        await consumer.ack_all(batch)
+        messages -= len(batch)
+
+
+async def danube_figures(url: str, consume: Callable[[Consumer, int], Awaitable[None]]) -> dict[str, float]:
+    """Measure native streaming by the client library."""
     topic = f"/default/bench-{secrets.token_hex(4)}"
     async with connect(url, streaming=True) as client:
         async with client.producer(topic, strategy=Reliable(storage=Storage.DISK)) as producer:
@@ -173,15 +192,12 @@ async def danube_figures(url: str) -> dict[str, float]:
                 more += 1
             await producer.flush()
             many = more / (time.perf_counter() - begun)
-        begun, count = time.perf_counter(), 0
+        begun = time.perf_counter()
         async with client.consumer(topic, "readers", type=SubscriptionType.EXCLUSIVE) as consumer:
-            async for message in consumer:
-                await message.ack()
-                count += 1
-                if count == some + more or time.perf_counter() - begun > SECONDS:
-                    break
-            await consumer.flush_acks()
-        consumed = count / (time.perf_counter() - begun)
+            async with asyncio.timeout(CONSUME_S_MAX):
+                await consume(consumer, some + more)
+                await consumer.flush_acks()
+        consumed = (some + more) / (time.perf_counter() - begun)
     return {"awaited_per_s": awaited, "in_flight_per_s": many, "consume_per_s": consumed}
 
 
@@ -195,18 +211,24 @@ class Peer:
 
 
 @contextlib.contextmanager
-def danube_peer(directory: Path) -> Iterator[Peer]:
+def danube_peer(directory: Path) -> Iterator[list[Peer]]:
     """Run this platform."""
     with Platform.run(directory) as platform:
-        yield Peer(
-            "Danube, native streaming by the client library",
-            "synced to disk when it is answered",
-            lambda: danube_figures(f"http://{platform.gateway_addr}"),
-        )
+        yield [
+            Peer(
+                f"Danube, native streaming by the client library, {mode}",
+                "synced to disk when it is answered",
+                partial(danube_figures, f"http://{platform.gateway_addr}", consume),
+            )
+            for mode, consume in (
+                (f"`receive_batch` and `ack_all` of {IN_FLIGHT}", in_batches),
+                ("`async for` and `ack`", one_by_one),
+            )
+        ]
 
 
 @contextlib.contextmanager
-def redis_peer(directory: Path) -> Iterator[Peer]:
+def redis_peer(directory: Path) -> Iterator[list[Peer]]:
     """Run Redis."""
     server, port = program("redis-server"), free_port()
     words = [server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory)]
@@ -214,15 +236,17 @@ def redis_peer(directory: Path) -> Iterator[Peer]:
     told = subprocess.run([server, "--version"], capture_output=True, text=True, check=True)
     version = told.stdout.split()[2].removeprefix("v=")
     with running(words, port, {}, directory / "redis.log"):
-        yield Peer(
-            f"Redis {version} stream, redis-py, pipelines and reads of {IN_FLIGHT}",
-            "synced to disk when it is answered (`appendfsync always`)",
-            lambda: redis_figures(port),
-        )
+        yield [
+            Peer(
+                f"Redis {version} stream, redis-py, pipelines, reads and acks of {IN_FLIGHT}",
+                "synced to disk when it is answered (`appendfsync always`)",
+                lambda: redis_figures(port),
+            )
+        ]
 
 
 @contextlib.contextmanager
-def rabbitmq_peer(directory: Path) -> Iterator[Peer]:
+def rabbitmq_peer(directory: Path) -> Iterator[list[Peer]]:
     """Run RabbitMQ."""
     server, port = program("rabbitmq-server"), free_port()
     environment = {
@@ -243,11 +267,14 @@ def rabbitmq_peer(directory: Path) -> Iterator[Peer]:
     try:
         with running([server], port, environment, directory / "rabbitmq.log"):
             time.sleep(2.0)  # the port answers a little before the node does
-            yield Peer(
-                f"RabbitMQ {told.partition('-')[0]} quorum queue, confirms, aio-pika, {IN_FLIGHT} in flight",
-                "synced to disk when it is confirmed (one replica)",
-                lambda: rabbitmq_figures(port),
-            )
+            yield [
+                Peer(
+                    f"RabbitMQ {told.partition('-')[0]} quorum queue, confirms, aio-pika,"
+                    f" {IN_FLIGHT} in flight, acks of {IN_FLIGHT // 2}",
+                    "synced to disk when it is confirmed (one replica)",
+                    lambda: rabbitmq_figures(port),
+                )
+            ]
     finally:
         # Erlang's port mapper, which the node started on its own port, outlives it.
         epmd = [shutil.which("epmd") or "epmd", "-kill"]
@@ -272,7 +299,7 @@ def main() -> int:
             directory = Path(name) / str(number)
             directory.mkdir()
             try:
-                peers.append(stack.enter_context(peer(directory)))
+                peers += stack.enter_context(peer(directory))
             except Missing as error:
                 print(f"NOT MEASURED: {error}")
         rounds = asyncio.run(in_turn(peers))
