@@ -151,11 +151,12 @@ class Consumer:
 
         Raises:
             CallError: an acknowledgement failed; its message is delivered again.
+            Closed: the consumer was not opened.
         """
         if self._calls is not None:
             await asyncio.gather(*[await self._calls.post_ack(message) for message in messages])
-        elif self._subscriber is not None:
-            self._subscriber.ack_all(messages)
+        else:
+            self._streaming("ack_all").ack_all(messages)
 
     async def post_ack(self, message: Message) -> asyncio.Future[None]:
         """Acknowledge a message without waiting for the answer.

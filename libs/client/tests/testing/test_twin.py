@@ -120,6 +120,7 @@ async def test_what_is_acknowledged_together_is_that_and_no_more(client: Client,
         await consumer.ack_all([])
         await consumer.ack_all(messages[:2])
         await consumer.ack_all([messages[4], messages[2]])
+        await consumer.flush_acks()
     async with client.consumer(topic, "s", type=SubscriptionType.EXCLUSIVE) as consumer:
         assert await take(consumer, 1) == ["3"]
         assert await nothing_comes(consumer)
