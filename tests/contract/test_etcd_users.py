@@ -14,7 +14,8 @@ from danube_common.cluster.key_writers import KINDS, etcd_grants
 from danube_common.errors import MetadataUnavailable
 from danube_common.metadata.etcd import EtcdMetadata
 from danube_common.metadata.etcd_link import EtcdTls, open_stubs
-from danube_common.metadata.etcd_users import ROOT, Grant, set_users
+from danube_common.metadata.etcd_users import ROOT, set_users
+from danube_common.metadata.grant import Grant
 from danube_harness.rpc.certificates import Authority
 from danube_harness.servers.etcd_server import EtcdServer, ServerTls
 

@@ -470,3 +470,12 @@ def test_wrong_usage_is_told(launcher: Launcher, flags: tuple[str, ...], said: s
     launcher.begin(*flags)
     assert launcher.status() == 2
     assert said in launcher.err
+
+
+def test_the_launcher_needs_no_slow_library() -> None:
+    code = (
+        "import sys\n"
+        "import danube_standalone.__main__\n"
+        "sys.exit(bool({'grpc', 'google.protobuf', 'aetcd', 'pydantic', 'structlog'} & set(sys.modules)))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

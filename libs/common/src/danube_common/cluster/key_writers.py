@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from danube_common.cluster import keys
-from danube_common.metadata.etcd_users import Grant
+from danube_common.metadata.grant import Grant
 
 KINDS: Final = ("gateway", "topic-owner", "storage", "admin")
 

@@ -5,9 +5,8 @@ A user has no password: etcd takes the common name of a client's certificate for
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -15,39 +14,12 @@ from aetcd import rpc  # type: ignore[import-untyped]
 
 from danube_common.errors import MetadataUnavailable
 from danube_common.metadata.etcd_link import EtcdTls, Stubs, open_stubs
+from danube_common.metadata.grant import Grant
 
 ROOT: Final = "root"
 """May do everything; its certificate is needed to change users."""
 CALL_S_MAX: Final = 10.0
 _THERE_ALREADY: Final = ("etcdserver: user name already exists", "etcdserver: role name already exists")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Grant:
-    """A range of keys that may be read; with ``writes`` written, too. An empty end: the one key."""
-
-    start: bytes
-    end: bytes
-    writes: bool
-
-    @classmethod
-    def of(cls, prefix: str, *, writes: bool = False) -> Self:
-        """Return the range of the keys that begin with a prefix, which ends in a slash."""
-        start = prefix.encode()
-        return cls(start, start[:-1] + b"0", writes)  # 0 follows the slash
-
-    def without(self, gaps: Iterable[Grant]) -> list[Grant]:
-        """Return what is left of it without ranges that do not overlap each other."""
-        left, start = [], self.start
-        for gap in sorted(gaps):
-            if not (start <= gap.start and gap.end <= self.end):
-                continue
-            if start < gap.start:
-                left.append(Grant(start, gap.start, self.writes))
-            start = gap.end
-        if start < self.end:
-            left.append(Grant(start, self.end, self.writes))
-        return left
 
 
 async def set_users(endpoint: str, tls: EtcdTls, users: Mapping[str, Sequence[Grant]]) -> None:
