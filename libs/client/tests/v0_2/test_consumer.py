@@ -105,6 +105,20 @@ async def test_closing_waits_for_posted_acknowledgements(gateway: StubGateway, c
     assert ack.exception() is None
 
 
+async def test_messages_acknowledged_together_are_answered_each(gateway: StubGateway, client: Client) -> None:
+    consumer = client.consumer(TOPIC, "s", name="c", acks_in_flight_max=2)
+    with pytest.raises(danube_client.Closed, match="not open"):
+        await consumer.ack_all([])
+    async with consumer:
+        for _ in range(3):
+            gateway.deliver(TOPIC, b"x")
+        messages = [await anext(consumer) for _ in range(3)]
+        gateway.failures["Ack"].append(Failure(StatusCode.INTERNAL))
+        with pytest.raises(danube_client.CallError):
+            await consumer.ack_all(messages)
+    assert sorted(request.request_id for request in gateway.requests["Ack"]) == [1, 2, 3]
+
+
 async def test_a_failed_acknowledgement_is_told(gateway: StubGateway, client: Client) -> None:
     async with client.consumer(TOPIC, "s", name="c") as consumer:
         gateway.deliver(TOPIC, b"x")
