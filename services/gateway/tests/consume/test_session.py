@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -188,6 +189,19 @@ def test_failures_go_with_their_messages_whatever_else_becomes_of_these() -> Non
     session.source = None
     arrive(3)
     assert session.take_failures(session.take(3, 100)) == []
+
+
+@pytest.mark.parametrize(
+    ("messages", "size", "taken"), [(9, 5, 2), (9, 6, 2), (2, 99, 2), (9, 7, 3), (9, 99, 4)]
+)
+def test_no_more_is_taken_than_messages_and_bytes_allow_but_for_the_last_message(
+    messages: int, size: int, taken: int
+) -> None:
+    session = opened()
+    runs = (Run.of(1, [b"aaa", b"bbb"]), Run.of(5, [b"ccc", b"ddd"]))
+    session.arrive(Delivery(1, 7, session.number, 1, runs))
+    assert sum(map(len, session.take(messages, size))) == taken
+    assert sum(map(len, session.take(9, 99))) == 4 - taken
 
 
 def test_what_all_streams_of_a_connection_may_hold_is_bounded() -> None:
