@@ -9,7 +9,6 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from functools import partial
 from typing import Any, Final, cast
 
 from faust.assignor.client_assignment import ClientMetadata
@@ -32,11 +31,9 @@ from danube_faust.producer import Producer
 from danube_faust.restoring import begin, check_gaps, restore
 from danube_faust.settings import of_transport, option
 from danube_faust.snapshots import Snapshots
-from danube_faust.source import Followed, Source, Subscribed
+from danube_faust.sources import Sources
 from danube_faust.topics import Topics
 
-FETCH_MAX: Final = 1000
-"""Messages of a partition in one fetch."""
 FETCH_TIMEOUT_S: Final = 1.0
 """A fetch that finds nothing ends so late."""
 YIELD_MESSAGES: Final = 100
@@ -66,10 +63,7 @@ class Consumer(base.Consumer):
         self._names = Names()
         self._group: Group | None = None
         self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._subscribed: dict[TP, Subscribed] = {}
-        self._followed: dict[TP, Followed] = {}
-        self._gaps: set[TP] = set()
-        self._assigned: set[TP] = set()
+        self._sources: Sources | None = None
         self._targets: ClientMetadata | None = None
         self._subscription: tuple[str, ...] = ()
         self._generation = 0
@@ -84,6 +78,14 @@ class Consumer(base.Consumer):
         self._client = await settings.client()
         names = self._names = settings.names
         self._topics = Topics(self._client, names)
+        self._sources = Sources(
+            self._client,
+            self._topics,
+            self.app.conf.id,
+            self._name,
+            arrived=self._arrived,
+            changed=self._changed,
+        )
         members = names.topic(f"{self.app.conf.id}{MEMBERS_TOPIC}")
         self._group = Group(self._client, members, self._changed.set)
         if topic := option(self.app, dead_letter.OPTION):
@@ -94,11 +96,8 @@ class Consumer(base.Consumer):
     async def on_stop(self) -> None:
         """Commit, leave the app's workers, and close the connection."""
         await super().on_stop()
-        await asyncio.gather(
-            *(source.close() for source in [*self._subscribed.values(), *self._followed.values()])
-        )
-        self._subscribed.clear()
-        self._followed.clear()
+        if self._sources is not None:
+            await self._sources.close()
         if self._group is not None:
             await self._group.leave()
         client, self._client = self._client, None
@@ -125,7 +124,7 @@ class Consumer(base.Consumer):
 
     def assignment(self) -> set[TP]:
         """Return the partitions that this worker has, with the changelogs that it follows."""
-        return set(self._assigned)
+        return set() if self._sources is None else set(self._sources.assigned)
 
     @Service.task
     async def _keep_assignment(self) -> None:
@@ -161,7 +160,7 @@ class Consumer(base.Consumer):
             old is None
             or targets.assignment != old.assignment
             or targets.changelog_distribution != old.changelog_distribution
-            or self._mine(targets) != self._assigned
+            or self._mine(targets) != self.assignment()
         ):
             return targets
         return None
@@ -175,7 +174,7 @@ class Consumer(base.Consumer):
     def _mine(self, targets: ClientMetadata) -> set[TP]:
         """Return what this worker has of its targets: a changelog with all that its partition depends on."""
         wanted = self._sources_of(targets)
-        missing = {tp for tp in wanted if (source := self._subscribed.get(tp)) is None or not source.active}
+        missing = self._opened_sources().lacking(wanted)
         groups = targets.topic_groups
         blocked = {(groups.get(tp.topic), tp.partition) for tp in missing}
         return {
@@ -187,55 +186,26 @@ class Consumer(base.Consumer):
 
     async def _rebalance(self, targets: ClientMetadata) -> None:
         self.app.on_rebalance_start()
-        await self.on_partitions_revoked(set(self._assigned))
+        sources, wanted = self._opened_sources(), self._sources_of(targets)
+        await self.on_partitions_revoked(self.assignment())
         await self._producer().release(self._mine(targets))
-        wanted = self._sources_of(targets)
-        gone = [tp for tp in self._subscribed if tp not in wanted]
-        await asyncio.gather(*(self._subscribed.pop(tp).close() for tp in gone))
-        for tp in [
-            tp
-            for tp in self._followed
-            if tp not in targets.assignment.active_tps | targets.assignment.standby_tps
-        ]:
-            await self._followed.pop(tp).close()
-        await asyncio.gather(*(self._open(tp) for tp in wanted if tp not in self._subscribed))
+        await sources.keep(wanted, targets.assignment.active_tps | targets.assignment.standby_tps)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HANDOVER_S):
-                while not all(self._subscribed[tp].active for tp in wanted):
+                while sources.lacking(wanted):
                     self._changed.clear()
                     await self._changed.wait()
                     self._raise_failure()
         self._targets = targets
-        self._assigned = assignment.take(self._assignor, targets, self._mine(targets))
-        await self._producer().claim(self._assigned & targets.assignment.active_tps)
+        sources.assigned = assignment.take(self._assignor, targets, self._mine(targets))
+        await self._producer().claim(sources.assigned & targets.assignment.active_tps)
         self._generation += 1
         self.app.consumer_generation_id = self._generation
-        await self.on_partitions_assigned(set(self._assigned), self._generation)
-
-    async def _open(self, tp: TP) -> None:
-        source = Subscribed(
-            self._connected(), self._known_topics().name(tp), self._notify, self.app.conf.id, self._name
-        )
-        await source.open()
-        self._subscribed[tp] = source
-
-    def _notify(self) -> None:
-        self._arrived.set()
-        if any(
-            source.failed or (tp in self._assigned) != source.active
-            for tp, source in self._subscribed.items()
-        ):
-            self._changed.set()
-
-    def _on_gap(self, tp: TP) -> None:
-        self._gaps.add(tp)
-        self._changed.set()
+        await self.on_partitions_assigned(self.assignment(), self._generation)
 
     async def _begin_anew_behind_gaps(self) -> None:
         """Let the next rebalance recover the tables anew, from snapshots, if changes were deleted unread."""
-        gaps, self._gaps = self._gaps, set()
-        ends = {tp: followed.log.end for tp in gaps if (followed := self._followed.get(tp)) is not None}
-        if ends:
+        if ends := self._opened_sources().take_gaps():
             logger.warning("changes that were not read are deleted, recovery begins anew: %s", sorted(ends))
             await check_gaps(Snapshots(self._connected(), self._known_topics()), ends)
             self._targets = None
@@ -243,9 +213,7 @@ class Consumer(base.Consumer):
     def _raise_failure(self) -> None:
         if self._group is not None and self._group.failed is not None:
             raise self._group.failed
-        for source in self._subscribed.values():
-            if source.failed is not None:
-                raise source.failed
+        self._opened_sources().raise_failure()
 
     # Messages
 
@@ -255,13 +223,14 @@ class Consumer(base.Consumer):
         timeout: float,  # noqa: ASYNC109 - Faust's
     ) -> dict[TP, list[Message]]:
         self._arrived.clear()
-        found = self._take(active_partitions)
+        sources = self._opened_sources()
+        found = sources.take(active_partitions)
         if not found:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await self._arrived.wait()
-            found = self._take(active_partitions)
-        for tp in [tp for tp in found if tp in self._followed]:
+            found = sources.take(active_partitions)
+        for tp in [tp for tp in found if sources.is_followed(tp)]:
             await restore(self.app, tp, [self._to_message(tp, message) for message in found.pop(tp)])
             await asyncio.sleep(0)
         return found
@@ -300,16 +269,6 @@ class Consumer(base.Consumer):
         await self.callback(message)
         self._read_offset[tp] = message.offset
 
-    def _take(self, active_partitions: AbstractSet[TP] | None) -> dict[TP, list[Message]]:
-        found = {}
-        for tp in self._assigned if active_partitions is None else active_partitions & self._assigned:
-            source = self._source(tp)
-            if isinstance(source, Followed):
-                source.resume()
-            if messages := source.take(FETCH_MAX):
-                found[tp] = messages
-        return found
-
     def _to_message(self, tp: TP, record_: Message) -> ConsumerMessage:
         key, value, headers, timestamp_s = record.incoming(record_.payload, record_.attributes, record_.key)
         return ConsumerMessage(
@@ -326,33 +285,19 @@ class Consumer(base.Consumer):
             generation_id=self.app.consumer_generation_id,
         )
 
-    def _source(self, tp: TP) -> Source:
-        subscribed = self._subscribed.get(tp)
-        if subscribed is not None:
-            return subscribed
-        if tp not in self._followed:
-            name = self._known_topics().name(tp)
-            self._followed[tp] = Followed(
-                self._connected(), name, self._arrived.set, partial(self._on_gap, tp)
-            )
-        return self._followed[tp]
-
     def pause_partitions(self, tps: Iterable[TP]) -> None:
         """Stop fetching from partitions; changelogs are not read meanwhile."""
         paused = set(tps)
         super().pause_partitions(paused)
-        for tp in paused:
-            if (followed := self._followed.get(tp)) is not None:
-                followed.pause()
+        self._opened_sources().pause(paused)
 
     # Offsets
 
     def _new_offset(self, tp: TP) -> int | None:
-        source = self._subscribed.get(tp)
         index = self._acked_index[tp]
-        if source is None or not index:
+        if not index:
             return None
-        offset = source.log.committable(index.__contains__)
+        offset = self._opened_sources().committable(tp, index)
         if offset is not None:
             kept = {position for position in index if position >= offset}
             index.intersection_update(kept)
@@ -368,17 +313,14 @@ class Consumer(base.Consumer):
             if self.should_stop:
                 return False
             raise ProducerSendError(f"what was sent is not stored, and nothing is committed: {failure!r}")
-        due = [(source, offset) for tp, offset in offsets.items() if (source := self._subscribed.get(tp))]
-        await asyncio.gather(*(source.commit(offset) for source, offset in due))
-        return bool(due)
+        return await self._opened_sources().commit(offsets)
 
     async def seek_to_committed(self) -> dict[TP, int]:
         """Give everything again that is not committed."""
-        found = {tp: source.log.rewind() for tp, source in self._subscribed.items() if tp in self._assigned}
-        return {tp: offset for tp, offset in found.items() if offset is not None}
+        return self._opened_sources().rewind()
 
     async def _seek(self, partition: TP, offset: int) -> None:
-        await self._source(partition).seek(offset)
+        await self._opened_sources().of(partition).seek(offset)
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
         """Go on at other offsets."""
@@ -387,11 +329,11 @@ class Consumer(base.Consumer):
 
     async def position(self, tp: TP) -> int | None:
         """Return what follows the last message that was received."""
-        return self._source(tp).log.end or None
+        return self._opened_sources().of(tp).log.end or None
 
     def highwater(self, tp: TP) -> int:
         """Return what follows the last message that was received, as far as this worker knows."""
-        return self._source(tp).log.end
+        return self._opened_sources().of(tp).log.end
 
     async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
         """Return where the reading of changelogs begins, None for an empty one; their snapshots are read."""
@@ -430,6 +372,11 @@ class Consumer(base.Consumer):
         if self._topics is None:
             raise ConsumerNotStarted("the consumer is not started")
         return self._topics
+
+    def _opened_sources(self) -> Sources:
+        if self._sources is None:
+            raise ConsumerNotStarted("the consumer is not started")
+        return self._sources
 
     def _joined_group(self) -> Group:
         if self._group is None:
