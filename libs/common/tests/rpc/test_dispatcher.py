@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 from structlog.testing import capture_logs
 
+from danube_common.rpc.call_counts import CallCounts
+from danube_common.rpc.dispatcher import Dispatcher
+from danube_common.rpc.first_step import ENDED
 from danube_common.rpc.grpc_framing import framed
 from danube_common.rpc.port import OPENED, Call, Framed, Methods, Opened, RpcError, StatusCode
+from danube_common.rpc.request import MessageLimit
+from danube_common.rpc.running import HeldBytes, Running
+from danube_common.tracing.current import current_ids
 from danube_harness.rpc.calls import Serve, connect, status_of
 
 
@@ -189,3 +196,146 @@ async def test_an_unknown_exception_is_internal_is_logged_and_does_not_leak(
     failed = [log for log in logs if log["event"] == "rpc_failed"]
     assert [log["method"] for log in failed] == ["/a.B/C", "/a.B/S"]
     assert all(log["exc_info"] for log in failed)
+
+
+@pytest.mark.parametrize("failure", [LookupError("secret"), asyncio.CancelledError("secret")])
+async def test_a_failure_before_a_handler_waits_is_internal_and_logged(
+    serve: Serve, failure: BaseException
+) -> None:
+    def fail(_call: Call) -> bytes:
+        raise failure
+
+    _, addr = await serve(Methods({"/a.B/C": fail}))
+    with capture_logs() as logs:
+        async with connect(addr) as channel:
+            code, text, _ = await status_of(channel.unary_unary("/a.B/C")(b""))
+    assert (code, text) == (grpc.StatusCode.INTERNAL, "internal error")
+    assert [log["event"] for log in logs] == ["rpc_failed"]
+
+
+async def test_a_call_that_waits_for_nothing_has_no_task_also_after_one_that_waited(serve: Serve) -> None:
+    tasks: list[object] = []
+
+    async def late(call: Call) -> bytes:
+        await asyncio.sleep(0)
+        return call.request
+
+    def answer(call: Call) -> bytes | Awaitable[bytes]:
+        assert current_ids() == {"call": call.ids()["call"]}
+        if call.request == b"late":
+            return late(call)
+        tasks.append(asyncio.current_task())
+        return call.request
+
+    _, addr = await serve(Methods({"/a.B/C": answer}))
+    async with connect(addr) as channel:
+        for request in (b"late", *[b"x"] * 5):  # of one the end may not have arrived
+            assert await channel.unary_unary("/a.B/C")(request) == request
+    assert None in tasks, "the library calls an event that has arrived by another name"
+
+
+async def cancelled_from_outside(_call: Call) -> bytes:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(60)
+    return b""
+
+
+async def cancelled_stream(call: Call) -> AsyncIterator[bytes]:
+    yield await cancelled_from_outside(call)
+
+
+async def test_a_call_that_somebody_else_cancels_gets_a_status(serve: Serve) -> None:
+    methods = Methods({"/a.B/C": cancelled_from_outside}, {"/a.B/S": cancelled_stream})
+    _, addr = await serve(methods)
+    async with connect(addr) as channel:
+        unary = await status_of(channel.unary_unary("/a.B/C")(b""))
+        streamed = await status_of(channel.unary_stream("/a.B/S")(b"").read())
+    assert unary == streamed == (grpc.StatusCode.CANCELLED, "the call was cancelled", {})
+
+
+Events = list[dict[str, Any]]
+SCOPE = {
+    "type": "http",
+    "http_version": "2",
+    "method": "POST",
+    "extensions": {},
+    "client": ("127.0.0.1", 1),
+    "headers": [(b"content-type", b"application/grpc"), (b"te", b"trailers")],
+}
+
+
+class _ReadyAwaitable:
+    """An event that has arrived, by the name that the library gives it."""
+
+    def __init__(self, event: dict[str, Any]) -> None:
+        self._event = event
+
+    def send(self, _: None) -> None:
+        raise StopIteration(self._event)
+
+
+async def test_a_call_that_is_answered_at_once_leaves_no_ids_to_what_comes_next() -> None:
+    loop = asyncio.get_running_loop()
+    dispatcher = dispatcher_of(lambda call: call.ids()["call"].encode())
+    dispatcher.run_first_steps(loop)
+    handed_over, sent = loop.create_future(), list[Any]()
+    event = {"type": "http.request", "body": framed([b"x"])}
+
+    def hand_over() -> None:
+        ended = dispatcher(SCOPE | {"path": "/a.B/C"}, lambda: _ReadyAwaitable(event), sent.append)
+        handed_over.set_result((ended, current_ids()))
+
+    loop.call_soon(hand_over)
+    assert await handed_over == (ENDED, {})
+    assert len(sent) == 3
+
+
+async def events_of(path: str, received: Events, guard: Any = None) -> Events:
+    """Return what is sent for a call, in a task, whose request is these events."""
+    sent: Events = []
+
+    async def receive() -> Any:
+        return received.pop(0)
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    dispatcher = dispatcher_of(lambda _: b"answer", guard)
+    await dispatcher(SCOPE | {"path": path}, receive, send)
+    return sent
+
+
+def dispatcher_of(handler: Callable[[Call], bytes | Awaitable[bytes]], guard: Any = None) -> Any:
+    held = HeldBytes(1000)
+    methods = Methods({"/a.B/C": handler}, {"/a.B/S": cancelled_stream})
+    calls, streams = Running("calls", 10, held), Running("streams", 10, held)
+    return Dispatcher(methods, MessageLimit(1000, ""), calls, streams, CallCounts(None), guard)
+
+
+def status_in(sent: Events) -> object:
+    return dict(sent[0]["headers"])[b"grpc-status"]
+
+
+GONE = {"type": "http.disconnect"}
+
+
+@pytest.mark.parametrize("path", ["/a.B/C", "/a.B/S"])
+@pytest.mark.parametrize(
+    "received", [[GONE], [{"type": "http.request", "body": framed([b"x"]), "more_body": True}, GONE]]
+)
+async def test_a_request_that_does_not_end_gets_a_status_too(path: str, received: Events) -> None:
+    assert status_in(await events_of(path, [*received])) == b"1"
+
+
+@pytest.mark.parametrize("path", ["/a.B/C", "/a.B/S"])
+async def test_a_call_that_is_cancelled_while_its_caller_is_admitted_gets_a_status(path: str) -> None:
+    class Cancelled:
+        def known(self, *_: object) -> None:
+            return None
+
+        async def admit(self, *_: object) -> None:
+            raise asyncio.CancelledError
+
+    assert status_in(await events_of(path, [], Cancelled())) == b"1"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from danube_common.rpc.first_step import Later, run_first_steps
+from danube_common.rpc.first_step import ENDED, Later, run_first_steps
 from danube_common.rpc.port import Call, Methods
 from danube_harness.rpc.calls import Serve, connect
 
@@ -310,6 +310,14 @@ async def test_other_coroutines_and_tasks_of_tasks_begin_in_their_turn() -> None
     assert not seen
     await own
     assert seen == [1]
+
+
+async def test_a_call_that_ended_before_there_was_a_coroutine_is_taken_for_its_task() -> None:
+    loop = asyncio.get_running_loop()
+    run_first_steps(loop, call.__code__)
+    ended: Any = loop.create_task(ENDED, name="a call")  # type: ignore[arg-type]
+    assert ended is ENDED
+    assert ended.done()
 
 
 async def test_many_calls_that_wait_and_do_not_are_all_answered(serve: Serve) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine
 from typing import Any, Final, cast
 
 import structlog
@@ -15,13 +15,14 @@ from danube_common.errors import DanubeError, LimitExceeded, Unavailable
 from danube_common.rpc.answer import OK_EVENT, OPENING_EVENT, Answer, ClientLeft, refusal_of_http, send_text
 from danube_common.rpc.call_counts import CallCounts
 from danube_common.rpc.call_head import CallHead, head_of
-from danube_common.rpc.first_step import run_first_steps
+from danube_common.rpc.first_step import ENDED, Ended, run_first_steps
 from danube_common.rpc.grpc_framing import PREFIX, framed
 from danube_common.rpc.guard import Access, Guard, StreamAccess
-from danube_common.rpc.port import Framed, Methods, Opened, RpcError, StatusCode, UnaryHandler, answered
+from danube_common.rpc.port import Call, Framed, Methods, Opened, RpcError, StatusCode, UnaryHandler, answered
 from danube_common.rpc.request import (
     MessageLimit,
     Request,
+    arrived_message,
     call_of,
     is_end,
     peer_of,
@@ -29,7 +30,7 @@ from danube_common.rpc.request import (
     small_message,
 )
 from danube_common.rpc.running import ARRIVED, Caller, Peer, Running, RunningCall, client_deadline
-from danube_common.tracing.current import enter_call
+from danube_common.tracing.current import enter_call, leave_call
 
 _REFUSALS: Final = {
     LimitExceeded: StatusCode.RESOURCE_EXHAUSTED,
@@ -37,6 +38,9 @@ _REFUSALS: Final = {
 }
 """What the server itself refuses with, where ``on_error`` says nothing of it."""
 _NOT_ALLOWED: Final = (StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED)
+STOPPING: Final = "the server is stopping"
+_LEFT: Final = RpcError(StatusCode.CANCELLED, "the call was cancelled")
+"""Usually told to nobody, as the client has left."""
 DENIED_STREAM_PAUSE_S: Final = 1.0
 """Before a stream is told that it is not allowed: some clients open it again at once and for ever."""
 CALLERS_MAX: Final = 100_000
@@ -87,23 +91,109 @@ class Dispatcher:
         self.stopping = False
         self.still_served: Collection[str] | None = None
         self._pausing = 0
+        self._waiting: set[str] = set()
+        """The unary methods whose last call waited: the next one gets its coroutine at once."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run_first_steps(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run the first step of unary calls of this loop at once (`danube_common.rpc.first_step`)."""
         self._loop = loop
-        run_first_steps(loop, Dispatcher._unary.__code__)
+        run_first_steps(loop, Dispatcher._unary.__code__, Dispatcher._wait.__code__, _tell.__code__)
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        """Answer one call."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None] | Ended:
+        """Answer one call, at once or by what is returned."""
         if self.callers is not None and len(self.callers) < CALLERS_MAX and scope["type"] == "http":
             self.callers.add(scope.get("client"))
         if scope["type"] == "http" and (unary := self._methods.unary.get(scope["path"])) is not None:
+            if (
+                self._loop is not None
+                and scope["path"] not in self._waiting
+                and asyncio.current_task(self._loop) is None
+            ):
+                return self._begin(unary, scope, receive, send)
             return self._unary(unary, scope, receive, send)
         return self._any(scope, receive, send)
 
+    def _begin(
+        self, handler: UnaryHandler, scope: HTTPScope, receive: Receive, send: Send
+    ) -> Coroutine[Any, Any, None] | Ended:
+        """Answer a unary call of the usual kind; what waits goes on in a coroutine, as does any other call.
+
+        The path of every message makes no object that it can do without. Nothing waits here, so that a call
+        that is answered here is not counted among those that run.
+        """
+        head = head_of(tuple(scope["headers"]))
+        access: Access | None = None
+        if self._guard is not None and (access := self._guard.known(scope, head.headers)) is None:
+            return self._unary(handler, scope, receive, send)
+        if (
+            head.has_deadline
+            or self.stopping
+            or self.still_served is not None
+            or not self._calls.takes(_caller(scope, access))
+            or refusal_of_http(scope, head)
+        ):
+            return self._unary(handler, scope, receive, send)
+        request = arrived_message(receive, head, self._limit)
+        if not isinstance(request, bytes):
+            return self._unary(handler, scope, request, send)
+        name = scope["path"]
+        self.called_at = time.monotonic()
+        try:
+            call = call_of(scope, head, request)
+            enter_call(call)
+            if access is not None and self._guard is not None:
+                self._guard.authorize(call, access)
+            answer = handler(call)
+        except Exception as raised:  # noqa: BLE001 - the boundary: everything becomes a status
+            return _tell(send, self._error_of(name, raised))
+        except asyncio.CancelledError:
+            return _tell(send, self._error_of(name, self._cancelled_inside(name)))
+        finally:
+            leave_call()
+        if not isinstance(answer, bytes):
+            self._waiting.add(name)
+            return self._wait(answer, call, scope, access, send)
+        self._respond(name, answer, send)
+        return ENDED
+
+    async def _wait(
+        self, answer: Awaitable[bytes], call: Call, scope: HTTPScope, access: Access | None, send: Send
+    ) -> None:
+        """Go on with a unary call whose handler waits."""
+        name = call.method
+        try:
+            running = self._calls.enter(scope.get("client"), _caller(scope, access), self._loop)
+            running.waited = ARRIVED
+            enter_call(call)
+            try:
+                with running:
+                    response = await answer
+            except asyncio.CancelledError:
+                self._check_cancelled(name, running)
+                await _tell(send, _LEFT)
+                return
+        except Exception as raised:  # noqa: BLE001 - the boundary: everything becomes a status
+            await _tell(send, self._error_of(name, raised))
+            return
+        self._respond(name, response, send)
+
+    def _respond(self, name: str, response: bytes, send: Send) -> None:
+        """Send the answer. The library takes an event when it is called, and never waits for the first."""
+        try:
+            send(OPENING_EVENT)
+            send({"type": "http.response.body", "body": PREFIX.pack(0, len(response)) + response})
+            send(OK_EVENT)
+        except OSError:
+            pass  # the client left
+        self._counts.succeeded(name)
+
     async def _unary(self, handler: UnaryHandler, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        """Answer a unary call. The path of every message makes no object that it can do without."""
+        """Answer a unary call of any kind.
+
+        It always gets an answer: without one the library answers with HTTP's status 500, which a client that
+        is still there takes for a fault.
+        """
         head = head_of(tuple(scope["headers"]))
         if refusal := refusal_of_http(scope, head):
             await send_text(send, *refusal)
@@ -126,6 +216,7 @@ class Dispatcher:
                         earlier = (event,) if request is None else (event, last)
                         request = await single_message(head, receive, self._limit, running.hold, earlier)
                         if request is None:
+                            await _tell(send, _LEFT)
                             return
                     running.waited = ARRIVED
                     call = call_of(scope, head, request)
@@ -138,20 +229,19 @@ class Dispatcher:
                     else:
                         answer = handler(call)
                         response = answer if isinstance(answer, bytes) else await answer
+                        if response is answer:
+                            self._waiting.discard(name)
             except asyncio.CancelledError:
                 self._check_cancelled(name, running)
+                await _tell(send, _LEFT)
                 return
         except Exception as raised:  # noqa: BLE001 - the boundary: everything becomes a status
-            with contextlib.suppress(ClientLeft):
-                await Answer(send).end(self._error_of(name, raised))
+            await _tell(send, self._error_of(name, raised))
             return
-        try:
-            await send(OPENING_EVENT)
-            await send({"type": "http.response.body", "body": PREFIX.pack(0, len(response)) + response})
-            await send(OK_EVENT)
-        except OSError:
-            pass  # the client left
-        self._counts.succeeded(name)
+        except asyncio.CancelledError:  # while the caller was to be admitted
+            await _tell(send, self._left())
+            return
+        self._respond(name, response, send)
 
     async def _any(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call that is not unary, or refuse it."""
@@ -176,6 +266,9 @@ class Dispatcher:
             self._counts.succeeded(name)
         except ClientLeft:
             return
+        except asyncio.CancelledError:  # while the caller was to be admitted
+            with contextlib.suppress(ClientLeft):
+                await answer.end(self._left())
         except Exception as raised:  # noqa: BLE001 - the boundary: everything becomes a status
             error = self._error_of(name, raised)
             if self._guard is not None and error.code in _NOT_ALLOWED:
@@ -222,6 +315,8 @@ class Dispatcher:
             with running, contextlib.ExitStack() as allowed:
                 request = b"" if bidi else await single_message(head, receive, self._limit, running.hold)
                 if request is None:
+                    with contextlib.suppress(ClientLeft):
+                        await answer.end(_LEFT)
                     return
                 running.waited = ARRIVED
                 call = call_of(scope, head, request)
@@ -246,8 +341,14 @@ class Dispatcher:
                             await answer.write(framed([message] if isinstance(message, bytes) else message))
         except asyncio.CancelledError:
             self._check_cancelled(name, running)
+            with contextlib.suppress(ClientLeft):
+                await answer.end(_LEFT)
             return
         await answer.end(None)
+
+    def _left(self) -> RpcError:
+        """Return what a call is told that was cancelled before it was counted."""
+        return RpcError(StatusCode.UNAVAILABLE, STOPPING) if self.stopping else _LEFT
 
     def _check_cancelled(self, name: str, running: RunningCall) -> None:
         """Return if a call was cancelled because its client went away; else raise what the client is told."""
@@ -257,9 +358,12 @@ class Dispatcher:
         if running.status is not None:
             raise running.status from None
         if not from_outside:
-            # A cancellation from inside would leave the client without any status.
-            _log.exception("rpc_failed", method=name)
-            raise RpcError(StatusCode.INTERNAL, "internal error") from None
+            raise self._cancelled_inside(name) from None
+
+    def _cancelled_inside(self, name: str) -> RpcError:
+        """Return what the client is told of a handler that has raised a cancellation, which is logged."""
+        _log.exception("rpc_failed", method=name)
+        return RpcError(StatusCode.INTERNAL, "internal error")
 
     def _status_of(self, name: str, raised: Exception) -> RpcError:
         mapped: RpcError | None = None
@@ -284,4 +388,10 @@ def _caller(scope: HTTPScope, access: Access | None) -> Caller:
 
 
 def _stopping() -> Unavailable:
-    return Unavailable("the server is stopping")
+    return Unavailable(STOPPING)
+
+
+async def _tell(send: Send, error: RpcError) -> None:
+    """End a call that has not begun to answer with a status."""
+    with contextlib.suppress(ClientLeft):
+        await Answer(send).end(error)

@@ -239,25 +239,46 @@ class FirstStep:
             self.task.add_done_callback(heard)
 
 
-def run_first_steps(loop: asyncio.AbstractEventLoop, code: types.CodeType) -> None:
-    """Have coroutines with this code begin at once where ``loop.create_task`` is called outside of a task.
+class Ended:
+    """What the server gets for a call that has ended before there was a coroutine."""
 
-    Such a coroutine returns None. Idempotent.
+    __slots__ = ()
+
+    def done(self) -> bool:
+        """Return that it has ended."""
+        return True
+
+    def result(self) -> None:
+        """Return nothing."""
+
+    def set_name(self, name: object) -> None:
+        """Take no name."""
+
+
+ENDED: Final = Ended()
+
+
+def run_first_steps(loop: asyncio.AbstractEventLoop, *codes: types.CodeType) -> None:
+    """Have coroutines with such code begin at once where ``loop.create_task`` is called outside of a task.
+
+    They return None. In their place the loop takes `ENDED`, too. Idempotent.
     """
     other: Callable[..., asyncio.Future[Any]] = cast("Any", loop.get_task_factory() or _task)
-    if getattr(other, "code", None) is code:
+    if getattr(other, "codes", None) == codes:
         return
 
     def factory(
         loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
     ) -> asyncio.Future[Any]:
-        if getattr(coroutine, "cr_code", None) is not code or asyncio.current_task(loop) is not None:
+        if cast("object", coroutine) is ENDED:
+            return cast("asyncio.Future[Any]", ENDED)
+        if getattr(coroutine, "cr_code", None) not in codes or asyncio.current_task(loop) is not None:
             return other(loop, coroutine, **options)
         step = FirstStep(loop, coroutine, copy_context())
         step.run()
         return cast("asyncio.Future[Any]", step if step.task is None else step.task)
 
-    cast("Any", factory).code = code
+    cast("Any", factory).codes = codes
     loop.set_task_factory(cast("Any", factory))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
-from typing import Final, Self
+from typing import Any, Final, Self, cast
 
 from h2corn import HTTPScope, Receive, ReceiveMessage
 
@@ -16,6 +16,8 @@ from danube_common.runtime.address import join_address
 
 SMALL_BYTES_MAX: Final = 4096
 """Requests up to this size are bounded by the number of calls, and not counted by connection."""
+ARRIVED_TYPE: Final = "_ReadyAwaitable"
+"""What the library calls an event that has arrived. One by another name is awaited, which takes longer."""
 PEERS_MAX: Final = 20_000
 """Names of peers that are remembered: one a connection."""
 
@@ -104,6 +106,48 @@ def small_message(event: ReceiveMessage, head: CallHead, limit: MessageLimit) ->
     if event["type"] != "http.request" or head.is_encoded:
         return None
     return whole_message(event.get("body", b""), limit.small_bytes_max)
+
+
+def arrived_message(receive: Receive, head: CallHead, limit: MessageLimit) -> bytes | Receive:
+    """Return the message of a usual request that has arrived in full; else what receives it from the start.
+
+    Waits for nothing.
+    """
+    if (event := _arrived(waiting := receive())) is None:
+        return _Again(receive, waiting)
+    if (message := small_message(event, head, limit)) is None:
+        return _Again(receive, event)
+    if event["type"] == "http.request" and event.get("more_body"):
+        if (last := _arrived(waiting := receive())) is None:
+            return _Again(receive, event, waiting)
+        if not is_end(last):
+            return _Again(receive, event, last)
+    return message
+
+
+def _arrived(waiting: Awaitable[ReceiveMessage]) -> ReceiveMessage | None:
+    """Return the event if it has arrived already; None if it is to be awaited."""
+    if type(waiting).__name__ != ARRIVED_TYPE:
+        return None
+    try:
+        cast("Any", waiting).send(None)
+    except StopIteration as arrived:
+        return cast("ReceiveMessage", arrived.value)
+    raise AssertionError("an event that has arrived was to be waited for")
+
+
+class _Again:
+    """Receives what was taken before, the last of which may not have been awaited, and then what follows."""
+
+    def __init__(self, receive: Receive, *earlier: ReceiveMessage | Awaitable[ReceiveMessage]) -> None:
+        self._receive = receive
+        self._earlier = list(earlier)
+
+    async def __call__(self) -> ReceiveMessage:
+        if not self._earlier:
+            return await self._receive()
+        event = self._earlier.pop(0)
+        return event if isinstance(event, dict) else await event
 
 
 def is_end(event: ReceiveMessage) -> bool:

@@ -106,6 +106,12 @@ class Running:
         """For each of them what is done when it has ended."""
         return {call.ended() for call in self._calls}
 
+    def takes(self, caller: Caller) -> bool:
+        """Return whether a call of this caller certainly is within the bounds."""
+        return len(self._calls) < self._limit and (
+            not isinstance(caller, Identity) or self._of.get(caller, 0) < self._identity_max
+        )
+
     def enter(self, peer: Peer, caller: Caller, loop: asyncio.AbstractEventLoop | None) -> RunningCall:
         """Return a context in which the current task is counted. Raises LimitExceeded."""
         own = self._of.get(caller, 0)

@@ -26,6 +26,11 @@ def enter_call(call: HasIds) -> None:
     _call.set(call)
 
 
+def leave_call() -> None:
+    """Work for no call any more, where the same context goes on with other work."""
+    _call.set(None)
+
+
 def current_span() -> Span | None:
     """Return the span that the present task works for; None if there is none that has not ended."""
     span = _span.get()
