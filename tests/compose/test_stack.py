@@ -130,6 +130,8 @@ def test_prometheus_scrapes_every_instance_of_every_service(stack: Stack) -> Non
 def test_data_is_there_after_down_and_up(stack: Stack) -> None:
     topic = "/default/kept"
     cli(stack, "produce", "-t", topic, "--reliable", "--storage", "disk", "-c", "50", "-m", "before")
+    # What all subscriptions have acknowledged is deleted: both are there before one has taken all.
+    assert cli(stack, "consume", "-t", topic, "-m", "tenth", "--max", "5").count("before") == 5
     assert cli(stack, "consume", "-t", topic, "-m", "half", "--max", "25").count("before") == 25
     admin(stack, "namespaces", "create", "kept")
     instances = storage_ids(stack)
@@ -140,7 +142,7 @@ def test_data_is_there_after_down_and_up(stack: Stack) -> None:
     stack.up()
 
     assert cli(stack, "consume", "-t", topic, "-m", "half", *UNTIL_QUIET).count("before") == 25
-    assert cli(stack, "consume", "-t", topic, "-m", "all", *UNTIL_QUIET).count("before") == 50
+    assert cli(stack, "consume", "-t", topic, "-m", "tenth", *UNTIL_QUIET).count("before") == 45
     assert "kept" in admin(stack, "brokers", "namespaces")
     assert storage_ids(stack) == instances
 
