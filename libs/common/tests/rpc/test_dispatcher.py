@@ -234,6 +234,24 @@ async def test_a_call_that_waits_for_nothing_has_no_task_also_after_one_that_wai
     assert None in tasks, "the library calls an event that has arrived by another name"
 
 
+@pytest.mark.parametrize("waits", [False, True])
+async def test_answers_that_their_client_takes_slowly_arrive_whole(serve: Serve, waits: bool) -> None:
+    size, at_once = 1 << 20, 20
+
+    async def late(call: Call) -> bytes:
+        await asyncio.sleep(0)
+        return call.request * size
+
+    def answer(call: Call) -> bytes | Awaitable[bytes]:
+        return late(call) if waits else call.request * size
+
+    _, addr = await serve(Methods({"/a.B/C": answer}))
+    options = [("grpc.max_receive_message_length", -1), ("grpc.http2.bdp_probe", 0)]
+    async with connect(addr, options) as channel:
+        answers = await asyncio.gather(*(channel.unary_unary("/a.B/C")(b"x") for _ in range(at_once)))
+    assert answers == [b"x" * size] * at_once
+
+
 async def cancelled_from_outside(_call: Call) -> bytes:
     task = asyncio.current_task()
     assert task is not None
@@ -276,15 +294,24 @@ class _ReadyAwaitable:
         raise StopIteration(self._event)
 
 
+class _ReadyNone:
+    """What is returned for an event that was sent, by the name that the library gives it."""
+
+
 async def test_a_call_that_is_answered_at_once_leaves_no_ids_to_what_comes_next() -> None:
     loop = asyncio.get_running_loop()
     dispatcher = dispatcher_of(lambda call: call.ids()["call"].encode())
     dispatcher.run_first_steps(loop)
     handed_over, sent = loop.create_future(), list[Any]()
+
+    def send(event: Any) -> _ReadyNone:
+        sent.append(event)
+        return _ReadyNone()
+
     event = {"type": "http.request", "body": framed([b"x"])}
 
     def hand_over() -> None:
-        ended = dispatcher(SCOPE | {"path": "/a.B/C"}, lambda: _ReadyAwaitable(event), sent.append)
+        ended = dispatcher(SCOPE | {"path": "/a.B/C"}, lambda: _ReadyAwaitable(event), send)
         handed_over.set_result((ended, current_ids()))
 
     loop.call_soon(hand_over)

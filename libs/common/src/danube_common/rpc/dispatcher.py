@@ -38,6 +38,8 @@ _REFUSALS: Final = {
 }
 """What the server itself refuses with, where ``on_error`` says nothing of it."""
 _NOT_ALLOWED: Final = (StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED)
+SENT_TYPE: Final = "_ReadyNone"
+"""What the library answers to an event that was sent. Anything else is awaited."""
 STOPPING: Final = "the server is stopping"
 _LEFT: Final = RpcError(StatusCode.CANCELLED, "the call was cancelled")
 """Usually told to nobody, as the client has left."""
@@ -154,8 +156,7 @@ class Dispatcher:
         if not isinstance(answer, bytes):
             self._waiting.add(name)
             return self._wait(answer, call, scope, access, send)
-        self._respond(name, answer, send)
-        return ENDED
+        return self._respond(name, answer, send)
 
     async def _wait(
         self, answer: Awaitable[bytes], call: Call, scope: HTTPScope, access: Access | None, send: Send
@@ -176,17 +177,24 @@ class Dispatcher:
         except Exception as raised:  # noqa: BLE001 - the boundary: everything becomes a status
             await _tell(send, self._error_of(name, raised))
             return
-        self._respond(name, response, send)
+        await self._respond(name, response, send)
 
-    def _respond(self, name: str, response: bytes, send: Send) -> None:
-        """Send the answer. The library takes an event when it is called, and never waits for the first."""
+    def _respond(self, name: str, response: bytes, send: Send) -> Coroutine[Any, Any, None] | Ended:
+        """Send the answer; return what sends the rest of one that its client takes slowly.
+
+        The library takes an event when it is called. A body may wait until the client has taken earlier ones:
+        an end that comes before would break the call off.
+        """
+        self._counts.succeeded(name)
         try:
             send(OPENING_EVENT)
-            send({"type": "http.response.body", "body": PREFIX.pack(0, len(response)) + response})
+            body = send({"type": "http.response.body", "body": PREFIX.pack(0, len(response)) + response})
+            if type(body).__name__ != SENT_TYPE:
+                return _end(body, send)
             send(OK_EVENT)
         except OSError:
             pass  # the client left
-        self._counts.succeeded(name)
+        return ENDED
 
     async def _unary(self, handler: UnaryHandler, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Answer a unary call of any kind.
@@ -241,7 +249,7 @@ class Dispatcher:
         except asyncio.CancelledError:  # while the caller was to be admitted
             await _tell(send, self._left())
             return
-        self._respond(name, response, send)
+        await self._respond(name, response, send)
 
     async def _any(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call that is not unary, or refuse it."""
@@ -389,6 +397,13 @@ def _caller(scope: HTTPScope, access: Access | None) -> Caller:
 
 def _stopping() -> Unavailable:
     return Unavailable(STOPPING)
+
+
+async def _end(body: Awaitable[None], send: Send) -> None:
+    """End an answer when its body was sent."""
+    with contextlib.suppress(OSError):  # the client left
+        await body
+        await send(OK_EVENT)
 
 
 async def _tell(send: Send, error: RpcError) -> None:

@@ -254,6 +254,9 @@ class Ended:
     def set_name(self, name: object) -> None:
         """Take no name."""
 
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield from ()
+
 
 ENDED: Final = Ended()
 
