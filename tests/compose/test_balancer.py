@@ -18,7 +18,7 @@ HAPROXY = COMPOSE_DIR / "haproxy.cfg"
 ASKED = 40
 """How often it is asked while nobody listens: HAProxy needs a second or two to notice."""
 WELL_S_MAX = 60.0
-SERVERS = "mkdir -p /tmp/w; echo ok >/tmp/w/livez; for port in {}; do busybox httpd -p $port -h /tmp/w; done"
+SERVERS = "mkdir -p /srv/w; echo ok >/srv/w/livez; for port in {}; do busybox httpd -p $port -h /srv/w; done"
 
 
 @pytest.fixture

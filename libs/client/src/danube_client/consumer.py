@@ -126,9 +126,12 @@ class Consumer:
             timeout: seconds to wait for the first one; then the list is empty. None waits for ever.
 
         Raises:
+            ValueError: ``max`` is below 1.
             Closed: the consumer was closed.
             ClientError: the consumer has ended.
         """
+        if max < 1:
+            raise ValueError("max must be at least 1")
         if self._subscriber is not None:
             await self._subscriber.give_turn()
         try:

@@ -233,6 +233,8 @@ async def test_several_topics_and_partitions_are_one_consumer(stub: StubStreamin
 async def test_receive_batch_takes_what_is_here(stub: StubStreaming, streaming: Client) -> None:
     stub.publish(TOPIC, *numbered(10))
     async with streaming.consumer(TOPIC, "s") as consumer:
+        with pytest.raises(ValueError, match="max must be at least 1"):
+            await consumer.receive_batch(max=0)
         first = await consumer.receive_batch(max=4, timeout=30)
         rest = await consumer.receive_batch(timeout=30)
         assert [message.payload for message in (*first, *rest)] == numbered(10)

@@ -25,8 +25,9 @@ class _Unused(ModuleType):
 def import_when_used(package: str) -> None:
     """Let ``import package`` cost nothing until one of its names is used.
 
-    Nothing changes if it was imported already, or is not installed. `importlib.util.LazyLoader` is of no use
-    here: the second import of such a package loads it.
+    Nothing changes if it was imported already, or is not installed. The thread that uses it first must be the
+    only one: others would find half of its names meanwhile. `importlib.util.LazyLoader` is of no use here:
+    the second import of such a package loads it.
     """
     if package in sys.modules or (spec := find_spec(package)) is None:
         return
