@@ -55,6 +55,18 @@ def test_what_is_sent_is_received_in_order_and_acknowledged_once(client: Client,
             consumer.receive(timeout=0.1)
 
 
+def test_a_batch_of_no_messages_is_refused_whether_some_are_here_or_not(client: Client, topic: str) -> None:
+    with client.producer(topic) as producer, client.consumer(topic, "s") as consumer:
+        for number in range(3):
+            producer.send(str(number))
+        for message in consumer:
+            message.ack()
+            with pytest.raises(ValueError, match="max must be at least 1"):
+                consumer.receive_batch(max=0)
+            if message.text == "2":
+                break
+
+
 def test_threads_share_a_producer(client: Client, topic: str) -> None:
     with client.producer(topic) as producer:
         threads = [threading.Thread(target=producer.send, args=(str(number),)) for number in range(8)]

@@ -344,9 +344,9 @@ class Consumer(Closing):
             return Message(self._loop, self._loop.run(lambda: self._consumer.receive(timeout)))
 
     def receive_batch(self, max: int = 1000, timeout: float | None = None) -> list[Message]:  # noqa: A002 - as there
-        """Return the messages that are here, or wait for the first ones; empty after ``timeout`` seconds."""
+        """Return the messages that are here, or wait for the first ones. See `danube_client.Consumer`."""
         with self._lock:
-            if self._here:
+            if self._here and max > 0:
                 return self._wrapped(self._here.popleft() for _ in range(min(max, len(self._here))))
             return self._wrapped(self._loop.run(lambda: self._consumer.receive_batch(max, timeout)))
 
