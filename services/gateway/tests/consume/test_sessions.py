@@ -411,6 +411,26 @@ async def test_a_stream_is_newer_than_one_of_a_gateway_whose_clock_is_ahead_and_
     assert owner.attached[1].session > session.number
 
 
+async def test_a_stream_that_its_client_leaves_meanwhile_takes_nothing_from_one_whose_clock_is_ahead(
+    scene: Scene, owner: ScriptedOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await scene.sessions.open(CONSUMER, PEER)
+    ask = scene.sessions._owners.ask
+
+    async def left(bundle: Bundle, request: Any, **options: Any) -> Any:
+        found = await ask(bundle, request, **options)
+        if isinstance(request, FindConsumer):
+            scene.sessions.close(session)
+        return found
+
+    monkeypatch.setattr(scene.sessions._owners, "ask", left)
+    owner.newest = round((time.time() + 3600) * 1e6)
+    owner.unknown = [CONSUMER]
+    await owner.until(lambda: bool(owner.detached))
+    await asyncio.gather(*[task for task in scene.tasks if task.get_name().startswith("reattach")])
+    assert len(owner.attached) == 1
+
+
 async def test_a_stream_that_may_not_take_over_leaves_the_open_one_as_it_is(
     scene: Scene, owner: ScriptedOwner
 ) -> None:

@@ -371,12 +371,12 @@ class Sessions:
     async def _passed_number(self, session: Session) -> bool:
         """Return whether the consumer's session has a number of the future; the next number passes it.
 
-        It is of a gateway whose clock is ahead: the stream here is newer all the same. Raises NotFound,
-        Unavailable.
+        It is of a gateway whose clock is ahead: the stream here is newer all the same, unless its client has
+        left. Raises NotFound, Unavailable.
         """
         find = FindConsumer(session.consumer_id)
         newest = (await self._owners.ask(session.bundle, find)).session
-        if newest <= max(session.number, _now_us()):
+        if session.closed or newest <= max(session.number, _now_us()):
             return False
         self._last_number = max(self._last_number, newest)
         return True
