@@ -24,9 +24,6 @@ out_bytes
 # pydantic reads it.
 model_config
 
-# Python reads it.
-__class__
-
 # werkzeug reads it from its request and response.
 content_length
 
@@ -94,5 +91,5 @@ do_GET
 do_POST
 log_message
 
-# Of a module, whose type decides what its attributes are.
+# Python reads it: the type of a module decides what its attributes are.
 __class__

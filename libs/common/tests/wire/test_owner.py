@@ -29,6 +29,7 @@ from danube_common.wire.envelope import error_of, error_reply
 from danube_common.wire.owner.acknowledgements import ACKED_POSITIONS_MAX, TopicAcks, ack_ranges, span_ranges
 from danube_common.wire.owner.notices import SessionEnded, decode_notice, encode_notice
 from danube_common.wire.owner.protocol import OWNER, OwnerRequest
+from danube_common.wire.owner.sessions import ConsumerFound, Sync
 
 
 def values(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
@@ -161,3 +162,12 @@ def test_spans_become_the_ranges_of_their_positions(spans: list[tuple[int, int]]
 def test_what_is_no_acknowledged_range_is_corrupt_data(ranges: list[int]) -> None:
     with pytest.raises(CorruptData):
         TopicAcks("/default/t", "s", ranges).spans()
+
+
+def test_a_sync_and_a_consumer_of_an_earlier_version_are_read() -> None:
+    sync = {"type": "sync", "gateway": "g", "sessions": []}
+    assert OWNER.decode_request(msgspec.msgpack.encode(sync)) == Sync("g", [], newest=0)
+    names = {"consumer_id": 1, "consumer_name": "c", "topic": "t", "subscription": "s"}
+    found = {"type": "consumer", **names, "reliable": True, "attached": True}
+    consumer = ConsumerFound(1, "c", "t", "s", reliable=True, attached=True, session=0)
+    assert OWNER.decode_reply(msgspec.msgpack.encode(found)) == consumer
