@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from grpc import StatusCode
 
+from danube_client import Schema
 from danube_harness.services.stub_gateway import UNREACHABLE, Consumer, Failure, StubGateway
 from danube_proto import danube_api_pb2 as wire
 
@@ -125,6 +126,15 @@ async def test_a_json_schema_may_be_in_a_file(gateway: StubGateway, cli: Any, tm
     ended = await cli("produce", "-m", "1", "-y", "json", "--json-schema", f"@{file}")
     assert (ended.code, ended.err) == (0, "")
     assert gateway.requests["CreateProducer"][0].schema.schema_data.decode() == schema
+
+
+async def test_a_subject_without_a_name_is_no_leave_to_send_anything(gateway: StubGateway, cli: Any) -> None:
+    ended = await cli("produce", "-m", "1", "--schema-subject", "")
+    assert ended.code == 2
+    assert "Invalid value for '--schema-subject': give a subject's name, and no --schema" in ended.err
+    assert not gateway.accepted[TOPIC]
+    with pytest.raises(ValueError, match="has a name"):
+        Schema.registered("")
 
 
 async def test_a_topic_that_exists_is_taken_as_it_is(gateway: StubGateway, cli: Any) -> None:

@@ -41,7 +41,12 @@ class Schema:
         """A subject of the schema registry, for a producer: its topic gets the subject, which must exist.
 
         What payloads do that do not fit the subject is said by the validation policy of the topic.
+
+        Raises:
+            ValueError: the subject has no name: the topic would take any bytes.
         """
+        if not subject:
+            raise ValueError("a subject of the schema registry has a name")
         return cls(SchemaType.BYTES, subject, subject=subject)
 
     @classmethod

@@ -244,8 +244,9 @@ def produce(
         raise typer.BadParameter("give either --key or --key-field", param_hint="'--key-field'")
     if schema is SchemaChoice.json and json_schema is None:
         raise typer.BadParameter("needed with --schema json", param_hint="'--json-schema'")
-    if schema is not None and schema_subject is not None:
-        raise typer.BadParameter("give either --schema or --schema-subject", param_hint="'--schema-subject'")
+    # It has no name if a variable of the shell is not set.
+    if schema_subject is not None and (schema is not None or not schema_subject):
+        raise typer.BadParameter("give a subject's name, and no --schema", param_hint="'--schema-subject'")
     pairs = parse_attributes(attributes or "")
     options = (storage, segment_size, retention, retention_period)
     if reliable is False and any(option is not None for option in options):
