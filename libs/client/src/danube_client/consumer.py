@@ -150,7 +150,8 @@ class Consumer:
     async def ack_all(self, messages: Iterable[Message]) -> None:
         """Acknowledge messages together, as those of one `receive_batch`; see `Message.ack`.
 
-        Messages that follow one another cost little more than one of them.
+        Messages that follow one another cost little more than one of them. Those of another consumer are
+        acknowledged there, those of a reader not at all: for each it is as `Message.ack`.
 
         Raises:
             CallError: an acknowledgement failed; its message is delivered again.
@@ -159,7 +160,7 @@ class Consumer:
         if self._calls is not None:
             await asyncio.gather(*[await self._calls.post_ack(message) for message in messages])
         else:
-            self._streaming("ack_all").ack_all(messages)
+            await self._streaming("ack_all").ack_all(messages)
 
     async def post_ack(self, message: Message) -> asyncio.Future[None]:
         """Acknowledge a message without waiting for the answer.

@@ -355,8 +355,13 @@ class Consumer(Closing):
 
     def ack_all(self, messages: Iterable[Message]) -> None:
         """Acknowledge messages together. See `danube_client.Consumer.ack_all`."""
-        inner = [message._message for message in messages]  # noqa: SLF001 - the wrapper is of this module
-        self._loop.run(lambda: self._consumer.ack_all(inner))
+        ours: list[AsyncMessage] = []
+        for message in messages:
+            if message._loop is self._loop:  # noqa: SLF001 - the wrapper is of this module
+                ours.append(message._message)  # noqa: SLF001 - likewise
+            else:
+                message.ack()
+        self._loop.run(lambda: self._consumer.ack_all(ours))
 
     def flush_acks(self) -> None:
         """Wait until the platform has every acknowledgement."""

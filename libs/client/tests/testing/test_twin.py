@@ -137,6 +137,23 @@ async def test_messages_of_several_topics_are_acknowledged_together(client: Clie
         assert await nothing_comes(consumer)
 
 
+async def test_messages_of_others_are_acknowledged_where_they_came_from_and_those_of_a_reader_nowhere(
+    another: Callable[[], Client], client: Client, topic: str
+) -> None:
+    await publish(client, topic, "0", "1", "2")
+    async with another() as second:
+        async with client.consumer(topic, "ours") as consumer, client.reader(topic) as reader:
+            mine, read = await consumer.receive(WAIT_S), await anext(reader)
+            async with second.consumer(topic, "theirs") as other:
+                theirs = [await other.receive(WAIT_S) for _ in range(2)]
+                await consumer.ack_all([read, theirs[0], mine, theirs[1]])
+                await other.flush_acks()
+        for subscription, left in (("ours", ["1", "2"]), ("theirs", ["2"])):
+            async with client.consumer(topic, subscription) as consumer:
+                assert await take(consumer, len(left), ack=False) == left
+                assert await nothing_comes(consumer)
+
+
 async def test_a_cumulative_acknowledgement_covers_all_before(client: Client, topic: str) -> None:
     await publish(client, topic, "0", "1", "2")
     async with client.consumer(topic, "s", type=SubscriptionType.FAILOVER) as consumer:

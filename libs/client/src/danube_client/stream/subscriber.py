@@ -177,10 +177,14 @@ class Subscriber:
         """Return how many messages are here and not taken."""
         return len(self.ready) + sum(delivery.batch.messages for _, delivery in self._buffer)
 
-    def ack_all(self, messages: Iterable[Message]) -> None:
-        """Acknowledge messages; they leave together."""
-        for state, of_topic in groupby(messages, attrgetter("_source")):
-            state.ack_all(list(of_topic))
+    async def ack_all(self, messages: Iterable[Message]) -> None:
+        """Acknowledge messages; those of one topic leave together."""
+        for source, of_topic in groupby(messages, attrgetter("_source")):
+            if isinstance(source, ConsumedTopic):
+                source.ack_all(list(of_topic))
+            else:
+                for message in of_topic:
+                    await message.ack()
 
     async def flush_acks(self) -> None:
         """Wait until the platform has everything that was acknowledged so far.
