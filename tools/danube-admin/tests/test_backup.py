@@ -46,6 +46,16 @@ def test_a_place_without_backups_is_wrong_usage(cli: Any, tmp_path: Path) -> Non
     assert other.err == f"Error: {tmp_path} has no backup 'x'; it has {NAME}\n"
 
 
+def test_a_store_of_s3_is_for_places_in_s3(cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path)
+    for command in ("create", "verify", "restore"):
+        ended = cli("backup", command, str(tmp_path), "--s3-endpoint-url", "http://127.0.0.1:1")
+        assert ended.code == 2
+        assert "'--s3-endpoint-url': goes with a place s3://BUCKET" in ended.err
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+    assert cli("backup", "verify", str(tmp_path)).code == 0
+
+
 def test_a_sound_backup_is_verified_without_a_cluster(cli: Any, tmp_path: Path) -> None:
     write(tmp_path)
     ended = cli("backup", "verify", str(tmp_path), "-o", "json")

@@ -70,6 +70,7 @@ def test_a_schema_comes_from_stdin_or_from_the_command_line(service: Any, cli: A
         (("register", "o", "-t", "avro", "--file", "/"), "directory"),
         (("get",), "either"),
         (("get", "o", "--id", "3"), "either"),
+        (("get", "o", "--subject", "p"), "either"),
         (("delete", "o", "--version", "1"), "--yes"),
         (("delete", "o", "--yes"), "--version"),
     ],

@@ -349,7 +349,12 @@ async def test_nobody_at_the_address_has_its_own_code(gateway: StubGateway, cli:
         ("-m", "s", "--prefetch", "0"),
         ("-m", "s", "--on-error", "retry"),
         ("-m", "s", "--raw", "-o", "json"),
-        ("-m", "s", "--quiet-time", "0"),
+        ("-m", "s", "--exit-at-end", "--quiet-time", "0"),
+        ("-m", "s", "--quiet-time", "1"),
+        ("-m", "s", "--raw", "--on-error", "stop"),
+        ("-m", "s", "-f", "%p", "--on-error", "skip"),
+        ("-m", "s", "-o", "length-prefixed", "--on-error", "stop"),
+        ("-m", "s", "--key-filter", "k*"),
     ],
 )
 async def test_wrong_usage_is_told_before_anything_is_asked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from danube_admin_cli.backup_files import (
     StoredSegment,
     digest_of,
 )
-from danube_admin_cli.backup_places import Output, Unreadable, place_of
+from danube_admin_cli.backup_places import SCHEME, Output, Unreadable, place_of
 from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.outcome import FAILED, USAGE, Yes, confirm, give_up
 from danube_admin_cli.printing import show_figures
@@ -34,6 +35,7 @@ commands = Commands()
 SERVICE: Final = "/danube_operations.Backup"
 PROGRESS_INTERVAL_S: Final = 2.0
 FAULTS_SHOWN_MAX: Final = 20
+ENDPOINT_VARIABLE: Final = "AWS_ENDPOINT_URL_S3"
 
 Where = Annotated[
     str, typer.Argument(metavar="PLACE", help="What holds the backups: a directory, or s3://BUCKET/PREFIX.")
@@ -43,8 +45,7 @@ Endpoint = Annotated[
     typer.Option(
         "--s3-endpoint-url",
         metavar="URL",
-        envvar="AWS_ENDPOINT_URL_S3",
-        help="Of an S3-compatible store other than Amazon S3.",
+        help=f"Of an S3-compatible store other than Amazon S3; else the variable {ENDPOINT_VARIABLE}.",
     ),
 ]
 Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Which backup; the newest if absent.")]
@@ -93,7 +94,7 @@ def create(session: Session, place: Where, s3_endpoint_url: Endpoint = "") -> No
     now = datetime.now(UTC)
     name = now.strftime("%Y%m%dT%H%M%SZ")
     try:
-        backups = Backups(place_of(place, s3_endpoint_url))
+        backups = _opened(place, s3_endpoint_url)
         backups.begin(name)
         known = backups.known_segments()
         files, wanted, archive = _receive(session, backups, name)
@@ -130,7 +131,7 @@ def create(session: Session, place: Where, s3_endpoint_url: Endpoint = "") -> No
 def verify(session: Session, place: Where, name: Name = "", s3_endpoint_url: Endpoint = "") -> None:
     """Read a backup whole and compare it with its digests. Needs no cluster; looks at nothing in S3."""
     try:
-        backups = Backups(place_of(place, s3_endpoint_url))
+        backups = _opened(place, s3_endpoint_url)
         record = backups.chosen(name)
         faults = list(_faults(backups, record))
     except OSError as error:
@@ -162,7 +163,7 @@ def restore(
     """Fill an empty cluster from a backup."""
     began_s = time.monotonic()
     try:
-        backups = Backups(place_of(place, s3_endpoint_url))
+        backups = _opened(place, s3_endpoint_url)
         record = backups.chosen(name)
         fault = next(_faults(backups, record), None)
     except OSError as error:
@@ -188,6 +189,13 @@ def restore(
             "records": last.records,
         },
     )
+
+
+def _opened(place: str, endpoint_url: str) -> Backups:
+    """Return the backups of a place. Raises BadParameter, and what `place_of` raises."""
+    if endpoint_url and not place.startswith(SCHEME):
+        raise typer.BadParameter(f"goes with a place {SCHEME}BUCKET", param_hint="'--s3-endpoint-url'")
+    return Backups(place_of(place, endpoint_url or os.environ.get(ENDPOINT_VARIABLE, "")))
 
 
 def _told(place: str, error: OSError) -> str:

@@ -84,7 +84,7 @@ def get(
 ) -> None:
     """Show a version of a subject with its definition; without --version the latest."""
     name = subject or named
-    if (name is None) == (schema_id is None):
+    if (name is None) == (schema_id is None) or named not in (None, name):
         give_up("give either a subject or --id", USAGE)
     answer = None
     if name is not None:

@@ -14,6 +14,8 @@ from danube_terminal.choices import RetentionChoice, StorageChoice
 RELIABLE = "reliable"
 NON_RELIABLE = "non-reliable"
 SCHEMA_TYPES = ("bytes", "string", "int64", "json")
+DEFAULT_SCHEMA_TYPE = "String"
+ANY_JSON = "{}"
 
 
 def topic_name(text: str, namespace: str | None = None) -> str:
@@ -53,11 +55,20 @@ class TopicOptions:
     """The schema and the dispatch strategy of a new topic."""
 
     schema_type: Annotated[
-        str, typer.Option("--schema-type", "-s", metavar="TYPE", help="Bytes, String, Int64 or JSON.")
-    ] = "String"
+        str | None,
+        typer.Option(
+            "--schema-type", "-s", metavar="TYPE", help="Bytes, String, Int64 or JSON; String if absent."
+        ),
+    ] = None
     schema_data: Annotated[
-        str, typer.Option("--schema-data", "-d", metavar="TEXT", help="The JSON Schema of a JSON topic.")
-    ] = "{}"
+        str | None,
+        typer.Option(
+            "--schema-data",
+            "-d",
+            metavar="TEXT",
+            help=f"The JSON Schema of a JSON topic; {ANY_JSON} if absent, which takes all JSON.",
+        ),
+    ] = None
     dispatch_strategy: Annotated[
         str,
         typer.Option(
@@ -100,13 +111,17 @@ class TopicOptions:
         """Return the fields of a request that creates topics. Raises BadParameter."""
         self._check_schema()
         return {
-            "schema_type": self.schema_type,
-            "schema_data": self.schema_data,
+            "schema_type": self.schema_type or DEFAULT_SCHEMA_TYPE,
+            "schema_data": self.schema_data or ANY_JSON,
             "dispatch_strategy": self._strategy(),
         }
 
     def plain_strategy(self) -> wire.DispatchStrategy:
-        """Return the strategy for a call without options of it. Raises BadParameter if some are given."""
+        """Return the strategy for a call with a subject. Raises BadParameter if it cannot have an option."""
+        if self.schema_type is not None or self.schema_data is not None:
+            raise typer.BadParameter(
+                "give either a subject, or a type and its data", param_hint="'--schema-subject'"
+            )
         name = self.dispatch_strategy.strip().lower().replace("_", "-")
         given = (self.storage, self.segment_size, self.retention, self.retention_period)
         if name not in (RELIABLE, NON_RELIABLE) or any(one is not None for one in given):
@@ -144,12 +159,14 @@ class TopicOptions:
         return f"{name}:{','.join([*filter(None, [options_text.strip()]), *options])}"
 
     def _check_schema(self) -> None:
-        kind = self.schema_type.lower()
+        kind = (self.schema_type or DEFAULT_SCHEMA_TYPE).lower()
         if kind not in SCHEMA_TYPES:
             raise typer.BadParameter(
                 f"{self.schema_type!r} is none of Bytes, String, Int64 and JSON", param_hint="'--schema-type'"
             )
-        if kind == "json":
+        if self.schema_data is not None:
+            if kind != "json":
+                raise typer.BadParameter("goes with --schema-type JSON", param_hint="'--schema-data'")
             try:
                 json.loads(self.schema_data)
             except json.JSONDecodeError as error:

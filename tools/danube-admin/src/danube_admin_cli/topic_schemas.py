@@ -24,7 +24,8 @@ Policy = Annotated[
 PayloadValidation = Annotated[
     bool,
     typer.Option(
-        "--enable-payload-validation", help="Check payloads too, not only the messages' schema ids."
+        "--enable-payload-validation",
+        help="Check payloads too, not only the messages' schema ids, if the policy is warn or enforce.",
     ),
 ]
 

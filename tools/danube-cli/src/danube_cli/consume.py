@@ -15,6 +15,8 @@ from danube_terminal.tls_options import tls
 if TYPE_CHECKING:
     from danube_client import Start, SubscriptionType
 
+QUIET_S = 2.0
+
 
 class SubscriptionChoice(StrEnum):
     """Subscription types as words of the command line."""
@@ -111,8 +113,11 @@ def consume(
         bool, typer.Option("--exit-at-end", help="End when no message has come for --quiet-time.")
     ] = False,
     quiet_time: Annotated[
-        float, typer.Option("--quiet-time", metavar="SECS", min=0.001, help="See --exit-at-end.")
-    ] = 2.0,
+        float | None,
+        typer.Option(
+            "--quiet-time", metavar="SECS", min=0.001, help=f"See --exit-at-end; {QUIET_S:g} if absent."
+        ),
+    ] = None,
     output: OutputForm = OutputChoice.text,
     format_: Format = None,
     on_error: Annotated[
@@ -120,7 +125,8 @@ def consume(
         typer.Option(
             "--on-error",
             help="A message that does not fit the schema is printed escaped and acknowledged (show), only"
-            " acknowledged (skip), or ends the command and is not acknowledged (stop).",
+            " acknowledged (skip), or ends the command and is not acknowledged (stop). The forms text and"
+            " json look at the schema.",
         ),
     ] = ErrorChoice.show,
     prefetch: Annotated[
@@ -142,6 +148,13 @@ def consume(
     """Check the options and run the command."""
     if key_filter and sub_type is not SubscriptionChoice.key_shared:
         raise typer.BadParameter("goes with --sub-type key-shared only", param_hint="'--key-filter'")
+    if quiet_time is not None and not exit_at_end:
+        raise typer.BadParameter("goes with --exit-at-end", param_hint="'--quiet-time'")
+    unchecked = raw or format_ is not None or output is OutputChoice.length_prefixed
+    if unchecked and on_error is not ErrorChoice.show:
+        raise typer.BadParameter(
+            "goes with --output text or json: other forms print every message", param_hint="'--on-error'"
+        )
 
     from danube_cli.receiving import Job, receive  # noqa: PLC0415
 
@@ -159,7 +172,7 @@ def consume(
         prefetch=prefetch,
         reconnect=reconnect,
         count_max=max_messages,
-        quiet_s=quiet_time if exit_at_end else None,
+        quiet_s=(quiet_time or QUIET_S) if exit_at_end else None,
     )
     raise typer.Exit(run(receive(job)))
 

@@ -242,11 +242,7 @@ def produce(
         raise typer.BadParameter("goes with --file", param_hint="'--input'")
     if key is not None and key_field is not None:
         raise typer.BadParameter("give either --key or --key-field", param_hint="'--key-field'")
-    if schema is SchemaChoice.json and json_schema is None:
-        raise typer.BadParameter("needed with --schema json", param_hint="'--json-schema'")
-    # It has no name if a variable of the shell is not set.
-    if schema_subject is not None and (schema is not None or not schema_subject):
-        raise typer.BadParameter("give a subject's name, and no --schema", param_hint="'--schema-subject'")
+    check_schema(schema, json_schema, schema_subject)
     pairs = parse_attributes(attributes or "")
     options = (storage, segment_size, retention, retention_period)
     if reliable is False and any(option is not None for option in options):
@@ -304,6 +300,21 @@ def splitter(choice: InputChoice) -> Splitter:
         InputChoice.length_prefixed: LengthPrefixed,
     }
     return kinds[choice]()
+
+
+def check_schema(choice: SchemaChoice | None, json_schema: str | None, subject: str | None) -> None:
+    """Check that the options of the schema go together.
+
+    Raises:
+        typer.BadParameter: they do not.
+    """
+    if choice is SchemaChoice.json and json_schema is None:
+        raise typer.BadParameter("needed with --schema json", param_hint="'--json-schema'")
+    if choice is not SchemaChoice.json and json_schema is not None:
+        raise typer.BadParameter("goes with --schema json", param_hint="'--json-schema'")
+    # It has no name if a variable of the shell is not set.
+    if subject is not None and (choice is not None or not subject):
+        raise typer.BadParameter("give a subject's name, and no --schema", param_hint="'--schema-subject'")
 
 
 def parse_attributes(text: str) -> dict[str, str]:
