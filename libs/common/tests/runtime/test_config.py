@@ -129,7 +129,7 @@ def test_a_wrong_file_is_one_line_that_names_the_key(tmp_path: Path, toml: str, 
         (
             [],
             {"DANUBE_TOPIC_OWNER_SHUTDOWN_DEADLINE_S": "soon"},
-            "shutdown_deadline_s in $DANUBE_TOPIC_OWNER_SHUTDOWN_DEADLINE_S: must be a number above 0",
+            "shutdown_deadline_s in $DANUBE_TOPIC_OWNER_SHUTDOWN_DEADLINE_S: must be a number from 0.01",
         ),
     ],
 )

@@ -52,7 +52,7 @@ from danube_common.runtime.auth_config import GuardedPortConfig, is_loopback
 from danube_common.runtime.config import Address
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import Registration, presence
-from danube_common.runtime.section import Section
+from danube_common.runtime.section import OptionalInterval, Section
 from danube_common.runtime.service import Runtime
 from danube_common.security.audit import STDOUT
 from danube_proto import (
@@ -124,8 +124,8 @@ class PoliciesConfig(Section):
 class RebalanceConfig(Section):
     """When and how far the leader rebalances by itself. Rebalancing on request always works."""
 
-    interval_s: float = Field(
-        default=0.0, ge=0, description="seconds between two checks of the loads; 0: only on request"
+    interval_s: OptionalInterval = Field(
+        default=0.0, description="seconds between two checks of the loads; 0: only on request"
     )
     aggressiveness: Aggressiveness = Field(
         default=Aggressiveness.BALANCED,

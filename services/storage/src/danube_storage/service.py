@@ -15,6 +15,7 @@ from danube_common.cluster.owner_client import OwnerClient
 from danube_common.runtime.config import ServiceConfig
 from danube_common.runtime.ports import open_ports
 from danube_common.runtime.registration import presence
+from danube_common.runtime.section import Seconds
 from danube_common.runtime.service import Runtime
 from danube_common.wire.replica import REPLICA, replica_subject
 from danube_storage.archive.archiver import Archiver
@@ -106,8 +107,8 @@ class StorageConfig(ServiceConfig):
         le=24 * 3600,
         description="seconds a store may fail until its segments are kept in the other store meanwhile",
     )
-    retention_interval_s: float = Field(
-        default=10.0, gt=0, le=3600, description="seconds between two retention passes over a bundle"
+    retention_interval_s: Seconds = Field(
+        default=10.0, le=3600, description="seconds between two retention passes over a bundle"
     )
     delete_delay_s: float = Field(
         default=60.0,

@@ -32,7 +32,7 @@ from pydantic.fields import FieldInfo
 from danube_common.runtime.address import check_address, check_url
 from danube_common.runtime.config_faults import explain, given
 from danube_common.runtime.environment import unknown_variables, variable
-from danube_common.runtime.section import Section
+from danube_common.runtime.section import Seconds, Section
 from danube_common.runtime.tls_config import TlsConfig
 from danube_common.runtime.tracing_config import TracingConfig
 from danube_common.runtime.version import platform_version
@@ -164,8 +164,8 @@ class ServiceConfig(Section):
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto is console on a terminal and json elsewhere"
     )
-    shutdown_deadline_s: float = Field(
-        default=10.0, gt=0, le=600, description="seconds a graceful shutdown may take before it is cut short"
+    shutdown_deadline_s: Seconds = Field(
+        default=10.0, le=600, description="seconds a graceful shutdown may take before it is cut short"
     )
     ready_file: Path | None = Field(
         default=None, description="file to write a JSON object of addresses to, once the service is ready"
