@@ -235,6 +235,7 @@ async def test_a_standby_for_which_changes_are_deleted_unread_begins_anew(
         standby, table = one.worker(tmp_path / "standby", "rocksdb://", standbys=1)
         async with standby:
             await until(lambda: contents(table) == one.expected)
+            assert active.assignor.assigned_actives(), "it keeps what it has"
             followed = standby.consumer._sources.of(one.tp)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(followed, "resume", lambda: None)

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+from random import Random
+
 import faust
 import pytest
 from faust.assignor.client_assignment import ClientMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.types import TP
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from danube_faust import assignment
 from danube_faust.members import Member
@@ -86,3 +92,136 @@ def test_faust_is_told_what_the_worker_has_and_no_more() -> None:
 
     assert assignment.take(assignor, metadata, have) == have
     assert assignor.assigned_actives() == have
+
+
+class Workers:
+    """Workers of an app who each hear all heartbeats, and tell what they have been assigned."""
+
+    def __init__(self, app: faust.App) -> None:
+        self.told: dict[str, Member] = {}
+        self._app = app
+        self._assignor = PartitionAssignor(app, app.conf.table_standby_replicas)
+
+    def join(self, name: str) -> None:
+        self.told |= members(self._app, name)
+
+    def settle(self, order: Iterable[str]) -> None:
+        """Let them work out in turn what they have, until that is what they have told."""
+        order = list(order)
+        for _ in range(TURNS_MAX):
+            before = dict(self.told)
+            for name in order:
+                metadata = assignment.assign(self._assignor, dict(sorted(self.told.items())), COUNTS)[name]
+                actives, standbys = assignment.told(self._assignor, metadata)
+                self.told[name] = replace(self.told[name], actives=actives, standbys=standbys)
+            if self.told == before:
+                return
+        raise AssertionError(f"they do not agree: {self.told}")
+
+    def owners(self, topic: str = "orders") -> dict[int, str]:
+        """Return who is active for each partition."""
+        return {number: name for name, one in self.told.items() for number in one.actives.get(topic, ())}
+
+    def standbys(self) -> dict[int, set[str]]:
+        return {
+            number: {name for name, one in self.told.items() if number in one.standbys["orders"]}
+            for number in range(COUNTS["orders"])
+        }
+
+
+NAMES = st.text("abcdef", min_size=1, max_size=2)
+TURNS_MAX = 8
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.booleans(), NAMES), max_size=12), st.integers(0, 2), st.randoms())
+def test_workers_that_come_and_go_agree_and_each_partition_has_one(
+    events: list[tuple[bool, str]], replicas: int, random: Random
+) -> None:
+    workers = Workers(APPS[replicas])
+    for joins, name in events:
+        if joins == (name in workers.told) or (not joins and len(workers.told) == 1):
+            continue
+        before = workers.owners()
+        if joins:
+            workers.join(name)
+        else:
+            del workers.told[name]
+        workers.settle(random.sample(sorted(workers.told), len(workers.told)))
+
+        after = workers.owners()
+        assert sorted(after) == list(range(COUNTS["orders"]))
+        loads = [len(one.actives["orders"]) for one in workers.told.values()]
+        assert max(loads) <= -(-COUNTS["orders"] // len(loads))
+        if not replicas:
+            continue  # Faust shares more evenly then, and may move some between those that stay
+        if joins:
+            moved = {after[number] for number, owner in before.items() if after[number] != owner}
+            assert moved <= {name}, "they go to who is new"
+        else:
+            kept = {number: owner for number, owner in before.items() if owner in workers.told}
+            assert kept.items() <= after.items(), "who stays keeps what it has"
+
+
+@pytest.mark.parametrize("newcomer", ["a", "z"])
+def test_a_newcomer_takes_no_partition_from_a_worker_that_has_one(newcomer: str) -> None:
+    workers = Workers(app_of(1))
+    workers.join("m")
+    workers.settle("m")
+    workers.join(newcomer)
+    workers.settle([newcomer, "m"])
+
+    assert workers.owners("single") == {0: "m"}
+    assert workers.told[newcomer].standbys["single"] == [0]
+
+
+def test_a_standby_takes_over() -> None:
+    workers = Workers(app_of(1))
+    for name in "abc":
+        workers.join(name)
+        workers.settle(sorted(workers.told))
+    before, standbys = workers.owners(), workers.standbys()
+    del workers.told["b"]
+    workers.settle("ca")
+
+    orphans = {number for number, owner in before.items() if owner == "b"}
+    assert orphans
+    assert sum(workers.owners()[number] in standbys[number] for number in orphans) >= len(orphans) - 1
+
+
+@pytest.mark.parametrize(
+    ("actives", "standbys"),
+    [
+        ({"orders": [0, 0, 8, -1, 99]}, {}),
+        ({"orders": list(range(8)), "gone": [0]}, {"orders": list(range(8)), "gone": [0]}),
+        ({"orders": [0, 1, 2, 3], "payments": [4, 5]}, {"payments": [0]}),
+    ],
+)
+def test_what_a_worker_cannot_have_counts_for_nothing(
+    actives: dict[str, list[int]], standbys: dict[str, list[int]]
+) -> None:
+    workers = Workers(app_of(1))
+    for name in "ab":
+        workers.join(name)
+        workers.told[name] = replace(workers.told[name], actives=actives, standbys=standbys)
+    workers.settle("ab")
+
+    assert sorted(workers.owners()) == list(range(8))
+    assert sorted(len(one.actives["orders"]) for one in workers.told.values()) == [4, 4]
+    assert all(len(found) == 1 for found in workers.standbys().values())
+
+
+def test_workers_are_told_of_no_standbys_for_global_tables_which_all_follow() -> None:
+    app = faust.App("app", broker="danube://", table_standby_replicas=1)
+    app.GlobalTable("totals", partitions=8)
+    app.finalize()
+    workers = Workers(app)
+    for name in "abc":
+        workers.join(name)
+    workers.settle("abc")
+
+    assert all("app-totals-changelog" not in one.standbys for one in workers.told.values())
+    assert sorted(workers.owners("app-totals-changelog")) == list(range(8))
+
+
+APPS = [app_of(replicas) for replicas in range(3)]

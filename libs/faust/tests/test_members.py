@@ -3,6 +3,10 @@ from __future__ import annotations
 from danube_faust.members import Member, Members
 
 TIMEOUT_S = 3.0
+NOTHING_HAD = [
+    b'{"name": "a", "url": "u", "topics": [], "leaving": false, "actives": %s}' % actives
+    for actives in (b"1", b"[1]", b'{"orders": 1}', b'{"orders": ["x"]}', b"null")
+]
 
 
 def member(name: str, *, leaving: bool = False) -> Member:
@@ -20,8 +24,16 @@ def test_a_heartbeat_is_read_as_it_was_written() -> None:
     assert Member.from_json(member("a").to_json().encode()) == member("a")
 
 
+def test_a_heartbeat_says_what_a_worker_has_and_one_of_an_earlier_version_has_nothing() -> None:
+    has = Member("a", "http://a", ("orders",), actives={"orders": [0, 2]}, standbys={"orders": [1]})
+    assert Member.from_json(has.to_json().encode()) == has
+
+    earlier = b'{"name": "a", "url": "http://a", "topics": ["orders"], "leaving": false}'
+    assert Member.from_json(earlier) == member("a")
+
+
 def test_what_is_no_heartbeat_is_passed_over() -> None:
-    for payload in (b"", b"\xff", b"[]", b"{}", b'{"name": 1}', b"null"):
+    for payload in (b"", b"\xff", b"[]", b"{}", b'{"name": 1}', b"null", *NOTHING_HAD):
         assert Member.from_json(payload) is None
 
 

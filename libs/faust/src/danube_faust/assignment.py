@@ -1,7 +1,8 @@
 """Which worker works on which partitions: Faust's own assignor, asked by each worker for itself.
 
-All workers hear the same heartbeats and so come to the same answer. What they are told by the platform, which
-lets only one of them have a partition, decides.
+All workers hear the same heartbeats and so come to the same answer. They tell in them what they have: a
+partition stays with its worker, and goes to a standby before others. What they are told by the platform,
+which lets only one of them have a partition, decides.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from faust.assignor.client_assignment import ClientAssignment, ClientMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.types import TP
 
-from danube_faust.members import Member
+from danube_faust.members import Member, Partitions
 
 
 class _Partitions:
@@ -35,14 +36,14 @@ def assign(
 
     Args:
         assignor: the app's.
-        members: the workers by name, in the same order everywhere.
+        members: the workers by name, in the same order everywhere, each with what it has.
         partitions: how many partitions each topic has.
     """
     metadata = {
         name: ConsumerProtocolMemberMetadata(
             assignor.version,
             [topic for topic in member.topics if topic in partitions],
-            _metadata(ClientAssignment(actives={}, standbys={}), member.url).dumps(),
+            _metadata(member, partitions).dumps(),
         )
         for name, member in members.items()
     }
@@ -79,10 +80,33 @@ def take(assignor: PartitionAssignor, metadata: ClientMetadata, have: Iterable[T
     return {TP(topic, number) for topic, numbers in consumed for number in numbers}
 
 
-def _metadata(assignment: ClientAssignment, url: str) -> ClientMetadata:
+def told(assignor: PartitionAssignor, metadata: ClientMetadata) -> tuple[Partitions, Partitions]:
+    """Return what a worker tells the others of its assignment: what it is active for, and standby.
+
+    Nobody is told of global tables: all workers are standby for all of their partitions.
+    """
+    of_all = {
+        table._changelog_topic_name()  # noqa: SLF001 - as the assignor asks
+        for table in assignor._table_manager.data.values()  # noqa: SLF001
+        if table.is_global
+    }
+    found = metadata.assignment
+    return found.actives, {topic: kept for topic, kept in found.standbys.items() if topic not in of_all}
+
+
+def _metadata(member: Member, partitions: Mapping[str, int]) -> ClientMetadata:
+    """Return what the assignor is to know of a worker: no partition that is not there or not consumed."""
+
+    def there(told: Partitions) -> dict[str, list[int]]:
+        return {
+            topic: sorted({number for number in numbers if 0 <= number < partitions.get(topic, 0)})
+            for topic, numbers in told.items()
+            if topic in member.topics
+        }
+
     return ClientMetadata(
-        assignment=assignment,
-        url=url,
+        assignment=ClientAssignment(actives=there(member.actives), standbys=there(member.standbys)),
+        url=member.url,
         changelog_distribution={},
         external_topic_distribution={},
         topic_groups={},
@@ -91,4 +115,11 @@ def _metadata(assignment: ClientAssignment, url: str) -> ClientMetadata:
 
 def _loads(assignor: PartitionAssignor, found: Any) -> ClientMetadata:
     loaded: ClientMetadata = ClientMetadata.loads(assignor._decompress(found.user_data))  # noqa: SLF001
+    for topics in (loaded.assignment.actives, loaded.assignment.standbys):
+        for numbers in topics.values():
+            numbers.sort()
+    for distribution in (loaded.changelog_distribution, loaded.external_topic_distribution):
+        for topics in distribution.values():
+            for numbers in topics.values():
+                numbers.sort()
     return loaded

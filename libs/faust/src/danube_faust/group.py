@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from mode import get_logger
 
 import danube_client
 from danube_client import CallError, Client, ClientError, Reliable, SendTimeout, Start
-from danube_faust.members import Member, Members
+from danube_faust.members import Member, Members, Partitions
 
 HEARTBEAT_S: Final = 0.75
 SILENCE_MAX_S: Final = 3.0
@@ -48,12 +49,13 @@ class Group:
         self._producer: danube_client.Producer | None = None
 
     async def join(self, member: Member) -> None:
-        """Say what this worker consumes, from now on.
+        """Say what this worker consumes, from now on; what it has is said as before.
 
         Raises:
             ClientError: the platform refused.
         """
-        self._member = member
+        before = self._member or member
+        self._member = replace(member, actives=before.actives, standbys=before.standbys)
         if self._tasks:
             return
         loop = asyncio.get_running_loop()
@@ -69,6 +71,11 @@ class Group:
             asyncio.create_task(self._listen(self._members)),
             asyncio.create_task(self._beat(self._producer)),
         ]
+
+    def has(self, actives: Partitions, standbys: Partitions) -> None:
+        """Say what this worker has, from its next heartbeat on."""
+        if self._member is not None:
+            self._member = replace(self._member, actives=actives, standbys=standbys)
 
     def living(self) -> Mapping[str, Member] | None:
         """Return the workers in order of their names; None while that cannot be told."""
@@ -86,8 +93,7 @@ class Group:
         producer, self._producer = self._producer, None
         if producer is None or self._member is None:
             return
-        member = self._member
-        farewell = Member(member.name, member.url, member.topics, leaving=True)
+        farewell = replace(self._member, leaving=True)
         try:
             async with asyncio.timeout(FAREWELL_S):
                 await producer.send(farewell.to_json())

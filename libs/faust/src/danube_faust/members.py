@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+Partitions = Mapping[str, list[int]]
+"""Numbers of partitions, by topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,18 +20,20 @@ class Member:
         url: where its web views are.
         topics: what it consumes, changelogs included.
         leaving: whether it stops.
+        actives: the partitions that it works on or waits for, by topic.
+        standbys: those whose tables it follows.
     """
 
     name: str
     url: str
     topics: tuple[str, ...]
     leaving: bool = False
+    actives: Partitions = field(default_factory=dict)
+    standbys: Partitions = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the payload of a heartbeat."""
-        return json.dumps(
-            {"name": self.name, "url": self.url, "topics": self.topics, "leaving": self.leaving}
-        )
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, payload: bytes) -> Self | None:
@@ -40,9 +45,15 @@ class Member:
                 str(found["url"]),
                 tuple(str(topic) for topic in found["topics"]),
                 bool(found["leaving"]),
+                _partitions(found.get("actives", {})),
+                _partitions(found.get("standbys", {})),
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             return None
+
+
+def _partitions(found: Any) -> dict[str, list[int]]:
+    return {str(topic): [int(number) for number in numbers] for topic, numbers in found.items()}
 
 
 class Members:
