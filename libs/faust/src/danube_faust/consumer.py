@@ -32,6 +32,7 @@ from danube_faust.restoring import begin, check_gaps, restore
 from danube_faust.settings import of_transport, option
 from danube_faust.snapshots import Snapshots
 from danube_faust.sources import Sources
+from danube_faust.table_router import route_by_messages
 from danube_faust.topics import Topics
 
 FETCH_TIMEOUT_S: Final = 1.0
@@ -91,6 +92,7 @@ class Consumer(base.Consumer):
         if topic := option(self.app, dead_letter.OPTION):
             dead_letter.collect_failures(self.app, topic)
         stop_at_mismatch(self.app, self._producer().fail)
+        route_by_messages(self.app)
         await super().on_start()
 
     async def on_stop(self) -> None:
@@ -186,6 +188,7 @@ class Consumer(base.Consumer):
 
     async def _rebalance(self, targets: ClientMetadata) -> None:
         self.app.on_rebalance_start()
+        self._joined_group().has(*assignment.told(self._assignor, targets))
         sources, wanted = self._opened_sources(), self._sources_of(targets)
         await self.on_partitions_revoked(self.assignment())
         await self._producer().release(self._mine(targets))
