@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -41,6 +44,39 @@ def test_a_package_is_run_when_its_first_name_is_used(package: str) -> None:
 def test_a_package_is_run_when_one_of_its_modules_is_imported(package: str) -> None:
     import_when_used(package)
     assert __import__(f"{package}.part").NAME == "value"
+
+
+def test_threads_that_use_a_package_first_at_the_same_time_all_find_its_names(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    gate = ModuleType("danube_gate_of_a_test")
+    vars(gate).update(begun=begun, go_on=go_on)
+    monkeypatch.setitem(sys.modules, gate.__name__, gate)
+    code = f"from {gate.__name__} import begun, go_on\nbegun.set()\ngo_on.wait(30)\nNAME = 'value'\n"
+    (tmp_path / package / "__init__.py").write_text(code)
+    import_when_used(package)
+    module = __import__(package)
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(lambda: module.NAME)
+        assert begun.wait(30)
+        others = [threads.submit(lambda: module.NAME), threads.submit(lambda: module.no_such_name)]
+        assert not wait(others, timeout=0.2).done
+        go_on.set()
+        assert (first.result(30), others[0].result(30)) == ("value", "value")
+        assert isinstance(others[1].exception(30), AttributeError)
+    assert type(module) is ModuleType
+
+
+def test_a_package_that_fails_is_run_again_at_the_next_use(package: str, tmp_path: Path) -> None:
+    part = tmp_path / package / "part.py"
+    part.write_text("raise BlockingIOError\n")
+    import_when_used(package)
+    module = __import__(package)
+    with pytest.raises(BlockingIOError):
+        _ = module.NAME
+    part.write_text("LATER = 3  # now\n")
+    assert (module.NAME, module.LATER) == ("value", 3)
 
 
 def test_a_package_that_is_imported_already_stays(package: str) -> None:
