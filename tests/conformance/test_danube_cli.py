@@ -51,7 +51,8 @@ async def test_schemas_are_registered_shown_and_checked_from_the_command_line(cl
     assert shown["tags"] == ["a", "b"]
     assert FIRST in await cli("get", subject)
     listed = json.loads(await cli("versions", subject, "-o", "json"))
-    assert [version["version"] for version in listed] == [1]
+    assert (listed["subject"], listed["versions"], listed["count"]) == (subject, [1], 1)
+    assert [version["version"] for version in listed["details"]] == [1]
     assert await cli("check", subject, *words) == "Compatible: true\n"
 
 
@@ -61,7 +62,7 @@ async def test_what_does_not_fit_or_exist_ends_with_an_error(cli: Cli) -> None:
     await cli("register", subject, "--schema-type", "avro", "--schema", FIRST)
     broken = ("--schema-type", "avro", "--schema", BROKEN)
     said = json.loads(await cli("check", subject, *broken, "-o", "json", code=1))
-    assert said["is_compatible"] is False
+    assert (said["subject"], said["is_compatible"]) == (subject, False)
     assert said["errors"] != []
     assert "Error: " in await cli("register", subject, *broken, code=1)
     assert "schema-type" in await cli("register", subject, "--schema", FIRST, code=2)

@@ -104,6 +104,8 @@ def test_roles_are_made_and_listed(service: Any, cli: Any) -> None:
     assert json.loads(cli("security", "roles", "list", "-o", "json").out) == [
         {"name": "auditor", "permissions": ["Lookup", "Consume"], "system": False}
     ]
+    service.answers[f"{SERVICE}/GetRole"] = wire.RoleResponse(role=role)
+    assert json.loads(cli("security", "roles", "get", "auditor", "-o", "json").out)["name"] == "auditor"
 
 
 def test_bindings_are_made_found_and_deleted(service: Any, cli: Any) -> None:
@@ -117,6 +119,9 @@ def test_bindings_are_made_found_and_deleted(service: Any, cli: Any) -> None:
     assert (sent.principal_type, sent.principal_name, list(sent.role_names)) == ("user", "a:b", ["viewer"])
     assert json.loads(made.out) == {"success": True, "id": sent.id}
     service.answers[f"{SERVICE}/ListAllBindings"] = wire.BindingListResponse(bindings=[sent])
+    service.answers[f"{SERVICE}/GetBinding"] = wire.BindingResponse(binding=sent)
+    told = json.loads(cli("security", "bindings", "get", sent.id, *where, "-o", "json").out)
+    assert (told["id"], told["principal_name"], told["role_names"]) == (sent.id, "a:b", ["viewer"])
     assert f"{sent.id} | user:a:b  | viewer | topic | /orders/eu*" in cli("security", "bindings", "list").out
     assert cli("security", "bindings", "delete", sent.id, *where, "--yes").out == "Binding Deleted: true\n"
     assert service.requests[-1][1] == wire.BindingRequest(

@@ -108,10 +108,10 @@ def test_a_description_is_read_by_programs(service: Any, cli: Any) -> None:
     )
     subject = ("schema_subject", "schema_id", "schema_version", "schema_type", "compatibility_mode")
     service.answers[BOUND] = admin.DescribeTopicResponse(broker_id="71")
-    (told,) = json.loads(cli("topics", "describe", "/default/orders", "-o", "json").out)
+    told = json.loads(cli("topics", "describe", "/default/orders", "-o", "json").out)
     assert [told[name] for name in subject] == [None, None, None, "json", None]
     service.answers[BOUND] = bound
-    (told,) = json.loads(cli("topics", "describe", "/default/orders", "-o", "json").out)
+    told = json.loads(cli("topics", "describe", "/default/orders", "-o", "json").out)
     assert [told[name] for name in subject] == ["orders", 3, 2, "avro", "FULL"]
     assert (told["broker_id"], told["delivery"]) == ("71", "Reliable")
     assert told.keys() > {field.name for field in platform.TopicDescription.DESCRIPTOR.fields}
@@ -119,6 +119,19 @@ def test_a_description_is_read_by_programs(service: Any, cli: Any) -> None:
     assert told["subscriptions"][0]["consumers"] == ["c1", "c2"]
     assert told["deleted"] == {"segments": 1, "messages": 22, "size_bytes": 1536}
     assert told["shared_deleted"] == {"segments": 0, "messages": 0, "size_bytes": 0}
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_a_partitioned_topic_is_a_list_for_programs_however_many_partitions_it_has(
+    service: Any, cli: Any, partitions: int
+) -> None:
+    names = [f"/default/p-part-{number}" for number in range(partitions)]
+    service.answers[DESCRIBE] = platform.DescribeTopicResponse(
+        topics=[platform.TopicDescription(topic=name) for name in names]
+    )
+    service.answers[BOUND] = admin.DescribeTopicResponse()
+    told = json.loads(cli("topics", "describe", "/default/p", "-o", "json").out)
+    assert [one["topic"] for one in told] == names
 
 
 def test_what_is_not_known_or_not_there_is_said(service: Any, cli: Any) -> None:

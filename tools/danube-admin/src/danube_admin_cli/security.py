@@ -73,7 +73,10 @@ def create_role(session: Session, name: Name, permission: Permissions) -> None:
 def get_role(session: Session, name: Name) -> None:
     """Show a role."""
     answer = session.call(f"{SERVICE}/GetRole", wire.RoleRequest(name=name), wire.RoleResponse)
-    _show_roles(session.form, [answer.role])
+    if session.form is Form.json:
+        show_json(plain(answer.role))
+    else:
+        _show_roles(session.form, [answer.role])
 
 
 @roles.command("list")
@@ -123,7 +126,10 @@ def get_binding(session: Session, identifier: Name, scope: Scope, resource: Reso
     """Show a binding."""
     request = wire.BindingRequest(scope=scope, resource_name=resource, binding_id=identifier)
     answer = session.call(f"{SERVICE}/GetBinding", request, wire.BindingResponse)
-    _show_bindings(session.form, [answer.binding])
+    if session.form is Form.json:
+        show_json(plain(answer.binding))
+    else:
+        _show_bindings(session.form, [answer.binding])
 
 
 @bindings.command("list")

@@ -27,12 +27,13 @@ Topic = Annotated[
 
 DESCRIBE_HELP = """Show how a topic is stored, its segments, and its subscriptions.
 
-A figure with + is a lower bound. Times are UTC.
+A figure with + is a lower bound. Times are UTC. With -o json a topic is an object, and a partitioned topic
+a list of objects, one for each partition.
 
 \b
 Examples:
   danube-admin topics describe /default/orders
-  danube-admin topics describe /default/orders -o json | jq '.[0].subscriptions[].backlog'
+  danube-admin topics describe /default/orders -o json | jq '.subscriptions[].backlog'
 """
 SEGMENTS_HELP = """List the segments that hold a topic's messages, oldest first.
 
@@ -79,7 +80,9 @@ def describe(session: Session, topic: Topic) -> None:
     answer = session.call(f"{SERVICE}/DescribeTopic", request, platform.DescribeTopicResponse)
     if session.form is Form.json:
         bound = _bound_schema(session, topic)
-        show_json([_object(described) | bound for described in answer.topics])
+        told = [_object(described) | bound for described in answer.topics]
+        is_one = [one.topic for one in answer.topics] == [topic]
+        show_json(told[0] if is_one else told)
         return
     for described in answer.topics:
         show_section(f"Topic: {described.topic}", _lines(described))

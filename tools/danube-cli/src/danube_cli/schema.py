@@ -129,7 +129,9 @@ def versions(
     """List the versions of a subject."""
     listed = _ask(context, service_addr, "ListVersions", subject=subject)["versions"]
     if output is Form.json:
-        typer.echo(json.dumps(listed, ensure_ascii=False))
+        numbers = [version["version"] for version in listed]
+        figures = {"subject": subject, "versions": numbers, "count": len(numbers), "details": listed}
+        _show(output, figures)
     else:
         for version in listed:
             _show(output, version)
@@ -157,7 +159,7 @@ def check(
         compatibility_mode=mode,
     )
     if output is Form.json:
-        _show(output, answer)
+        _show(output, {"subject": subject, **answer})
     else:
         typer.echo(f"Compatible: {str(answer['is_compatible']).lower()}")
         for error in answer["errors"]:
