@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from faust.app.router import Router
 from faust.types import AppT, K
 from yarl import URL
@@ -26,7 +24,7 @@ class TableRouter(Router):
         if table.use_partitioner:
             return super().key_store(table_name, key)
         plain = self.app.serializers.dumps_key(table.key_type, key, serializer=self.app.conf.key_serializer)
-        return cast("URL", self.app.assignor.key_store(self._get_table_topic(table), plain))
+        return self.app.assignor.key_store(self._get_table_topic(table), plain or b"")
 
 
 def route_by_messages(app: AppT) -> None:
