@@ -15,8 +15,8 @@ import pytest
 from faust.types import TP
 
 from danube_client import Producer, connect
-from danube_faust.compaction import compact
 from danube_faust.names import Names
+from danube_faust.tables.compaction import compact
 from danube_faust.topics import Topics
 from danube_harness.platforms.standalone import Platform
 

@@ -19,10 +19,10 @@ from tests.streams.worker import ROOT
 
 from danube_client import Client, Consumer, Producer, connect
 from danube_faust import record
-from danube_faust.compaction import Compacted, compact
 from danube_faust.names import Names
-from danube_faust.restoring import begin, restore
-from danube_faust.snapshots import ChangelogIncomplete, Snapshots, marks_of, records_of
+from danube_faust.tables.compaction import Compacted, compact
+from danube_faust.tables.restoring import begin, restore
+from danube_faust.tables.snapshots import ChangelogIncomplete, Snapshots, marks_of, records_of
 from danube_faust.topics import Topics
 from danube_harness.child_process import ChildProcess
 from danube_harness.platforms.admin_calls import ask_admin

@@ -12,7 +12,7 @@ from tests.streams.test_app import until
 
 from danube_client import connect
 from danube_client.testing.platform import LocalPlatform
-from danube_faust.restoring import restore
+from danube_faust.tables.restoring import restore
 
 pytestmark = [
     pytest.mark.server,

@@ -9,9 +9,9 @@ from faust.types import TP
 from danube_client import Client
 from danube_client.testing.memory import MemoryPlatform
 from danube_faust import record
-from danube_faust.compaction import Compacted, compact
 from danube_faust.names import Names
-from danube_faust.snapshots import SnapshotIncomplete, Snapshots
+from danube_faust.tables.compaction import Compacted, compact
+from danube_faust.tables.snapshots import SnapshotIncomplete, Snapshots
 from danube_faust.topics import Topics
 
 TABLE = TP("app-sums-changelog", 1)

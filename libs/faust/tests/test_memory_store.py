@@ -7,7 +7,7 @@ import pytest
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from danube_faust import memory_store
+from danube_faust.tables import memory_store
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from danube_faust.restoring import restore
+from danube_faust.tables.restoring import restore
 
 Changes = Iterable[tuple[int, bytes, bytes | None]]
 

@@ -12,9 +12,9 @@ from danube_client import Client, Message, Start
 from danube_client.stream.reading import ReadTopic
 from danube_client.testing.memory import MemoryPlatform
 from danube_faust.names import Names
-from danube_faust.restoring import check_gaps
-from danube_faust.snapshots import ChangelogIncomplete, Snapshots
 from danube_faust.source import Followed
+from danube_faust.tables.restoring import check_gaps
+from danube_faust.tables.snapshots import ChangelogIncomplete, Snapshots
 from danube_faust.topics import Topics
 
 TOPIC = "/default/changelog-part-0"

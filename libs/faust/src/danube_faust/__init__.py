@@ -23,4 +23,4 @@ from faust.transport.drivers import TRANSPORTS
 
 # The entry point of the distribution says the same; this is for a source tree that is not installed.
 TRANSPORTS.aliases["danube"] = "danube_faust.transport:Transport"
-STORES.aliases["memory"] = "danube_faust.memory_store:Store"
+STORES.aliases["memory"] = "danube_faust.tables.memory_store:Store"

@@ -11,8 +11,8 @@ from typing import Any
 from faust.cli.base import AppCommand, option
 from faust.types import TP
 
-from danube_faust.compaction import KEEP_S, compact
 from danube_faust.settings import of_transport
+from danube_faust.tables.compaction import KEEP_S, compact
 from danube_faust.topics import Topics
 
 

@@ -28,11 +28,11 @@ from danube_faust.group import Group
 from danube_faust.members import Member
 from danube_faust.names import Names
 from danube_faust.producer import Producer
-from danube_faust.restoring import begin, check_gaps, restore
 from danube_faust.settings import of_transport, option
-from danube_faust.snapshots import Snapshots
 from danube_faust.sources import Sources
-from danube_faust.table_router import route_by_messages
+from danube_faust.tables.restoring import begin, check_gaps, restore
+from danube_faust.tables.router import route_by_messages
+from danube_faust.tables.snapshots import Snapshots
 from danube_faust.topics import Topics
 
 FETCH_TIMEOUT_S: Final = 1.0

@@ -15,9 +15,9 @@ from faust.exceptions import ImproperlyConfigured
 from faust.types import TP, AppT
 from faust.types.tuples import ConsumerMessage, Message
 
-from danube_faust.memory_store import Store
 from danube_faust.record import Incoming
-from danube_faust.snapshots import (
+from danube_faust.tables.memory_store import Store
+from danube_faust.tables.snapshots import (
     BATCH,
     BEGIN_ANEW,
     ChangelogIncomplete,

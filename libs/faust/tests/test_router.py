@@ -9,7 +9,7 @@ from faust.types import TP
 from yarl import URL
 
 from danube_client.stream.routing import Router
-from danube_faust.table_router import route_by_messages
+from danube_faust.tables.router import route_by_messages
 
 PARTITIONS = 4
 KEYS = [f"k{number}" for number in range(50)]

@@ -16,7 +16,7 @@ from faust.types import TP
 
 from danube_client import Client, Consumer, Start, SubscribeDenied, SubscriptionType
 from danube_faust import record
-from danube_faust.snapshots import (
+from danube_faust.tables.snapshots import (
     ChangelogIncomplete,
     Mark,
     Snapshots,

@@ -1,0 +1,1 @@
+"""Tables: their changelogs restored and compacted, snapshots, and who answers for a key."""
