@@ -239,7 +239,7 @@ class Connection:
         try:
             await self.describe_topic(stream.DescribeTopicRequest())
         except CallError as error:
-            if error.code == "UNIMPLEMENTED":
+            if error.unimplemented:
                 raise
 
     async def ready(self, timeout_s: float) -> None:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
 from enum import IntEnum
 from types import TracebackType
 from typing import Any, Self
 
-from danube_client.errors import ClientError, Closed, Unsupported
+from danube_client.connection import Connections
+from danube_client.errors import CallError, ClientError, Closed, Unsupported
+from danube_client.events import OnEvent
 from danube_client.message import Message
 from danube_client.start import Start
-from danube_client.stream.subscriber import Subscriber
+from danube_client.stream.presence import Presence
+from danube_client.stream.subscriber import Subscriber, SubscriberOptions
 from danube_client.v0_2 import consumer as v0_2
+from danube_client.v0_2.opening import FindTopics, open_consumer
+from danube_client.v0_2.topic_consumer import ConsumerOptions
+from danube_proto import danube_api_pb2 as wire
+from danube_proto import danube_stream_pb2 as api
 
 RECEIVED_MAX = v0_2.RECEIVED_MAX
 ACKS_IN_FLIGHT_MAX = v0_2.ACKS_IN_FLIGHT_MAX
@@ -31,7 +39,82 @@ class SubscriptionType(IntEnum):
     KEY_SHARED = 3
 
 
-Opening = Callable[[], Awaitable["Subscriber | v0_2.Consumer"]]
+@dataclass(frozen=True, slots=True)
+class ConsumerOpening:
+    """Opens what carries a consumer's messages: native streaming, or calls where the platform has only these.
+
+    Attributes:
+        partitions: returns a topic itself, or its partitions.
+        request: by native streaming.
+        initial_position: of the request; None is the oldest message.
+    """
+
+    connections: Connections
+    partitions: FindTopics
+    request: api.Subscribe
+    type: SubscriptionType
+    initial_position: Start | None
+    acks_in_flight_max: int
+    streaming: bool
+    options: SubscriberOptions
+    health_interval_s: float
+    on_event: OnEvent
+
+    async def open(self) -> Subscriber | v0_2.Consumer:
+        """Open it.
+
+        Raises:
+            Unsupported: the platform has no native streaming, and the consumer needs it.
+            CallError: the platform refused.
+        """
+        if self.streaming:
+            try:
+                return await self._by_streaming()
+            except CallError as error:
+                if not error.unimplemented:
+                    raise
+        for wanted, what in (
+            (len(self.request.topics) > 1, "several topics at once"),
+            (self.request.pattern, "patterns of topics"),
+            (self.type is SubscriptionType.KEY_SHARED, "KEY_SHARED subscriptions"),
+            (self.request.await_topics, "await_topics"),
+        ):
+            if wanted:
+                raise Unsupported.by(self.connections.home.address, what)
+        return await self._by_calls()
+
+    async def _by_streaming(self) -> Subscriber:
+        request = self.request
+        where = request.pattern or ", ".join(request.topics)
+        clock = asyncio.get_running_loop().time
+        presence = Presence(f"consumer {request.consumer_name}", where, self.on_event, clock)
+        subscriber = Subscriber(self.connections, request, self.options, presence)
+        await subscriber.open()
+        return subscriber
+
+    async def _by_calls(self) -> v0_2.Consumer:
+        options = self.options
+        return await open_consumer(
+            self.connections,
+            self.partitions,
+            wire.ConsumerRequest(
+                topic_name=self.request.topics[0],
+                consumer_name=self.request.consumer_name,
+                subscription=self.request.subscription,
+                subscription_type=wire.ConsumerRequest.SubscriptionType.Name(int(self.type)),
+            ),
+            options.retry,
+            self.health_interval_s,
+            ConsumerOptions(
+                self.initial_position,
+                options.reconnect,
+                self.request.prefetch or None,
+                self.on_event,
+                options.raise_on_loss,
+                options.codec,
+            ),
+            self.acks_in_flight_max,
+        )
 
 
 class Consumer:
@@ -41,8 +124,8 @@ class Consumer:
     and MessagesLost if it is to.
     """
 
-    def __init__(self, name: str, opening: Opening) -> None:
-        self.name = name
+    def __init__(self, opening: ConsumerOpening) -> None:
+        self.name = opening.request.consumer_name
         """The consumer's name."""
         self.closed = False
         """Whether it was closed."""
@@ -221,7 +304,7 @@ class Consumer:
             TopicNotFound: a topic does not exist.
             CallError: the platform refused, or was not ready within the retries.
         """
-        using = await self._opening()
+        using = await self._opening.open()
         if isinstance(using, Subscriber):
             self._subscriber = using
             self._ready = using.ready

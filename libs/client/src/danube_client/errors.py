@@ -87,6 +87,11 @@ class CallError(ClientError):
         self.code = code
         self.message = message
 
+    @property
+    def unimplemented(self) -> bool:
+        """Whether the platform lacks the call: it is older, or speaks v0.2 only."""
+        return self.code == "UNIMPLEMENTED"
+
 
 class Unreachable(CallError):
     """No gateway answered in time. The call may or may not have taken effect."""

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 from types import TracebackType
 from typing import Any, Self
 
-from danube_client.errors import Closed
+from danube_client.connection import Connections
+from danube_client.errors import CallError, Closed, InvalidRequest, Unsupported
+from danube_client.events import OnEvent
 from danube_client.payload import Codec, encode
-from danube_client.stream.publisher import Publisher
+from danube_client.schema import Schema
+from danube_client.strategy import NonReliable, Strategy
+from danube_client.stream import conversion
+from danube_client.stream.presence import Presence
+from danube_client.stream.publisher import Publisher, PublisherOptions
 from danube_client.tracing import with_trace
 from danube_client.v0_2 import producer as v0_2
+from danube_client.v0_2.opening import FindTopics, open_producer
+from danube_proto import danube_api_pb2 as wire
+from danube_proto import danube_stream_pb2 as api
 
 IN_FLIGHT_MAX = v0_2.IN_FLIGHT_MAX
 """Unanswered messages of a producer on a platform without native streaming."""
@@ -26,14 +36,102 @@ class AccessMode(IntEnum):
     EXCLUSIVE = 1
 
 
-Opening = Callable[[], Awaitable["Publisher | v0_2.Producer"]]
+@dataclass(frozen=True, slots=True)
+class ProducerOpening:
+    """Opens what carries a producer's messages: native streaming, or calls where the platform has only these.
+
+    Attributes:
+        existing: returns a topic itself, or its partitions, or nothing.
+        strategy: None accepts that of an existing topic.
+        schema: the same.
+        idempotent: None is yes where the topic is reliable.
+    """
+
+    connections: Connections
+    existing: FindTopics
+    name: str
+    topic: str
+    access_mode: AccessMode
+    strategy: Strategy | None
+    schema: Schema | None
+    partitions: int | None
+    idempotent: bool | None
+    in_flight_max: int | None
+    streaming: bool
+    options: PublisherOptions
+    health_interval_s: float
+    on_event: OnEvent
+
+    async def open(self) -> Publisher | v0_2.Producer:
+        """Open it.
+
+        Raises:
+            Unsupported: the platform has no native streaming, and the producer needs it.
+            CallError: the platform refused.
+        """
+        if self.streaming:
+            try:
+                return await self._by_streaming()
+            except CallError as error:
+                if not error.unimplemented:
+                    raise
+        for wanted, what in (
+            (self.idempotent, "idempotent producers"),
+            (self.schema is not None and self.schema.subject, "subjects of the schema registry"),
+        ):
+            if wanted:
+                raise Unsupported.by(self.connections.home.address, what)
+        return await self._by_calls()
+
+    async def _by_streaming(self) -> Publisher:
+        request = api.OpenProducer(
+            topic=self.topic,
+            producer_name=self.name,
+            access_mode=api.OpenProducer.AccessMode.Name(int(self.access_mode)),
+            partitions=self.partitions or 0,
+            dispatch=conversion.dispatch(self.strategy),
+            schema=conversion.schema_to_wire(self.schema),
+            idempotent=(
+                not isinstance(self.strategy, NonReliable) if self.idempotent is None else self.idempotent
+            ),
+        )
+        clock = asyncio.get_running_loop().time
+        presence = Presence(f"producer {self.name}", self.topic, self.on_event, clock)
+        publisher = Publisher(self.connections, request, self.options, presence)
+        try:
+            await publisher.open()
+        except InvalidRequest as error:
+            if self.idempotent is not None or not request.idempotent or "idempotent" not in error.message:
+                raise
+            request.idempotent = False  # the topic is there, and is not reliable
+            publisher = Publisher(self.connections, request, self.options, presence)
+            await publisher.open()
+        return publisher
+
+    async def _by_calls(self) -> v0_2.Producer:
+        return await open_producer(
+            self.connections,
+            self.existing,
+            wire.ProducerRequest(
+                producer_name=self.name,
+                topic_name=self.topic,
+                schema=None if self.schema is None else self.schema.to_wire(),
+                producer_access_mode=wire.ProducerAccessMode.Name(int(self.access_mode)),
+                dispatch_strategy=None if self.strategy is None else self.strategy.to_wire(),
+            ),
+            self.options.retry,
+            self.health_interval_s,
+            partitions=self.partitions,
+            in_flight_max=self.in_flight_max or IN_FLIGHT_MAX,
+            recreate=self.options.recreate,
+        )
 
 
 class Producer:
     """Sends messages. ``Client.producer`` creates it, ``async with`` or ``await`` opens it."""
 
-    def __init__(self, name: str, opening: Opening, codec: Codec | None) -> None:
-        self.name = name
+    def __init__(self, opening: ProducerOpening, codec: Codec | None) -> None:
+        self.name = opening.name
         """The producer's name."""
         self._opening = opening
         self._with_trace = with_trace()
@@ -143,7 +241,7 @@ class Producer:
             InvalidRequest: the topic has another number of partitions than was asked for.
             CallError: the platform refused, or was not ready within the retries.
         """
-        using = await self._opening()
+        using = await self._opening.open()
         if isinstance(using, Publisher):
             self._publisher = using
         else:

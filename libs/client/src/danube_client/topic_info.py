@@ -53,7 +53,7 @@ async def topic_info(connection: Connection, topic: str) -> TopicInfo | None:
     try:
         answer = await connection.get_topic(platform.GetTopicRequest(topic=topic))
     except CallError as error:
-        if error.code == "UNIMPLEMENTED":
+        if error.unimplemented:
             return None
         raise
     return TopicInfo(topic, answer.topic_id, answer.reliable, answer.subscriptions, answer.consumers)
