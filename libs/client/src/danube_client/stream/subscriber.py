@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate, groupby, repeat
+from itertools import groupby
 from operator import attrgetter
 from typing import Final
 
@@ -31,20 +31,17 @@ from danube_client.message import Message
 from danube_client.payload import Codec
 from danube_client.retry import Retry
 from danube_client.start import Start
-from danube_client.stream.ack_ranges import contains
 from danube_client.stream.acknowledgements import Acknowledgements
-from danube_client.stream.batch import unpack
 from danube_client.stream.consumed_topic import ConsumedTopic
 from danube_client.stream.conversion import start as start_to_wire
 from danube_client.stream.presence import Presence
+from danube_client.stream.received import HANDED_MAX, CreditWindow, Received
 from danube_proto import danube_stream_pb2 as api
 
 ConsumeStream = Stream[api.ConsumeRequest, api.ConsumeResponse]
 
 WINDOW_MESSAGES: Final = 8192
 WINDOW_BYTES: Final = 16 * 1024 * 1024
-HANDED_MAX: Final = 256
-"""Messages handed over without a turn of the event loop for the stream and acknowledgements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,6 @@ class Subscriber:
     def __init__(
         self, connections: Connections, request: api.Subscribe, options: SubscriberOptions, presence: Presence
     ) -> None:
-        self.ready: deque[Message] = deque()
         self.topics: dict[int, ConsumedTopic] = {}
         self.created: bool | None = None
         self.name = request.consumer_name
@@ -83,17 +79,16 @@ class Subscriber:
         self._presence = presence
         self._loop = asyncio.get_running_loop()
         self._known: dict[str, ConsumedTopic] = {}
-        self._buffer: deque[tuple[ConsumedTopic, api.Delivery]] = deque()
         self._arrived = asyncio.Event()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._running: asyncio.Task[None] | None = None
         self._ended: Exception | None = None
-        self._handed = 0
         # Requests that are to be sent as they are, ahead of credit and acknowledgements.
         self._requests: deque[api.ConsumeRequest] = deque()
         self._wake = asyncio.Event()
-        self._taken_messages = self._taken_bytes = 0
-        self._granted_messages = self._granted_bytes = 0
+        self._window = CreditWindow(options.window_messages, options.window_bytes, self._wake.set)
+        self._received = Received(self._window)
+        self.ready = self._received.ready
         self._paused = False
         self._acknowledgements = Acknowledgements(request.prefetch, self._wake.set)
         self._seek_ticket = 0
@@ -120,8 +115,7 @@ class Subscriber:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         self._end(Closed("the consumer is closed"))
-        self.ready.clear()
-        self._buffer.clear()
+        self._received.clear()
 
     def cancel(self) -> None:
         """Stop without waiting, as when the consumer was forgotten."""
@@ -136,37 +130,30 @@ class Subscriber:
             Exception: the consumer has ended with this error.
         """
         while not self.ready:
-            if self._buffer:
+            if self._received:
                 await self.give_turn()
-                self.unpack_next()
+                self._received.open_next()
             elif self._ended is not None:
                 if isinstance(self._ended, Closed):
                     raise StopAsyncIteration
                 raise self._ended
             else:
-                self._handed = 0
+                self._received.handed = 0
                 self._arrived.clear()
                 await self._arrived.wait()
 
     async def give_turn(self) -> None:
         """Let the stream be read and acknowledgements leave, if enough was handed over since."""
-        if self._handed >= HANDED_MAX:
-            self._handed = 0
+        if self._received.handed >= HANDED_MAX:
+            self._received.handed = 0
             await asyncio.sleep(0)
 
     def take(self, messages_max: int) -> list[Message]:
         """Return what is here."""
         ready, messages = self.ready, list[Message]()
-        while (room := messages_max - len(messages)) > 0 and (ready or self.unpack_next()):
+        while (room := messages_max - len(messages)) > 0 and (ready or self._received.open_next()):
             messages.extend(ready.popleft() for _ in range(min(room, len(ready))))
         return messages
-
-    def unpack_next(self) -> bool:
-        """Put the messages of the next delivery into `ready`; return False if none is here."""
-        if self._buffer:
-            self._open_delivery(*self._buffer.popleft())
-            return True
-        return False
 
     @property
     def ended(self) -> bool:
@@ -175,7 +162,7 @@ class Subscriber:
 
     def waiting_messages(self) -> int:
         """Return how many messages are here and not taken."""
-        return len(self.ready) + sum(delivery.batch.messages for _, delivery in self._buffer)
+        return self._received.messages()
 
     async def ack_all(self, messages: Iterable[Message]) -> None:
         """Acknowledge messages; those of one topic leave together."""
@@ -222,16 +209,9 @@ class Subscriber:
                 raise InvalidRequest("INVALID_ARGUMENT", f"{state.topic} is non-reliable: it has no past")
         answer: asyncio.Future[None] = self._loop.create_future()
         self._seeks[ticket] = answer
-        void = {id(state) for _, state in moved}
+        self._received.void([state for _, state in moved])
         for index, state in moved:
             self.topics[index] = self._known[state.topic] = state.after_seek(ticket)
-        for state, delivery in self._buffer:
-            if id(state) in void:
-                self._account(delivery)
-        self._buffer = deque(item for item in self._buffer if id(item[0]) not in void)
-        kept = [message for message in self.ready if id(message._source) not in void]  # noqa: SLF001
-        self.ready.clear()
-        self.ready.extend(kept)
         self.send(api.ConsumeRequest(seek=request))
         try:
             async with asyncio.timeout(self._options.call_timeout_s):
@@ -285,10 +265,7 @@ class Subscriber:
     async def _session(self) -> None:
         options = self._options
         self._established = False
-        self._taken_messages = self._taken_bytes = 0
-        self._granted_messages, self._granted_bytes = options.window_messages, options.window_bytes
-        self._request.credit.messages_total = self._granted_messages
-        self._request.credit.bytes_total = self._granted_bytes
+        self._request.credit.CopyFrom(self._window.begin())
         stream = self._connections.home.consume()
         writing: asyncio.Task[None] | None = None
         try:
@@ -339,23 +316,13 @@ class Subscriber:
     def _due(self) -> Iterator[api.ConsumeRequest]:
         while self._requests:
             yield self._requests.popleft()
-        options = self._options
-        if (
-            self._taken_messages + options.window_messages - self._granted_messages
-            >= options.window_messages // 2
-            or self._taken_bytes + options.window_bytes - self._granted_bytes >= options.window_bytes // 2
-        ):
-            self._granted_messages = self._taken_messages + options.window_messages
-            self._granted_bytes = self._taken_bytes + options.window_bytes
-            yield api.ConsumeRequest(
-                credit=api.Credit(messages_total=self._granted_messages, bytes_total=self._granted_bytes)
-            )
+        if self._window.due:
+            yield api.ConsumeRequest(credit=self._window.grant())
         yield from self._acknowledgements.due()
 
     def _forget_stream(self, error: ClientError) -> None:
         """Begin again: what was not taken comes again; what is not known to be acknowledged is sent again."""
-        self.ready.clear()
-        self._buffer.clear()
+        self._received.clear()
         self._requests.clear()
         for state in self.topics.values():
             state.index = None
@@ -373,12 +340,12 @@ class Subscriber:
                 delivery = answer.delivery
                 state = self.topics.get(delivery.topic)
                 if state is None or state.seeking:
-                    self._account(delivery)
+                    self._received.pass_over(delivery)
                 else:
-                    self._buffer.append((state, delivery))
+                    self._received.put(state, delivery)
                     self._arrived.set()
             case "acked":
-                self._acknowledgements.confirm(answer.acked.ticket, settled=not self._buffer)
+                self._acknowledgements.confirm(answer.acked.ticket, settled=not self._received)
             case "topic_added":
                 self._add_topic(answer.topic_added)
             case "topic_ended":
@@ -448,41 +415,6 @@ class Subscriber:
         self._presence.tell(lost)
         if self._options.raise_on_loss:
             raise MessagesLost(str(lost), count)
-
-    def _account(self, delivery: api.Delivery) -> None:
-        self._taken_messages += delivery.batch.messages
-        self._taken_bytes += delivery.batch.body_bytes
-        if (
-            2 * (self._granted_messages - self._taken_messages) <= self._options.window_messages
-            or 2 * (self._granted_bytes - self._taken_bytes) <= self._options.window_bytes
-        ):
-            self._wake.set()
-
-    def _open_delivery(self, state: ConsumedTopic, delivery: api.Delivery) -> None:
-        self._account(delivery)
-        messages = unpack(delivery.batch)
-        self._handed += len(messages)
-        append, position = self.ready.append, delivery.first_position
-        if not position:
-            self.ready.extend(map(Message, messages, repeat(state)))
-            return
-        shift = delivery.first_offset - position if delivery.HasField("first_offset") else None
-        positions = accumulate(delivery.steps or repeat(1, len(messages) - 1), initial=position)
-        if not delivery.redelivered and not state.repeated and shift is not None:
-            self.ready.extend(
-                Message(data, state, here, 0, here + shift)
-                for here, data in zip(positions, messages, strict=True)
-            )
-            return
-        failures = {item.index: item.failures for item in delivery.redelivered}
-        for index, (here, data) in enumerate(zip(positions, messages, strict=True)):
-            message = Message(
-                data, state, here, failures.get(index, 0), None if shift is None else here + shift
-            )
-            if state.repeated and contains(state.repeated, message.position):
-                state.ack(message)  # again: it was acknowledged on a stream that was lost
-            else:
-                append(message)
 
     def _end(self, error: Exception) -> None:
         if self._ended is not None:
