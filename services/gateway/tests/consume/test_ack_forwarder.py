@@ -152,7 +152,7 @@ async def test_a_caller_that_went_away_holds_up_nobody() -> None:
 
 
 def singles(forwarder: AckForwarder) -> list[int]:
-    spans = sorted(forwarder.unconfirmed_of(HERE))
+    spans = sorted(forwarder.unconfirmed_of(HERE, 0, 1 << 62))
     assert all(first == last for first, last in spans)
     return [first for first, _ in spans]
 
@@ -167,10 +167,11 @@ async def test_spans_and_positions_go_together_and_overlap_at_will() -> None:
         await owners.asked.wait()
         assert owners.batches[0].batches[0].ranges == [5, 11, 20, 1]
         assert forwarder.unconfirmed == 4
-        assert sorted(forwarder.unconfirmed_of(HERE)) == [(5, 9), (8, 11), (11, 15), (20, 20)]
+        assert sorted(forwarder.unconfirmed_of(HERE, 0, 1 << 62)) == [(5, 9), (8, 11), (11, 15), (20, 20)]
+        assert sorted(forwarder.unconfirmed_of(HERE, 11, 12)) == [(8, 11), (11, 15)]
         owners.gate.set()
         await asyncio.wait_for(forwarder.confirmed(), TIMEOUT_S)
-        assert (forwarder.unconfirmed, forwarder.unconfirmed_of(HERE)) == (0, [])
+        assert (forwarder.unconfirmed, forwarder.unconfirmed_of(HERE, 0, 1 << 62)) == (0, [])
 
 
 async def test_accepted_ones_go_as_ranges_and_count_until_they_are_confirmed() -> None:
@@ -187,7 +188,7 @@ async def test_accepted_ones_go_as_ranges_and_count_until_they_are_confirmed() -
         assert singles(forwarder) == [5, 5, 6, 7, 9, 10]
         owners.gate.set()
         await asyncio.wait_for(forwarder.confirmed(), TIMEOUT_S)
-        assert (forwarder.unconfirmed, forwarder.unconfirmed_of(HERE)) == (0, [])
+        assert (forwarder.unconfirmed, forwarder.unconfirmed_of(HERE, 0, 1 << 62)) == (0, [])
     assert owners.positions(1) == {("/default/t", "s"): [10]}
 
 

@@ -10,6 +10,8 @@ from danube_gateway.consume.unacked import Unacked
 
 STREAMS = ("one", "two", "three")
 POSITIONS = st.integers(1, 60)
+SPAN = st.tuples(POSITIONS, st.integers(0, 5)).map(lambda span: (span[0], sum(span)))
+SPANS = st.lists(SPAN, min_size=1, max_size=12)
 
 
 class UnackedMachine(RuleBasedStateMachine):
@@ -29,6 +31,18 @@ class UnackedMachine(RuleBasedStateMachine):
     def deliver_next(self, stream: str, count: int, gap: int) -> None:
         self.deliver(stream, max(self.model, default=0) + 1 + gap, count)
 
+    @rule(stream=st.sampled_from(STREAMS), spans=SPANS)
+    def deliver_spans(self, stream: str, spans: list[tuple[int, int]]) -> None:
+        self.unacked.add_all(stream, spans)
+        for first, last in spans:
+            self.model.update(dict.fromkeys(range(first, last + 1), stream))
+
+    @rule(stream=st.sampled_from(STREAMS), which=st.sets(st.integers(1, 60), min_size=4), data=st.data())
+    def deliver_scattered(self, stream: str, which: set[int], data: st.DataObject) -> None:
+        """Ascending and apart, as messages of different keys are; most are new."""
+        base = max(self.model, default=0) - data.draw(st.integers(-1, 3))
+        self.deliver_spans(stream, [(base + each, base + each) for each in sorted(which)])
+
     @rule(position=POSITIONS)
     def acknowledge(self, position: int) -> None:
         assert self.unacked.take(position) is (self.model.pop(position, None) is not None)
@@ -39,6 +53,14 @@ class UnackedMachine(RuleBasedStateMachine):
         taken = [position for begin, end in spans for position in range(begin, end + 1)]
         expected = [each for each in range(first, first + count) if self.model.get(each) == stream]
         assert taken == expected
+        for position in taken:
+            del self.model[position]
+
+    @rule(stream=st.sampled_from(STREAMS), spans=SPANS)
+    def acknowledge_spans(self, stream: str, spans: list[tuple[int, int]]) -> None:
+        taken = [p for begin, end in self.unacked.take_spans(stream, spans) for p in range(begin, end + 1)]
+        asked = {position for first, last in spans for position in range(first, last + 1)}
+        assert taken == [each for each in sorted(asked) if self.model.get(each) == stream]
         for position in taken:
             del self.model[position]
 

@@ -111,7 +111,7 @@ def test_deliveries_and_acknowledgements_are_spans_of_each_message_of_its_own() 
     class Forwarder:
         has_room = True
 
-        def unconfirmed_of(self, _delivered: Delivered) -> list[tuple[int, int]]:
+        def unconfirmed_of(self, _delivered: Delivered, *_between: int) -> list[tuple[int, int]]:
             return []
 
         def accept(self, _delivered: Delivered, position: int, *, urgent: bool) -> None:

@@ -157,13 +157,16 @@ class AckForwarder:
         self._accepted.setdefault(delivered, Accepted()).spans += spans
         self._wake.set()
 
-    def unconfirmed_of(self, delivered: Delivered) -> list[Span]:
-        """Return what of a subscription was accepted and no owner has confirmed, in no order."""
+    def unconfirmed_of(self, delivered: Delivered, lowest: int, highest: int) -> list[Span]:
+        """Return what of a subscription was accepted and no owner has confirmed, in no order.
+
+        Only spans that contain positions from ``lowest`` to ``highest``.
+        """
         found: list[Span] = []
         for accepted in (self._in_flight.get(delivered), self._accepted.get(delivered)):
             if accepted is not None:
-                found += accepted.spans
-                found += [(position, position) for position in accepted.positions]
+                found += [span for span in accepted.spans if span[1] >= lowest and span[0] <= highest]
+                found += [(each, each) for each in accepted.positions if lowest <= each <= highest]
         return found
 
     async def acknowledge(self, delivered: Delivered, position: int) -> None:

@@ -35,13 +35,13 @@ class Source:
         """
         if self.unacked is None:
             return batch
-        told = self.forwarder.unconfirmed_of(self.delivered)
-        if told and min(run.first for run in batch) <= max(last for _, last in told):
+        spans = sorted([(run.first, run.first + run.high - run.low - 1) for run in batch])
+        if told := self.forwarder.unconfirmed_of(self.delivered, spans[0][0], spans[-1][1]):
             told.sort()
             kept = [part for run in batch for part in without(run, told)]
-            batch = batch if kept == batch else kept
-        for run in batch:
-            self.unacked.add(stream, run.first, len(run))
+            if kept != batch:
+                batch, spans = kept, [(run.first, run.last) for run in kept]
+        self.unacked.add_all(stream, spans)
         return batch
 
     def accept(self, position: int) -> bool:
@@ -60,8 +60,7 @@ class Source:
         """
         if self.unacked is None:
             return
-        taken = [part for first, last in spans for part in self.unacked.take_span(stream, first, last)]
-        if taken:
+        if taken := self.unacked.take_spans(stream, spans):
             self.forwarder.accept_spans(self.delivered, taken)
 
 
