@@ -15,7 +15,7 @@ from danube_common.model.subscription import (
     key_matches,
 )
 from danube_proto import danube_api_pb2 as api
-from danube_topic_owner.delivery.key_ring import KEY_BYTES_MAX, KeyRing, hash_of, key_of
+from danube_topic_owner.delivery.key_ring import KEY_BYTES_MAX, KeyRing, hash_of, key_of, keys_of
 
 CONSUMERS = st.lists(st.integers(1, 1 << 63), min_size=1, max_size=5, unique=True)
 KEYS = [f"key-{number}".encode() for number in range(300)]
@@ -105,3 +105,23 @@ def test_the_key_is_the_routing_key_or_else_the_producers_name() -> None:
 @given(st.binary(max_size=40))
 def test_any_bytes_have_a_key(data: bytes) -> None:
     assert len(key_of(data)) <= KEY_BYTES_MAX
+
+
+STREAM_MESSAGES = st.builds(
+    api.StreamMessage,
+    payload=st.binary(max_size=200),
+    producer_name=st.sampled_from(["", "anna"]),
+    routing_key=st.sampled_from(["", "red", "k" * (KEY_BYTES_MAX + 1)]),
+).map(api.StreamMessage.SerializeToString)
+
+
+@given(st.lists(STREAM_MESSAGES | st.binary(max_size=40), max_size=150))
+def test_many_messages_have_the_keys_that_each_of_them_has(messages: list[bytes]) -> None:
+    assert keys_of(messages) == [key_of(message) for message in messages]
+
+
+def test_one_broken_message_leaves_the_keys_of_the_others() -> None:
+    messages = [api.StreamMessage(routing_key=f"{n}").SerializeToString() for n in range(150)]
+    messages[70] = b"\x52\x7f"
+    keys = keys_of(messages)
+    assert keys[:70] + keys[71:] == [f"{n}".encode() for n in range(150) if n != 70]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import deepcopy
 from itertools import pairwise
 
 from hypothesis import settings
@@ -63,6 +64,24 @@ class CursorMachine(RuleBasedStateMachine):
         if self.messages:
             first = data.draw(st.sampled_from(self.messages[-8:]))
             self.ack(first, first + count - 1)
+
+    @rule(data=st.data())
+    def ack_many(self, data: st.DataObject) -> None:
+        """Whether acknowledgements come together or one by one, the cursor is the same."""
+        known = st.sampled_from(self.messages) if self.messages else st.nothing()
+        chosen = data.draw(st.sets(st.one_of(known, st.integers(1, self.read + 3)), min_size=4))
+        spans: list[tuple[int, int]] = []
+        for each in sorted(chosen):
+            joined = spans and spans[-1][1] == each - 1
+            spans[-1:] = [(spans[-1][0], each)] if joined else [*spans[-1:], (each, each)]
+        other = deepcopy(self.cursor)
+        for first, last in spans:
+            self.ack(first, last)
+        acked = set(positions([Span(first, last) for first, last, _ in other.acked_ranges()]))
+        new = positions(other.ack_all(spans))
+        assert new == sorted(new)
+        assert not acked.intersection(new)
+        assert vars(other) == vars(self.cursor)
 
     def ack(self, first: int, last: int) -> None:
         may = [p for p in range(first, last + 1) if p > self.read or p in self.messages]

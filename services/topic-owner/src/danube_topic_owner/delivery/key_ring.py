@@ -6,7 +6,7 @@ The hash and the ring are those of the current generation of clients (docs/wire/
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -24,10 +24,15 @@ KEY_BYTES_MAX: Final = 1024
 KEYS_CACHED_MAX: Final = 10_000
 """Keys whose consumer is remembered; at the bound all are forgotten."""
 CONSUMERS_CACHED_MAX: Final = 1_000
+LENGTHS_CACHED_MAX: Final = 4_096
+MESSAGES_AT_ONCE: Final = 64
+"""Messages that are parsed together: more take longer, since their copy leaves the processor's cache."""
 
 ROUTING_KEY: Final = 10
 """Fields of a StreamMessage in every generation of the client contract."""
 PRODUCER_NAME: Final = 5
+_FIELD_OF_MANY: Final = b"\x0a"
+"""Tag of field 1, whose values have a length."""
 
 _FNV_OFFSET: Final = 0xCBF29CE484222325
 _FNV_PRIME: Final = 0x100000001B3
@@ -35,22 +40,25 @@ _MASK_64: Final = (1 << 64) - 1
 _MASK_32: Final = (1 << 32) - 1
 
 
-def _keyed() -> type[Any]:
+def _types() -> Sequence[type[Any]]:
     """Return a message type that has the two fields of a StreamMessage which make its key, as bytes.
 
-    Protobuf reads them in a fifth of the time that `last_texts` takes.
+    And one that has many of these. Protobuf reads one message in a fifth of the time that `last_texts` takes,
+    and many together in half the time that each of them takes alone.
     """
     file = descriptor_pb2.FileDescriptorProto(name="keyed.proto", syntax="proto3")
     types = descriptor_pb2.FieldDescriptorProto
     keyed = file.message_type.add(name="Keyed")
     for name, number in (("producer_name", PRODUCER_NAME), ("routing_key", ROUTING_KEY)):
         keyed.field.add(name=name, number=number, type=types.TYPE_BYTES, label=types.LABEL_OPTIONAL)
+    many = {"type": types.TYPE_MESSAGE, "type_name": ".Keyed", "label": types.LABEL_REPEATED}
+    file.message_type.add(name="Many").field.add(name="messages", number=1, **many)
     pool = DescriptorPool()
     pool.Add(file)
-    return GetMessageClass(pool.FindMessageTypeByName("Keyed"))
+    return [GetMessageClass(pool.FindMessageTypeByName(name)) for name in ("Keyed", "Many")]
 
 
-_Keyed: Final = _keyed()
+_Keyed, _Many = _types()
 
 
 def key_of(message: bytes) -> bytes:
@@ -61,6 +69,32 @@ def key_of(message: bytes) -> bytes:
         return last_texts(message, ROUTING_KEY, PRODUCER_NAME)[:KEY_BYTES_MAX]
     key: bytes = found.routing_key or found.producer_name
     return key[:KEY_BYTES_MAX]
+
+
+def keys_of(messages: Sequence[bytes]) -> list[bytes]:
+    """Return the `key_of` each message."""
+    keys: list[bytes] = []
+    for start in range(0, len(messages), MESSAGES_AT_ONCE):
+        some = messages[start : start + MESSAGES_AT_ONCE]
+        data = b"".join([part for message in some for part in (_lead(len(message)), message)])
+        try:
+            found = _Many.FromString(data).messages
+        except DecodeError:
+            keys += map(key_of, some)
+        else:
+            keys += [(each.routing_key or each.producer_name)[:KEY_BYTES_MAX] for each in found]
+    return keys
+
+
+@lru_cache(LENGTHS_CACHED_MAX)
+def _lead(length: int) -> bytes:
+    """Return what stands before one of `_Many`: the field, and its length as a varint."""
+    lead = bytearray(_FIELD_OF_MANY)
+    while length > 0x7F:
+        lead.append(length & 0x7F | 0x80)
+        length >>= 7
+    lead.append(length)
+    return bytes(lead)
 
 
 def hash_of(data: bytes) -> int:

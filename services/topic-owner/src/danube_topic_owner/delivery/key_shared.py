@@ -28,7 +28,7 @@ from danube_common.model.subscription import SubscriptionType
 from danube_topic_owner.delivery.consumer import Consumer, Window
 from danube_topic_owner.delivery.dispatch import Deliveries, Outgoing
 from danube_topic_owner.delivery.in_flight import Held
-from danube_topic_owner.delivery.key_ring import KeyRing, key_of
+from danube_topic_owner.delivery.key_ring import KeyRing, keys_of
 from danube_topic_owner.delivery.keyed_flight import Entry, Key, KeyedFlight
 from danube_topic_owner.delivery.keyed_share import Share, deliverable, runs_of
 from danube_topic_owner.delivery.reliable import DEFAULT_POLICY, FAILED_BYTES_MAX, ReliableDispatch
@@ -112,15 +112,15 @@ class KeySharedDispatch(ReliableDispatch):
 
     def offer(self, run: Run) -> None:
         """Queue the messages of a run, except what of it was acknowledged before."""
-        keys, lanes, ring = self._keys, self._lanes, self._present_ring()
+        keys, ring = self._keys, self._present_ring()
         some_failed = self.retries.unread > 0
         for first, last in self.cursor.admit(run.first, run.last):
             part = run.part(first, last)
             self._pending_messages += len(part)
             self._pending_bytes += part.size
             shift = part.offset - first
-            for position, message in enumerate(part.messages(), first):
-                name = key_of(message)
+            messages = part.messages()
+            for position, (message, name) in enumerate(zip(messages, keys_of(messages), strict=True), first):
                 if (key := keys.get(name)) is None:
                     key = keys[name] = Key(name)
                 if some_failed and self.retries.read(position, message, position + shift):
@@ -128,29 +128,32 @@ class KeySharedDispatch(ReliableDispatch):
                     self._pending_bytes -= len(message)
                     self._note_failed(key, position)
                     continue
-                entry = (position, position + shift, message, key, False)
-                if not key.laned and not self._enters_lane(key, ring):
+                entry = (position, shift, message, key, False)
+                lane = key.lane
+                if not key.laned and (lane is None or key.queue or key.failed):
+                    lane = self._lane_of(key, ring)
+                if lane is None:
                     self._wait(key, entry)
-                    continue
-                key.laned += 1
-                if (lane := lanes.get(key.owner)) is None:
-                    lane = lanes[key.owner] = deque()
-                lane.append(entry)
+                else:
+                    key.laned += 1
+                    lane.append(entry)
 
     def _present_ring(self) -> KeyRing:
         if self._ring is None:
             self._ring = KeyRing((each.consumer_id, each.key_filters) for each in self.attached)
         return self._ring
 
-    def _enters_lane(self, key: Key, ring: KeyRing) -> bool:
-        """Return whether the next message of a key that has none in a lane waits for its consumer only."""
-        if key.queue or key.failed or (consumer_id := ring.consumer_of(key.name)) is None:
-            return False
-        if key.owner != consumer_id:
-            if key.in_flight:
-                return False
-            key.owner = consumer_id
-        return True
+    def _lane_of(self, key: Key, ring: KeyRing) -> deque[Entry] | None:
+        """Return where the next message of a key that has none in a lane waits for its consumer only."""
+        if key.queue or key.failed:
+            return None
+        if key.lane is None and (consumer_id := ring.consumer_of(key.name)) is not None:
+            if key.owner != consumer_id:
+                if key.in_flight:
+                    return None
+                key.owner = consumer_id
+            key.lane = self._lanes.setdefault(consumer_id, deque())
+        return key.lane
 
     def _wait(self, key: Key, entry: Entry) -> None:
         """Put a message behind all that waits of its key."""
@@ -244,8 +247,9 @@ class KeySharedDispatch(ReliableDispatch):
         entries, size, acked_queued, passed = share.entries, share.size, self._acked_queued, 0
         before = len(entries)
         room = most
+        take, in_flight_max = lane.popleft, KEY_IN_FLIGHT_MAX
         while room > 0 and size > 0 and lane:
-            entry = lane.popleft()
+            entry = take()
             position, _, message, key, _ = entry
             key.laned -= 1
             in_flight = key.in_flight
@@ -254,7 +258,7 @@ class KeySharedDispatch(ReliableDispatch):
                 self._pending_messages -= 1
                 if key.is_idle:
                     del self._keys[key.name]
-            elif key.queue or key.failed or key.tried in in_flight or len(in_flight) >= KEY_IN_FLIGHT_MAX:
+            elif key.queue or key.failed or key.tried in in_flight or len(in_flight) >= in_flight_max:
                 key.queue.append(entry)  # whoever lets the key go on looks there
             else:
                 in_flight[position] = None
@@ -347,7 +351,7 @@ class KeySharedDispatch(ReliableDispatch):
             message, offset = self.retries.take_at(position)
             self._failed_keys.pop(position, None)
             key.tried = position
-            return position, offset, message, key, True
+            return position, offset - position, message, key, True
         if not queue:
             return None
         entry = queue[0]
@@ -390,11 +394,14 @@ class KeySharedDispatch(ReliableDispatch):
     def _settle(self, spans: Sequence[tuple[int, int]], *, answered: bool = False) -> None:
         """Forget spans of positions, and let their keys go on."""
         removed = self._flight.remove(spans, answered=answered)
+        keys, ready = self._keys, self._ready
         for position, _, _, key, _ in removed:
             in_flight = key.in_flight
             del in_flight[position]
-            if key.queue or key.failed or not (in_flight or key.laned):
-                self._go_on(key)
+            if key.queue or key.failed:
+                ready[key.name] = None
+            elif not in_flight and not key.laned:
+                del keys[key.name]
         if len(removed) == sum([last - first + 1 for first, last in spans]):
             return
         self._acked_queued = True
@@ -415,7 +422,8 @@ class KeySharedDispatch(ReliableDispatch):
         """Let messages in flight fail, and take back what follows them in their keys."""
         entries = self._flight.remove([(first, last)], answered=answered)
         lowest: dict[Key, int] = {}
-        for position, offset, message, key, _ in entries:
+        for position, shift, message, key, _ in entries:
+            offset = position + shift
             self.retries.fail(position, message, now, offset=offset, requested_ms=delay_ms, reason=reason)
             del key.in_flight[position]
             self._note_failed(key, position)
@@ -433,15 +441,17 @@ class KeySharedDispatch(ReliableDispatch):
 
     def _queue_first(self, entries: Sequence[Entry]) -> None:
         """Queue messages that were in flight before all that waits of their keys."""
-        for position, offset, message, key, _ in reversed(entries):
+        for position, shift, message, key, _ in reversed(entries):
             del key.in_flight[position]
-            key.queue.appendleft((position, offset, message, key, True))
+            key.queue.appendleft((position, shift, message, key, True))
             self._pending_messages += 1
             self._pending_bytes += len(message)
             self._ready[key.name] = None
 
     def _consumers_changed(self) -> None:
         self._ring = None
+        for key in self._keys.values():
+            key.lane = None
         for lane in self._lanes.values():
             for entry in lane:
                 key = entry[3]

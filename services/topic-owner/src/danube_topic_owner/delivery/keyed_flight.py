@@ -23,6 +23,7 @@ class Key:
 
     Attributes:
         owner: id of the consumer that has what is in flight, or had it last.
+        lane: of ``owner``, if the consumers are the same as when it was found.
         in_flight: positions in the order of delivery, which is ascending.
         queue: what waits for something of the key itself.
         laned: how many messages wait in the lane of ``owner``.
@@ -33,6 +34,7 @@ class Key:
 
     name: bytes
     owner: int = 0
+    lane: deque[Entry] | None = None
     in_flight: dict[int, None] = field(default_factory=dict)
     queue: deque[Entry] = field(default_factory=deque)
     laned: int = 0
@@ -43,7 +45,7 @@ class Key:
     @property
     def is_tried(self) -> bool:
         """Whether a message that failed before is in flight: nothing follows it until it is settled."""
-        return self.tried in self.in_flight
+        return bool(self.tried) and self.tried in self.in_flight
 
     @property
     def is_idle(self) -> bool:
@@ -52,7 +54,7 @@ class Key:
 
 
 Entry = tuple[int, int, bytes, Key, bool]
-"""Position, offset in the topic, message, key, and whether it was delivered before."""
+"""Position, its distance to the offset in the topic, message, key, and whether it was delivered before."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +68,7 @@ class Sent:
     number: int
     again: bool
     entries: dict[int, Entry]
+    messages: int
     bytes: int
 
 
@@ -86,7 +89,7 @@ class KeyedFlight:
         held = {entry[0]: entry for entry in entries}
         if not held:
             return
-        sent = Sent(consumer, number, again, held, sum([len(entry[2]) for entry in held.values()]))
+        sent = Sent(consumer, number, again, held, len(held), sum([len(entry[2]) for entry in held.values()]))
         self._sent.update(dict.fromkeys(sent.entries, sent))
         self._of.setdefault(consumer.consumer_id, {})[sent] = None
         if not consumer.unacked:
@@ -99,31 +102,28 @@ class KeyedFlight:
 
         ``answered``: because their consumers acknowledged them, positively or negatively.
         """
-        known = self._sent
         removed: list[Entry] = []
-        touched: dict[Sent, tuple[int, int]] = {}
-        before: Sent | None = None
+        known, pop = self._sent, self._sent.pop
+        sizes: dict[Sent, int] = {}
         for first, last in spans:
             positions: Iterable[int] = range(first, last + 1)
             if last - first >= len(known):
                 positions = sorted([position for position in known if first <= position <= last])
             for position in positions:
-                sent = known.pop(position, None)
-                if sent is None:
-                    continue
-                if sent is not before:
-                    before = sent
-                    touched.setdefault(sent, (len(sent.entries), sent.bytes))
-                entry = sent.entries.pop(position)
-                sent.bytes -= len(entry[2])
-                removed.append(entry)
-        for sent, (messages, size) in touched.items():
+                if (sent := pop(position, None)) is not None:
+                    entry = sent.entries.pop(position)
+                    sizes[sent] = sizes.get(sent, 0) + len(entry[2])
+                    removed.append(entry)
+        for sent, size in sizes.items():
+            left = len(sent.entries)
             consumer = sent.consumer
-            consumer.unacked -= messages - len(sent.entries)
-            consumer.unacked_bytes -= size - sent.bytes
+            consumer.unacked -= sent.messages - left
+            consumer.unacked_bytes -= size
+            sent.messages = left
+            sent.bytes -= size
             if answered:
                 consumer.progress.acked(0 if sent.again else sent.number)
-            if not sent.entries:
+            if not left:
                 del self._of[consumer.consumer_id][sent]
         return removed
 

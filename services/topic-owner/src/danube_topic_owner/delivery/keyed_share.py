@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
+from operator import sub
 
 from danube_common.model.run import Run
 from danube_topic_owner.delivery.consumer import Consumer
@@ -44,6 +45,9 @@ def runs_of(entries: Sequence[Entry]) -> list[Run]:
     messages = [entry[2] for entry in entries]
     data, ends = b"".join(messages), tuple(accumulate(map(len, messages)))
     positions = [entry[0] for entry in entries]
-    gaps = [at for at, (one, next_) in enumerate(pairwise(positions), 1) if next_ - one != 1]
-    bounds = pairwise([0, *gaps, len(entries)])
-    return [Run(positions[low], ends, low, high, data, entries[low][1]) for low, high in bounds]
+    gaps = [at for at, step in enumerate(map(sub, positions[1:], positions), 1) if step != 1]
+    runs: list[Run] = []
+    for low, high in pairwise([0, *gaps, len(entries)]):
+        first, shift, *_ = entries[low]
+        runs.append(Run(first, ends, low, high, data, first + shift))
+    return runs

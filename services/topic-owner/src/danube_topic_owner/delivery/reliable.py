@@ -173,8 +173,8 @@ class ReliableDispatch(Dispatch):
 
         Positions beyond ``log_end`` cannot be messages and are ignored.
         """
-        ack = self.cursor.ack
-        acked = [part for first, last in spans for part in ack(first, min(last, log_end))]
+        known = sorted([(first, min(last, log_end)) for first, last in spans if first <= log_end])
+        acked = self.cursor.ack_all(known)
         self._acked(acked)
         if self.retries:
             for first, last in acked:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 ACKED_AHEAD_MAX = 100_000
 """Acknowledged ranges kept beyond the read position; more are ignored, and their messages redelivered."""
+SWEEP_SPANS_MIN: Final = 4
+"""Fewer spans are acknowledged one by one."""
+SWEEP_PARTS_MAX: Final = 8
+"""One sweep acknowledges all spans if it passes at most so many parts of the cursor for each of them."""
 
 
 class Range(NamedTuple):
@@ -43,6 +47,34 @@ class Span(NamedTuple):
 
     first: int
     last: int
+
+
+def split(positions: Iterable[Span], spans: Iterable[tuple[int, int]]) -> tuple[list[Span], list[Span]]:
+    """Return what of positions is outside of spans, and what is within; all ascend."""
+    outside: list[Span] = []
+    within: list[Span] = []
+    rest = iter(spans)
+    span = next(rest, None)
+    for each in positions:
+        first, last = each
+        while span is not None and span[1] < first:
+            span = next(rest, None)
+        while span is not None and span[0] <= last:
+            begin, end = span
+            if first < begin:
+                outside.append(Span(first, begin - 1))
+                first = begin
+            if end >= last:
+                within.append(Span(first, last))
+                first = last + 1
+                break
+            if first <= end:
+                within.append(Span(first, end))
+                first = end + 1
+            span = next(rest, None)
+        if first <= last:
+            outside.append(each if first == each[0] else Span(first, last))
+    return outside, within
 
 
 class Cursor:
@@ -153,6 +185,58 @@ class Cursor:
             self.mark_delete = touched[-1].last
         self._settle()
         return touched
+
+    def ack_all(self, spans: Sequence[tuple[int, int]]) -> list[Span]:
+        """Acknowledge runs in ascending order, as `ack` does one after the other."""
+        unacked, ranges = self._unacked, self._ranges
+        if len(spans) >= SWEEP_SPANS_MIN and (last := max(map(_last, spans))) <= self.read_position:
+            low = bisect_left(unacked, spans[0][0], key=_last)
+            high = bisect_right(unacked, last, key=_first)
+            after = unacked[low - 1].last if low else self.mark_delete
+            before = unacked[high].first if high < len(unacked) else self.read_position + 1
+            begin = bisect_right(ranges, after, key=_last)
+            end = bisect_left(ranges, before, key=_first)
+            if high - low + end - begin <= len(spans) * SWEEP_PARTS_MAX:
+                left, touched = split(unacked[low:high], spans)
+                if not touched:
+                    return touched
+                unacked[low:high] = left
+                self.outstanding -= sum([last - first + 1 for first, last in touched])
+                bounds = zip([after, *map(_last, left)], [*map(_first, left), before], strict=True)
+                ranges[begin:end] = self._join_all(bounds, touched, ranges[begin:end])
+                self._settle()
+                return touched
+        return [part for first, last in spans for part in self.ack(first, last)]
+
+    def _join_all(
+        self, bounds: Iterable[tuple[int, int]], acked: Sequence[Span], ranges: Sequence[Range]
+    ) -> list[Range]:
+        """Return one range for what is acknowledged within each of ``bounds``, as `_join` makes it.
+
+        ``bounds`` are neighbours among the unacknowledged positions; ``acked`` is in no range yet.
+        """
+        found: list[Range] = []
+        spans, known = iter(acked), iter(ranges)
+        span, each = next(spans, None), next(known, None)
+        for after, before in bounds:
+            messages = last = 0
+            while span is not None and span[1] < before:
+                last = span[1]
+                messages += last - span[0] + 1
+                span = next(spans, None)
+            new = messages
+            while each is not None and each[0] < before:
+                if new:
+                    self._changed.discard(each[0])
+                    messages += each[2]
+                    last = max(last, each[1])
+                else:
+                    found.append(each)
+                each = next(known, None)
+            if new:
+                found.append(Range(after + 1, last, messages))
+                self._changed.add(after + 1)
+        return found
 
     def skip_to(self, position: int) -> bool:
         """Pass the positions up to ``position`` that were not admitted: none is a retained message.
