@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from danube_client.calls import Stream
 from danube_client.connection import Connections
@@ -19,7 +18,6 @@ from danube_client.errors import (
     Closed,
     InvalidRequest,
     NotReady,
-    SendTimeout,
     TopicDeleted,
     TopicNotFound,
     Unreachable,
@@ -38,6 +36,7 @@ from danube_client.stream.batch import (
 )
 from danube_client.stream.outbox import BATCH_BYTES, BATCH_MESSAGES, Limits, Outbox, SentBatch
 from danube_client.stream.presence import Presence
+from danube_client.stream.room import Deadlines, Room, fail
 from danube_client.stream.routing import Router
 from danube_proto import danube_stream_pb2 as api
 
@@ -94,14 +93,11 @@ class Publisher:
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._wake = asyncio.Event()
-        self._emptied = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._ended: ClientError | None = None
-        # What the room of the buffer is used for, and who waits for some, in order.
-        self._used_bytes = self._used_messages = 0
-        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
-        self._deadlines: deque[tuple[float, asyncio.Future[int]]] = deque()
-        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._room = Room(options.buffer_messages, options.buffer_bytes)
+        timeout_s = options.send_timeout_s
+        self._deadlines = None if timeout_s is None else Deadlines(timeout_s)
         self._releases: dict[int, asyncio.TimerHandle] = {}
         self._release_pauses: dict[int, float] = {}
         self._refusals = 0
@@ -123,7 +119,7 @@ class Publisher:
     @property
     def unanswered(self) -> int:
         """How many messages are neither stored nor refused yet."""
-        return self._used_messages
+        return self._room.messages
 
     async def post(
         self, payload: bytes, key: str | None, attributes: Mapping[str, str] | None
@@ -146,23 +142,18 @@ class Publisher:
         outcome: asyncio.Future[int] = self._loop.create_future()
         entry = self._encoder.encode(payload, time.time_ns() // 1_000_000, key, attributes, outcome)
         size = entry[3] + TABLE_ENTRY_BYTES
-        if self._waiting or not self._has_room(size):
-            await self._wait_for_room(size)
-        else:
-            self._used_bytes += size
-            self._used_messages += 1
+        if not self._room.take(size):
+            await self._room.wait(size, self._options.send_timeout_s)
         outbox = self._outbox
         outbox.add(self._router.partition(key, outbox.partitions), entry)
-        if self._options.send_timeout_s is not None:
-            self._watch_deadline(outcome, self._options.send_timeout_s)
+        if self._deadlines is not None:
+            self._deadlines.watch(outcome)
         self._wake.set()
         return outcome
 
     async def flush(self) -> None:
         """Wait until every message so far is stored or has failed."""
-        while self._used_messages:
-            self._emptied.clear()
-            await self._emptied.wait()
+        await self._room.until_empty()
 
     async def abort(self) -> None:
         """Stop at once. Messages that are not answered fail with Closed."""
@@ -176,69 +167,6 @@ class Publisher:
         """Stop without waiting, as when the producer was forgotten."""
         if self._running is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._running.cancel)
-
-    # Room
-
-    def _has_room(self, size: int) -> bool:
-        options = self._options
-        return not self._used_messages or (
-            self._used_messages < options.buffer_messages and self._used_bytes + size <= options.buffer_bytes
-        )
-
-    async def _wait_for_room(self, size: int) -> None:
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append((waiter, size))
-        try:
-            async with asyncio.timeout(self._options.send_timeout_s):
-                await waiter
-        except BaseException as error:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._free(1, size)
-            else:
-                self._waiting = deque(other for other in self._waiting if other[0] is not waiter)
-            if isinstance(error, TimeoutError):
-                raise SendTimeout(
-                    f"no room for the message within {self._options.send_timeout_s} s: the platform does not"
-                    " take what is buffered already"
-                ) from None
-            raise
-
-    def _free(self, messages: int, size: int) -> None:
-        self._used_messages -= messages
-        self._used_bytes -= size
-        while self._waiting and (self._waiting[0][0].done() or self._has_room(self._waiting[0][1])):
-            waiter, wanted = self._waiting.popleft()
-            if not waiter.done():
-                self._used_messages += 1
-                self._used_bytes += wanted
-                waiter.set_result(None)
-        if not self._used_messages:
-            self._emptied.set()
-
-    # Deadlines
-
-    def _watch_deadline(self, outcome: asyncio.Future[int], timeout_s: float) -> None:
-        self._deadlines.append((self._loop.time() + timeout_s, outcome))
-        if self._deadline_timer is None:
-            self._deadline_timer = self._loop.call_later(timeout_s, self._pass_deadlines)
-
-    def _pass_deadlines(self) -> None:
-        now_s = self._loop.time()
-        self._deadline_timer = None
-        while self._deadlines:
-            deadline_s, outcome = self._deadlines[0]
-            if not outcome.done():
-                if deadline_s > now_s:
-                    self._deadline_timer = self._loop.call_at(deadline_s, self._pass_deadlines)
-                    return
-                _fail(
-                    outcome,
-                    SendTimeout(
-                        f"not stored within {self._options.send_timeout_s} s; it may be stored yet, since it"
-                        " is sent until the platform answers"
-                    ),
-                )
-            self._deadlines.popleft()
 
     # The stream
 
@@ -389,7 +317,7 @@ class Publisher:
                 self._releases[partition] = self._loop.call_later(
                     self._release_pauses.pop(partition, 0.0), self._release, partition
                 )
-        if self._used_messages:
+        if self._room.messages:
             self._wake.set()
 
     def _take_stored(self, stored: api.Stored) -> None:
@@ -402,7 +330,7 @@ class Publisher:
                 if not outcome.done():
                     outcome.set_result(position)
                 position += step
-            self._free(len(batch.outcomes), batch.body_bytes)
+            self._room.free(len(batch.outcomes), batch.body_bytes)
 
     def _take_refused(self, refused: api.Refused) -> None:
         batch = self._outbox.refused(refused.partition, refused.first_sequence)
@@ -417,13 +345,13 @@ class Publisher:
             # The others of the batch are not to suffer from one.
             entries = _entries(batch)
             wrong = entries.pop(min(refused.index, len(entries) - 1))
-            _fail(wrong[4], error)
-            self._free(1, wrong[3] + TABLE_ENTRY_BYTES)
+            fail(wrong[4], error)
+            self._room.free(1, wrong[3] + TABLE_ENTRY_BYTES)
             self._outbox.give_back(refused.partition, entries)
         else:
             for outcome in batch.outcomes:
-                _fail(outcome, error)
-            self._free(len(batch.outcomes), batch.body_bytes)
+                fail(outcome, error)
+            self._room.free(len(batch.outcomes), batch.body_bytes)
 
     def _release(self, partition: int) -> None:
         self._releases.pop(partition, None)
@@ -434,18 +362,16 @@ class Publisher:
         if self._ended is not None:
             return
         self._ended = error
-        for timer in (*self._releases.values(), self._deadline_timer):
-            if timer is not None:
-                timer.cancel()
+        for timer in self._releases.values():
+            timer.cancel()
+        if self._deadlines is not None:
+            self._deadlines.end()
         if not self._opened.done():
             self._opened.set_exception(error)
             self._opened.exception()
         for outcome in self._outbox.drop_all():
-            _fail(outcome, error)
-        self._used_bytes = self._used_messages = 0
-        self._emptied.set()
-        while self._waiting:
-            _fail(self._waiting.popleft()[0], error)
+            fail(outcome, error)
+        self._room.end(error)
 
 
 def _entries(batch: SentBatch) -> list[Entry]:
@@ -453,10 +379,3 @@ def _entries(batch: SentBatch) -> list[Entry]:
     return [
         (b"", data, b"", len(data), outcome) for data, outcome in zip(messages, batch.outcomes, strict=True)
     ]
-
-
-def _fail(outcome: asyncio.Future[Any], error: ClientError) -> None:
-    """Fail a future that nobody needs to look at."""
-    if not outcome.done():
-        outcome.set_exception(error)
-        outcome.exception()
