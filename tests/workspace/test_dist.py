@@ -153,3 +153,8 @@ def test_a_tool_that_cannot_be_loaded_ends_without_a_traceback(
         check=False,
     )
     assert (done.returncode, done.stderr) == told
+
+
+def test_nothing_slow_is_loaded_before_an_interrupt_is_expected() -> None:
+    code = "import sys, danube_terminal.program; sys.exit('importlib.metadata' in sys.modules)"
+    subprocess.run([f"{sysconfig.get_path('scripts')}/python", "-c", code], check=True)

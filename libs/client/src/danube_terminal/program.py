@@ -2,7 +2,6 @@
 
 import sys
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +29,8 @@ def run() -> None:
 
 def tool_version(tool: str) -> str:
     """Return the version of the member of the workspace that a tool is, or of `danubepy`, its wheel."""
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - slow to import
+
     try:
         return version(TOOLS[tool].replace("danube_", "danubepy-").replace("_", "-"))
     except PackageNotFoundError:
