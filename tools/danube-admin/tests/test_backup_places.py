@@ -62,3 +62,8 @@ async def test_files_are_there_whole_once_they_are_closed(opened: Opened) -> Non
 def test_a_bucket_needs_a_name() -> None:
     with pytest.raises(Unreadable, match="write s3://BUCKET"):
         place_of("s3:///x", "")
+
+
+def test_an_empty_place_is_not_the_current_directory() -> None:
+    with pytest.raises(Unreadable, match="is empty"):
+        place_of("", "")

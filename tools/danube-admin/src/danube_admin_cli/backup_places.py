@@ -69,6 +69,8 @@ class Place(Protocol):
 
 def place_of(text: str, endpoint_url: str) -> Place:
     """Return the place of ``s3://BUCKET[/PREFIX]`` or of a directory. Raises Unreadable."""
+    if not text:
+        raise Unreadable("the place of the backups is empty: write a directory or s3://BUCKET")
     if not text.startswith(SCHEME):
         return Directory(Path(text))
     bucket, _, prefix = text.removeprefix(SCHEME).partition("/")
