@@ -1,11 +1,15 @@
-"""Words that options of several tools take."""
+"""Words and numbers that options of several tools take."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+UINT32_MAX: Final = 2**32 - 1
+UINT64_MAX: Final = 2**64 - 1
+"""The most that a field of a request holds."""
 
 
 class Form(StrEnum):

@@ -10,13 +10,15 @@ from danube_admin_cli.commands import Commands, Session
 from danube_admin_cli.outcome import FAILED, give_up
 from danube_admin_cli.printing import show_json, show_section, show_text
 from danube_proto import danube_admin_pb2 as wire
-from danube_terminal.choices import Form
+from danube_terminal.choices import UINT64_MAX, Form
 from danube_terminal.plain import plain
 
 commands = Commands()
 
 SERVICE = "/danube_admin.ClusterAdmin"
-Node = Annotated[int, typer.Option("--node-id", min=1, metavar="ID", help="As brokers list shows it.")]
+Node = Annotated[
+    int, typer.Option("--node-id", min=1, max=UINT64_MAX, metavar="ID", help="As brokers list shows it.")
+]
 
 STATUS_HELP = """Show the leader election among the admin instances.
 

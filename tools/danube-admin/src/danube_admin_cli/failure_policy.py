@@ -13,10 +13,9 @@ from danube_admin_cli.commands import Session
 from danube_admin_cli.printing import show_json, show_section
 from danube_admin_cli.topic_options import Topic, topic_name
 from danube_proto import danube_admin_pb2 as wire
-from danube_terminal.choices import Form
+from danube_terminal.choices import UINT32_MAX, Form
 
 SERVICE = "/danube_admin.TopicAdmin"
-UINT32_MAX = 2**32 - 1
 DAY_MS = 24 * 3600 * 1000
 
 SET_HELP = """Set what a reliable subscription does with messages that its consumers fail to process.

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from danube_proto.danube_platform_pb2 import Policies
-
-UINT32_MAX = 2**32 - 1
+from danube_terminal.choices import UINT32_MAX
 
 
 def _option(name: str, metavar: str, what: str) -> typer.models.OptionInfo:

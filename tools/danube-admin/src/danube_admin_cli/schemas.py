@@ -18,6 +18,7 @@ from danube_admin_cli.printing import (
     show_text,
 )
 from danube_proto import danube_schema_pb2 as wire
+from danube_terminal.choices import UINT32_MAX, UINT64_MAX
 from danube_terminal.plain import moment, plain
 from danube_terminal.schema_options import DefinitionOptions
 
@@ -26,7 +27,7 @@ commands = Commands()
 SERVICE: Final = "/danube_schema.SchemaRegistry"
 
 Subject = Annotated[str, typer.Argument(metavar="SUBJECT")]
-Version = Annotated[int | None, typer.Option("--version", metavar="N", min=1)]
+Version = Annotated[int | None, typer.Option("--version", metavar="N", min=1, max=UINT32_MAX)]
 
 REGISTER_HELP = """Add a version to a subject, or find the version that is the same.
 
@@ -79,7 +80,7 @@ def get(
     session: Session,
     subject: Annotated[str | None, typer.Argument(metavar="[SUBJECT]")] = None,
     named: Annotated[str | None, typer.Option("--subject", metavar="SUBJECT")] = None,
-    schema_id: Annotated[int | None, typer.Option("--id", metavar="ID", min=1)] = None,
+    schema_id: Annotated[int | None, typer.Option("--id", metavar="ID", min=1, max=UINT64_MAX)] = None,
     version: Version = None,
 ) -> None:
     """Show a version of a subject with its definition; without --version the latest."""
@@ -197,7 +198,7 @@ def set_compatibility(
 def delete(
     session: Session,
     subject: Subject,
-    version: Annotated[int, typer.Option("--version", metavar="N", min=1)],
+    version: Annotated[int, typer.Option("--version", metavar="N", min=1, max=UINT32_MAX)],
     yes: Yes = False,
 ) -> None:
     """Delete a version of a subject. Its number is not used again."""

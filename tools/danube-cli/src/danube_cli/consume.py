@@ -10,6 +10,7 @@ import typer
 from danube_cli.address import DEFAULT_ADDR, DEFAULT_TOPIC, ServiceAddr, Topic
 from danube_cli.outcome import EXIT_CODES, run
 from danube_cli.printing import Format, OutputChoice, OutputForm, Raw, form
+from danube_terminal.choices import UINT32_MAX
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ def consume(
             "--prefetch",
             metavar="N",
             min=1,
+            max=UINT32_MAX,
             help="Take at most so many unacknowledged messages at once; if absent, as many as the platform"
             " gives.",
         ),

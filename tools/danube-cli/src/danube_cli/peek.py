@@ -10,6 +10,7 @@ from danube_cli.address import DEFAULT_ADDR, DEFAULT_TOPIC, ServiceAddr, Topic
 from danube_cli.consume import parse_start
 from danube_cli.outcome import EXIT_CODES, run
 from danube_cli.printing import Format, OutputChoice, OutputForm, Raw, form
+from danube_terminal.choices import UINT64_MAX
 from danube_terminal.tls_options import tls
 
 HELP = f"""Print some messages of a reliable topic, without a subscription and without any effect.
@@ -37,7 +38,8 @@ def peek(
         typer.Option("--from", metavar="START", help="Where to begin, in the words of consume --from."),
     ] = "-10",
     max_messages: Annotated[
-        int, typer.Option("--max", metavar="N", min=1, help="So many messages of each partition.")
+        int,
+        typer.Option("--max", metavar="N", min=1, max=UINT64_MAX, help="So many messages of each partition."),
     ] = 10,
     output: OutputForm = OutputChoice.text,
     format_: Format = None,

@@ -12,7 +12,7 @@ import typer
 
 from danube_cli.address import DEFAULT_ADDR, DEFAULT_TOPIC, ServiceAddr, Topic
 from danube_cli.outcome import EXIT_CODES, run
-from danube_terminal.choices import RetentionChoice, StorageChoice
+from danube_terminal.choices import UINT32_MAX, UINT64_MAX, RetentionChoice, StorageChoice
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ def produce(
             "-p",
             metavar="N",
             min=1,
+            max=UINT32_MAX,
             help="Spread over so many partitions, which are created if the topic is new; a topic that has"
             " partitions keeps their number. If absent, over those that it has.",
         ),
@@ -211,7 +212,11 @@ def produce(
     segment_size: Annotated[
         int | None,
         typer.Option(
-            "--segment-size", metavar="MB", min=0, help="When a segment is full, at most 64; 20 if absent."
+            "--segment-size",
+            metavar="MB",
+            min=0,
+            max=UINT32_MAX,
+            help="When a segment is full, at most 64; 20 if absent.",
         ),
     ] = None,
     retention: Annotated[
@@ -227,6 +232,7 @@ def produce(
             "--retention-period",
             metavar="SECS",
             min=0,
+            max=UINT64_MAX,
             help="The time; asks for --retention expire. 3600 if absent.",
         ),
     ] = None,

@@ -10,6 +10,7 @@ from danube_cli.address import DEFAULT_ADDR, DEFAULT_TOPIC, ServiceAddr, Topic
 from danube_cli.consume import parse_start
 from danube_cli.outcome import EXIT_CODES, run
 from danube_cli.printing import Format, OutputChoice, OutputForm, Raw, form
+from danube_terminal.choices import UINT64_MAX
 from danube_terminal.tls_options import tls
 
 END = "end"
@@ -49,7 +50,8 @@ def replay(
         str | None, typer.Option("--into", metavar="TOPIC", help="Send them to this topic, print nothing.")
     ] = None,
     max_messages: Annotated[
-        int | None, typer.Option("--max", metavar="N", min=1, help="At most so many of each partition.")
+        int | None,
+        typer.Option("--max", metavar="N", min=1, max=UINT64_MAX, help="At most so many of each partition."),
     ] = None,
     output: OutputForm = OutputChoice.text,
     format_: Format = None,

@@ -10,7 +10,7 @@ import typer
 
 from danube_cli.address import DEFAULT_ADDR, ServiceAddr
 from danube_cli.outcome import EXIT_CODES, FAILED, OK, run
-from danube_terminal.choices import Form, Output
+from danube_terminal.choices import UINT32_MAX, Form, Output
 from danube_terminal.option_groups import spread
 from danube_terminal.plain import plain
 from danube_terminal.schema_options import DefinitionOptions
@@ -100,7 +100,7 @@ def get(
     context: typer.Context,
     subject: Subject,
     service_addr: ServiceAddr = DEFAULT_ADDR,
-    version: Annotated[int | None, typer.Option("--version", metavar="N", min=1)] = None,
+    version: Annotated[int | None, typer.Option("--version", metavar="N", min=1, max=UINT32_MAX)] = None,
     output: Output = Form.table,
 ) -> None:
     """Show a version of a subject with its definition; without --version the latest."""

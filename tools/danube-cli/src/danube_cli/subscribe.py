@@ -9,6 +9,7 @@ import typer
 from danube_cli.address import DEFAULT_ADDR, DEFAULT_TOPIC, ServiceAddr, Topic
 from danube_cli.consume import SubscriptionChoice, SubscriptionName, parse_start, type_of
 from danube_cli.outcome import EXIT_CODES, OK, run
+from danube_terminal.choices import UINT32_MAX
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def subscribe(
             "--prefetch",
             metavar="N",
             min=1,
+            max=UINT32_MAX,
             show_default=False,
             help="How many unacknowledged messages each consumer takes at once that asks for no prefetch of"
             " its own; if absent, as many as the platform gives.",

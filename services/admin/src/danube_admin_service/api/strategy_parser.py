@@ -92,7 +92,10 @@ def _options(text: str | None, default_storage: StorageBackend) -> ReliableOptio
 def _number(least: int) -> Callable[[str, str], int]:
     def read(name: str, value: str) -> int:
         if not (value.isascii() and value.isdigit() and len(value) <= DIGITS_MAX and int(value) >= least):
-            raise InvalidInput(f"{name} must be a whole number from {least} on, not {_shown(value)}")
+            raise InvalidInput(
+                f"{name} must be a whole number from {least} on, of at most {DIGITS_MAX} digits, not"
+                f" {_shown(value)}"
+            )
         return int(value)
 
     return read
