@@ -24,7 +24,8 @@ def answer(service: Any, *findings: wire.Finding, ahead_ms: int = 0, address: st
         now_ms=NOW_MS + ahead_ms, findings=findings, checks=["services"]
     )
     gateway = platform.Instance(instance_id="7", kind="gateway", address=address)
-    service.answers[INSTANCES] = platform.ListInstancesResponse(instances=[gateway])
+    behind_a_balancer = platform.Instance(instance_id="8", kind="admin", address="http://127.0.0.1:1")
+    service.answers[INSTANCES] = platform.ListInstancesResponse(instances=[gateway, behind_a_balancer])
 
 
 @pytest.fixture(autouse=True)
