@@ -225,7 +225,7 @@ def test_no_secret_is_written_down() -> None:
         reference = VARIABLE.fullmatch(value)
         assert reference is not None, where
         # No default: without a value the stack does not start, and says why.
-        assert (reference[2], reference[3]) == ("?", "is missing: copy .env.example to .env"), where
+        assert (reference[2], reference[3]) == ("?", "has no value in .env, a copy of .env.example"), where
     example = (COMPOSE_DIR / ".env.example").read_text()
     for line in example.splitlines():
         name, separator, value = line.lstrip("#").partition("=")
