@@ -458,6 +458,7 @@ def test_of_gateways_with_a_port_each_only_the_first_advertises_the_given_url(la
         (("--topic-owners", "0"), "must be 1..64, not '0'"),
         (("--ready-seconds-max", "soon"), "must be a number above 0, not 'soon'"),
         (("--nats-port", "70000"), "not an address"),
+        (("--data-dir", ""), "is empty"),
         (("--gateway-ports", "two"), "must be one or each, not 'two'"),
         (("--unknown",), "--unknown"),
         (("--gateway-addr", "http://127.0.0.1:6650"), "without a scheme"),

@@ -52,7 +52,7 @@ def arguments(argv: Sequence[str] | None, environment: Mapping[str, str]) -> arg
         shown = f"{text} [{variable('standalone', flag)}]"
         parser.add_argument(f"--{flag}", type=kind, metavar=metavar, help=shown)
 
-    add("data-dir", Path, "DIR", "where all data is stored [data]", Path("data"))
+    add("data-dir", _directory, "DIR", "where all data is stored [data]", Path("data"))
     add("gateway-addr", _address, "HOST:PORT", "where clients connect [127.0.0.1:6650]", "127.0.0.1:6650")
     add("admin-addr", _address, "HOST:PORT", "administration [127.0.0.1:50051]", "127.0.0.1:50051")
     add(
@@ -128,6 +128,12 @@ def _url(text: str) -> str:
         return check_url(text) if text else text
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _directory(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; the current directory is .")
+    return Path(text)
 
 
 def _new_file(text: str) -> Path:
