@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from typing import Any
 
 import grpc
@@ -274,6 +274,7 @@ async def test_a_call_that_somebody_else_cancels_gets_a_status(serve: Serve) -> 
 
 
 Events = list[dict[str, Any]]
+CALLS_MAX = 10
 SCOPE = {
     "type": "http",
     "http_version": "2",
@@ -297,6 +298,9 @@ class _ReadyAwaitable:
 class _ReadyNone:
     """What is returned for an event that was sent, by the name that the library gives it."""
 
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield from ()
+
 
 async def test_a_call_that_is_answered_at_once_leaves_no_ids_to_what_comes_next() -> None:
     loop = asyncio.get_running_loop()
@@ -319,6 +323,45 @@ async def test_a_call_that_is_answered_at_once_leaves_no_ids_to_what_comes_next(
     assert len(sent) == 3
 
 
+async def test_of_calls_handed_over_together_no_handler_runs_of_one_that_is_refused() -> None:
+    loop = asyncio.get_running_loop()
+    called, go_on, answering = list[str](), asyncio.Event(), loop.create_future()
+
+    async def wait() -> bytes:
+        await go_on.wait()
+        return b"answer"
+
+    def answer(call: Call) -> Awaitable[bytes]:
+        called.append(call.method)
+        return wait()
+
+    names = [f"/a.B/C{number}" for number in range(CALLS_MAX + 2)]
+    dispatcher = dispatcher_of(answer, names=names)
+    dispatcher.run_first_steps(loop)
+    event = {"type": "http.request", "body": framed([b"x"])}
+    sent: dict[str, list[Any]] = {name: [] for name in names}
+
+    def hand_over(name: str) -> Any:
+        def send(event: Any) -> _ReadyNone:
+            sent[name].append(event)
+            return _ReadyNone()
+
+        return dispatcher(SCOPE | {"path": name}, lambda: _ReadyAwaitable(event), send)
+
+    def hand_over_all() -> None:
+        calls = [hand_over(name) for name in names]
+        answering.set_result([loop.create_task(call) for call in calls])
+
+    loop.call_soon(hand_over_all)
+    tasks = await answering
+    assert called == names[:CALLS_MAX]
+    go_on.set()
+    for task in tasks:
+        await task
+    assert all(len(sent[name]) == 3 for name in called)
+    assert [status_in(sent[name]) for name in names[CALLS_MAX:]] == [b"8"] * 2
+
+
 async def events_of(path: str, received: Events, guard: Any = None) -> Events:
     """Return what is sent for a call, in a task, whose request is these events."""
     sent: Events = []
@@ -334,10 +377,14 @@ async def events_of(path: str, received: Events, guard: Any = None) -> Events:
     return sent
 
 
-def dispatcher_of(handler: Callable[[Call], bytes | Awaitable[bytes]], guard: Any = None) -> Any:
+def dispatcher_of(
+    handler: Callable[[Call], bytes | Awaitable[bytes]],
+    guard: Any = None,
+    names: Sequence[str] = ("/a.B/C",),
+) -> Any:
     held = HeldBytes(1000)
-    methods = Methods({"/a.B/C": handler}, {"/a.B/S": cancelled_stream})
-    calls, streams = Running("calls", 10, held), Running("streams", 10, held)
+    methods = Methods(dict.fromkeys(names, handler), {"/a.B/S": cancelled_stream})
+    calls, streams = Running("calls", CALLS_MAX, held), Running("streams", CALLS_MAX, held)
     return Dispatcher(methods, MessageLimit(1000, ""), calls, streams, CallCounts(None), guard)
 
 

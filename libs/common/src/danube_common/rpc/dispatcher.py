@@ -15,7 +15,7 @@ from danube_common.errors import DanubeError, LimitExceeded, Unavailable
 from danube_common.rpc.answer import OK_EVENT, OPENING_EVENT, Answer, ClientLeft, refusal_of_http, send_text
 from danube_common.rpc.call_counts import CallCounts
 from danube_common.rpc.call_head import CallHead, head_of
-from danube_common.rpc.first_step import ENDED, Ended, run_first_steps
+from danube_common.rpc.first_step import ENDED, Ended, FirstStep, begun, run_first_steps
 from danube_common.rpc.grpc_framing import PREFIX, framed
 from danube_common.rpc.guard import Access, Guard, StreamAccess
 from danube_common.rpc.port import Call, Framed, Methods, Opened, RpcError, StatusCode, UnaryHandler, answered
@@ -52,6 +52,8 @@ DENIED_STREAMS_MAX: Final = 256
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("danube.rpc")
 
+Answering = Coroutine[Any, Any, None] | FirstStep | Ended
+"""What answers a call, for the library's ``loop.create_task``: later, begun already, or done."""
 Messages = AsyncGenerator[bytes | list[bytes] | Framed | Opened, None]
 
 
@@ -100,9 +102,9 @@ class Dispatcher:
     def run_first_steps(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run the first step of unary calls of this loop at once (`danube_common.rpc.first_step`)."""
         self._loop = loop
-        run_first_steps(loop, Dispatcher._unary.__code__, Dispatcher._wait.__code__, _tell.__code__)
+        run_first_steps(loop, Dispatcher._unary.__code__, _tell.__code__)
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None] | Ended:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Answering:
         """Answer one call, at once or by what is returned."""
         if self.callers is not None and len(self.callers) < CALLERS_MAX and scope["type"] == "http":
             self.callers.add(scope.get("client"))
@@ -112,17 +114,23 @@ class Dispatcher:
                 and scope["path"] not in self._waiting
                 and asyncio.current_task(self._loop) is None
             ):
-                return self._begin(unary, scope, receive, send)
+                return self._begin(unary, scope, receive, send, self._loop)
             return self._unary(unary, scope, receive, send)
         return self._any(scope, receive, send)
 
     def _begin(
-        self, handler: UnaryHandler, scope: HTTPScope, receive: Receive, send: Send
-    ) -> Coroutine[Any, Any, None] | Ended:
+        self,
+        handler: UnaryHandler,
+        scope: HTTPScope,
+        receive: Receive,
+        send: Send,
+        loop: asyncio.AbstractEventLoop,
+    ) -> Answering:
         """Answer a unary call of the usual kind; what waits goes on in a coroutine, as does any other call.
 
         The path of every message makes no object that it can do without. Nothing waits here, so that a call
-        that is answered here is not counted among those that run.
+        that is answered here is not counted among those that run. One that waits is counted before the next
+        one is admitted.
         """
         head = head_of(tuple(scope["headers"]))
         access: Access | None = None
@@ -132,16 +140,16 @@ class Dispatcher:
             head.has_deadline
             or self.stopping
             or self.still_served is not None
-            or not self._calls.takes(_caller(scope, access))
             or refusal_of_http(scope, head)
         ):
             return self._unary(handler, scope, receive, send)
         request = arrived_message(receive, head, self._limit)
         if not isinstance(request, bytes):
             return self._unary(handler, scope, request, send)
-        name = scope["path"]
+        name, caller = scope["path"], _caller(scope, access)
         self.called_at = time.monotonic()
         try:
+            self._calls.admit(caller)
             call = call_of(scope, head, request)
             enter_call(call)
             if access is not None and self._guard is not None:
@@ -155,16 +163,16 @@ class Dispatcher:
             leave_call()
         if not isinstance(answer, bytes):
             self._waiting.add(name)
-            return self._wait(answer, call, scope, access, send)
+            return begun(loop, self._wait(answer, call, scope.get("client"), caller, send))
         return self._respond(name, answer, send)
 
     async def _wait(
-        self, answer: Awaitable[bytes], call: Call, scope: HTTPScope, access: Access | None, send: Send
+        self, answer: Awaitable[bytes], call: Call, peer: Peer, caller: Caller, send: Send
     ) -> None:
         """Go on with a unary call whose handler waits."""
         name = call.method
         try:
-            running = self._calls.enter(scope.get("client"), _caller(scope, access), self._loop)
+            running = self._calls.count(peer, caller, self._loop)
             running.waited = ARRIVED
             enter_call(call)
             try:
@@ -179,7 +187,7 @@ class Dispatcher:
             return
         await self._respond(name, response, send)
 
-    def _respond(self, name: str, response: bytes, send: Send) -> Coroutine[Any, Any, None] | Ended:
+    def _respond(self, name: str, response: bytes, send: Send) -> Answering:
         """Send the answer; return what sends the rest of one that its client takes slowly.
 
         The library takes an event when it is called. A body may wait until the client has taken earlier ones:
@@ -214,7 +222,7 @@ class Dispatcher:
             self.called_at = time.monotonic()
             if self.stopping or (self.still_served is not None and name not in self.still_served):
                 raise _stopping()
-            running = self._calls.enter(scope.get("client"), _caller(scope, access), self._loop)
+            running = _entered(self._calls, scope, access, self._loop)
             try:
                 with running:
                     event = await receive()
@@ -318,7 +326,7 @@ class Dispatcher:
         name = scope["path"]
         if self.stopping or self.still_served is not None:
             raise _stopping()
-        running = self._streams.enter(scope.get("client"), _caller(scope, access), self._loop)
+        running = _entered(self._streams, scope, access, self._loop)
         try:
             with running, contextlib.ExitStack() as allowed:
                 request = b"" if bidi else await single_message(head, receive, self._limit, running.hold)
@@ -393,6 +401,15 @@ def _caller(scope: HTTPScope, access: Access | None) -> Caller:
         return identity
     client = scope.get("client")
     return client[0] if client else ""
+
+
+def _entered(
+    running: Running, scope: HTTPScope, access: Access | None, loop: asyncio.AbstractEventLoop | None
+) -> RunningCall:
+    """Return a context in which the call is counted. Raises LimitExceeded."""
+    caller = _caller(scope, access)
+    running.admit(caller)
+    return running.count(scope.get("client"), caller, loop)
 
 
 def _stopping() -> Unavailable:

@@ -264,7 +264,7 @@ ENDED: Final = Ended()
 def run_first_steps(loop: asyncio.AbstractEventLoop, *codes: types.CodeType) -> None:
     """Have coroutines with such code begin at once where ``loop.create_task`` is called outside of a task.
 
-    They return None. In their place the loop takes `ENDED`, too. Idempotent.
+    They return None. In their place the loop takes `ENDED`, and what `begun` returns, too. Idempotent.
     """
     other: Callable[..., asyncio.Future[Any]] = cast("Any", loop.get_task_factory() or _task)
     if getattr(other, "codes", None) == codes:
@@ -275,14 +275,25 @@ def run_first_steps(loop: asyncio.AbstractEventLoop, *codes: types.CodeType) -> 
     ) -> asyncio.Future[Any]:
         if cast("object", coroutine) is ENDED:
             return cast("asyncio.Future[Any]", ENDED)
+        if isinstance(cast("object", coroutine), FirstStep):
+            return _task_of(cast("Any", coroutine))
         if getattr(coroutine, "cr_code", None) not in codes or asyncio.current_task(loop) is not None:
             return other(loop, coroutine, **options)
-        step = FirstStep(loop, coroutine, copy_context())
-        step.run()
-        return cast("asyncio.Future[Any]", step if step.task is None else step.task)
+        return _task_of(begun(loop, coroutine))
 
     cast("Any", factory).codes = codes
     loop.set_task_factory(cast("Any", factory))
+
+
+def begun(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> FirstStep:
+    """Run the first step of a coroutine now, outside of a task."""
+    step = FirstStep(loop, coroutine, copy_context())
+    step.run()
+    return step
+
+
+def _task_of(step: FirstStep) -> asyncio.Future[Any]:
+    return cast("asyncio.Future[Any]", step if step.task is None else step.task)
 
 
 def _task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any) -> Any:

@@ -106,22 +106,18 @@ class Running:
         """For each of them what is done when it has ended."""
         return {call.ended() for call in self._calls}
 
-    def takes(self, caller: Caller) -> bool:
-        """Return whether a call of this caller certainly is within the bounds."""
-        return len(self._calls) < self._limit and (
-            not isinstance(caller, Identity) or self._of.get(caller, 0) < self._identity_max
-        )
-
-    def enter(self, peer: Peer, caller: Caller, loop: asyncio.AbstractEventLoop | None) -> RunningCall:
-        """Return a context in which the current task is counted. Raises LimitExceeded."""
-        own = self._of.get(caller, 0)
-        if own >= self._identity_max and isinstance(caller, Identity):
+    def admit(self, caller: Caller) -> None:
+        """Return if one more call of this caller is within the bounds. Raises LimitExceeded."""
+        if isinstance(caller, Identity) and (own := self._of.get(caller, 0)) >= self._identity_max:
             self._refused("calls_per_identity_max")
             text = f"{caller} runs {own} calls of {self._name} already, and may run no more at one time"
             raise LimitExceeded("calls_per_identity_max", text)
-        if len(self._calls) >= self._limit and not self._may_go_beyond(own):
+        if len(self._calls) >= self._limit and not self._may_go_beyond(self._of.get(caller, 0)):
             self._refused(self._name)
             raise LimitExceeded(self._name, f"{self._name} ({self._limit}) is reached, try again later")
+
+    def count(self, peer: Peer, caller: Caller, loop: asyncio.AbstractEventLoop | None) -> RunningCall:
+        """Return a context in which the current task is counted. It was admitted in this step of the loop."""
         return RunningCall(self._calls, self._of, self._held, peer, caller, loop)
 
     def _may_go_beyond(self, own: int) -> bool:
