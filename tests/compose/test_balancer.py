@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker
@@ -18,6 +19,7 @@ HAPROXY = COMPOSE_DIR / "haproxy.cfg"
 ASKED = 40
 """How often it is asked while nobody listens: HAProxy needs a second or two to notice."""
 WELL_S_MAX = 60.0
+METRICS = "http://127.0.0.1:8404/metrics?scope=server&no-maint"
 SERVERS = "mkdir -p /srv/w; echo ok >/srv/w/livez; for port in {}; do busybox httpd -p $port -h /srv/w; done"
 
 
@@ -51,16 +53,29 @@ def is_well(balancer: Container) -> bool:
     return balancer.exec_run([word.replace("$$", "$") for word in words]).exit_code == 0
 
 
+def has_answered(balancer: Container, proxy: str) -> bool:
+    """Whether HAProxy says of a server of this backend that its last check went well."""
+    told = balancer.exec_run(["wget", "-q", "-O", "-", METRICS]).output
+    assert isinstance(told, bytes)
+    well = rf'^haproxy_server_check_status\{{proxy="{proxy}",.*state="L[47]OK"\}} 1$'
+    return re.search(well, told.decode(), re.MULTILINE) is not None
+
+
+def until(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WELL_S_MAX
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)  # the next check has no event
+
+
 def test_the_balancer_is_not_well_before_a_gateway_and_an_admin_have_answered(
     containers: tuple[Container, Container],
 ) -> None:
     balancer, server = containers
     assert not any(is_well(balancer) for _ in range(ASKED))
     assert server.exec_run(["sh", "-c", SERVERS.format("9040 6650")]).exit_code == 0
-    time.sleep(3)  # longer than HAProxy waits to ask again
+    until(lambda: has_answered(balancer, "gateways"))
+    assert not has_answered(balancer, "admins")
     assert not is_well(balancer), "no admin listens"
     assert server.exec_run(["sh", "-c", SERVERS.format("50051")]).exit_code == 0
-    deadline = time.monotonic() + WELL_S_MAX
-    while not is_well(balancer):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)  # the next check has no event
+    until(lambda: is_well(balancer))
