@@ -71,8 +71,15 @@ def test_a_name_that_no_metric_has_is_an_error(cli: Any) -> None:
     ended = cli("metrics", "nosuch", "--kind", "topic-owner")
     assert (ended.code, ended.err) == (
         1,
-        "Error: no metric is like 'nosuch' here; danube-admin metrics . shows all\n",
+        "Error: no metric of topic-owner is like 'nosuch' here; danube-admin metrics . shows all\n",
     )
+
+
+@pytest.mark.usefixtures("owner")
+def test_a_label_that_no_metric_has_is_named(cli: Any) -> None:
+    ended = cli("metrics", ".", "--kind", "topic-owner", "--label", "/no/such", "-o", "json")
+    assert (ended.code, json.loads(ended.out)) == (1, [])
+    assert "no metric of topic-owner with '/no/such' in its labels is like '.' here" in ended.err
 
 
 def test_a_pattern_that_is_none_is_wrong_usage(service: Any, cli: Any) -> None:

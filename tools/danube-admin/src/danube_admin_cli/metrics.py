@@ -96,7 +96,8 @@ def metrics(
     if away:
         give_up(f"not reached: {', '.join(away)}", FAILED)
     if not found:
-        give_up(f"no metric is like {name!r} here; danube-admin metrics . shows all", FAILED)
+        asked = f"{f' of {kind}' if kind else ''}{f' with {label!r} in its labels' if label else ''}"
+        give_up(f"no metric{asked} is like {name!r} here; danube-admin metrics . shows all", FAILED)
 
 
 def instances(call: Call) -> list[platform.Instance]:
