@@ -152,6 +152,14 @@ def test_a_port_that_does_not_speak_grpc_is_told(cli: Any) -> None:
     )
 
 
+def test_a_port_that_speaks_http_2_but_not_grpc_is_told(service: Any, cli: Any) -> None:
+    said = "Received http2 header with status: 415"
+    service.answers[f"{SERVICE}/CreateNamespace"] = (grpc.StatusCode.UNKNOWN, said)
+    ended = cli("namespaces", "create", "ns")
+    told = f"{service.endpoint} is not the admin port: something answers there that does not speak gRPC"
+    assert (ended.code, ended.err) == (3, f"Error: {told}\n")
+
+
 class Http1(socketserver.BaseRequestHandler):
     """Refuses whatever comes, as a web server refuses HTTP/2."""
 

@@ -96,6 +96,7 @@ def test_profiles_are_added_listed_chosen_and_removed(home: Path, tmp_path: Path
     ("arguments", "said"),
     [
         (("profile", "add", "p", "--url", "ftp://h:1"), "only http:// and https://"),
+        (("profile", "add", "", "--url", "http://h:1"), "is empty"),
         (("profile", "add", "p", "--url", "https://h:1", "--cert", "pyproject.toml"), "need each other"),
         (("-p", "none", "topics", "list"), "there is no profile 'none'"),
         (("-p", "gone", "topics", "list"), "there is no file /gone, the token_file of profile 'gone'"),

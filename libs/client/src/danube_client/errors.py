@@ -35,6 +35,8 @@ from danube_proto.danube_api_pb2 import ErrorMessage, ErrorType
 ERROR_TRAILER = "error-message-bin"
 NO_CONNECTION = ("failed to connect", "DNS resolution failed")
 """How gRPC's own explanations begin, which go on with addresses and system calls."""
+NOT_GRPC = "Received http2 header with status"
+"""How gRPC tells of an answer of HTTP/2 that is none of gRPC, as the port for health and metrics gives it."""
 
 
 class ClientError(Exception):
@@ -204,6 +206,9 @@ def from_status(error: AioRpcError, address: str, missing: type[CallError] = Unk
         return Unreachable(code.name, f"{address} does not answer: {details}")
     if attached is None and code is StatusCode.DEADLINE_EXCEEDED:
         return Unreachable(code.name, f"{address} does not answer in time")
+    if attached is None and details.startswith(NOT_GRPC):
+        said = f"{address} is not the port of a gateway: what answers there does not speak gRPC ({details})"
+        return CallError(code.name, said)
     kind = _BY_TYPE.get(attached.error_type) if attached is not None else None
     if attached is not None and attached.error_message:
         details = attached.error_message

@@ -27,6 +27,8 @@ TLS_VARIABLE = "DANUBE_ADMIN_TLS"
 TIMEOUT_S = 30.0
 # What servers say of an unknown method that have no words of their own for it.
 FOREIGN_UNIMPLEMENTED = "Method not found!"
+# How gRPC tells of an answer of HTTP/2 that is none of gRPC, as the port for health and metrics gives it.
+NOT_GRPC = "Received http2 header with status"
 # Lists of all topics are long.
 RECEIVE_BYTES_MAX = 64 * 1024 * 1024
 
@@ -146,7 +148,8 @@ def _fail(address: str, method: str, error: grpc.RpcError) -> NoReturn:
     import grpc  # noqa: PLC0415 - slow to import, help needs nothing of it
 
     code, details = error.code(), error.details() or error.code().name
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    silent = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    if silent or details.startswith(NOT_GRPC):
         give_up(unreachable(address, details), UNREACHABLE)
     if "message larger than max" in details:
         give_up(f"{address}: the answer is over the {RECEIVE_BYTES_MAX} bytes that are taken here")
@@ -161,7 +164,7 @@ def unreachable(address: str, details: str) -> str:
 
     What gRPC itself says names system calls instead of a reason; what the service says is repeated.
     """
-    if "Failed parsing HTTP/2" in details:
+    if "Failed parsing HTTP/2" in details or details.startswith(NOT_GRPC):
         return f"{address} is not the admin port: something answers there that does not speak gRPC"
     if details.startswith(("failed to connect", "DNS resolution failed")):
         trust = ": nothing answers, it does not speak TLS, or one of the two certificates is not trusted"

@@ -92,6 +92,8 @@ def add(
     from danube_client import InvalidAddress  # noqa: PLC0415 - slow to import
     from danube_client.connection import normalized  # noqa: PLC0415
 
+    if not name:
+        raise typer.BadParameter("is empty", param_hint="'NAME'")
     if (cert is None) != (key is None):
         raise typer.BadParameter("need each other", param_hint="'--cert' and '--key'")
     try:
