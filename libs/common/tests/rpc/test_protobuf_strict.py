@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from danube_common.errors import CorruptData
 from danube_common.rpc.protobuf_strict import parse_strict
+from danube_proto import danube_stream_pb2 as api
 
 FIELD = descriptor_pb2.FieldDescriptorProto
 VARINT, FIXED64, LENGTH, GROUP, FIXED32 = 0, 1, 2, 3, 5
@@ -176,6 +177,13 @@ def test_a_contradiction_deep_inside_is_found() -> None:
         data = block(number, data)
     with pytest.raises(CorruptData, match=r"Tree\.count"):
         parse_strict(Tree, block(9, scalar(1, LENGTH) + block(2, data)))
+
+
+def test_a_contradiction_in_one_of_many_messages_that_hold_none_is_found() -> None:
+    ranges = [block(2, scalar(1, VARINT) + scalar(10, VARINT))] * 3
+    assert len(parse_strict(api.Ack, b"".join(ranges)).ranges) == 3
+    with pytest.raises(CorruptData, match=r"Range\.last"):
+        parse_strict(api.Ack, b"".join([*ranges, block(2, scalar(2, LENGTH)), *ranges]))
 
 
 @pytest.mark.parametrize("number", [8, 9])

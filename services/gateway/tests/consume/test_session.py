@@ -277,7 +277,7 @@ class CreditMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_gateway_holds_no_more_than_its_window(self) -> None:
-        held = [*self.in_hand, *self.session._queue]
+        held = [*self.in_hand, *(run for part in self.session._queue for run in part.runs)]
         outstanding = len(held) + max(self.totals[0] - self.sent[0], 0)
         assert outstanding <= WINDOW_MESSAGES
         assert sum(run.size for run in held) <= 2 * WINDOW_BYTES + 1

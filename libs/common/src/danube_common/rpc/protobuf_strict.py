@@ -46,14 +46,15 @@ def _check(message: Message) -> None:
     unknown = UnknownFieldSet(message)
     if len(unknown):
         _check_unknown(descriptor, unknown)
-    for name, repeated, mapped in _submessages(descriptor):
+    for name, repeated, mapped, nested in _submessages(descriptor):
         if repeated:
             held = getattr(message, name)
             values = (
                 cast("Mapping[object, Message]", held).values() if mapped else cast("Iterable[Message]", held)
             )
             for value in values:
-                _check(value)
+                if nested or len(UnknownFieldSet(value)):
+                    _check(value)
         elif message.HasField(name):
             _check(getattr(message, name))
 
@@ -75,16 +76,20 @@ def _check_unknown(descriptor: Descriptor, unknown: UnknownFieldSet) -> None:
 
 
 @cache
-def _submessages(descriptor: Descriptor) -> tuple[tuple[str, bool, bool], ...]:
-    """The fields that hold messages: name, whether there may be several, whether they are a map's values."""
+def _submessages(descriptor: Descriptor) -> tuple[tuple[str, bool, bool, bool], ...]:
+    """The fields that hold messages.
+
+    Name, whether there may be several, whether they are a map's values, whether they hold messages.
+    """
     found = []
     for field in descriptor.fields:
         if field.message_type is None:
             continue
         mapped = _is_map(field)
-        if mapped and field.message_type.fields_by_name["value"].message_type is None:
-            continue
-        found.append((field.name, field.is_repeated, mapped))
+        held = field.message_type.fields_by_name["value"].message_type if mapped else field.message_type
+        if held is not None:
+            nested = any(each.message_type is not None for each in held.fields)
+            found.append((field.name, field.is_repeated, mapped, nested))
     return tuple(found)
 
 

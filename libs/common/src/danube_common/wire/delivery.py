@@ -101,13 +101,14 @@ class Pack:
         for run in new:
             self._hold(run)
         rows, rest = self._runs, iter(runs)
+        row = _RUN.pack
         for stretch in stretches:
             high, end = stretch.low, stretch.high
             shift = self._held[id(stretch.data), high, end] - high
             while high < end:
                 run = next(rest)
                 low, high = run.low, run.high
-                rows.append(_RUN.pack(run.first, run.offset, low + shift, high - low))
+                rows.append(row(run.first, run.offset, low + shift, high - low))
         index = len(self._deliveries)
         self._failures += [_FAILURE.pack(index, position, count) for position, count in failures]
         self._deliveries.append(_DELIVERY.pack(consumer_id, session, number, len(runs)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -50,6 +50,14 @@ class Status(NamedTuple):
     lost_told: int = 0
 
 
+class Part(NamedTuple):
+    """A delivery that arrived, or what is left of it: runs, their messages and the bytes of these."""
+
+    runs: Sequence[Run]
+    messages: int
+    size: int
+
+
 class Session:
     """One consumer stream at this gateway. Each attach starts a new ``number`` and counts credit from 0."""
 
@@ -89,7 +97,7 @@ class Session:
         self.end: DanubeError | None = None
         self.source: Source | None = None
         """Where what the client takes is noted; None while the session was never attached."""
-        self._queue: deque[Run] = deque()
+        self._queue: deque[Part] = deque()
         self._failures: dict[int, int] = {}
         """How often the delivery of messages in the queue failed before, by position."""
         self._held = (0, 0)
@@ -111,7 +119,7 @@ class Session:
         The client may acknowledge them from now on.
         """
         while await self.arrival():
-            batch = list(self._queue)
+            batch = [run for part in self._queue for run in part.runs]
             self._queue.clear()
             if taken := self._hand_out(batch):
                 return taken
@@ -135,16 +143,14 @@ class Session:
         while queue and messages > 0 and size > 0:
             batch: list[Run] = []
             while queue and messages > 0 and size > 0:
-                part = run = queue.popleft()
-                count, run_size = run.high - run.low, run.size
-                if count > messages or run_size > size:
-                    part = run.head(min(messages, run.count_until(size)))
-                    if len(part) < count:
-                        queue.appendleft(run.tail(len(part)))
-                    count, run_size = len(part), part.size
-                batch.append(part)
-                messages -= count
-                size -= run_size
+                part = queue.popleft()
+                if part.messages > messages or part.size > size:
+                    part, rest = divided(part, messages, size)
+                    if rest.messages:
+                        queue.appendleft(rest)
+                batch += part.runs
+                messages -= part.messages
+                size -= part.size
             if taken := self._hand_out(batch):
                 return taken
         return []
@@ -216,8 +222,9 @@ class Session:
         if not self._queue:
             self._failures.clear()  # of messages that were taken without a look at these
         self._failures.update(delivery.failures)
-        self._queue.extend(delivery.runs)
-        self._hold(delivery.runs, 1)
+        part = Part(delivery.runs, *extent(delivery.runs))
+        self._queue.append(part)
+        self._hold(part, 1)
         self._arrived.set()
         return Arrival.TAKEN
 
@@ -244,16 +251,16 @@ class Session:
     def _begin(self, epoch: int, *, keep: bool) -> None:
         """Restart the counts of deliveries and credit, and drop queued messages unless ``keep``."""
         if not keep:
-            self._hold(self._queue, -1)
+            for part in self._queue:
+                self._hold(part, -1)
             self._queue.clear()
         self.epoch, self.received, self.sent_before = epoch, 0, 0
         self._held_at_start = self._held
         self._drained = (0, 0)
         self._granted = self._totals()
 
-    def _hold(self, runs: Iterable[Run], sign: int) -> None:
-        messages, size = extent(runs)
-        self._held = (self._held[0] + sign * messages, self._held[1] + sign * size)
+    def _hold(self, part: Part, sign: int) -> None:
+        self._held = (self._held[0] + sign * part.messages, self._held[1] + sign * part.size)
 
     def state(self) -> SessionState:
         """Return the current credit as totals since the session's start."""
@@ -285,6 +292,22 @@ def window_bytes(granted: int) -> int:
 def _positions(runs: Iterable[Run]) -> Iterator[int]:
     for run in runs:
         yield from range(run.first, run.first + len(run))
+
+
+def divided(part: Part, messages: int, size: int) -> tuple[Part, Part]:
+    """Return the first so many messages, which may exceed ``size`` in bytes by one of them, and the rest."""
+    taken: list[Run] = []
+    rest = deque(part.runs)
+    count = taken_size = 0
+    while rest and count < messages and taken_size < size:
+        run = rest.popleft()
+        head = run.head(min(messages - count, run.count_until(size - taken_size)))
+        if len(head) < len(run):
+            rest.appendleft(run.tail(len(head)))
+        taken.append(head)
+        count += len(head)
+        taken_size += head.size
+    return Part(taken, count, taken_size), Part(list(rest), part.messages - count, part.size - taken_size)
 
 
 def extent(runs: Iterable[Run]) -> tuple[int, int]:
