@@ -106,8 +106,9 @@ class Acknowledgements:
             flushed.append((state, ranges, cumulative))
             for first in range(0, len(ranges) or 1, RANGES_MAX):
                 ack = api.Ack(topic=index, cumulative=cumulative if not first else 0)
+                add = ack.ranges.add
                 for low, high in ranges[first : first + RANGES_MAX]:
-                    ack.ranges.add(first=low, last=high)
+                    add(first=low, last=high)
                 requests.append(ack)
         if not requests:
             if not self._nacked and (self._dirty or not self._waiters):
