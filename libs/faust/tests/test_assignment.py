@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from random import Random
@@ -211,7 +212,41 @@ def test_what_a_worker_cannot_have_counts_for_nothing(
     assert all(len(found) == 1 for found in workers.standbys().values())
 
 
-def test_workers_are_told_of_no_standbys_for_global_tables_which_all_follow() -> None:
+@pytest.mark.parametrize(
+    ("workers", "replicas"),
+    [
+        (
+            [
+                ([5, 7], [10]),
+                ([], [4, 5, 6]),
+                ([0, 1], [5, 6]),
+                ([2, 6, 10, 11], [0, 8, 9]),
+                ([4], [3, 8, 11]),
+                ([3, 8, 9], [0, 1, 5, 7]),
+            ],
+            2,
+        ),
+        ([([0, 2, 4], []), ([1, 7, 8, 11], []), ([10], []), ([5], []), ([3, 6, 9], []), ([], [])], 3),
+    ],
+)
+def test_an_answer_is_found_where_faust_itself_looks_for_ever(
+    workers: list[tuple[list[int], list[int]]], replicas: int
+) -> None:
+    told = {
+        f"w{number}": Member(
+            f"w{number}", "http://w", ("orders",), actives={"orders": active}, standbys={"orders": standby}
+        )
+        for number, (active, standby) in enumerate(workers)
+    }
+    found = assignment.assign(PartitionAssignor(APPS[0], replicas), told, {"orders": 12})
+
+    actives = Counter(tp.partition for one in found.values() for tp in one.assignment.active_tps)
+    assert actives == dict.fromkeys(range(12), 1)
+    standbys = Counter(tp.partition for one in found.values() for tp in one.assignment.standby_tps)
+    assert standbys == dict.fromkeys(range(12), replicas)
+
+
+def test_workers_are_told_of_no_partitions_of_global_tables_of_which_all_have_all() -> None:
     app = faust.App("app", broker="danube://", table_standby_replicas=1)
     app.GlobalTable("totals", partitions=8)
     app.finalize()
@@ -220,8 +255,8 @@ def test_workers_are_told_of_no_standbys_for_global_tables_which_all_follow() ->
         workers.join(name)
     workers.settle("abc")
 
-    assert all("app-totals-changelog" not in one.standbys for one in workers.told.values())
-    assert sorted(workers.owners("app-totals-changelog")) == list(range(8))
+    for one in workers.told.values():
+        assert one.actives.keys() == one.standbys.keys() == COUNTS.keys() - {"app-totals-changelog"}
 
 
 APPS = [app_of(replicas) for replicas in range(3)]

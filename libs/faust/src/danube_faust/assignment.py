@@ -7,11 +7,13 @@ which lets only one of them have a partition, decides.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
-from faust.assignor.client_assignment import ClientAssignment, ClientMetadata
+from faust.assignor import partition_assignor
+from faust.assignor.client_assignment import ClientAssignment, ClientMetadata, CopartitionedAssignment
+from faust.assignor.copartitioned_assignor import CopartitionedAssignor
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.types import TP
 
@@ -27,6 +29,40 @@ class _Partitions:
     def partitions_for_topic(self, topic: str) -> set[int]:
         """Return the numbers of a topic's partitions."""
         return set(range(self._partitions.get(topic, 0)))
+
+
+class _Endless(Exception):
+    """Two standbys take turns at one place."""
+
+
+class EndingAssignor(CopartitionedAssignor):
+    """Faust's assignor of topics that belong together.
+
+    Faust's may go on for ever with what workers have: to place a standby it takes another one from its place.
+    This one then begins with workers that have nothing, which ends.
+    """
+
+    _taken = 0
+
+    def get_assignment(self) -> MutableMapping[str, CopartitionedAssignment]:
+        """Return what each worker is to have."""
+        try:
+            return super().get_assignment()
+        except _Endless:
+            for client in self._client_assignments.values():
+                client.actives.clear()
+                client.standbys.clear()
+            self._taken = 0
+            return super().get_assignment()
+
+    def _free_up_partition(self, assignment: CopartitionedAssignment, active: bool) -> int:
+        self._taken += 1
+        if self._taken > self.num_partitions * self.replicas:
+            raise _Endless
+        return super()._free_up_partition(assignment, active)
+
+
+partition_assignor.CopartitionedAssignor = EndingAssignor  # type: ignore[attr-defined]
 
 
 def assign(
@@ -83,15 +119,19 @@ def take(assignor: PartitionAssignor, metadata: ClientMetadata, have: Iterable[T
 def told(assignor: PartitionAssignor, metadata: ClientMetadata) -> tuple[Partitions, Partitions]:
     """Return what a worker tells the others of its assignment: what it is active for, and standby.
 
-    Nobody is told of global tables: all workers are standby for all of their partitions.
+    Nobody is told of global tables: all workers are active and standby for all of their partitions. Of topics
+    that belong together Faust takes as had what is told of any one, in each process of another one.
     """
     of_all = {
         table._changelog_topic_name()  # noqa: SLF001 - as the assignor asks
         for table in assignor._table_manager.data.values()  # noqa: SLF001
         if table.is_global
     }
-    found = metadata.assignment
-    return found.actives, {topic: kept for topic, kept in found.standbys.items() if topic not in of_all}
+
+    def others(found: Partitions) -> Partitions:
+        return {topic: numbers for topic, numbers in found.items() if topic not in of_all}
+
+    return others(metadata.assignment.actives), others(metadata.assignment.standbys)
 
 
 def _metadata(member: Member, partitions: Mapping[str, int]) -> ClientMetadata:
