@@ -195,10 +195,11 @@ class Client(TopicCalls):
 
         Raises:
             ValueError: ``prefetch`` is below 1, or there is no topic.
-            TypeError: ``codec`` is none.
+            TypeError: ``codec`` is none, or ``type`` or ``initial_position`` has another type.
         """
         if prefetch is not None and prefetch < 1:
             raise ValueError("prefetch must be at least 1")
+        conversion.require(type, SubscriptionType, "a type is one of SubscriptionType")
         topics = [topic] if isinstance(topic, str) else list(topic)
         if not topics:
             raise ValueError("a consumer needs a topic")

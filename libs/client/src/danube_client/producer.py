@@ -178,7 +178,7 @@ class Producer:
             sequence id.
 
         Raises:
-            TypeError: the payload is nothing that can be sent.
+            TypeError: the payload, the key or an attribute is nothing that can be sent.
             TopicDeleted: the topic was deleted.
             SendTimeout: the message was not stored within ``send_timeout_s``.
             Unsupported: a key on a platform without native streaming.
@@ -196,7 +196,7 @@ class Producer:
             A future with what ``send`` returns or raises. It need not be awaited.
 
         Raises:
-            TypeError: the payload is nothing that can be sent.
+            TypeError: the payload, the key or an attribute is nothing that can be sent.
             SendTimeout: there was no room within ``send_timeout_s``.
             ClientError: the producer has ended, or was not opened.
         """
@@ -239,6 +239,7 @@ class Producer:
 
         Raises:
             InvalidRequest: the topic has another number of partitions than was asked for.
+            TypeError: ``strategy`` or ``schema`` has another type.
             CallError: the platform refused, or was not ready within the retries.
         """
         using = await self._opening.open()

@@ -73,7 +73,7 @@ class MessageEncoder:
         attributes: Mapping[str, str] | None,
         outcome: object,
     ) -> Entry:
-        """Return the entry of a message that is published at ``now_ms``."""
+        """Return the entry of a message that is published at ``now_ms``. Raises TypeError."""
         size = len(payload)
         head = self._heads.get(size)
         if head is None:
@@ -85,7 +85,10 @@ class MessageEncoder:
             self._tail = b"\x20" + varint(now_ms) + self._name
         tail = self._tail
         if key is not None or attributes:
-            tail += wire.StreamMessage(routing_key=key, attributes=attributes).SerializeToString()
+            try:
+                tail += wire.StreamMessage(routing_key=key, attributes=attributes).SerializeToString()
+            except TypeError:
+                raise TypeError("a key is text, and attributes are texts by their names") from None
             if attributes and ATTRIBUTE in attributes:
                 self.traced = True
         return head, payload, tail, len(head) + size + len(tail), outcome

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from danube_client.schema import Schema
 from danube_client.start import Start
-from danube_client.strategy import DEFAULT_RETENTION_PERIOD_S, Reliable, Retention, Strategy
+from danube_client.strategy import DEFAULT_RETENTION_PERIOD_S, NonReliable, Reliable, Retention, Strategy
 from danube_proto import danube_stream_pb2 as api
 
 
+def require(value: object, kinds: type | tuple[type, ...], said: str) -> None:
+    """Raise TypeError with ``said`` if a value is none of these: a text would be taken for something else."""
+    if not isinstance(value, kinds):
+        raise TypeError(f"{said}, not {value!r}")
+
+
 def dispatch(strategy: Strategy | None) -> api.Dispatch | None:
-    """Return how a new topic keeps its messages."""
+    """Return how a new topic keeps its messages. Raises TypeError."""
     if strategy is None:
         return None
+    require(strategy, (Reliable, NonReliable), "a strategy is Reliable() or NonReliable()")
     if not isinstance(strategy, Reliable):
         return api.Dispatch(reliable=False)
     period_s, retention = strategy.retention_period_s, strategy.retention
@@ -31,16 +38,18 @@ def dispatch(strategy: Strategy | None) -> api.Dispatch | None:
 
 
 def schema_to_wire(schema: Schema | None) -> api.Schema | None:
-    """Return the schema of a new topic."""
+    """Return the schema of a new topic. Raises TypeError."""
     if schema is None:
         return None
+    require(schema, Schema, "a schema is a Schema, such as Schema.string()")
     if schema.subject:
         return api.Schema(subject=schema.subject)
     return api.Schema(type=api.Schema.Type.Name(int(schema.type)), definition=schema.definition.encode())
 
 
 def start(position: Start | None) -> api.Start | None:
-    """Return where a subscription or a reading begins."""
+    """Return where a subscription or a reading begins. Raises TypeError."""
     if position is None:
         return None
+    require(position, Start, "a start is a Start, such as Start.latest()")
     return api.Start(kind=api.Start.Kind.Name(int(position.kind)), value=position.value)
