@@ -73,6 +73,21 @@ async def test_the_end_fails_who_waits_and_leaves_no_room_taken() -> None:
     await room.until_empty()
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_one_that_has_just_got_room_at_the_end_does_not_go_on(cancelled: bool) -> None:
+    room = Room(10, 10)
+    assert room.take(10)
+    task = await waiting(room, 4)
+    room.free(1, 10)
+    room.end(Closed("closed"))
+    if cancelled:
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError if cancelled else Closed):
+        await task
+    assert room.messages == 0
+    await room.until_empty()
+
+
 async def test_messages_fail_at_their_deadlines_in_turn_and_stored_ones_do_not() -> None:
     loop = asyncio.get_running_loop()
     deadlines = Deadlines(0.05)

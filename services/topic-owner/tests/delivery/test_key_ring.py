@@ -15,7 +15,15 @@ from danube_common.model.subscription import (
     key_matches,
 )
 from danube_proto import danube_api_pb2 as api
-from danube_topic_owner.delivery.key_ring import KEY_BYTES_MAX, KeyRing, hash_of, key_of, keys_of
+from danube_topic_owner.delivery.key_ring import (
+    BYTES_AT_ONCE,
+    KEY_BYTES_MAX,
+    MESSAGES_AT_ONCE,
+    KeyRing,
+    hash_of,
+    key_of,
+    keys_of,
+)
 
 CONSUMERS = st.lists(st.integers(1, 1 << 63), min_size=1, max_size=5, unique=True)
 KEYS = [f"key-{number}".encode() for number in range(300)]
@@ -125,3 +133,12 @@ def test_one_broken_message_leaves_the_keys_of_the_others() -> None:
     messages[70] = b"\x52\x7f"
     keys = keys_of(messages)
     assert keys[:70] + keys[71:] == [f"{n}".encode() for n in range(150) if n != 70]
+
+
+def test_large_messages_among_small_ones_have_their_keys() -> None:
+    sizes = [1, BYTES_AT_ONCE, *[1] * MESSAGES_AT_ONCE]
+    messages = [
+        api.StreamMessage(payload=bytes(size), routing_key=f"{n}").SerializeToString()
+        for n, size in enumerate(sizes)
+    ]
+    assert keys_of(messages) == [f"{n}".encode() for n in range(len(sizes))]

@@ -30,6 +30,7 @@ class Room:
         self._bytes_max = bytes_max
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
         self._emptied = asyncio.Event()
+        self._ended: ClientError | None = None
 
     def take(self, size: int) -> bool:
         """Take room for a message; return False if there is none, or others wait for some."""
@@ -63,9 +64,13 @@ class Room:
                     " buffered already"
                 ) from None
             raise
+        if self._ended is not None:  # after it got room, and before it could go on
+            raise self._ended
 
     def free(self, messages: int, size: int) -> None:
         """Give room back; those that wait take it in their order."""
+        if self._ended is not None:
+            return
         self.messages -= messages
         self._bytes -= size
         while self._waiting and (self._waiting[0][0].done() or self._has(self._waiting[0][1])):
@@ -85,6 +90,7 @@ class Room:
 
     def end(self, error: ClientError) -> None:
         """Give all room back, and fail who waits."""
+        self._ended = error
         self.messages = self._bytes = 0
         self._emptied.set()
         while self._waiting:

@@ -27,6 +27,8 @@ CONSUMERS_CACHED_MAX: Final = 1_000
 LENGTHS_CACHED_MAX: Final = 4_096
 MESSAGES_AT_ONCE: Final = 64
 """Messages that are parsed together: more take longer, since their copy leaves the processor's cache."""
+BYTES_AT_ONCE: Final = 128 * 1024
+"""Messages of more bytes are parsed one by one: to copy them takes longer than that saves."""
 
 ROUTING_KEY: Final = 10
 """Fields of a StreamMessage in every generation of the client contract."""
@@ -76,6 +78,9 @@ def keys_of(messages: Sequence[bytes]) -> list[bytes]:
     keys: list[bytes] = []
     for start in range(0, len(messages), MESSAGES_AT_ONCE):
         some = messages[start : start + MESSAGES_AT_ONCE]
+        if sum(map(len, some)) > BYTES_AT_ONCE:
+            keys += map(key_of, some)
+            continue
         data = b"".join([part for message in some for part in (_lead(len(message)), message)])
         try:
             found = _Many.FromString(data).messages
