@@ -246,6 +246,18 @@ def test_an_answer_is_found_where_faust_itself_looks_for_ever(
     assert standbys == dict.fromkeys(range(12), replicas)
 
 
+def test_all_come_to_the_answer_of_a_worker_that_does_not_look_at_what_others_tell() -> None:
+    told = members(APPS[0], "a", "b", "c")
+    without = assignment.assign(PartitionAssignor(APPS[0], 0), told, COUNTS)
+    told |= {"b": replace(told["b"], actives={"orders": [7, 6, 5]}), "c": replace(told["c"], tells=False)}
+
+    found = assignment.assign(PartitionAssignor(APPS[0], 0), told, COUNTS)
+    assert found["b"].assignment.actives["orders"] != [5, 6, 7]
+    assert {name: one.assignment for name, one in found.items()} == {
+        name: one.assignment for name, one in without.items()
+    }
+
+
 def test_workers_are_told_of_no_partitions_of_global_tables_of_which_all_have_all() -> None:
     app = faust.App("app", broker="danube://", table_standby_replicas=1)
     app.GlobalTable("totals", partitions=8)

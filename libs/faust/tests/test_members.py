@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from danube_faust.members import Member, Members
 
 TIMEOUT_S = 3.0
@@ -29,7 +31,7 @@ def test_a_heartbeat_says_what_a_worker_has_and_one_of_an_earlier_version_has_no
     assert Member.from_json(has.to_json().encode()) == has
 
     earlier = b'{"name": "a", "url": "http://a", "topics": ["orders"], "leaving": false}'
-    assert Member.from_json(earlier) == member("a")
+    assert Member.from_json(earlier) == replace(member("a"), tells=False)
 
 
 def test_what_is_no_heartbeat_is_passed_over() -> None:

@@ -75,11 +75,13 @@ def assign(
         members: the workers by name, in the same order everywhere, each with what it has.
         partitions: how many partitions each topic has.
     """
+    # While there is one that does not look at what others tell, all come to its answer.
+    told_of = partitions if all(member.tells for member in members.values()) else {}
     metadata = {
         name: ConsumerProtocolMemberMetadata(
             assignor.version,
             [topic for topic in member.topics if topic in partitions],
-            _metadata(member, partitions).dumps(),
+            _metadata(member, told_of).dumps(),
         )
         for name, member in members.items()
     }

@@ -22,6 +22,7 @@ class Member:
         leaving: whether it stops.
         actives: the partitions that it works on or waits for, by topic.
         standbys: those whose tables it follows.
+        tells: whether it tells these, and looks at what others tell; older versions do not.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Member:
     leaving: bool = False
     actives: Partitions = field(default_factory=dict)
     standbys: Partitions = field(default_factory=dict)
+    tells: bool = True
 
     def to_json(self) -> str:
         """Return the payload of a heartbeat."""
@@ -47,6 +49,7 @@ class Member:
                 bool(found["leaving"]),
                 _partitions(found.get("actives", {})),
                 _partitions(found.get("standbys", {})),
+                "actives" in found,
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
