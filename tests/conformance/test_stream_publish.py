@@ -481,6 +481,9 @@ async def test_topics_are_listed_by_pattern_with_their_partitions_counted(
     found = await metadata.describe(f"{topic}_a")
     assert [bounds.topic for bounds in found.topics] == [f"{topic}_a-part-{number}" for number in range(3)]
     assert found.partitioned
+    with pytest.raises(grpc.aio.AioRpcError, match="namespace 'nowhere' does not exist") as missing:
+        await metadata.listed("/nowhere/*")
+    assert missing.value.code() is grpc.StatusCode.NOT_FOUND
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await metadata.listed("/default/[a]")
     assert refused.value.code().name == "INVALID_ARGUMENT"

@@ -12,6 +12,8 @@ from uuid import uuid4
 
 import pytest
 
+from danube_client.testing.platform import LocalPlatform
+
 CLI = Path(sysconfig.get_path("scripts")) / "danube-cli"
 
 
@@ -84,6 +86,14 @@ def test_a_table_is_sent_looked_at_replayed_and_read_by_key_and_position(cli: Cl
 
     listed = cli("topics", "list", f"{topic}*", "-o", "json").splitlines()
     assert [json.loads(line)["topic"] for line in listed] == [topic, again]
+
+
+@pytest.mark.timeout(60)
+def test_a_list_of_topics_says_what_is_not_there(cli: Cli, danube_platform: LocalPlatform) -> None:
+    assert cli("topics", "list", "/default/nothing*") == b""
+    assert b"namespace 'nowhere' does not exist" in cli.failure("topics", "list", "nowhere")
+    at_admin_port = cli.failure("topics", "list", "-s", danube_platform.admin_url)
+    assert b"this is the admin port: clients connect to" in at_admin_port
 
 
 @pytest.mark.timeout(120)

@@ -71,9 +71,10 @@ class Unsupported(ClientError):
     """The platform has no native streaming, which this needs: it speaks v0.2 only."""
 
     @classmethod
-    def by(cls, address: str, what: str) -> Self:
-        """Return the error for something that the platform at ``address`` cannot do."""
-        return cls(f"{address} has no native streaming (danube.stream.v1), which is needed for {what}")
+    def by(cls, address: str, what: str, why: str = "") -> Self:
+        """Return the error for something that the platform at ``address`` cannot do, with its explanation."""
+        text = f"{address} has no native streaming (danube.stream.v1), which is needed for {what}"
+        return cls(f"{text}: {why}" if why else text)
 
 
 class CallError(ClientError):

@@ -35,6 +35,7 @@ class TopicCalls:
             pattern: ``/namespace/glob`` with ``*`` and ``?``, or a namespace.
 
         Raises:
+            TopicNotFound: there is no such namespace.
             Unsupported: the platform has no native streaming.
             CallError: the platform refused, or was not ready within the retries.
         """
@@ -172,7 +173,7 @@ class TopicCalls:
             return await self._ask(question)
         except CallError as error:
             if error.unimplemented:
-                raise Unsupported.by(self._connections.home.address, what) from None
+                raise Unsupported.by(self._connections.home.address, what, error.message) from None
             raise
 
     async def _ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:

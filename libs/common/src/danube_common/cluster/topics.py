@@ -130,7 +130,7 @@ class Topics:
         check_schema(schema)
         if strategy.reliable is not None:
             check_options(strategy.reliable)
-        await self._check_namespace(names[0].namespace)
+        await self.check_namespace(names[0].namespace)
         if wish is None:
             await self._check_new(names[0])
         else:
@@ -175,7 +175,7 @@ class Topics:
         topics = await _all(write(name, bundle) for name, bundle in plan.bundles.items())
         # `Namespaces.delete` looks for topics once more after it has deleted: one of the two sees the other.
         try:
-            await self._check_namespace(next(iter(plan.bundles)).namespace)
+            await self.check_namespace(next(iter(plan.bundles)).namespace)
         except NotFound:
             await _all(self._store.delete(keys.topic_key(name)) for name in plan.bundles)
             if base is not None:
@@ -243,7 +243,8 @@ class Topics:
         if existing:
             raise AlreadyExists(f"topic {existing[0]} exists already")
 
-    async def _check_namespace(self, namespace: str) -> None:
+    async def check_namespace(self, namespace: str) -> None:
+        """Raises NotFound if there is no such namespace."""
         if await self._store.get(keys.namespace_key(namespace)) is None:
             raise NotFound(f"namespace {namespace!r} does not exist")
 

@@ -58,8 +58,14 @@ class TopicResolver:
             raise MetadataUnavailable(f"whether {name} exists is not known now: {error}") from error
 
     async def listed(self, namespace: str) -> tuple[list[Topic], list[PartitionedTopic]]:
-        """Return the topics of a namespace, partitions too, and its partitioned topics, sorted by name."""
-        return await self._topics.listed(namespace)
+        """Return the topics of a namespace, partitions too, and its partitioned topics, sorted by name.
+
+        Raises NotFound.
+        """
+        found = await self._topics.listed(namespace)
+        if not any(found):
+            await self._topics.check_namespace(namespace)
+        return found
 
     async def find_or_create(
         self,
