@@ -21,7 +21,7 @@ TOPIC = "/default/arguments"
 async def test_a_producer_takes_no_text_for_a_strategy_or_a_schema(given: Any, said: str) -> None:
     async with MemoryPlatform().client() as client:
         with pytest.raises(TypeError, match=said):
-            await client.producer(TOPIC, **given).open()
+            client.producer(TOPIC, **given)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from danube_client.reader import Reader, ReaderOpening
 from danube_client.retry import Retry
 from danube_client.schema import Schema
 from danube_client.start import Start
-from danube_client.strategy import Strategy
+from danube_client.strategy import NonReliable, Strategy
 from danube_client.stream import batch, conversion
 from danube_client.stream.batch import Compression
 from danube_client.stream.presence import logger
@@ -110,7 +110,7 @@ class Client(TopicCalls):
 
         Raises:
             ValueError: a number is out of range, or ``recreate`` lacks a schema or strategy.
-            TypeError: ``codec`` is none.
+            TypeError: ``codec`` is none, or ``strategy`` or ``schema`` has another type.
             ClientError: the library of the compression is not installed.
         """
         if partitions is not None and partitions < 1:
@@ -123,9 +123,15 @@ class Client(TopicCalls):
         opening = ProducerOpening(
             self._connections,
             self._existing,
-            name or generated_name(),
-            topic,
-            access_mode,
+            api.OpenProducer(
+                topic=topic,
+                producer_name=name or generated_name(),
+                access_mode=api.OpenProducer.AccessMode.Name(int(access_mode)),
+                partitions=partitions or 0,
+                dispatch=conversion.dispatch(strategy),
+                schema=conversion.schema_to_wire(schema),
+                idempotent=not isinstance(strategy, NonReliable) if idempotent is None else idempotent,
+            ),
             strategy,
             schema,
             partitions,

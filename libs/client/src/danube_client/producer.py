@@ -15,8 +15,7 @@ from danube_client.errors import CallError, Closed, InvalidRequest, Unsupported
 from danube_client.events import OnEvent
 from danube_client.payload import Codec, encode
 from danube_client.schema import Schema
-from danube_client.strategy import NonReliable, Strategy
-from danube_client.stream import conversion
+from danube_client.strategy import Strategy
 from danube_client.stream.presence import Presence
 from danube_client.stream.publisher import Publisher, PublisherOptions
 from danube_client.tracing import with_trace
@@ -42,16 +41,15 @@ class ProducerOpening:
 
     Attributes:
         existing: returns a topic itself, or its partitions, or nothing.
+        request: by native streaming.
         strategy: None accepts that of an existing topic.
         schema: the same.
-        idempotent: None is yes where the topic is reliable.
+        idempotent: None is yes where the topic is reliable, as the request says at first.
     """
 
     connections: Connections
     existing: FindTopics
-    name: str
-    topic: str
-    access_mode: AccessMode
+    request: api.OpenProducer
     strategy: Strategy | None
     schema: Schema | None
     partitions: int | None
@@ -84,19 +82,9 @@ class ProducerOpening:
         return await self._by_calls()
 
     async def _by_streaming(self) -> Publisher:
-        request = api.OpenProducer(
-            topic=self.topic,
-            producer_name=self.name,
-            access_mode=api.OpenProducer.AccessMode.Name(int(self.access_mode)),
-            partitions=self.partitions or 0,
-            dispatch=conversion.dispatch(self.strategy),
-            schema=conversion.schema_to_wire(self.schema),
-            idempotent=(
-                not isinstance(self.strategy, NonReliable) if self.idempotent is None else self.idempotent
-            ),
-        )
+        request = self.request
         clock = asyncio.get_running_loop().time
-        presence = Presence(f"producer {self.name}", self.topic, self.on_event, clock)
+        presence = Presence(f"producer {request.producer_name}", request.topic, self.on_event, clock)
         publisher = Publisher(self.connections, request, self.options, presence)
         try:
             await publisher.open()
@@ -113,10 +101,10 @@ class ProducerOpening:
             self.connections,
             self.existing,
             wire.ProducerRequest(
-                producer_name=self.name,
-                topic_name=self.topic,
+                producer_name=self.request.producer_name,
+                topic_name=self.request.topic,
                 schema=None if self.schema is None else self.schema.to_wire(),
-                producer_access_mode=wire.ProducerAccessMode.Name(int(self.access_mode)),
+                producer_access_mode=wire.ProducerAccessMode.Name(self.request.access_mode),
                 dispatch_strategy=None if self.strategy is None else self.strategy.to_wire(),
             ),
             self.options.retry,
@@ -131,7 +119,7 @@ class Producer:
     """Sends messages. ``Client.producer`` creates it, ``async with`` or ``await`` opens it."""
 
     def __init__(self, opening: ProducerOpening, codec: Codec | None) -> None:
-        self.name = opening.name
+        self.name = opening.request.producer_name
         """The producer's name."""
         self._opening = opening
         self._with_trace = with_trace()
@@ -239,7 +227,6 @@ class Producer:
 
         Raises:
             InvalidRequest: the topic has another number of partitions than was asked for.
-            TypeError: ``strategy`` or ``schema`` has another type.
             CallError: the platform refused, or was not ready within the retries.
         """
         using = await self._opening.open()
