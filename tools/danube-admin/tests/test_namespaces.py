@@ -160,6 +160,13 @@ def test_a_port_that_speaks_http_2_but_not_grpc_is_told(service: Any, cli: Any) 
     assert (ended.code, ended.err) == (3, f"Error: {told}\n")
 
 
+def test_a_proxy_whose_servers_are_away_is_not_told_as_another_port(service: Any, cli: Any) -> None:
+    said = "Received http2 header with status: 503"
+    service.answers[f"{SERVICE}/CreateNamespace"] = (grpc.StatusCode.UNAVAILABLE, said)
+    ended = cli("namespaces", "create", "ns")
+    assert (ended.code, ended.err) == (3, f"Error: {service.endpoint}: {said}\n")
+
+
 class Http1(socketserver.BaseRequestHandler):
     """Refuses whatever comes, as a web server refuses HTTP/2."""
 

@@ -148,9 +148,10 @@ def _fail(address: str, method: str, error: grpc.RpcError) -> NoReturn:
     import grpc  # noqa: PLC0415 - slow to import, help needs nothing of it
 
     code, details = error.code(), error.details() or error.code().name
-    silent = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-    if silent or details.startswith(NOT_GRPC):
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         give_up(unreachable(address, details), UNREACHABLE)
+    if details.startswith(NOT_GRPC):
+        give_up(_foreign(address), UNREACHABLE)
     if "message larger than max" in details:
         give_up(f"{address}: the answer is over the {RECEIVE_BYTES_MAX} bytes that are taken here")
     if code is grpc.StatusCode.UNIMPLEMENTED:
@@ -164,11 +165,15 @@ def unreachable(address: str, details: str) -> str:
 
     What gRPC itself says names system calls instead of a reason; what the service says is repeated.
     """
-    if "Failed parsing HTTP/2" in details or details.startswith(NOT_GRPC):
-        return f"{address} is not the admin port: something answers there that does not speak gRPC"
+    if "Failed parsing HTTP/2" in details:
+        return _foreign(address)
     if details.startswith(("failed to connect", "DNS resolution failed")):
         trust = ": nothing answers, it does not speak TLS, or one of the two certificates is not trusted"
         return f"{address} cannot be reached{trust if address.startswith('https://') else ''}"
     if details == "Deadline Exceeded":
         return f"{address} did not answer within {TIMEOUT_S:g} s"
     return f"{address}: {details}"
+
+
+def _foreign(address: str) -> str:
+    return f"{address} is not the admin port: something answers there that does not speak gRPC"
