@@ -73,6 +73,8 @@ HARMLESS: Final = frozenset(
         "security roles create",
         "security tokens create",
         "security tokens validate",
+        "serve",  # only tells where
+        "server",
         "topics configure-schema",
         "topics create",
         "topics create-partitioned",

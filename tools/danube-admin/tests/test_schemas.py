@@ -198,7 +198,7 @@ def test_a_topic_s_subject_and_policy_are_set_and_shown(service: Any, cli: Any) 
     assert shown == {
         "topic": "/default/t",
         "schema_subject": "orders",
-        "validation_policy": "enforce",
+        "validation_policy": "ENFORCE",
         "enable_payload_validation": False,
         "schema_id": 7,
     }

@@ -142,7 +142,7 @@ def test_policies_of_a_topic_are_shown_and_set(service: Any, cli: Any) -> None:
     "arguments",
     [
         ("create", "my-topic"),
-        ("create", "default/topic"),
+        ("create", "default/a/b"),
         ("create", "/default/"),
         ("create", "/default/a.b"),
         ("create", "/default/a/b"),

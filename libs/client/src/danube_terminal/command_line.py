@@ -32,5 +32,8 @@ def _show_version(context: typer.Context, asked: bool) -> None:
 
 
 Version = Annotated[
-    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version, and end.")
+    bool,
+    typer.Option(
+        "--version", "-V", callback=_show_version, is_eager=True, help="Print the version, and end."
+    ),
 ]

@@ -63,6 +63,9 @@ app.add_typer(schemas.commands.app, name="schemas", help="The schema registry.")
 app.add_typer(dead_letters.commands.app, name="dead-letters", help="Messages that failed too often.")
 app.add_typer(security.app, name="security", help="Who may do what: roles, bindings, API keys, tokens.")
 app.command("mcp", help=mcp_server.HELP)(mcp_server.mcp)
+for name in ("serve", "server"):
+    any_options = {"ignore_unknown_options": True, "allow_extra_args": True}
+    app.command(name, hidden=True, context_settings=any_options)(mcp_server.serve)
 app.add_typer(subscriptions.commands.app, name="subscriptions", help="The cursors of subscriptions.")
 
 single = Commands(app)

@@ -103,8 +103,8 @@ def admin(context: typer.Context, endpoint: str | None) -> Iterator[tuple[Call, 
 
     root = context.find_root().params.get("endpoint")
     address = endpoint or root or os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT
-    if os.environ.get(TLS_VARIABLE, "").lower() in ("1", "true", "yes") and address.startswith("http://"):
-        address = f"https://{address.removeprefix('http://')}"
+    if os.environ.get(TLS_VARIABLE, "").lower() in ("1", "true", "yes"):
+        address = f"https://{address.removeprefix('http://').removeprefix('https://')}"
     with open_channel(address, tls(context), "an endpoint", RECEIVE_BYTES_MAX) as channel:
 
         def call(method: str, request: Message, answer: type[Response], *, missing: bool = False) -> Response:

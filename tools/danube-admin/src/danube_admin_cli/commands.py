@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from danube_admin_cli.admin import Call, Endpoint, Output, Stream, admin, form_of
 from danube_admin_cli.topic_options import Namespace, topic_name
 from danube_terminal.choices import Form
-from danube_terminal.option_groups import option, spread, with_options
+from danube_terminal.option_groups import option, spelling, spread, with_options
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
@@ -31,11 +31,17 @@ class Session:
     stream: Stream
 
 
+def _between(context: typer.Context, endpoint: Annotated[str | None, spelling("--endpoint")] = None) -> None:
+    """Take the endpoint between a group and its command, too, where it wins over one before the group."""
+    if endpoint is not None:
+        context.find_root().params["endpoint"] = endpoint
+
+
 class Commands:
     """A group of commands, e.g. all of ``danube-admin topics``; those of ``app`` itself, if it is given."""
 
     def __init__(self, app: typer.Typer | None = None) -> None:
-        self.app = app or typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+        self.app = app or typer.Typer(no_args_is_help=True, rich_markup_mode=None, callback=_between)
 
     def command(self, name: str, *, help_text: str | None = None) -> Callable[[Command], Command]:
         """Register a function, whose first parameter is a Session, as the command ``name``.

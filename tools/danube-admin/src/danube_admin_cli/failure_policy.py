@@ -58,12 +58,18 @@ class Poison(StrEnum):
     """What becomes of a message that failed too often."""
 
     dead_letter = "dead-letter"
+    dead_letter_of_the_original = "dead_letter"
     block = "block"
     drop = "drop"
 
 
 _BACKOFF = {Backoff.fixed: wire.Fixed, Backoff.exponential: wire.Exponential}
-_POISON = {Poison.dead_letter: wire.DeadLetter, Poison.block: wire.Block, Poison.drop: wire.Drop}
+_POISON = {
+    Poison.dead_letter: wire.DeadLetter,
+    Poison.dead_letter_of_the_original: wire.DeadLetter,
+    Poison.block: wire.Block,
+    Poison.drop: wire.Drop,
+}
 
 
 def _dead_letter_topic(text: str | None) -> str | None:
@@ -158,7 +164,7 @@ def get_failure_policy(session: Session, topic: Topic, subscription: Subscriptio
         "poison_policy": _word(_POISON, policy.poison_policy),
     }
     if session.form is Form.json:
-        show_json(shown)
+        show_json(shown | {"poison_policy": shown["poison_policy"].replace("-", "_")})
         return
     lines = {name: "none" if value is None else str(value) for name, value in list(shown.items())[2:]}
     show_section(f"Failure policy of {subscription} on {topic}:", lines)

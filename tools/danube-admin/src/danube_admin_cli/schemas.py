@@ -19,6 +19,7 @@ from danube_admin_cli.printing import (
 )
 from danube_proto import danube_schema_pb2 as wire
 from danube_terminal.choices import UINT32_MAX, UINT64_MAX
+from danube_terminal.option_groups import agreed, spelling
 from danube_terminal.plain import moment, plain
 from danube_terminal.schema_options import DefinitionOptions
 
@@ -182,14 +183,17 @@ def set_compatibility(
     session: Session,
     subject: Subject,
     mode: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="MODE", help="none, backward, forward or full; the last three also with _transitive."
         ),
-    ],
+    ] = None,
+    mode_option: Annotated[str | None, spelling("--mode")] = None,
 ) -> None:
     """Set what new versions of a subject have to keep; the present ones are not checked again."""
-    request = wire.SetCompatibilityModeRequest(subject=subject, compatibility_mode=mode)
+    request = wire.SetCompatibilityModeRequest(
+        subject=subject, compatibility_mode=agreed("MODE", mode, mode_option)
+    )
     answer = session.call(f"{SERVICE}/SetCompatibilityMode", request, wire.SetCompatibilityModeResponse)
     show_success(session.form, "Compatibility Set", success=answer.success)
 

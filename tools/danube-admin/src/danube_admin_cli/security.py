@@ -14,6 +14,7 @@ from danube_admin_cli.printing import show_json, show_success, show_table, show_
 from danube_proto import danube_admin_pb2 as wire
 from danube_proto import danube_platform_pb2 as platform
 from danube_terminal.choices import Form
+from danube_terminal.option_groups import agreed, spelling
 from danube_terminal.plain import moment, plain
 
 SERVICE = "/danube_admin.SecurityAdmin"
@@ -37,7 +38,7 @@ app.add_typer(tokens.app, name="tokens", help="Tokens of HS256, without a server
 
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 Permissions = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
         "--permission",
         "-p",
@@ -53,18 +54,22 @@ Resource = Annotated[
         "--resource", help="A namespace, /namespace/topic, or /namespace/beginning*; none for cluster."
     ),
 ]
-Principal = Annotated[
-    str,
-    typer.Option(
-        "--principal", metavar="TYPE:NAME", help="user:NAME, service_account:NAME, certificate:NAME."
-    ),
-]
+PRINCIPAL_OPTION = typer.Option(
+    "--principal", metavar="TYPE:NAME", help="user:NAME, service_account:NAME, certificate:NAME."
+)
+Principal = Annotated[str, PRINCIPAL_OPTION]
 
 
 @roles.command("create")
-def create_role(session: Session, name: Name, permission: Permissions) -> None:
+def create_role(
+    session: Session,
+    name: Name,
+    permission: Permissions = None,
+    permissions: Annotated[str | None, spelling("--permissions")] = None,
+) -> None:
     """Create a role."""
-    request = wire.CreateRoleRequest(role=wire.RoleDefinition(name=name, permissions=permission))
+    allowed = agreed("--permission", permission or None, _split(permissions))
+    request = wire.CreateRoleRequest(role=wire.RoleDefinition(name=name, permissions=allowed))
     answer = session.call(f"{SERVICE}/CreateRole", request, wire.SecurityResponse)
     show_success(session.form, "Role Created", success=answer.success)
 
@@ -97,19 +102,26 @@ def delete_role(session: Session, name: Name, yes: Yes = False) -> None:
 @bindings.command("create")
 def create_binding(
     session: Session,
-    principal: Principal,
-    role: Annotated[list[str], typer.Option("--role", "-r", help="May be repeated.")],
     scope: Scope,
+    principal: Annotated[str | None, PRINCIPAL_OPTION] = None,
+    role: Annotated[list[str] | None, typer.Option("--role", "-r", help="May be repeated.")] = None,
     resource: Resource = "",
     identifier: Annotated[str, typer.Option("--id", help="Its name; a random one if absent.")] = "",
+    named: Annotated[str | None, typer.Argument(metavar="ID", hidden=True)] = None,
+    principal_type: Annotated[str | None, spelling("--principal-type")] = None,
+    principal_name: Annotated[str | None, spelling("--principal-name")] = None,
+    roles: Annotated[str | None, spelling("--roles")] = None,
 ) -> None:
     """Give a principal roles on the cluster, a namespace, a topic, or all topics that begin alike."""
-    kind, name = _principal(principal)
+    if (principal_type is None) != (principal_name is None):
+        give_up("--principal-type and --principal-name go together; or give --principal TYPE:NAME", USAGE)
+    parts = None if principal_type is None else (principal_type, principal_name)
+    kind, name = agreed("--principal", principal and _principal(principal), parts)
     binding = wire.BindingDefinition(
-        id=identifier or secrets.token_hex(4),
+        id=agreed("--id", named, identifier or None) if named or identifier else secrets.token_hex(4),
         principal_type=kind,
         principal_name=name,
-        role_names=role,
+        role_names=agreed("--role", role or None, _split(roles)),
         scope=scope,
         resource_name=resource,
     )
@@ -203,6 +215,11 @@ def revoke_key(session: Session, identifier: Name, yes: Yes = False) -> None:
     request = platform.RevokeKeyRequest(key_id=identifier)
     session.call(f"{API_KEYS}/RevokeKey", request, platform.RevokeKeyResponse)
     show_success(session.form, "Key Revoked", success=True)
+
+
+def _split(text: str | None) -> list[str] | None:
+    """Return the names of a list with commas; None if there is none."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()] or None
 
 
 def _principal(text: str) -> tuple[str, str]:

@@ -19,13 +19,16 @@ from danube_admin_cli.admin import Output, form_of
 from danube_admin_cli.outcome import USAGE, give_up
 from danube_admin_cli.printing import show_json, show_text
 from danube_terminal.choices import Form
+from danube_terminal.option_groups import agreed, refused, spelling
 
 SECRET_VARIABLE = "DANUBE_SECRET_KEY"  # noqa: S105 - a variable's name
+SECRET_VARIABLES = (SECRET_VARIABLE, "DANUBE_JWT_SECRET_KEY")
+"""The second one is the original's."""
 SECRET_BYTES_MIN = 32
 FILE_BYTES_MAX = 64 * 1024
 TYPES = ("user", "service_account")
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_TTL = re.compile(r"([1-9][0-9]{0,8})([smhd])")
+_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_TTL = re.compile(r"([1-9][0-9]{0,8})([smhd]?)")
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -36,6 +39,16 @@ SecretFile = Annotated[
         metavar="FILE",
         help=f"File with the secret, the first line of several; else the variable {SECRET_VARIABLE}.",
     ),
+]
+VISIBLE = "an option is seen by everybody on this machine: "
+SecretKey = Annotated[
+    str | None,
+    refused("--secret-key", f"{VISIBLE}give --secret-key-file FILE or the variable {SECRET_VARIABLE}"),
+]
+Endpoint = Annotated[str | None, spelling("--endpoint", expose_value=False)]
+"""Nothing is asked there; scripts give it with every command."""
+Token = Annotated[
+    str | None, refused("--token", f"{VISIBLE}give the token on standard input, or the name of its file")
 ]
 
 
@@ -53,6 +66,8 @@ def create(
         str, typer.Option("--audience", help="Whom it is shown to, if that is checked.")
     ] = "",
     output: Output = None,
+    _endpoint: Endpoint = None,
+    _secret_key: SecretKey = None,
 ) -> None:
     """Create a token, and print it. It holds until it expires or the secret is replaced."""
     if kind not in TYPES:
@@ -91,6 +106,9 @@ def validate(
     ] = None,
     secret_key_file: SecretFile = None,
     output: Output = None,
+    _endpoint: Endpoint = None,
+    _secret_key: SecretKey = None,
+    _token: Token = None,
 ) -> None:
     """Check a token's signature and times, and show what it says. Exits with 1 if it is not valid."""
     token = (sys.stdin.read(FILE_BYTES_MAX) if file is None else _read(file)).strip()
@@ -119,7 +137,8 @@ def validate(
 
 def _secrets(file: Path | None) -> list[bytes]:
     """Return the secrets of the file or the variable; the command ends if they cannot be used."""
-    text = _read(file) if file is not None else os.environ.get(SECRET_VARIABLE, "")
+    set_ = [text for name in SECRET_VARIABLES if (text := os.environ.get(name))]
+    text = _read(file) if file is not None else agreed(SECRET_VARIABLE, *set_) if set_ else ""
     secrets = [line.strip().encode() for line in text.splitlines() if line.strip()]
     if not secrets:
         give_up(f"a secret is needed: --secret-key-file or {SECRET_VARIABLE}", USAGE)

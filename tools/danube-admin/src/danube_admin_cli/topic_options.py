@@ -22,12 +22,15 @@ def topic_name(text: str, namespace: str | None = None) -> str:
     """Return a name that has the form ``/namespace/topic``; the service may be stricter.
 
     Args:
-        text: the name, or only its last part if there is a ``namespace``.
+        text: the name, without its first slash if that is left out, or only its last part if there is a
+            ``namespace``.
         namespace: the namespace, if it was given by itself.
 
     Raises:
         typer.BadParameter: it has another form, or other characters than letters, digits, ``_`` and ``-``.
     """
+    if not text.startswith("/") and text.count("/") == 1:
+        text = f"/{text}"
     if namespace is not None:
         if text.startswith("/") and text.split("/")[1] != namespace:
             raise _bad(f"{text!r} is not in the namespace {namespace}")
@@ -42,6 +45,11 @@ def topic_name(text: str, namespace: str | None = None) -> str:
 
 def _bad(reason: str) -> typer.BadParameter:
     return typer.BadParameter(reason, param_hint="'TOPIC'")
+
+
+def _word(strategy: str) -> str:
+    """Return the word for a strategy, which the original also calls ``reliable_dispatch``."""
+    return strategy.strip().lower().replace("_", "-").removesuffix("-dispatch")
 
 
 Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="/namespace/topic")]
@@ -122,7 +130,7 @@ class TopicOptions:
             raise typer.BadParameter(
                 "give either a subject, or a type and its data", param_hint="'--schema-subject'"
             )
-        name = self.dispatch_strategy.strip().lower().replace("_", "-")
+        name = _word(self.dispatch_strategy)
         given = (self.storage, self.segment_size, self.retention, self.retention_period)
         if name not in (RELIABLE, NON_RELIABLE) or any(one is not None for one in given):
             raise typer.BadParameter(
@@ -134,7 +142,7 @@ class TopicOptions:
     def _strategy(self) -> str:
         """``non-reliable``, or ``reliable:`` and the options: messages expire only if that is asked for."""
         name, colon, options_text = self.dispatch_strategy.strip().partition(":")
-        name = name.strip().lower().replace("_", "-")
+        name = _word(name)
         if name not in (RELIABLE, NON_RELIABLE) or (colon and name == NON_RELIABLE):
             raise typer.BadParameter(
                 f"{self.dispatch_strategy!r} is neither reliable nor non-reliable",

@@ -11,16 +11,15 @@ from danube_admin_cli.printing import show_figures, show_success
 from danube_admin_cli.schemas import SERVICE
 from danube_admin_cli.topic_options import Topic
 from danube_proto import danube_schema_pb2 as wire
+from danube_terminal.option_groups import agreed, spelling
 from danube_terminal.plain import plain
 
-Policy = Annotated[
-    str,
-    typer.Option(
-        "--validation-policy",
-        metavar="POLICY",
-        help="What happens to messages that do not fit: none, warn (they are counted) or enforce (refused).",
-    ),
-]
+POLICY = "--validation-policy"
+POLICY_OPTION = typer.Option(
+    POLICY,
+    metavar="POLICY",
+    help="What happens to messages that do not fit: none, warn (they are counted) or enforce (refused).",
+)
 PayloadValidation = Annotated[
     bool,
     typer.Option(
@@ -42,7 +41,7 @@ def configure(
     session: Session,
     topic: Topic,
     subject: Annotated[str, typer.Option("--subject", metavar="SUBJECT")],
-    policy: Policy = "none",
+    policy: Annotated[str, POLICY_OPTION] = "none",
     payload_validation: PayloadValidation = False,
 ) -> None:
     """Set the schema subject of a topic."""
@@ -59,12 +58,15 @@ def configure(
 def set_policy(
     session: Session,
     topic: Topic,
-    policy: Policy,
+    validation_policy: Annotated[str | None, POLICY_OPTION] = None,
+    policy: Annotated[str | None, spelling("--policy")] = None,
     payload_validation: PayloadValidation = False,
 ) -> None:
     """Set what happens to messages that do not fit the topic's subject."""
     request = wire.UpdateTopicValidationPolicyRequest(
-        topic_name=topic, validation_policy=policy, enable_payload_validation=payload_validation
+        topic_name=topic,
+        validation_policy=agreed(POLICY, validation_policy, policy),
+        enable_payload_validation=payload_validation,
     )
     answer = session.call(
         f"{SERVICE}/UpdateTopicValidationPolicy", request, wire.UpdateTopicValidationPolicyResponse
@@ -76,4 +78,5 @@ def show(session: Session, topic: Topic) -> None:
     """Show the schema subject of a topic, and how its messages are validated."""
     request = wire.GetTopicSchemaConfigRequest(topic_name=topic)
     answer = session.call(f"{SERVICE}/GetTopicSchemaConfig", request, wire.GetTopicSchemaConfigResponse)
+    answer.validation_policy = answer.validation_policy.upper()
     show_figures(session.form, {"topic": topic, **plain(answer)})

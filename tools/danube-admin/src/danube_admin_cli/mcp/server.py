@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from danube_admin_cli.mcp.tools import Tool, WrongArguments, tools
-from danube_admin_cli.outcome import give_up
+from danube_admin_cli.outcome import USAGE, give_up
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
@@ -82,6 +82,15 @@ def mcp(context: typer.Context, allow_changes: Changes = False) -> None:
     options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
     offered = [one for one in tools(root.command) if allow_changes or not one.changes]
     asyncio.run(_serve(offered, options))
+
+
+def serve() -> None:
+    """Tell where what ``danube-admin serve`` of the original serves is."""
+    give_up(
+        "nothing is served here: the console and /ui/v1 are at the HTTP port of the admin service, and"
+        " danube-admin mcp serves the tools of --mode mcp",
+        USAGE,
+    )
 
 
 async def _serve(offered: Sequence[Tool], options: Sequence[str]) -> None:

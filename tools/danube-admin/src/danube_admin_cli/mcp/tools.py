@@ -158,7 +158,9 @@ def _tools(command: Any, words: tuple[str, ...]) -> Iterator[Tool]:
         for name, one in inner.items():
             yield from _tools(one, (*words, name))
     elif " ".join(words) not in LEFT_OUT and "output" in {one.name for one in command.params}:
-        arguments = tuple(_argument(one) for one in command.params if one.name not in UNASKED)
+        arguments = tuple(
+            _argument(one) for one in command.params if not one.hidden and one.name not in UNASKED
+        )
         silent = any(one.name == "yes" for one in command.params)
         yield Tool(words, _text(command.help or ""), arguments, silent)
 
