@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,13 +19,13 @@ BROKEN = '{"type": "record", "name": "R", "fields": [{"name": "a", "type": "stri
 
 class Cli:
     def __init__(self, platform: Platform) -> None:
-        self._addr = f"http://{platform.gateway_addr}"
+        self.address = f"http://{platform.gateway_addr}"
 
     async def __call__(self, command: str, subject: str, *more: str, code: int = 0) -> str:
-        return await self.run("schema", command, subject, "-s", self._addr, *more, code=code)
+        return await self.run("schema", command, subject, "-s", self.address, *more, code=code)
 
     async def keys(self, command: str, topic: str, *more: str, code: int = 0) -> str:
-        return await self.run(command, "-s", self._addr, "-t", topic, *more, code=code)
+        return await self.run(command, "-s", self.address, "-t", topic, *more, code=code)
 
     async def run(self, *arguments: str, code: int = 0) -> str:
         words = ["-m", "danube_cli", *arguments]
@@ -46,6 +47,7 @@ async def test_schemas_are_registered_shown_and_checked_from_the_command_line(cl
     words = ("--schema-type", "avro", "--schema", FIRST)
     answer: Any = json.loads(await cli("register", subject, *words, "--tags", "a, b", "-o", "json"))
     assert (answer["subject"], answer["version"], answer["is_new_version"]) == (subject, 1, True)
+    assert (answer["success"], answer["schema_type"]) == (True, "avro")
     shown = json.loads(await cli("get", subject, "--version", "1", "-o", "json"))
     assert (shown["schema_definition"], shown["schema_id"]) == (FIRST, answer["schema_id"])
     assert shown["tags"] == ["a", "b"]
@@ -66,6 +68,25 @@ async def test_what_does_not_fit_or_exist_ends_with_an_error(cli: Cli) -> None:
     assert said["errors"] != []
     assert "Error: " in await cli("register", subject, *broken, code=1)
     assert "schema-type" in await cli("register", subject, "--schema", FIRST, code=2)
+
+
+async def test_what_is_sent_has_a_schema_of_a_file_or_a_version_that_is_asked_for(
+    cli: Cli, topic: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "order.schema"
+    file.write_text('{"type": "object", "required": ["id"]}')
+    subject = topic.removeprefix("/").replace("/", "-")
+    words = ("--schema-file", str(file), "--schema-type", "json_schema")
+    await cli.keys("produce", topic, *words, "-m", '{"id": 1}')
+    shown = json.loads(await cli.run("schema", "-s", cli.address, "get", subject, "-v", "1", "-o", "json"))
+    assert (shown["subject"], shown["schema_type"], shown["version"]) == (subject, "json_schema", 1)
+    for option in ("--schema-version", "--schema-min-version"):
+        pinned = ("--schema-subject", subject, option)
+        await cli.keys("produce", topic, *pinned, "1", "-m", '{"id": 2}')
+        said = await cli.keys("produce", topic, *pinned, "2", "-m", '{"id": 3}', code=1)
+        assert f"the latest version of {subject} is 1" in said
+    words = ("-m", "s", "--exit-at-end", "--raw")
+    assert await cli.keys("consume", topic, *words) == '{"id": 1}\n{"id": 2}\n{"id": 2}\n'
 
 
 async def test_a_key_shared_consumer_takes_the_keys_of_its_filters(cli: Cli, topic: str) -> None:

@@ -80,3 +80,4 @@ async def test_a_reader_that_leaves_ends_the_help_quietly(gateway: StubGateway, 
     process = await cli.start("produce", "--help")
     process.stdout._transport.close()
     assert await process.stderr.read() == b""
+    await process.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from danube_cli import consume, peek, produce, profile, replay, schema, subscribe, topics
 from danube_cli.address import ProfileName
 from danube_terminal.command_line import Version, command_line
+from danube_terminal.option_groups import spread
 from danube_terminal.streams import run
 from danube_terminal.tls_options import Ca, Cert, Key, ServerName, TokenFile
 
@@ -22,7 +23,7 @@ Examples:
 """
 
 app = command_line("danube-cli", HELP)
-app.command(help=produce.HELP)(produce.produce)
+app.command(help=produce.HELP)(spread(produce.produce))
 app.command(help=consume.HELP)(consume.consume)
 app.command(help=subscribe.HELP)(subscribe.subscribe)
 app.command(help=peek.HELP)(peek.peek)

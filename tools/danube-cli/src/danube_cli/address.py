@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from danube_cli import profiles
+from danube_terminal.option_groups import agreed
 
 DEFAULT_ADDR: Final = "http://127.0.0.1:6650"
 DEFAULT_TOPIC: Final = "/default/test_topic"
@@ -39,14 +40,19 @@ def resolved(context: typer.Context, given: str) -> str:
     """Return the address for ``--service-addr``, and let the profile that counts fill the options of TLS.
 
     A profile counts that is named; else the default one if no address is given, in the environment neither.
-    So its token goes to no other address than its own, unless it is named beside one.
+    So its token goes to no other address than its own, unless it is named beside one. An address that a group
+    of commands was given is that of its command.
 
     Raises:
         typer.BadParameter: there is no such profile, or it names files that are gone.
     """
+    above: str | None = context.parent.params.get("service_addr") if context.parent else None
+    source = context.get_parameter_source("service_addr")
+    if above is not None:
+        on_both = source is not None and source.name == "COMMANDLINE"
+        return agreed("--service-addr", above, given if on_both else None)
     root = context.find_root()
     name = root.params.get("profile")
-    source = context.get_parameter_source("service_addr")
     by_default = source is None or source.name == "DEFAULT"
     if context.resilient_parsing or (name is None and not by_default):
         return given

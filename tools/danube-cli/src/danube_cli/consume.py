@@ -11,6 +11,7 @@ from danube_cli.address import DEFAULT_ADDR, DEFAULT_TOPIC, ServiceAddr, Topic
 from danube_cli.outcome import EXIT_CODES, run
 from danube_cli.printing import Format, OutputChoice, OutputForm, Raw, form
 from danube_terminal.choices import UINT32_MAX
+from danube_terminal.option_groups import agreed, spelling
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def consume(
         typer.Option("--reconnect/--no-reconnect", help="Whether to come back when the connection is lost."),
     ] = True,
     raw: Raw = False,
+    consumer_name: Annotated[str | None, spelling("--consumer-name")] = None,
 ) -> None:
     """Check the options and run the command."""
     if key_filter and sub_type is not SubscriptionChoice.key_shared:
@@ -165,7 +167,7 @@ def consume(
         tls=tls(context),
         topic=topic,
         subscription=subscription,
-        consumer_name=consumer,
+        consumer_name=agreed("--consumer", consumer, consumer_name) if consumer or consumer_name else None,
         type=type_of(sub_type),
         key_filters=key_filter or [],
         start=None if from_ is None else parse_start(from_),

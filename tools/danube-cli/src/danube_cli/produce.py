@@ -12,7 +12,9 @@ import typer
 
 from danube_cli.address import DEFAULT_ADDR, DEFAULT_TOPIC, ServiceAddr, Topic
 from danube_cli.outcome import EXIT_CODES, run
+from danube_cli.schema import SubjectOptions
 from danube_terminal.choices import UINT32_MAX, UINT64_MAX, RetentionChoice, StorageChoice
+from danube_terminal.option_groups import refused
 from danube_terminal.tls_options import tls
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 SCHEMA_NAME = "my_app"
 INTERVAL_MS_MIN = 100
 SEGMENT_SIZE_MB = 20
+NO_SUBJECT = SubjectOptions()
 
 
 class SchemaChoice(StrEnum):
@@ -39,6 +42,7 @@ class InputChoice(StrEnum):
     lines = "lines"
     csv = "csv"
     length_prefixed = "length-prefixed"
+    whole = "whole"
 
 
 class CompressChoice(StrEnum):
@@ -66,6 +70,7 @@ What is in the file says --input:
   lines            one message a line; a carriage return at its end belongs to it, but not to an int64
   csv              rows become JSON objects of texts, named by the first row
   length-prefixed  four bytes, the highest first, say how long the message behind them is
+  whole            one message, the bytes of the file; --count and --interval send it again
 
 When the connection is lost, the command waits for the platform, and says so on stderr; each message is stored
 once. An interrupt ends it after what is on its way was answered.
@@ -122,14 +127,7 @@ def produce(
             help="The JSON Schema, needed with json; @FILE reads it from a file.",
         ),
     ] = None,
-    schema_subject: Annotated[
-        str | None,
-        typer.Option(
-            "--schema-subject",
-            metavar="SUBJECT",
-            help="A subject of the schema registry that the topic gets, instead of --schema.",
-        ),
-    ] = None,
+    registry: SubjectOptions = NO_SUBJECT,
     attributes: Annotated[
         str | None,
         typer.Option("--attributes", "-a", metavar="K:V,...", help="Attributes of every message."),
@@ -167,7 +165,7 @@ def produce(
         ),
     ] = None,
     count: Annotated[
-        int, typer.Option("--count", "-c", metavar="N", min=1, help="How often to send --message.")
+        int, typer.Option("--count", "-c", metavar="N", min=1, help="How often to send one message.")
     ] = 1,
     interval: Annotated[
         int | None,
@@ -236,19 +234,26 @@ def produce(
             help="The time; asks for --retention expire. 3600 if absent.",
         ),
     ] = None,
+    _file: Annotated[
+        str | None, refused("-f", "say --file FILE, which sends its lines, with --input whole one message")
+    ] = None,
 ) -> None:
     """Check the options and run the command."""
     if (message is None) == (file is None):
         raise typer.BadParameter(
             "give either --message or --file", param_hint="'-m' / '--message' / '--file'"
         )
-    if file is not None and (count != 1 or interval is not None):
-        raise typer.BadParameter("--count and --interval go with --message", param_hint="'--file'")
+    by_records = file is not None and input_ is not InputChoice.whole
+    if by_records and (count != 1 or interval is not None):
+        raise typer.BadParameter(
+            "--count and --interval go with --message, or --input whole", param_hint="'--file'"
+        )
     if file is None and input_ is not InputChoice.lines:
         raise typer.BadParameter("goes with --file", param_hint="'--input'")
     if key is not None and key_field is not None:
         raise typer.BadParameter("give either --key or --key-field", param_hint="'--key-field'")
-    check_schema(schema, json_schema, schema_subject)
+    registry.check()
+    check_schema(schema, json_schema, registry.given())
     pairs = parse_attributes(attributes or "")
     options = (storage, segment_size, retention, retention_period)
     if reliable is False and any(option is not None for option in options):
@@ -257,24 +262,27 @@ def produce(
         )
 
     from danube_cli import payload as payloads  # noqa: PLC0415 - slow to import, help needs nothing of it
-    from danube_cli.inputs.source import Source  # noqa: PLC0415
+    from danube_cli.inputs.source import Source, whole  # noqa: PLC0415
     from danube_cli.sending import Job, Text, send  # noqa: PLC0415
     from danube_client import Compression, Schema  # noqa: PLC0415
 
-    the_schema = Schema.registered(schema_subject) if schema_subject else wire_schema(schema, json_schema)
+    the_schema = wire_schema(schema, json_schema)
     source: Text | Source
-    if file is not None:
+    if file is not None and by_records:
         source = Source(file, splitter(input_))
     else:
-        payload = (message or "").encode(errors="surrogateescape")
         try:
+            payload = whole(file) if file is not None else (message or "").encode(errors="surrogateescape")
             if the_schema is not None:
                 payloads.check(payload, the_schema.type)
             if key_field is not None:
                 payloads.key_in(payload, key_field)
         except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint="'--message'") from error
+            hint = "'--message'" if file is None else "'--file'"
+            raise typer.BadParameter(str(error), param_hint=hint) from error
         source = Text(payload, count, (interval or 0) / 1000)
+    if subject := registry.subject(context, service_addr, topic):
+        the_schema = Schema.registered(subject)
     job = Job(
         addresses=service_addr.split(","),
         tls=tls(context),

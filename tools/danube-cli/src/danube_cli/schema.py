@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from danube_cli.address import DEFAULT_ADDR, ServiceAddr
-from danube_cli.outcome import EXIT_CODES, FAILED, OK, run
+from danube_cli.outcome import EXIT_CODES, FAILED, OK, complain, run
 from danube_terminal.choices import UINT32_MAX, Form, Output
-from danube_terminal.option_groups import spread
+from danube_terminal.option_groups import spelling, spread
 from danube_terminal.plain import plain
 from danube_terminal.schema_options import DefinitionOptions
 from danube_terminal.tls_options import tls
@@ -26,6 +27,14 @@ TIMEOUT_S: Final = 30.0
 app = typer.Typer(
     help="Register, show and check schemas of the registry.", no_args_is_help=True, rich_markup_mode=None
 )
+
+
+@app.callback()
+def group(
+    service_addr: Annotated[str | None, spelling("--service-addr", "-s")] = None,
+) -> None:
+    """Take the address between the group and its command, too."""
+
 
 Subject = Annotated[str, typer.Argument(metavar="SUBJECT")]
 
@@ -82,32 +91,41 @@ def register(
     output: Output = Form.table,
 ) -> None:
     """Add a version to a subject."""
-    answer = _ask(
+    named = [tag.strip() for tag in tags.split(",") if tag.strip()]
+    answer = _registered(context, service_addr, subject, definition, description=description, tags=named)
+    kind = definition.kind()
+    _show(output, {"success": True, "subject": subject, "schema_type": kind, **answer})
+
+
+def _registered(
+    context: typer.Context, service_addr: str, subject: str, definition: DefinitionOptions, **more: Any
+) -> dict[str, Any]:
+    return ask(
         context,
         service_addr,
         "RegisterSchema",
         subject=subject,
         schema_type=definition.kind(),
         schema_definition=definition.definition(),
-        description=description,
         created_by="danube-cli",
-        tags=[tag.strip() for tag in tags.split(",") if tag.strip()],
+        **more,
     )
-    _show(output, {"subject": subject, **answer})
 
 
 def get(
     context: typer.Context,
     subject: Subject,
     service_addr: ServiceAddr = DEFAULT_ADDR,
-    version: Annotated[int | None, typer.Option("--version", metavar="N", min=1, max=UINT32_MAX)] = None,
+    version: Annotated[
+        int | None, typer.Option("--version", "-v", metavar="N", min=1, max=UINT32_MAX)
+    ] = None,
     output: Output = Form.table,
 ) -> None:
     """Show a version of a subject with its definition; without --version the latest."""
-    answer = _ask(context, service_addr, "GetLatestSchema", subject=subject)
+    answer = ask(context, service_addr, "GetLatestSchema", subject=subject)
     if version not in (None, answer["version"]):
         schema_id = answer["schema_id"]
-        answer = _ask(context, service_addr, "GetSchema", schema_id=schema_id, version=version)
+        answer = ask(context, service_addr, "GetSchema", schema_id=schema_id, version=version)
     definition = answer.pop("schema_definition")
     try:
         name, text = "schema_definition", definition.decode()
@@ -127,7 +145,7 @@ def versions(
     output: Output = Form.table,
 ) -> None:
     """List the versions of a subject."""
-    listed = _ask(context, service_addr, "ListVersions", subject=subject)["versions"]
+    listed = ask(context, service_addr, "ListVersions", subject=subject)["versions"]
     if output is Form.json:
         numbers = [version["version"] for version in listed]
         figures = {"subject": subject, "versions": numbers, "count": len(numbers), "details": listed}
@@ -149,7 +167,7 @@ def check(
     output: Output = Form.table,
 ) -> None:
     """Tell whether a schema can become the next version."""
-    answer = _ask(
+    answer = ask(
         context,
         service_addr,
         "CheckCompatibility",
@@ -177,12 +195,99 @@ for help_text, command in (
     app.command(help=help_text)(spread(command))
 
 
-def _ask(context: typer.Context, service_addr: str, method: str, **fields: Any) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class SubjectOptions:
+    """The subject of the schema registry that the topic of a producer gets."""
+
+    schema_subject: Annotated[
+        str | None,
+        typer.Option(
+            "--schema-subject",
+            metavar="SUBJECT",
+            help="A subject of the schema registry that the topic gets, instead of --schema.",
+        ),
+    ] = None
+    schema_file: Annotated[
+        str | None,
+        typer.Option(
+            "--schema-file",
+            metavar="PATH",
+            help="Register this definition first, as the subject NAMESPACE-TOPIC, and take that.",
+        ),
+    ] = None
+    schema_type: Annotated[
+        str | None,
+        typer.Option(
+            "--schema-type",
+            metavar="TYPE",
+            help="Of --schema-file: json_schema, avro or protobuf; if absent, by its name.",
+        ),
+    ] = None
+    schema_version: Annotated[
+        int | None,
+        typer.Option(
+            "--schema-version",
+            metavar="N",
+            min=1,
+            max=UINT32_MAX,
+            help="Send only if this is the subject's latest version.",
+        ),
+    ] = None
+    schema_min_version: Annotated[
+        int | None,
+        typer.Option(
+            "--schema-min-version",
+            metavar="N",
+            min=1,
+            max=UINT32_MAX,
+            help="Send only if the subject's latest version is this one or a later one.",
+        ),
+    ] = None
+
+    def given(self) -> str | None:
+        """Return the subject or the file that was given."""
+        return self.schema_file if self.schema_subject is None else self.schema_subject
+
+    def check(self) -> None:
+        """Raise BadParameter if the options do not go together."""
+        if self.schema_subject is not None and self.schema_file is not None:
+            raise typer.BadParameter("give a subject or a file", param_hint="'--schema-file'")
+        if self.schema_file is None and self.schema_type is not None:
+            raise typer.BadParameter("goes with --schema-file", param_hint="'--schema-type'")
+        versions = (self.schema_version, self.schema_min_version)
+        if any(versions) and (all(versions) or self.schema_subject is None):
+            raise typer.BadParameter(
+                "one of them, with --schema-subject", param_hint="'--schema-version', '--schema-min-version'"
+            )
+
+    def subject(self, context: typer.Context, service_addr: str, topic: str) -> str | None:
+        """Return the subject, which is registered if it is in a file; None if there is none.
+
+        Ends the command if the subject is not at the version that was asked for.
+        """
+        if self.schema_file is not None:
+            name = topic.removeprefix("/").replace("/", "-")
+            definition = DefinitionOptions(self.schema_type, self.schema_file)
+            _registered(context, service_addr, name, definition)
+            return name
+        wanted = self.schema_version or self.schema_min_version
+        if wanted is not None:
+            latest = ask(context, service_addr, "GetLatestSchema", subject=self.schema_subject)["version"]
+            if latest < wanted or (self.schema_version is not None and latest != wanted):
+                complain(
+                    f"Error: the latest version of {self.schema_subject} is {latest}, not {wanted}: messages"
+                    " are sent with the latest"
+                )
+                raise typer.Exit(FAILED)
+        return self.schema_subject
+
+
+def ask(context: typer.Context, service_addr: str, method: str, **fields: Any) -> dict[str, Any]:
     """Return the fields of the registry's answer at the first address; ends the command if it fails."""
     security = tls(context)
     answers: list[Message] = []
 
-    async def ask() -> int:
+    async def call() -> int:
         from google.protobuf.message_factory import GetMessageClass  # noqa: PLC0415 - slow to import
 
         from danube_client.calls import Unary  # noqa: PLC0415
@@ -205,7 +310,7 @@ def _ask(context: typer.Context, service_addr: str, method: str, **fields: Any) 
             await channel.close()
         return OK
 
-    if code := run(ask()):
+    if code := run(call()):
         raise typer.Exit(code)
     return plain(answers[0])
 

@@ -9,11 +9,22 @@ import threading
 from collections.abc import AsyncIterator
 from typing import BinaryIO
 
-from danube_cli.inputs.splitter import Records, Splitter, UnreadableError
+from danube_cli.inputs.splitter import RECORD_BYTES_MAX, Records, Splitter, UnreadableError, too_long
 
 READ_BYTES = 1 << 18
 # How soon a thread that waits for a pipe notices that the iteration has ended.
 STOP_CHECK_S = 0.2
+
+
+def whole(file: BinaryIO) -> bytes:
+    """Return the bytes of a file that is one message. Raises ValueError if they are too many."""
+    try:
+        data = file.read(RECORD_BYTES_MAX + 1)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    if len(data) > RECORD_BYTES_MAX:
+        raise too_long()
+    return data
 
 
 class Source:
