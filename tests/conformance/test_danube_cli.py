@@ -85,8 +85,11 @@ async def test_what_is_sent_has_a_schema_of_a_file_or_a_version_that_is_asked_fo
         await cli.keys("produce", topic, *pinned, "1", "-m", '{"id": 2}')
         said = await cli.keys("produce", topic, *pinned, "2", "-m", '{"id": 3}', code=1)
         assert f"the latest version of {subject} is 1" in said
+    await cli("register", subject, "-t", "json_schema", "--schema", '{"type": "object"}')
+    for option, code in (("--schema-version", 1), ("--schema-min-version", 0)):
+        await cli.keys("produce", topic, "--schema-subject", subject, option, "1", "-m", "{}", code=code)
     words = ("-m", "s", "--exit-at-end", "--raw")
-    assert await cli.keys("consume", topic, *words) == '{"id": 1}\n{"id": 2}\n{"id": 2}\n'
+    assert await cli.keys("consume", topic, *words) == '{"id": 1}\n{"id": 2}\n{"id": 2}\n{}\n'
 
 
 async def test_a_key_shared_consumer_takes_the_keys_of_its_filters(cli: Cli, topic: str) -> None:

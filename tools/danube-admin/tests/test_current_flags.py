@@ -11,6 +11,7 @@ import typer.main
 from google.protobuf.message_factory import GetMessageClass
 
 from danube_admin_cli.__main__ import app
+from danube_admin_cli.mcp.tools import tools
 from danube_proto import danube_admin_pb2 as wire
 from danube_proto import danube_operations_pb2, danube_platform_pb2, danube_schema_pb2
 
@@ -176,6 +177,33 @@ AGREEING = (
 SECRET = "a secret of the tests, longer than 32 bytes"
 
 
+BINDING = "id principal_type principal_name role_names scope resource_name"
+KEYS = {
+    "brokers list": "broker_id broker_status broker_addr broker_role admin_addr metrics_addr",
+    "brokers balance": "coefficient_of_variation mean_load max_load min_load std_deviation "
+    "broker_count brokers",
+    "topics list --namespace default": "name broker_id delivery",
+    "topics list --broker 7": "name broker_id delivery",
+    f"topics describe {TOPIC}": "topic broker_id delivery schema_subject schema_id schema_version "
+    "schema_type compatibility_mode subscriptions",
+    f"topics get-failure-policy {TOPIC} -s s": "topic subscription max_redelivery_count ack_timeout_ms "
+    "base_redelivery_delay_ms max_redelivery_delay_ms backoff_strategy dead_letter_topic poison_policy",
+    f"topics get-schema-config {TOPIC}": "topic schema_subject validation_policy enable_payload_validation "
+    "schema_id",
+    "schemas register s -t avro --schema x": "subject schema_id version is_new_version fingerprint",
+    "schemas get --subject s": "schema_id version subject schema_type schema_definition description "
+    "created_at created_by tags fingerprint compatibility_mode",
+    "schemas versions s": "version schema_id created_at created_by description fingerprint",
+    "schemas get-compatibility s": "subject compatibility_mode",
+    "schemas list-subjects": "subject schema_type latest_version schema_id compatibility_mode tags",
+    "security roles get r": "name permissions system",
+    "security roles list": "name permissions system",
+    "security bindings get b --scope cluster": BINDING,
+    "security bindings list --scope cluster": BINDING,
+}
+"""The keys of each object that ``--output json`` prints."""
+
+
 @pytest.fixture
 def obliging(service: Any) -> Any:
     """Does whatever is asked for."""
@@ -232,6 +260,20 @@ def test_two_spellings_that_differ_and_none_at_all_are_wrong_usage(
 @pytest.mark.parametrize("line", AGREEING)
 def test_two_spellings_that_agree_are_one(obliging: Any, cli: Any, line: str) -> None:
     assert (cli(*line.split()).code, len(obliging.requests)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--endpoint ftp://a:1 namespaces create n",
+        "namespaces --endpoint ftp://a:1 create n",
+        "namespaces create n --endpoint ftp://a:1",
+        "--endpoint http://b:1 security roles --endpoint ftp://a:1 list",
+    ],
+)
+def test_the_endpoint_is_taken_wherever_it_stands(cli: Any, line: str) -> None:
+    ended = cli(*line.split())
+    assert (ended.code, "ftp://a:1" in ended.err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -295,6 +337,30 @@ def test_values_in_json_are_those_of_the_original(obliging: Any, cli: Any) -> No
     assert told["validation_policy"] == "ENFORCE"
     told = json.loads(cli("topics", "get-failure-policy", TOPIC, "-s", "s", "--output", "json").out)
     assert (told["poison_policy"], told["backoff_strategy"]) == ("dead_letter", "fixed")
+
+
+@pytest.mark.parametrize(("line", "keys"), KEYS.items())
+def test_json_has_the_keys_of_the_original(obliging: Any, cli: Any, line: str, keys: str) -> None:
+    for answer in obliging.answers.values():
+        for field in answer.DESCRIPTOR.fields:
+            if field.is_repeated and field.message_type is not None:
+                getattr(answer, field.name).add()
+    ended = cli(*line.split(), "--output", "json")
+    assert (ended.code, ended.err) == (0, "")
+    told = json.loads(ended.out)
+    assert set(keys.split()) - set(told[0] if isinstance(told, list) else told) == set()
+
+
+def test_a_tool_for_machines_has_one_spelling() -> None:
+    offered = {tool.name: {one.name for one in tool.arguments} for tool in tools(command_of(""))}
+    assert "validation_policy" in offered["topics_set_validation_policy"]
+    for name, spelling in (
+        ("topics_set_validation_policy", "policy"),
+        ("schemas_set_compatibility", "mode_option"),
+        ("security_roles_create", "permissions"),
+        ("security_bindings_create", "principal_type"),
+    ):
+        assert spelling not in offered[name]
 
 
 @pytest.mark.parametrize("line", ["serve --mode mcp --broker-endpoint http://a:1", "server --mode ui"])
