@@ -66,6 +66,7 @@ class Consumer(base.Consumer):
         self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._sources: Sources | None = None
         self._targets: ClientMetadata | None = None
+        self._worked_out: tuple[tuple[Mapping[str, Member], dict[str, int]], ClientMetadata] | None = None
         self._subscription: tuple[str, ...] = ()
         self._generation = 0
         self._arrived = asyncio.Event()
@@ -156,7 +157,11 @@ class Consumer(base.Consumer):
         counts = {
             topic: count for topic in self._subscription if (count := known.partitions(topic)) is not None
         }
-        targets = assignment.assign(self._assignor, living, counts)[self._name]
+        view = (living, counts)
+        if self._worked_out is None or self._worked_out[0] != view:
+            # Most heartbeats say what was said before.
+            self._worked_out = view, assignment.assign(self._assignor, living, counts)[self._name]
+        targets = self._worked_out[1]
         old = self._targets
         if (
             old is None
