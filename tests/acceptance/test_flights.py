@@ -87,7 +87,7 @@ def wait_until_connected(platform: Platform, readers: list[Reader]) -> None:
         assert time.monotonic() < deadline, f"only {connected} connected"
         for reader in readers:
             reader.check_runs()
-        (topic,) = json.loads(subprocess.run(describe, check=True, capture_output=True).stdout)
+        topic = json.loads(subprocess.run(describe, check=True, capture_output=True).stdout)
         connected = {name for each in topic["subscriptions"] for name in each["consumers"]}
 
 

@@ -174,7 +174,7 @@ async def test_the_operator_sees_it_on_the_command_line(platform: Platform, clie
     topic = "/default/shown"
     await publish(client, topic, Retention.UNTIL_ACKNOWLEDGED)
     await until_described([platform.admin_addr], topic, lambda told: kept(told) == MESSAGES)
-    (described,) = shown(platform, "topics", "describe", topic)
+    described = shown(platform, "topics", "describe", topic)
     assert (described["storage"], described["retention"]) == ("disk", "ack")
     assert described["archiver"]
     segments = shown(platform, "topics", "segments", topic)
@@ -270,8 +270,7 @@ def danube_admin(platform: Platform, *arguments: str) -> subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def shown(platform: Platform, *arguments: str) -> list[dict[str, Any]]:
+def shown(platform: Platform, *arguments: str) -> Any:
     ended = danube_admin(platform, *arguments, "-o", "json")
     assert ended.returncode == 0, ended.stderr
-    found: list[dict[str, Any]] = json.loads(ended.stdout)
-    return found
+    return json.loads(ended.stdout)
