@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from danube_admin_cli import backup_places
+from danube_admin_cli.backup import begun
+from danube_admin_cli.backup_files import Backups
 from danube_admin_cli.backup_places import Place, Unreadable, place_of
 from danube_harness.servers.s3_server import BUCKET, S3Kind, S3Server
 
@@ -67,3 +69,11 @@ def test_a_bucket_needs_a_name() -> None:
 def test_an_empty_place_is_not_the_current_directory() -> None:
     with pytest.raises(Unreadable, match="is empty"):
         place_of("", "")
+
+
+def test_backups_that_begin_within_a_second_have_names_of_their_own(tmp_path: Path) -> None:
+    backups = Backups(place_of(str(tmp_path), ""))
+
+    names = [begun(backups)[1] for _ in range(3)]
+
+    assert names == sorted(set(names))

@@ -91,11 +91,9 @@ class _Progress:
 def create(session: Session, place: Where, s3_endpoint_url: Endpoint = "") -> None:
     """Make a backup while the platform runs."""
     began_s = time.monotonic()
-    now = datetime.now(UTC)
-    name = now.strftime("%Y%m%dT%H%M%SZ")
     try:
         backups = _opened(place, s3_endpoint_url)
-        backups.begin(name)
+        now, name = begun(backups)
         known = backups.known_segments()
         files, wanted, archive = _receive(session, backups, name)
         copied = _Copied()
@@ -105,7 +103,7 @@ def create(session: Session, place: Where, s3_endpoint_url: Endpoint = "") -> No
         )
         backups.finish(record)
     except FileExistsError:
-        give_up(f"{place} has a backup {name} already, or is no directory", USAGE)
+        give_up(f"{place} is no directory, or others make backups there at this moment", USAGE)
     except OSError as error:
         give_up(_told(place, error))
     except Unreadable as error:
@@ -125,6 +123,25 @@ def create(session: Session, place: Where, s3_endpoint_url: Endpoint = "") -> No
             "segments_in_s3": sum(one.backend == "s3" for one in segments),
         },
     )
+
+
+def begun(backups: Backups) -> tuple[datetime, str]:
+    """Begin a backup that is named by the second; if that has one already, the next second is awaited.
+
+    Raises FileExistsError.
+    """
+    for last in (False, False, True):
+        now = datetime.now(UTC)
+        name = now.strftime("%Y%m%dT%H%M%SZ")
+        try:
+            backups.begin(name)
+        except FileExistsError:
+            if last:
+                raise
+            time.sleep(1 - now.microsecond / 1_000_000)
+        else:
+            break
+    return now, name
 
 
 @commands.command("verify")
