@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from tests.conformance.client import SHARED, Client, Stream
 
+from danube_harness.platforms.admin_calls import until_described
+from danube_harness.platforms.standalone import Platform
+
 pytestmark = pytest.mark.wires("calls", "streaming")
 
 
@@ -78,7 +81,7 @@ async def test_what_a_lost_consumer_held_goes_to_the_others(client: Client, topi
 
 
 async def test_a_consumer_that_does_not_acknowledge_does_not_hold_up_the_others(
-    client: Client, topic: str
+    client: Client, platform: Platform, topic: str
 ) -> None:
     producer = await client.reliable_producer(topic)
     consumers = [await client.consume(topic, "sub", f"c{number}", SHARED) for number in range(2)]
@@ -87,6 +90,8 @@ async def test_a_consumer_that_does_not_acknowledge_does_not_hold_up_the_others(
     holding, acking = await collect(consumers, 100)
     for message in acking:
         await client.ack(message, "sub")
+    # Acknowledgements gather on their way.
+    await until_described([platform.admin_addr], topic, lambda told: told.subscriptions[0].backlog == 50)
     await producer.send_all([b"y", b"y"])
     # The next messages go to the consumer that has fewer unacknowledged ones.
     assert [(await consumers[1].next()).payload for _ in range(2)] == [b"y", b"y"]
